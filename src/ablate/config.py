@@ -1,0 +1,186 @@
+"""The whole configuration as dataclasses, and what of it makes up a trial's identity.
+
+The YAML files in `conf/` hold values and comments; types, ranges and defaults live here. Ranges are written as
+text in a field's metadata (``"> 0 and <= 1"``) and checked by `ablate.validation`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+WIRINGS = ("plain", "residual", "rezero")
+OPTIMIZERS = ("SGD", "MuSGD", "AdamW")
+OOM_POLICIES = ("fail", "halve")
+
+# Fields that cannot change a trial's result, or whose content enters the signature in a better form (the data set's
+# fingerprint for its path, the checkpoint's hash for its path). Everything else is identity.
+NOT_IDENTITY = (
+    "baseline",
+    "data.name",
+    "data.path",
+    "data.url",
+    "device",
+    "latency",
+    "module.insertion",
+    "model.weights",
+    "notebook",
+    "root",
+    "sweep",
+    "tracking",
+    "train.plots",
+    "train.save",
+    "train.save_period",
+    "train.verbose",
+    "train.workers",
+)
+
+# Ultralytics training arguments that another part of the configuration owns: `train.<arg>` would contradict it.
+OWNED_ARGUMENTS = {
+    "cfg": "train.<arg>",
+    "cos_lr": "optimizer.cos_lr",
+    "data": "data=<name> or data.path",
+    "device": "device",
+    "exist_ok": "root",
+    "lr0": "optimizer.lr0",
+    "lrf": "optimizer.lrf",
+    "mode": "the command",
+    "model": "model=<name>",
+    "momentum": "optimizer.momentum",
+    "name": "sweep",
+    "optimizer": "optimizer=<name>",
+    "pretrained": "model.weights",
+    "project": "root",
+    "resume": "the same command once more",
+    "seed": "seed",
+    "task": "detection only",
+    "warmup_bias_lr": "optimizer.warmup_bias_lr",
+    "warmup_epochs": "optimizer.warmup_epochs",
+    "warmup_momentum": "optimizer.warmup_momentum",
+    "weight_decay": "optimizer.weight_decay",
+}
+
+
+class ConfigError(ValueError):
+    """Something the user wrote cannot be meant; the message is one line that says what, where, and what is valid."""
+
+
+def _ranged(default: Any, constraint: str) -> Any:
+    return field(default=default, metadata={"range": constraint})
+
+
+def _choice(default: str, choices: tuple[str, ...]) -> Any:
+    return field(default=default, metadata={"choices": choices})
+
+
+@dataclass
+class InsertionConfig:
+    """Where the module goes, and how its output joins the network."""
+
+    name: str = "customary"
+    at: list[int] | None = None
+    wiring: str = _choice("plain", WIRINGS)
+
+
+@dataclass
+class OptimizerConfig:
+    """One optimizer with its learning-rate schedule, under Ultralytics' names."""
+
+    name: str = _choice("MuSGD", OPTIMIZERS)
+    lr0: float = _ranged(0.01, "> 0 and <= 10")
+    lrf: float = _ranged(0.01, ">= 0 and <= 1")
+    momentum: float = _ranged(0.9, ">= 0 and < 1")
+    weight_decay: float = _ranged(0.0005, ">= 0 and <= 1")
+    warmup_epochs: float = _ranged(3.0, ">= 0")
+    warmup_momentum: float = _ranged(0.8, ">= 0 and < 1")
+    warmup_bias_lr: float = _ranged(0.0, ">= 0 and <= 10")
+    cos_lr: bool = False
+
+
+@dataclass
+class ModelConfig:
+    """The stock network and its starting weights."""
+
+    name: str = "yolo26n"
+    architecture: str = "yolo26n.yaml"
+    weights: str | None = None
+
+
+@dataclass
+class TrackingConfig:
+    """Where results are sent once they are on disk. `uri` null: SQLite in `<root>/mlflow.db`."""
+
+    name: str = "sqlite"
+    uri: str | None = None
+    experiment: str = "ablate"
+    artifacts: bool = True
+
+
+@dataclass
+class LatencyConfig:
+    """The latency benchmark that follows a sweep: batch 1, all variants interleaved in one process."""
+
+    enabled: bool = True
+    warmup: int = _ranged(10, ">= 0")
+    rounds: int = _ranged(50, ">= 3")
+
+
+def _no_module() -> dict[str, Any]:
+    return {"name": "none", "_target_": None, "insertion": "none"}
+
+
+@dataclass
+class Config:
+    """One trial: what `conf/config.yaml` and the command line resolve to."""
+
+    module: dict[str, Any] = field(default_factory=_no_module)
+    insertion: InsertionConfig = field(default_factory=InsertionConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    data: dict[str, Any] = field(default_factory=dict)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: dict[str, Any] = field(default_factory=lambda: dict(training_arguments()))
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    latency: LatencyConfig = field(default_factory=LatencyConfig)
+    seed: int = _ranged(0, ">= 0 and < 4294967295")
+    device: str = "auto"
+    on_oom: str = _choice("fail", OOM_POLICIES)
+    baseline: bool = True
+    notebook: bool = True
+    sweep: str | None = None
+    root: str = "multirun"
+
+
+@cache
+def training_arguments() -> Mapping[str, Any]:
+    """Return Ultralytics' training arguments with their defaults, less those that ablate owns.
+
+    Read from the installed Ultralytics' own default.yaml, so that every argument of the version in use can be given
+    as `train.<arg>`; found without importing Ultralytics (and with it torch).
+    """
+    spec = importlib.util.find_spec("ultralytics")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError("ultralytics is not installed in this environment: pip install 'ultralytics>=8.4.190'")
+    text = (Path(spec.submodule_search_locations[0]) / "cfg" / "default.yaml").read_text(encoding="utf-8")
+    defaults: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return {name: value for name, value in defaults.items() if name not in OWNED_ARGUMENTS}
+
+
+def conf_dir() -> Path:
+    """Return the folder of the Hydra config tree: inside the installed package, or at the top of a checkout."""
+    package = Path(__file__).parent
+    for candidate in (package / "conf", package.parents[1] / "conf"):
+        if (candidate / "config.yaml").is_file():
+            return candidate
+    raise ConfigError(f"the configuration tree is missing: no conf/config.yaml beside {package}; reinstall ablate")
+
+
+def options(group: str) -> list[str]:
+    """Return the names that `conf/<group>/` offers, sorted, with those of ./conf where a user keeps her own."""
+    folders = [conf_dir() / group, Path.cwd() / "conf" / group]
+    return sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.yaml")})

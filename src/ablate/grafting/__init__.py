@@ -1,0 +1,1 @@
+"""Grafting: insertion points by name, surgery on the built network, and weights that survive it."""
