@@ -23,9 +23,7 @@ OOM_POLICIES = ("fail", "halve")
 # fingerprint for its path, the checkpoint's hash for its path). Everything else is identity.
 NOT_IDENTITY = (
     "baseline",
-    "data.name",
-    "data.path",
-    "data.url",
+    "data",
     "device",
     "latency",
     "module.insertion",

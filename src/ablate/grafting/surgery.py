@@ -51,9 +51,8 @@ class Graft(nn.Module):
         return x + (y if self.wiring == "residual" else self.alpha * y)
 
     def no_weight_decay(self) -> set[str]:
-        """Return the names of this graft's parameters that are not weight matrices."""
-        inner = getattr(self.module, "no_weight_decay", set)()
-        return {f"module.{name}" for name in inner} | ({"alpha"} if self.wiring == "rezero" else set())
+        """Return the names of the wiring's own parameters that are not weight matrices; the module names its own."""
+        return {"alpha"} if self.wiring == "rezero" else set()
 
 
 class Grafted(nn.Module):

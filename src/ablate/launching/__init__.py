@@ -1,0 +1,1 @@
+"""Running many jobs in processes of their own. Nothing here knows what a job does."""

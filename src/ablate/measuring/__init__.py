@@ -1,0 +1,1 @@
+"""Measuring: complexity, latency, memory, and what a detector sees on sample images."""

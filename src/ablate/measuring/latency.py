@@ -1,0 +1,120 @@
+"""Latency of several networks on one device: interleaved rounds in shuffled order, so that drift hits all alike."""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import time
+from collections.abc import Callable, Mapping
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def measure(
+    networks: Mapping[str, nn.Module],
+    *,
+    imgsz: int,
+    device: str = "cpu",
+    warmup: int = 10,
+    rounds: int = 50,
+    baseline: Mapping[str, str | None] | None = None,
+    seed: int = 0,
+    on_round: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Time one forward pass (network only, batch 1, fp32) of every network in every round.
+
+    Args:
+        networks: Deployed (fused) networks by key.
+        imgsz: Side of the square input image in pixels.
+        device: A torch device.
+        warmup: Rounds before measuring.
+        rounds: Measured rounds.
+        baseline: For each key the key that its ratio refers to, or None.
+        seed: Of the order of the networks within each round.
+        on_round: Called with (round, of) after each.
+
+    Returns:
+        ``{"protocol": {...}, "variants": {key: {"latency_ms", "latency_p95_ms", "latency_ratio", "samples_ms"}}}``;
+        times in milliseconds, ratios as the median over rounds of this round's ratio.
+    """
+    target = torch.device(device)
+    image = torch.rand(1, 3, imgsz, imgsz, generator=torch.Generator().manual_seed(seed)).to(target)
+    ready = {key: network.to(target).float().eval() for key, network in networks.items()}
+    order = random.Random(seed)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    times: dict[str, list[float]] = {key: [] for key in ready}
+    for turn in range(warmup + rounds):
+        keys = list(ready)
+        order.shuffle(keys)
+        for key in keys:
+            elapsed = _time(ready[key], image)
+            if turn >= warmup:
+                times[key].append(elapsed)
+        if on_round is not None:
+            on_round(turn + 1, warmup + rounds)
+    return {
+        "protocol": {
+            "device": str(target),
+            "device_name": device_name(target),
+            "precision": "fp32",
+            "batch": 1,
+            "imgsz": imgsz,
+            "warmup": warmup,
+            "rounds": rounds,
+            "order": "interleaved, shuffled each round",
+            "scope": "network only, batch norms folded",
+            "threads": torch.get_num_threads(),
+            "load_before": load,
+            "torch": torch.__version__,
+        },
+        "variants": {key: _figures(times, key, (baseline or {}).get(key)) for key in ready},
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of a device as its maker calls it."""
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+@torch.inference_mode()
+def _time(network: nn.Module, image: torch.Tensor) -> float:
+    """Return the milliseconds of one forward pass."""
+    if image.is_cuda:
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        network(image)
+        end.record()
+        torch.cuda.synchronize(image.device)
+        return float(begin.elapsed_time(end))
+    start = time.perf_counter()
+    network(image)
+    return (time.perf_counter() - start) * 1e3
+
+
+def _figures(times: Mapping[str, list[float]], key: str, reference: str | None) -> dict[str, Any]:
+    mine = times[key]
+    ratio = None
+    if reference is not None and reference in times:
+        ratio = median(a / b for a, b in zip(mine, times[reference], strict=True))
+    ranked = sorted(mine)
+    return {
+        "latency_ms": median(mine),
+        "latency_p95_ms": ranked[min(int(0.95 * len(ranked)), len(ranked) - 1)],
+        "latency_ratio": ratio,
+        "samples_ms": [round(value, 4) for value in mine],
+    }

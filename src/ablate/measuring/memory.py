@@ -1,0 +1,38 @@
+"""Peak memory of a stretch of work in this process."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+class PeakMemory:
+    """Peak memory since construction: of the CUDA allocator on a GPU, of the process on a CPU (Linux only).
+
+    Args:
+        cuda: Whether the work runs on a CUDA device.
+    """
+
+    def __init__(self, cuda: bool) -> None:
+        self._cuda = cuda
+        if cuda:
+            import torch
+
+            torch.cuda.reset_peak_memory_stats()
+            return
+        try:
+            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets VmHWM, see proc(5)
+            self._known = True
+        except OSError:
+            self._known = False
+
+    def gigabytes(self) -> float | None:
+        """Return the peak in GB (1e9 bytes), or None where the system does not tell."""
+        if self._cuda:
+            import torch
+
+            return float(torch.cuda.max_memory_reserved()) / 1e9
+        if not self._known:
+            return None
+        match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="ascii"))
+        return int(match[1]) * 1024 / 1e9 if match else None

@@ -1,0 +1,300 @@
+"""MLflow: what is recorded, and that training never waits for it.
+
+Results are on disk before MLflow hears of them. Everything here can be repeated: a trial has one run, found again by
+its signature, and what it holds already is not sent twice.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ablate.environment import prepare
+from ablate.tracking.records import DamagedRecordError, Sweep, atomic_write_json, load_record
+
+LINK = "mlflow.json"  # beside result.json: which run has it, and whether it is complete
+MAX_ITEMS = 100  # parameters in one request; MLflow's own limit
+MAX_METRICS = 1000
+MAX_VALUE = 500  # characters of a parameter that older servers accept
+
+
+def tracking_uri(root: Path, uri: str | None) -> str:
+    """Return MLflow's tracking URI: the given one, or SQLite below the root."""
+    return uri or f"sqlite:///{root.absolute() / 'mlflow.db'}"
+
+
+class Store:
+    """One MLflow tracking store, used through its client only: no global state of MLflow is touched.
+
+    Args:
+        root: The output folder.
+        uri: A tracking URI, or None for SQLite in the root.
+        experiment: Name of the experiment.
+        artifacts: Whether to log files (checkpoint, plots, reports).
+    """
+
+    def __init__(self, root: Path, uri: str | None = None, experiment: str = "ablate", artifacts: bool = True) -> None:
+        prepare()
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
+            logging.getLogger(name).setLevel(logging.WARNING)
+        from mlflow import MlflowClient
+
+        self.uri = tracking_uri(root, uri)
+        self._root = root
+        self._artifacts = artifacts
+        root.mkdir(parents=True, exist_ok=True)
+        self._client = MlflowClient(tracking_uri=self.uri)
+        self._experiment = self._find_experiment(experiment, local=uri is None)
+
+    def begin(self, folder: Path, header: Mapping[str, Any], parent: str | None) -> str:
+        """Open the run of a trial that starts now, or take up the one it has; return its id."""
+        run_id = self._run_of(folder, header, parent)
+        self._client.update_run(run_id, status="RUNNING")
+        self._log_parameters(run_id, header["config"])
+        atomic_write_json(folder / LINK, {"run_id": run_id, "uri": self.uri, "complete": False})
+        return run_id
+
+    def epochs(self, run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Log finished epochs: losses, learning rates, mAP."""
+        from mlflow.entities import Metric
+
+        metrics = [
+            Metric(_key(name), float(value), int(row["time"] * 1000), int(row["epoch"]))
+            for row in rows
+            for name, value in row.items()
+            if isinstance(value, int | float) and name not in ("epoch", "epochs", "time")
+        ]
+        for start in range(0, len(metrics), MAX_METRICS):
+            self._client.log_batch(run_id, metrics=metrics[start : start + MAX_METRICS])
+
+    def publish(self, folder: Path, parent: str | None = None) -> str:
+        """Send a trial's whole record; return the run's id."""
+        record = load_record(folder)
+        run_id = self._run_of(folder, record, parent)
+        self._log_parameters(run_id, record.get("config", {}))
+        self.epochs(run_id, record.get("history", []))
+        self._log_results(run_id, record)
+        if self._artifacts:
+            for file, place in _trial_files(folder, record):
+                self._client.log_artifact(run_id, str(file), place)
+        finished = record["status"] == "finished"
+        ended = int(datetime.fromisoformat(record["finished"]).timestamp() * 1000)
+        self._client.set_terminated(run_id, "FINISHED" if finished else "FAILED", end_time=ended)
+        atomic_write_json(folder / LINK, {"run_id": run_id, "uri": self.uri, "complete": True})
+        return run_id
+
+    def publish_missing(self, trials: Path) -> list[str]:
+        """Send every record on disk that this store does not hold completely; return their signatures."""
+        sent = []
+        for folder in sorted(trials.iterdir()) if trials.is_dir() else []:
+            link = read_link(folder)
+            if (folder / "result.json").is_file() and not (link.get("complete") and link.get("uri") == self.uri):
+                try:
+                    self.publish(folder)
+                except DamagedRecordError:
+                    continue  # it will be trained again; there is nothing to send
+                sent.append(folder.name)
+        return sent
+
+    def open_sweep(self, name: str, command: str, run_id: str | None = None) -> str:
+        """Open the parent run of a sweep, or take up the one it has; return its id."""
+        if run_id is None or not self._exists(run_id):
+            tags = {**_common_tags(), "ablate.kind": "sweep", "ablate.sweep": name, "ablate.command": command}
+            run_id = self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
+        self._client.update_run(run_id, status="RUNNING")
+        return str(run_id)
+
+    def close_sweep(self, run_id: str, sweep: Sweep, note: str, failed: bool) -> None:
+        """Give a sweep's parent run its table as description, its report as artifacts, and its end."""
+        self._client.set_tag(run_id, "mlflow.note.content", note)
+        for signature in sweep.signatures:
+            child = sweep.run_ids.get(signature)
+            if child:
+                self._add_to_sweeps(child, sweep.name)
+        if self._artifacts:
+            for file in sorted(sweep.directory.iterdir()):
+                if file.is_file() and not file.name.startswith("."):
+                    self._client.log_artifact(run_id, str(file), "report" if file.suffix != ".json" else None)
+                elif file.is_dir():
+                    self._client.log_artifacts(run_id, str(file), f"report/{file.name}")
+        self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+    def _find_experiment(self, name: str, local: bool) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            place = (self._root.absolute() / "mlartifacts").as_uri() if local else None
+            return str(self._client.create_experiment(name, artifact_location=place))
+        if found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def _run_of(self, folder: Path, header: Mapping[str, Any], parent: str | None) -> str:
+        """Return the one run of a trial: the linked one, else the one with its signature, else a new one."""
+        link = read_link(folder)
+        if link.get("uri") == self.uri and link.get("run_id") and self._exists(link["run_id"]):
+            return str(link["run_id"])
+        signature = header["signature"]
+        found = self._client.search_runs([self._experiment], f"tags.`ablate.signature` = '{signature}'", max_results=1)
+        if found:
+            return str(found[0].info.run_id)
+        tags = {
+            **_common_tags(),
+            "ablate.kind": "trial",
+            "ablate.signature": signature,
+            "ablate.variant": header["variant"],
+            "ablate.variant_key": header["variant_key"],
+            "ablate.baseline": str(header["factors"]["module"] == "none").lower(),
+            "ablate.seed": str(header["seed"]),
+            **{f"ablate.{factor}": level for factor, level in header["factors"].items()},
+        }
+        if parent:
+            tags["mlflow.parentRunId"] = parent
+        started = header.get("started")
+        start = int(datetime.fromisoformat(started).timestamp() * 1000) if started else int(time.time() * 1000)
+        run = self._client.create_run(self._experiment, start_time=start, run_name=header["name"], tags=tags)
+        return str(run.info.run_id)
+
+    def _exists(self, run_id: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return bool(self._client.get_run(run_id).info.lifecycle_stage == "active")
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+
+    def _log_parameters(self, run_id: str, config: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        known = self._client.get_run(run_id).data.params
+        params = [
+            Param(name, str(value)[:MAX_VALUE]) for name, value in flatten(config) if name not in known
+        ]
+        for start in range(0, len(params), MAX_ITEMS):
+            self._client.log_batch(run_id, params=params[start : start + MAX_ITEMS])
+
+    def _log_results(self, run_id: str, record: Mapping[str, Any]) -> None:
+        from mlflow.entities import Metric, RunTag
+
+        now = int(time.time() * 1000)
+        figures = {f"final/{name}": value for name, value in record.get("metrics", {}).items()}
+        figures |= {f"cost/{name}": value for name, value in record.get("cost", {}).items()}
+        realised = record.get("realised", {})
+        tags = {"ablate.status": record["status"], **{f"ablate.realised.{k}": v for k, v in flatten(realised)}}
+        if record.get("failure"):
+            tags |= {"ablate.failure": record["failure"]["type"], "ablate.failure.message": record["failure"]["message"]}
+        metrics = [
+            Metric(name, float(value), now, 0)
+            for name, value in figures.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        ]
+        entries = [RunTag(name, str(value)[:MAX_VALUE]) for name, value in tags.items()]
+        commit = realised.get("git", {}).get("commit")
+        if commit:
+            entries.append(RunTag("mlflow.source.git.commit", commit))
+        self._client.log_batch(run_id, metrics=metrics, tags=entries[:MAX_ITEMS])
+
+    def _add_to_sweeps(self, run_id: str, sweep: str) -> None:
+        known = self._client.get_run(run_id).data.tags.get("ablate.sweeps", "")
+        names = known.split()
+        if sweep not in names:
+            self._client.set_tag(run_id, "ablate.sweeps", " ".join([*names, sweep]))
+
+
+class Tracker:
+    """A store at arm's length: calls run in a thread, in order, and a store that is down costs a notice, not a trial.
+
+    Args:
+        connect: Opens the store; called in the thread, so that nobody waits for the import of MLflow.
+    """
+
+    def __init__(self, connect: Callable[[], Store]) -> None:
+        self._connect = connect
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tracker")
+        self._store: Store | None = None
+        self.problem: str | None = None
+
+    def submit(self, work: Callable[[Store], Any]) -> None:
+        """Queue work on the store; it is dropped once the store has failed, because all of it can be sent later."""
+        self._thread.submit(self._run, work)
+
+    def ask(self, work: Callable[[Store], Any]) -> Any:
+        """Do work on the store and return its result, or None once the store has failed."""
+        return self._thread.submit(self._run, work).result()
+
+    def close(self) -> str | None:
+        """Wait for what is queued; return what went wrong, or None."""
+        self._thread.shutdown(wait=True)
+        return self.problem
+
+    def _run(self, work: Callable[[Store], Any]) -> Any:
+        if self.problem is not None:
+            return None
+        try:
+            if self._store is None:
+                self._store = self._connect()
+            return work(self._store)
+        except Exception as error:  # the tracker must never cost a trial
+            self.problem = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+            return None
+
+
+def read_link(folder: Path) -> dict[str, Any]:
+    """Return what is known of a trial's MLflow run; empty where nothing is."""
+    try:
+        content = json.loads((folder / LINK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested mappings with dotted keys."""
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _trial_files(folder: Path, record: Mapping[str, Any]) -> Iterator[tuple[Path, str | None]]:
+    """Yield the files of a trial that are worth keeping, with their place among the artifacts."""
+    for name in ("result.json", "config.yaml", "model.txt", "parameter_groups.json", "git.diff", "train.log"):
+        if (folder / name).is_file():
+            yield folder / name, None
+    artifacts = record.get("artifacts", {})
+    best = artifacts.get("best")
+    if best and (folder / best).is_file():
+        yield folder / best, "weights"
+    for plot in artifacts.get("plots", []):
+        if (folder / plot).is_file():
+            yield folder / plot, "plots"
+    for sample in sorted((folder / "samples").glob("*.jpg")):
+        yield sample, "samples"
+
+
+def _common_tags() -> dict[str, str]:
+    import getpass
+
+    from ablate import __version__
+
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    return {"mlflow.user": user, "mlflow.source.name": "ablate", "mlflow.source.type": "LOCAL", "ablate.version": __version__}
+
+
+def _key(name: str) -> str:
+    """Return a metric's name in the characters that MLflow accepts."""
+    return "".join(c if c.isalnum() or c in "_-./ " else "_" for c in name)

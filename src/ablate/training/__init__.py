@@ -1,0 +1,1 @@
+"""Training through Ultralytics' own trainer, with grafts, exempt parameters and guarded comparability."""

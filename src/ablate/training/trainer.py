@@ -1,0 +1,256 @@
+"""Ultralytics' detection trainer, with a graft in the network and its silent changes of recipe made loud.
+
+Nothing of Ultralytics is patched: everything here is an override of a documented method, or of an attribute that the
+trainer itself assigns. What the training really did is written to `realised.json` and `history.jsonl` in its folder,
+by the first process of a distributed training too.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn, optim
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import DetectionModel, yaml_model_load
+from ultralytics.utils import RANK
+from ultralytics.utils.torch_utils import unwrap_model
+
+from ablate.grafting.surgery import SPEC_KEY, operate
+from ablate.grafting.transfer import Coverage, coverage, load_weights
+from ablate.training.errors import Diverged, OutOfMemory
+from ablate.training.optimizer import describe_groups, exempt, exempt_parameters
+
+POLICY_KEY = "ablate_on_oom"  # in the network's yaml, the one place that reaches distributed workers
+
+HISTORY = "history.jsonl"
+REALISED = "realised.json"
+
+
+def build_network(
+    cfg: str | dict[str, Any],
+    *,
+    classes: int,
+    channels: int = 3,
+    names: dict[int, str] | None = None,
+    weights: nn.Module | None = None,
+    source: str = "weights",
+    seed: int = 0,
+) -> tuple[DetectionModel, dict[str, Any], Coverage]:
+    """Build the stock network, load its weights, then graft what its yaml asks for.
+
+    Args:
+        cfg: A network's yaml (path or content); its `ablate` entry, if any, is the graft.
+        classes: Number of classes.
+        channels: Channels of the input image.
+        names: Class names; the classifier's rows of like-named classes are taken over from `weights`.
+        weights: A stock network to start from, or a grafted one of the same spec (a training that is resumed).
+        source: What to call the weights in errors and records.
+        seed: Seeds the graft's new weights.
+
+    Returns:
+        The network, a summary of the surgery, and how many tensors of the stock network the weights filled.
+
+    Raises:
+        GraftError: No such place, channels that the module refuses, or weights of another architecture.
+    """
+    content = dict(cfg) if isinstance(cfg, dict) else yaml_model_load(cfg)
+    spec = content.pop(SPEC_KEY, None)
+    network = DetectionModel(content, nc=classes, ch=channels, verbose=False)
+    if names:
+        network.names = names
+    resumed = weights is not None and SPEC_KEY in getattr(weights, "yaml", {})
+    covered = Coverage(None, len(network.state_dict()), 0)
+    if weights is not None and not resumed:
+        covered = load_weights(network, weights, source)
+    summary: dict[str, Any] = {"wiring": None, "places": []}
+    if spec is not None:
+        summary = operate(network, spec, seed).summary()
+    if weights is not None and resumed:
+        network.load_state_dict(weights.float().state_dict())
+    elif weights is not None:
+        after = coverage(network, weights, source)
+        if after.transferred != covered.transferred:
+            raise RuntimeError(f"surgery lost {covered.transferred - after.transferred} tensors of {source}")
+    return network, summary, covered
+
+
+class AblateTrainer(DetectionTrainer):
+    """Train one trial's network.
+
+    `args.model` is the path of the trial's network yaml (with the graft in it), `args.pretrained` a checkpoint or
+    False.
+
+    Raises:
+        OutOfMemory: During `train`, instead of Ultralytics' halving of the batch (policy ``fail``).
+        Diverged: During `train`, once the loss or the fitness is not finite.
+    """
+
+    graft_summary: dict[str, Any]
+    covered: Coverage
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._retries = 0
+        self._halvings = 0
+        self._policy = "fail"
+        self._groups: list[dict[str, Any]] = []
+        self._epoch_started = 0.0
+        super().__init__(*args, **kwargs)
+
+    def run_callbacks(self, event: str) -> None:
+        """Run the callbacks of an event; before the first one, take Ultralytics' integrations off this trainer."""
+        if event == "on_pretrain_routine_start":
+            for name, functions in self.callbacks.items():
+                self.callbacks[name] = [f for f in functions if not _is_integration(f)]
+            self.add_callback("on_train_epoch_start", AblateTrainer._start_clock)
+            self.add_callback("on_fit_epoch_end", AblateTrainer._log_epoch)
+        super().run_callbacks(event)
+
+    # -- network and optimizer --------------------------------------------------------------------------------------
+
+    def get_model(
+        self, cfg: str | dict[str, Any] | None = None, weights: nn.Module | None = None, verbose: bool = True
+    ) -> DetectionModel:
+        """Return the network with its weights and its graft."""
+        content = dict(cfg) if isinstance(cfg, dict) else yaml_model_load(cfg)
+        self._policy = content.get(POLICY_KEY, "fail")
+        network, self.graft_summary, self.covered = build_network(
+            content,
+            classes=self.data["nc"],
+            channels=self.data["channels"],
+            names=self.data["names"],
+            weights=weights,
+            source=str(self.args.pretrained),
+            seed=self.args.seed,
+        )
+        if verbose and RANK in {-1, 0}:
+            network.info()
+        return network
+
+    def build_optimizer(self, model: nn.Module, *args: Any, **kwargs: Any) -> optim.Optimizer:
+        """Build Ultralytics' optimizer, then exempt what is not a weight matrix."""
+        optimizer = super().build_optimizer(model, *args, **kwargs)
+        network = unwrap_model(model)
+        exempt(optimizer, exempt_parameters(network))
+        self._groups = describe_groups(optimizer, network)
+        return optimizer
+
+    # -- what must not happen silently ------------------------------------------------------------------------------
+
+    @property
+    def _oom_retries(self) -> int:
+        return self._retries
+
+    @_oom_retries.setter
+    def _oom_retries(self, retries: int) -> None:
+        """Ultralytics counts here just before it halves the batch."""
+        if retries > 0 and self._policy == "fail":
+            reason = sys.exc_info()[1]
+            raise OutOfMemory(f"out of memory with batch={self.batch_size}, imgsz={self.args.imgsz}: {reason}")
+        self._retries = retries
+        self._halvings = max(self._halvings, retries)  # Ultralytics forgets its own count after the first epoch
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        """End a diverged training; Ultralytics would go on from an earlier average, which is another recipe."""
+        if self.loss is not None and not torch.isfinite(self.loss).all():
+            raise Diverged(f"the loss is {float(self.loss)} in epoch {epoch + 1}")
+        if self.fitness is not None and self.fitness != self.fitness:
+            raise Diverged(f"the fitness is {self.fitness} in epoch {epoch + 1}")
+        return False
+
+    # -- what is kept -----------------------------------------------------------------------------------------------
+
+    def _start_clock(self) -> None:
+        self._epoch_started = time.time()
+
+    def _log_epoch(self) -> None:
+        """Append this epoch to history.jsonl; the evaluation of the best checkpoint is no epoch."""
+        if RANK not in {-1, 0} or self.tloss is None or getattr(self, "_evaluating_best", False):
+            return
+        now = time.time()
+        row = {
+            "epoch": self.epoch + 1,
+            "epochs": self.epochs,
+            "time": now,
+            "seconds": now - self._epoch_started,
+            **self.label_loss_items(self.tloss),
+            **{key: float(value) for key, value in self.metrics.items() if key.startswith("val/")},
+            **accuracy(self.metrics),
+            "fitness": None if self.fitness is None else float(self.fitness),
+            **{name: float(rate) for name, rate in self.lr.items()},
+        }
+        with (Path(self.save_dir) / HISTORY).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def final_eval(self) -> None:
+        """Evaluate the best checkpoint, then write down what this training really was."""
+        self._evaluating_best = True
+        super().final_eval()
+        if RANK in {-1, 0}:
+            (Path(self.save_dir) / REALISED).write_text(json.dumps(self._realised()), encoding="utf-8")
+
+    def _realised(self) -> dict[str, Any]:
+        box = self.validator.metrics.box
+        present = {int(c): i for i, c in enumerate(box.ap_class_index)}
+        return {
+            "metrics": accuracy(self.metrics),
+            "per_class": [
+                {
+                    "name": name,
+                    "map50_95": float(box.ap[present[index]]) if index in present else None,
+                    "map50": float(box.ap50[present[index]]) if index in present else None,
+                }
+                for index, name in self.data["names"].items()
+            ],
+            "batch": self.batch_size,
+            "amp": bool(self.amp),
+            "epochs": self.epoch + 1,
+            "epochs_asked": self.epochs,
+            "early_stop": self.epoch + 1 < self.epochs,
+            "oom_retries": self._halvings,
+            "optimizer": type(self.optimizer).__name__,
+            "lr0": self.args.lr0,
+            "imgsz": self.args.imgsz,
+            "accumulate": self.accumulate,
+            "device": str(self.device),
+            "split": self.args.split,
+            "weights": self.covered.summary(),
+            "graft": self.graft_summary,
+            "parameter_groups": self._groups,
+            "images": {"train": len(self.train_loader.dataset), "val": len(self.test_loader.dataset)},
+            "samples": _samples(self.test_loader.dataset.labels),
+        }
+
+
+def accuracy(metrics: dict[str, Any]) -> dict[str, float]:
+    """Return Ultralytics' detection metrics under this project's names (fractions, 0 to 1)."""
+    names = {
+        "map50_95": "metrics/mAP50-95(B)",
+        "map50": "metrics/mAP50(B)",
+        "precision": "metrics/precision(B)",
+        "recall": "metrics/recall(B)",
+    }
+    return {ours: float(metrics[theirs]) for ours, theirs in names.items() if theirs in metrics}
+
+
+def _is_integration(function: Any) -> bool:
+    home = getattr(function, "__module__", "")
+    return home.startswith("ultralytics.utils.") and home != "ultralytics.utils.callbacks.base"
+
+
+def _samples(labels: list[dict[str, Any]], count: int = 6) -> list[dict[str, Any]]:
+    """Pick validation images spread over the split, with their true boxes (class, x1, y1, x2, y2 in pixels)."""
+    chosen = labels[:: max(len(labels) // count, 1)][:count]
+    samples = []
+    for label in chosen:
+        height, width = label["shape"]
+        truth = []
+        for cls, (x, y, w, h) in zip(label["cls"].reshape(-1), label["bboxes"], strict=True):
+            corners = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
+            truth.append([int(cls), *(round(float(v), 1) for v in corners)])
+        samples.append({"path": str(label["im_file"]), "width": width, "height": height, "truth": truth})
+    return samples

@@ -1,0 +1,248 @@
+"""Check a composed configuration without importing torch: one clear line for each mistake.
+
+A module's options are read from its source by the syntax tree: the annotations of its constructor say the types
+(`bool`, `int`), the choices (`Literal["a", "b"]`) and the ranges (`Annotated[int, ">= 1"]`), so a user's own module is
+checked as well as ours, with no import of it.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+import operator
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from ablate.config import (
+    OWNED_ARGUMENTS,
+    Config,
+    ConfigError,
+    InsertionConfig,
+    LatencyConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrackingConfig,
+    options,
+    training_arguments,
+)
+
+_COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+
+# Ranges of Ultralytics' training arguments, where a wrong value would fail late or pass silently.
+_TRAIN_RANGES = {
+    "epochs": ">= 1",
+    "patience": ">= 0",
+    "batch": ">= 1",
+    "imgsz": ">= 32 and <= 8192",
+    "nbs": ">= 1",
+    "workers": ">= 0",
+    "close_mosaic": ">= 0",
+    "iou": ">= 0 and <= 1",
+    "max_det": ">= 1",
+    "multi_scale": ">= 0 and <= 1",
+    "box": ">= 0",
+    "cls": ">= 0",
+    "cls_pw": ">= 0 and <= 1",
+    "dfl": ">= 0",
+    "degrees": ">= -180 and <= 180",
+    "perspective": ">= 0 and <= 0.001",
+    **dict.fromkeys(
+        ("hsv_h", "hsv_s", "hsv_v", "translate", "flipud", "fliplr", "bgr", "mosaic", "mixup", "cutmix", "copy_paste"),
+        ">= 0 and <= 1",
+    ),
+}
+_TRAIN_INTEGERS = {"epochs", "patience", "batch", "imgsz", "nbs", "workers", "close_mosaic", "max_det"}
+
+
+@dataclass(frozen=True)
+class Option:
+    """What the constructor of a module says of one option."""
+
+    kind: str | None = None  # "int", "float", "bool", "str" or None: not checked
+    choices: tuple[Any, ...] = ()
+    constraint: str | None = None
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Check a resolved configuration (plain values).
+
+    Raises:
+        ConfigError: With one line that says what is wrong, where, and which values are valid.
+    """
+    _check_dataclass("", config, Config)
+    _check_dataclass("insertion.", config["insertion"], InsertionConfig)
+    _check_dataclass("optimizer.", config["optimizer"], OptimizerConfig)
+    _check_dataclass("model.", config["model"], ModelConfig)
+    _check_dataclass("tracking.", config["tracking"], TrackingConfig)
+    _check_dataclass("latency.", config["latency"], LatencyConfig)
+    _check_insertion(config["insertion"], config["module"])
+    _check_train(config["train"])
+    _check_module(config["module"])
+    _check_model(config["model"])
+    if not re.fullmatch(r"auto|cpu|mps|(cuda:)?\d+(,\d+)*", str(config["device"])):
+        raise ConfigError(f"device={config['device']}: valid are auto, cpu, mps, or GPU numbers such as 0 or cuda:1 or 0,1")
+    sweep = config["sweep"]
+    if sweep is not None and not re.fullmatch(r"[\w.+@=-]{1,120}", str(sweep)):
+        raise ConfigError(f"sweep={sweep}: a name of letters, digits and . _ - + @ = is needed; it becomes a folder")
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """Return a did-you-mean clause with a trailing space, or nothing, for a word that is not among the valid ones."""
+    close = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'? " if close else ""
+
+
+def satisfies(value: float, constraint: str) -> bool:
+    """Tell whether a number satisfies a constraint such as ``">= 1"`` or ``"> 0 and <= 1"``."""
+    for part in constraint.split(" and "):
+        sign, bound = part.split()
+        if not _COMPARE[sign](value, float(bound)):
+            return False
+    return True
+
+
+def module_options(target: str) -> dict[str, Option]:
+    """Return the options that the class at a dotted path takes beside `channels`, read from its source.
+
+    Raises:
+        ConfigError: There is no such module or class.
+    """
+    home, _, name = target.rpartition(".")
+    path = source_file(target)
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return _constructor_options(node)
+    classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
+    raise ConfigError(f"module._target_: {home} has no class '{name}'; {nearest(name, classes)}it has {', '.join(classes)}")
+
+
+def source_file(target: str) -> Path:
+    """Return the source file of the class at a dotted path.
+
+    Raises:
+        ConfigError: There is no such Python module.
+    """
+    home = target.rpartition(".")[0]
+    try:
+        spec = importlib.util.find_spec(home) if home else None
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        raise ConfigError(f"module._target_: '{target}' cannot be found; it must be package.module.Class, importable from here")
+    return Path(spec.origin)
+
+
+def _check_dataclass(prefix: str, values: Mapping[str, Any], schema: type) -> None:
+    assert is_dataclass(schema)
+    for entry in fields(schema):
+        value = values[entry.name]
+        choices = entry.metadata.get("choices")
+        if choices and value not in choices:
+            if entry.name == "name" and str(value).lower() == "auto":
+                raise ConfigError(
+                    f"{prefix}name=auto: refused, because 'auto' picks its own learning rate and momentum; "
+                    f"valid: {', '.join(options('optimizer'))}"
+                )
+            raise ConfigError(f"{prefix}{entry.name}={value}: {nearest(str(value), choices)}valid: {', '.join(choices)}")
+        constraint = entry.metadata.get("range")
+        if constraint and not satisfies(value, constraint):
+            raise ConfigError(f"{prefix}{entry.name}={value} is out of range: it must be {constraint}")
+
+
+def _check_insertion(insertion: Mapping[str, Any], module: Mapping[str, Any]) -> None:
+    valid = [name for name in options("insertion") if name != "customary"]
+    name = insertion["name"]
+    if insertion["at"] is not None:
+        if not insertion["at"] or min(insertion["at"]) < 0:
+            raise ConfigError(f"insertion.at={insertion['at']}: layer indices from 0 are needed, for example [4,6]")
+    elif name not in valid and module.get("_target_") is not None:
+        source = " (named as customary by the module's file)" if name == module.get("insertion") else ""
+        raise ConfigError(f"insertion={name}{source}: {nearest(str(name), valid)}valid: {', '.join(valid)}")
+
+
+def _check_train(train: Mapping[str, Any]) -> None:
+    defaults = training_arguments()
+    for name, value in train.items():
+        if name in OWNED_ARGUMENTS:
+            raise ConfigError(f"train.{name}: set it with {OWNED_ARGUMENTS[name]}")
+        if name not in defaults:
+            raise ConfigError(f"train.{name}: not an Ultralytics training argument. {nearest(name, defaults)}".rstrip())
+        if isinstance(defaults[name], bool) and name not in ("amp", "cache", "compile") and not isinstance(value, bool):
+            raise ConfigError(f"train.{name}={value}: true or false is needed")
+        if isinstance(defaults[name], int | float) and not isinstance(defaults[name], bool) and isinstance(value, str):
+            raise ConfigError(f"train.{name}={value}: a number is needed")
+        if name in _TRAIN_INTEGERS and (not isinstance(value, int) or isinstance(value, bool)):
+            raise ConfigError(f"train.{name}={value}: a whole number is needed")
+        if name in _TRAIN_RANGES and isinstance(value, int | float) and not satisfies(value, _TRAIN_RANGES[name]):
+            raise ConfigError(f"train.{name}={value} is out of range: it must be {_TRAIN_RANGES[name]}")
+    fraction = train["fraction"]
+    if isinstance(fraction, int | float) and fraction <= 0:
+        raise ConfigError(f"train.fraction={fraction} is out of range: it must be > 0")
+
+
+def _check_module(module: Mapping[str, Any]) -> None:
+    target = module.get("_target_")
+    if target is None:
+        return
+    known = module_options(str(target))
+    for name, value in module.items():
+        if name in ("name", "_target_", "insertion"):
+            continue
+        if name not in known:
+            raise ConfigError(
+                f"module.{name}: {target} has no such option. {nearest(name, known)}valid: {', '.join(known) or 'none'}"
+            )
+        _check_option(f"module.{name}", value, known[name])
+
+
+def _check_option(where: str, value: Any, option: Option) -> None:
+    if option.choices and value not in option.choices:
+        names = [str(choice) for choice in option.choices]
+        raise ConfigError(f"{where}={value}: {nearest(str(value), names)}valid: {', '.join(names)}")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if option.kind == "bool" and not isinstance(value, bool):
+        raise ConfigError(f"{where}={value}: true or false is needed")
+    if option.kind == "int" and not (number and isinstance(value, int)):
+        raise ConfigError(f"{where}={value}: a whole number is needed")
+    if option.kind == "float" and not number:
+        raise ConfigError(f"{where}={value}: a number is needed")
+    if option.constraint and number and not satisfies(value, option.constraint):
+        raise ConfigError(f"{where}={value} is out of range: it must be {option.constraint}")
+
+
+def _check_model(model: Mapping[str, Any]) -> None:
+    weights = model["weights"]
+    if weights is None:
+        return
+    path = Path(weights).expanduser()
+    official = re.fullmatch(r"yolo[\w.-]+\.pt", str(weights))  # Ultralytics downloads its own by name
+    if not official and not path.is_file():
+        raise ConfigError(f"model.weights={weights}: no such file")
+    if path.is_file() and path.stat().st_size == 0:
+        raise ConfigError(f"model.weights={weights}: the file is empty")
+
+
+def _constructor_options(node: ast.ClassDef) -> dict[str, Option]:
+    for item in node.body:
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            arguments = [*item.args.posonlyargs, *item.args.args][2:] + item.args.kwonlyargs  # without self, channels
+            return {argument.arg: _option(argument.annotation) for argument in arguments}
+    return {}
+
+
+def _option(annotation: ast.expr | None) -> Option:
+    if isinstance(annotation, ast.Name) and annotation.id in ("int", "float", "bool", "str"):
+        return Option(kind=annotation.id)
+    if isinstance(annotation, ast.Subscript) and isinstance(annotation.value, ast.Name):
+        inner = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
+        if annotation.value.id == "Literal":
+            return Option(choices=tuple(item.value for item in inner if isinstance(item, ast.Constant)))
+        if annotation.value.id == "Annotated" and len(inner) == 2 and isinstance(inner[1], ast.Constant):
+            base = inner[0].id if isinstance(inner[0], ast.Name) else None
+            return Option(kind=base, constraint=str(inner[1].value))
+    return Option()
