@@ -3,12 +3,53 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """The cache folder: `$ABLATE_CACHE`, else `$XDG_CACHE_HOME/ablate`, else `~/.cache/ablate`; absolute, not made."""
+    """The cache folder: `$ABLATE_CACHE`, else `$XDG_CACHE_HOME/ablate`, else `~/.cache/ablate`."""
     if chosen := os.environ.get("ABLATE_CACHE"):
         return Path(chosen).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base).expanduser() if base else Path.home() / ".cache").absolute() / "ablate"
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small text file whole or not at all; folders are made as needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, fresh = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(fresh).replace(path)
+    except BaseException:
+        Path(fresh).unlink(missing_ok=True)
+        raise
+
+
+def put_folder_in_place(fresh: Path, folder: Path, is_whole: Callable[[Path], bool]) -> None:
+    """Rename the finished folder `fresh` to `folder`, in one step.
+
+    A damaged folder of that name makes way; a whole one, from another process, stays and `fresh` is not used.
+
+    Raises:
+        OSError: the place cannot be written.
+    """
+    for _ in range(5):
+        try:
+            fresh.rename(folder)
+            return
+        except OSError:
+            if is_whole(folder):
+                return
+            aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+            try:
+                folder.rename(aside)  # onto an empty folder, in one step
+            except FileNotFoundError:
+                pass  # another process moved it
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+    raise OSError(f"cannot write {folder}")

@@ -2,10 +2,10 @@
 
 Three rules make a picture the same on every machine, byte for byte:
 
-- every random number comes from `numpy.random.RandomState`, whose stream NumPy has frozen, with its width said;
-- rotations are exact rational ones (tangent of the half angle), edges are smoothed by counting sub-pixels, colours are
-  mixed with floor divisions: no cos, no square root, no library's rasteriser;
-- a picture depends on the seed, the split, its number and the drawing options, not on how many pictures there are.
+- every random number comes from `numpy.random.RandomState`, whose stream NumPy has frozen;
+- rotations are exact rational ones (tangent of the half angle), edges are smoothed by counting sub-pixels,
+  colours are mixed with floor divisions: no cos, no square root, no library's rasteriser;
+- a picture depends on its seed and style only, not on how many pictures are drawn.
 
 Lengths are measured in units of 1/8 pixel, in which the centres of the 4 x 4 sub-pixels are odd numbers.
 """
@@ -32,7 +32,9 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 _SUB = 4  # sub-pixels per pixel and axis
-_TURN = 29  # tangent of half a rotation is k / 29 with |k| <= 12: up to 44.96 degrees; quarter turns do the rest
+_TURN = (
+    29  # tangent of half a rotation is k / 29 with |k| <= 12: up to 44.96 degrees; quarter turns do the rest
+)
 
 # Outward normals of a pentagon's sides in 1/1024, the first pointing up. Written down, never computed.
 _PENTAGON = ((0, -1024), (974, -316), (602, 828), (-602, 828), (-974, -316))
@@ -61,7 +63,7 @@ class Picture:
     pixels: npt.NDArray[np.uint8]
     """(H, W, 3), red green blue."""
     boxes: tuple[tuple[int, int, int, int, int], ...]
-    """(class, x1, y1, x2, y2) in 1/8 pixel: the whole shape, hidden parts too, cut at the picture's border."""
+    """(class, x1, y1, x2, y2) in 1/8 pixel: the shape with its hidden parts, cut at the picture's border."""
 
 
 def draw(style: Style, seed: tuple[int, ...]) -> Picture:
@@ -81,12 +83,12 @@ def draw(style: Style, seed: tuple[int, ...]) -> Picture:
 
 
 def _pick(rng: np.random.RandomState, low: int, high: int) -> int:
-    """A whole number from low to high, both included; the width is said because `long` differs between systems."""
+    """A whole number from low to high, both included, 64 bits wide on every system."""
     return int(rng.randint(low, high + 1, dtype=np.int64))
 
 
 def _colour(rng: np.random.RandomState, low: int, high: int) -> IntArray:
-    return rng.randint(low, high + 1, size=3, dtype=np.int64)
+    return np.asarray(rng.randint(low, high + 1, size=3, dtype=np.int64))
 
 
 # --- outlines: which points (u right, v down, from the centre) lie inside a shape of radius r ---
@@ -105,7 +107,7 @@ def _triangle(u: IntArray, v: IntArray, r: int) -> BoolArray:
 
 
 def _star(u: IntArray, v: IntArray, r: int) -> BoolArray:
-    # A pentagram is what at least four of its five lines have on their inner side; they pass the centre at 0.309 r.
+    # A pentagram is what at least four of its five lines, 0.309 r off centre, have on their inner side.
     inside = np.zeros(u.shape, dtype=np.int64)
     for nx, ny in _PENTAGON:
         inside += 1000 * (-nx * u - ny * v) <= 309 * 1024 * r
@@ -188,9 +190,10 @@ class _Canvas:
         first = _colour(rng, 50, 200)
         second = np.clip(first + _colour(rng, -45, 45), 0, 255)
         across, down = _pick(rng, -8, 8), _pick(rng, -8, 8)
-        y, x = np.arange(n).reshape(-1, 1), np.arange(n).reshape(1, -1)
+        x = np.arange(n, dtype=np.int64).reshape(1, -1)
+        y = x.reshape(-1, 1)
         slope = across * (2 * x - n) + down * (2 * y - n) + 16 * n  # 0 to 32 n
-        ground = first + (second - first) * slope[..., None] // (32 * n)
+        ground: IntArray = first + (second - first) * slope[..., None] // (32 * n)
         for cell, strength in ((n // 4, 26), (n // 16, 12)):
             grain = self._cloud(cell)
             ground += grain[..., None] * (_colour(rng, strength // 2, strength)) // 256
@@ -200,10 +203,10 @@ class _Canvas:
         """Random values on a lattice of `cell` pixels, interpolated linearly: (H, W) from -256 to 256."""
         n = self.size
         knots = self.rng.randint(-256, 257, size=(n // cell + 2, n // cell + 2), dtype=np.int64)
-        index, part = np.arange(n) // cell, np.arange(n) % cell
+        index, part = np.divmod(np.arange(n, dtype=np.int64), cell)
         rows = knots[index] * (cell - part)[:, None] + knots[index + 1] * part[:, None]
         both = rows[:, index] * (cell - part) + rows[:, index + 1] * part
-        return both // (cell * cell)
+        return np.asarray(both // (cell * cell), dtype=np.int64)
 
     def _try(self, kind: str) -> bool:
         rng, limit = self.rng, self.size * UNIT
@@ -262,12 +265,14 @@ class _Canvas:
                 return colour, np.clip(colour + _colour(self.rng, -30, 30), 0, 255)
         return None
 
-    def _paint(self, window: tuple[slice, slice], cover: IntArray, colours: tuple[IntArray, IntArray]) -> None:
-        """Lay the shape over the window: a slope from one colour to the other, mixed by sub-pixel coverage."""
+    def _paint(
+        self, window: tuple[slice, slice], cover: IntArray, colours: tuple[IntArray, IntArray]
+    ) -> None:
+        """Lay the shape over the window: a slope between the colours, mixed by sub-pixel coverage."""
         height, width = cover.shape
         first, second = colours
         across = self.rng.randint(0, 2, dtype=np.int64)
-        ramp = np.arange(width).reshape(1, -1) if across else np.arange(height).reshape(-1, 1)
+        ramp = np.arange(width if across else height, dtype=np.int64).reshape((1, -1) if across else (-1, 1))
         slope = np.broadcast_to(ramp, cover.shape)[..., None]
         fill = first + (second - first) * slope // max(width if across else height, 1)
         behind = self.pixels[window]

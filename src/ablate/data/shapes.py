@@ -1,18 +1,17 @@
 """The built-in data set: geometric shapes on textured ground, with clutter, occlusion and noise.
 
-Drawn on first use, not downloaded, and the same on every machine, byte for byte (see `drawing`). Images are PNG files
-whose data is stored, not compressed, so that no version of a compressor can change a byte.
+Drawn on first use, not downloaded, and the same on every machine, byte for byte (see `drawing`). Images are
+PNG files whose data is stored, not compressed, so that no version of a compressor can change a byte.
 
-A set lies in `<cache>/shapes/<hash of its spec>/` as `images/<split>/*.png`, `labels/<split>/*.txt`, `data.yaml` and a
-manifest with the SHA-256 of each file. It is made in a folder beside and renamed, so it is there whole or not at all;
-several processes may ask for it at once.
+A set lies in `<cache>/shapes/<hash of its spec>/`: images, labels, `data.yaml`, and a manifest with the SHA-256
+of each file. It is made in a folder beside and renamed, so it is there whole or not at all; several processes
+may ask for it at once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import struct
 import tempfile
@@ -25,7 +24,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ablate.data.cache import cache_dir
+from ablate.data.cache import cache_dir, put_folder_in_place
 from ablate.data.drawing import CLASSES, UNIT, VERSION, Picture, Style, draw
 
 SPLITS: Final = ("train", "val")
@@ -66,7 +65,7 @@ class ShapesSpec:
     noise: int = 24
     """Amplitude of the pixel noise in grey levels, 0 to 64."""
     occlusion: int = 50
-    """Largest hidden part of an object in per cent of its area, 0 to 90; what would hide more is not drawn."""
+    """Largest hidden part of an object in per cent of its area, 0 to 90."""
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
@@ -107,7 +106,7 @@ def ensure(spec: ShapesSpec) -> Path:
     try:
         _write(spec, fresh)
         fresh.chmod(0o755)
-        _put_in_place(fresh, folder)
+        put_folder_in_place(fresh, folder, is_whole)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder
@@ -126,7 +125,9 @@ def is_whole(folder: Path) -> bool:
 def digest(folder: Path) -> str:
     """SHA-256 over a set's file names and bytes as its manifest has them: one number for the whole set."""
     listed: dict[str, str] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-    return hashlib.sha256("".join(f"{listed[name]}  {name}\n" for name in sorted(listed)).encode()).hexdigest()
+    return hashlib.sha256(
+        "".join(f"{listed[name]}  {name}\n" for name in sorted(listed)).encode()
+    ).hexdigest()
 
 
 def encode_label(made: Picture) -> str:
@@ -156,7 +157,9 @@ def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"".join(stream)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"".join(stream)) + chunk(b"IEND", b"")
+    )
 
 
 def _files(spec: ShapesSpec) -> Iterator[tuple[str, bytes]]:
@@ -180,25 +183,6 @@ def _write(spec: ShapesSpec, folder: Path) -> None:
         listed[name] = hashlib.sha256(content).hexdigest()
     manifest = {"version": VERSION, "spec": asdict(spec), "files": listed}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-
-
-def _put_in_place(fresh: Path, folder: Path) -> None:
-    """Rename `fresh` to `folder`; a damaged set there makes way, a whole one from another process stays."""
-    for _ in range(5):
-        try:
-            os.rename(fresh, folder)
-            return
-        except OSError:
-            if is_whole(folder):
-                return
-            aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-            try:
-                os.rename(folder, aside)  # onto an empty folder, in one step
-            except FileNotFoundError:
-                pass  # another process moved it
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
-    raise OSError(f"cannot put the built-in data set at {folder}")
 
 
 def _sha256(path: Path) -> str:

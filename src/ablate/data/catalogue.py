@@ -1,0 +1,174 @@
+"""From the config group `data` to a data set that can be trained on: found, checked, counted, fingerprinted.
+
+Knows three kinds: the built-in shapes (drawn on first use), BCCD (fetched and converted by us), and any
+Ultralytics data file, of one's own or shipped with Ultralytics. Imports neither torch nor ultralytics.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ablate.data import bccd, shapes
+from ablate.data.datafile import DataFile, datasets_dir, locate, read
+from ablate.data.errors import DataError, NotDownloaded
+from ablate.data.scanning import scan
+from ablate.data.view import ensure_view
+
+__all__ = ["DataError", "DataSet", "NotDownloaded", "check", "fetch", "resolve"]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set whose every file has been checked."""
+
+    name: str
+    yaml: Path
+    """Absolute path of a data file for Ultralytics, in our cache: nothing is written beside the source."""
+    classes: list[str]
+    images: dict[str, int]
+    """Images per split: train, val and, where there is one, test."""
+    instances: dict[str, int]
+    """Boxes per split."""
+    fingerprint: str
+    """SHA-256 (hex) over class names, splits, label and image contents, wherever they lie."""
+    warnings: list[str] = field(default_factory=list)
+    """What is odd but no error, one sentence each: boxes without area, images without label, copies."""
+    instances_per_class: dict[str, list[int]] = field(default_factory=dict)
+    """Boxes per split and class."""
+    source: Path = Path()
+    """The data file that was asked for."""
+
+
+def check(data: Mapping[str, Any]) -> None:
+    """Look at the data file and the folders it names, but at no image: milliseconds, for an early error.
+
+    Raises:
+        DataError: it is missing, empty, no data file, or a split's folder does not exist.
+        NotDownloaded: the same of a data set that `fetch` can get.
+    """
+    if _is_shapes(data):
+        _spec(data)
+    else:
+        _read(data)
+
+
+def resolve(data: Mapping[str, Any], download: bool = False) -> DataSet:
+    """Find, check and count a data set.
+
+    The first call reads every file (about 1 GB/s); later ones compare names, sizes and times only.
+
+    Args:
+        data: the resolved config group: `name`, `path` and, for shapes, the fields of `ShapesSpec`.
+        download: get a data set that is not on this machine, instead of an error.
+
+    Raises:
+        DataError: one line that names the file (and line) at fault.
+        NotDownloaded: it is not on this machine and `download` is false.
+    """
+    if _is_shapes(data):
+        file = read(str(shapes.ensure(_spec(data)) / "data.yaml"))
+    else:
+        try:
+            file = _read(data)
+        except NotDownloaded:
+            if not download:
+                raise
+            fetch(data)
+            file = _read(data)
+    images = {split: file.images(split) for split in file.splits}
+    found = scan(file, images)
+    return DataSet(
+        name=str(data.get("name") or file.path.stem),
+        yaml=ensure_view(file, images, found.fingerprint),
+        classes=list(file.classes),
+        images=found.images,
+        instances=found.instances,
+        fingerprint=found.fingerprint,
+        warnings=found.warnings,
+        instances_per_class=found.per_class,
+        source=file.path,
+    )
+
+
+def fetch(data: Mapping[str, Any]) -> None:
+    """Get a data set from its public address into the cache: it is there whole afterwards, or not at all.
+
+    Raises:
+        DataError: it has no public address, or the download failed.
+    """
+    if _is_shapes(data):
+        shapes.ensure(_spec(data))
+    elif data.get("url") and not data.get("path"):
+        bccd.fetch(str(data["url"]), datasets_dir() / "bccd")
+    else:
+        _fetch_with_ultralytics(locate(_path(data)))
+
+
+def _is_shapes(data: Mapping[str, Any]) -> bool:
+    return data.get("name") == "shapes" and not data.get("path")
+
+
+def _spec(data: Mapping[str, Any]) -> shapes.ShapesSpec:
+    try:
+        return shapes.ShapesSpec.from_mapping(data)
+    except ValueError as error:
+        raise DataError(str(error)) from error
+
+
+def _path(data: Mapping[str, Any]) -> str:
+    path = data.get("path")
+    if not path or path == "???":
+        raise DataError("data.path is missing: data=custom needs data.path=<an Ultralytics data file>")
+    return str(path)
+
+
+def _read(data: Mapping[str, Any]) -> DataFile:
+    if data.get("url") and not data.get("path"):
+        local = datasets_dir() / "bccd" / bccd.DATA_FILE
+        if not local.is_file():
+            raise NotDownloaded(
+                f"data set {data.get('name')} is not on this machine: it comes from {data['url']}, "
+                "or give a copy of yours with data.path=<data file>"
+            )
+        return read(str(local))
+    return read(_path(data))
+
+
+# Run by another Python, whose Ultralytics has its settings and its folder for data sets in places of ours.
+_FETCH = """
+import sys
+from pathlib import Path
+from ultralytics.data import utils
+utils.DATASETS_DIR = Path(sys.argv[2])
+utils.check_det_dataset(sys.argv[1])
+"""
+
+
+def _fetch_with_ultralytics(file: Path) -> None:
+    """Let Ultralytics run a data file's download, away from the user's settings and folders."""
+    target = datasets_dir()
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=target) as work:
+        for name in ("data", "settings", "here"):
+            (Path(work) / name).mkdir()
+        done = subprocess.run(
+            [sys.executable, "-c", _FETCH, str(file), f"{work}/data"],
+            cwd=f"{work}/here",
+            env={**os.environ, "YOLO_CONFIG_DIR": f"{work}/settings"},
+            stdout=sys.stderr,
+            check=False,
+        )
+        if done.returncode:
+            raise DataError(f"{file}: the download failed; what Ultralytics said is above")
+        for made in (Path(work) / "data").iterdir():
+            if made.is_dir():
+                shutil.rmtree(target / made.name, ignore_errors=True)
+                made.rename(target / made.name)

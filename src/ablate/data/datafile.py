@@ -1,0 +1,259 @@
+"""Reading an Ultralytics data file: where its images are, split by split, and what the classes are called."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from ablate.data.cache import cache_dir
+from ablate.data.errors import DataError, NotDownloaded
+from ablate.data.labels import IMAGE_SUFFIXES
+
+SPLITS: Final = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image of a split and the label file that belongs to it (which may not exist)."""
+
+    name: str
+    """Path below the folder that all images of the split share, with forward slashes."""
+    path: Path
+    label: Path
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """An Ultralytics data file, read and checked, without a look at its images."""
+
+    path: Path
+    classes: tuple[str, ...]
+    splits: dict[str, tuple[Path, ...]]
+    """Absolute folders, lists (.txt) or images of each split; "test" only where it exists."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Keys besides the usual ones that a trainer may look at (`channels`, `kpt_shape`)."""
+    warnings: tuple[str, ...] = ()
+
+    def images(self, split: str) -> list[Image]:
+        """The images of a split, in order of their paths.
+
+        Raises:
+            DataError: there are none, or a listed one does not exist.
+        """
+        found = sorted({path for entry in self.splits[split] for path in _expand(entry)})
+        if not found:
+            where = ", ".join(str(entry) for entry in self.splits[split])
+            raise DataError(f"{self.path}: split '{split}' has no images in {where}")
+        shared = os.path.commonpath([os.path.dirname(path) for path in found])  # noqa: PTH120 - 100 000 of them
+        start = len(shared.rstrip("/\\")) + 1
+        return [Image(p[start:].replace(os.sep, "/"), Path(p), Path(_label_of(p))) for p in found]
+
+
+def read(path: str) -> DataFile:
+    """Read the data file at `path`, or the one of that name that Ultralytics ships (`coco8.yaml`).
+
+    Raises:
+        DataError: it is missing, empty, no data file, or a split's folder does not exist.
+        NotDownloaded: the same of a data set that can be downloaded.
+    """
+    file = locate(path)
+    content = _load(file)
+    classes = _classes(file, content)
+    if "val" not in content and "validation" in content:
+        content["val"] = content["validation"]
+    for split in ("train", "val"):
+        if not content.get(split):
+            raise DataError(
+                f"{file}: key '{split}' is missing: a folder of images, a .txt list, or a list of these"
+            )
+    entries = {s: _entries(file, s, content[s]) for s in SPLITS if content.get(s)}
+    root = _root(file, content, entries)
+    splits = {s: tuple(_absolute(root, entry) for entry in listed) for s, listed in entries.items()}
+    notes = []
+    for split, paths in list(splits.items()):
+        missing = next((path for path in paths if not path.exists()), None)
+        if missing is None:
+            continue
+        if split == "test":
+            notes.append(f"split 'test' is left out: {missing} does not exist")
+            del splits[split]
+        elif content.get("download"):
+            raise NotDownloaded(f"data set {file.name} is not on this machine ({missing} does not exist)")
+        else:
+            raise DataError(f"{file}: split '{split}' does not exist: {missing}")
+    extra = {
+        key: content[key] for key in ("channels", "kpt_shape", "flip_idx") if content.get(key) is not None
+    }
+    return DataFile(file, classes, splits, extra, tuple(notes))
+
+
+def locate(path: str) -> Path:
+    """Find a data file: as a path from here, or by its bare name among those that Ultralytics ships.
+
+    Raises:
+        DataError: there is none; names that look alike are proposed.
+    """
+    file = Path(path).expanduser()
+    if file.is_file():
+        return file.resolve()
+    if file.is_dir():
+        raise DataError(f"data.path={path} is a folder; give the data file (.yaml) in it")
+    shipped = _shipped()
+    if path in shipped:
+        return shipped[path]
+    beside = [str(p) for p in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
+    alike = difflib.get_close_matches(path, [*shipped, *beside], n=1, cutoff=0.7)
+    hint = f"; did you mean {alike[0]}?" if alike else ""
+    raise DataError(f"data.path={path}: no such data file{hint}")
+
+
+def _shipped() -> dict[str, Path]:
+    """The data files in the installed Ultralytics, by name, without importing it."""
+    spec = find_spec("ultralytics")
+    if spec is None or spec.origin is None:
+        return {}
+    folder = Path(spec.origin).parent / "cfg" / "datasets"
+    return {file.name: file for file in sorted(folder.glob("*.yaml"))}
+
+
+def _load(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: this is not a data file (not UTF-8 text)") from error
+    except OSError as error:
+        raise DataError(f"{file}: the data file cannot be read ({error.strerror})") from error
+    if not text.strip():
+        raise DataError(f"{file}: the data file is empty; it needs 'train', 'val' and 'names'")
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it cannot be parsed"
+        raise DataError(f"{file}{where}: the data file is not YAML ({problem})") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{file}: this is not a data file; it needs the keys 'train', 'val' and 'names'")
+    return content
+
+
+def _classes(file: Path, content: dict[str, Any]) -> tuple[str, ...]:
+    names, count = content.get("names"), content.get("nc")
+    if names is None and isinstance(count, int) and count > 0:
+        return tuple(f"class_{index}" for index in range(count))
+    if not names or not isinstance(names, list | dict):
+        raise DataError(f"{file}: key 'names' is missing: a list of class names, or a mapping from 0, 1, ...")
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    try:
+        by_id = {int(key): str(value) for key, value in names.items()}
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{file}: the keys of 'names' must be the class ids 0, 1, ...") from error
+    if sorted(by_id) != list(range(len(names))):
+        raise DataError(f"{file}: 'names' must number {len(names)} classes 0 to {len(names) - 1}")
+    if isinstance(count, int) and count != len(by_id):
+        raise DataError(f"{file}: 'nc' says {count} classes, 'names' has {len(by_id)}")
+    return tuple(by_id[index] for index in range(len(by_id)))
+
+
+def _entries(file: Path, split: str, value: Any) -> tuple[str, ...]:
+    listed = value if isinstance(value, list) else [value]
+    if not all(isinstance(entry, str) for entry in listed):
+        raise DataError(f"{file}: '{split}' must be a folder, a .txt list, or a list of these, not {value!r}")
+    return tuple(listed)
+
+
+def _root(file: Path, content: dict[str, Any], entries: dict[str, tuple[str, ...]]) -> Path:
+    """The folder that the splits are relative to: Ultralytics' rule, beside the file, then the caches."""
+    given = content.get("path")
+    if not given:
+        return file.parent
+    if not isinstance(given, str):
+        raise DataError(f"{file}: 'path' must be a folder, not {given!r}")
+    path = Path(given).expanduser()
+    if path.is_absolute():
+        return path
+    bases = [Path.cwd(), file.parent, datasets_dir(), *_ultralytics_datasets()]
+    roots = [base / path for base in bases]
+    for root in roots:
+        if all(_absolute(root, entry).exists() for split in ("train", "val") for entry in entries[split]):
+            return root
+    return next((root for root in roots if root.is_dir()), datasets_dir() / path)
+
+
+def datasets_dir() -> Path:
+    """Where downloaded data sets go."""
+    return cache_dir() / "datasets"
+
+
+def _ultralytics_datasets() -> Iterator[Path]:
+    """The folder for data sets in Ultralytics' own settings, which are read, never written."""
+    if chosen := os.environ.get("YOLO_CONFIG_DIR"):
+        base = Path(chosen).expanduser()
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    try:
+        settings = json.loads((base / "Ultralytics" / "settings.json").read_text(encoding="utf-8"))
+        yield Path(settings["datasets_dir"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+
+
+def _absolute(root: Path, entry: str) -> Path:
+    path = Path(os.path.abspath(root / entry))  # noqa: PTH100 - resolve() would follow links
+    if not path.exists() and entry.startswith(
+        "../"
+    ):  # exports that take the file's folder for the root's child
+        return Path(os.path.abspath(root / entry[3:]))  # noqa: PTH100
+    return path
+
+
+def _expand(entry: Path) -> Iterator[str]:
+    """Absolute paths of the images in a folder (with subfolders) or a .txt list."""
+    if entry.is_dir():
+        for folder, below, names in os.walk(entry, followlinks=True):
+            below[:] = [name for name in below if not name.startswith(".")]
+            yield from (f"{folder}{os.sep}{n}" for n in names if _is_image(n) and not n.startswith("."))
+    elif _is_image(entry.name):
+        yield str(entry)
+    else:
+        yield from _listed(entry)
+
+
+def _listed(entry: Path) -> Iterator[str]:
+    try:
+        lines = entry.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{entry}: the list of images cannot be read") from error
+    for number, line in enumerate(lines, start=1):
+        name = line.strip()
+        if not name or not _is_image(name):
+            continue
+        # Ultralytics: `./` is beside the list, anything else is from here; we then look beside the list, too.
+        bases = [entry.parent] if name.startswith("./") else [Path.cwd(), entry.parent]
+        paths = [os.path.abspath(base / name) for base in bases]  # noqa: PTH100
+        found = next((path for path in paths if os.path.isfile(path)), None)  # noqa: PTH113
+        if found is None:
+            raise DataError(f"{entry}, line {number}: image {paths[0]} does not exist")
+        yield found
+
+
+def _is_image(name: str) -> bool:
+    return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES
+
+
+def _label_of(image: str) -> str:
+    """Ultralytics' rule: the last folder `images` becomes `labels`, the suffix .txt."""
+    sep = os.sep
+    return f"{sep}labels{sep}".join(image.rsplit(f"{sep}images{sep}", 1)).rpartition(".")[0] + ".txt"

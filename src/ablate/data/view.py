@@ -1,0 +1,82 @@
+"""A view of a data set: links in our cache, so that training writes nothing beside the user's files.
+
+Ultralytics puts a `.cache` file beside the labels, `.npy` copies beside the images, and replaces a JPEG
+without an end marker by a repaired one. With one link per file all of that happens in the view. (Links to
+whole folders would not do: it resolves a split's folder first, and writes into the source.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import yaml
+
+from ablate.data.cache import cache_dir, put_folder_in_place
+from ablate.data.datafile import DataFile, Image
+
+DATA_FILE: Final = "data.yaml"
+
+
+def ensure_view(data: DataFile, images: dict[str, list[Image]], fingerprint: str) -> Path:
+    """Return the data file of the view of a data set, which is made first if it is missing or incomplete.
+
+    Its name holds the fingerprint and the place of the source: equal copies in two places have two views, so
+    that a later change to one of them cannot reach trainings on the other.
+    """
+    place = "\0".join(str(image.path) for listed in images.values() for image in listed)
+    name = f"{fingerprint[:16]}-{hashlib.sha256(place.encode(errors='surrogateescape')).hexdigest()[:8]}"
+    view = cache_dir() / "views" / name
+
+    def is_whole(folder: Path) -> bool:
+        if not (folder / DATA_FILE).is_file():
+            return False
+        paths = [_inside(folder, s, "images", image) for s, listed in images.items() for image in listed]
+        return all(map(os.path.exists, paths))  # a link whose target is gone does not exist
+
+    if not is_whole(view):
+        view.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=view.parent))
+        try:
+            fresh.chmod(0o755)
+            _write(fresh, view, data, images)
+            put_folder_in_place(fresh, view, is_whole)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    return view / DATA_FILE
+
+
+def _write(fresh: Path, view: Path, data: DataFile, images: dict[str, list[Image]]) -> None:
+    made: set[str] = set()
+    for split, listed in images.items():
+        for image in listed:
+            for kind, source in (("images", image.path), ("labels", image.label)):
+                link = _inside(fresh, split, kind, image)
+                folder = os.path.dirname(link)  # noqa: PTH120
+                if folder not in made:
+                    os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+                    made.add(folder)
+                if link in made or (kind == "labels" and not os.path.isfile(source)):  # noqa: PTH113
+                    continue  # a.jpg and a.png share one label; background has none
+                os.symlink(source, link)  # noqa: PTH211
+                made.add(link)
+    content = {
+        "path": str(view),
+        **{split: f"images/{split}" for split in images},
+        "names": dict(enumerate(data.classes)),
+        **data.extra,
+    }
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    (fresh / DATA_FILE).write_text(text, encoding="utf-8")
+
+
+def _inside(view: Path, split: str, kind: str, image: Image) -> str:
+    """Where an image (or its label, by Ultralytics' rule) lies in the view."""
+    name = image.name if kind == "images" else str(PurePosixPath(image.name).with_suffix(".txt"))
+    # A folder `images` below would be the one that the rule replaces.
+    name = "/".join(part if part != "images" else "images_" for part in name.split("/"))
+    return f"{view}/{kind}/{split}/{name}"
