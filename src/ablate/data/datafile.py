@@ -110,9 +110,12 @@ def locate(path: str) -> Path:
     shipped = _shipped()
     if path in shipped:
         return shipped[path]
-    beside = [str(p) for p in file.parent.glob("*.y*ml")] if file.parent.is_dir() else []
-    alike = difflib.get_close_matches(path, [*shipped, *beside], n=1, cutoff=0.7)
-    hint = f"; did you mean {alike[0]}?" if alike else ""
+    beside = sorted(file.parent.glob("*.y*ml")) if file.parent.is_dir() else []
+    names = {known.stem.lower(): str(known) for known in beside}
+    if file.parent == Path():
+        names = {Path(known).stem.lower(): known for known in shipped} | names
+    alike = difflib.get_close_matches(file.stem.lower(), names, n=1)
+    hint = f"; did you mean {names[alike[0]]}?" if alike else ""
     raise DataError(f"data.path={path}: no such data file{hint}")
 
 

@@ -217,17 +217,13 @@ class _Canvas:
             radius = radius * 3 // 2
         cx, cy = _pick(rng, 0, limit), _pick(rng, 0, limit)
         angle, quarter = _pick(rng, -12, 12), _pick(rng, 0, 3)
-        left, top = (cx - radius) // UNIT - 1, (cy - radius) // UNIT - 1
-        side = 2 * (radius // UNIT) + 4
+        reach = radius * 6 // 5  # the corners of a square lie at 1.13 radii
+        left, top = (cx - reach) // UNIT, (cy - reach) // UNIT
+        side = 2 * reach // UNIT + 2
         inside = _rasterise(kind, cx - left * UNIT, cy - top * UNIT, radius, (angle, quarter), side)
 
         cover = inside.reshape(side, _SUB, side, _SUB).sum(axis=(1, 3), dtype=np.int64)  # 0 to 16
-        x1, y1 = max(left, 0), max(top, 0)
-        x2, y2 = min(left + side, self.size), min(top + side, self.size)
-        if x1 >= x2 or y1 >= y2:
-            return False
-        window = (slice(y1, y2), slice(x1, x2))
-        seen = cover[y1 - top : y2 - top, x1 - left : x2 - left]
+        window, seen = self._cut(left, top, cover)
         solid = seen >= _SUB * _SUB // 2
         area = int((cover >= _SUB * _SUB // 2).sum())
         if not self._visible_enough(window, solid, area):
@@ -236,12 +232,20 @@ class _Canvas:
         if colours is None:
             return False
 
+        offset = max(self.size // 64, 1)
+        ground, shadow = self._cut(left + offset, top + offset, cover)
+        self.pixels[ground] -= self.pixels[ground] * shadow[..., None] // (4 * _SUB * _SUB)
         self._paint(window, seen, colours)
         self.owner[window][solid] = len(self.boxes) if kind in CLASSES else -1
         if kind in CLASSES:
             self.area.append(area)
             self.boxes.append((CLASSES.index(kind), *_extent(inside, left, top, limit)))
         return True
+
+    def _cut(self, left: int, top: int, cover: IntArray) -> tuple[tuple[slice, slice], IntArray]:
+        """Where a shape's window lies on the canvas, and the part of its coverage that is on it."""
+        (x1, x2), (y1, y2) = (np.clip((start, start + len(cover)), 0, self.size) for start in (left, top))
+        return (slice(y1, y2), slice(x1, x2)), cover[y1 - top : y2 - top, x1 - left : x2 - left]
 
     def _visible_enough(self, window: tuple[slice, slice], solid: BoolArray, area: int) -> bool:
         """Whether the new shape, and all objects under it, would still show the part that must be seen."""

@@ -3,9 +3,9 @@
 Drawn on first use, not downloaded, and the same on every machine, byte for byte (see `drawing`). Images are
 PNG files whose data is stored, not compressed, so that no version of a compressor can change a byte.
 
-A set lies in `<cache>/shapes/<hash of its spec>/`: images, labels, `data.yaml`, and a manifest with the SHA-256
-of each file. It is made in a folder beside and renamed, so it is there whole or not at all; several processes
-may ask for it at once.
+A set lies in `<cache>/shapes/<hash of its spec>/`: images, labels, `data.yaml`, and a manifest with the
+SHA-256 of each file. It is made in a folder beside and renamed, so it is there whole or not at all; several
+processes may ask for it at once.
 """
 
 from __future__ import annotations
