@@ -1,0 +1,93 @@
+"""Was a variant trained as its baseline was? Every realised value that differs is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from ablate.tracking.records import SHORT, Record, mapping, number, value
+
+REALISED = {
+    "batch": "batch",
+    "amp": "AMP",
+    "epochs": "epochs",
+    "early_stop": "early stop",
+    "oom_retries": "out-of-memory retries",
+    "imgsz": "image size",
+    "optimizer": "optimizer",
+    "lr0": "lr0",
+    "device_name": "device",
+    "data_fingerprint": "data fingerprint",
+}
+FREE_BETWEEN_SEEDS = {"epochs", "early stop"}  # patience ends each seed when it will
+
+
+def differences(variant: Sequence[Record], baseline: Sequence[Record]) -> list[str]:
+    """Realised values in which two sets of finished trials differ, in words; empty when none does.
+
+    A value that is recorded on one side only cannot be compared and counts as a difference.
+    """
+    if not all(mapping(record, "realised") for record in [*variant, *baseline]):
+        return ["realised recipe not recorded"]
+    reasons = []
+    for title, read in _readers([*variant, *baseline]).items():
+        mine, theirs = _values(variant, read), _values(baseline, read)
+        if mine != theirs:
+            reasons.append(f"{title} {_words(mine)} (baseline {_words(theirs)})")
+    return reasons
+
+
+def disagreements(replicates: Sequence[Record]) -> list[str]:
+    """Realised values in which the replicates of one variant differ among themselves, in words."""
+    reasons = []
+    for title, read in _readers(replicates).items():
+        found = _values(replicates, read)
+        if len(found) > 1 and title not in FREE_BETWEEN_SEEDS:
+            reasons.append(f"replicates differ: {title} {_words(found)}")
+    return reasons
+
+
+def coverage(record: Record) -> str:
+    """Starting weights of a trial: where from, and how many of the tensors that should arrive did."""
+    weights = mapping(record, "realised", "weights")
+    source = weights.get("source")
+    if not source:
+        return "none"
+    expected, transferred = number(weights, "expected"), number(weights, "transferred")
+    if not expected or transferred is None:
+        return f"{source}, coverage unknown"
+    share = f"{100 * transferred / expected:.0f} %"
+    return f"{source}, {'all' if transferred == expected else share}"
+
+
+Reader = Callable[[Record], str]
+
+
+def _readers(records: Iterable[Record]) -> dict[str, Reader]:
+    """Title -> how to read the realised value of that title as text."""
+    readers: dict[str, Reader] = {title: _reader("realised", key) for key, title in REALISED.items()}
+    readers["starting weights"] = coverage
+    packages = {name for record in records for name in mapping(record, "realised", "versions")}
+    readers |= {f"{name} version": _reader("realised", "versions", name) for name in sorted(packages)}
+    return readers
+
+
+def _reader(*path: str) -> Reader:
+    return lambda record: _text(value(record, *path), path[-1])
+
+
+def _text(found: Any, key: str) -> str:
+    """A realised value as a reader sees it."""
+    if found is None:
+        return "not recorded"
+    if isinstance(found, bool):
+        return "on" if found else "off"
+    return str(found)[:SHORT] if key == "data_fingerprint" else str(found)
+
+
+def _values(records: Iterable[Record], read: Reader) -> frozenset[str]:
+    return frozenset(read(record) for record in records)
+
+
+def _words(found: Iterable[str]) -> str:
+    return ", ".join(sorted(found))

@@ -1,0 +1,132 @@
+"""The one place that turns numbers into the text that all outputs show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+DECIMALS = {
+    "map50_95": 4, "map50_95_std": 4, "map50": 4, "precision": 4, "recall": 4,
+    "delta_map50_95": 4, "delta_ci_low": 4, "delta_ci_high": 4, "p_value": 4, "p_holm": 4,
+    "params_m": 3, "gflops": 3, "gflops_ultralytics": 3,
+    "latency_ms": 2, "latency_p95_ms": 2, "latency_ratio": 3, "train_minutes": 2, "peak_memory_gb": 2,
+}  # fmt: skip
+HIGHER_IS_BETTER = ("map50_95", "map50", "precision", "recall")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the tables for people: where it comes from and how it is headed."""
+
+    source: str
+    title: str
+    plain: str  # the title in ASCII
+    numeric: bool = True
+
+
+SHOWN = (
+    Column("variant", "Variant", "Variant", numeric=False),
+    Column("replicates", "Seeds", "Seeds"),
+    Column("map50_95", "mAP50-95", "mAP50-95"),
+    Column("map50_95_std", "± std", "+- std"),
+    Column("delta_map50_95", "Δ mAP50-95", "delta"),
+    Column("delta_ci", "95 % CI of Δ", "95 % CI of delta"),
+    Column("p_value", "p", "p"),
+    Column("p_holm", "p (Holm)", "p (Holm)"),
+    Column("map50", "mAP50", "mAP50"),
+    Column("precision", "Precision", "Precision"),
+    Column("recall", "Recall", "Recall"),
+    Column("params_m", "Params (M)", "Params (M)"),
+    Column("gflops", "GFLOPs", "GFLOPs"),
+    Column("latency_ms", "Latency (ms)", "Latency (ms)"),
+    Column("latency_p95_ms", "p95 (ms)", "p95 (ms)"),
+    Column("latency_ratio", "× baseline", "x baseline"),
+    Column("train_minutes", "Train (min)", "Train (min)"),
+    Column("peak_memory_gb", "Memory (GB)", "Memory (GB)"),
+    Column("comparable", "Comparable", "Comparable", numeric=False),
+    Column("notes", "Notes", "Notes", numeric=False),
+)
+
+
+def cell(name: str, found: object, *, signed: bool = False) -> str:
+    """One value of column `name` as text in ASCII; '' where it is not known."""
+    if not isinstance(found, int | float):
+        return str(found)
+    if found != found:  # NaN
+        return ""
+    if name not in DECIMALS:
+        return str(found)
+    if name in ("p_value", "p_holm") and 0 < found < 0.0001:
+        return f"{found:.1e}"
+    text = f"{found:{'+' if signed else ''}.{DECIMALS[name]}f}"
+    return text.lstrip("+-") if signed and float(text) == 0 else text
+
+
+def published(table: pd.DataFrame) -> pd.DataFrame:
+    """The whole table as text, columns unchanged: what `comparison.csv` holds."""
+    columns = {name: [cell(name, found) for found in table[name]] for name in table.columns}
+    return pd.DataFrame(columns, columns=table.columns, dtype="object")
+
+
+def display(table: pd.DataFrame, *, drop_empty: bool = True) -> pd.DataFrame:
+    """The table for people as text: one column per `SHOWN.source`, differences with their sign.
+
+    Columns in which nothing is known are left out unless `drop_empty` is False.
+    """
+    shown: dict[str, list[str]] = {}
+    for column in SHOWN:
+        name = column.source
+        if name == "delta_ci":
+            texts = [_interval(low, high) for low, high in zip(table["delta_ci_low"], table["delta_ci_high"], strict=True)]
+        else:
+            texts = [cell(name, found, signed=name.startswith("delta")) for found in table[name]]
+        if name in ("variant", "replicates", "map50_95", "comparable", "notes") or any(texts) or not drop_empty:
+            shown[name] = texts
+    return pd.DataFrame(shown, dtype="object")
+
+
+def best_rows(table: pd.DataFrame) -> dict[str, set[int]]:
+    """Positions of the best value per accuracy column, in each data set that has a choice of rows.
+
+    Only rows that may be compared take part; ties (as shown) are all best.
+    """
+    best: dict[str, set[int]] = {name: set() for name in HIGHER_IS_BETTER}
+    for _, group in table.reset_index(drop=True).groupby("data", sort=False):
+        fair = group[group["comparable"] == "yes"]
+        for name in HIGHER_IS_BETTER:
+            values = fair[name].dropna().round(DECIMALS[name])
+            if len(values) > 1:
+                best[name] |= {int(position) for position in values.index[values == values.max()]}
+    return best
+
+
+def markdown_table(shown: pd.DataFrame, *, bold: dict[str, set[int]] | None = None) -> str:
+    """A GitHub-flavoured Markdown table of `display`'s output (or any frame of text)."""
+    titles = {column.source: column for column in SHOWN}
+    names = list(shown.columns)
+    head = [titles[name].title if name in titles else name for name in names]
+    rule = ["---:" if name in titles and titles[name].numeric else "---" for name in names]
+    lines = [_row(head), _row(rule)]
+    for position, row in enumerate(shown.itertuples(index=False)):
+        marked = [
+            f"**{_escape(text)}**" if text and position in (bold or {}).get(name, ()) else _escape(text)
+            for name, text in zip(names, row, strict=True)
+        ]
+        lines.append(_row(marked))
+    return "\n".join(lines) + "\n"
+
+
+def _interval(low: float, high: float) -> str:
+    if low != low or high != high:
+        return ""
+    return f"[{cell('delta_ci_low', low, signed=True)}, {cell('delta_ci_high', high, signed=True)}]"
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escape(text: object) -> str:
+    escaped = str(text).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+    return escaped.replace("*", "\\*").replace("<", "&lt;")

@@ -1,0 +1,293 @@
+"""Records of a sweep -> one row per variant, with DESIGN's columns first.
+
+Accuracies are fractions from 0 to 1, latency is in milliseconds, training time in minutes, memory in
+GB, parameters in millions, FLOPs in units of 1e9 (one multiply-add = 2). What is not known is empty.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from ablate.comparing.comparability import differences, disagreements
+from ablate.comparing.labels import FACTORS, display_labels
+from ablate.comparing.statistics import holm, paired_differences, paired_t, sample_std, t_interval
+from ablate.tracking.records import Record, Sweep, number, sequence, short, value
+
+COLUMNS = (
+    "variant", "module", "insertion", "optimizer", "model", "data", "replicates",
+    "map50_95", "map50_95_std", "map50", "precision", "recall",
+    "delta_map50_95", "delta_ci_low", "delta_ci_high", "p_value", "p_holm",
+    "params_m", "gflops", "latency_ms", "latency_p95_ms", "latency_ratio",
+    "train_minutes", "peak_memory_gb", "comparable", "notes", "signatures",
+)  # fmt: skip
+EXTRA_COLUMNS = (
+    "trials", "seeds", "shared_seeds", "baseline", "evaluated", "gflops_ultralytics",
+    "mlflow_runs", "variant_key", "comparison_key",
+)  # fmt: skip
+TEXT_COLUMNS = {
+    "variant", *FACTORS, "comparable", "notes", "signatures", "seeds", "shared_seeds", "baseline",
+    "evaluated", "mlflow_runs", "variant_key", "comparison_key",
+}  # fmt: skip
+COUNT_COLUMNS = {"replicates", "trials"}
+
+
+@dataclass
+class Variant:
+    """The trials of one variant, and the row that grows out of them."""
+
+    key: str
+    label: str
+    records: list[Record]
+    notes: list[str] = field(default_factory=list)
+    row: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Sort the trials into those that count and those that do not."""
+        self.measured = [r for r in self.records if is_measured(r)]
+        self.by_seed: dict[int, Record] = {
+            record["seed"]: record for record in self.measured if isinstance(record.get("seed"), int)
+        }
+
+    @property
+    def group(self) -> str:
+        """Comparison key: variants with the same one are compared with each other."""
+        return str(value(self.records[0], "comparison_key") or "")
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether others are compared with this one."""
+        return value(self.records[0], "factors", "module") == "none"
+
+    def accuracy(self) -> dict[int, float]:
+        """Seed -> mAP50-95."""
+        return {seed: record["metrics"]["map50_95"] for seed, record in self.by_seed.items()}
+
+
+def is_measured(record: Record) -> bool:
+    """Whether a trial finished and has an accuracy that is a number."""
+    return value(record, "status") == "finished" and number(record, "metrics", "map50_95") is not None
+
+
+def comparison_table(sweep: Sweep) -> pd.DataFrame:
+    """The comparison of a sweep's variants: `COLUMNS`, then `EXTRA_COLUMNS`; one row per variant.
+
+    Comparison groups follow each other in the order of the sweep; in each, the baseline comes first
+    and the others by falling difference to it. Never raises for what records lack: the reason is in
+    `notes` and the value is empty.
+    """
+    variants = _variants(sweep.records)
+    several_data = len({str(value(v.records[0], "factors", "data") or "") for v in variants} - {""}) > 1
+    groups: dict[str, list[Variant]] = {}
+    for variant in variants:
+        groups.setdefault(variant.group or variant.key, []).append(variant)
+    ordered: list[Variant] = []
+    for members in groups.values():
+        baseline = _baseline(members)
+        for variant in members:
+            _measure(variant, sweep)
+        for variant in members:
+            _compare(variant, baseline)
+            if several_data and variant.measured:
+                variant.notes.append(f"compare within data {value(variant.records[0], 'factors', 'data')} only")
+            variant.row["notes"] = "; ".join(dict.fromkeys(variant.notes))
+        ordered += sorted(members, key=lambda variant: _rank(variant, baseline))
+    rows = [variant.row for variant in ordered]
+    for row, corrected in zip(rows, holm([row.get("p_value") for row in rows]), strict=True):
+        row["p_holm"] = corrected
+    return _frame(rows)
+
+
+def trial_table(sweep: Sweep) -> pd.DataFrame:
+    """One row per trial, in the order of the sweep: where the numbers of the comparison come from."""
+    variants = {record["signature"]: v.label for v in _variants(sweep.records) for record in v.records}
+    rows = []
+    for record in sweep.records:
+        signature = str(record["signature"])
+        rows.append(
+            {
+                "variant": variants[signature],
+                "seed": record.get("seed"),
+                "status": _status(record),
+                "map50_95": number(record, "metrics", "map50_95") if is_measured(record) else None,
+                "evaluated": _evaluated([record]) if is_measured(record) else "",
+                "train_minutes": number(record, "cost", "train_minutes"),
+                "signature": signature,
+                "mlflow_run": sweep.run_ids.get(signature, ""),
+            }
+        )
+    columns = ["variant", "seed", "status", "map50_95", "evaluated", "train_minutes", "signature", "mlflow_run"]
+    frame = pd.DataFrame(rows, columns=columns)
+    frame["seed"] = frame["seed"].astype("Int64") if all(_countable(s) for s in frame["seed"]) else frame["seed"]
+    return frame.astype({"map50_95": "float64", "train_minutes": "float64"})
+
+
+def _variants(records: Sequence[Record]) -> list[Variant]:
+    """Trials by variant key, in order of appearance."""
+    by_key: dict[str, list[Record]] = {}
+    for record in records:
+        by_key.setdefault(str(record.get("variant_key") or record.get("variant") or ""), []).append(record)
+    labels = display_labels(by_key)
+    return [Variant(key, labels[key], found) for key, found in by_key.items()]
+
+
+def _baseline(members: Sequence[Variant]) -> Variant | None:
+    """The baseline of a comparison group: the one with most measured trials if there are several."""
+    found = [variant for variant in members if variant.is_baseline]
+    return max(found, key=lambda variant: len(variant.measured)) if found else None
+
+
+def _measure(variant: Variant, sweep: Sweep) -> None:
+    """Fill the part of the row that the variant's own trials determine."""
+    first, measured = variant.records[0], variant.measured
+    variant.row |= {"variant": variant.label}
+    variant.row |= {name: str(value(first, "factors", name) or "") for name in FACTORS}
+    for name in ("map50_95", "map50", "precision", "recall"):
+        variant.row[name] = _mean(measured, "metrics", name)
+    described = measured or variant.records
+    params = _mean(described, "cost", "params")
+    variant.row |= {
+        "replicates": len(measured),
+        "trials": len(variant.records),
+        "seeds": " ".join(str(seed) for seed in sorted(variant.by_seed)),
+        "map50_95_std": sample_std([record["metrics"]["map50_95"] for record in measured]),
+        "params_m": None if params is None else params / 1e6,
+        "gflops": _mean(described, "cost", "gflops"),
+        "gflops_ultralytics": _mean(described, "cost", "gflops_ultralytics"),
+        "train_minutes": _mean(measured, "cost", "train_minutes"),
+        "peak_memory_gb": max(_numbers(measured, "cost", "peak_memory_gb"), default=None),
+        "evaluated": _evaluated(measured),
+        "signatures": " ".join(short(record["signature"]) for record in variant.records),
+        "mlflow_runs": " ".join(
+            sweep.run_ids[record["signature"]] for record in variant.records if record["signature"] in sweep.run_ids
+        ),
+        "variant_key": variant.key,
+        "comparison_key": variant.group,
+    }
+    variant.notes += _trial_notes(variant)
+    _add_latency(variant, sweep)
+
+
+def _trial_notes(variant: Variant) -> list[str]:
+    """What went wrong or is thin in a variant's own trials."""
+    total, notes = len(variant.records), []
+    troubles = Counter(_status(record) for record in variant.records if not is_measured(record))
+    for trouble, count in troubles.items():
+        notes.append(f"{count} of {total} trials {trouble}" if total > 1 else f"the only trial {trouble}")
+    again = len(variant.measured) - len(variant.by_seed)
+    if again:
+        notes.append(f"{again} more trials of a seed that was already there or has no number")
+    if len(variant.measured) == 1:
+        notes.append("one seed: no interval")
+    return notes
+
+
+def _status(record: Record) -> str:
+    """How a trial ended, in words that continue 'the trial ...'."""
+    status, failure = str(value(record, "status") or "has no status"), value(record, "failure", "type")
+    if status == "failed":
+        return f"failed: {failure or 'unknown reason'}"
+    if status == "damaged":
+        return f"unreadable: {value(record, 'failure', 'message')}"
+    if status == "finished" and not is_measured(record):
+        return "finished without a number for mAP50-95"
+    return status
+
+
+def _add_latency(variant: Variant, sweep: Sweep) -> None:
+    """Fill in latency, or say why there is none."""
+    if sweep.latency is None:
+        return
+    for entry in sequence(sweep.latency, "variants"):
+        if value(entry, "variant_key") == variant.key:
+            for name in ("latency_ms", "latency_p95_ms", "latency_ratio"):
+                variant.row[name] = number(entry, name)
+            break
+    if variant.measured and variant.row.get("latency_ms") is None:
+        variant.notes.append("latency not measured")
+
+
+def _compare(variant: Variant, baseline: Variant | None) -> None:
+    """Fill in the difference to the baseline, its interval, and whether the two may be compared."""
+    variant.row["comparable"] = "no"
+    if not variant.measured:
+        return
+    reasons = disagreements(variant.measured)
+    if variant is baseline:
+        variant.row["comparable"] = "no" if reasons else "yes"
+    elif baseline is None or not baseline.measured:
+        problem = "no baseline in this sweep" if baseline is None else "the baseline has no finished trial"
+        reasons.append(f"{problem}: no difference can be given")
+    else:
+        variant.row["baseline"] = baseline.label
+        reasons = _difference(variant, baseline) or reasons
+        variant.row["comparable"] = "no" if reasons else "yes"
+    variant.notes += reasons
+
+
+def _difference(variant: Variant, baseline: Variant) -> list[str]:
+    """Fill in the paired difference; returns why the two may not be compared."""
+    seeds, paired = paired_differences(variant.accuracy(), baseline.accuracy())
+    variant.row["shared_seeds"] = " ".join(map(str, seeds))
+    if not seeds:
+        mine, theirs = variant.row["seeds"] or "none", baseline.row["seeds"] or "none"
+        return [f"no seed in common with the baseline (seeds {mine} against {theirs})"]
+    variant.row["delta_map50_95"] = fmean(paired)
+    interval = t_interval(paired)
+    if interval is not None:
+        variant.row |= {"delta_ci_low": interval.low, "delta_ci_high": interval.high, "p_value": paired_t(paired)}
+    elif len(paired) > 1:
+        variant.notes.append("the same difference on every seed: no spread to judge by")
+    if len(seeds) < max(len(variant.by_seed), len(baseline.by_seed)):
+        plural = "s" if len(seeds) > 1 else ""
+        variant.notes.append(f"difference over shared seed{plural} {', '.join(map(str, seeds))} only")
+    return differences([variant.by_seed[seed] for seed in seeds], [baseline.by_seed[seed] for seed in seeds])
+
+
+def _rank(variant: Variant, baseline: Variant | None) -> tuple[bool, bool, float, float, str]:
+    """Baseline, then falling difference, then falling accuracy; unknown values last."""
+    delta, accuracy = variant.row.get("delta_map50_95"), variant.row.get("map50_95")
+    return (
+        variant is not baseline,
+        delta is None,
+        -(delta or 0.0),
+        -(accuracy if accuracy is not None else -1.0),
+        variant.label,
+    )
+
+
+def _evaluated(records: Sequence[Record]) -> str:
+    """Split and checkpoint that the accuracies were measured on, e.g. 'val, best'."""
+    found = {(value(r, "metrics", "split"), value(r, "metrics", "checkpoint")) for r in records}
+    return " | ".join(sorted(", ".join(str(part) for part in pair if part) for pair in found))
+
+
+def _numbers(records: Sequence[Record], *path: str) -> list[float]:
+    return [found for record in records if (found := number(record, *path)) is not None]
+
+
+def _mean(records: Sequence[Record], *path: str) -> float | None:
+    found = _numbers(records, *path)
+    return fmean(found) if found else None
+
+
+def _countable(seed: object) -> bool:
+    return seed is None or isinstance(seed, int)
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Rows -> data frame with text, whole numbers and floats; empty text is '' and empty numbers NaN."""
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, *EXTRA_COLUMNS])
+    for name in frame.columns:
+        if name in TEXT_COLUMNS:
+            frame[name] = frame[name].astype("object").where(frame[name].notna(), "").astype(str)
+        elif name in COUNT_COLUMNS:
+            frame[name] = frame[name].astype("int64")
+        else:
+            frame[name] = pd.to_numeric(frame[name], errors="coerce").astype("float64")
+    return frame

@@ -1,0 +1,140 @@
+"""The comparison in a terminal: the columns that fit, whole numbers, notes beneath."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from ablate.comparing.formatting import SHOWN, best_rows, display
+from ablate.comparing.summary import ALPHA, head, sentences
+from ablate.tracking.records import Sweep
+
+# Least important last: columns are dropped from the end until the table fits.
+PRIORITY = (
+    "map50_95", "delta_map50_95", "delta_ci", "latency_ms", "latency_ratio", "map50", "params_m", "gflops",
+    "p_holm", "train_minutes", "replicates", "map50_95_std", "peak_memory_gb", "precision", "recall",
+    "latency_p95_ms", "p_value",
+)  # fmt: skip
+SHORT_TITLES = {
+    "delta_ci": "95% CI", "delta_map50_95": "Δ", "p_holm": "p Holm", "params_m": "M par.", "latency_ms": "lat. ms",
+    "latency_p95_ms": "p95 ms", "latency_ratio": "× base", "train_minutes": "min", "peak_memory_gb": "GB",
+    "replicates": "n", "map50_95_std": "±", "precision": "P", "recall": "R",
+}  # fmt: skip
+PLAIN = {"Δ": "delta", "× base": "x base", "±": "+-"}
+NARROWEST_LABEL = 14
+GAP = 2  # blanks between columns
+UNFAIR = "!"  # in the notes column: not comparable with the baseline
+RULE = box.Box("    \n    \n -- \n" + "    \n" * 5, ascii=True)  # a line under the head, and nothing else
+
+
+def print_table(sweep: Sweep, table: pd.DataFrame, *, console: Console | None = None) -> None:
+    """Print table, notes and findings of a comparison.
+
+    Columns are chosen by the console's width; numbers are never wrapped or cut. Colour is left to
+    the console (rich: only on a terminal, and not with NO_COLOR). Falls back to ASCII where the
+    console's encoding has no Greek.
+    """
+    console = console or Console(highlight=False)
+    ascii_only = not _speaks(console.encoding)
+    notes = _Notes()
+    shown = display(table)
+    marks = [
+        f"{UNFAIR} {notes.mark(text)}".rstrip() if fair == "no" else notes.mark(text)
+        for fair, text in zip(shown["comparable"], shown["notes"], strict=True)
+    ]
+    console.print(Text(f"{sweep.name}: {head(sweep, table)}", style="bold"))
+    if len(table):
+        console.print(_grid(table, shown, marks, console.width, ascii_only))
+    for number, note in enumerate(notes.seen, start=1):
+        _say(console, f"[{number}] ", note, ascii_only, style="yellow")
+    if (table["comparable"] == "no").any():
+        _say(console, f"{UNFAIR}   ", "not comparable with its baseline, or has none", ascii_only, style="yellow")
+    console.print()
+    for sentence in sentences(sweep, table):
+        _say(console, "- ", sentence, ascii_only)
+
+
+class _Notes:
+    """Numbered notes, each said once."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def mark(self, text: str) -> str:
+        """References like '1,3' for notes that are joined by '; '."""
+        numbers = []
+        for note in filter(None, text.split("; ")):
+            if note not in self.seen:
+                self.seen.append(note)
+            numbers.append(str(self.seen.index(note) + 1))
+        return ",".join(numbers)
+
+
+def _grid(table: pd.DataFrame, shown: pd.DataFrame, marks: Sequence[str], width: int, ascii_only: bool) -> Table:
+    """The rich table with as many columns as fit."""
+    titles = {column.source: SHORT_TITLES.get(column.source, column.title) for column in SHOWN}
+    if ascii_only:
+        titles = {name: PLAIN.get(title, title) for name, title in titles.items()}
+    marked = max(map(len, marks), default=0)
+    room = width - (max(marked, len("note")) + GAP if marked else 0)
+    sizes = {
+        name: GAP + max(len(titles[name]), *map(len, shown[name])) for name in PRIORITY if name in shown.columns
+    }
+    must = [name for name in ("map50_95", "delta_map50_95") if name in sizes]
+    longest = max(len("Variant"), *map(len, shown["variant"]))
+    label = min(longest, max(NARROWEST_LABEL, width * 2 // 5))
+    label = max(NARROWEST_LABEL, min(label, room - sum(sizes[name] for name in must)))
+    kept, used = set(must), label + sum(sizes[name] for name in must)
+    for name in sizes:
+        if name not in kept and used + sizes[name] <= room:
+            kept.add(name)
+            used += sizes[name]
+    lines = RULE if ascii_only else box.SIMPLE_HEAD
+    grid = Table(box=lines, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
+    grid.add_column("Variant", overflow="fold", width=label)
+    columns = [column.source for column in SHOWN if column.source in kept]
+    for name in columns:
+        grid.add_column(titles[name], justify="right", no_wrap=True, min_width=sizes[name] - GAP)
+    if marked:
+        grid.add_column("note", no_wrap=True, style="yellow")
+    best = best_rows(table)
+    groups = list(table["comparison_key"])
+    for position, row in enumerate(shown.to_dict("records")):
+        cells = [Text(row["variant"], style="dim" if row["replicates"] == "0" else "")]
+        cells += [Text(row[name], style=_style(name, position, table.iloc[position], best)) for name in columns]
+        cells += [Text(marks[position])] if marked else []
+        last = position + 1 == len(groups) or groups[position + 1] != groups[position]
+        grid.add_row(*cells, end_section=last)
+    return grid
+
+
+def _style(name: str, position: int, row: pd.Series, best: dict[str, set[int]]) -> str:
+    """Bold for the best; green or red for a difference that is supported (corrected, comparable)."""
+    if name in ("delta_map50_95", "delta_ci") and row["p_holm"] < ALPHA and row["comparable"] == "yes":
+        return "green" if row["delta_map50_95"] > 0 else "red"
+    return "bold" if position in best.get(name, ()) else ""
+
+
+def _say(console: Console, lead: str, text: str, ascii_only: bool, style: str = "") -> None:
+    """Print a sentence with a hanging lead, folded at words."""
+    grid = Table.grid(padding=0)
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    shown = text.encode("ascii", "replace").decode() if ascii_only else text
+    grid.add_row(Text(lead, style=style), escape(shown))
+    console.print(grid)
+
+
+def _speaks(encoding: str | None) -> bool:
+    """Whether the letters and lines of the table exist in an encoding."""
+    try:
+        "Δ×±─".encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

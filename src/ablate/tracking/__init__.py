@@ -1,0 +1,1 @@
+"""What is recorded about trials, on disk first and then in MLflow."""
