@@ -130,8 +130,8 @@ class ACmix(nn.Module):
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attention of every position to the k x k window around it, padded by reflection.
 
-        The authors' logits are q . (k + pe(centre) - pe(neighbour)). The centre's term is equal over the window
-        and drops out of the softmax, so k - pe is made once and the window slides over that.
+        The authors' logits are q . (k + pe(centre) - pe(neighbour)). The centre's term is the same for the
+        whole window and drops out of the softmax, so k - pe is made once and the window slides over that.
         """
         batch, step = len(q), self.stride
         q, k, v = (rearrange(t, "b (m d) h w -> (b m) d h w", m=self.heads) for t in (q, k, v))
@@ -148,7 +148,7 @@ class ACmix(nn.Module):
         return merged.to(v.dtype)
 
     def _convolve(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Convolution in two steps: fc mixes the heads into one map per tap, dep_conv shifts these and sums."""
+        """Convolution in two steps: fc mixes the heads into a map per tap, dep_conv shifts and sums."""
         height, width = q.shape[2:]
         heads = [rearrange(t, "b (m d) h w -> b m d (h w)", m=self.heads) for t in (q, k, v)]
         qkv = torch.cat(heads, dim=1)  # (B, 3 m, d, H W)
