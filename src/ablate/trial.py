@@ -9,10 +9,8 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-import sys
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,7 +19,7 @@ from typing import Any
 
 from ablate import __version__
 from ablate.data.catalogue import DataSet, resolve
-from ablate.environment import prepare
+from ablate.environment import output_to, prepare
 from ablate.identity import Identity, identify, settle
 from ablate.tracking.records import SCHEMA, atomic_write_json, atomic_write_text
 
@@ -94,7 +92,7 @@ def run_trial(config: Mapping[str, Any]) -> dict[str, Any]:
     shutil.rmtree(trial.folder, ignore_errors=True)
     trial.folder.mkdir(parents=True)
     _write_config(trial)
-    with _output_to(trial.folder / LOG):
+    with output_to(trial.folder / LOG):
         try:
             record = {**trial.header(), "status": "finished", "failure": None, **_train(trial)}
         except Exception as error:  # whatever went wrong ends this trial, and only this one
@@ -258,24 +256,3 @@ def _write_config(trial: Trial) -> None:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-@contextmanager
-def _output_to(path: Path) -> Iterator[None]:
-    """Send all output of this process, that of libraries and subprocesses too, to a file."""
-    import os
-
-    sys.stdout.flush()
-    sys.stderr.flush()
-    saved = os.dup(1), os.dup(2)
-    with path.open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for number, descriptor in enumerate(saved, start=1):
-                os.dup2(descriptor, number)
-                os.close(descriptor)

@@ -7,6 +7,7 @@ import platform
 import random
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,8 @@ if TYPE_CHECKING:
 
 
 def measure(
-    networks: Mapping[str, nn.Module],
+    networks: Mapping[str, tuple[nn.Module, int]],
     *,
-    imgsz: int,
     device: str = "cpu",
     warmup: int = 10,
     rounds: int = 50,
@@ -30,8 +30,7 @@ def measure(
     """Time one forward pass (network only, batch 1, fp32) of every network in every round.
 
     Args:
-        networks: Deployed (fused) networks by key.
-        imgsz: Side of the square input image in pixels.
+        networks: By key, a deployed (fused) network and the side of its square input image in pixels.
         device: A torch device.
         warmup: Rounds before measuring.
         rounds: Measured rounds.
@@ -44,8 +43,12 @@ def measure(
         times in milliseconds, ratios as the median over rounds of this round's ratio.
     """
     target = torch.device(device)
-    image = torch.rand(1, 3, imgsz, imgsz, generator=torch.Generator().manual_seed(seed)).to(target)
-    ready = {key: network.to(target).float().eval() for key, network in networks.items()}
+    ready = {key: network.to(target).float().eval() for key, (network, _) in networks.items()}
+    sizes = {key: size for key, (_, size) in networks.items()}
+    images = {
+        size: torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(seed)).to(target)
+        for size in sorted(set(sizes.values()))
+    }
     order = random.Random(seed)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     times: dict[str, list[float]] = {key: [] for key in ready}
@@ -53,7 +56,7 @@ def measure(
         keys = list(ready)
         order.shuffle(keys)
         for key in keys:
-            elapsed = _time(ready[key], image)
+            elapsed = _time(ready[key], images[sizes[key]])
             if turn >= warmup:
                 times[key].append(elapsed)
         if on_round is not None:
@@ -64,7 +67,7 @@ def measure(
             "device_name": device_name(target),
             "precision": "fp32",
             "batch": 1,
-            "imgsz": imgsz,
+            "imgsz": next(iter(images)) if len(images) == 1 else list(images),
             "warmup": warmup,
             "rounds": rounds,
             "order": "interleaved, shuffled each round",
@@ -75,6 +78,34 @@ def measure(
         },
         "variants": {key: _figures(times, key, (baseline or {}).get(key)) for key in ready},
     }
+
+
+def measure_checkpoints(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Measure trained checkpoints (a job for a worker process).
+
+    Args:
+        payload: ``{"checkpoints": {key: (path, imgsz)}, "baseline": {key: key or None}, "device", "warmup", "rounds"}``.
+
+    Returns:
+        As `measure`.
+    """
+    from ablate.environment import output_to, prepare
+
+    prepare()
+    with output_to(Path(os.devnull)):
+        from ultralytics.nn.tasks import load_checkpoint
+
+        networks = {
+            key: (load_checkpoint(path, fuse=True)[0], int(size))
+            for key, (path, size) in payload["checkpoints"].items()
+        }
+    return measure(
+        networks,
+        device=payload["device"],
+        warmup=payload["warmup"],
+        rounds=payload["rounds"],
+        baseline=payload["baseline"],
+    )
 
 
 def device_name(device: torch.device) -> str:

@@ -244,10 +244,13 @@ def _is_integration(function: Any) -> bool:
 
 def _samples(labels: list[dict[str, Any]], count: int = 6) -> list[dict[str, Any]]:
     """Pick validation images spread over the split, with their true boxes (class, x1, y1, x2, y2 in pixels)."""
+    from PIL import Image
+
     chosen = labels[:: max(len(labels) // count, 1)][:count]
     samples = []
     for label in chosen:
-        height, width = label["shape"]
+        with Image.open(label["im_file"]) as image:
+            width, height = image.size
         truth = []
         for cls, (x, y, w, h) in zip(label["cls"].reshape(-1), label["bboxes"], strict=True):
             corners = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)

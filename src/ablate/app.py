@@ -1,0 +1,229 @@
+"""The Hydra application: compose, check, run or plan."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablate.config import (
+    OWNED_ARGUMENTS,
+    Config,
+    ConfigError,
+    InsertionConfig,
+    LatencyConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrackingConfig,
+    conf_dir,
+    options,
+    training_arguments,
+)
+from ablate.validation import check, nearest
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from ablate.sweeping.sweep import Launch
+    from ablate.trial import Trial
+
+_planning: dict[str, Any] | None = None  # set by `plan`: the same program up to the point where something starts
+_single: list[dict[str, Any]] = []  # the configuration of a command without -m, which runs once Hydra is done
+
+
+def run(arguments: Sequence[str], *, plan: dict[str, Any] | None = None) -> int:
+    """Run Hydra on the command line's overrides.
+
+    Args:
+        arguments: Overrides and Hydra's own flags.
+        plan: None to run; else the plan's options, and nothing starts.
+
+    Returns:
+        The exit code: 0 done, 1 some trials failed, 2 bad input, 130 interrupted.
+    """
+    global _planning
+    _planning = plan
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us; we say them in one line
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))  # a user's own modules, with the console script as with -m
+    import hydra
+    from hydra.core.config_store import ConfigStore
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    ConfigStore.instance().store(name="ablate", node=Config)
+    program, sys.argv = sys.argv, [sys.argv[0], *_normalised(arguments)]
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_task)()
+        if _single:
+            from ablate.sweeping.sweep import launch_local
+
+            return finish(make_trials([_single.pop()]), launch_local, arguments)
+    except KeyboardInterrupt:
+        print("\ninterrupted; finished trials are kept, the same command goes on", file=sys.stderr)  # noqa: T201
+        return 130
+    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+        return fail(explain(error, arguments))
+    except ValueError as error:
+        if type(error).__module__.startswith("ablate."):  # DataError and its like
+            return fail(str(error))
+        raise
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+    finally:
+        sys.argv = program
+    return 0
+
+
+def make_trials(configs: Sequence[Mapping[str, Any]]) -> list[Trial]:
+    """Check configurations and find their data; nothing is written but the built-in data set's cache.
+
+    Raises:
+        ConfigError: One of them cannot be meant.
+        DataError: A data set is missing or damaged.
+    """
+    from ablate.data.catalogue import resolve
+    from ablate.identity import settle
+    from ablate.trial import Trial
+
+    for config in configs:
+        check(settle(config))
+    found: dict[str, Any] = {}
+    trials = []
+    for config in configs:
+        key = repr(config["data"])
+        if key not in found:
+            found[key] = resolve(config["data"], download=_planning is None)
+        trials.append(Trial.of(config, found[key]))
+    return trials
+
+
+def finish(trials: Sequence[Trial], launch: Launch, arguments: Sequence[str]) -> int:
+    """Plan or run the trials of a command; return the exit code."""
+    if not trials[0].config["baseline"]:
+        asked = any(argument.startswith("module=") and "none" in argument for argument in arguments)
+        trials = [t for t in trials if asked or t.identity.factors["module"] != "none"] or trials
+    if _planning is not None:
+        from ablate.sweeping.plan import show_plan
+
+        return show_plan(trials, **_planning)
+    from ablate.sweeping.sweep import run_sweep
+
+    return run_sweep(trials, launch, sys.argv[1:])
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Return a composed configuration as plain values, without Hydra's own part."""
+    from omegaconf import OmegaConf
+
+    own = OmegaConf.masked_copy(config, [name for name in config if name != "hydra"])
+    content = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
+    assert isinstance(content, dict)
+    return {str(name): value for name, value in content.items()}
+
+
+def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
+    """Return one line about what is wrong with the input: an error of Hydra, of OmegaConf or our own."""
+    from hydra.errors import MissingConfigException
+    from omegaconf.errors import MissingMandatoryValue
+
+    text = str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        valid = options(group)
+        if group == "optimizer" and name == "auto":
+            return f"optimizer=auto: refused, because it picks its own learning rate; valid: {', '.join(valid)}"
+        return f"{group}={name}: no such option. {nearest(name, valid)}valid: {', '.join(valid)}"
+    if isinstance(error, MissingMandatoryValue):
+        return f"{getattr(error, 'full_key', None) or 'a value'} is missing: {_first_line(text)}"
+    key = _unknown_key(text)
+    if key is not None:
+        return _explain_key(key, arguments)
+    full_key = getattr(error, "full_key", None)
+    line = _first_line(text)
+    if error.__cause__ is not None:
+        line = f"{line}: {_first_line(str(error.__cause__))}"
+    return f"{full_key}: {line}" if full_key and full_key not in line else line
+
+
+def fail(message: str) -> int:
+    """Say on stderr what is wrong with the input; return the exit code for it."""
+    print(f"ablate: {message}", file=sys.stderr)  # noqa: T201
+    return 2
+
+
+def _task(config: DictConfig) -> Any:
+    """Hydra's task: run one trial of a sweep, for any launcher; without -m only keep its configuration."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    content = plain(config)
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        from ablate.trial import run_trial
+
+        return run_trial(content)
+    _single.append(content)
+    return None
+
+
+def _normalised(arguments: Sequence[str]) -> list[str]:
+    """Let relative data and checkpoint paths mean the folder that the user stands in, wherever a worker runs."""
+    changed = []
+    for argument in arguments:
+        key, sign, value = argument.partition("=")
+        if sign and key in ("data.path", "model.weights") and Path(value).expanduser().is_file():
+            value = str(Path(value).expanduser().absolute())
+        changed.append(f"{key}{sign}{value}")
+    return changed
+
+
+def _unknown_key(text: str) -> str | None:
+    """Return the key that Hydra does not know, from its message."""
+    match = re.search(r"Could not (?:override|delete from config\.) '([^']+)'", text)
+    return match[1] if match else None
+
+
+def _explain_key(key: str, arguments: Sequence[str]) -> str:
+    parent, _, leaf = key.rpartition(".")
+    if parent == "train" and leaf in OWNED_ARGUMENTS:
+        return f"train.{leaf}: set it with {OWNED_ARGUMENTS[leaf]}"
+    schemas: dict[str, Any] = {
+        "": Config,
+        "insertion": InsertionConfig,
+        "latency": LatencyConfig,
+        "model": ModelConfig,
+        "optimizer": OptimizerConfig,
+        "tracking": TrackingConfig,
+    }
+    if parent in schemas:
+        valid = [entry.name for entry in fields(schemas[parent])]
+    elif parent == "train":
+        valid = list(training_arguments())
+    elif parent in ("module", "data"):
+        valid = _keys_of_chosen(parent, arguments)
+    else:
+        leaf, valid = parent.partition(".")[0], [entry.name for entry in fields(Config)]
+    listing = f"valid: {', '.join(valid)}" if valid and len(valid) < 40 else "see all fields with --cfg job"
+    return f"{key}: no such key. {nearest(leaf, valid)}{listing}"
+
+
+def _keys_of_chosen(group: str, arguments: Sequence[str]) -> list[str]:
+    """Return the keys of the options of a group that a command chooses."""
+    import yaml
+
+    chosen = [value.split(",") for key, _, value in (a.partition("=") for a in arguments) if key == group]
+    names = chosen[-1] if chosen else ["shapes" if group == "data" else "none"]
+    keys: dict[str, None] = {}
+    for path in (folder / group / f"{name}.yaml" for name in names for folder in (conf_dir(), Path.cwd() / "conf")):
+        if path.is_file():
+            keys |= dict.fromkeys(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    return [key for key in keys if not key.startswith("_")]
+
+
+def _first_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0] if lines else "invalid configuration"

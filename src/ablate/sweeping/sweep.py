@@ -1,0 +1,270 @@
+"""The story of one sweep: what is asked for, what is there, what runs, what it says.
+
+Everything is decided before anything is done: all trials are composed, checked and reconciled with the records on disk;
+then the missing ones run; then the sweep is told as a table. A plan is the same story without its second half.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ablate.launching.local import Outcome, run_jobs
+from ablate.sweeping.live import Live
+from ablate.sweeping.preflight import preflight
+from ablate.tracking.records import DamagedRecordError, Sweep, atomic_write_json, load_record, load_sweep
+from ablate.tracking.store import Store, Tracker
+from ablate.trial import Trial, record_failure
+
+
+@dataclass(frozen=True)
+class Observer:
+    """What a launcher tells while it runs jobs, by the job's index."""
+
+    start: Callable[[int], None]
+    poll: Callable[[int], None]
+    end: Callable[[int, Outcome], None]
+
+
+Launch = Callable[[Sequence[Trial], Observer], None]
+
+
+@dataclass
+class Reconciled:
+    """The trials of a command, each once, by what is on disk of them."""
+
+    trials: list[Trial]
+    done: list[Trial] = field(default_factory=list)
+    missing: list[Trial] = field(default_factory=list)
+
+
+def reconcile(trials: Sequence[Trial]) -> Reconciled:
+    """Leave out what is asked for twice, and tell what has a finished record from what must run."""
+    unique = {trial.identity.signature: trial for trial in trials}
+    found = Reconciled(list(unique.values()))
+    for trial in found.trials:
+        (found.done if _is_finished(trial) else found.missing).append(trial)
+    return found
+
+
+def run_sweep(trials: Sequence[Trial], launch: Launch, command: Sequence[str]) -> int:
+    """Run what is missing of a sweep, then compare.
+
+    Returns:
+        The exit code: 0 all trials are done, 1 some failed.
+
+    Raises:
+        ConfigError: A network cannot be built; nothing was started.
+        KeyboardInterrupt: Ctrl-C; what is finished stays, and the same command goes on from there.
+    """
+    console = Console(stderr=False)
+    found = reconcile(trials)
+    settings = found.trials[0].config
+    if found.missing:
+        preflight(found.missing)
+    directory = open_sweep(found.trials, command)
+    _say(console, f"sweep {directory.name}: {len(found.trials)} trials, {len(found.done)} done, {len(found.missing)} to run")
+    for warning in dict.fromkeys(w for trial in found.trials for w in trial.data.warnings):
+        _say(console, f"data: {warning}")
+
+    tracker = Tracker(lambda: open_store(settings))
+    try:
+        parent = _open_parent(tracker, directory, command)
+        if found.missing:
+            _run_missing(found.missing, launch, tracker, parent, console)
+        latency_changed = _measure_latency(directory, settings, console) if settings["latency"]["enabled"] else False
+        root = Path(settings["root"]).absolute()
+        tracker.ask(lambda store: store.publish_missing(root / "trials"))
+        sweep = load_sweep(directory)
+        note = _report(sweep, settings, console, fresh=bool(found.missing) or latency_changed)
+        failures = [record for record in sweep.records if record.get("status") != "finished"]
+        if parent:
+            tracker.submit(lambda store: store.close_sweep(parent, load_sweep(directory), note, bool(failures)))
+    finally:
+        problem = tracker.close()
+    _closing_words(console, sweep, settings, failures, problem)
+    return 1 if failures or sweep.missing else 0
+
+
+def launch_local(trials: Sequence[Trial], observer: Observer, timeout: float | None = None) -> None:
+    """Run trials one after the other on this machine."""
+    run_jobs(
+        "ablate.trial:run_trial",
+        [trial.config for trial in trials],
+        on_start=observer.start,
+        on_poll=observer.poll,
+        on_end=observer.end,
+        timeout=timeout,
+    )
+
+
+def sweep_name(trials: Sequence[Trial]) -> str:
+    """Return a sweep's folder name: what varies, and a hash of all it holds, so that the same command finds it again."""
+    levels: dict[str, list[str]] = {}
+    for trial in trials:
+        for factor, level in trial.identity.factors.items():
+            if level not in levels.setdefault(factor, []):
+                levels[factor].append(level)
+    modules = [level for level in levels["module"] if level != "none"] or ["baseline"]
+    readable = "_".join(["+".join(modules)[:48], "+".join(levels["data"])[:24], "+".join(levels["model"])[:24]])
+    return f"{readable}_{_digest(trial.identity.signature for trial in trials)[:6]}"
+
+
+def open_sweep(trials: Sequence[Trial], command: Sequence[str]) -> Path:
+    """Write down what a sweep consists of; return its folder."""
+    settings = trials[0].config
+    name = settings["sweep"] or sweep_name(trials)
+    directory = Path(settings["root"]).absolute() / "sweeps" / name
+    known = _read(directory / "sweep.json")
+    before = known.get("signatures", []) if settings["sweep"] else []  # a named sweep grows with each command
+    signatures = list(dict.fromkeys([*before, *(trial.identity.signature for trial in trials)]))
+    content = {
+        "name": name,
+        "command": " ".join(["python -m ablate", *command]),
+        "signatures": signatures,
+        "created": known.get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
+        "tracking": settings["tracking"],
+        "latency": settings["latency"],
+        "mlflow_run_id": known.get("mlflow_run_id"),
+    }
+    atomic_write_json(directory / "sweep.json", content)
+    return directory
+
+
+def open_store(settings: Mapping[str, Any]) -> Store:
+    """Open the MLflow store that a configuration names."""
+    tracking = settings["tracking"]
+    return Store(Path(settings["root"]), tracking["uri"], tracking["experiment"], tracking["artifacts"])
+
+
+def _open_parent(tracker: Tracker, directory: Path, command: Sequence[str]) -> str | None:
+    content = _read(directory / "sweep.json")
+    run_id = tracker.ask(lambda store: store.open_sweep(directory.name, content["command"], content["mlflow_run_id"]))
+    if run_id is not None:
+        atomic_write_json(directory / "sweep.json", {**content, "mlflow_run_id": run_id})
+    return str(run_id) if run_id is not None else None
+
+
+def _run_missing(
+    trials: Sequence[Trial], launch: Launch, tracker: Tracker, parent: str | None, console: Console
+) -> None:
+    """Launch trials; show and track each epoch as it appears on disk; leave no trial without a record."""
+    with Live(console, len(trials)) as live:
+        seen = [0] * len(trials)
+
+        def start(index: int) -> None:
+            trial = trials[index]
+            live.start(trial.identity.name, trial.config["train"]["epochs"])
+
+        def poll(index: int) -> None:
+            trial = trials[index]
+            rows = _epochs_after(trial.folder, seen[index])
+            if not rows:
+                return
+            first = seen[index] == 0
+            seen[index] += len(rows)
+            live.epoch(rows[-1])
+            tracker.submit(lambda store: _send_epochs(store, trial, parent, rows, first))
+
+        def end(index: int, outcome: Outcome) -> None:
+            trial = trials[index]
+            poll(index)
+            if outcome.failure:
+                trial.folder.mkdir(parents=True, exist_ok=True)
+                record_failure(trial, outcome.failure, outcome.message)
+            failure = load_record(trial.folder).get("failure")
+            live.end(trial.identity.name, failure and f"{failure['type']}: {failure['message']}")
+            tracker.submit(lambda store: store.publish(trial.folder, parent))
+
+        launch(trials, Observer(start, poll, end))
+
+
+def _send_epochs(store: Store, trial: Trial, parent: str | None, rows: list[dict[str, Any]], first: bool) -> None:
+    run_id = store.begin(trial.folder, trial.header(), parent) if first else _read(trial.folder / "mlflow.json")["run_id"]
+    store.epochs(run_id, rows)
+
+
+def _epochs_after(folder: Path, count: int) -> list[dict[str, Any]]:
+    """Return the epochs that a running trial has logged beyond the first `count`."""
+    try:
+        lines = (folder / "train" / "history.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    except OSError:
+        return []
+    return [json.loads(line) for line in lines[count:] if line.endswith("\n")]
+
+
+def _measure_latency(directory: Path, settings: Mapping[str, Any], console: Console) -> bool:
+    """Measure the finished variants of a sweep unless that is on disk; tell whether anything was measured."""
+    from ablate.sweeping.latency import measure_sweep
+
+    return measure_sweep(directory, settings, console) is not None
+
+
+def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console, fresh: bool) -> str:
+    """Write what is not up to date, print the table; return the description for MLflow."""
+    from ablate.comparing.report import description, write_report
+    from ablate.comparing.table import comparison_table
+    from ablate.comparing.terminal import print_table
+
+    if fresh or not (sweep.directory / "comparison.csv").is_file():
+        with console.status("report") if console.is_terminal else nullcontext():
+            write_report(sweep, sweep.directory, notebook=settings["notebook"])
+    table = comparison_table(sweep)
+    print_table(sweep, table, console=console)
+    return description(sweep, table)
+
+
+def _closing_words(
+    console: Console, sweep: Sweep, settings: Mapping[str, Any], failures: Sequence[Mapping[str, Any]], problem: str | None
+) -> None:
+    for record in failures:
+        failure = record.get("failure") or {}
+        log = sweep.trial_dir(record["signature"]) / str(failure.get("log", "train.log"))
+        _say(console, f"failed: {record.get('name', record['signature'][:12])}: {failure.get('type')}: {failure.get('message')}", "red")
+        _say(console, f"        log: {_shown(log)}")
+    if failures:
+        _say(console, "the same command tries the failed trials again")
+    for line in sweep.ignored:
+        _say(console, f"ignored: {line}", "yellow")
+    if problem:
+        _say(console, f"MLflow does not answer ({problem}); the results are on disk, and the next command sends them", "yellow")
+    place = _shown(sweep.directory)
+    _say(console, f"report:   {place}/comparison.html (also .csv .md .tex .ipynb)")
+    root = settings["root"]
+    _say(console, "MLflow:   python -m ablate ui" + ("" if root == "multirun" else f" root={root}"))
+
+
+def _say(console: Console, line: str, style: str | None = None) -> None:
+    console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _shown(path: Path) -> Path:
+    """Return a path as it is shortest for somebody who stands in the working folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
+def _is_finished(trial: Trial) -> bool:
+    try:
+        return bool(load_record(trial.folder).get("status") == "finished")
+    except (FileNotFoundError, DamagedRecordError):
+        return False
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _digest(signatures: Any) -> str:
+    return hashlib.sha256(" ".join(sorted(signatures)).encode()).hexdigest()

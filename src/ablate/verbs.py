@@ -1,0 +1,196 @@
+"""The commands beside running trials: plan, status, report, latency, verify, ui."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablate.config import ConfigError
+from ablate.validation import nearest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like every other error here."""
+
+    def error(self, message: str) -> Any:
+        raise ConfigError(f"{self.prog.split()[-1]}: {message}")
+
+
+def plan(words: Sequence[str]) -> int:
+    """Show what a command would run; start nothing."""
+    from ablate.app import run
+
+    as_json = "--json" in words
+    overrides = [word for word in words if word not in ("--json", "-m", "--multirun")]
+    return run([*overrides, "--multirun"], plan={"as_json": as_json})
+
+
+def status(words: Sequence[str]) -> int:
+    """Show which trials of a sweep are done, running, failed."""
+    return _with_sweep("status", words, _show_status)
+
+
+def report(words: Sequence[str]) -> int:
+    """Rebuild a sweep's table, figures, notebook and pages from what is recorded."""
+    return _with_sweep("report", words, _write_report)
+
+
+def latency(words: Sequence[str]) -> int:
+    """Measure the latency of a sweep's variants again."""
+    return _with_sweep("latency", words, _measure)
+
+
+def verify(words: Sequence[str]) -> int:
+    """Check every module against its authors' golden values and the conformance suite."""
+
+    def body() -> int:
+        parser = _Parser(prog="ablate verify", description=verify.__doc__)
+        parser.add_argument("--golden", type=Path, help="a folder of golden cases (.npz); without it the conformance suite only")
+        parsed = parser.parse_args(words)
+        from ablate.verifying.command import run_verify
+
+        return run_verify(parsed.golden)
+
+    return _guarded(body)
+
+
+def ui(words: Sequence[str]) -> int:
+    """Serve the MLflow UI on 127.0.0.1."""
+
+    def body() -> int:
+        parser = _Parser(prog="ablate ui", description=ui.__doc__)
+        parser.add_argument("overrides", nargs="*", help="root=<folder>")
+        parser.add_argument("--port", type=int, default=5000)
+        parsed = parser.parse_args(words)
+        root = _root(parsed.overrides)
+        if not (root / "mlflow.db").is_file():
+            raise ConfigError(f"{root}/mlflow.db does not exist: no trial has been recorded here yet")
+        from ablate.environment import prepare
+        from ablate.tracking.store import tracking_uri
+
+        prepare()
+        print(f"MLflow on http://127.0.0.1:{parsed.port}  (stop with Ctrl-C)", flush=True)  # noqa: T201
+        uri = tracking_uri(root, None)
+        command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+        artifacts = (root.absolute() / "mlartifacts").as_uri()
+        try:
+            return subprocess.call([*command, "--port", str(parsed.port), "--default-artifact-root", artifacts])
+        except KeyboardInterrupt:
+            return 0
+
+    return _guarded(body)
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "plan": plan,
+    "status": status,
+    "report": report,
+    "latency": latency,
+    "verify": verify,
+    "ui": ui,
+}
+
+
+def find_sweep(root: Path, name: str | None) -> Path:
+    """Return a sweep's folder: by name or path, or the one that was written last.
+
+    Raises:
+        ConfigError: There is none, or none of this name.
+    """
+    folder = root / "sweeps"
+    known = sorted(folder.glob("*/sweep.json"), key=lambda path: path.stat().st_mtime)
+    names = [path.parent.name for path in known]
+    if not known:
+        raise ConfigError(f"no sweep in {folder} yet: run one first, for example python -m ablate module=hmha -m")
+    if name is None:
+        return known[-1].parent
+    if name in names:
+        return folder / name
+    if (Path(name) / "sweep.json").is_file():
+        return Path(name).absolute()
+    raise ConfigError(f"sweep '{name}' does not exist in {folder}. {nearest(name, names)}there are: {', '.join(names)}")
+
+
+def _with_sweep(verb: str, words: Sequence[str], body: Callable[[Path, argparse.Namespace, Console], int]) -> int:
+    def run() -> int:
+        from rich.console import Console
+
+        parser = _Parser(prog=f"ablate {verb}", description=VERBS[verb].__doc__)
+        parser.add_argument("sweep", nargs="?", help="name or folder of a sweep; the last one where it is left out")
+        parser.add_argument("overrides", nargs="*", help="root=<folder>")
+        parser.add_argument("--json", action="store_true", help="print JSON to stdout")
+        parsed = parser.parse_args(words)
+        if parsed.sweep and "=" in parsed.sweep:
+            parsed.overrides.insert(0, parsed.sweep)
+            parsed.sweep = None
+        directory = find_sweep(_root(parsed.overrides), parsed.sweep)
+        return body(directory, parsed, Console(stderr=parsed.json))
+
+    return _guarded(run)
+
+
+def _show_status(directory: Path, parsed: argparse.Namespace, console: Console) -> int:
+    from ablate.sweeping.status import show_status
+
+    return show_status(directory, console, as_json=parsed.json)
+
+
+def _write_report(directory: Path, parsed: argparse.Namespace, console: Console) -> int:
+    from ablate.comparing.report import write_report
+    from ablate.comparing.terminal import print_table
+    from ablate.tracking.records import load_sweep
+
+    sweep = load_sweep(directory)
+    written = write_report(sweep, notebook=True)
+    print_table(sweep, written.table, console=console)
+    console.print(f"report: {directory}/comparison.html (also .csv .md .tex .ipynb)", markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> int:
+    import json
+
+    from ablate.comparing.report import write_report
+    from ablate.comparing.terminal import print_table
+    from ablate.sweeping.latency import measure_sweep
+    from ablate.tracking.records import load_sweep
+
+    settings = json.loads((directory / "sweep.json").read_text(encoding="utf-8"))
+    measured = measure_sweep(directory, settings, console, again=True)
+    if measured is None:
+        raise ConfigError(f"sweep '{directory.name}' has no finished trial whose latency could be measured")
+    if parsed.json:
+        print(json.dumps(measured))  # noqa: T201
+    sweep = load_sweep(directory)
+    written = write_report(sweep, notebook=True)
+    print_table(sweep, written.table, console=console)
+    return 0
+
+
+def _root(overrides: Sequence[str]) -> Path:
+    root = Path(os.environ.get("ABLATE_ROOT", "multirun"))
+    for override in overrides:
+        key, sign, value = override.partition("=")
+        if key != "root" or not sign:
+            raise ConfigError(f"'{override}': only root=<folder> is understood here")
+        root = Path(value)
+    return root
+
+
+def _guarded(body: Callable[[], int]) -> int:
+    from ablate.app import fail
+
+    try:
+        return body()
+    except (ConfigError, FileNotFoundError) as error:
+        return fail(str(error))
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,18 @@
+"""A user's own options: `./conf/<group>/<option>.yaml` in the working folder joins ours."""
+
+from pathlib import Path
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+
+class WorkingFolder(SearchPathPlugin):
+    """Add the working folder's `conf/` to the search path, after ours."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Append the folder, if there is one and it is not ours."""
+        from ablate.config import conf_dir
+
+        own = Path.cwd() / "conf"
+        if own.is_dir() and own.resolve() != conf_dir().resolve():
+            search_path.append(provider="working-folder", path=own.as_uri())

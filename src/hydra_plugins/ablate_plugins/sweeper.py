@@ -1,0 +1,74 @@
+"""`hydra/sweeper=ablate`: from Hydra's overrides to a sweep of trials."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from ablate.sweeping.sweep import Observer
+    from ablate.trial import Trial
+
+
+@dataclass
+class AblateSweeperConfig:
+    """Fields of `hydra.sweeper`; the grid itself is the command's overrides."""
+
+    _target_: str = "hydra_plugins.ablate_plugins.sweeper.AblateSweeper"
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="ablate", node=AblateSweeperConfig, provider="ablate")
+
+
+class AblateSweeper(Sweeper):
+    """Expand the overrides to a grid with its baselines, and hand it to `ablate.sweeping`."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what composing needs, and make the launcher."""
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the sweep that the overrides describe; end the program with its exit code."""
+        from ablate.app import finish, make_trials, plain
+        from ablate.sweeping.grid import expand
+
+        loader = self.hydra_context.config_loader
+        parsed = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
+        cells = expand({override.get_key_element(): _values(override) for override in parsed})
+        configs = [plain(loader.load_sweep_config(self.config, list(cell))) for cell in cells]
+
+        def launch(trials: "Sequence[Trial]", observer: "Observer") -> None:
+            wanted = {trial.identity.signature for trial in trials}
+            chosen = {}
+            for trial, cell in composed:
+                if trial.identity.signature in wanted:
+                    chosen.setdefault(trial.identity.signature, list(cell))
+            self.launcher.observer = observer
+            self.launcher.launch([chosen[trial.identity.signature] for trial in trials], initial_job_idx=0)
+
+        trials = make_trials(configs)
+        composed = list(zip(trials, cells, strict=True))
+        raise SystemExit(finish(trials, launch, arguments))
+
+
+def _values(override: Override) -> list[str]:
+    key = override.get_key_element()
+    if override.is_sweep_override():
+        if not override.is_discrete_sweep():
+            from ablate.config import ConfigError
+
+            raise ConfigError(f"{key}: a sweep over a continuous interval is no grid; list its values: {key}=a,b,c")
+        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    if override.is_delete():
+        return [override.input_line or key]
+    return [f"{key}={override.get_value_element_as_str()}"]
