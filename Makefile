@@ -1,0 +1,52 @@
+# `make` says what there is.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Two threads on a small machine; torch would otherwise start one a core in every test process.
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo ui test check format test-slow verify clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## make .venv with everything, tested versions (constraints.txt)
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "venv is missing: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@# opencv-python links against libGL, which a machine without a screen may lack; the headless build does not
+	@$(BIN)/python -c 'import cv2' 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps \
+		"opencv-python-headless==$$($(BIN)/python -m pip show opencv-python | sed -n 's/^Version: //p')"
+	@touch $@
+
+demo: install ## train HMHA, ACmix and the baseline on the built-in data, compare them
+	$(BIN)/python -m ablate module=hmha,acmix -m
+	@echo "MLflow:   make ui    then open http://127.0.0.1:5000"
+
+ui: install ## open the MLflow UI on 127.0.0.1
+	$(BIN)/python -m ablate ui
+
+check: install ## format, lint, types, import contract
+	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check ## check, then all tests but the slow ones
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist worksteal
+
+test-slow: install ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+verify: install ## every module against its authors' golden values, and the conformance suite
+	$(BIN)/python -m ablate verify --golden tests/golden
+
+format: install ## let ruff format and fix what it can
+	$(BIN)/ruff format src tests
+	$(BIN)/ruff check --fix src tests
+
+clean: ## remove .venv and caches; results in multirun/ stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist
