@@ -52,7 +52,13 @@ def make_record(
         "variant": variant,
         "variant_key": digest(variant, data, options, digits=16),
         "comparison_key": digest(*comparison, digits=16),
-        "factors": {"module": module, "insertion": insertion, "optimizer": optimizer, "model": "yolo26n", "data": data},
+        "factors": {
+            "module": module,
+            "insertion": insertion,
+            "optimizer": optimizer,
+            "model": "yolo26n",
+            "data": data,
+        },
         "seed": seed,
         "config": {
             "module": {"name": module, "fidelity": "corrected", **options},
@@ -62,43 +68,77 @@ def make_record(
             "seed": seed,
         },
         "metrics": {
-            "map50_95": float(top), "map50": float(top * 1.55), "precision": float(top * 1.7), "recall": float(top * 1.4),
-            "epoch": epochs, "checkpoint": "best", "split": "val",
+            "map50_95": float(top),
+            "map50": float(top * 1.55),
+            "precision": float(top * 1.7),
+            "recall": float(top * 1.4),
+            "epoch": epochs,
+            "checkpoint": "best",
+            "split": "val",
         },
         "per_class": [{"name": name, "map50_95": float(top), "map50": float(top * 1.5)} for name in CLASSES],
         "history": [
-            {"epoch": epoch + 1, "time": 1.79e9 + 3 * epoch, "seconds": 3.0, "train/box_loss": 2 / (1 + 0.1 * epoch),
-             "map50_95": float(value), "map50": float(value * 1.55), "lr/pg0": 0.01}
+            {
+                "epoch": epoch + 1,
+                "time": 1.79e9 + 3 * epoch,
+                "seconds": 3.0,
+                "train/box_loss": 2 / (1 + 0.1 * epoch),
+                "map50_95": float(value),
+                "map50": float(value * 1.55),
+                "lr/pg0": 0.01,
+            }
             for epoch, value in enumerate(curve)
         ],
         "cost": {
-            "params": 2_400_000 + 150_000 * (module != "none"), "gflops": 0.331 * LATENCY[module],
-            "gflops_ultralytics": 0.31, "train_minutes": 2.1 * LATENCY[module] + random.normal(0, 0.05),
+            "params": 2_400_000 + 150_000 * (module != "none"),
+            "gflops": 0.331 * LATENCY[module],
+            "gflops_ultralytics": 0.31,
+            "train_minutes": 2.1 * LATENCY[module] + random.normal(0, 0.05),
             "peak_memory_gb": 1.4 * LATENCY[module],
         },
         "realised": {
-            "batch": 16, "amp": False, "epochs": epochs, "early_stop": False, "oom_retries": 0,
-            "optimizer": "MuSGD" if optimizer == "musgd" else "SGD", "lr0": 0.01, "device": "cpu",
-            "device_name": "AMD EPYC 7763", "imgsz": 160,
+            "batch": 16,
+            "amp": False,
+            "epochs": epochs,
+            "early_stop": False,
+            "oom_retries": 0,
+            "optimizer": "MuSGD" if optimizer == "musgd" else "SGD",
+            "lr0": 0.01,
+            "device": "cpu",
+            "device_name": "AMD EPYC 7763",
+            "imgsz": 160,
             "weights": {"source": None, "expected": 0, "transferred": 0},
             "data_fingerprint": digest(data),
             "versions": {"python": "3.11.7", "torch": "2.15.0", "ultralytics": "8.4.190", "ablate": "0.1.0"},
         },
         "graft": {"wiring": "plain", "places": [{"place": "model.4.m.0.cv2", "channels": 64, "stride": 8}]},
         "data": {
-            "name": data, "classes": CLASSES, "images": {"train": 480, "val": 160},
-            "instances": {"train": 2012, "val": 698}, "warnings": ["labels/12.txt: a box without area"],
+            "name": data,
+            "classes": CLASSES,
+            "images": {"train": 480, "val": 160},
+            "instances": {"train": 2012, "val": 698},
+            "warnings": ["labels/12.txt: a box without area"],
         },
         "samples": [],
         "started": "2026-03-01T10:00:00+00:00",
         "finished": "2026-03-01T10:02:10+00:00",
         "artifacts": {"best": "train/weights/best.pt", "plots": []},
-    }  # fmt: skip
+    }
 
 
 def failed(record: dict[str, Any], kind: str = "out_of_memory") -> dict[str, Any]:
     """The same trial, had it failed: nothing after its config."""
-    kept = ("schema", "signature", "name", "variant", "variant_key", "comparison_key", "factors", "seed", "config")
+    kept = (
+        "schema",
+        "signature",
+        "name",
+        "variant",
+        "variant_key",
+        "comparison_key",
+        "factors",
+        "seed",
+        "config",
+    )
     failure = {"type": kind, "message": "CUDA out of memory", "log": "train.log"}
     return {**{key: record[key] for key in kept}, "status": "failed", "failure": failure, "metrics": {}}
 
@@ -129,7 +169,13 @@ def draw_samples(trial: Path, record: dict[str, Any], count: int = 4, size: int 
         predictions.append([0, 0.08, 1.0, 1.0, 20.0, 20.0])
         image.save(trial / "samples" / f"{index}.jpg", quality=90)
         record["samples"].append(
-            {"image": f"samples/{index}.jpg", "width": size, "height": size, "truth": truth, "predictions": predictions}
+            {
+                "image": f"samples/{index}.jpg",
+                "width": size,
+                "height": size,
+                "truth": truth,
+                "predictions": predictions,
+            }
         )
 
 
@@ -177,14 +223,25 @@ def make_latency(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
             median = 7.1 * factor * random.uniform(0.99, 1.01)
             ratio = None if record["factors"]["module"] == "none" else factor
             variants[record["variant_key"]] = {
-                "variant_key": record["variant_key"], "variant": record["variant"], "signature": record["signature"],
-                "latency_ms": median, "latency_p95_ms": median * 1.12, "latency_ratio": ratio,
+                "variant_key": record["variant_key"],
+                "variant": record["variant"],
+                "signature": record["signature"],
+                "latency_ms": median,
+                "latency_p95_ms": median * 1.12,
+                "latency_ratio": ratio,
                 "samples_ms": [median, median * 1.01],
-            }  # fmt: skip
+            }
     protocol = {
-        "device": "cpu", "device_name": "AMD EPYC 7763", "precision": "fp32", "batch": 1, "imgsz": 160, "warmup": 10,
-        "rounds": 50, "order": "interleaved", "threads": 2,
-    }  # fmt: skip
+        "device": "cpu",
+        "device_name": "AMD EPYC 7763",
+        "precision": "fp32",
+        "batch": 1,
+        "imgsz": 160,
+        "warmup": 10,
+        "rounds": 50,
+        "order": "interleaved",
+        "threads": 2,
+    }
     return {"protocol": protocol, "variants": list(variants.values())}
 
 

@@ -27,12 +27,23 @@ BASELINE = "#000000"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 2, 1, 2, 1, 2)))
-SETTINGS = {
-    "font.size": 9.0, "axes.titlesize": 10.0, "axes.titleweight": "bold", "axes.spines.top": False,
-    "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True, "grid.color": "#e4e4e4", "grid.linewidth": 0.6,
-    "legend.frameon": False, "legend.fontsize": 8.0, "svg.fonttype": "path", "svg.hashsalt": "ablate",
-    "figure.facecolor": "white", "axes.titlelocation": "left",
-}  # fmt: skip
+SETTINGS: dict[Any, Any] = {
+    "font.size": 9.0,
+    "axes.titlesize": 10.0,
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8.0,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "ablate",
+    "figure.facecolor": "white",
+    "axes.titlelocation": "left",
+}
 
 
 class Style(NamedTuple):
@@ -83,16 +94,34 @@ def accuracy_against_latency(table: pd.DataFrame) -> Figure | None:
                 solid = optimizers.index(row.optimizer) % 2 == 0
                 spread = None if pd.isna(row.map50_95_std) else row.map50_95_std
                 axes.errorbar(
-                    row.latency_ms, row.map50_95, yerr=spread, fmt=style.marker, color=style.color, markersize=7,
-                    markerfacecolor=style.color if solid else "white", markeredgewidth=1.4, elinewidth=0.9, capsize=2.5,
+                    row.latency_ms,
+                    row.map50_95,
+                    yerr=spread,
+                    fmt=style.marker,
+                    color=style.color,
+                    markersize=7,
+                    markerfacecolor=style.color if solid else "white",
+                    markeredgewidth=1.4,
+                    elinewidth=0.9,
+                    capsize=2.5,
                     zorder=3,
-                )  # fmt: skip
+                )
             front = pareto(rows)
             axes.step(
-                front["latency_ms"], front["map50_95"], where="post", color="#888888", linewidth=1, zorder=1,
-                linestyle=(0, (4, 2)), label="Pareto front: no variant is both faster and more accurate",
-            )  # fmt: skip
-            axes.set(xlabel="latency, median (ms); further left is faster", ylabel="mAP50-95", title=f"data: {data}")
+                front["latency_ms"],
+                front["map50_95"],
+                where="post",
+                color="#888888",
+                linewidth=1,
+                zorder=1,
+                linestyle=(0, (4, 2)),
+                label="Pareto front: no variant is both faster and more accurate",
+            )
+            axes.set(
+                xlabel="latency, median (ms); further left is faster",
+                ylabel="mAP50-95",
+                title=f"data: {data}",
+            )
             axes.margins(x=0.16, y=0.14)
             if len(optimizers) > 1:
                 for index, name in enumerate(optimizers):
@@ -119,7 +148,9 @@ def training_curves(sweep: Sweep, table: pd.DataFrame) -> Figure | None:
     """
     curves = _curves(sweep)
     groups = [
-        rows for _, rows in table.groupby("comparison_key", sort=False) if any(k in curves for k in rows["variant_key"])
+        rows
+        for _, rows in table.groupby("comparison_key", sort=False)
+        if any(k in curves for k in rows["variant_key"])
     ]
     if not groups:
         return None
@@ -127,7 +158,9 @@ def training_curves(sweep: Sweep, table: pd.DataFrame) -> Figure | None:
     columns = min(2, len(groups))
     lines = -(-len(groups) // columns)
     with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=(5.2 * columns + (2.2 if columns == 1 else 0), 4.2 * lines), layout="constrained")
+        figure = Figure(
+            figsize=(5.2 * columns + (2.2 if columns == 1 else 0), 4.2 * lines), layout="constrained"
+        )
         share: Axes | None = None
         for position, rows in enumerate(groups, start=1):
             same = share if table["data"].nunique() == 1 else None
@@ -161,7 +194,7 @@ def encode(figure: Figure, kind: str, *, dpi: int = 160) -> bytes:
 
 
 def _curves(sweep: Sweep) -> dict[str, list[np.ndarray]]:
-    """Variant key -> accuracy by epoch, one array of shape (epochs,) per measured trial that has a history."""
+    """Variant key -> accuracy by epoch: an array of shape (epochs,) per measured trial with a history."""
     found: dict[str, list[np.ndarray]] = {}
     for record in filter(is_measured, sweep.records):
         curve = _curve(record)
@@ -194,29 +227,48 @@ def _draw_curve(axes: Axes, curves: list[np.ndarray], style: Style, label: str) 
         return
     baseline = style.color == BASELINE
     if len(curves) > 1:
-        axes.fill_between(epochs, stack.min(axis=0), stack.max(axis=0), color=style.color, alpha=0.13, linewidth=0)
+        axes.fill_between(
+            epochs, stack.min(axis=0), stack.max(axis=0), color=style.color, alpha=0.13, linewidth=0
+        )
     axes.plot(
-        epochs, stack.mean(axis=0), color=style.color, linestyle=style.dashes, marker=style.marker, markersize=4.5,
-        markevery=max(1, len(epochs) // 8), linewidth=2.0 if baseline else 1.5, label=label, zorder=4 if baseline else 3,
+        epochs,
+        stack.mean(axis=0),
+        color=style.color,
+        linestyle=style.dashes,
+        marker=style.marker,
+        markersize=4.5,
+        markevery=max(1, len(epochs) // 8),
+        linewidth=2.0 if baseline else 1.5,
+        label=label,
+        zorder=4 if baseline else 3,
         markerfacecolor="white",
-    )  # fmt: skip
+    )
 
 
 def _label_points(axes: Axes, rows: pd.DataFrame) -> None:
     """Write each variant's name beside its point, where it covers least of other names and points."""
     figure = axes.get_figure(root=True)
     assert figure is not None
-    renderer = FigureCanvasAgg(figure).get_renderer()
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     figure.draw_without_rendering()
     points = axes.transData.transform(rows[["latency_ms", "map50_95"]].to_numpy())
     frame = axes.get_window_extent(renderer)
-    spread = axes.transData.transform(np.c_[rows["latency_ms"], rows["map50_95"] + rows["map50_95_std"].fillna(0)])
+    spread = axes.transData.transform(
+        np.c_[rows["latency_ms"], rows["map50_95"] + rows["map50_95_std"].fillna(0)]
+    )
     taken = [_around(x, y, max(6.0, top - y)) for (x, y), (_, top) in zip(points, spread, strict=True)]
     for (x, y), label in zip(rows[["latency_ms", "map50_95"]].to_numpy(), rows["variant"], strict=True):
         best: tuple[float, Annotation] | None = None
         for dx, dy, horizontal, vertical in _places():
             text = axes.annotate(
-                label, (x, y), (dx, dy), textcoords="offset points", ha=horizontal, va=vertical, fontsize=7.5, zorder=5,
+                label,
+                (x, y),
+                (dx, dy),
+                textcoords="offset points",
+                ha=horizontal,
+                va=vertical,
+                fontsize=7.5,
+                zorder=5,
                 path_effects=[withStroke(linewidth=2.5, foreground="white")],
             )
             text.set_in_layout(False)

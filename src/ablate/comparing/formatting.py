@@ -21,31 +21,30 @@ class Column:
 
     source: str
     title: str
-    plain: str  # the title in ASCII
     numeric: bool = True
 
 
 SHOWN = (
-    Column("variant", "Variant", "Variant", numeric=False),
-    Column("replicates", "Seeds", "Seeds"),
-    Column("map50_95", "mAP50-95", "mAP50-95"),
-    Column("map50_95_std", "± std", "+- std"),
-    Column("delta_map50_95", "Δ mAP50-95", "delta"),
-    Column("delta_ci", "95 % CI of Δ", "95 % CI of delta"),
-    Column("p_value", "p", "p"),
-    Column("p_holm", "p (Holm)", "p (Holm)"),
-    Column("map50", "mAP50", "mAP50"),
-    Column("precision", "Precision", "Precision"),
-    Column("recall", "Recall", "Recall"),
-    Column("params_m", "Params (M)", "Params (M)"),
-    Column("gflops", "GFLOPs", "GFLOPs"),
-    Column("latency_ms", "Latency (ms)", "Latency (ms)"),
-    Column("latency_p95_ms", "p95 (ms)", "p95 (ms)"),
-    Column("latency_ratio", "× baseline", "x baseline"),
-    Column("train_minutes", "Train (min)", "Train (min)"),
-    Column("peak_memory_gb", "Memory (GB)", "Memory (GB)"),
-    Column("comparable", "Comparable", "Comparable", numeric=False),
-    Column("notes", "Notes", "Notes", numeric=False),
+    Column("variant", "Variant", numeric=False),
+    Column("replicates", "Seeds"),
+    Column("map50_95", "mAP50-95"),
+    Column("map50_95_std", "± std"),
+    Column("delta_map50_95", "Δ mAP50-95"),
+    Column("delta_ci", "95 % CI of Δ"),
+    Column("p_value", "p"),
+    Column("p_holm", "p (Holm)"),
+    Column("map50", "mAP50"),
+    Column("precision", "Precision"),
+    Column("recall", "Recall"),
+    Column("params_m", "Params (M)"),
+    Column("gflops", "GFLOPs"),
+    Column("latency_ms", "Latency (ms)"),
+    Column("latency_p95_ms", "p95 (ms)"),
+    Column("latency_ratio", "× baseline"),  # noqa: RUF001
+    Column("train_minutes", "Train (min)"),
+    Column("peak_memory_gb", "Memory (GB)"),
+    Column("comparable", "Comparable", numeric=False),
+    Column("notes", "Notes", numeric=False),
 )
 
 
@@ -78,10 +77,17 @@ def display(table: pd.DataFrame, *, drop_empty: bool = True) -> pd.DataFrame:
     for column in SHOWN:
         name = column.source
         if name == "delta_ci":
-            texts = [_interval(low, high) for low, high in zip(table["delta_ci_low"], table["delta_ci_high"], strict=True)]
+            texts = [
+                _interval(low, high)
+                for low, high in zip(table["delta_ci_low"], table["delta_ci_high"], strict=True)
+            ]
         else:
             texts = [cell(name, found, signed=name.startswith("delta")) for found in table[name]]
-        if name in ("variant", "replicates", "map50_95", "comparable", "notes") or any(texts) or not drop_empty:
+        if (
+            name in ("variant", "replicates", "map50_95", "comparable", "notes")
+            or any(texts)
+            or not drop_empty
+        ):
             shown[name] = texts
     return pd.DataFrame(shown, dtype="object")
 

@@ -23,7 +23,10 @@ IOU = 0.5  # overlap from which a prediction of the right class counts as a hit
 IMAGES = 4
 VARIANTS = 5  # baseline included
 SIDE = 256  # pixels to which images are reduced
-LEGEND = f"solid: hit (right class, IoU at least {IOU}); dashed: false alarm; dotted: missed; confidence at least {CONFIDENCE}"
+LEGEND = (
+    f"solid: hit (right class, IoU at least {IOU}); dashed: false alarm; dotted: missed; "
+    f"confidence at least {CONFIDENCE}"
+)
 GAP = 0.06  # of a panel's side
 
 Box = tuple[float, float, float, float]
@@ -43,6 +46,7 @@ def sample_detections(sweep: Sweep, rows: pd.DataFrame) -> Figure | None:
     """Ground truth, baseline and variants (columns) on the same images (rows), of one seed.
 
     Args:
+        sweep: what `load_sweep` read.
         rows: rows of one comparison group of the comparison table, baseline first.
 
     Returns:
@@ -69,11 +73,27 @@ def sample_detections(sweep: Sweep, rows: pd.DataFrame) -> Figure | None:
                 if image in panels and panels[image].truth == truth.truth:
                     _draw(axes, panels[image], column, line, classes)
                 else:
-                    axes.text(column * step + 0.5, line * step + 0.5, "not recorded", ha="center", va="center", color="#777777")
+                    axes.text(
+                        column * step + 0.5,
+                        line * step + 0.5,
+                        "not recorded",
+                        ha="center",
+                        va="center",
+                        color="#777777",
+                    )
         for column, title in enumerate(["ground truth", *(label for label, _ in columns)]):
-            axes.text(column * step + 0.5, -0.04, title, ha="center", va="bottom", fontsize=8, fontweight="bold")
+            axes.text(
+                column * step + 0.5, -0.04, title, ha="center", va="bottom", fontsize=8, fontweight="bold"
+            )
         axes.set(xlim=(0, width - GAP), aspect="equal")
-        axes.text(0, height - GAP + 0.05, f"{LEGEND}; seed {shown_seed(sweep, rows)}", fontsize=7, va="top", color="#444444")
+        axes.text(
+            0,
+            height - GAP + 0.05,
+            f"{LEGEND}; seed {shown_seed(sweep, rows)}",
+            fontsize=7,
+            va="top",
+            color="#444444",
+        )
         axes.set_ylim(height - GAP + 0.16, -0.14)
         axes.axis("off")
         settle(figure)
@@ -117,7 +137,13 @@ def _panels(sweep: Sweep, record: Record) -> dict[str, Panel]:
                 for box in sequence(sample, "predictions")
                 if float(box[1]) >= CONFIDENCE
             ]
-        except (OSError, TypeError, ValueError, IndexError, SyntaxError):  # PIL raises the last on a broken image
+        except (
+            OSError,
+            TypeError,
+            ValueError,
+            IndexError,
+            SyntaxError,
+        ):  # PIL raises the last on a broken image
             continue
         panels[name] = Panel(pixels, size, truth, sorted(predictions, key=lambda found: -found[1]))
     return panels
@@ -136,7 +162,9 @@ def _box(corners: Any) -> Box:
     return x1, y1, x2, y2
 
 
-def _draw(axes: Axes, panel: Panel, column: int, line: int, classes: list[str], *, only_truth: bool = False) -> None:
+def _draw(
+    axes: Axes, panel: Panel, column: int, line: int, classes: list[str], *, only_truth: bool = False
+) -> None:
     """Draw one panel into the unit square at a column and line."""
     scale = 1 / max(panel.size)
     width, height = panel.size[0] * scale, panel.size[1] * scale
@@ -147,15 +175,23 @@ def _draw(axes: Axes, panel: Panel, column: int, line: int, classes: list[str], 
         color = PALETTE[kind % len(PALETTE)]
         x, y = left + box[0] * scale, top + box[1] * scale
         w, h = (box[2] - box[0]) * scale, (box[3] - box[1]) * scale
-        axes.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor="white", linewidth=thick + 1.2, zorder=2))
+        axes.add_patch(
+            Rectangle((x, y), w, h, fill=False, edgecolor="white", linewidth=thick + 1.2, zorder=2)
+        )
         axes.add_patch(
             Rectangle((x, y), w, h, fill=False, edgecolor=color, linewidth=thick, linestyle=dashes, zorder=3)
         )
         if text:
             axes.text(
-                x, y, text, fontsize=4.6, color="white", va="bottom" if box[1] * scale > 0.05 else "top", zorder=4,
+                x,
+                y,
+                text,
+                fontsize=4.6,
+                color="white",
+                va="bottom" if box[1] * scale > 0.05 else "top",
+                zorder=4,
                 bbox={"facecolor": color, "edgecolor": "none", "pad": 0.6},
-            )  # fmt: skip
+            )
 
     def named(kind: int) -> str:
         return classes[kind] if 0 <= kind < len(classes) else str(kind)

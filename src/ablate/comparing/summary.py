@@ -22,13 +22,14 @@ def sentences(sweep: Sweep, table: pd.DataFrame) -> list[str]:
     for _, group in table.groupby("comparison_key", sort=False):
         said += _group(group)
     if table["p_value"].notna().any():
-        said.append("Intervals (95 %) and p-values cover the spread over seeds, not that over validation images.")
+        said.append(
+            "Intervals (95%) and p-values cover the spread over seeds, not that over validation images."
+        )
     said += _cost(table)
     unfair = table[(table["comparable"] == "no") & table["delta_map50_95"].notna()]
     if len(unfair):
         measured = _names(
-            f"{row['variant']} ({cell('delta_map50_95', row['delta_map50_95'], signed=True)})"
-            for _, row in unfair.iterrows()
+            f"{row['variant']} ({_signed(row, 'delta_map50_95')})" for _, row in unfair.iterrows()
         )
         said.append(
             f"Not trained as the baseline was: {measured}. These differences may have other causes than the "
@@ -46,7 +47,9 @@ def remarks(sweep: Sweep, table: pd.DataFrame) -> list[str]:
         said.append(f"{_count(lost, 'trial')} of {len(sweep.signatures)} gave no number; the notes say why.")
     if sweep.missing:
         names = _names([short(signature) for signature in sweep.missing])
-        said.append(f"{_count(len(sweep.missing), 'trial')} of {len(sweep.signatures)} without a result yet: {names}.")
+        said.append(
+            f"{_count(len(sweep.missing), 'trial')} of {len(sweep.signatures)} without a result yet: {names}."
+        )
     said += [f"Could not be read and was left out: {reason}." for reason in sweep.ignored]
     data = [name for name in table["data"].unique() if name] if len(table) else []
     if len(data) > 1:
@@ -92,7 +95,8 @@ def data_facts(sweep: Sweep) -> list[dict[str, str]]:
             "classes": f"{len(classes)}: {', '.join(classes[:20])}{', ...' if len(classes) > 20 else ''}",
             "images": _counts(mapping(data, "images")),
             "instances": _counts(mapping(data, "instances")),
-            "warnings": "; ".join(warnings[:5]) + (f"; and {len(warnings) - 5} more" if len(warnings) > 5 else ""),
+            "warnings": "; ".join(warnings[:5])
+            + (f"; and {len(warnings) - 5} more" if len(warnings) > 5 else ""),
         }
     return list(found.values())
 
@@ -116,48 +120,51 @@ def _group(group: pd.DataFrame) -> list[str]:
         if group["map50_95"].isna().all():
             return [f"No number at all for {_names(group['variant'])}."]
         if len(trained) and not (group["module"] == "none").any():
-            return [f"No baseline (module=none) for {_names(trained['variant'])}: no difference can be given."]
+            return [
+                f"No baseline (module=none) for {_names(trained['variant'])}: no difference can be given."
+            ]
         return []
     label = compared["baseline"].iloc[0]
     base = group[group["variant"] == label].iloc[0]
-    against = f"Against {label} (mAP50-95 {cell('map50_95', base['map50_95'])}, {_seeds(base['replicates'])}): "
     fair = compared[compared["comparable"] == "yes"]
     tested, untested = fair[fair["p_holm"].notna()], fair[fair["p_holm"].isna()]
-    said = [*([_tested(tested)] if len(tested) else []), *([_untested(untested)] if len(untested) else [])]
-    return [against + said[0], *said[1:]] if said else []
+    said = [*(_tested(tested) if len(tested) else []), *([_untested(untested)] if len(untested) else [])]
+    known = f"(mAP50-95 {cell('map50_95', base['map50_95'])}, {_seeds(base['replicates'])}) "
+    return [f"Against the baseline {label} {'' if index else known}{text}" for index, text in enumerate(said)]
 
 
-def _tested(rows: pd.DataFrame) -> str:
-    """Words for differences with an interval."""
+def _tested(rows: pd.DataFrame) -> list[str]:
+    """Words for differences with an interval; each continues 'Against the baseline ...'."""
     real = rows["p_holm"] < ALPHA
-    better, worse = rows[real & (rows["delta_map50_95"] > 0)], rows[real & (rows["delta_map50_95"] < 0)]
     apart = (rows["delta_ci_low"] > 0) | (rows["delta_ci_high"] < 0)
+    better, worse = rows[real & (rows["delta_map50_95"] > 0)], rows[real & (rows["delta_map50_95"] < 0)]
     hinted, unclear = rows[~real & apart], rows[~real & ~apart]
-    parts = []
+    said = []
     if len(better):
-        parts.append(f"higher accuracy is supported for {_with_interval(better)}")
+        said.append(f"a higher accuracy is supported for {_with_interval(better)}.")
     if len(worse):
-        parts.append(f"lower accuracy is supported for {_with_interval(worse)}")
+        said.append(f"a lower accuracy is supported for {_with_interval(worse)}.")
     if len(hinted):
-        parts.append(
-            f"suggested, but not supported once corrected for all comparisons of the table: {_with_interval(hinted)}"
+        said.append(
+            "a difference is suggested, but not supported once corrected for all rows: "
+            f"{_with_interval(hinted)}."
         )
     if len(unclear):
         reach = (unclear["delta_ci_high"] - unclear["delta_ci_low"]) / 2
         low, high = cell("delta_ci_low", float(reach.min())), cell("delta_ci_high", float(reach.max()))
         width = low if low == high else f"{low} to {high}"
-        parts.append(
-            f"no difference detected for {_names(unclear['variant'])}, whose intervals reach {width} to either "
-            "side, so a difference of that size may be there unseen"
+        said.append(
+            f"no difference was detected for {_names(unclear['variant'])}. The intervals reach {width} "
+            "to either side, so a difference of that size may be there unseen."
         )
-    return "; ".join(parts) + "."
+    return said
 
 
 def _untested(rows: pd.DataFrame) -> str:
     """Words for differences without an interval."""
     ordered = rows.sort_values("delta_map50_95", ascending=False)
     seen = [
-        f"{row['variant']} {cell('delta_map50_95', row['delta_map50_95'], signed=True)}"
+        f"{row['variant']} {_signed(row, 'delta_map50_95')}"
         for _, row in ordered.iloc[[0, -1] if len(ordered) > 1 else [0]].iterrows()
     ]
     these = "These differences rest" if len(rows) > 1 else "This difference rests"
@@ -166,8 +173,8 @@ def _untested(rows: pd.DataFrame) -> str:
     else:
         ground = f"{these} on one seed"
     return (
-        f"measured {' down to '.join(seen)}. {ground}: no interval can be given, and an effect cannot be told "
-        "from chance. Replicates (seed=range(0,3)) would tell."
+        f"we measured {' down to '.join(seen)}. {ground}: no interval can be given, and an effect cannot "
+        "be told from chance. Replicates (seed=range(0,3)) would tell."
     )
 
 
@@ -179,20 +186,28 @@ def _cost(table: pd.DataFrame) -> list[str]:
     if ratios.empty:
         return []
     quick, slow = ratios.loc[ratios["latency_ratio"].idxmin()], ratios.loc[ratios["latency_ratio"].idxmax()]
-    line = f"Latency is {cell('latency_ratio', quick['latency_ratio'])} times the baseline's for {quick['variant']}"
+    line = f"Latency is {_ratio(quick)} times the baseline's for {quick['variant']}"
     if len(ratios) > 1:
-        line += f" (least) and {cell('latency_ratio', slow['latency_ratio'])} times for {slow['variant']} (most)"
+        line += f" (least) and {_ratio(slow)} times for {slow['variant']} (most)"
     return [line + "."]
 
 
 def _with_interval(rows: pd.DataFrame) -> str:
     """Names with difference, interval and corrected p-value."""
     return _names(
-        f"{row['variant']} ({cell('delta_map50_95', row['delta_map50_95'], signed=True)}, 95 % interval "
-        f"{cell('delta_ci_low', row['delta_ci_low'], signed=True)} to "
-        f"{cell('delta_ci_high', row['delta_ci_high'], signed=True)}, corrected p {cell('p_holm', row['p_holm'])})"
+        f"{row['variant']} ({_signed(row, 'delta_map50_95')}, 95% interval "
+        f"{_signed(row, 'delta_ci_low')} to "
+        f"{_signed(row, 'delta_ci_high')}, corrected p {cell('p_holm', row['p_holm'])})"
         for _, row in rows.iterrows()
     )
+
+
+def _signed(row: pd.Series, name: str) -> str:
+    return cell(name, row[name], signed=True)
+
+
+def _ratio(row: pd.Series) -> str:
+    return cell("latency_ratio", row["latency_ratio"])
 
 
 def _names(names: Iterable[object], most: int = 12) -> str:

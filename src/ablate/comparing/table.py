@@ -62,7 +62,7 @@ class Variant:
     @property
     def is_baseline(self) -> bool:
         """Whether others are compared with this one."""
-        return value(self.records[0], "factors", "module") == "none"
+        return bool(value(self.records[0], "factors", "module") == "none")
 
     def accuracy(self) -> dict[int, float]:
         """Seed -> mAP50-95."""
@@ -94,7 +94,9 @@ def comparison_table(sweep: Sweep) -> pd.DataFrame:
         for variant in members:
             _compare(variant, baseline)
             if several_data and variant.measured:
-                variant.notes.append(f"compare within data {value(variant.records[0], 'factors', 'data')} only")
+                variant.notes.append(
+                    f"compare within data {value(variant.records[0], 'factors', 'data')} only"
+                )
             variant.row["notes"] = "; ".join(dict.fromkeys(variant.notes))
         ordered += sorted(members, key=lambda variant: _rank(variant, baseline))
     rows = [variant.row for variant in ordered]
@@ -121,9 +123,20 @@ def trial_table(sweep: Sweep) -> pd.DataFrame:
                 "mlflow_run": sweep.run_ids.get(signature, ""),
             }
         )
-    columns = ["variant", "seed", "status", "map50_95", "evaluated", "train_minutes", "signature", "mlflow_run"]
+    columns = [
+        "variant",
+        "seed",
+        "status",
+        "map50_95",
+        "evaluated",
+        "train_minutes",
+        "signature",
+        "mlflow_run",
+    ]
     frame = pd.DataFrame(rows, columns=columns)
-    frame["seed"] = frame["seed"].astype("Int64") if all(_countable(s) for s in frame["seed"]) else frame["seed"]
+    frame["seed"] = (
+        frame["seed"].astype("Int64") if all(_countable(s) for s in frame["seed"]) else frame["seed"]
+    )
     return frame.astype({"map50_95": "float64", "train_minutes": "float64"})
 
 
@@ -164,7 +177,9 @@ def _measure(variant: Variant, sweep: Sweep) -> None:
         "evaluated": _evaluated(measured),
         "signatures": " ".join(short(record["signature"]) for record in variant.records),
         "mlflow_runs": " ".join(
-            sweep.run_ids[record["signature"]] for record in variant.records if record["signature"] in sweep.run_ids
+            sweep.run_ids[record["signature"]]
+            for record in variant.records
+            if record["signature"] in sweep.run_ids
         ),
         "variant_key": variant.key,
         "comparison_key": variant.group,
@@ -240,7 +255,11 @@ def _difference(variant: Variant, baseline: Variant) -> list[str]:
     variant.row["delta_map50_95"] = fmean(paired)
     interval = t_interval(paired)
     if interval is not None:
-        variant.row |= {"delta_ci_low": interval.low, "delta_ci_high": interval.high, "p_value": paired_t(paired)}
+        variant.row |= {
+            "delta_ci_low": interval.low,
+            "delta_ci_high": interval.high,
+            "p_value": paired_t(paired),
+        }
     elif len(paired) > 1:
         variant.notes.append("the same difference on every seed: no spread to judge by")
     if len(seeds) < max(len(variant.by_seed), len(baseline.by_seed)):

@@ -22,11 +22,12 @@ PRIORITY = (
     "latency_p95_ms", "p_value",
 )  # fmt: skip
 SHORT_TITLES = {
-    "delta_ci": "95% CI", "delta_map50_95": "Δ", "p_holm": "p Holm", "params_m": "M par.", "latency_ms": "lat. ms",
-    "latency_p95_ms": "p95 ms", "latency_ratio": "× base", "train_minutes": "min", "peak_memory_gb": "GB",
-    "replicates": "n", "map50_95_std": "±", "precision": "P", "recall": "R",
+    "delta_ci": "95% CI", "delta_map50_95": "Δ", "p_holm": "p Holm", "params_m": "M par.",
+    "latency_ms": "lat. ms", "latency_p95_ms": "p95 ms", "latency_ratio": "× base",  # noqa: RUF001
+    "train_minutes": "min", "peak_memory_gb": "GB", "replicates": "n", "map50_95_std": "±",
+    "precision": "P", "recall": "R",
 }  # fmt: skip
-PLAIN = {"Δ": "delta", "× base": "x base", "±": "+-"}
+PLAIN = {"Δ": "delta", "× base": "x base", "±": "+-"}  # noqa: RUF001
 NARROWEST_LABEL = 14
 GAP = 2  # blanks between columns
 UNFAIR = "!"  # in the notes column: not comparable with the baseline
@@ -54,7 +55,13 @@ def print_table(sweep: Sweep, table: pd.DataFrame, *, console: Console | None = 
     for number, note in enumerate(notes.seen, start=1):
         _say(console, f"[{number}] ", note, ascii_only, style="yellow")
     if (table["comparable"] == "no").any():
-        _say(console, f"{UNFAIR}   ", "not comparable with its baseline, or has none", ascii_only, style="yellow")
+        _say(
+            console,
+            f"{UNFAIR}   ",
+            "not comparable with its baseline, or has none",
+            ascii_only,
+            style="yellow",
+        )
     console.print()
     for sentence in sentences(sweep, table):
         _say(console, "- ", sentence, ascii_only)
@@ -76,7 +83,9 @@ class _Notes:
         return ",".join(numbers)
 
 
-def _grid(table: pd.DataFrame, shown: pd.DataFrame, marks: Sequence[str], width: int, ascii_only: bool) -> Table:
+def _grid(
+    table: pd.DataFrame, shown: pd.DataFrame, marks: Sequence[str], width: int, ascii_only: bool
+) -> Table:
     """The rich table with as many columns as fit."""
     titles = {column.source: SHORT_TITLES.get(column.source, column.title) for column in SHOWN}
     if ascii_only:
@@ -84,9 +93,11 @@ def _grid(table: pd.DataFrame, shown: pd.DataFrame, marks: Sequence[str], width:
     marked = max(map(len, marks), default=0)
     room = width - (max(marked, len("note")) + GAP if marked else 0)
     sizes = {
-        name: GAP + max(len(titles[name]), *map(len, shown[name])) for name in PRIORITY if name in shown.columns
+        name: GAP + max(len(titles[name]), *map(len, shown[name]))
+        for name in PRIORITY
+        if name in shown.columns
     }
-    must = [name for name in ("map50_95", "delta_map50_95") if name in sizes]
+    must: list[str] = [name for name in ("map50_95", "delta_map50_95") if name in sizes]
     longest = max(len("Variant"), *map(len, shown["variant"]))
     label = min(longest, max(NARROWEST_LABEL, width * 2 // 5))
     label = max(NARROWEST_LABEL, min(label, room - sum(sizes[name] for name in must)))
@@ -107,7 +118,9 @@ def _grid(table: pd.DataFrame, shown: pd.DataFrame, marks: Sequence[str], width:
     groups = list(table["comparison_key"])
     for position, row in enumerate(shown.to_dict("records")):
         cells = [Text(row["variant"], style="dim" if row["replicates"] == "0" else "")]
-        cells += [Text(row[name], style=_style(name, position, table.iloc[position], best)) for name in columns]
+        cells += [
+            Text(row[name], style=_style(name, position, table.iloc[position], best)) for name in columns
+        ]
         cells += [Text(marks[position])] if marked else []
         last = position + 1 == len(groups) or groups[position + 1] != groups[position]
         grid.add_row(*cells, end_section=last)
@@ -134,7 +147,7 @@ def _say(console: Console, lead: str, text: str, ascii_only: bool, style: str = 
 def _speaks(encoding: str | None) -> bool:
     """Whether the letters and lines of the table exist in an encoding."""
     try:
-        "Δ×±─".encode(encoding or "ascii")
+        "Δ×±─".encode(encoding or "ascii")  # noqa: RUF001
     except (UnicodeEncodeError, LookupError):
         return False
     return True

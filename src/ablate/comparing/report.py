@@ -1,0 +1,238 @@
+"""Write the answer of a sweep in every format that people ask for. All say the same numbers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from ablate.comparing.formatting import best_rows, display, markdown_table, published
+from ablate.comparing.summary import head, latency_facts, sentences
+from ablate.comparing.table import comparison_table, trial_table
+from ablate.comparing.terminal import print_table
+from ablate.tracking.records import Sweep, atomic_write_bytes, atomic_write_text, short
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ablate.comparing.page import Picture
+
+__all__ = ["Report", "comparison_table", "description", "print_table", "write_report"]
+
+DESCRIPTION_LIMIT = 7500  # MLflow keeps 8000 characters of a tag
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written: the table, the findings, and the files by name (`comparison.csv`, ...)."""
+
+    table: pd.DataFrame
+    findings: list[str]
+    directory: Path
+    files: dict[str, Path] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def write_report(sweep: Sweep, out_dir: Path | None = None, *, notebook: bool = True) -> Report:
+    """Write comparison.csv, .md, .tex, .html, the figures (.png and .svg) and comparison.ipynb.
+
+    Args:
+        sweep: what `load_sweep` read.
+        out_dir: where to; the sweep's own folder if None. Created when missing.
+        notebook: whether to execute the notebook, which takes some seconds.
+
+    A figure for which nothing was recorded is left out, and its file of an earlier report removed. A
+    figure or notebook that fails costs only itself and is named in `Report.problems`. Raises OSError
+    when the folder cannot be written.
+    """
+    out = Path(out_dir or sweep.directory)
+    table = comparison_table(sweep)
+    report = Report(table, sentences(sweep, table), out)
+    pictures = _figures(sweep, report)
+    _write(report, "comparison.csv", _csv(table))
+    _write(
+        report,
+        "comparison.md",
+        markdown(sweep, table, figures=[n for n in report.files if n.endswith(".png")]),
+    )
+    _write(report, "comparison.tex", _latex(sweep, table))
+    _write(report, "comparison.html", _html(sweep, table, pictures))
+    if notebook:
+        from ablate.comparing.notebook import NotebookError, execute
+
+        try:
+            report.files["comparison.ipynb"] = execute(sweep.directory, out / "comparison.ipynb")
+        except NotebookError as error:
+            report.problems.append(str(error))
+    return report
+
+
+def caption(sweep: Sweep, table: pd.DataFrame) -> str:
+    """What the columns mean, and under which protocol they were measured, in one paragraph."""
+    return f"{accuracy_caption(table)} {cost_caption(sweep, table)}"
+
+
+def accuracy_caption(table: pd.DataFrame) -> str:
+    """What the columns on accuracy mean."""
+    measured = " | ".join(dict.fromkeys(text for text in table["evaluated"] if text))
+    words = [
+        "Accuracies are fractions from 0 to 1, means over seeds" + (f" ({measured})." if measured else ".")
+    ]
+    if table["map50_95_std"].notna().any():
+        words.append("std is the sample standard deviation over seeds.")
+    words.append("Δ is the mean over shared seeds of variant minus baseline.")
+    if table["p_value"].notna().any():
+        words.append("Intervals are Student's t; p is the paired t-test, corrected by Holm over all rows.")
+    words.append("Bold is the best of the comparable rows on the same data.")
+    return " ".join(words)
+
+
+def cost_caption(sweep: Sweep, table: pd.DataFrame) -> str:
+    """What the columns on cost mean."""
+    words = ["Training time is the mean, memory the highest peak over seeds."]
+    protocol = latency_facts(sweep)
+    if protocol and table["latency_ms"].notna().any():
+        facts = ", ".join(f"{key} {text}" for key, text in protocol.items())
+        words.append(f"Latency is the median ({facts}).")
+    return " ".join(words)
+
+
+def markdown(sweep: Sweep, table: pd.DataFrame, *, figures: list[str] | None = None) -> str:
+    """The comparison as Markdown: findings, table, figures, and the runs behind each number."""
+    parts = [f"# {sweep.name}\n", f"{head(sweep, table)}.\n"]
+    parts.append("\n".join(f"- {sentence}" for sentence in sentences(sweep, table)) + "\n")
+    if len(table):
+        parts += [markdown_table(display(table), bold=best_rows(table)), f"{caption(sweep, table)}\n"]
+    parts += [f"![{Path(name).stem}]({name})\n" for name in figures or []]
+    trials = trial_table(sweep)
+    if len(trials):
+        rows = pd.DataFrame(
+            {
+                "Variant": trials["variant"],
+                "Seed": ["" if pd.isna(seed) else str(seed) for seed in trials["seed"]],
+                "Status": trials["status"],
+                "Signature": [short(signature) for signature in trials["signature"]],
+                "MLflow run": trials["mlflow_run"],
+            }
+        )
+        parts += ["## Where the numbers come from\n", markdown_table(rows)]
+    return "\n".join(parts)
+
+
+def description(sweep: Sweep, table: pd.DataFrame, limit: int = DESCRIPTION_LIMIT) -> str:
+    """Findings and table as Markdown, short enough for the description of an MLflow run.
+
+    Columns, then rows, then findings are left out, and said to be, until it fits.
+    """
+    findings = "\n".join(f"- {sentence}" for sentence in sentences(sweep, table)) + "\n"
+    if table.empty:
+        return findings[:limit]
+    shown, bold = display(table), best_rows(table)
+    few = [
+        "variant",
+        "replicates",
+        "map50_95",
+        "delta_map50_95",
+        "delta_ci",
+        "p_holm",
+        "latency_ms",
+        "comparable",
+    ]
+    few = [name for name in few if name in shown.columns]
+    for columns, rows in (
+        (list(shown.columns), len(shown)),
+        *((few, count) for count in (len(shown), 40, 20, 10, 5)),
+    ):
+        part = markdown_table(shown[columns].head(rows), bold=bold)
+        rest = f"\n{len(shown) - rows} more rows are in comparison.html.\n" if rows < len(shown) else ""
+        text = f"{findings}\n{part}{rest}"
+        if len(text) <= limit:
+            return text
+    return text[: limit - 4] + "\n..."
+
+
+def _figures(sweep: Sweep, report: Report) -> list[Picture]:
+    """Draw and write each figure for which there are records; returns them for the page."""
+    from ablate.comparing.figures import accuracy_against_latency, encode, training_curves
+    from ablate.comparing.page import Picture
+    from ablate.comparing.samples import VARIANTS, sample_detections, shown_seed
+
+    table, pictures = report.table, []
+    wanted: list[tuple[str, str, str, Callable[[], Figure | None]]] = [
+        (
+            "accuracy_latency",
+            "Accuracy against latency",
+            "One point per variant; bars are one sample standard deviation over seeds to each side, where "
+            "there are replicates. Up and to the left is better. On the dashed Pareto front no variant is "
+            "both faster and more accurate.",
+            lambda: accuracy_against_latency(table),
+        ),
+        (
+            "training_curves",
+            "Training curves",
+            "mAP50-95 on the validation images after each epoch: the mean over seeds, as far as all seeds "
+            "got; the band reaches from the lowest to the highest seed. The baseline is the thick black line.",
+            lambda: training_curves(sweep, table),
+        ),
+    ]
+    groups = [rows for _, rows in table.groupby("comparison_key", sort=False)]
+    for number, rows in enumerate(groups, start=1):
+        left_out = f" The first {VARIANTS} of {len(rows)} variants are shown." if len(rows) > VARIANTS else ""
+        wanted.append(
+            (
+                "samples" if len(groups) == 1 else f"samples_{number}",
+                f"Sample detections: {rows['variant'].iloc[0]} and what is compared with it",
+                "The same validation images for every variant, trained with seed "
+                f"{shown_seed(sweep, rows)}.{left_out}",
+                lambda rows=rows: sample_detections(sweep, rows),  # type: ignore[misc]
+            )
+        )
+    for name, title, words, draw in wanted:
+        try:
+            figure = draw()
+        except Exception as error:  # one figure must not take the table along
+            report.problems.append(f"the figure {name} could not be drawn: {type(error).__name__}: {error}")
+            figure = None
+        for kind in ("png", "svg"):
+            if figure is None:
+                (report.directory / f"{name}.{kind}").unlink(missing_ok=True)
+            else:
+                _write(report, f"{name}.{kind}", encode(figure, kind, dpi=130))
+        if figure is not None:
+            kind = "jpg" if name.startswith("samples") else "svg"
+            content = (
+                encode(figure, kind, dpi=130) if kind == "jpg" else report.files[f"{name}.svg"].read_bytes()
+            )
+            pictures.append(Picture(title, words, content, kind))
+    return pictures
+
+
+def _csv(table: pd.DataFrame) -> str:
+    stream = io.StringIO()
+    published(table).to_csv(stream, index=False, lineterminator="\n")
+    return stream.getvalue()
+
+
+def _latex(sweep: Sweep, table: pd.DataFrame) -> str:
+    from ablate.comparing.latex import latex
+
+    return latex(sweep, table, accuracy_caption(table), cost_caption(sweep, table))
+
+
+def _html(sweep: Sweep, table: pd.DataFrame, pictures: list[Picture]) -> str:
+    from ablate.comparing.page import page_html
+
+    return page_html(sweep, table, pictures, caption(sweep, table))
+
+
+def _write(report: Report, name: str, content: str | bytes) -> None:
+    path = report.directory / name
+    if isinstance(content, str):
+        atomic_write_text(path, content)
+    else:
+        atomic_write_bytes(path, content)
+    report.files[name] = path
