@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ablate.modules.acmix import ACmix
 
+CARD = Path(__file__).parents[2] / "docs" / "modules" / "acmix.md"
 GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("acmix_*.npz"))
 
 
@@ -37,8 +39,7 @@ def reference(module: ACmix, x: Tensor) -> Tensor:
     channels, height, width = q.shape
     size, d = module.kernel_att, module.head_dim
     axis = [
-        torch.linspace(-1, 1, n, dtype=x.dtype) if n > 1 else -torch.ones(1, dtype=x.dtype)
-        for n in (height, width)
+        torch.linspace(-1, 1, n, dtype=x.dtype) if n > 1 else -torch.ones(1, dtype=x.dtype) for n in (height, width)
     ]
     places = torch.stack([axis[1].expand(height, width), axis[0][:, None].expand(height, width)])
     pe = module.conv_p(places[None])[0]  # (d, H, W)
@@ -64,10 +65,7 @@ def reference(module: ACmix, x: Tensor) -> Tensor:
             for head in range(module.heads):
                 s = slice(head * d, (head + 1) * d)
                 logits = torch.stack(
-                    [
-                        (q[s, top, left] * d**-0.5) @ (k[s, r, c] + pe[:, top, left] - pe[:, r, c])
-                        for r, c in window
-                    ]
+                    [(q[s, top, left] * d**-0.5) @ (k[s, r, c] + pe[:, top, left] - pe[:, r, c]) for r, c in window]
                 )
                 values = torch.stack([v[s, r, c] for r, c in window])
                 column.append(logits.softmax(0) @ values)
@@ -76,9 +74,7 @@ def reference(module: ACmix, x: Tensor) -> Tensor:
     attention = torch.stack(rows, dim=1).view(channels, *out)
 
     taps = module.dep_conv.kernel_size[0]
-    stacked = torch.stack([t.view(module.heads, d, height, width) for t in (q, k, v)]).flatten(
-        0, 1
-    )  # (3 m, d, H, W)
+    stacked = torch.stack([t.view(module.heads, d, height, width) for t in (q, k, v)]).flatten(0, 1)  # (3 m, d, H, W)
     mixed = torch.einsum("tm,mdhw->dthw", module.fc.weight[:, :, 0, 0], stacked).flatten(0, 1)  # (d t, H, W)
     before = taps // 2
     padded = F.pad(mixed, (before, taps - 1 - before, before, taps - 1 - before))
@@ -122,9 +118,7 @@ def test_there_are_golden_cases_with_stride_and_with_other_channels_out() -> Non
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_published_weights_load_by_default_and_compute_the_same(path: Path) -> None:
     with np.load(path) as golden:
-        weights = {
-            f"graft.{k[6:]}": torch.from_numpy(golden[k]) for k in golden.files if k.startswith("param:")
-        }
+        weights = {f"graft.{k[6:]}": torch.from_numpy(golden[k]) for k in golden.files if k.startswith("param:")}
         x, y = torch.from_numpy(golden["x"]), torch.from_numpy(golden["y"]).float()
         kwargs = json.loads(str(golden["config"]))["kwargs"]
     options = {"heads": kwargs["head"], "stride": kwargs["stride"], "out_channels": kwargs["out_planes"]}
@@ -178,9 +172,7 @@ def test_padding_is_torchs_reflection_where_that_exists() -> None:
     assert torch.equal(module._reflect(t), F.pad(t, (3, 3, 3, 3), mode="reflect"))
 
 
-@pytest.mark.parametrize(
-    "options", [{}, {"kernel_att": 4, "stride": 2}, {"kernel_att": 3, "dilation": 3}], ids=str
-)
+@pytest.mark.parametrize("options", [{}, {"kernel_att": 4, "stride": 2}, {"kernel_att": 3, "dilation": 3}], ids=str)
 def test_gradients_are_those_of_the_function(options: dict[str, Any]) -> None:
     module = ACmix(4, heads=2, **options).double()
     x = torch.randn(1, 4, 3, 4, dtype=torch.float64, requires_grad=True)
@@ -195,9 +187,7 @@ def test_the_convolution_branch_starts_as_a_plain_convolution() -> None:
     x = torch.randn(2, 8, 6, 6, dtype=torch.float64)
     q, k, v = module.conv1(x), module.conv2(x), module.conv3(x)
     heads = torch.cat([t.view(2, 2, 4, 6, 6) for t in (q, k, v)], dim=1)
-    kernel = module.fc.weight.view(1, 3, 3, 6).permute(
-        0, 3, 1, 2
-    )  # the 9 taps over the 6 heads of q, k and v
+    kernel = module.fc.weight.view(1, 3, 3, 6).permute(0, 3, 1, 2)  # the 9 taps over the 6 heads of q, k and v
     expected = F.conv2d(heads.transpose(1, 2).flatten(0, 1), kernel, padding=1).view(2, 4, 6, 6)
     torch.testing.assert_close(module(x), expected.repeat_interleave(2, dim=1))
 
@@ -229,9 +219,7 @@ def test_channels_last_works_at_any_batch_size(batch: int) -> None:
 
 @pytest.mark.parametrize("scale", [1, 300, 3000])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_half_precision_stays_finite_and_near_float32_at_large_scales(
-    dtype: torch.dtype, scale: float
-) -> None:
+def test_half_precision_stays_finite_and_near_float32_at_large_scales(dtype: torch.dtype, scale: float) -> None:
     module = ACmix(32).eval()
     x = scale * torch.randn(2, 32, 8, 8)
     with torch.no_grad():
@@ -318,3 +306,10 @@ def test_a_size_below_one_is_named(name: str) -> None:
 def test_an_unknown_fidelity_is_named_with_the_valid_ones() -> None:
     with pytest.raises(ValueError, match="fidelity must be one of corrected, authors; got 'exact'"):
         ACmix(16, fidelity="exact")
+
+
+def test_the_code_on_the_card_runs() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", CARD.read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, CARD.name, "exec"), {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ablate.modules.hmha import HMHA
 
+CARD = Path(__file__).parents[2] / "docs" / "modules" / "hmha.md"
 GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("hmha_*.npz"))
 
 
@@ -163,13 +165,14 @@ def test_rounding_noise_does_not_move_ranks() -> None:
 
 
 def test_equal_scores_keep_their_order() -> None:
-    q = torch.randn(1, 1, 30).expand(1, 16, 30)
-    assert HMHA(16)._order(q)[0].tolist() == list(range(16))
+    q = torch.zeros(1, 512, 30)
+    q[:, 7] = torch.randn(30)
+    assert HMHA(512)._order(q)[0].tolist() == [7, *(i for i in range(512) if i != 7)]
 
 
-@pytest.mark.parametrize("constant", [0.0, 1.0, 1234.567, 1e-6])
+@pytest.mark.parametrize("constant", [0.0, 1.0, 0.1, 3.3, 1234.567, 1e-6])
 def test_a_constant_channel_counts_as_uncorrelated_and_leaves_the_others_ranked(constant: float) -> None:
-    q = torch.randn(1, 16, 37) + torch.randn(1, 1, 37)
+    q = torch.randn(1, 16, 999)
     q[:, 5] = constant
     order = HMHA(16)._order(q)[0]
     others = [i for i in range(16) if i != 5]
@@ -181,11 +184,11 @@ def test_a_constant_channel_counts_as_uncorrelated_and_leaves_the_others_ranked(
 
 @pytest.mark.parametrize("shape", [(1, 16, 1, 1), (2, 16, 4, 4), (2, 16, 2, 3)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("options", [{}, {"fidelity": "authors"}, {"cache": "paper"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"bias": True, "fidelity": "authors"}, {"cache": "paper"}], ids=str)
 def test_a_zero_image_gives_finite_output_and_gradients(
     shape: tuple[int, ...], dtype: torch.dtype, options: dict[str, Any]
 ) -> None:
-    module = HMHA(16, bias=True, **options).to(dtype)
+    module = HMHA(16, **options).to(dtype)
     x = torch.zeros(shape, dtype=dtype, requires_grad=True)
     y = module(x)
     y.sum().backward()
@@ -210,7 +213,7 @@ def test_half_precision_stays_finite_and_near_float32(scale: float, dtype: torch
 
 
 def test_half_precision_ranks_as_float32_does_at_any_scale() -> None:
-    q = (300 * torch.randn(2, 32, 400)).half()
+    q = (10_000 * torch.randn(2, 32, 400)).half()
     assert torch.equal(HMHA(32)._order(q), HMHA(32)._order(q.float()))
 
 
@@ -248,9 +251,7 @@ def test_floor_division_empties_the_authors_cache_and_the_papers_is_the_weighted
     kept = HMHA(16, cache="paper", fidelity=fidelity, rerank="none").forward_with_cache(x)[1]
     assert not emptied.any()
     assert kept.shape == (2 if fidelity == "corrected" else 1, 16, 16)
-    if (
-        fidelity == "authors"
-    ):  # rows of the four maps sum to 1; enlarging keeps their mean 1/c; shares are c/C
+    if fidelity == "authors":  # rows of the four maps sum to 1; enlarging keeps their mean 1/c; shares are c/C
         assert float(kept.mean()) == pytest.approx(0.9 * 4 / 16, rel=1e-3)
 
 
@@ -274,8 +275,11 @@ def test_linked_modules_pass_the_cache_as_by_hand() -> None:
     assert relative_error(unlinked(x), y) > 1e-3
 
 
-def test_the_image_before_leaves_no_trace() -> None:
+@pytest.mark.parametrize("hooked", [True, False])
+def test_the_image_before_leaves_no_trace(hooked: bool) -> None:
     network = Chain()
+    if not hooked:
+        HMHA.link(list(network.grafts))
     first, second = torch.randn(2, 16, 6, 6), torch.randn(2, 16, 6, 6)
     fresh = network(second)
     network(first)
@@ -299,15 +303,27 @@ def test_an_exception_halfway_leaves_no_trace(fail_after: int) -> None:
 
 def test_a_pass_that_broke_off_in_an_unhooked_network_does_not_reach_the_next() -> None:
     network = Chain()
-    network._forward_hooks.clear()
-    network._forward_hooks_always_called.clear()
+    HMHA.link(list(network.grafts))
     x = torch.randn(2, 16, 6, 6)
-    fresh = network(x)
+    inner = torch.randn(2, 24, 6, 6)
+    fresh, alone = network(x), network.grafts[1](inner)
     network.fail_after = 0
     with pytest.raises(RuntimeError, match="halfway"):
         network(torch.randn(5, 16, 6, 6))
     network.fail_after = None
     assert torch.equal(network(x), fresh)
+    network.fail_after = 0
+    with pytest.raises(RuntimeError, match="halfway"):
+        network(torch.randn(5, 16, 6, 6))
+    assert torch.equal(network.grafts[1](inner), alone), "a cache for five images does not fit two"
+
+
+def test_a_module_called_out_of_turn_gets_no_cache() -> None:
+    network = Chain()
+    x = torch.randn(2, 16, 6, 6)
+    alone = network.grafts[2](x)
+    network.grafts[0](x)
+    assert torch.equal(network.grafts[2](x), alone)
 
 
 def test_a_module_of_a_chain_works_alone_as_if_it_were_not_linked() -> None:
@@ -406,3 +422,10 @@ def test_no_tensor_stays_on_another_device() -> None:
     network = Chain()
     network(torch.randn(1, 16, 4, 4))
     assert network.to("meta")(torch.empty(1, 16, 6, 6, device="meta")).shape == (1, 16, 3, 3)
+
+
+def test_the_code_on_the_card_runs() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", CARD.read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, CARD.name, "exec"), {})

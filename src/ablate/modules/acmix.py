@@ -84,9 +84,7 @@ class ACmix(nn.Module):
             groups=self.head_dim,
             bias=False,
         )
-        with (
-            torch.no_grad()
-        ):  # input i of a group goes through shifted by tap i: with fc, a k x k convolution
+        with torch.no_grad():  # input i of a group goes through shifted by tap i: with fc, a k x k convolution
             self.dep_conv.weight.copy_(torch.eye(taps).view(taps, kernel_conv, kernel_conv))
 
     @classmethod

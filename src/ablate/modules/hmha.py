@@ -86,9 +86,7 @@ class HMHA(nn.Module):
     ) -> None:
         super().__init__()
         if channels < 8 or channels % 8:
-            raise ValueError(
-                f"HMHA has heads of 1:2:2:3 channels: their number must divide by 8; got {channels}"
-            )
+            raise ValueError(f"HMHA has heads of 1:2:2:3 channels: their number must divide by 8; got {channels}")
         _one_of("rerank", rerank, "sample", "batch", "none")
         _one_of("cache", cache, "none", "authors", "paper")
         _one_of("fidelity", fidelity, "corrected", "authors")
