@@ -1,0 +1,1 @@
+"""Verifying modules: against their authors' own numbers, and against what every module here must do."""
