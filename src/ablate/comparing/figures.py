@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 
-from ablate.comparing.table import is_measured
+from ablate.comparing.table import is_measured, rows_of
 from ablate.tracking.records import Record, Sweep, number, sequence
 
 BASELINE = "#000000"
@@ -59,10 +59,10 @@ def styles(table: pd.DataFrame) -> dict[str, Style]:
     drawn: dict[tuple[str, str, int], Style] = {}
     found = {}
     occurrences = table.groupby(["comparison_key", "module", "insertion"], sort=False).cumcount()
-    for occurrence, row in zip(occurrences, table.itertuples(index=False), strict=True):
-        treatment = (str(row.module), str(row.insertion), int(occurrence))
-        if row.module == "none":
-            found[str(row.variant)] = Style(BASELINE, "o", "-")
+    for occurrence, row in zip(occurrences, rows_of(table), strict=True):
+        treatment = (str(row["module"]), str(row["insertion"]), int(occurrence))
+        if row["module"] == "none":
+            found[str(row["variant"])] = Style(BASELINE, "o", "-")
             continue
         index = len(drawn)
         style = Style(
@@ -70,7 +70,7 @@ def styles(table: pd.DataFrame) -> dict[str, Style]:
             MARKERS[(index + 1) % len(MARKERS)],
             DASHES[(index + 1) % len(DASHES)],
         )
-        found[str(row.variant)] = drawn.setdefault(treatment, style)
+        found[str(row["variant"])] = drawn.setdefault(treatment, style)
     return found
 
 
@@ -89,13 +89,13 @@ def accuracy_against_latency(table: pd.DataFrame) -> Figure | None:
         for position, (data, rows) in enumerate(panels, start=1):
             axes = figure.add_subplot(len(panels), 1, position)
             optimizers = list(dict.fromkeys(rows["optimizer"]))
-            for row in rows.itertuples(index=False):
-                style = drawn[row.variant]
-                solid = optimizers.index(row.optimizer) % 2 == 0
-                spread = None if pd.isna(row.map50_95_std) else row.map50_95_std
+            for row in rows_of(rows):
+                style = drawn[row["variant"]]
+                solid = optimizers.index(row["optimizer"]) % 2 == 0
+                spread = None if pd.isna(row["map50_95_std"]) else row["map50_95_std"]
                 axes.errorbar(
-                    row.latency_ms,
-                    row.map50_95,
+                    row["latency_ms"],
+                    row["map50_95"],
                     yerr=spread,
                     fmt=style.marker,
                     color=style.color,
@@ -148,9 +148,7 @@ def training_curves(sweep: Sweep, table: pd.DataFrame) -> Figure | None:
     """
     curves = _curves(sweep)
     groups = [
-        rows
-        for _, rows in table.groupby("comparison_key", sort=False)
-        if any(k in curves for k in rows["variant_key"])
+        rows for _, rows in table.groupby("comparison_key", sort=False) if any(k in curves for k in rows["variant_key"])
     ]
     if not groups:
         return None
@@ -158,17 +156,15 @@ def training_curves(sweep: Sweep, table: pd.DataFrame) -> Figure | None:
     columns = min(2, len(groups))
     lines = -(-len(groups) // columns)
     with mpl.rc_context(SETTINGS):
-        figure = Figure(
-            figsize=(5.2 * columns + (2.2 if columns == 1 else 0), 4.2 * lines), layout="constrained"
-        )
+        figure = Figure(figsize=(5.2 * columns + (2.2 if columns == 1 else 0), 4.2 * lines), layout="constrained")
         share: Axes | None = None
         for position, rows in enumerate(groups, start=1):
             same = share if table["data"].nunique() == 1 else None
             axes = figure.add_subplot(lines, columns, position, sharey=same)
             share = share or axes
-            for row in rows.itertuples(index=False):
-                if row.variant_key in curves:
-                    _draw_curve(axes, curves[row.variant_key], drawn[row.variant], row.variant)
+            for row in rows_of(rows):
+                if row["variant_key"] in curves:
+                    _draw_curve(axes, curves[row["variant_key"]], drawn[row["variant"]], row["variant"])
             first = rows.iloc[0]
             title = ", ".join(filter(None, [first["optimizer"], first["model"], first["data"]]))
             axes.set(xlabel="epoch", ylabel="mAP50-95 (validation)", title=title)
@@ -227,9 +223,7 @@ def _draw_curve(axes: Axes, curves: list[np.ndarray], style: Style, label: str) 
         return
     baseline = style.color == BASELINE
     if len(curves) > 1:
-        axes.fill_between(
-            epochs, stack.min(axis=0), stack.max(axis=0), color=style.color, alpha=0.13, linewidth=0
-        )
+        axes.fill_between(epochs, stack.min(axis=0), stack.max(axis=0), color=style.color, alpha=0.13, linewidth=0)
     axes.plot(
         epochs,
         stack.mean(axis=0),
@@ -253,9 +247,7 @@ def _label_points(axes: Axes, rows: pd.DataFrame) -> None:
     figure.draw_without_rendering()
     points = axes.transData.transform(rows[["latency_ms", "map50_95"]].to_numpy())
     frame = axes.get_window_extent(renderer)
-    spread = axes.transData.transform(
-        np.c_[rows["latency_ms"], rows["map50_95"] + rows["map50_95_std"].fillna(0)]
-    )
+    spread = axes.transData.transform(np.c_[rows["latency_ms"], rows["map50_95"] + rows["map50_95_std"].fillna(0)])
     taken = [_around(x, y, max(6.0, top - y)) for (x, y), (_, top) in zip(points, spread, strict=True)]
     for (x, y), label in zip(rows[["latency_ms", "map50_95"]].to_numpy(), rows["variant"], strict=True):
         best: tuple[float, Annotation] | None = None

@@ -78,16 +78,11 @@ def display(table: pd.DataFrame, *, drop_empty: bool = True) -> pd.DataFrame:
         name = column.source
         if name == "delta_ci":
             texts = [
-                _interval(low, high)
-                for low, high in zip(table["delta_ci_low"], table["delta_ci_high"], strict=True)
+                _interval(low, high) for low, high in zip(table["delta_ci_low"], table["delta_ci_high"], strict=True)
             ]
         else:
             texts = [cell(name, found, signed=name.startswith("delta")) for found in table[name]]
-        if (
-            name in ("variant", "replicates", "map50_95", "comparable", "notes")
-            or any(texts)
-            or not drop_empty
-        ):
+        if name in ("variant", "replicates", "map50_95", "comparable", "notes") or any(texts) or not drop_empty:
             shown[name] = texts
     return pd.DataFrame(shown, dtype="object")
 
@@ -114,7 +109,7 @@ def markdown_table(shown: pd.DataFrame, *, bold: dict[str, set[int]] | None = No
     head = [titles[name].title if name in titles else name for name in names]
     rule = ["---:" if name in titles and titles[name].numeric else "---" for name in names]
     lines = [_row(head), _row(rule)]
-    for position, row in enumerate(shown.itertuples(index=False)):
+    for position, row in enumerate(shown.to_numpy()):
         marked = [
             f"**{_escape(text)}**" if text and position in (bold or {}).get(name, ()) else _escape(text)
             for name, text in zip(names, row, strict=True)

@@ -32,9 +32,7 @@ def display_labels(variants: Mapping[str, Sequence[Record]]) -> dict[str, str]:
 
 def _told_apart(label: str, twins: dict[str, Sequence[Record]]) -> dict[str, str]:
     """Labels for variants that share one, by factors, else by settings, else by their keys."""
-    factors = {
-        key: {name: value(records[0], "factors", name) for name in FACTORS} for key, records in twins.items()
-    }
+    factors = {key: {name: value(records[0], "factors", name) for name in FACTORS} for key, records in twins.items()}
     settings = {key: _settings(records) for key, records in twins.items()}
     for described in (factors, settings):
         differing = _differing(described)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from ablate.comparing.formatting import best_rows, display
+from ablate.comparing.table import rows_of
 from ablate.tracking.records import Sweep
 
 SPECIAL = {
@@ -88,9 +89,9 @@ def latex(sweep: Sweep, table: pd.DataFrame, accuracy_caption: str, cost_caption
         _table(shown, COST, groups, best, cost_caption, "cost", ""),
         "% where the numbers come from:",
     ]
-    for row in table.itertuples(index=False):
-        runs = row.mlflow_runs or "none"
-        parts.append(f"% {_comment(row.variant)}: signatures {row.signatures}; MLflow runs {runs}")
+    for row in rows_of(table):
+        runs = row["mlflow_runs"] or "none"
+        parts.append(f"% {_comment(row['variant'])}: signatures {row['signatures']}; MLflow runs {runs}")
     return "\n".join(parts) + "\n"
 
 
@@ -121,7 +122,7 @@ def _table(
         "    " + " & ".join(HEADS[name] for name in names) + r" \\",
         r"    \midrule",
     ]
-    for position, row in enumerate(shown.to_dict("records")):
+    for position, row in enumerate(rows_of(shown)):
         if position and groups[position] != groups[position - 1]:
             lines.append(r"    \midrule")
         cells = [_cell(name, row[name], bold=position in best.get(name, ())) for name in names]
@@ -134,11 +135,7 @@ def _table(
 
 def _notes(shown: pd.DataFrame) -> str:
     """Notes below a table, one sentence per row that has any."""
-    notes = [
-        rf"    {escape(row['variant'])}: {escape(row['notes'])}.\par"
-        for row in shown.to_dict("records")
-        if row["notes"]
-    ]
+    notes = [rf"    {escape(row['variant'])}: {escape(row['notes'])}.\par" for row in rows_of(shown) if row["notes"]]
     if not notes:
         return ""
     return "\n".join(

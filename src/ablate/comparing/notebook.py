@@ -75,9 +75,7 @@ def _kernel_manager(scratch: str) -> Any:
     from traitlets import default
 
     here = str(Path(__file__).resolve().parents[2])
-    inherited = [
-        str(Path(entry).absolute()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry
-    ]
+    inherited = [str(Path(entry).absolute()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     spec = KernelSpec(
         argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
         name="python3",

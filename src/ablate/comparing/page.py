@@ -13,7 +13,7 @@ import pandas as pd
 
 from ablate.comparing import summary
 from ablate.comparing.formatting import SHOWN, best_rows, cell, display
-from ablate.comparing.table import trial_table
+from ablate.comparing.table import rows_of, trial_table
 from ablate.tracking.records import Sweep, short
 
 SMALL = {"map50_95_std", "delta_ci", "latency_p95_ms", "p_value", "comparable", "notes", "variant"}
@@ -86,9 +86,7 @@ def _table(table: pd.DataFrame) -> dict[str, Any]:
     under = {"map50_95_std": "± {}", "delta_ci": "{}", "latency_p95_ms": "p95 {}", "p_value": "raw {}"}
     columns = [column for column in SHOWN if column.source in shown.columns and column.source not in SMALL]
     rows = []
-    for position, (texts, values) in enumerate(
-        zip(shown.to_dict("records"), table.to_dict("records"), strict=True)
-    ):
+    for position, (texts, values) in enumerate(zip(rows_of(shown), rows_of(table), strict=True)):
         cells = []
         for column in columns:
             name = column.source
@@ -111,8 +109,7 @@ def _table(table: pd.DataFrame) -> dict[str, Any]:
                 "comparable": texts["comparable"],
                 "notes": texts["notes"],
                 "signatures": values["signatures"].split(),
-                "new_group": bool(position)
-                and values["comparison_key"] != table["comparison_key"].iloc[position - 1],
+                "new_group": bool(position) and values["comparison_key"] != table["comparison_key"].iloc[position - 1],
             }
         )
     return {"heads": [column.title.partition(" (")[::2] for column in columns], "rows": rows}
@@ -135,7 +132,7 @@ def _trials(sweep: Sweep, table: pd.DataFrame) -> list[dict[str, Any]]:
             "short": short(row["signature"]),
             "run": row["mlflow_run"],
         }
-        for row in trials.to_dict("records")
+        for row in rows_of(trials)
     ]
 
 

@@ -79,9 +79,7 @@ def caption(sweep: Sweep, table: pd.DataFrame) -> str:
 def accuracy_caption(table: pd.DataFrame) -> str:
     """What the columns on accuracy mean."""
     measured = " | ".join(dict.fromkeys(text for text in table["evaluated"] if text))
-    words = [
-        "Accuracies are fractions from 0 to 1, means over seeds" + (f" ({measured})." if measured else ".")
-    ]
+    words = ["Accuracies are fractions from 0 to 1, means over seeds" + (f" ({measured})." if measured else ".")]
     if table["map50_95_std"].notna().any():
         words.append("std is the sample standard deviation over seeds.")
     words.append("Δ is the mean over shared seeds of variant minus baseline.")
@@ -175,7 +173,7 @@ def _figures(sweep: Sweep, report: Report) -> list[Picture]:
             "training_curves",
             "Training curves",
             "mAP50-95 on the validation images after each epoch: the mean over seeds, as far as all seeds "
-            "got; the band reaches from the lowest to the highest seed. The baseline is the thick black line.",
+            "got; the band reaches from the lowest to the highest seed. The baseline is the thick black one.",
             lambda: training_curves(sweep, table),
         ),
     ]
@@ -186,8 +184,7 @@ def _figures(sweep: Sweep, report: Report) -> list[Picture]:
             (
                 "samples" if len(groups) == 1 else f"samples_{number}",
                 f"Sample detections: {rows['variant'].iloc[0]} and what is compared with it",
-                "The same validation images for every variant, trained with seed "
-                f"{shown_seed(sweep, rows)}.{left_out}",
+                f"The same validation images for every variant, trained with seed {shown_seed(sweep, rows)}.{left_out}",
                 lambda rows=rows: sample_detections(sweep, rows),  # type: ignore[misc]
             )
         )
@@ -204,9 +201,7 @@ def _figures(sweep: Sweep, report: Report) -> list[Picture]:
                 _write(report, f"{name}.{kind}", encode(figure, kind, dpi=130))
         if figure is not None:
             kind = "jpg" if name.startswith("samples") else "svg"
-            content = (
-                encode(figure, kind, dpi=130) if kind == "jpg" else report.files[f"{name}.svg"].read_bytes()
-            )
+            content = encode(figure, kind, dpi=130) if kind == "jpg" else report.files[f"{name}.svg"].read_bytes()
             pictures.append(Picture(title, words, content, kind))
     return pictures
 

@@ -82,9 +82,7 @@ def sample_detections(sweep: Sweep, rows: pd.DataFrame) -> Figure | None:
                         color="#777777",
                     )
         for column, title in enumerate(["ground truth", *(label for label, _ in columns)]):
-            axes.text(
-                column * step + 0.5, -0.04, title, ha="center", va="bottom", fontsize=8, fontweight="bold"
-            )
+            axes.text(column * step + 0.5, -0.04, title, ha="center", va="bottom", fontsize=8, fontweight="bold")
         axes.set(xlim=(0, width - GAP), aspect="equal")
         axes.text(
             0,
@@ -162,9 +160,7 @@ def _box(corners: Any) -> Box:
     return x1, y1, x2, y2
 
 
-def _draw(
-    axes: Axes, panel: Panel, column: int, line: int, classes: list[str], *, only_truth: bool = False
-) -> None:
+def _draw(axes: Axes, panel: Panel, column: int, line: int, classes: list[str], *, only_truth: bool = False) -> None:
     """Draw one panel into the unit square at a column and line."""
     scale = 1 / max(panel.size)
     width, height = panel.size[0] * scale, panel.size[1] * scale
@@ -175,9 +171,7 @@ def _draw(
         color = PALETTE[kind % len(PALETTE)]
         x, y = left + box[0] * scale, top + box[1] * scale
         w, h = (box[2] - box[0]) * scale, (box[3] - box[1]) * scale
-        axes.add_patch(
-            Rectangle((x, y), w, h, fill=False, edgecolor="white", linewidth=thick + 1.2, zorder=2)
-        )
+        axes.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor="white", linewidth=thick + 1.2, zorder=2))
         axes.add_patch(
             Rectangle((x, y), w, h, fill=False, edgecolor=color, linewidth=thick, linestyle=dashes, zorder=3)
         )

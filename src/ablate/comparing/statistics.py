@@ -28,9 +28,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def paired_differences(
-    variant: Mapping[int, float], baseline: Mapping[int, float]
-) -> tuple[list[int], list[float]]:
+def paired_differences(variant: Mapping[int, float], baseline: Mapping[int, float]) -> tuple[list[int], list[float]]:
     """Differences variant - baseline over the seeds that both have.
 
     Args:

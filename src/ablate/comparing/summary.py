@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 
 from ablate.comparing.comparability import REALISED, coverage
 from ablate.comparing.formatting import cell
-from ablate.comparing.table import is_measured
+from ablate.comparing.table import is_measured, rows_of
 from ablate.tracking.records import Record, Sweep, mapping, sequence, short, value
 
 ALPHA = 0.05
@@ -22,15 +23,11 @@ def sentences(sweep: Sweep, table: pd.DataFrame) -> list[str]:
     for _, group in table.groupby("comparison_key", sort=False):
         said += _group(group)
     if table["p_value"].notna().any():
-        said.append(
-            "Intervals (95%) and p-values cover the spread over seeds, not that over validation images."
-        )
+        said.append("Intervals (95%) and p-values cover the spread over seeds, not that over validation images.")
     said += _cost(table)
     unfair = table[(table["comparable"] == "no") & table["delta_map50_95"].notna()]
     if len(unfair):
-        measured = _names(
-            f"{row['variant']} ({_signed(row, 'delta_map50_95')})" for _, row in unfair.iterrows()
-        )
+        measured = _names(f"{row['variant']} ({_signed(row, 'delta_map50_95')})" for row in rows_of(unfair))
         said.append(
             f"Not trained as the baseline was: {measured}. These differences may have other causes than the "
             "variant; the notes name them."
@@ -47,9 +44,7 @@ def remarks(sweep: Sweep, table: pd.DataFrame) -> list[str]:
         said.append(f"{_count(lost, 'trial')} of {len(sweep.signatures)} gave no number; the notes say why.")
     if sweep.missing:
         names = _names([short(signature) for signature in sweep.missing])
-        said.append(
-            f"{_count(len(sweep.missing), 'trial')} of {len(sweep.signatures)} without a result yet: {names}."
-        )
+        said.append(f"{_count(len(sweep.missing), 'trial')} of {len(sweep.signatures)} without a result yet: {names}.")
     said += [f"Could not be read and was left out: {reason}." for reason in sweep.ignored]
     data = [name for name in table["data"].unique() if name] if len(table) else []
     if len(data) > 1:
@@ -95,8 +90,7 @@ def data_facts(sweep: Sweep) -> list[dict[str, str]]:
             "classes": f"{len(classes)}: {', '.join(classes[:20])}{', ...' if len(classes) > 20 else ''}",
             "images": _counts(mapping(data, "images")),
             "instances": _counts(mapping(data, "instances")),
-            "warnings": "; ".join(warnings[:5])
-            + (f"; and {len(warnings) - 5} more" if len(warnings) > 5 else ""),
+            "warnings": "; ".join(warnings[:5]) + (f"; and {len(warnings) - 5} more" if len(warnings) > 5 else ""),
         }
     return list(found.values())
 
@@ -120,9 +114,7 @@ def _group(group: pd.DataFrame) -> list[str]:
         if group["map50_95"].isna().all():
             return [f"No number at all for {_names(group['variant'])}."]
         if len(trained) and not (group["module"] == "none").any():
-            return [
-                f"No baseline (module=none) for {_names(trained['variant'])}: no difference can be given."
-            ]
+            return [f"No baseline (module=none) for {_names(trained['variant'])}: no difference can be given."]
         return []
     label = compared["baseline"].iloc[0]
     base = group[group["variant"] == label].iloc[0]
@@ -146,8 +138,7 @@ def _tested(rows: pd.DataFrame) -> list[str]:
         said.append(f"a lower accuracy is supported for {_with_interval(worse)}.")
     if len(hinted):
         said.append(
-            "a difference is suggested, but not supported once corrected for all rows: "
-            f"{_with_interval(hinted)}."
+            f"a difference is suggested, but not supported once corrected for all rows: {_with_interval(hinted)}."
         )
     if len(unclear):
         reach = (unclear["delta_ci_high"] - unclear["delta_ci_low"]) / 2
@@ -162,13 +153,13 @@ def _tested(rows: pd.DataFrame) -> list[str]:
 
 def _untested(rows: pd.DataFrame) -> str:
     """Words for differences without an interval."""
-    ordered = rows.sort_values("delta_map50_95", ascending=False)
+    ordered = rows_of(rows.sort_values("delta_map50_95", ascending=False))
     seen = [
         f"{row['variant']} {_signed(row, 'delta_map50_95')}"
-        for _, row in ordered.iloc[[0, -1] if len(ordered) > 1 else [0]].iterrows()
+        for row in (ordered if len(ordered) < 3 else [ordered[0], ordered[-1]])
     ]
     these = "These differences rest" if len(rows) > 1 else "This difference rests"
-    if (rows["shared_seeds"].str.split().str.len() > 1).any():
+    if any(len(row["shared_seeds"].split()) > 1 for row in ordered):
         ground = f"{these} on too few seeds, or on seeds that do not differ at all"
     else:
         ground = f"{these} on one seed"
@@ -185,7 +176,8 @@ def _cost(table: pd.DataFrame) -> list[str]:
         return ["Latency was not measured, so nothing is said about speed."]
     if ratios.empty:
         return []
-    quick, slow = ratios.loc[ratios["latency_ratio"].idxmin()], ratios.loc[ratios["latency_ratio"].idxmax()]
+    by_ratio = rows_of(ratios.sort_values("latency_ratio"))
+    quick, slow = by_ratio[0], by_ratio[-1]
     line = f"Latency is {_ratio(quick)} times the baseline's for {quick['variant']}"
     if len(ratios) > 1:
         line += f" (least) and {_ratio(slow)} times for {slow['variant']} (most)"
@@ -198,15 +190,15 @@ def _with_interval(rows: pd.DataFrame) -> str:
         f"{row['variant']} ({_signed(row, 'delta_map50_95')}, 95% interval "
         f"{_signed(row, 'delta_ci_low')} to "
         f"{_signed(row, 'delta_ci_high')}, corrected p {cell('p_holm', row['p_holm'])})"
-        for _, row in rows.iterrows()
+        for row in rows_of(rows)
     )
 
 
-def _signed(row: pd.Series, name: str) -> str:
+def _signed(row: dict[str, Any], name: str) -> str:
     return cell(name, row[name], signed=True)
 
 
-def _ratio(row: pd.Series) -> str:
+def _ratio(row: dict[str, Any]) -> str:
     return cell("latency_ratio", row["latency_ratio"])
 
 

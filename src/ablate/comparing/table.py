@@ -69,6 +69,11 @@ class Variant:
         return {seed: record["metrics"]["map50_95"] for seed, record in self.by_seed.items()}
 
 
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a data frame, each as {column: value}."""
+    return [{str(name): found for name, found in row.items()} for row in frame.to_dict("records")]
+
+
 def is_measured(record: Record) -> bool:
     """Whether a trial finished and has an accuracy that is a number."""
     return value(record, "status") == "finished" and number(record, "metrics", "map50_95") is not None
@@ -94,9 +99,7 @@ def comparison_table(sweep: Sweep) -> pd.DataFrame:
         for variant in members:
             _compare(variant, baseline)
             if several_data and variant.measured:
-                variant.notes.append(
-                    f"compare within data {value(variant.records[0], 'factors', 'data')} only"
-                )
+                variant.notes.append(f"compare within data {value(variant.records[0], 'factors', 'data')} only")
             variant.row["notes"] = "; ".join(dict.fromkeys(variant.notes))
         ordered += sorted(members, key=lambda variant: _rank(variant, baseline))
     rows = [variant.row for variant in ordered]
@@ -115,7 +118,7 @@ def trial_table(sweep: Sweep) -> pd.DataFrame:
             {
                 "variant": variants[signature],
                 "seed": record.get("seed"),
-                "status": _status(record),
+                "status": _status_with_message(record),
                 "map50_95": number(record, "metrics", "map50_95") if is_measured(record) else None,
                 "evaluated": _evaluated([record]) if is_measured(record) else "",
                 "train_minutes": number(record, "cost", "train_minutes"),
@@ -134,9 +137,7 @@ def trial_table(sweep: Sweep) -> pd.DataFrame:
         "mlflow_run",
     ]
     frame = pd.DataFrame(rows, columns=columns)
-    frame["seed"] = (
-        frame["seed"].astype("Int64") if all(_countable(s) for s in frame["seed"]) else frame["seed"]
-    )
+    frame["seed"] = frame["seed"].astype("Int64") if all(_countable(s) for s in frame["seed"]) else frame["seed"]
     return frame.astype({"map50_95": "float64", "train_minutes": "float64"})
 
 
@@ -177,9 +178,7 @@ def _measure(variant: Variant, sweep: Sweep) -> None:
         "evaluated": _evaluated(measured),
         "signatures": " ".join(short(record["signature"]) for record in variant.records),
         "mlflow_runs": " ".join(
-            sweep.run_ids[record["signature"]]
-            for record in variant.records
-            if record["signature"] in sweep.run_ids
+            sweep.run_ids[record["signature"]] for record in variant.records if record["signature"] in sweep.run_ids
         ),
         "variant_key": variant.key,
         "comparison_key": variant.group,
@@ -212,6 +211,12 @@ def _status(record: Record) -> str:
     if status == "finished" and not is_measured(record):
         return "finished without a number for mAP50-95"
     return status
+
+
+def _status_with_message(record: Record) -> str:
+    """How a trial ended, with what it said when it failed."""
+    message = value(record, "failure", "message") if value(record, "status") == "failed" else None
+    return f"{_status(record)} ({message})" if message else _status(record)
 
 
 def _add_latency(variant: Variant, sweep: Sweep) -> None:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ablate.comparing.formatting import SHOWN, best_rows, display
 from ablate.comparing.summary import ALPHA, head, sentences
+from ablate.comparing.table import rows_of
 from ablate.tracking.records import Sweep
 
 # Least important last: columns are dropped from the end until the table fits.
@@ -83,20 +84,14 @@ class _Notes:
         return ",".join(numbers)
 
 
-def _grid(
-    table: pd.DataFrame, shown: pd.DataFrame, marks: Sequence[str], width: int, ascii_only: bool
-) -> Table:
+def _grid(table: pd.DataFrame, shown: pd.DataFrame, marks: Sequence[str], width: int, ascii_only: bool) -> Table:
     """The rich table with as many columns as fit."""
     titles = {column.source: SHORT_TITLES.get(column.source, column.title) for column in SHOWN}
     if ascii_only:
         titles = {name: PLAIN.get(title, title) for name, title in titles.items()}
     marked = max(map(len, marks), default=0)
     room = width - (max(marked, len("note")) + GAP if marked else 0)
-    sizes = {
-        name: GAP + max(len(titles[name]), *map(len, shown[name]))
-        for name in PRIORITY
-        if name in shown.columns
-    }
+    sizes = {name: GAP + max(len(titles[name]), *map(len, shown[name])) for name in PRIORITY if name in shown.columns}
     must: list[str] = [name for name in ("map50_95", "delta_map50_95") if name in sizes]
     longest = max(len("Variant"), *map(len, shown["variant"]))
     label = min(longest, max(NARROWEST_LABEL, width * 2 // 5))
@@ -116,11 +111,9 @@ def _grid(
         grid.add_column("note", no_wrap=True, style="yellow")
     best = best_rows(table)
     groups = list(table["comparison_key"])
-    for position, row in enumerate(shown.to_dict("records")):
+    for position, row in enumerate(rows_of(shown)):
         cells = [Text(row["variant"], style="dim" if row["replicates"] == "0" else "")]
-        cells += [
-            Text(row[name], style=_style(name, position, table.iloc[position], best)) for name in columns
-        ]
+        cells += [Text(row[name], style=_style(name, position, table.iloc[position], best)) for name in columns]
         cells += [Text(marks[position])] if marked else []
         last = position + 1 == len(groups) or groups[position + 1] != groups[position]
         grid.add_row(*cells, end_section=last)
