@@ -44,7 +44,7 @@ def fetch(url: str, folder: Path, timeout: float = 60.0) -> None:
             with urllib.request.urlopen(url, timeout=timeout) as answer, archive.open("wb") as file:
                 shutil.copyfileobj(answer, file)
         except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", None) or error
+            reason = str(error) if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
             raise DataError(
                 f"{url}: the download failed ({reason}); data.path=<data file> takes a copy of yours"
             ) from error
@@ -71,9 +71,7 @@ def convert(archive: Path, folder: Path, origin: str | None = None) -> None:
     try:
         with zipfile.ZipFile(archive) as source:
             if sum(info.file_size for info in source.infolist()) > _LARGEST:
-                raise DataError(
-                    f"{origin}: the archive is larger than {_LARGEST >> 20} MB, it cannot be BCCD"
-                )
+                raise DataError(f"{origin}: the archive is larger than {_LARGEST >> 20} MB, it cannot be BCCD")
             lists = [n for n in source.namelist() if n.endswith("BCCD/ImageSets/Main/train.txt")]
             if len(lists) != 1:
                 raise DataError(f"{origin}: the archive has no BCCD/ImageSets/Main/train.txt")
@@ -110,9 +108,7 @@ def voc_to_yolo(content: bytes, name: str) -> str:
         rows = []
         for thing in root.iter("object"):
             cls = CLASSES.index(_text(thing, "name"))
-            x1, y1, x2, y2 = (
-                float(_text(thing, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")
-            )
+            x1, y1, x2, y2 = (float(_text(thing, f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax"))
             box = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
             rows.append(f"{cls} " + " ".join(f"{value:.6f}" for value in box))
     except (ElementTree.ParseError, ValueError, ZeroDivisionError) as error:

@@ -162,7 +162,7 @@ def _fetch_with_ultralytics(file: Path) -> None:
         done = subprocess.run(
             [sys.executable, "-c", _FETCH, str(file), f"{work}/data"],
             cwd=f"{work}/here",
-            env={**os.environ, "YOLO_CONFIG_DIR": f"{work}/settings"},
+            env={**os.environ, "YOLO_CONFIG_DIR": f"{work}/settings", "MPLCONFIGDIR": f"{work}/settings"},
             stdout=sys.stderr,
             check=False,
         )

@@ -72,9 +72,7 @@ def read(path: str) -> DataFile:
         content["val"] = content["validation"]
     for split in ("train", "val"):
         if not content.get(split):
-            raise DataError(
-                f"{file}: key '{split}' is missing: a folder of images, a .txt list, or a list of these"
-            )
+            raise DataError(f"{file}: key '{split}' is missing: a folder of images, a .txt list, or a list of these")
     entries = {s: _entries(file, s, content[s]) for s in SPLITS if content.get(s)}
     root = _root(file, content, entries)
     splits = {s: tuple(_absolute(root, entry) for entry in listed) for s, listed in entries.items()}
@@ -90,9 +88,7 @@ def read(path: str) -> DataFile:
             raise NotDownloaded(f"data set {file.name} is not on this machine ({missing} does not exist)")
         else:
             raise DataError(f"{file}: split '{split}' does not exist: {missing}")
-    extra = {
-        key: content[key] for key in ("channels", "kpt_shape", "flip_idx") if content.get(key) is not None
-    }
+    extra = {key: content[key] for key in ("channels", "kpt_shape", "flip_idx") if content.get(key) is not None}
     return DataFile(file, classes, splits, extra, tuple(notes))
 
 
@@ -200,24 +196,20 @@ def datasets_dir() -> Path:
 
 def _ultralytics_datasets() -> Iterator[Path]:
     """The folder for data sets in Ultralytics' own settings, which are read, never written."""
-    if chosen := os.environ.get("YOLO_CONFIG_DIR"):
-        base = Path(chosen).expanduser()
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
-    else:
-        base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    try:
-        settings = json.loads((base / "Ultralytics" / "settings.json").read_text(encoding="utf-8"))
-        yield Path(settings["datasets_dir"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return
+    mac = Path.home() / "Library" / "Application Support"
+    usual = mac if sys.platform == "darwin" else Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
+    chosen = os.environ.get("YOLO_CONFIG_DIR")
+    for base in (Path(chosen), usual) if chosen else (usual,):
+        try:
+            text = (base.expanduser() / "Ultralytics" / "settings.json").read_text(encoding="utf-8")
+            yield Path(json.loads(text)["datasets_dir"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
 
 
 def _absolute(root: Path, entry: str) -> Path:
     path = Path(os.path.abspath(root / entry))  # noqa: PTH100 - resolve() would follow links
-    if not path.exists() and entry.startswith(
-        "../"
-    ):  # exports that take the file's folder for the root's child
+    if not path.exists() and entry.startswith("../"):  # exports that take the file's folder for the root's child
         return Path(os.path.abspath(root / entry[3:]))  # noqa: PTH100
     return path
 

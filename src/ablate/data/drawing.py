@@ -32,9 +32,7 @@ IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
 _SUB = 4  # sub-pixels per pixel and axis
-_TURN = (
-    29  # tangent of half a rotation is k / 29 with |k| <= 12: up to 44.96 degrees; quarter turns do the rest
-)
+_TURN = 29  # tangent of half a rotation is k / 29 with |k| <= 12: up to 44.96 degrees; quarter turns do the rest
 
 # Outward normals of a pentagon's sides in 1/1024, the first pointing up. Written down, never computed.
 _PENTAGON = ((0, -1024), (974, -316), (602, 828), (-602, 828), (-974, -316))
@@ -210,7 +208,7 @@ class _Canvas:
 
     def _try(self, kind: str) -> bool:
         rng, limit = self.rng, self.size * UNIT
-        small, large = self.size // 16, self.size // 5
+        small, large = self.size // 14, self.size // 4
         # The product of two numbers favours the small, as in natural images.
         radius = UNIT * small + (large - small) * UNIT * _pick(rng, 0, 32) * _pick(rng, 8, 32) // 1024
         if kind == "bar":
@@ -269,9 +267,7 @@ class _Canvas:
                 return colour, np.clip(colour + _colour(self.rng, -30, 30), 0, 255)
         return None
 
-    def _paint(
-        self, window: tuple[slice, slice], cover: IntArray, colours: tuple[IntArray, IntArray]
-    ) -> None:
+    def _paint(self, window: tuple[slice, slice], cover: IntArray, colours: tuple[IntArray, IntArray]) -> None:
         """Lay the shape over the window: a slope between the colours, mixed by sub-pixel coverage."""
         height, width = cover.shape
         first, second = colours

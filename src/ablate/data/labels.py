@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import math
-import warnings
 from array import array
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,12 +97,10 @@ def check_image(content: bytes, path: Path) -> None:
     if not content:
         raise DataError(f"{path}: the image file is empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # very large images, odd metadata
-            with Image.open(io.BytesIO(content)) as image:
-                width, height = image.size
-                if _is_cut_off(content, image.format or ""):
-                    image.load()  # odd endings are not always damage: decode these few
+        with Image.open(io.BytesIO(content)) as image:
+            width, height = image.size
+            if _is_cut_off(content, image.format or ""):
+                image.load()  # odd endings are not always damage: decode these few
     except UnidentifiedImageError as error:
         if path.suffix.lower().lstrip(".") in _NEEDS_PLUGIN:
             return
@@ -111,14 +108,10 @@ def check_image(content: bytes, path: Path) -> None:
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path}: the image file is damaged or cut off ({error})") from error
     if min(width, height) < MIN_SIDE:
-        raise DataError(
-            f"{path}: the image has {width}x{height} pixels, at least {MIN_SIDE}x{MIN_SIDE} are needed"
-        )
+        raise DataError(f"{path}: the image has {width}x{height} pixels, at least {MIN_SIDE}x{MIN_SIDE} are needed")
 
 
-def _numbers(
-    columns: list[str], path: Path, number: int, class_count: int, is_polygon: bool
-) -> tuple[float, ...]:
+def _numbers(columns: list[str], path: Path, number: int, class_count: int, is_polygon: bool) -> tuple[float, ...]:
     try:
         row = tuple(map(float, columns))
     except ValueError:
@@ -133,9 +126,7 @@ def _numbers(
     for index, value in enumerate(row[1:], start=1):
         lowest = 0.0 if index > 2 and not is_polygon else -_TOLERANCE  # a width or height is never negative
         if not lowest <= value <= 1 + _TOLERANCE:
-            _fail(
-                path, number, f"{columns[index]} is outside [0, 1]; lengths are given in parts of the image"
-            )
+            _fail(path, number, f"{columns[index]} is outside [0, 1]; lengths are given in parts of the image")
     return row
 
 

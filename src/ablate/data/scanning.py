@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -70,9 +71,7 @@ def scan(data: DataFile, images: dict[str, list[Image]]) -> Scan:
 
 def _state(data: DataFile, images: dict[str, list[Image]]) -> tuple[str, float]:
     """A hash over the names, sizes and times of all files, and the latest time in seconds."""
-    digest = hashlib.sha256(
-        repr((VERSION, str(data.path), data.classes, sorted(data.extra.items()))).encode()
-    )
+    digest = hashlib.sha256(repr((VERSION, str(data.path), data.classes, sorted(data.extra.items()))).encode())
     newest = 0
     for split, listed in images.items():
         digest.update(f"\0{split}\0".encode())
@@ -84,9 +83,7 @@ def _state(data: DataFile, images: dict[str, list[Image]]) -> tuple[str, float]:
                     digest.update(b"-\n")
                     continue
                 newest = max(newest, stat.st_mtime_ns)
-                digest.update(
-                    f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape")
-                )
+                digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
     return digest.hexdigest(), newest / 1e9
 
 
@@ -107,7 +104,8 @@ def _scan(data: DataFile, images: dict[str, list[Image]]) -> Scan:
     found = Scan("", warnings=list(data.warnings))
     parts: list[Any] = [VERSION, data.classes, sorted(data.extra.items())]
     hashes: dict[str, dict[str, str]] = {}
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        warnings.simplefilter("ignore")  # Pillow's, about very large images and odd metadata
         for split, listed in images.items():
             seen = list(pool.map(look, listed))
             parts.append([split, [(s.image.name, s.image_hash, s.label_hash) for s in seen]])
@@ -121,9 +119,7 @@ def _scan(data: DataFile, images: dict[str, list[Image]]) -> Scan:
     for split in ("train", "val"):
         if not found.instances[split]:
             first = images[split][0].label
-            raise DataError(
-                f"{data.path}: split '{split}' has no boxes; the first label file would be {first}"
-            )
+            raise DataError(f"{data.path}: split '{split}' has no boxes; the first label file would be {first}")
     found.fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     return found
 

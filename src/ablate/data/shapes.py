@@ -50,21 +50,21 @@ class ShapesSpec:
         ValueError: a number out of its range; the message names the field, the value and the range.
     """
 
-    train_images: int = 320
+    train_images: int = 400
     """Images to learn from."""
-    val_images: int = 120
+    val_images: int = 100
     """Images to validate on."""
     imgsz: int = 128
     """Width and height of the images in pixels, 32 to 2048."""
     seed: int = 0
     """Seed of the generator, 0 to 2**32 - 1."""
-    objects: int = 8
+    objects: int = 7
     """Most objects in one image, 1 to 40."""
     clutter: int = 5
     """Most distractors in one image (bars, blobs, half discs, arcs: of no class), 0 to 40."""
-    noise: int = 24
+    noise: int = 20
     """Amplitude of the pixel noise in grey levels, 0 to 64."""
-    occlusion: int = 50
+    occlusion: int = 40
     """Largest hidden part of an object in per cent of its area, 0 to 90."""
 
     def __post_init__(self) -> None:
@@ -125,9 +125,7 @@ def is_whole(folder: Path) -> bool:
 def digest(folder: Path) -> str:
     """SHA-256 over a set's file names and bytes as its manifest has them: one number for the whole set."""
     listed: dict[str, str] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-    return hashlib.sha256(
-        "".join(f"{listed[name]}  {name}\n" for name in sorted(listed)).encode()
-    ).hexdigest()
+    return hashlib.sha256("".join(f"{listed[name]}  {name}\n" for name in sorted(listed)).encode()).hexdigest()
 
 
 def encode_label(made: Picture) -> str:
@@ -157,9 +155,7 @@ def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"".join(stream)) + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"".join(stream)) + chunk(b"IEND", b"")
 
 
 def _files(spec: ShapesSpec) -> Iterator[tuple[str, bytes]]:

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ablate.data import catalogue, scanning
+from ablate.data.catalogue import DataError, DataSet, NotDownloaded, check, fetch, resolve
+
+MakeSet = Callable[..., Path]
+ROOT = Path(__file__).parents[2]
+
+
+def custom(file: Path) -> DataSet:
+    return resolve({"name": "custom", "path": str(file)})
+
+
+def test_a_data_set_is_counted_by_split_and_class(make_set: MakeSet) -> None:
+    file = make_set(labels={"train/0": "0 .5 .5 .2 .2\n1 .5 .5 .2 .2\n"})
+    found = custom(file)
+    assert found.name == "custom"
+    assert found.classes == ["cat", "dog"]
+    assert found.images == {"train": 3, "val": 2}
+    assert found.instances == {"train": 4, "val": 2}
+    assert found.instances_per_class == {"train": [2, 2], "val": [1, 1]}
+    assert found.warnings == []
+    assert found.source == file
+    assert found.yaml.is_absolute()
+    assert len(found.fingerprint) == 64
+
+
+def test_the_fingerprint_is_the_same_wherever_the_set_lies(make_set: MakeSet, tmp_path: Path) -> None:
+    file = make_set()
+    shutil.copytree(file.parent, tmp_path / "moved" / "far" / "away")
+    here, there = custom(file), custom(tmp_path / "moved" / "far" / "away" / "data.yaml")
+    assert here.fingerprint == there.fingerprint
+    assert here.yaml != there.yaml
+
+
+@pytest.mark.parametrize("change", ["label", "image", "names", "split", "rename", "label removed"])
+def test_the_fingerprint_changes_with_what_is_learnt_from(make_set: MakeSet, change: str) -> None:
+    file = make_set()
+    before = custom(file).fingerprint
+    train = file.parent / "images" / "train"
+    label = file.parent / "labels" / "train" / "0.txt"
+    if change == "label":
+        label.write_text("0 0.5 0.5 0.25 0.26\n")  # as long as before
+    elif change == "image":
+        (train / "0.png").write_bytes((file.parent / "images" / "val" / "0.png").read_bytes())
+    elif change == "names":
+        file.write_text(file.read_text().replace("dog", "cow"))
+    elif change == "split":
+        (train / "2.png").rename(file.parent / "images" / "val" / "2.png")
+        (label.parent / "2.txt").rename(file.parent / "labels" / "val" / "2.txt")
+    elif change == "rename":
+        (train / "0.png").rename(train / "9.png")
+        label.rename(label.with_name("9.txt"))
+    else:
+        label.unlink()
+    assert custom(file).fingerprint != before
+
+
+def test_the_second_call_reads_no_image(make_set: MakeSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = make_set()
+    for path in file.parent.rglob("*.*"):
+        os.utime(path, (1e9, 1e9))  # not just now
+    first = custom(file)
+
+    def refuse(_: Path) -> bytes:
+        raise AssertionError("a file was read")
+
+    monkeypatch.setattr(scanning, "_bytes", refuse)
+    assert custom(file) == first
+
+
+def test_a_set_changed_a_moment_ago_is_read_again(make_set: MakeSet) -> None:
+    file = make_set()
+    label = file.parent / "labels" / "train" / "0.txt"
+    stat = label.stat()
+    before = custom(file).fingerprint
+    label.write_text("1 0.5 0.5 0.25 0.25\n")
+    os.utime(label, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # the same size and time: too quick for the clock
+    assert custom(file).fingerprint != before
+
+
+def test_the_second_call_is_fast_for_hundreds_of_images(make_set: MakeSet) -> None:
+    file = make_set(counts=(300, 64))
+    for path in file.parent.rglob("*.*"):
+        os.utime(path, (1e9, 1e9))
+    custom(file)
+    started = time.perf_counter()
+    custom(file)
+    assert time.perf_counter() - started < 1.0  # measured 0.02 s; the rest is room for a busy machine
+
+
+def test_boxes_without_area_are_counted_with_the_first_place(make_set: MakeSet) -> None:
+    found = custom(make_set(labels={"train/1": "0 .5 .5 .1 .1\n0 .5 .5 0 .1\n", "train/2": "0 .5 .5 0 0\n"}))
+    assert "train: 2 boxes without area (first: 1.txt, line 2)" in found.warnings
+
+
+def test_images_without_label_repeated_boxes_and_copies_are_warnings(make_set: MakeSet) -> None:
+    file = make_set(labels={"train/0": None, "train/1": "0 .5 .5 .1 .1\n0 .5 .5 .1 .1\n"}, counts=(4, 2))
+    images = file.parent / "images"
+    shutil.copy(images / "train" / "2.png", images / "train" / "3.png")
+    shutil.copy(images / "train" / "2.png", images / "val" / "1.png")
+    assert custom(file).warnings == [
+        "train: 1 repeated box left out (first: 1.txt)",
+        "train: 1 image without a label file, taken as background (first: 0.png)",
+        "train: 1 image is a copy of another (first: 2.png)",
+        "val: 1 image is in train as well (first: 1.png)",
+    ]
+
+
+def test_a_class_without_a_box_is_a_warning(make_set: MakeSet) -> None:
+    found = custom(make_set(names="[cat, dog, cow]"))
+    assert found.warnings == ["train: 1 of 3 classes without a box", "val: 1 of 3 classes without a box"]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_without_any_box_is_an_error(make_set: MakeSet, split: str) -> None:
+    labels = {f"{split}/{index}": None for index in range(3)}
+    with pytest.raises(DataError, match=rf"split '{split}' has no boxes; .*labels/{split}/0\.txt"):
+        custom(make_set(labels=labels))
+
+
+def test_garbage_in_a_label_names_file_and_line(make_set: MakeSet) -> None:
+    with pytest.raises(DataError, match=r"labels/val/1\.txt, line 2: 'x' is not a number"):
+        custom(make_set(labels={"val/1": "0 .5 .5 .1 .1\n0 x .5 .1 .1\n"}))
+
+
+def test_a_damaged_image_is_named(make_set: MakeSet) -> None:
+    file = make_set()
+    image = file.parent / "images" / "train" / "1.png"
+    image.write_bytes(image.read_bytes()[:-40])
+    with pytest.raises(DataError, match=r"images/train/1\.png: the image file is damaged or cut off"):
+        custom(file)
+
+
+def test_a_failed_resolve_leaves_nothing_half_written(make_set: MakeSet, cache: Path) -> None:
+    with pytest.raises(DataError):
+        custom(make_set(labels={"val/1": "0 x .5 .1 .1\n"}))
+    assert not cache.exists()
+
+
+def test_custom_data_need_a_path() -> None:
+    for path in (None, "???", ""):
+        with pytest.raises(DataError, match=r"data=custom needs data\.path=<an Ultralytics data file>"):
+            check({"name": "custom", "path": path})
+
+
+def test_shapes_are_drawn_on_first_use_and_options_change_the_fingerprint() -> None:
+    data = {"name": "shapes", "path": None, "train_images": 4, "val_images": 3, "imgsz": 48}
+    found = resolve(data)
+    assert found.images == {"train": 4, "val": 3}
+    assert found.classes == ["circle", "square", "triangle", "star", "cross", "ring"]
+    assert resolve(data) == found
+    assert resolve({**data, "noise": 3}).fingerprint != found.fingerprint
+
+
+def test_a_wrong_number_for_shapes_is_a_data_error_before_anything_is_drawn(cache: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.imgsz=7 must be a whole number from 32 to 2048"):
+        check({"name": "shapes", "imgsz": 7})
+    assert not cache.exists()
+
+
+def test_fetch_runs_the_download_that_a_data_file_describes(
+    make_set: MakeSet, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real run of Ultralytics' own downloader, with a script in the data file in place of an address."""
+    make_set("source")
+    shutil.make_archive(str(tmp_path / "mine"), "zip", tmp_path / "source")
+    script = "import shutil; shutil.unpack_archive('" + str(tmp_path / "mine.zip") + "', yaml['path'])"
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"path: mine\ntrain: images/train\nval: images/val\nnames: [cat, dog]\ndownload: {script}\n")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # no font is fetched either
+    data = {"name": "custom", "path": str(file)}
+    with pytest.raises(NotDownloaded):
+        resolve(data)
+    assert resolve(data, download=True).images == {"train": 3, "val": 2}
+    assert [path.name for path in (cache / "datasets").iterdir()] == ["mine"]
+    assert not (tmp_path / "config").exists()
+
+
+def test_a_download_that_fails_is_one_line_and_leaves_nothing(tmp_path: Path, cache: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("path: mine\ntrain: a\nval: b\nnames: [cat]\ndownload: raise OSError('gone')\n")
+    with pytest.raises(DataError, match=r"mine\.yaml: the download failed"):
+        fetch({"name": "custom", "path": str(file)})
+    assert list((cache / "datasets").iterdir()) == []
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "conf" / "data").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_group_is_a_data_set_that_is_known(file: Path) -> None:
+    data = yaml.safe_load(file.read_text())
+    assert data["name"] == file.stem
+    if file.stem == "shapes":
+        check(data)
+        return
+    with pytest.raises(DataError) as caught:
+        check(data)
+    assert isinstance(caught.value, NotDownloaded) == (file.stem != "custom")
+
+
+def test_neither_torch_nor_ultralytics_is_imported(make_set: MakeSet) -> None:
+    code = (
+        "import sys; from ablate.data.catalogue import resolve; resolve({'path': sys.argv[1]});"
+        "sys.exit(str([m for m in ('torch', 'ultralytics', 'cv2') if m in sys.modules] or ''))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(make_set())], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stderr.strip() == ""
+
+
+def test_the_public_names_are_there() -> None:
+    assert all(hasattr(catalogue, name) for name in catalogue.__all__)
