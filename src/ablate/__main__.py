@@ -9,16 +9,16 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    from ablate import verbs
-    from ablate.app import run
+    from ablate.app import fail, run
+    from ablate.validation import nearest
+    from ablate.verbs import VERBS
 
-    if words and words[0] in verbs.VERBS:
-        return verbs.VERBS[words[0]](words[1:])
-    if words and not words[0].startswith("-") and "=" not in words[0] and words[0].lstrip("+~").isidentifier():
-        from ablate.app import fail
-        from ablate.validation import nearest
-
-        return fail(f"'{words[0]}': no such command. {nearest(words[0], verbs.VERBS)}valid: {', '.join(verbs.VERBS)}, or overrides such as module=hmha")
+    first = words[0] if words else ""
+    if first in VERBS:
+        return VERBS[first](words[1:])
+    if first.isidentifier():
+        guess = nearest(first, VERBS)
+        return fail(f"'{first}': no such command. {guess}valid: {', '.join(VERBS)}, or overrides such as module=hmha")
     return run(words)
 
 

@@ -120,7 +120,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
     """Return a composed configuration as plain values, without Hydra's own part."""
     from omegaconf import OmegaConf
 
-    own = OmegaConf.masked_copy(config, [name for name in config if name != "hydra"])
+    own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
     content = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     assert isinstance(content, dict)
     return {str(name): value for name, value in content.items()}

@@ -133,6 +133,10 @@ def _no_module() -> dict[str, Any]:
     return {"name": "none", "_target_": None, "insertion": "none"}
 
 
+def _training_defaults() -> dict[str, Any]:
+    return dict(training_arguments())
+
+
 @dataclass
 class Config:
     """One trial: what `conf/config.yaml` and the command line resolve to."""
@@ -142,7 +146,7 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     data: dict[str, Any] = field(default_factory=dict)
     model: ModelConfig = field(default_factory=ModelConfig)
-    train: dict[str, Any] = field(default_factory=lambda: dict(training_arguments()))
+    train: dict[str, Any] = field(default_factory=_training_defaults)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     latency: LatencyConfig = field(default_factory=LatencyConfig)
     seed: int = _ranged(0, ">= 0 and < 4294967295")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import subprocess
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -172,11 +173,18 @@ def _train(trial: Trial) -> dict[str, Any]:
     network, _, _ = build_network(content, classes=len(trial.data.classes))
     checkpoint = folder / "train" / "weights" / "best.pt"
     plots = sorted(p.relative_to(folder).as_posix() for p in (folder / "train").glob("*.[pj][np]g"))
-    (folder / "parameter_groups.json").write_text(json.dumps(realised.pop("parameter_groups"), indent=1), encoding="utf-8")
+    (folder / "parameter_groups.json").write_text(
+        json.dumps(realised.pop("parameter_groups"), indent=1), encoding="utf-8"
+    )
     (folder / "model.txt").write_text(str(network), encoding="utf-8")
     samples = realised.pop("samples")
     return {
-        "metrics": {**realised.pop("metrics"), "epoch": best["epoch"], "checkpoint": "best", "split": realised.pop("split")},
+        "metrics": {
+            **realised.pop("metrics"),
+            "epoch": best["epoch"],
+            "checkpoint": "best",
+            "split": realised.pop("split"),
+        },
         "metrics_last": {key: history[-1][key] for key in ("map50_95", "map50", "precision", "recall", "epoch")},
         "per_class": realised.pop("per_class"),
         "history": history,
@@ -192,10 +200,9 @@ def _train(trial: Trial) -> dict[str, Any]:
             "weights": {**realised["weights"], "source": config["model"]["weights"]},
             "data_fingerprint": trial.data.fingerprint,
             "versions": versions(),
+            "git": _git(folder),
         },
-        "samples": detect_samples(
-            checkpoint, samples, folder, imgsz=realised["imgsz"], device=device.split(",")[0]
-        ),
+        "samples": detect_samples(checkpoint, samples, folder, imgsz=realised["imgsz"], device=device.split(",")[0]),
         "artifacts": {"best": checkpoint.relative_to(folder).as_posix(), "plots": plots, "log": LOG},
     }
 
@@ -246,6 +253,25 @@ def _kind(error: Exception) -> str:
     if "dataset" in text or "no labels found" in text or "no images found" in text:
         return "data"
     return "code"
+
+
+def _git(folder: Path) -> dict[str, Any]:
+    """Return the commit of the working folder's repository; keep what differs from it in `git.diff`."""
+
+    def ask(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=30)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout
+
+    commit = ask("rev-parse", "HEAD")
+    if commit is None:
+        return {}
+    diff = ask("diff", "HEAD") or ""
+    if diff:
+        (folder / "git.diff").write_text(diff, encoding="utf-8")
+    return {"commit": commit.strip(), "dirty": bool(diff)}
 
 
 def _write_config(trial: Trial) -> None:

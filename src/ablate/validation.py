@@ -84,7 +84,9 @@ def check(config: Mapping[str, Any]) -> None:
     _check_module(config["module"])
     _check_model(config["model"])
     if not re.fullmatch(r"auto|cpu|mps|(cuda:)?\d+(,\d+)*", str(config["device"])):
-        raise ConfigError(f"device={config['device']}: valid are auto, cpu, mps, or GPU numbers such as 0 or cuda:1 or 0,1")
+        raise ConfigError(
+            f"device={config['device']}: valid are auto, cpu, mps, or GPU numbers such as 0 or cuda:1 or 0,1"
+        )
     sweep = config["sweep"]
     if sweep is not None and not re.fullmatch(r"[\w.+@=-]{1,120}", str(sweep)):
         raise ConfigError(f"sweep={sweep}: a name of letters, digits and . _ - + @ = is needed; it becomes a folder")
@@ -118,7 +120,9 @@ def module_options(target: str) -> dict[str, Option]:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return _constructor_options(node)
     classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
-    raise ConfigError(f"module._target_: {home} has no class '{name}'; {nearest(name, classes)}it has {', '.join(classes)}")
+    raise ConfigError(
+        f"module._target_: {home} has no class '{name}'; {nearest(name, classes)}it has {', '.join(classes)}"
+    )
 
 
 def source_file(target: str) -> Path:
@@ -133,7 +137,9 @@ def source_file(target: str) -> Path:
     except (ImportError, ValueError):
         spec = None
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-        raise ConfigError(f"module._target_: '{target}' cannot be found; it must be package.module.Class, importable from here")
+        raise ConfigError(
+            f"module._target_: '{target}' cannot be found; it must be package.module.Class, importable from here"
+        )
     return Path(spec.origin)
 
 
@@ -148,7 +154,9 @@ def _check_dataclass(prefix: str, values: Mapping[str, Any], schema: type) -> No
                     f"{prefix}name=auto: refused, because 'auto' picks its own learning rate and momentum; "
                     f"valid: {', '.join(options('optimizer'))}"
                 )
-            raise ConfigError(f"{prefix}{entry.name}={value}: {nearest(str(value), choices)}valid: {', '.join(choices)}")
+            raise ConfigError(
+                f"{prefix}{entry.name}={value}: {nearest(str(value), choices)}valid: {', '.join(choices)}"
+            )
         constraint = entry.metadata.get("range")
         if constraint and not satisfies(value, constraint):
             raise ConfigError(f"{prefix}{entry.name}={value} is out of range: it must be {constraint}")

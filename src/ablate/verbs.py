@@ -53,7 +53,9 @@ def verify(words: Sequence[str]) -> int:
 
     def body() -> int:
         parser = _Parser(prog="ablate verify", description=verify.__doc__)
-        parser.add_argument("--golden", type=Path, help="a folder of golden cases (.npz); without it the conformance suite only")
+        parser.add_argument(
+            "--golden", type=Path, help="a folder of golden cases (.npz); without it the conformance suite only"
+        )
         parsed = parser.parse_args(words)
         from ablate.verifying.command import run_verify
 
@@ -151,7 +153,12 @@ def _write_report(directory: Path, parsed: argparse.Namespace, console: Console)
     sweep = load_sweep(directory)
     written = write_report(sweep, notebook=True)
     print_table(sweep, written.table, console=console)
-    console.print(f"report: {directory}/comparison.html (also .csv .md .tex .ipynb)", markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"report: {directory}/comparison.html (also .csv .md .tex .ipynb)",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
     return 0
 
 

@@ -60,9 +60,7 @@ def find_places(network: DetectionModel, name: str, at: Sequence[int] | None = N
         last = len(layers) - 2
         for index in at:
             if not 0 <= index <= last:
-                raise GraftError(
-                    f"insertion.at: {_title(network)} has no layer {index} that a module could follow; valid: 0 to {last}"
-                )
+                raise GraftError(f"insertion.at: {_title(network)} has no layer {index} to follow; valid: 0 to {last}")
         hosts = [f"model.{index}" for index in dict.fromkeys(at)]
     elif name == "head":
         return _head_inputs(network)
@@ -71,7 +69,9 @@ def find_places(network: DetectionModel, name: str, at: Sequence[int] | None = N
     else:
         raise GraftError(f"unknown insertion point '{name}'; valid: {', '.join(sorted(INSERTIONS))}")
     if not hosts:
-        raise GraftError(f"insertion={name}: {_title(network)} has no such place; it has {', '.join(available(network))}")
+        raise GraftError(
+            f"insertion={name}: {_title(network)} has no such place; it has {', '.join(available(network))}"
+        )
     shapes = _output_shapes(network, hosts)
     return [Place(path, *shapes[path]) for path in hosts]
 

@@ -129,7 +129,7 @@ def operate(network: DetectionModel, spec: Mapping[str, Any], seed: int = 0) -> 
     Raises:
         GraftError: The network has no such place, the module refuses its channels, or its class cannot be found.
     """
-    if SPEC_KEY in network.yaml and any(isinstance(module, Graft) for module in network.modules()):
+    if spec_of(network) is not None:
         raise GraftError("this network carries a graft already")
     insertion = spec["insertion"]
     places = find_places(network, insertion["name"], insertion.get("at"))
@@ -137,7 +137,7 @@ def operate(network: DetectionModel, spec: Mapping[str, Any], seed: int = 0) -> 
     grafts = [Graft(_build(spec["module"], place, seed), surgery.wiring) for place in places]
     link = getattr(type(grafts[0].module), "link", None)
     if link is not None:
-        link([graft.module for graft in grafts])
+        link([graft.module for graft in grafts], network)
     if places[0].port is not None:
         surgery.replaced[places[0].path] = _graft_inputs(network, places[0].path, grafts)
     else:
@@ -154,6 +154,12 @@ def graft_spec(module: Mapping[str, Any], insertion: Mapping[str, Any]) -> dict[
         return None
     kept = {name: value for name, value in module.items() if name not in ("name", "insertion")}
     return {"module": kept, "insertion": dict(insertion)}
+
+
+def spec_of(network: nn.Module) -> dict[str, Any] | None:
+    """Return the spec that a network carries, or None for a stock one."""
+    content = getattr(network, "yaml", None)
+    return content.get(SPEC_KEY) if isinstance(content, dict) else None
 
 
 def stock_name(tensor: str) -> str | None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ablate.grafting.insertion import GraftError
-from ablate.grafting.surgery import SPEC_KEY, stock_name
+from ablate.grafting.surgery import spec_of, stock_name
 
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
@@ -42,18 +42,22 @@ def load_weights(network: DetectionModel, weights: nn.Module, source: str) -> Co
     Raises:
         GraftError: The checkpoint belongs to another architecture, or carries a graft itself.
     """
-    if SPEC_KEY in getattr(weights, "yaml", {}):
-        name = weights.yaml[SPEC_KEY]["module"].get("_target_", "another module")
+    spec = spec_of(weights)
+    if spec is not None:
+        name = spec["module"]["_target_"]
         raise GraftError(f"{source}: this checkpoint is grafted with {name}; model.weights takes a stock checkpoint")
     ours = network.state_dict()
     theirs = weights.state_dict()
     strangers = [
-        name for name, tensor in ours.items() if not _of_the_head(network, name) and _shape(theirs, name) != tensor.shape
+        name
+        for name, tensor in ours.items()
+        if not _of_the_head(network, name) and _shape(theirs, name) != tensor.shape
     ]
     if strangers:
+        first = strangers[0]
         raise GraftError(
             f"{source}: a checkpoint of another architecture: {len(strangers)} of {len(ours)} tensors do not match, "
-            f"first {strangers[0]}: {_words(_shape(theirs, strangers[0]))} there, {_words(ours[strangers[0]].shape)} here"
+            f"first {first}: {_words(_shape(theirs, first))} there, {_words(ours[first].shape)} here"
         )
     network.load(weights, verbose=False)
     return coverage(network, weights, source)

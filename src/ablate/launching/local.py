@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+
+
+_watching = False  # in a worker: whether somebody looks after the driver
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,24 @@ def run_jobs(
 
 def call(function: str, payload: Any) -> Any:
     """Import a function by name and call it (runs in the worker)."""
+    _die_with(os.getppid())
     home, _, name = function.partition(":")
     return getattr(import_module(home), name)(payload)
+
+
+def _die_with(parent: int) -> None:
+    """End this process when its parent is gone: a driver that was killed must leave no training behind."""
+    global _watching
+    if _watching:
+        return
+    _watching = True
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="die-with-driver").start()
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def measure_checkpoints(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Measure trained checkpoints (a job for a worker process).
 
     Args:
-        payload: ``{"checkpoints": {key: (path, imgsz)}, "baseline": {key: key or None}, "device", "warmup", "rounds"}``.
+        payload: `checkpoints` {key: (path, imgsz)}, `baseline` {key: key or None}, `device`, `warmup`, `rounds`.
 
     Returns:
         As `measure`.
@@ -126,7 +126,7 @@ def device_name(device: torch.device) -> str:
 def _time(network: nn.Module, image: torch.Tensor) -> float:
     """Return the milliseconds of one forward pass."""
     if image.is_cuda:
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         begin.record()
         network(image)
         end.record()

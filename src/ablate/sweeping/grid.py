@@ -12,7 +12,7 @@ def expand(axes: Mapping[str, Sequence[str]]) -> list[Cell]:
     """Return the cells of a grid, each combination of the other factors led by its baseline.
 
     Args:
-        axes: For each overridden key its overrides: ``{"module": ["module=hmha", "module=acmix"], "seed": ["seed=0"]}``.
+        axes: For each overridden key its overrides, such as ``{"module": ["module=hmha", "module=acmix"]}``.
 
     `module=none` does not multiply over insertion points or options of modules: what only a graft has is left out of
     the baseline's cells.

@@ -65,7 +65,10 @@ def _first_of_each_variant(sweep: Sweep) -> dict[str, dict[str, Any]]:
     """Return by variant key the finished record whose checkpoint stands for the variant."""
     chosen: dict[str, dict[str, Any]] = {}
     for record in sweep.records:
-        if record.get("status") == "finished" and (sweep.trial_dir(record["signature"]) / record["artifacts"]["best"]).is_file():
+        if (
+            record.get("status") == "finished"
+            and (sweep.trial_dir(record["signature"]) / record["artifacts"]["best"]).is_file()
+        ):
             chosen.setdefault(record["variant_key"], record)
     return chosen
 

@@ -70,7 +70,9 @@ class Live:
             self._progress.update(self._task, note=note)
             self._progress.stop_task(self._task)
         if failure:
-            self._console.print(f"    {name} failed: {failure}", style="red", markup=False, highlight=False, soft_wrap=True)
+            self._console.print(
+                f"    {name} failed: {failure}", style="red", markup=False, highlight=False, soft_wrap=True
+            )
         elif not self._console.is_terminal:
             self._say(f"    done in {minutes:.1f} min")
 

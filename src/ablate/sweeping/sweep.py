@@ -71,7 +71,10 @@ def run_sweep(trials: Sequence[Trial], launch: Launch, command: Sequence[str]) -
     if found.missing:
         preflight(found.missing)
     directory = open_sweep(found.trials, command)
-    _say(console, f"sweep {directory.name}: {len(found.trials)} trials, {len(found.done)} done, {len(found.missing)} to run")
+    _say(
+        console,
+        f"sweep {directory.name}: {len(found.trials)} trials, {len(found.done)} done, {len(found.missing)} to run",
+    )
     for warning in dict.fromkeys(w for trial in found.trials for w in trial.data.warnings):
         _say(console, f"data: {warning}")
 
@@ -107,7 +110,7 @@ def launch_local(trials: Sequence[Trial], observer: Observer, timeout: float | N
 
 
 def sweep_name(trials: Sequence[Trial]) -> str:
-    """Return a sweep's folder name: what varies, and a hash of all it holds, so that the same command finds it again."""
+    """Return a sweep's folder name: what varies, and a hash of all it holds; the same command finds it again."""
     levels: dict[str, list[str]] = {}
     for trial in trials:
         for factor, level in trial.identity.factors.items():
@@ -188,7 +191,9 @@ def _run_missing(
 
 
 def _send_epochs(store: Store, trial: Trial, parent: str | None, rows: list[dict[str, Any]], first: bool) -> None:
-    run_id = store.begin(trial.folder, trial.header(), parent) if first else _read(trial.folder / "mlflow.json")["run_id"]
+    run_id = (
+        store.begin(trial.folder, trial.header(), parent) if first else _read(trial.folder / "mlflow.json")["run_id"]
+    )
     store.epochs(run_id, rows)
 
 
@@ -223,19 +228,31 @@ def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console, fresh: 
 
 
 def _closing_words(
-    console: Console, sweep: Sweep, settings: Mapping[str, Any], failures: Sequence[Mapping[str, Any]], problem: str | None
+    console: Console,
+    sweep: Sweep,
+    settings: Mapping[str, Any],
+    failures: Sequence[Mapping[str, Any]],
+    problem: str | None,
 ) -> None:
     for record in failures:
         failure = record.get("failure") or {}
         log = sweep.trial_dir(record["signature"]) / str(failure.get("log", "train.log"))
-        _say(console, f"failed: {record.get('name', record['signature'][:12])}: {failure.get('type')}: {failure.get('message')}", "red")
+        _say(
+            console,
+            f"failed: {record.get('name', record['signature'][:12])}: {failure.get('type')}: {failure.get('message')}",
+            "red",
+        )
         _say(console, f"        log: {_shown(log)}")
     if failures:
         _say(console, "the same command tries the failed trials again")
     for line in sweep.ignored:
         _say(console, f"ignored: {line}", "yellow")
     if problem:
-        _say(console, f"MLflow does not answer ({problem}); the results are on disk, and the next command sends them", "yellow")
+        _say(
+            console,
+            f"MLflow does not answer ({problem}); the results are on disk, and the next command sends them",
+            "yellow",
+        )
     place = _shown(sweep.directory)
     _say(console, f"report:   {place}/comparison.html (also .csv .md .tex .ipynb)")
     root = settings["root"]

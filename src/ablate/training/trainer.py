@@ -20,7 +20,7 @@ from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
-from ablate.grafting.surgery import SPEC_KEY, operate
+from ablate.grafting.surgery import SPEC_KEY, operate, spec_of
 from ablate.grafting.transfer import Coverage, coverage, load_weights
 from ablate.training.errors import Diverged, OutOfMemory
 from ablate.training.optimizer import describe_groups, exempt, exempt_parameters
@@ -63,7 +63,7 @@ def build_network(
     network = DetectionModel(content, nc=classes, ch=channels, verbose=False)
     if names:
         network.names = names
-    resumed = weights is not None and SPEC_KEY in getattr(weights, "yaml", {})
+    resumed = weights is not None and spec_of(weights) is not None
     covered = Coverage(None, len(network.state_dict()), 0)
     if weights is not None and not resumed:
         covered = load_weights(network, weights, source)
@@ -133,7 +133,7 @@ class AblateTrainer(DetectionTrainer):
 
     def build_optimizer(self, model: nn.Module, *args: Any, **kwargs: Any) -> optim.Optimizer:
         """Build Ultralytics' optimizer, then exempt what is not a weight matrix."""
-        optimizer = super().build_optimizer(model, *args, **kwargs)
+        optimizer: optim.Optimizer = super().build_optimizer(model, *args, **kwargs)
         network = unwrap_model(model)
         exempt(optimizer, exempt_parameters(network))
         self._groups = describe_groups(optimizer, network)

@@ -29,8 +29,8 @@ def _golden(folder: Path, console: Console) -> bool:
     width = max(len(comparison.case) for comparison in comparisons)
     _say(console, f"{'case':{width}}        worst relative error")
     for comparison in comparisons:
-        error = f"{comparison.error:.1e} in {comparison.worst}" if comparison.problem is None else comparison.problem
-        _say(console, f"{comparison.case:{width}}  {'pass' if comparison.passed else 'FAIL'}  {error}")
+        found = comparison.problem or f"{comparison.error:.1e} in {comparison.worst}"
+        _say(console, f"{comparison.case:{width}}  {'pass' if comparison.passed else 'FAIL'}  {found}")
     failed = sum(not comparison.passed for comparison in comparisons)
     summary = f"golden: {len(comparisons) - failed} of {len(comparisons)} cases within {TOLERANCE:g} (float32)"
     _say(console, summary)

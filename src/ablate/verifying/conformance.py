@@ -193,7 +193,7 @@ def leaves_no_tensor_on_another_device(build: Build) -> None:
 def declares_what_is_no_weight_matrix(build: Build) -> None:
     """`no_weight_decay()` names existing parameters, and every table and scalar that the optimizer would mistake."""
     module = build()
-    declared = getattr(module, "no_weight_decay", set)()
+    declared: set[str] = getattr(module, "no_weight_decay", set)()
     parameters = dict(module.named_parameters())
     assert declared <= set(parameters), f"unknown names: {sorted(declared - set(parameters))}"
     for name, parameter in parameters.items():

@@ -25,7 +25,7 @@ class LocalLauncherConfig:
 ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalLauncherConfig, provider="ablate")
 
 
-class LocalLauncher(Launcher):
+class LocalLauncher(Launcher):  # type: ignore[misc]
     """Compose each job's configuration and run it through `ablate.launching.local`."""
 
     observer: "Observer | None" = None  # set by ablate's sweeper

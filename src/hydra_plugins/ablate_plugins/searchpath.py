@@ -6,7 +6,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 
-class WorkingFolder(SearchPathPlugin):
+class WorkingFolder(SearchPathPlugin):  # type: ignore[misc]
     """Add the working folder's `conf/` to the search path, after ours."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:

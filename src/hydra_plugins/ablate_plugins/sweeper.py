@@ -27,7 +27,7 @@ class AblateSweeperConfig:
 ConfigStore.instance().store(group="hydra/sweeper", name="ablate", node=AblateSweeperConfig, provider="ablate")
 
 
-class AblateSweeper(Sweeper):
+class AblateSweeper(Sweeper):  # type: ignore[misc]
     """Expand the overrides to a grid with its baselines, and hand it to `ablate.sweeping`."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -49,7 +49,7 @@ class AblateSweeper(Sweeper):
 
         def launch(trials: "Sequence[Trial]", observer: "Observer") -> None:
             wanted = {trial.identity.signature for trial in trials}
-            chosen = {}
+            chosen: dict[str, list[str]] = {}
             for trial, cell in composed:
                 if trial.identity.signature in wanted:
                     chosen.setdefault(trial.identity.signature, list(cell))
