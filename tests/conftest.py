@@ -1,0 +1,56 @@
+"""What all tests share: no network, no user settings touched, one cache of data for the whole run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+Ablate = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Before anything imports Ultralytics or MLflow: their settings and caches go to a folder of this run.
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    cache = Path(tempfile.gettempdir()) / f"ablate-tests-{os.getuid()}" / run
+    os.environ["ABLATE_CACHE"] = str(cache)
+    os.environ["YOLO_OFFLINE"] = "true"
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from ablate.environment import prepare
+
+    prepare()
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if gpu:
+        import torch
+
+        if not torch.cuda.is_available():
+            for item in gpu:
+                item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
+
+
+@pytest.fixture
+def ablate(tmp_path: Path) -> Ablate:
+    """Run `python -m ablate` in an empty folder, as a user does; return the finished process."""
+
+    def run(*words: str, cwd: Path = tmp_path, timeout: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "ablate", *words],
+            cwd=cwd,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run

@@ -1,0 +1,174 @@
+"""Surgery puts modules in place, says so, and leaves the stock network's tensors as they were."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from ultralytics.nn.tasks import DetectionModel
+
+from ablate.grafting.insertion import INSERTIONS, GraftError
+from ablate.grafting.surgery import Graft, operate, spec_of, stock_name
+
+MODULES = {
+    "hmha": {"_target_": "ablate.modules.hmha.HMHA"},
+    "acmix": {"_target_": "ablate.modules.acmix.ACmix"},
+    "sta": {"_target_": "ablate.modules.sta.StokenAttention"},
+    "hat": {"_target_": "ablate.modules.hat.RHAG", "depth": 1},
+}
+
+
+def spec(module: str = "hmha", insertion: str = "c3k2", wiring: str = "plain", **options: Any) -> dict[str, Any]:
+    return {
+        "module": {**MODULES[module], **options},
+        "insertion": {"name": insertion, "at": None, "wiring": wiring},
+    }
+
+
+def network(name: str = "yolo26n.yaml") -> DetectionModel:
+    torch.manual_seed(0)
+    return DetectionModel(name, verbose=False)
+
+
+def image(size: int = 64, batch: int = 1) -> Tensor:
+    return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def output(model: nn.Module, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        y = model.eval()(x)
+    return y[0] if isinstance(y, tuple) else y
+
+
+@pytest.mark.parametrize("insertion", INSERTIONS)
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_at_every_insertion_point_runs_and_is_reported(module: str, insertion: str) -> None:
+    model = network()
+
+    surgery = operate(model, spec(module, insertion))
+
+    assert len(surgery.places) == sum(isinstance(m, Graft) for m in model.modules())
+    for path, (_, new) in surgery.replaced.items():
+        assert model.get_submodule(path) is new
+    assert output(model, image()).isfinite().all()
+
+
+@pytest.mark.parametrize("insertion", INSERTIONS)
+def test_rezero_starts_as_the_stock_network(insertion: str) -> None:
+    stock, grafted = network(), network()
+    operate(grafted, spec(insertion=insertion, wiring="rezero"))
+
+    assert torch.equal(output(grafted, image()), output(stock, image()))
+
+
+def test_residual_adds_the_module_to_what_it_receives() -> None:
+    double = Graft(nn.Identity(), "residual")
+    assert torch.equal(double(image()), 2 * image())
+
+
+def test_an_unknown_wiring_is_refused() -> None:
+    with pytest.raises(GraftError, match="valid: plain, residual, rezero"):
+        Graft(nn.Identity(), "series")
+
+
+@pytest.mark.parametrize("insertion", ["c3k2", "head", "neck_p3", "psa"])
+def test_stock_tensors_keep_their_values_and_behind_the_host_their_names(insertion: str) -> None:
+    stock, grafted = network(), network()
+    operate(grafted, spec(insertion=insertion))
+
+    kept = {stock_name(name): tensor for name, tensor in grafted.state_dict().items() if stock_name(name)}
+
+    assert kept.keys() == stock.state_dict().keys()
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in stock.state_dict().items())
+
+
+def test_the_neck_reads_ungrafted_maps_where_only_the_head_is_grafted() -> None:
+    stock, grafted = network(), network()
+    operate(grafted, spec(insertion="head"))
+    seen: dict[str, Tensor] = {}
+    for name, model in (("stock", stock), ("grafted", grafted)):
+        model.model[22].register_forward_hook(lambda m, i, o, name=name: seen.__setitem__(name, o))
+        output(model, image())
+
+    assert torch.equal(seen["stock"], seen["grafted"])
+
+
+def test_surgery_leaves_the_random_state_alone() -> None:
+    model = network()
+    before = torch.get_rng_state()
+
+    operate(model, spec())
+
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_graft_s_weights_depend_on_the_seed_and_on_nothing_else() -> None:
+    first, again, other = network(), network(), network()
+    operate(first, spec(), seed=1)
+    torch.rand(100)
+    operate(again, spec(), seed=1)
+    operate(other, spec(), seed=2)
+
+    def weight(model: DetectionModel) -> Tensor:
+        return model.state_dict()["model.4.m.0.cv2.graft.module.qkv.weight"]
+
+    assert torch.equal(weight(first), weight(again))
+    assert not torch.equal(weight(first), weight(other))
+
+
+def test_the_spec_travels_with_the_network_through_copies_pickles_and_files(tmp_path: Path) -> None:
+    model = network()
+    operate(model, spec("hmha", "c3k2", cache="paper"))
+    expected = output(model, image())
+    torch.save(model, tmp_path / "network.pt")
+
+    for other in (
+        copy.deepcopy(model),
+        pickle.loads(pickle.dumps(model)),
+        torch.load(tmp_path / "network.pt", weights_only=False),
+    ):
+        assert spec_of(other) == spec("hmha", "c3k2", cache="paper")
+        assert torch.equal(output(other, image()), expected)
+
+
+def test_a_grafted_network_fuses_for_deployment() -> None:
+    model = network()
+    operate(model, spec("acmix", "c3k2"))
+    expected = output(model, image())
+
+    fused = copy.deepcopy(model).eval().fuse(verbose=False)
+
+    torch.testing.assert_close(output(fused, image()), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_two_grafts_in_one_network_are_refused() -> None:
+    model = network()
+    operate(model, spec())
+    with pytest.raises(GraftError, match="carries a graft already"):
+        operate(model, spec())
+
+
+def test_channels_that_a_module_cannot_divide_are_refused_with_place_and_number() -> None:
+    with pytest.raises(GraftError, match=r"model\.2\.m\.0\.cv2 \(16 channels\): .*16 channels.*num_heads=7"):
+        operate(network(), spec("sta", "c3k2", num_heads=7))
+
+
+def test_a_class_that_cannot_be_imported_is_refused() -> None:
+    broken = {"module": {"_target_": "no.such.Thing"}, "insertion": {"name": "head", "at": None}}
+    with pytest.raises(GraftError, match=r"no\.such\.Thing"):
+        operate(network(), broken)
+
+
+def test_the_query_key_cache_reaches_the_next_graft_and_no_other_image() -> None:
+    model = network()
+    operate(model, spec("hmha", "c3k2", cache="paper"))
+    alone = output(model, image())
+
+    output(model, image(96, batch=2))
+
+    assert torch.equal(output(model, image()), alone)

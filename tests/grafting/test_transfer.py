@@ -1,0 +1,86 @@
+"""Pretrained weights survive: every tensor of an untouched layer arrives, and is counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from ultralytics.nn.tasks import DetectionModel, load_checkpoint
+
+from ablate.grafting.insertion import INSERTIONS, GraftError
+from ablate.grafting.surgery import stock_name
+from ablate.training.trainer import build_network
+
+NAMES = {0: "a", 1: "b", 2: "c"}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stock checkpoint whose every tensor is told apart from a fresh network's."""
+    network = DetectionModel("yolo26n.yaml", nc=3, verbose=False)
+    network.names = dict(NAMES)
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(torch.rand(tensor.shape, generator=generator))
+    path = tmp_path_factory.mktemp("weights") / "stock.pt"
+    torch.save({"model": network, "train_args": {}}, path)
+    return path
+
+
+def yaml(insertion: str | None) -> dict[str, object]:
+    from ultralytics.nn.tasks import yaml_model_load
+
+    content = yaml_model_load("yolo26n.yaml")
+    if insertion:
+        content["ablate"] = {
+            "module": {"_target_": "ablate.modules.hmha.HMHA"},
+            "insertion": {"name": insertion, "at": None, "wiring": "plain"},
+        }
+    return content
+
+
+@pytest.mark.parametrize("insertion", [None, *INSERTIONS])
+def test_every_stock_tensor_arrives_at_every_insertion_point(insertion: str | None, checkpoint: Path) -> None:
+    weights, _ = load_checkpoint(checkpoint)
+
+    network, _, covered = build_network(yaml(insertion), classes=3, names=NAMES, weights=weights, source="stock.pt")
+
+    assert covered.expected == covered.transferred == len(weights.state_dict())
+    theirs = weights.state_dict()
+    ours = {stock_name(k): v for k, v in network.state_dict().items() if stock_name(k)}
+    assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
+
+
+def test_with_other_classes_only_the_classifier_s_last_layers_are_missing(checkpoint: Path) -> None:
+    weights, _ = load_checkpoint(checkpoint)
+
+    _, _, covered = build_network(yaml("head"), classes=5, weights=weights, source="stock.pt")
+
+    assert covered.missing
+    assert all("cv3" in name for name in covered.missing)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused_with_the_first_difference() -> None:
+    weights = DetectionModel("yolo26s.yaml", nc=3, verbose=False)
+    with pytest.raises(GraftError, match=r"other\.pt: a checkpoint of another architecture: \d+ of \d+ tensors"):
+        build_network(yaml("head"), classes=3, weights=weights, source="other.pt")
+
+
+def test_a_grafted_checkpoint_is_refused_as_a_start_for_another_graft() -> None:
+    weights, _, _ = build_network(yaml("head"), classes=3)
+    weights.yaml["ablate"]["insertion"]["name"] = "c3k2"
+    with pytest.raises(GraftError, match="grafted with"):
+        from ablate.grafting.transfer import load_weights
+
+        load_weights(DetectionModel("yolo26n.yaml", nc=3, verbose=False), weights, "best.pt")
+
+
+def test_a_network_is_rebuilt_from_its_own_checkpoint() -> None:
+    trained, _, _ = build_network(yaml("c3k2"), classes=3, seed=1)
+
+    again, _, _ = build_network(trained.yaml, classes=3, weights=trained, seed=2)
+
+    assert all(torch.equal(t, trained.state_dict()[n]) for n, t in again.state_dict().items())
