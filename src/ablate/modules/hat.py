@@ -1,0 +1,442 @@
+"""HAT: hybrid attention block, overlapping cross-attention block, and the residual group made of them.
+
+Source: Chen et al., "Activating More Pixels in Image Super-Resolution Transformer", CVPR 2023,
+arXiv:2205.04437; the authors' code is `hat/archs/hat_arch.py` of github.com/XPixelGroup/HAT. This is an
+independent implementation of the definitions.
+
+`HAB` adds shifted-window attention and a convolutional branch with channel attention; `OCAB` lets each window
+look at a larger one around it; `RHAG`, the one to graft, chains HABs and one OCAB in a residual connection.
+
+Status: output and gradients equal the authors' code to 1e-5 in float32 with `fidelity="authors"` (golden
+values). The default differs at the border, for sizes that the window does not divide, and in the squeeze of
+the channel attention; see `docs/modules/hat.md`. Dropout and stochastic depth are left out.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+MIN_SQUEEZE_UNITS = 4  # of the channel attention; the published models have 6, and one or two easily die
+KEPT_MASKS = 32  # attention masks kept per process, each for one map size, window, shift and device
+
+
+class _Block(nn.Module):
+    """What HAB, OCAB and RHAG share: their authors' constructor and what they tell about themselves."""
+
+    authors_defaults: ClassVar[dict[str, Any]] = {}
+
+    @classmethod
+    def from_authors(cls, dim: int, **options: Any) -> Self:
+        """Build the authors' block from the names and defaults of their constructor (unknown: TypeError)."""
+        return cls(dim, fidelity="authors", **{**cls.authors_defaults, **options})
+
+    def no_weight_decay(self) -> set[str]:
+        """Name the parameters that are not weight matrices: the relative position bias tables."""
+        return {name for name, _ in self.named_parameters() if name.endswith("relative_position_bias_table")}
+
+    def uncounted_flops(self, height: int, width: int) -> int:
+        """Count what FlopCounterMode misses: nothing, all products are matrix products and convolutions."""
+        return 0
+
+
+class HAB(_Block):
+    """Hybrid attention block, (B, C, H, W) to (B, C, H, W).
+
+    Arguments and errors as in `RHAG`; `shift_size`, 0 <= shift_size < window_size, is how far the windows are
+    shifted.
+    """
+
+    authors_defaults = {"window_size": 7, "mlp_ratio": 4.0}  # noqa: RUF012 (declared ClassVar above)
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        num_heads: Annotated[int, ">= 1"] = 4,
+        window_size: Annotated[int, ">= 1"] = 8,
+        shift_size: Annotated[int, ">= 0"] = 0,
+        compress_ratio: Annotated[int, ">= 1"] = 3,
+        squeeze_factor: Annotated[int, ">= 1"] = 30,
+        conv_scale: Annotated[float, ">= 0"] = 0.01,
+        mlp_ratio: Annotated[float, "> 0"] = 2.0,
+        qkv_bias: bool = True,
+        fidelity: Literal["corrected", "authors"] = "corrected",
+    ) -> None:
+        super().__init__()
+        _check(channels, num_heads, window_size, fidelity)
+        _require(0 <= shift_size < window_size, f"shift_size={shift_size} is not in 0..{window_size - 1}")
+        _require(conv_scale >= 0, f"conv_scale must be at least 0, got {conv_scale}")
+        self.window_size = window_size
+        self.shift_size = shift_size
+        self.conv_scale = conv_scale
+        self.fidelity = fidelity
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn = WindowAttention(channels, window_size, num_heads, qkv_bias)
+        self.conv_block = _conv_branch(channels, compress_ratio, squeeze_factor, fidelity)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = _mlp(channels, mlp_ratio)
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block to a map, (B, C, H, W) to (B, C, H, W)."""
+        x = x.permute(0, 2, 3, 1)  # (B, H, W, C)
+        normed = self.norm1(x)
+        local = self.conv_block(normed.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # never sees window padding
+        x = x + self._attend_in_windows(normed) + self.conv_scale * local
+        x = x + self.mlp(self.norm2(x))
+        return x.permute(0, 3, 1, 2)
+
+    def _attend_in_windows(self, x: Tensor) -> Tensor:
+        """Attention inside (shifted) windows, (B, H, W, C) to (B, H, W, C)."""
+        height, width, window = x.shape[1], x.shape[2], self.window_size
+        authors = self.fidelity == "authors"
+        _check_size(height, width, window, authors)
+        pad_h, pad_w = -height % window, -width % window
+        # A single window is not shifted: that would only cut it into pieces that cannot see each other.
+        shift_h = self.shift_size if authors or height > window else 0
+        shift_w = self.shift_size if authors or width > window else 0
+        blocked = _mask((height, width), window, (shift_h, shift_w), 0, x)  # (windows, N, N), N = window^2
+
+        x = F.pad(x, (0, 0, 0, pad_w, 0, pad_h)).roll((-shift_h, -shift_w), (1, 2))  # (B, H', W', C)
+        windows = rearrange(x, "b (i h) (j w) c -> b (i j) (h w) c", h=window, w=window)
+        windows = self.attn(windows, blocked, penalty=-100.0 if authors else -torch.inf)
+        rows = (height + pad_h) // window
+        x = rearrange(windows, "b (i j) (h w) c -> b (i h) (j w) c", i=rows, h=window)
+        return x.roll((shift_h, shift_w), (1, 2))[:, :height, :width]
+
+
+class OCAB(_Block):
+    """Overlapping cross-attention block, (B, C, H, W) to (B, C, H, W).
+
+    The queries of a window attend to the keys and values of a larger window around it. Arguments and errors
+    as in `RHAG`.
+    """
+
+    relative_position_index: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        num_heads: Annotated[int, ">= 1"] = 4,
+        window_size: Annotated[int, ">= 1"] = 8,
+        overlap_ratio: Annotated[float, ">= 0"] = 0.5,
+        mlp_ratio: Annotated[float, "> 0"] = 2.0,
+        qkv_bias: bool = True,
+        fidelity: Literal["corrected", "authors"] = "corrected",
+    ) -> None:
+        super().__init__()
+        _check(channels, num_heads, window_size, fidelity)
+        _require(overlap_ratio >= 0, f"overlap_ratio must be at least 0, got {overlap_ratio}")
+        overlap = int(window_size * overlap_ratio)
+        if fidelity == "corrected":
+            overlap += overlap % 2
+        asked = f"window_size={window_size} with overlap_ratio={overlap_ratio}"
+        _require(overlap % 2 == 0, f"{asked} is an overlap of {overlap} pixels, the authors' must be even")
+        outer = window_size + overlap
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.margin = overlap // 2
+        self.fidelity = fidelity
+        table = torch.empty((window_size + outer - 1) ** 2, num_heads)
+        self.relative_position_bias_table = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
+        index = _overlap_index(window_size, outer)  # (window^2, outer^2)
+        self.register_buffer("relative_position_index", index, persistent=False)
+        self.norm1 = nn.LayerNorm(channels)
+        self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
+        self.proj = nn.Linear(channels, channels)
+        self.norm2 = nn.LayerNorm(channels)
+        self.mlp = _mlp(channels, mlp_ratio)
+        self.apply(_initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block to a map, (B, C, H, W) to (B, C, H, W)."""
+        x = x.permute(0, 2, 3, 1)  # (B, H, W, C)
+        x = x + self._attend_around_windows(self.norm1(x))
+        x = x + self.mlp(self.norm2(x))
+        return x.permute(0, 3, 1, 2)
+
+    def _attend_around_windows(self, x: Tensor) -> Tensor:
+        """Attention from windows to the larger windows around them, (B, H, W, C) to (B, H, W, C)."""
+        height, width, window, margin = x.shape[1], x.shape[2], self.window_size, self.margin
+        authors = self.fidelity == "authors"
+        _check_size(height, width, window, authors)
+        pad_h, pad_w, outer = -height % window, -width % window, window + 2 * margin
+        blocked = None if authors else _mask((height, width), window, (0, 0), margin, x)  # (windows, N, M)
+
+        q, k, v = self.qkv(x).chunk(3, dim=-1)  # (B, H, W, C) each
+        q = F.pad(q, (0, 0, 0, pad_w, 0, pad_h))
+        q = rearrange(q, "b (i h) (j w) (n d) -> b (i j) n (h w) d", h=window, w=window, n=self.num_heads)
+        kv = F.pad(torch.cat((k, v), -1), (0, 0, margin, pad_w + margin, margin, pad_h + margin))
+        kv = kv.unfold(1, outer, window).unfold(2, outer, window)  # (B, i, j, 2C, outer, outer)
+        kv = rearrange(kv, "b i j (two n d) h w -> two b (i j) n (h w) d", two=2, n=self.num_heads)
+        bias = self.relative_position_bias_table[self.relative_position_index]  # (N, M, heads)
+        windows = _attend(q, kv[0], kv[1], bias, blocked, -torch.inf)  # (B, windows, N, C)
+        rows = (height + pad_h) // window
+        out = rearrange(windows, "b (i j) (h w) c -> b (i h) (j w) c", i=rows, h=window)
+        projected: Tensor = self.proj(out[:, :height, :width])
+        return projected
+
+
+class RHAG(_Block):
+    """Residual hybrid attention group, (B, C, H, W) to (B, C, H, W), for any H, W >= 1.
+
+    Args:
+        channels: C; `num_heads` must divide it.
+        depth: Hybrid attention blocks; every second one has its windows shifted by half their size.
+        num_heads: Attention heads of every block.
+        window_size: Side of the square windows. A map that they do not divide, or that is smaller, is padded
+            for the attention only, and nothing attends to the padding. A single window is not shifted.
+        overlap_ratio: The windows of keys and values in the overlapping block are larger than the queries' by
+            `int(overlap_ratio * window_size)` pixels, an odd number rounded up to the next even one.
+        compress_ratio: Divides the channels inside the convolution branch.
+        squeeze_factor: Divides the channels inside the channel attention; at least 4 units remain.
+        conv_scale: Weight of the convolution branch.
+        mlp_ratio: Hidden units of the MLPs per channel.
+        qkv_bias: Whether the projections to queries, keys and values have a bias.
+        fidelity: "authors" brings back the rules of the authors' code: H and W must be multiples of the
+            window (else ValueError in forward) and the overlap even; a single window is shifted too; pairs
+            across the seam of the shift get -100 on their logit instead of being excluded; zeros beyond the
+            border take part in the overlapping attention; the squeeze has no minimum and may be dead from the
+            start.
+
+    Raises:
+        ValueError: If the channels cannot be divided as asked, or a number is out of its range.
+    """
+
+    authors_defaults = {"mlp_ratio": 4.0}  # noqa: RUF012 (declared ClassVar above)
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        depth: Annotated[int, ">= 1"] = 2,
+        num_heads: Annotated[int, ">= 1"] = 4,
+        window_size: Annotated[int, ">= 1"] = 8,
+        overlap_ratio: Annotated[float, ">= 0"] = 0.5,
+        compress_ratio: Annotated[int, ">= 1"] = 3,
+        squeeze_factor: Annotated[int, ">= 1"] = 30,
+        conv_scale: Annotated[float, ">= 0"] = 0.01,
+        mlp_ratio: Annotated[float, "> 0"] = 2.0,
+        qkv_bias: bool = True,
+        fidelity: Literal["corrected", "authors"] = "corrected",
+    ) -> None:
+        super().__init__()
+        _require(depth >= 1, f"depth must be at least 1, got {depth}")
+        blocks = [
+            HAB(
+                channels,
+                num_heads=num_heads,
+                window_size=window_size,
+                shift_size=window_size // 2 if i % 2 else 0,
+                compress_ratio=compress_ratio,
+                squeeze_factor=squeeze_factor,
+                conv_scale=conv_scale,
+                mlp_ratio=mlp_ratio,
+                qkv_bias=qkv_bias,
+                fidelity=fidelity,
+            )
+            for i in range(depth)
+        ]
+        overlap_attn = OCAB(
+            channels,
+            num_heads=num_heads,
+            window_size=window_size,
+            overlap_ratio=overlap_ratio,
+            mlp_ratio=mlp_ratio,
+            qkv_bias=qkv_bias,
+            fidelity=fidelity,
+        )
+        self.residual_group = AttentionBlocks(blocks, overlap_attn)
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the group to a map, (B, C, H, W) to (B, C, H, W)."""
+        out: Tensor = x + self.conv(self.residual_group(x))
+        return out
+
+
+class AttentionBlocks(nn.Module):
+    """HABs in sequence, then one OCAB: what `RHAG` puts a residual connection around."""
+
+    def __init__(self, blocks: list[HAB], overlap_attn: OCAB) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*blocks)
+        self.overlap_attn = overlap_attn
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply all blocks to a map, (B, C, H, W) to (B, C, H, W)."""
+        out: Tensor = self.overlap_attn(self.blocks(x))
+        return out
+
+
+class WindowAttention(nn.Module):
+    """Self-attention inside windows with a relative position bias, (B, windows, N, C); N = window_size^2."""
+
+    relative_position_index: Tensor
+
+    def __init__(self, channels: int, window_size: int, num_heads: int, qkv_bias: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        table = torch.empty((2 * window_size - 1) ** 2, num_heads)
+        self.relative_position_bias_table = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
+        self.register_buffer("relative_position_index", _self_index(window_size), persistent=False)  # (N, N)
+        self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, blocked: Tensor | None, penalty: float) -> Tensor:
+        """Attend; pairs marked in `blocked` (windows, N, N) get `penalty` on their logit."""
+        qkv = rearrange(self.qkv(x), "b w n (three h d) -> three b w h n d", three=3, h=self.num_heads)
+        bias = self.relative_position_bias_table[self.relative_position_index]  # (N, N, heads)
+        out: Tensor = self.proj(_attend(qkv[0], qkv[1], qkv[2], bias, blocked, penalty))
+        return out
+
+
+class ChannelAttention(nn.Module):
+    """Scale each channel by a gate computed from the means of all channels, (B, C, H, W) to (B, C, H, W).
+
+    With the "corrected" fidelity the hidden layer has at least `MIN_SQUEEZE_UNITS` units, all active at the
+    start (bias 1): the means hardly vary, so with a bias around 0 about half of the units would never fire.
+    """
+
+    def __init__(self, channels: int, squeeze_factor: int, fidelity: str) -> None:
+        super().__init__()
+        _require(squeeze_factor >= 1, f"squeeze_factor must be at least 1, got {squeeze_factor}")
+        units = channels // squeeze_factor
+        if fidelity == "corrected":
+            units = max(units, MIN_SQUEEZE_UNITS)
+        _require(units > 0, f"squeeze_factor={squeeze_factor} leaves no unit of {channels} channels")
+        squeeze = nn.Conv2d(channels, units, 1)
+        if fidelity == "corrected" and squeeze.bias is not None:
+            nn.init.ones_(squeeze.bias)
+        excite = nn.Conv2d(units, channels, 1)
+        self.attention = nn.Sequential(nn.AdaptiveAvgPool2d(1), squeeze, nn.ReLU(), excite, nn.Sigmoid())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gate the channels of a map."""
+        gated: Tensor = x * self.attention(x)  # (B, C, H, W) * (B, C, 1, 1)
+        return gated
+
+
+def _conv_branch(channels: int, compress_ratio: int, squeeze_factor: int, fidelity: str) -> nn.Module:
+    """Two 3x3 convolutions through a bottleneck, then channel attention, (B, C, H, W) to (B, C, H, W)."""
+    fits = 1 <= compress_ratio <= channels
+    _require(fits, f"compress_ratio={compress_ratio} is not between 1 and the {channels} channels")
+    hidden = channels // compress_ratio
+    cab = nn.Sequential(
+        nn.Conv2d(channels, hidden, 3, padding=1),
+        nn.GELU(),
+        nn.Conv2d(hidden, channels, 3, padding=1),
+        ChannelAttention(channels, squeeze_factor, fidelity),
+    )
+    return nn.Sequential(OrderedDict(cab=cab))
+
+
+def _mlp(channels: int, mlp_ratio: float) -> nn.Module:
+    """Two linear layers with GELU between them, on the last axis."""
+    hidden = int(channels * mlp_ratio)
+    _require(hidden > 0, f"mlp_ratio={mlp_ratio} leaves no hidden unit for {channels} channels")
+    fc1, fc2 = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+    return nn.Sequential(OrderedDict(fc1=fc1, act=nn.GELU(), fc2=fc2))
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, blocked: Tensor | None, penalty: float) -> Tensor:
+    """Multi-head attention with position bias and mask; logits and softmax are float32 at least.
+
+    q (B, windows, heads, N, d), k and v (B, windows, heads, M, d), bias (N, M, heads) and blocked
+    (windows, N, M) to (B, windows, N, heads * d).
+    """
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, windows, heads, N, M)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) + bias.permute(2, 0, 1)
+    if blocked is not None:  # never blocks a whole row, not even of padding: every pixel sees itself
+        logits = logits + torch.where(blocked, penalty, 0.0)[:, None]
+    mixed = logits.softmax(-1).to(v.dtype) @ v  # (B, windows, heads, N, d)
+    merged: Tensor = rearrange(mixed, "b w h n d -> b w n (h d)")
+    return merged
+
+
+def _mask(size: tuple[int, int], window: int, shift: tuple[int, int], margin: int, like: Tensor) -> Tensor | None:
+    """Say which pairs of pixels must not attend, on the device of `like`; None if all may.
+
+    Masks are kept per process, so no module holds one that could be saved, copied or left on another device.
+    """
+    exact = all(isinstance(n, int) for n in size)  # False inside a traced graph, whose sizes may vary
+    if exact and not (any(shift) or margin or size[0] % window or size[1] % window):
+        return None
+    if exact and type(like) is Tensor and not torch.compiler.is_compiling():
+        return _kept_mask(size, window, shift, margin, like.device)
+    return _build_mask(size, window, shift, margin, like.device)
+
+
+def _build_mask(
+    size: tuple[int, int], window: int, shift: tuple[int, int], margin: int, device: torch.device
+) -> Tensor:
+    """(windows, N, M) booleans, True where query and key lie in regions with different labels."""
+    labels = []
+    for n, s in zip(size, shift, strict=True):
+        padded = -(-n // window) * window
+        place = torch.arange(padded, device=device)
+        # The two sides of the shift's seam are 0 and 1; padding is 2 or 3.
+        labels.append((place >= padded - s).long() + 2 * ((place + s) % padded >= n))
+    label = 4 * labels[0][:, None] + labels[1]  # (H', W'); equal for all pixels of the map that may meet
+    queries = rearrange(label, "(i h) (j w) -> (i j) (h w) 1", h=window, w=window)
+    label = F.pad(label, (margin,) * 4, value=-1)  # beyond the border: like no pixel
+    outer = window + 2 * margin
+    keys = rearrange(label.unfold(0, outer, window).unfold(1, outer, window), "i j h w -> (i j) 1 (h w)")
+    blocked: Tensor = queries != keys
+    return blocked
+
+
+_kept_mask = lru_cache(maxsize=KEPT_MASKS)(_build_mask)
+
+
+def _self_index(window: int) -> Tensor:
+    """Row of the bias table for each query and key of a window, (window^2, window^2)."""
+    place = torch.arange(window)
+    offset = place[:, None] - place + window - 1  # query minus key on one axis, from 0
+    index: Tensor = rearrange(offset * (2 * window - 1), "qy ky -> qy 1 ky 1") + offset[:, None]
+    return index.reshape(window**2, window**2)
+
+
+def _overlap_index(window: int, outer: int) -> Tensor:
+    """Row of the bias table for each query of a window and key of the larger one, (window^2, outer^2).
+
+    The authors' indices start below 0 and reach their rows by wrapping around; these name the same rows.
+    """
+    span = window + outer - 1
+    offset = torch.arange(outer) - torch.arange(window)[:, None] + window - outer + 1  # key minus query
+    index: Tensor = rearrange(offset * span, "qy ky -> qy 1 ky 1") + offset[:, None]
+    return index.reshape(window**2, outer**2) % span**2
+
+
+def _initialise(module: nn.Module) -> None:
+    """Start linear layers as the authors' network does."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def _check(channels: int, num_heads: int, window_size: int, fidelity: str) -> None:
+    divides = channels >= 1 and num_heads >= 1 and channels % num_heads == 0
+    _require(divides, f"HAT: {channels} channels cannot be divided among num_heads={num_heads} heads")
+    _require(window_size >= 1, f"window_size must be at least 1, got {window_size}")
+    known = fidelity in ("corrected", "authors")
+    _require(known, f"fidelity must be 'corrected' or 'authors', got {fidelity!r}")
+
+
+def _check_size(height: int, width: int, window: int, authors: bool) -> None:
+    if authors and (height % window or width % window):
+        raise ValueError(f"the authors' windows of {window} do not divide a {height}x{width} map")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
