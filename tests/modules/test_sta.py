@@ -168,6 +168,18 @@ def test_nothing_but_the_attention_among_super_tokens_is_trained() -> None:
     assert module.no_weight_decay() == set()
 
 
+def test_the_constant_kernels_in_a_state_dict_of_the_authors_are_passed_over() -> None:
+    kernels = {name: torch.eye(9).reshape(9, 1, 3, 3) for name in ("unfold.weights", "fold.weights")}
+    published = randomised(StokenAttention(16)).state_dict()
+    module = StokenAttention(16)
+    module.load_state_dict({**published, **kernels})
+    network = torch.nn.Sequential(StokenAttention(16))
+    network.load_state_dict({f"0.{name}": value for name, value in (published | kernels).items()})
+    torch.testing.assert_close(network[0].state_dict(), module.state_dict())
+    with pytest.raises(RuntimeError, match="unfold.weight"):
+        module.load_state_dict({**published, "unfold.weight": torch.eye(9)})
+
+
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 9), (20, 21)])
 @pytest.mark.parametrize("stoken", [1, 4, (2, 3), 32])
 def test_any_map_works_with_any_token_size(size: tuple[int, int], stoken: Any) -> None:

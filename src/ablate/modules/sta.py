@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -179,6 +179,12 @@ class StokenAttention(nn.Module):
             inside = torch.ones_like(inside)
         cells: Tensor = rearrange(inside.to(like.dtype), "(i h) (j w) -> (i j) (h w) 1", h=h, w=w)
         return cells
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Pass over the constant kernels that the authors' state dicts hold."""
+        for kernel in ("unfold.weights", "fold.weights"):
+            state_dict.pop(prefix + kernel, None)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def no_weight_decay(self) -> set[str]:
         """Name the parameters that are not weight matrices: none besides biases."""
