@@ -176,7 +176,7 @@ def test_the_constant_kernels_in_a_state_dict_of_the_authors_are_passed_over() -
     network = torch.nn.Sequential(StokenAttention(16))
     network.load_state_dict({f"0.{name}": value for name, value in (published | kernels).items()})
     torch.testing.assert_close(network[0].state_dict(), module.state_dict())
-    with pytest.raises(RuntimeError, match="unfold.weight"):
+    with pytest.raises(RuntimeError, match=r"unfold\.weight"):
         module.load_state_dict({**published, "unfold.weight": torch.eye(9)})
 
 
