@@ -18,6 +18,7 @@ from torch import nn, optim
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ultralytics.utils import RANK
+from ultralytics.utils.events import events
 from ultralytics.utils.torch_utils import unwrap_model
 
 from ablate.grafting.surgery import SPEC_KEY, operate, spec_of
@@ -26,6 +27,8 @@ from ablate.training.errors import Diverged, OutOfMemory
 from ablate.training.optimizer import describe_groups, exempt, exempt_parameters
 
 POLICY_KEY = "ablate_on_oom"  # in the network's yaml, the one place that reaches distributed workers
+
+events.enabled = False  # Ultralytics' usage reports; the validator would hang them onto our trainer's callbacks
 
 HISTORY = "history.jsonl"
 REALISED = "realised.json"
@@ -157,7 +160,7 @@ class AblateTrainer(DetectionTrainer):
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """End a diverged training; Ultralytics would go on from an earlier average, which is another recipe."""
         if self.loss is not None and not torch.isfinite(self.loss).all():
-            raise Diverged(f"the loss is {float(self.loss)} in epoch {epoch + 1}")
+            raise Diverged(f"the loss is {float(self.loss.detach())} in epoch {epoch + 1}")
         if self.fitness is not None and self.fitness != self.fitness:
             raise Diverged(f"the fitness is {self.fitness} in epoch {epoch + 1}")
         return False

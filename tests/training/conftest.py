@@ -1,0 +1,116 @@
+"""A tiny data set and modules that go wrong in known ways."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+MODULES = '''
+import torch
+from torch import nn
+
+
+class Same(nn.Module):
+    """The identity as a graft."""
+
+    def __init__(self, channels):
+        super().__init__()
+
+    def forward(self, x):
+        return x
+
+
+class OutOfMemoryAbove(nn.Module):
+    """Raises as CUDA does when the batch is larger than `batch` while training."""
+
+    def __init__(self, channels, batch=0):
+        super().__init__()
+        self.batch = batch
+
+    def forward(self, x):
+        if self.training and torch.is_grad_enabled() and len(x) > self.batch:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return x
+
+
+class Nan(nn.Module):
+    """Gives NaN while training."""
+
+    def __init__(self, channels):
+        super().__init__()
+
+    def forward(self, x):
+        return x * float("nan") if self.training and torch.is_grad_enabled() else x
+'''
+
+
+@pytest.fixture(scope="session")
+def tiny_data() -> Path:
+    """Eight images to train on, four to validate."""
+    from ablate.data.catalogue import resolve
+
+    spec = {"name": "shapes", "path": None, "train_images": 8, "val_images": 4, "imgsz": 64, "seed": 0}
+    return resolve(spec).yaml
+
+
+@pytest.fixture
+def user_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A user's own Python file with modules; returns its import name."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "my_blocks.py").write_text(MODULES, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path / "mine")
+    yield "my_blocks"
+    sys.modules.pop("my_blocks", None)
+
+
+@pytest.fixture
+def train(tiny_data: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Really train for a few batches; return the trainer."""
+
+    def run(target: str | None = None, insertion: str = "neck_p5", on_oom: str = "fail", **arguments: Any) -> Any:
+        from ultralytics.nn.tasks import yaml_model_load
+
+        from ablate.training.trainer import AblateTrainer
+
+        content = yaml_model_load("yolo26n.yaml")
+        content["ablate_on_oom"] = on_oom
+        options = arguments.pop("options", {})
+        callbacks = arguments.pop("callbacks", {})
+        if target:
+            content["ablate"] = {
+                "module": {"_target_": target, **options},
+                "insertion": {"name": insertion, "at": None, "wiring": "plain"},
+            }
+        folder = tmp_path / f"run{len(list(tmp_path.glob('run*')))}"
+        folder.mkdir()
+        network = folder / "yolo26n.yaml"
+        network.write_text(yaml.safe_dump(content), encoding="utf-8")
+        trainer = AblateTrainer(
+            overrides={
+                "model": str(network),
+                "data": str(tiny_data),
+                "pretrained": False,
+                "device": "cpu",
+                "epochs": 1,
+                "batch": 4,
+                "nbs": 4,
+                "imgsz": 64,
+                "plots": False,
+                "optimizer": "MuSGD",
+                "project": str(folder),
+                "name": "train",
+                "exist_ok": True,
+                **arguments,
+            }
+        )
+        for event, function in callbacks.items():
+            trainer.add_callback(event, function)
+        trainer.train()
+        return trainer
+
+    return run

@@ -1,0 +1,120 @@
+"""Real, tiny trainings: what is silent in Ultralytics is an error or a record here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import torch
+from ultralytics.utils.events import events
+
+from ablate.training.errors import Diverged, OutOfMemory
+
+Train = Callable[..., Any]
+
+
+def realised(trainer: Any) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((Path(trainer.save_dir) / "realised.json").read_text(encoding="utf-8"))
+    return content
+
+
+def history(trainer: Any) -> list[dict[str, Any]]:
+    text = (Path(trainer.save_dir) / "history.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_training_writes_down_what_it_was(train: Train) -> None:
+    trainer = train("ablate.modules.hmha.HMHA", "c3k2", epochs=2)
+
+    facts, epochs = realised(trainer), history(trainer)
+    assert [row["epoch"] for row in epochs] == [1, 2]
+    assert {"train/box_loss", "val/box_loss", "map50_95", "lr/pg0", "seconds", "fitness"} <= set(epochs[0])
+    assert facts["batch"] == 4
+    assert facts["optimizer"] == "MuSGD"
+    assert facts["epochs"] == 2
+    assert not facts["early_stop"]
+    assert not facts["amp"], "there is no automatic mixed precision on a CPU"
+    assert len(facts["graft"]["places"]) == 13
+    assert facts["images"] == {"train": 8, "val": 4}
+    assert len(facts["samples"]) == 4
+    grouped = {name for group in facts["parameter_groups"] for name in group["tensors"]}
+    assert grouped == {name for name, _ in trainer.model.named_parameters()}
+
+
+def test_an_identity_graft_reproduces_the_baseline_exactly(train: Train, user_modules: str) -> None:
+    baseline = train(epochs=2)
+    control = train(f"{user_modules}.Same", "c3k2", epochs=2)
+
+    def comparable(trainer: Any) -> list[dict[str, Any]]:
+        return [{k: v for k, v in row.items() if k not in ("time", "seconds")} for row in history(trainer)]
+
+    assert comparable(control) == comparable(baseline)
+    theirs = list(baseline.model.state_dict().values())
+    assert all(torch.equal(a, b) for a, b in zip(control.model.state_dict().values(), theirs, strict=True))
+
+
+def test_out_of_memory_ends_the_training_instead_of_halving_the_batch(train: Train, user_modules: str) -> None:
+    with pytest.raises(OutOfMemory, match=r"batch=4, imgsz=64: CUDA out of memory"):
+        train(f"{user_modules}.OutOfMemoryAbove", options={"batch": 2})
+
+
+def test_halving_happens_where_it_is_asked_for_and_is_recorded(train: Train, user_modules: str) -> None:
+    trainer = train(f"{user_modules}.OutOfMemoryAbove", options={"batch": 2}, on_oom="halve")
+
+    assert realised(trainer)["oom_retries"] == 1
+    assert realised(trainer)["batch"] == 2
+
+
+def test_a_loss_that_is_not_a_number_ends_the_training(train: Train, user_modules: str) -> None:
+    with pytest.raises(Diverged, match="nan in epoch 1"):
+        train(f"{user_modules}.Nan")
+
+
+def test_an_early_stop_is_recorded(train: Train) -> None:
+    def stop(trainer: Any) -> None:
+        trainer.stop = trainer.epoch == 1
+
+    trainer = train(epochs=5, callbacks={"on_train_epoch_end": stop})
+
+    assert realised(trainer)["early_stop"]
+    assert realised(trainer)["epochs"] == 2
+    assert realised(trainer)["epochs_asked"] == 5
+
+
+def test_integrations_of_ultralytics_are_taken_off(train: Train) -> None:
+    trainer = train()
+
+    homes = {f.__module__ for functions in trainer.callbacks.values() for f in functions}
+    assert not any(home.startswith("ultralytics.utils.callbacks.") and not home.endswith(".base") for home in homes)
+    assert not events.enabled, "Ultralytics would report this training to its makers"
+    assert not mlflow.active_run()
+
+
+def test_a_training_resumes_from_its_own_checkpoint_with_its_graft(train: Train) -> None:
+    from ablate.grafting.surgery import spec_of
+    from ablate.training.trainer import AblateTrainer
+
+    class Interrupted(Exception):
+        pass
+
+    folders: list[Path] = []
+
+    def stop(trainer: Any) -> None:
+        folders.append(Path(trainer.save_dir))
+        if trainer.epoch == 1:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        train("ablate.modules.hmha.HMHA", "c3k2", epochs=3, callbacks={"on_model_save": stop})
+    last = folders[0] / "weights" / "last.pt"
+
+    resumed = AblateTrainer(overrides={"resume": str(last)})
+    resumed.train()
+
+    assert resumed.start_epoch == 2
+    assert spec_of(resumed.model) is not None
+    assert realised(resumed)["epochs"] == 3
