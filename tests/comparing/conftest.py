@@ -185,7 +185,7 @@ def write_sweep(
     *,
     name: str = "shapes-attention",
     latency: bool = True,
-    samples: bool = True,
+    samples: bool = False,
     runs: bool = True,
 ) -> Path:
     """Write records as a sweep below `root` (a multirun folder); returns the sweep's folder."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,15 +32,17 @@ def display_labels(variants: Mapping[str, Sequence[Record]]) -> dict[str, str]:
 
 
 def _told_apart(label: str, twins: dict[str, Sequence[Record]]) -> dict[str, str]:
-    """Labels for variants that share one, by factors, else by settings, else by their keys."""
+    """Labels for variants that share one: by factors, where those are equal by settings, else by key."""
     factors = {key: {name: value(records[0], "factors", name) for name in FACTORS} for key, records in twins.items()}
-    settings = {key: _settings(records) for key, records in twins.items()}
-    for described in (factors, settings):
-        differing = _differing(described)
-        named = {key: _insert(label, leaves, differing, twins[key][0]) for key, leaves in described.items()}
-        if differing and len(set(named.values())) == len(named):
-            return named
-    return {key: f"{label} #{key[:6]}" for key in twins}
+    leaves = {key: {name: factors[key][name] for name in _differing(factors)} for key in twins}
+    for same in {repr(found): found for found in leaves.values()}.values():
+        settings = {key: _settings(twins[key]) for key in twins if leaves[key] == same}
+        differing = _differing(settings)
+        for key, found in settings.items():
+            leaves[key] = same | {leaf: found[leaf] for leaf in differing if leaf in found}
+    named = {key: _insert(label, leaves[key], twins[key][0]) for key in twins}
+    counts = Counter(named.values())
+    return {key: name if counts[name] == 1 else f"{name} #{key[:6]}" for key, name in named.items()}
 
 
 def _differing(described: dict[str, dict[str, Any]]) -> list[str]:
@@ -69,14 +72,14 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _insert(label: str, leaves: dict[str, Any], differing: list[str], record: Record) -> str:
-    """Put `[name=value]` behind the level that the setting belongs to, or at the end."""
+def _insert(label: str, leaves: dict[str, Any], record: Record) -> str:
+    """Put `[name=value]` behind the level that each leaf belongs to, or at the end."""
     places: dict[str, list[str]] = {}
-    for leaf in differing:
+    for leaf, found in leaves.items():
         group, _, name = leaf.rpartition(".")
         level = str(value(record, "factors", group.split(".")[0]) or "")
         target = level if level and level in label else ""
-        text = str(leaves.get(leaf))
+        text = str(found)
         text = text if len(text) <= LONGEST else text[: LONGEST - 1] + "~"
         places.setdefault(target, []).append(f"{name if target else leaf}={text}")
     for level, words in places.items():

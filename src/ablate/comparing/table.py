@@ -92,7 +92,7 @@ def comparison_table(sweep: Sweep) -> pd.DataFrame:
     for variant in variants:
         groups.setdefault(variant.group or variant.key, []).append(variant)
     ordered: list[Variant] = []
-    for members in groups.values():
+    for members in sorted(groups.values(), key=lambda members: not members[0].group):  # unknown ones last
         baseline = _baseline(members)
         for variant in members:
             _measure(variant, sweep)
@@ -137,7 +137,8 @@ def trial_table(sweep: Sweep) -> pd.DataFrame:
         "mlflow_run",
     ]
     frame = pd.DataFrame(rows, columns=columns)
-    frame["seed"] = frame["seed"].astype("Int64") if all(_countable(s) for s in frame["seed"]) else frame["seed"]
+    seeds = [row["seed"] if isinstance(row["seed"], int) else None for row in rows]
+    frame["seed"] = pd.Series(seeds, dtype="Int64")
     return frame.astype({"map50_95": "float64", "train_minutes": "float64"})
 
 
@@ -192,7 +193,7 @@ def _trial_notes(variant: Variant) -> list[str]:
     total, notes = len(variant.records), []
     troubles = Counter(_status(record) for record in variant.records if not is_measured(record))
     for trouble, count in troubles.items():
-        notes.append(f"{count} of {total} trials {trouble}" if total > 1 else f"the only trial {trouble}")
+        notes.append(f"{count} of {total} trials {trouble}" if total > 1 else f"trial {trouble}")
     again = len(variant.measured) - len(variant.by_seed)
     if again:
         notes.append(f"{again} more trials of a seed that was already there or has no number")
@@ -298,10 +299,6 @@ def _numbers(records: Sequence[Record], *path: str) -> list[float]:
 def _mean(records: Sequence[Record], *path: str) -> float | None:
     found = _numbers(records, *path)
     return fmean(found) if found else None
-
-
-def _countable(seed: object) -> bool:
-    return seed is None or isinstance(seed, int)
 
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -36,7 +36,7 @@ class DamagedRecordError(ValueError):
 
     def __init__(self, path: Path, reason: str, salvaged: Record | None = None) -> None:
         """Say which file it is and why it cannot be read."""
-        super().__init__(f"{path.parent.name[:SHORT]}/{path.name}: {reason}")
+        super().__init__(f"{path.parent.name[:SHORT]}/{path.name} {reason}")
         self.reason = reason
         self.salvaged = salvaged or {}
 
