@@ -27,6 +27,7 @@ BASELINE = "#000000"
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 2, 1, 2, 1, 2)))
+FEW = 8  # lines whose legend fits into the panel
 SETTINGS: dict[Any, Any] = {
     "font.size": 9.0,
     "axes.titlesize": 10.0,
@@ -55,22 +56,22 @@ class Style(NamedTuple):
 
 
 def styles(table: pd.DataFrame) -> dict[str, Style]:
-    """Variant label -> style. The same module at the same place looks the same in every comparison group."""
+    """Variant label -> style: a colour per module, a marker and line per module and place.
+
+    The same module at the same place looks the same in every comparison group.
+    """
     drawn: dict[tuple[str, str, int], Style] = {}
     found = {}
+    modules = [name for name in dict.fromkeys(table["module"]) if name != "none"]
     occurrences = table.groupby(["comparison_key", "module", "insertion"], sort=False).cumcount()
     for occurrence, row in zip(occurrences, rows_of(table), strict=True):
-        treatment = (str(row["module"]), str(row["insertion"]), int(occurrence))
         if row["module"] == "none":
-            found[str(row["variant"])] = Style(BASELINE, "o", "-")
+            found[row["variant"]] = Style(BASELINE, "o", "-")
             continue
-        index = len(drawn)
-        style = Style(
-            PALETTE[index % len(PALETTE)],
-            MARKERS[(index + 1) % len(MARKERS)],
-            DASHES[(index + 1) % len(DASHES)],
-        )
-        found[str(row["variant"])] = drawn.setdefault(treatment, style)
+        color = PALETTE[modules.index(row["module"]) % len(PALETTE)]
+        index = len(drawn) + 1
+        style = Style(color, MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)])
+        found[row["variant"]] = drawn.setdefault((row["module"], row["insertion"], int(occurrence)), style)
     return found
 
 
@@ -168,7 +169,10 @@ def training_curves(sweep: Sweep, table: pd.DataFrame) -> Figure | None:
             first = rows.iloc[0]
             title = ", ".join(filter(None, [first["optimizer"], first["model"], first["data"]]))
             axes.set(xlabel="epoch", ylabel="mAP50-95 (validation)", title=title)
-            axes.legend(loc="lower right" if len(rows) < 9 else "best", handlelength=3.2)
+            if len(rows) > FEW:
+                axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=3.2)
+            else:
+                axes.legend(loc="lower right", handlelength=3.2)
         settle(figure)
     return figure
 
@@ -252,6 +256,7 @@ def _label_points(axes: Axes, rows: pd.DataFrame) -> None:
     for (x, y), label in zip(rows[["latency_ms", "map50_95"]].to_numpy(), rows["variant"], strict=True):
         best: tuple[float, Annotation] | None = None
         for dx, dy, horizontal, vertical in _places():
+            leader = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.6} if abs(dx) + abs(dy) > 15 else None
             text = axes.annotate(
                 label,
                 (x, y),
@@ -261,13 +266,14 @@ def _label_points(axes: Axes, rows: pd.DataFrame) -> None:
                 va=vertical,
                 fontsize=7.5,
                 zorder=5,
+                arrowprops=leader,
                 path_effects=[withStroke(linewidth=2.5, foreground="white")],
             )
             text.set_in_layout(False)
             box = text.get_window_extent(renderer).extents
             outside = max(0.0, frame.x0 - box[0]) + max(0.0, box[2] - frame.x1)
             outside += max(0.0, frame.y0 - box[1]) + max(0.0, box[3] - frame.y1)
-            cost = sum(_overlap(box, other) for other in taken) + 60 * outside + 0.3 * (abs(dx) + abs(dy))
+            cost = sum(_overlap(box, other) for other in taken) + 60 * outside + 2 * (abs(dx) + abs(dy))
             if best is None or cost < best[0]:
                 if best:
                     best[1].remove()

@@ -69,19 +69,17 @@ def _kernel_manager(scratch: str) -> Any:
 
     Files that IPython would keep in the user's home go to `scratch`.
     """
-    import zmq
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
-    from traitlets import default
 
     here = str(Path(__file__).resolve().parents[2])
     inherited = [str(Path(entry).absolute()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    quiet = "--IPKernelApp.log_level=50"  # else it warns of TCP, and of the interrupt that ends it
     spec = KernelSpec(
-        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", quiet],
         name="python3",
         display_name="Python 3",
         language="python",
-        metadata={"supported_encryption": ["curve"]},
         env={
             "PYTHONPATH": os.pathsep.join(dict.fromkeys([here, *inherited])),
             "IPYTHONDIR": scratch,
@@ -91,10 +89,6 @@ def _kernel_manager(scratch: str) -> Any:
 
     class ThisInterpreter(AsyncKernelManager):  # type: ignore[misc]
         """Starts `sys.executable` as the kernel."""
-
-        @default("transport_encryption")
-        def _encrypted(self) -> str:  # otherwise the kernel warns that others on this machine can listen
-            return "auto" if zmq.has("curve") else "disabled"
 
         @property
         def kernel_spec(self) -> KernelSpec:
