@@ -87,11 +87,10 @@ def make_trials(configs: Sequence[Mapping[str, Any]]) -> list[Trial]:
         DataError: A data set is missing or damaged.
     """
     from ablate.data.catalogue import resolve
-    from ablate.identity import settle
     from ablate.trial import Trial
 
     for config in configs:
-        check(settle(config))
+        check(config)
     found: dict[str, Any] = {}
     trials = []
     for config in configs:
@@ -140,6 +139,8 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
         return f"{group}={name}: no such option. {nearest(name, valid)}valid: {', '.join(valid)}"
     if isinstance(error, MissingMandatoryValue):
         return f"{getattr(error, 'full_key', None) or 'a value'} is missing: {_first_line(text)}"
+    if text.startswith("Ambiguous value for argument"):
+        return f"{text.split(chr(39))[1]}: several values are a sweep: add -m (or --multirun)"
     key = _unknown_key(text)
     if key is not None:
         return _explain_key(key, arguments)

@@ -165,11 +165,13 @@ def _check_dataclass(prefix: str, values: Mapping[str, Any], schema: type) -> No
 def _check_insertion(insertion: Mapping[str, Any], module: Mapping[str, Any]) -> None:
     valid = [name for name in options("insertion") if name != "customary"]
     name = insertion["name"]
+    if name == "customary":
+        name = module.get("insertion")
     if insertion["at"] is not None:
         if not insertion["at"] or min(insertion["at"]) < 0:
             raise ConfigError(f"insertion.at={insertion['at']}: layer indices from 0 are needed, for example [4,6]")
     elif name not in valid and module.get("_target_") is not None:
-        source = " (named as customary by the module's file)" if name == module.get("insertion") else ""
+        source = " (named as customary by the module's file)" if insertion["name"] == "customary" else ""
         raise ConfigError(f"insertion={name}{source}: {nearest(str(name), valid)}valid: {', '.join(valid)}")
 
 

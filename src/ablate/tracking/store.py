@@ -177,9 +177,7 @@ class Store:
         from mlflow.entities import Param
 
         known = self._client.get_run(run_id).data.params
-        params = [
-            Param(name, str(value)[:MAX_VALUE]) for name, value in flatten(config) if name not in known
-        ]
+        params = [Param(name, str(value)[:MAX_VALUE]) for name, value in flatten(config) if name not in known]
         for start in range(0, len(params), MAX_ITEMS):
             self._client.log_batch(run_id, params=params[start : start + MAX_ITEMS])
 
@@ -192,7 +190,10 @@ class Store:
         realised = record.get("realised", {})
         tags = {"ablate.status": record["status"], **{f"ablate.realised.{k}": v for k, v in flatten(realised)}}
         if record.get("failure"):
-            tags |= {"ablate.failure": record["failure"]["type"], "ablate.failure.message": record["failure"]["message"]}
+            tags |= {
+                "ablate.failure": record["failure"]["type"],
+                "ablate.failure.message": record["failure"]["message"],
+            }
         metrics = [
             Metric(name, float(value), now, 0)
             for name, value in figures.items()
@@ -292,7 +293,12 @@ def _common_tags() -> dict[str, str]:
         user = getpass.getuser()
     except (KeyError, OSError):
         user = "unknown"
-    return {"mlflow.user": user, "mlflow.source.name": "ablate", "mlflow.source.type": "LOCAL", "ablate.version": __version__}
+    return {
+        "mlflow.user": user,
+        "mlflow.source.name": "ablate",
+        "mlflow.source.type": "LOCAL",
+        "ablate.version": __version__,
+    }
 
 
 def _key(name: str) -> str:

@@ -1,0 +1,98 @@
+"""Bad input ends in one line on stderr that names what is valid, exit code 2, and nothing half-written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Ablate = Callable[..., "subprocess.CompletedProcess[str]"]
+
+CASES = [
+    (["module=hmah"], "module=hmah: no such option. did you mean 'hmha'? valid: acmix, hat, hmha, none, sta"),
+    (["module=none,hmah", "-m"], "did you mean 'hmha'?"),
+    (["insertion=heda", "module=hmha"], "did you mean 'head'?"),
+    (["model=yolo26z"], "yolo26n"),
+    (["optimizer=auto"], "refused"),
+    (["optimizer.name=auto"], "refused"),
+    (["optimizer=sgd,auto", "-m"], "refused"),
+    (["optimizer.lr0=-1"], "optimizer.lr0=-1.0 is out of range: it must be > 0"),
+    (["optimizer.lr0=fast"], "optimizer.lr0"),
+    (["optimizer.lr=0.1"], "did you mean 'lr"),
+    (["train.epohcs=3"], "did you mean 'epochs'?"),
+    (["+train.epohcs=3"], "did you mean 'epochs'?"),
+    (["trian.epochs=3"], "did you mean 'train'?"),
+    (["train.epochs=0"], "train.epochs=0 is out of range: it must be >= 1"),
+    (["train.batch=2.5"], "train.batch=2.5: a whole number is needed"),
+    (["train.mosaic=2"], "train.mosaic=2 is out of range"),
+    (["train.cos_lr=true"], "set it with optimizer.cos_lr"),
+    (["train.lr0=0.1"], "set it with optimizer.lr0"),
+    (["train.rect=maybe"], "train.rect=maybe: true or false is needed"),
+    (["seed=-1"], "seed=-1 is out of range"),
+    (["device=gpu"], "device=gpu: valid are auto, cpu"),
+    (["on_oom=retry"], "valid: fail, halve"),
+    (["sweep=a/b"], "sweep=a/b"),
+    (["insertion.wiring=serial"], "valid: plain, residual, rezero"),
+    (["module=hmha", "insertion.at=[-1]"], "insertion.at"),
+    (["module=hmha", "module.rerank=smaple"], "module.rerank=smaple: did you mean 'sample'?"),
+    (["module=hmha", "module.rerak=batch"], "did you mean 'rerank'?"),
+    (["module=sta", "module.num_heads=0"], "module.num_heads=0 is out of range: it must be >= 1"),
+    (["module=hmha", "module._target_=no.such.Module"], "'no.such.Module' cannot be found"),
+    (["module=hmha", "module._target_=ablate.modules.hmha.HMAH"], "did you mean 'HMHA'?"),
+    (["data=custom"], "data.path"),
+    (["data=custom", "data.path=nowhere.yaml"], "nowhere.yaml"),
+    (["model.weights=nowhere/best.pt"], "model.weights=nowhere/best.pt: no such file"),
+    (["seed=interval(0,1)", "-m"], "no grid"),
+    (["paln", "module=hmha"], "did you mean 'plan'?"),
+    (["status"], "no sweep in"),
+    (["report", "nothing"], "no sweep in"),
+    (["ui"], "no trial has been recorded"),
+]
+
+
+@pytest.mark.parametrize(("words", "expected"), CASES, ids=[" ".join(words) for words, _ in CASES])
+def test_bad_input_is_one_line_and_exit_code_2(words: list[str], expected: str, ablate: Ablate, tmp_path: Path) -> None:
+    done = ablate(*words)
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert expected in done.stderr
+    assert not list(tmp_path.glob("multirun/*")), "something was written"
+
+
+def test_an_empty_data_file_is_named(ablate: Ablate, tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").write_text("", encoding="utf-8")
+
+    done = ablate("data=custom", "data.path=empty.yaml")
+
+    assert done.returncode == 2
+    assert "empty.yaml" in done.stderr
+
+
+def test_ambiguous_sweep_without_m_says_to_add_it(ablate: Ablate) -> None:
+    done = ablate("module=hmha,acmix")
+
+    assert done.returncode == 2
+    assert "--multirun" in done.stderr
+
+
+def test_errors_and_help_come_without_importing_torch(ablate: Ablate) -> None:
+    heavy = "{'torch', 'ultralytics', 'mlflow', 'pandas', 'matplotlib'} & set(sys.modules)"
+    for words in (["module=hmah"], ["module=hmha", "module.rerank=x"], ["--help"], ["train.epochs=0"]):
+        code = f"import sys; from ablate.__main__ import main; code = main({words!r}); print({heavy}); sys.exit(code)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+        assert done.stdout.strip().endswith("set()")
+        assert done.returncode == (0 if "--help" in words else 2)
+
+
+def test_help_is_one_screen_and_names_every_group(ablate: Ablate) -> None:
+    done = ablate("--help")
+
+    assert done.returncode == 0
+    for word in ("module", "insertion", "optimizer", "hmha", "plan", "verify", "musgd"):
+        assert word in done.stdout
+    assert len(done.stdout.splitlines()) < 60

@@ -1,0 +1,138 @@
+"""A signature changes exactly when something that can change the result does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablate.config import Config
+from ablate.identity import Identity, identify, settle
+
+Change = Callable[[dict[str, Any]], Any]
+
+
+def config(module: str = "hmha") -> dict[str, Any]:
+    content = asdict(Config())
+    content["data"] = {"name": "shapes", "path": None}
+    if module == "hmha":
+        content["module"] = {
+            "name": "hmha",
+            "_target_": "ablate.modules.hmha.HMHA",
+            "insertion": "c3k2",
+            "rerank": "sample",
+        }
+    return content
+
+
+def identity(content: dict[str, Any], fingerprint: str = "f") -> Identity:
+    return identify(settle(content), fingerprint)
+
+
+def changed(change: Change, module: str = "hmha") -> Identity:
+    content = config(module)
+    change(content)
+    return identity(content)
+
+
+SAME: dict[str, Change] = {
+    "device": lambda c: c.update(device="cpu"),
+    "root": lambda c: c.update(root="elsewhere"),
+    "sweep": lambda c: c.update(sweep="mine"),
+    "tracking": lambda c: c["tracking"].update(uri="http://x"),
+    "workers": lambda c: c["train"].update(workers=3),
+    "plots": lambda c: c["train"].update(plots=False),
+    "data path": lambda c: c["data"].update(path="/elsewhere.yaml"),
+    "1 for 1.0": lambda c: c["optimizer"].update(lr0=c["optimizer"]["lr0"], warmup_epochs=3),
+    "customary insertion by name": lambda c: c["insertion"].update(name="c3k2"),
+}
+OTHER: dict[str, Change] = {
+    "seed": lambda c: c.update(seed=1),
+    "module option": lambda c: c["module"].update(rerank="batch"),
+    "insertion": lambda c: c["insertion"].update(name="head"),
+    "layers": lambda c: c["insertion"].update(at=[4]),
+    "wiring": lambda c: c["insertion"].update(wiring="rezero"),
+    "learning rate": lambda c: c["optimizer"].update(lr0=0.02),
+    "optimizer": lambda c: c["optimizer"].update(name="SGD"),
+    "epochs": lambda c: c["train"].update(epochs=3),
+    "augmentation": lambda c: c["train"].update(mosaic=0.0),
+    "out-of-memory policy": lambda c: c.update(on_oom="halve"),
+    "architecture": lambda c: c["model"].update(architecture="yolo26s.yaml"),
+}
+
+
+@pytest.mark.parametrize("change", SAME)
+def test_what_cannot_change_the_result_is_no_identity(change: str) -> None:
+    assert changed(SAME[change]).signature == identity(config()).signature
+
+
+@pytest.mark.parametrize("change", OTHER)
+def test_what_can_change_the_result_is_identity(change: str) -> None:
+    assert changed(OTHER[change]).signature != identity(config()).signature
+
+
+def test_the_data_s_content_is_identity() -> None:
+    assert identity(config(), "f").signature != identity(config(), "g").signature
+
+
+def test_the_starting_weights_content_is_identity(tmp_path: Path) -> None:
+    signatures = []
+    for name, content in (("a.pt", b"1"), ("b.pt", b"1"), ("c.pt", b"2")):
+        (tmp_path / name).write_bytes(content)
+        signatures.append(changed(lambda c, name=name: c["model"].update(weights=str(tmp_path / name))).signature)
+
+    assert signatures[0] == signatures[1]
+    assert signatures[0] != signatures[2]
+
+
+def test_the_module_s_source_is_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    signatures = []
+    for body in ("pass", "return 1"):
+        (tmp_path / "evolving.py").write_text(f"class M:\n    def forward(self): {body}\n", encoding="utf-8")
+        signatures.append(changed(lambda c: c["module"].update(_target_="evolving.M")).signature)
+
+    assert signatures[0] != signatures[1]
+
+
+def test_the_baseline_does_not_depend_on_where_nothing_is_inserted() -> None:
+    def elsewhere(content: dict[str, Any]) -> None:
+        content["insertion"].update(name="head", wiring="rezero")
+
+    assert changed(elsewhere, "none").signature == identity(config("none")).signature
+
+
+def test_replicates_share_the_variant_and_variants_share_the_baseline() -> None:
+    first, second = identity(config()), changed(lambda c: c.update(seed=1))
+    baseline = identity(config("none"))
+
+    assert first.variant_key == second.variant_key
+    assert first.comparison_key == second.comparison_key == baseline.comparison_key
+    assert first.variant_key != baseline.variant_key
+
+
+def test_names_are_readable() -> None:
+    assert identity(config()).name == "hmha@c3k2 musgd s0"
+    assert identity(config("none")).name == "baseline musgd s0"
+    assert changed(lambda c: c["insertion"].update(at=[6, 4, 6])).variant == "hmha@layer6+4 musgd"
+    assert changed(lambda c: c["insertion"].update(wiring="rezero")).variant == "hmha@c3k2[rezero] musgd"
+
+
+def test_a_signature_is_absolute_and_stays_as_it_is() -> None:
+    content = {
+        "module": {"name": "none", "_target_": None},
+        "insertion": {"name": "none", "at": None, "wiring": "plain"},
+        "optimizer": {"name": "SGD", "lr0": 0.01},
+        "model": {"name": "yolo26n", "architecture": "yolo26n.yaml", "weights": None},
+        "data": {"name": "shapes"},
+        "train": {"epochs": 3},
+        "seed": 0,
+    }
+    before = deepcopy(content)
+
+    assert identify(content, "f").short == "885295e3de7a"
+    assert content == before
