@@ -1,0 +1,339 @@
+"""A sweep from the command line, as a story: run, look, repeat, fail, recover. Real tiny trainings throughout."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+Done = subprocess.CompletedProcess[str]
+
+TINY = [
+    "train=smoke",
+    "train.fraction=1.0",
+    "data.train_images=8",
+    "data.val_images=4",
+    "data.imgsz=64",
+    "latency.rounds=3",
+    "latency.warmup=1",
+]
+
+BLOCKS = '''
+import os
+import signal
+
+import torch
+from torch import nn
+
+
+class Raises(nn.Module):
+    """Fails while training, not before."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+
+    def forward(self, x):
+        if self.training and torch.is_grad_enabled():
+            raise RuntimeError("this module is broken")
+        return x
+
+
+class Dies(Raises):
+    """Takes its process along."""
+
+    def forward(self, x):
+        if self.training and torch.is_grad_enabled():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return x
+'''
+
+
+def command(folder: Path, *words: str, **environment: str) -> Done:
+    return subprocess.run(
+        [sys.executable, "-m", "ablate", *words],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+
+
+def records(folder: Path) -> dict[str, dict[str, Any]]:
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("multirun/trials/*/result.json")]
+    return {record["name"]: record for record in found}
+
+
+def mlflow_runs(folder: Path) -> pd.DataFrame:
+    with sqlite3.connect(folder / "multirun" / "mlflow.db") as database:
+        return pd.read_sql_query(
+            "select r.run_uuid, r.name, r.status, t.value as signature, p.value as parent from runs r "
+            "left join tags t on t.run_uuid = r.run_uuid and t.key = 'ablate.signature' "
+            "left join tags p on p.run_uuid = r.run_uuid and p.key = 'mlflow.parentRunId'",
+            database,
+        )
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def sweep(folder: Path, home: Path) -> Done:
+    """Baseline, HMHA and ACmix, trained, measured, reported."""
+    return command(folder, "module=hmha,acmix", *TINY, "-m", HOME=str(home))
+
+
+def the_sweep(folder: Path) -> Path:
+    (directory,) = (folder / "multirun" / "sweeps").iterdir()
+    return directory
+
+
+def test_a_sweep_ends_well_and_prints_its_table(sweep: Done) -> None:
+    assert sweep.returncode == 0, sweep.stderr
+    for text in ("baseline musgd", "hmha@c3k2 musgd", "acmix@head musgd", "mAP50-95", "comparison.html", "ablate ui"):
+        assert text in sweep.stdout
+
+
+def test_the_baseline_joined_by_itself_once(sweep: Done, folder: Path) -> None:
+    assert sorted(records(folder)) == ["acmix@head musgd s0", "baseline musgd s0", "hmha@c3k2 musgd s0"]
+
+
+def test_a_record_says_what_was_done_and_what_came_out(sweep: Done, folder: Path) -> None:
+    record = records(folder)["hmha@c3k2 musgd s0"]
+
+    assert record["status"] == "finished"
+    assert set(record["metrics"]) >= {"map50_95", "map50", "precision", "recall", "epoch", "checkpoint", "split"}
+    assert record["cost"]["params"] > records(folder)["baseline musgd s0"]["cost"]["params"]
+    assert record["cost"]["gflops"] > records(folder)["baseline musgd s0"]["cost"]["gflops"] > 0
+    assert record["cost"]["peak_memory_gb"] > 0.1
+    assert len(record["graft"]["places"]) == 13
+    assert record["realised"]["data_fingerprint"] == record["data"]["fingerprint"]
+    assert record["realised"]["weights"]["source"] is None
+    assert len(record["samples"]) == 4
+    trial = folder / "multirun" / "trials" / record["signature"]
+    assert (trial / record["artifacts"]["best"]).is_file()
+    assert all((trial / sample["image"]).is_file() for sample in record["samples"])
+    groups = json.loads((trial / "parameter_groups.json").read_text(encoding="utf-8"))
+    (group,) = [g for g in groups if "model.4.m.0.cv2.graft.module.temperature" in g["tensors"]]
+    assert group["weight_decay"] == 0
+    assert not group["orthogonalised"]
+
+
+def test_the_report_is_there_in_every_form_and_agrees(sweep: Done, folder: Path) -> None:
+    directory = the_sweep(folder)
+    table = pd.read_csv(directory / "comparison.csv")
+
+    assert list(table.columns[:7]) == ["variant", "module", "insertion", "optimizer", "model", "data", "replicates"]
+    assert len(table) == 3
+    assert table["latency_ms"].gt(0).all()
+    assert (table.loc[table["module"] == "none", "latency_ratio"] == 1).all()
+    for suffix in ("md", "tex", "html", "ipynb"):
+        text = (directory / f"comparison.{suffix}").read_text(encoding="utf-8")
+        assert "hmha" in text
+    notebook = json.loads((directory / "comparison.ipynb").read_text(encoding="utf-8"))
+    assert any(cell.get("outputs") for cell in notebook["cells"]), "the notebook was executed"
+
+
+def test_mlflow_has_one_run_a_trial_below_one_run_for_the_sweep(sweep: Done, folder: Path) -> None:
+    runs = mlflow_runs(folder)
+    (parent,) = runs[runs["signature"].isna()].itertuples()
+    trials = runs[runs["signature"].notna()]
+
+    assert sorted(trials["name"]) == sorted(records(folder))
+    assert set(trials["parent"]) == {parent.run_uuid}
+    assert set(runs["status"]) == {"FINISHED"}
+
+
+def test_mlflow_holds_parameters_epochs_metrics_and_files(sweep: Done, folder: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder / 'multirun' / 'mlflow.db'}")
+    record = records(folder)["hmha@c3k2 musgd s0"]
+    link = json.loads((folder / "multirun" / "trials" / record["signature"] / "mlflow.json").read_text())
+    run = client.get_run(link["run_id"])
+    directory = the_sweep(folder)
+    parent = client.get_run(json.loads((directory / "sweep.json").read_text())["mlflow_run_id"])
+
+    assert run.data.params["module.rerank"] == "sample"
+    assert run.data.params["train.imgsz"] == "64"
+    assert run.data.metrics["final/map50_95"] == record["metrics"]["map50_95"]
+    assert [m.step for m in client.get_metric_history(run.info.run_id, "map50_95")] == [1]
+    assert {"train/box_loss", "lr/pg0", "cost/gflops"} <= set(run.data.metrics)
+    assert {"config.yaml", "model.txt", "weights"} <= {f.path for f in client.list_artifacts(run.info.run_id)}
+    assert "hmha@c3k2" in parent.data.tags["mlflow.note.content"]
+    assert "report/comparison.html" in {f.path for f in client.list_artifacts(parent.info.run_id, "report")}
+
+
+def test_nothing_is_written_outside_multirun_and_the_cache(sweep: Done, folder: Path, home: Path) -> None:
+    assert [path.name for path in folder.iterdir()] == ["multirun"]
+    written = [p.relative_to(home).as_posix() for p in home.rglob("*") if p.is_file()]
+    assert [p for p in written if not p.startswith((".cache/matplotlib", ".ipython", ".cache/torch"))] == []
+
+
+def test_the_same_command_runs_nothing_and_prints_the_same_table(sweep: Done, folder: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("multirun/trials/*/result.json")}
+
+    again = command(folder, "module=hmha,acmix", *TINY, "-m")
+
+    assert again.returncode == 0, again.stderr
+    assert "3 trials, 3 done, 0 to run" in again.stdout
+    assert again.stdout.split("hmha+acmix_")[-1] == sweep.stdout.split("hmha+acmix_")[-1]
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("multirun/trials/*/result.json")} == before
+    assert len(mlflow_runs(folder)) == 4
+
+
+def test_a_wider_sweep_reuses_what_is_there(sweep: Done, folder: Path) -> None:
+    planned = command(folder, "plan", "module=hmha,acmix,sta", *TINY, "--json")
+
+    plan = json.loads(planned.stdout)
+    states = {trial["trial"]: trial["state"] for trial in plan["trials"]}
+    assert states.pop("sta@head musgd s0") == "run"
+    assert set(states.values()) == {"reuse"}
+    assert all(trial["gflops"] > 0 for trial in plan["trials"])
+
+
+def test_report_is_rebuilt_from_the_records_without_torch(sweep: Done, folder: Path) -> None:
+    directory = the_sweep(folder)
+    expected = (directory / "comparison.csv").read_text(encoding="utf-8")
+    (directory / "comparison.csv").unlink()
+    code = "import sys; from ablate.__main__ import main; c = main(['report']); print({'torch'} & set(sys.modules)); sys.exit(c)"
+
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("set()")
+    assert (directory / "comparison.csv").read_text(encoding="utf-8") == expected
+
+
+def test_status_tells_what_is_done(sweep: Done, folder: Path) -> None:
+    done = command(folder, "status", "--json")
+
+    assert done.returncode == 0
+    assert {trial["state"] for trial in json.loads(done.stdout)["trials"]} == {"done"}
+
+
+def test_latency_can_be_measured_again(sweep: Done, folder: Path) -> None:
+    done = command(folder, "latency", "--json")
+
+    measured = json.loads(done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert measured["protocol"]["batch"] == 1
+    assert len(measured["variants"]) == 3
+    assert [v["latency_ratio"] for v in measured["variants"] if v["variant"].startswith("baseline")] == [1.0]
+
+
+@pytest.fixture
+def blocks(tmp_path: Path) -> Path:
+    """A user's folder with two modules of her own that go wrong: a Python file and YAML files, nothing else."""
+    (tmp_path / "my_blocks.py").write_text(BLOCKS, encoding="utf-8")
+    (tmp_path / "conf" / "module").mkdir(parents=True)
+    for name in ("Raises", "Dies"):
+        text = f"name: {name.lower()}\n_target_: my_blocks.{name}\ninsertion: neck_p5\n"
+        (tmp_path / "conf" / "module" / f"{name.lower()}.yaml").write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_failing_trials_cost_nothing_but_themselves(blocks: Path) -> None:
+    done = command(blocks, "module=raises,dies,sta", *TINY, "notebook=false", "-m")
+
+    assert done.returncode == 1
+    found = records(blocks)
+    assert {name: record["status"] for name, record in found.items()} == {
+        "baseline musgd s0": "finished",
+        "raises@neck_p5 musgd s0": "failed",
+        "dies@neck_p5 musgd s0": "failed",
+        "sta@head musgd s0": "finished",
+    }
+    assert found["raises@neck_p5 musgd s0"]["failure"]["type"] == "code"
+    assert "this module is broken" in found["raises@neck_p5 musgd s0"]["failure"]["message"]
+    assert found["dies@neck_p5 musgd s0"]["failure"]["type"] == "killed"
+    assert "failed: raises@neck_p5 musgd s0: code: this module is broken" in done.stdout
+    assert sorted(mlflow_runs(blocks)["status"]) == ["FAILED", "FAILED", "FAILED", "FINISHED", "FINISHED"]
+
+
+def test_a_killed_driver_loses_nothing_finished_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    words = ["module=sta", *TINY, "notebook=false", "-m"]
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "ablate", *words], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    _wait_for(lambda: len(records(tmp_path)) == 1 or driver.poll() is not None)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    (first,) = records(tmp_path).values()
+
+    again = command(tmp_path, *words)
+
+    assert again.returncode == 0, again.stderr
+    assert "2 trials, 1 done, 1 to run" in again.stdout
+    assert records(tmp_path)["baseline musgd s0"] == first
+    trials = mlflow_runs(tmp_path).dropna(subset="signature")
+    assert sorted(trials["name"]) == ["baseline musgd s0", "sta@head musgd s0"]
+    assert set(trials["status"]) == {"FINISHED"}
+
+
+def test_ctrl_c_ends_with_130_and_leaves_no_process(tmp_path: Path) -> None:
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "ablate", "module=sta", *TINY, "train.epochs=200", "-m"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    _wait_for(lambda: bool(list(tmp_path.glob("multirun/trials/*/train/history.jsonl"))) or driver.poll() is not None)
+    os.killpg(driver.pid, signal.SIGINT)
+    _, errors = driver.communicate(timeout=60)
+
+    assert driver.returncode == 130
+    assert "interrupted" in errors
+    assert not records(tmp_path)
+    _wait_for(lambda: not _alive_in_group(driver.pid))
+
+
+def test_results_reach_mlflow_later_if_it_is_down(tmp_path: Path) -> None:
+    words = ["module=none", *TINY, "notebook=false", "latency.enabled=false"]
+
+    down = command(tmp_path, *words, "tracking=server", "tracking.uri=http://127.0.0.1:9")
+    later = command(tmp_path, *words)
+
+    assert down.returncode == 0, down.stderr
+    assert "MLflow does not answer" in down.stdout
+    assert later.returncode == 0, later.stderr
+    assert sorted(mlflow_runs(tmp_path)["status"]) == ["FINISHED", "FINISHED"]
+
+
+def _wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.2)
+
+
+def _alive_in_group(group: int) -> list[int]:
+    alive = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[2]) == group and fields[0] != "Z":
+            alive.append(int(path.parent.name))
+    return alive
