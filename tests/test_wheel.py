@@ -1,0 +1,70 @@
+"""The wheel carries its configuration tree and its notebook: it works from any folder, without a checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment with the wheel in it; returns its Python.
+
+    The libraries are borrowed from the running environment by path, because tests have no network. The editable
+    install of ablate there is not: path files of borrowed folders are not read.
+    """
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir"]
+    subprocess.run([*build, str(folder), str(REPOSITORY)], check=True)
+    venv.create(folder / "venv", with_pip=False)
+    python = folder / "venv" / "bin" / "python"
+    asked = [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    site = Path(subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip())
+    (wheel,) = folder.glob("*.whl")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
+    subprocess.run(install, check=True)
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    return python
+
+
+def run(python: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return subprocess.run(
+        [str(python), *words], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+def test_the_wheel_is_used_and_not_the_checkout(installed: Path, tmp_path: Path) -> None:
+    done = run(installed, tmp_path, "-c", "import ablate; print(ablate.__file__)")
+
+    assert Path(done.stdout.strip()).is_relative_to(installed.parents[1])
+
+
+def test_a_plan_works_from_any_folder(installed: Path, tmp_path: Path) -> None:
+    done = run(installed, tmp_path, "-m", "ablate", "plan", "module=hmha", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert [trial["trial"] for trial in json.loads(done.stdout)["trials"]] == ["baseline musgd s0", "hmha@c3k2 musgd s0"]
+    assert not list(tmp_path.iterdir()), "a plan writes nothing"
+
+
+def test_the_notebook_s_source_is_in_the_wheel(installed: Path, tmp_path: Path) -> None:
+    code = "from ablate.comparing.notebook import source_notebook; print(source_notebook())"
+    done = run(installed, tmp_path, "-c", code)
+
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).is_relative_to(installed.parents[1])
+
+
+def test_help_and_errors_work_there_too(installed: Path, tmp_path: Path) -> None:
+    assert run(installed, tmp_path, "-m", "ablate", "--help").returncode == 0
+    assert "did you mean 'hmha'" in run(installed, tmp_path, "-m", "ablate", "module=hmah").stderr
