@@ -237,7 +237,9 @@ class AblateTrainer(DetectionTrainer):
 def cpu_threads() -> int:
     """Return how many threads a training on the CPU may use: OMP_NUM_THREADS, else every core of this process."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdigit() and int(asked) > 0 else len(os.sched_getaffinity(0))
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def accuracy(metrics: dict[str, Any]) -> dict[str, float]:
