@@ -153,6 +153,8 @@ def _write_report(directory: Path, parsed: argparse.Namespace, console: Console)
     sweep = load_sweep(directory)
     written = write_report(sweep, notebook=True)
     print_table(sweep, written.table, console=console)
+    for problem in written.problems:
+        console.print(f"report: {problem}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     console.print(
         f"report: {directory}/comparison.html (also .csv .md .tex .ipynb)",
         markup=False,

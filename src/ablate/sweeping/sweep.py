@@ -221,7 +221,9 @@ def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console, fresh: 
 
     if fresh or not (sweep.directory / "comparison.csv").is_file():
         with console.status("report") if console.is_terminal else nullcontext():
-            write_report(sweep, sweep.directory, notebook=settings["notebook"])
+            written = write_report(sweep, notebook=settings["notebook"])
+        for problem in written.problems:
+            _say(console, f"report: {problem}", "yellow")
     table = comparison_table(sweep)
     print_table(sweep, table, console=console)
     return description(sweep, table)
