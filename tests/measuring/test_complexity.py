@@ -1,0 +1,97 @@
+"""FLOPs are those of the real image size, of the deployed network, with nothing hidden."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from ultralytics.nn.tasks import yaml_model_load
+
+from ablate.grafting.surgery import load_class
+from ablate.measuring.complexity import complexity
+from ablate.training.trainer import build_network
+
+
+def network(target: str | None = None, insertion: str = "neck_p5", **options: Any) -> Any:
+    content = yaml_model_load("yolo26n.yaml")
+    if target:
+        content["ablate"] = {
+            "module": {"_target_": target, **options},
+            "insertion": {"name": insertion, "at": None, "wiring": "plain"},
+        }
+    return build_network(content, classes=80)[0]
+
+
+def multiply_adds_of(target: str, channels: int, size: int) -> float:
+    """Count a module's own FLOPs by a second way: hooks on its layers, for those made of convolutions alone."""
+    module = load_class(target)(channels)
+    total = 0
+
+    def add(layer: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        nonlocal total
+        weight = layer.weight
+        assert isinstance(weight, torch.Tensor)
+        total += 2 * weight[0].numel() * output.numel()
+
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Conv1d):
+            layer.register_forward_hook(add)
+    module(torch.zeros(1, channels, size, size))
+    return total
+
+
+def test_yolo26n_is_as_large_as_its_makers_say() -> None:
+    found = complexity(network(), 640)
+
+    assert found.params_train == 2_572_280  # Ultralytics' yolo26.yaml
+    assert found.gflops == pytest.approx(5.4, rel=0.05)  # the published table, deployed network at 640 px
+    assert found.params == pytest.approx(2.4e6, rel=0.05)
+
+
+def test_flops_grow_with_the_image() -> None:
+    assert complexity(network(), 320).gflops == pytest.approx(complexity(network(), 160).gflops * 4, rel=0.02)
+
+
+def test_a_graft_s_arithmetic_is_added_in_full() -> None:
+    target = "ablate.modules.hmha.HMHA"
+    module = load_class(target)(256)
+    added = complexity(network(target), 320).gflops - complexity(network(), 320).gflops
+
+    convolutions = multiply_adds_of(target, 256, 10)
+    heads = sum(2 * 2 * size * size * 100 for size in module.sizes)  # q k^T and its product with v
+    assert added * 1e9 == pytest.approx(convolutions + heads + module.uncounted_flops(10, 10), rel=0.01)
+
+
+def test_what_the_dispatcher_cannot_see_is_declared_and_shown_apart() -> None:
+    found = complexity(network("ablate.modules.acmix.ACmix"), 320)
+    declared = load_class("ablate.modules.acmix.ACmix")(256).uncounted_flops(10, 10)
+
+    assert declared > 0
+    assert found.gflops_uncounted == pytest.approx(declared / 1e9)
+
+
+def test_window_attention_is_counted_where_ultralytics_proxy_hides_it() -> None:
+    target = "ablate.modules.hat.RHAG"
+    size = 256
+    found, stock = complexity(network(target), size), complexity(network(), size)
+
+    module = load_class(target)(256)
+    tokens, windows = 8 * 8, 1  # one 8x8 window at stride 32
+    attention = 2 * windows * 2 * 2 * tokens * tokens * 256  # two blocks, q k^T and its product with v
+    assert (found.gflops - stock.gflops) * 1e9 > multiply_adds_of(target, 256, 8) + attention
+    assert sum(p.numel() for p in module.parameters()) == found.params - stock.params
+    assert found.gflops_ultralytics is not None
+    assert found.gflops_ultralytics != pytest.approx(found.gflops, rel=0.01)
+
+
+def test_counting_leaves_the_network_as_it_was() -> None:
+    model = network("ablate.modules.acmix.ACmix").train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    complexity(model, 64)
+
+    assert model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert not any(module._forward_hooks for module in model.modules())
