@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ablate.data.cache import cache_dir
 
-def cache_dir() -> Path:
-    """Return ablate's cache folder: $ABLATE_CACHE, else the user's cache folder (XDG)."""
-    explicit = os.environ.get("ABLATE_CACHE")
-    if explicit:
-        return Path(explicit).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "ablate"
+
+CPU_THREADS = "ABLATE_CPU_THREADS"
+
+
+def cpu_threads() -> int:
+    """Return how many threads work on the CPU may use: OMP_NUM_THREADS, else every core of this process."""
+    return max(int(os.environ.get(CPU_THREADS) or _cores()), 1)
 
 
 def prepare() -> None:
@@ -33,8 +35,14 @@ def prepare() -> None:
         "GIT_PYTHON_REFRESH": "quiet",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
+    # Ultralytics sets OMP_NUM_THREADS to 1 when it is imported; what the user asked for is kept here.
+    own[CPU_THREADS] = os.environ.get("OMP_NUM_THREADS") or str(_cores())
     for name, value in own.items():
         os.environ.setdefault(name, value)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

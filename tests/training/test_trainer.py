@@ -10,6 +10,7 @@ from typing import Any
 import mlflow
 import pytest
 import torch
+from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.events import events
 
 from ablate.training.errors import Diverged, OutOfMemory
@@ -55,6 +56,30 @@ def test_an_identity_graft_reproduces_the_baseline_exactly(train: Train, user_mo
     assert comparable(control) == comparable(baseline)
     theirs = list(baseline.model.state_dict().values())
     assert all(torch.equal(a, b) for a, b in zip(control.model.state_dict().values(), theirs, strict=True))
+
+
+def test_the_baseline_is_what_ultralytics_own_trainer_gives(train: Train, tiny_data: Path, tmp_path: Path) -> None:
+    ours = train(epochs=3)
+    (tmp_path / "bare").mkdir()
+    bare = DetectionTrainer(
+        overrides={
+            "model": "yolo26n.yaml",
+            "data": str(tiny_data),
+            "pretrained": False,
+            "device": "cpu",
+            "epochs": 3,
+            "batch": 4,
+            "nbs": 4,
+            "imgsz": 64,
+            "plots": False,
+            "optimizer": "MuSGD",
+            "project": str(tmp_path / "bare"),
+        }
+    )
+    bare.train()
+
+    theirs = list(bare.model.state_dict().values())
+    assert all(torch.equal(a, b) for a, b in zip(ours.model.state_dict().values(), theirs, strict=True))
 
 
 def test_out_of_memory_ends_the_training_instead_of_halving_the_batch(train: Train, user_modules: str) -> None:

@@ -122,11 +122,11 @@ def _group(group: pd.DataFrame) -> list[str]:
     tested, untested = fair[fair["p_holm"].notna()], fair[fair["p_holm"].isna()]
     said = [*(_tested(tested) if len(tested) else []), *([_untested(untested)] if len(untested) else [])]
     known = f"(mAP50-95 {cell('map50_95', base['map50_95'])}, {_seeds(base['replicates'])}) "
-    return [f"Against the baseline {label} {'' if index else known}{text}" for index, text in enumerate(said)]
+    return [f"Against {label} {'' if index else known}{text}" for index, text in enumerate(said)]
 
 
 def _tested(rows: pd.DataFrame) -> list[str]:
-    """Words for differences with an interval; each continues 'Against the baseline ...'."""
+    """Words for differences with an interval; each continues 'Against <baseline> ...'."""
     real = rows["p_holm"] < ALPHA
     apart = (rows["delta_ci_low"] > 0) | (rows["delta_ci_high"] < 0)
     better, worse = rows[real & (rows["delta_map50_95"] > 0)], rows[real & (rows["delta_map50_95"] < 0)]

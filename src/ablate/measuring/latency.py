@@ -89,10 +89,11 @@ def measure_checkpoints(payload: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         As `measure`.
     """
-    from ablate.environment import output_to, prepare
+    from ablate.environment import cpu_threads, output_to, prepare
 
     prepare()
     with output_to(Path(os.devnull)):
+        torch.set_num_threads(cpu_threads())
         from ultralytics.nn.tasks import load_checkpoint
 
         networks = {

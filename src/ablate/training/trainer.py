@@ -8,7 +8,6 @@ by the first process of a distributed training too.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from ultralytics.utils import RANK
 from ultralytics.utils.events import events
 from ultralytics.utils.torch_utils import unwrap_model
 
+from ablate.environment import cpu_threads
 from ablate.grafting.surgery import SPEC_KEY, operate, spec_of
 from ablate.grafting.transfer import Coverage, coverage, load_weights
 from ablate.training.errors import Diverged, OutOfMemory
@@ -224,7 +224,7 @@ class AblateTrainer(DetectionTrainer):
             "imgsz": self.args.imgsz,
             "accumulate": self.accumulate,
             "device": str(self.device),
-            "threads": torch.get_num_threads(),
+            "threads": cpu_threads(),
             "split": self.args.split,
             "weights": self.covered.summary(),
             "graft": self.graft_summary,
@@ -232,14 +232,6 @@ class AblateTrainer(DetectionTrainer):
             "images": {"train": len(self.train_loader.dataset), "val": len(self.test_loader.dataset)},
             "samples": _samples(self.test_loader.dataset.labels),
         }
-
-
-def cpu_threads() -> int:
-    """Return how many threads a training on the CPU may use: OMP_NUM_THREADS, else every core of this process."""
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def accuracy(metrics: dict[str, Any]) -> dict[str, float]:
