@@ -42,7 +42,9 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
 def ablate(tmp_path: Path) -> Ablate:
     """Run `python -m ablate` in an empty folder, as a user does; return the finished process."""
 
-    def run(*words: str, cwd: Path = tmp_path, timeout: float = 600, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *words: str, cwd: Path = tmp_path, timeout: float = 600, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "ablate", *words],
             cwd=cwd,

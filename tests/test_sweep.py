@@ -214,7 +214,8 @@ def test_report_is_rebuilt_from_the_records_without_torch(sweep: Done, folder: P
     directory = the_sweep(folder)
     expected = (directory / "comparison.csv").read_text(encoding="utf-8")
     (directory / "comparison.csv").unlink()
-    code = "import sys; from ablate.__main__ import main; c = main(['report']); print({'torch'} & set(sys.modules)); sys.exit(c)"
+    run = "import sys; from ablate.__main__ import main; code = main(['report']); "
+    code = run + "print({'torch'} & set(sys.modules)); sys.exit(code)"
 
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
 

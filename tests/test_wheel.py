@@ -53,7 +53,10 @@ def test_a_plan_works_from_any_folder(installed: Path, tmp_path: Path) -> None:
     done = run(installed, tmp_path, "-m", "ablate", "plan", "module=hmha", "--json")
 
     assert done.returncode == 0, done.stderr
-    assert [trial["trial"] for trial in json.loads(done.stdout)["trials"]] == ["baseline musgd s0", "hmha@c3k2 musgd s0"]
+    assert [trial["trial"] for trial in json.loads(done.stdout)["trials"]] == [
+        "baseline musgd s0",
+        "hmha@c3k2 musgd s0",
+    ]
     assert not list(tmp_path.iterdir()), "a plan writes nothing"
 
 

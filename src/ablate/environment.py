@@ -10,7 +10,6 @@ from pathlib import Path
 
 from ablate.data.cache import cache_dir
 
-
 CPU_THREADS = "ABLATE_CPU_THREADS"
 
 

@@ -10,6 +10,7 @@ from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 
 from ablate.grafting.insertion import INSERTIONS, GraftError
 from ablate.grafting.surgery import stock_name
+from ablate.grafting.transfer import load_weights
 from ablate.training.trainer import build_network
 
 NAMES = {0: "a", 1: "b", 2: "c"}
@@ -72,10 +73,9 @@ def test_a_checkpoint_of_another_architecture_is_refused_with_the_first_differen
 def test_a_grafted_checkpoint_is_refused_as_a_start_for_another_graft() -> None:
     weights, _, _ = build_network(yaml("head"), classes=3)
     weights.yaml["ablate"]["insertion"]["name"] = "c3k2"
+    fresh = DetectionModel("yolo26n.yaml", nc=3, verbose=False)
     with pytest.raises(GraftError, match="grafted with"):
-        from ablate.grafting.transfer import load_weights
-
-        load_weights(DetectionModel("yolo26n.yaml", nc=3, verbose=False), weights, "best.pt")
+        load_weights(fresh, weights, "best.pt")
 
 
 def test_a_network_is_rebuilt_from_its_own_checkpoint() -> None:

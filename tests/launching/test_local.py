@@ -12,7 +12,7 @@ import pytest
 
 from ablate.launching.local import run_jobs
 
-JOBS = '''
+JOBS = """
 import os, signal, sys, time
 
 
@@ -29,7 +29,7 @@ def job(word):
         open(word[5:], "w").write(str(os.getpid()))
         time.sleep(60)
     return f"{word} done", os.getpid()
-'''
+"""
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-
 _watching = False  # in a worker: whether somebody looks after the driver
 
 
