@@ -79,7 +79,8 @@ def ui(words: Sequence[str]) -> int:
         from ablate.tracking.store import tracking_uri
 
         prepare()
-        print(f"MLflow on http://127.0.0.1:{parsed.port}  (stop with Ctrl-C)", flush=True)  # noqa: T201
+        page = f"http://127.0.0.1:{parsed.port}/#/experiments/{_experiment(root)}/runs?workflowType=machine_learning"
+        print(f"open {page}  (stop with Ctrl-C)", flush=True)  # noqa: T201
         uri = tracking_uri(root, None)
         command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
         artifacts = (root.absolute() / "mlartifacts").as_uri()
@@ -182,6 +183,15 @@ def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> i
     written = write_report(sweep, notebook=True)
     print_table(sweep, written.table, console=console)
     return 0
+
+
+def _experiment(root: Path) -> str:
+    """Return the id of the experiment that was written to last."""
+    import sqlite3
+
+    with sqlite3.connect(f"file:{root / 'mlflow.db'}?mode=ro", uri=True) as database:
+        row = database.execute("select experiment_id from runs order by start_time desc limit 1").fetchone()
+    return str(row[0]) if row else "0"
 
 
 def _root(overrides: Sequence[str]) -> Path:

@@ -147,7 +147,7 @@ def description(sweep: Sweep, table: pd.DataFrame, limit: int = DESCRIPTION_LIMI
     ):
         part = markdown_table(shown[columns].head(rows), bold=bold)
         rest = f"\n{len(shown) - rows} more rows are in comparison.html.\n" if rows < len(shown) else ""
-        text = f"{findings}\n{part}{rest}"
+        text = f"{part}{rest}\n{findings}"
         if len(text) <= limit:
             return text
     return text[: limit - 4] + "\n..."

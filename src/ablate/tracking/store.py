@@ -20,6 +20,8 @@ from ablate.environment import prepare
 from ablate.tracking.records import DamagedRecordError, Sweep, atomic_write_json, load_record
 
 LINK = "mlflow.json"  # beside result.json: which run has it, and whether it is complete
+# MLflow 3 shows an experiment of unknown kind as one of language models; ours is a table of runs.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 MAX_ITEMS = 100  # parameters in one request; MLflow's own limit
 MAX_METRICS = 1000
 MAX_VALUE = 500  # characters of a parameter that older servers accept
@@ -132,7 +134,7 @@ class Store:
         found = self._client.get_experiment_by_name(name)
         if found is None:
             place = (self._root.absolute() / "mlartifacts").as_uri() if local else None
-            return str(self._client.create_experiment(name, artifact_location=place))
+            return str(self._client.create_experiment(name, artifact_location=place, tags=EXPERIMENT_TAGS))
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)

@@ -1,0 +1,147 @@
+"""MLflow gets every record once, however often it is sent, and never holds anything up."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablate.tracking.records import atomic_write_json
+from ablate.tracking.store import Store, Tracker, read_link
+
+SIGNATURE = "ab" * 32
+
+
+def record(**changes: Any) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "signature": SIGNATURE,
+        "status": "finished",
+        "failure": None,
+        "name": "hmha@c3k2 musgd s0",
+        "variant": "hmha@c3k2 musgd",
+        "variant_key": "cd" * 8,
+        "factors": {"module": "hmha", "insertion": "c3k2", "optimizer": "musgd", "model": "yolo26n", "data": "shapes"},
+        "seed": 0,
+        "config": {"train": {"epochs": 2, **{f"arg{i}": i for i in range(150)}}, "module": {"rerank": "sample"}},
+        "metrics": {"map50_95": 0.25, "map50": 0.5, "checkpoint": "best"},
+        "history": [
+            {"epoch": e, "time": 1.79e9 + e, "seconds": 1.0, "map50_95": e / 10, "lr/pg0": 0.01} for e in (1, 2)
+        ],
+        "cost": {"params": 10, "gflops": 0.5, "gflops_ultralytics": None},
+        "realised": {"batch": 4, "git": {"commit": "f" * 40}},
+        "artifacts": {"best": "train/weights/best.pt", "plots": []},
+        "started": "2026-01-01T10:00:00+00:00",
+        "finished": "2026-01-01T10:05:00+00:00",
+        **changes,
+    }
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "multirun"
+
+
+@pytest.fixture
+def trial(root: Path) -> Path:
+    folder = root / "trials" / SIGNATURE
+    (folder / "train" / "weights").mkdir(parents=True)
+    (folder / "train" / "weights" / "best.pt").write_bytes(b"weights")
+    atomic_write_json(folder / "result.json", record())
+    return folder
+
+
+def test_a_record_sent_twice_is_there_once(root: Path, trial: Path) -> None:
+    store = Store(root)
+
+    first = store.publish(trial)
+    (trial / "mlflow.json").unlink()  # as after a crash between the two
+    second = Store(root).publish(trial)
+
+    assert first == second
+    history = store._client.get_metric_history(first, "map50_95")
+    assert [(m.step, m.value) for m in history] == [(1, 0.1), (2, 0.2)]
+
+
+def test_parameters_metrics_tags_and_files_arrive_whole(root: Path, trial: Path) -> None:
+    store = Store(root)
+    run = store._client.get_run(store.publish(trial))
+
+    assert len(run.data.params) == 152, "more than one request holds"
+    assert run.data.metrics["final/map50_95"] == 0.25
+    assert run.data.tags["ablate.module"] == "hmha"
+    assert run.data.tags["mlflow.source.git.commit"] == "f" * 40
+    assert run.info.status == "FINISHED"
+    assert run.info.end_time - run.info.start_time == 5 * 60 * 1000
+    assert [f.path for f in store._client.list_artifacts(run.info.run_id, "weights")] == ["weights/best.pt"]
+
+
+def test_a_failure_is_a_failed_run_with_its_reason(root: Path, trial: Path) -> None:
+    failure = {"type": "out_of_memory", "message": "batch 64", "log": "train.log"}
+    atomic_write_json(trial / "result.json", record(status="failed", failure=failure, metrics={}, history=[]))
+    store = Store(root)
+
+    run = store._client.get_run(store.publish(trial))
+
+    assert run.info.status == "FAILED"
+    assert run.data.tags["ablate.failure"] == "out_of_memory"
+
+
+def test_epochs_of_a_running_trial_are_taken_up_by_its_final_record(root: Path, trial: Path) -> None:
+    store = Store(root)
+    run_id = store.begin(trial, record(), parent=None)
+    store.epochs(run_id, record()["history"][:1])
+    assert store._client.get_run(run_id).info.status == "RUNNING"
+
+    assert store.publish(trial) == run_id
+    assert len(store._client.get_metric_history(run_id, "map50_95")) == 2
+
+
+def test_what_is_missing_is_sent_and_what_is_complete_is_not(root: Path, trial: Path) -> None:
+    store = Store(root)
+
+    assert store.publish_missing(root / "trials") == [SIGNATURE]
+    assert store.publish_missing(root / "trials") == []
+    assert read_link(trial)["complete"]
+
+
+def test_a_damaged_record_does_not_keep_others_from_being_sent(root: Path, trial: Path) -> None:
+    broken = root / "trials" / ("00" * 32)
+    broken.mkdir()
+    (broken / "result.json").write_text('{"signature": "00', encoding="utf-8")
+
+    assert Store(root).publish_missing(root / "trials") == [SIGNATURE]
+
+
+def test_a_deleted_run_is_made_anew(root: Path, trial: Path) -> None:
+    store = Store(root)
+    first = store.publish(trial)
+    store._client.delete_run(first)
+
+    assert store.publish(trial) != first
+
+
+def test_a_store_that_fails_costs_a_notice_and_no_time() -> None:
+    def refuse() -> Store:
+        raise ConnectionError("nobody there\nat all")
+
+    tracker = Tracker(refuse)
+    begun = time.monotonic()
+    for _ in range(100):
+        tracker.submit(lambda store: store.publish(Path()))
+
+    assert tracker.ask(lambda store: store.uri) is None
+    assert tracker.close() == "ConnectionError: nobody there"
+    assert time.monotonic() - begun < 30
+
+
+def test_no_global_state_of_mlflow_is_touched(root: Path, trial: Path) -> None:
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    Store(root).publish(trial)
+
+    assert mlflow.get_tracking_uri() == before
+    assert mlflow.active_run() is None
