@@ -58,13 +58,13 @@ class ShapesSpec:
     """Width and height of the images in pixels, 32 to 2048."""
     seed: int = 0
     """Seed of the generator, 0 to 2**32 - 1."""
-    objects: int = 7
+    objects: int = 5
     """Most objects in one image, 1 to 40."""
-    clutter: int = 5
+    clutter: int = 2
     """Most distractors in one image (bars, blobs, half discs, arcs: of no class), 0 to 40."""
-    noise: int = 20
+    noise: int = 8
     """Amplitude of the pixel noise in grey levels, 0 to 64."""
-    occlusion: int = 40
+    occlusion: int = 20
     """Largest hidden part of an object in per cent of its area, 0 to 90."""
 
     def __post_init__(self) -> None:
