@@ -44,7 +44,6 @@ SAME: dict[str, Change] = {
     "root": lambda c: c.update(root="elsewhere"),
     "sweep": lambda c: c.update(sweep="mine"),
     "tracking": lambda c: c["tracking"].update(uri="http://x"),
-    "workers": lambda c: c["train"].update(workers=3),
     "plots": lambda c: c["train"].update(plots=False),
     "data path": lambda c: c["data"].update(path="/elsewhere.yaml"),
     "1 for 1.0": lambda c: c["optimizer"].update(lr0=c["optimizer"]["lr0"], warmup_epochs=3),
@@ -59,6 +58,7 @@ OTHER: dict[str, Change] = {
     "learning rate": lambda c: c["optimizer"].update(lr0=0.02),
     "optimizer": lambda c: c["optimizer"].update(name="SGD"),
     "epochs": lambda c: c["train"].update(epochs=3),
+    "workers, which seed the augmentation": lambda c: c["train"].update(workers=3),
     "augmentation": lambda c: c["train"].update(mosaic=0.0),
     "out-of-memory policy": lambda c: c.update(on_oom="halve"),
     "architecture": lambda c: c["model"].update(architecture="yolo26s.yaml"),
@@ -118,6 +118,7 @@ def test_replicates_share_the_variant_and_variants_share_the_baseline() -> None:
 def test_names_are_readable() -> None:
     assert identity(config()).name == "hmha@c3k2 musgd s0"
     assert identity(config("none")).name == "baseline musgd s0"
+    assert changed(lambda c: c["module"].update(rerank="batch")).variant == "hmha[rerank=batch]@c3k2 musgd"
     assert changed(lambda c: c["insertion"].update(at=[6, 4, 6])).variant == "hmha@layer6+4 musgd"
     assert changed(lambda c: c["insertion"].update(wiring="rezero")).variant == "hmha@c3k2[rezero] musgd"
 
@@ -134,5 +135,5 @@ def test_a_signature_is_absolute_and_stays_as_it_is() -> None:
     }
     before = deepcopy(content)
 
-    assert identify(content, "f").short == "885295e3de7a"
+    assert identify(content, "f").short == "18e5a9562c15"
     assert content == before

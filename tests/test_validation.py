@@ -25,13 +25,13 @@ def test_a_module_s_file_lists_every_option_of_its_class_with_its_default(path: 
     listed = {name: value for name, value in content.items() if name not in ("name", "_target_", "insertion")}
 
     assert listed == defaults
-    assert set(module_options(content["_target_"])) == set(defaults)
+    assert set(module_options(content["_target_"]) or ()) == set(defaults)
     assert path.read_text(encoding="utf-8").count("#") >= len(listed), "every field has its comment"
 
 
 def test_choices_types_and_ranges_are_read_from_annotations() -> None:
-    hmha = module_options("ablate.modules.hmha.HMHA")
-    sta = module_options("ablate.modules.sta.StokenAttention")
+    hmha = module_options("ablate.modules.hmha.HMHA") or {}
+    sta = module_options("ablate.modules.sta.StokenAttention") or {}
 
     assert hmha["rerank"].choices == ("sample", "batch", "none")
     assert hmha["bias"] == Option(kind="bool")
@@ -46,6 +46,26 @@ def test_a_user_s_own_module_is_read_without_being_imported(tmp_path: Path, monk
     assert module_options("my_blocks.Mine") == {"depth": Option(kind="int")}
     with pytest.raises(ConfigError, match="did you mean 'Mine'"):
         module_options("my_blocks.Mina")
+
+
+def test_what_the_source_does_not_tell_is_left_to_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, source in {
+        "reexported": "from my_package import Mine",
+        "inherited": "class Base: ...\nclass Mine(Base): ...",
+        "any_keyword": "class Mine:\n    def __init__(self, channels, **options): ...",
+    }.items():
+        (tmp_path / f"{name}.py").write_text(source, encoding="utf-8")
+        assert module_options(f"{name}.Mine") is None
+
+
+def test_a_module_s_file_that_is_no_python_is_named_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_blocks.py").write_text("class Mine:\n    def __init__(self", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"broken_blocks\.py, line 2"):
+        module_options("broken_blocks.Mine")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from ablate.config import (
     OptimizerConfig,
     TrackingConfig,
     conf_dir,
+    option_file,
     options,
     training_arguments,
 )
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from ablate.trial import Trial
 
 _planning: dict[str, Any] | None = None  # set by `plan`: the same program up to the point where something starts
-_single: list[dict[str, Any]] = []  # the configuration of a command without -m, which runs once Hydra is done
+_single: list[DictConfig] = []  # the configuration of a command without -m, which runs once Hydra is done
 
 
 def run(arguments: Sequence[str], *, plan: dict[str, Any] | None = None) -> int:
@@ -48,28 +49,27 @@ def run(arguments: Sequence[str], *, plan: dict[str, Any] | None = None) -> int:
     global _planning
     _planning = plan
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us; we say them in one line
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # a user's own modules, with the console script as with -m
     import hydra
     from hydra.core.config_store import ConfigStore
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     ConfigStore.instance().store(name="ablate", node=Config)
-    program, sys.argv = sys.argv, [sys.argv[0], *_normalised(arguments)]
+    program = sys.argv
     try:
+        sys.argv = [program[0], *_for_hydra(arguments)]
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_task)()
         if _single:
             from ablate.sweeping.sweep import launch_local
 
-            return finish(make_trials([_single.pop()]), launch_local, arguments)
+            return finish(make_trials([plain(_single.pop())]), launch_local, arguments)
     except KeyboardInterrupt:
         print("\ninterrupted; finished trials are kept, the same command goes on", file=sys.stderr)  # noqa: T201
         return 130
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         return fail(explain(error, arguments))
     except ValueError as error:
-        if type(error).__module__.startswith("ablate."):  # DataError and its like
+        if type(error).__module__.startswith("ablate.") or "can be specified" in str(error):  # DataError; Hydra's flags
             return fail(str(error))
         raise
     except SystemExit as end:
@@ -77,6 +77,23 @@ def run(arguments: Sequence[str], *, plan: dict[str, Any] | None = None) -> int:
     finally:
         sys.argv = program
     return 0
+
+
+def compose(load: Callable[[Sequence[str]], DictConfig], cells: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    """Compose the cells of a grid.
+
+    Raises:
+        ConfigError: One cannot be composed; the message names its module's own options.
+    """
+    from hydra.errors import HydraException
+
+    configs = []
+    for cell in cells:
+        try:
+            configs.append(plain(load(cell)))
+        except HydraException as error:
+            raise ConfigError(f"{explain(error, cell)} (in {' '.join(cell)})") from error
+    return configs
 
 
 def make_trials(configs: Sequence[Mapping[str, Any]]) -> list[Trial]:
@@ -122,7 +139,21 @@ def plain(config: DictConfig) -> dict[str, Any]:
     own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
     content = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     assert isinstance(content, dict)
+    _absolute(content)
+    if content["model"]["weights"] is not None:
+        content["model"]["weights"] = _weights(str(content["model"]["weights"]))
     return {str(name): value for name, value in content.items()}
+
+
+def _weights(weights: str) -> str:
+    """Return a checkpoint's absolute path; fetch a published one unless this is only a plan."""
+    from ablate.data.errors import NotDownloaded
+    from ablate.data.weights import find_weights
+
+    try:
+        return find_weights(weights, download=_planning is None)
+    except NotDownloaded:
+        return weights
 
 
 def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
@@ -162,24 +193,39 @@ def _task(config: DictConfig) -> Any:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    content = plain(config)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         from ablate.trial import run_trial
 
-        return run_trial(content)
-    _single.append(content)
+        return run_trial(plain(config))
+    _single.append(config)
     return None
 
 
-def _normalised(arguments: Sequence[str]) -> list[str]:
-    """Let relative data and checkpoint paths mean the folder that the user stands in, wherever a worker runs."""
-    changed = []
-    for argument in arguments:
-        key, sign, value = argument.partition("=")
-        if sign and key in ("data.path", "model.weights") and Path(value).expanduser().is_file():
-            value = str(Path(value).expanduser().absolute())
-        changed.append(f"{key}{sign}{value}")
-    return changed
+def _for_hydra(arguments: Sequence[str]) -> list[str]:
+    """Say two things in the way that Hydra understands.
+
+    `device=0,1` are two GPUs of one trial, not a sweep. And an option of a module, in a sweep over modules, belongs to
+    each trial: Hydra first composes a configuration without what is swept, where the module is none and has no options.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    said = [re.sub(r"^device=(\d+(?:,\d+)+)$", r"device='\1'", argument) for argument in arguments]
+    if not {"-m", "--multirun"} & set(said):
+        return said
+    parser = OverridesParser.create()
+    for index, argument in enumerate(said):
+        if re.match(r"module\.\w+=", argument) and not parser.parse_override(argument).is_sweep_override():
+            key, _, value = argument.partition("=")
+            said[index] = f"{key}=choice({value})"
+    return said
+
+
+def _absolute(content: dict[Any, Any]) -> None:
+    """Let relative paths mean the folder that the user stands in, wherever a worker runs."""
+    for section, key in (("data", "path"), ("model", "weights"), ("model", "architecture")):
+        value = content[section].get(key)
+        if value and Path(str(value)).expanduser().is_file():
+            content[section][key] = str(Path(value).expanduser().absolute())
 
 
 def _unknown_key(text: str) -> str | None:
@@ -214,14 +260,11 @@ def _explain_key(key: str, arguments: Sequence[str]) -> str:
 
 def _keys_of_chosen(group: str, arguments: Sequence[str]) -> list[str]:
     """Return the keys of the options of a group that a command chooses."""
-    import yaml
-
     chosen = [value.split(",") for key, _, value in (a.partition("=") for a in arguments) if key == group]
     names = chosen[-1] if chosen else ["shapes" if group == "data" else "none"]
     keys: dict[str, None] = {}
-    for path in (folder / group / f"{name}.yaml" for name in names for folder in (conf_dir(), Path.cwd() / "conf")):
-        if path.is_file():
-            keys |= dict.fromkeys(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    for name in names:
+        keys |= dict.fromkeys(option_file(group, name))
     return [key for key in keys if not key.startswith("_")]
 
 

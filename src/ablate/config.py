@@ -33,10 +33,8 @@ NOT_IDENTITY = (
     "sweep",
     "tracking",
     "train.plots",
-    "train.save",
     "train.save_period",
     "train.verbose",
-    "train.workers",
 )
 
 # Ultralytics training arguments that another part of the configuration owns: `train.<arg>` would contradict it.
@@ -56,6 +54,7 @@ OWNED_ARGUMENTS = {
     "pretrained": "model.weights",
     "project": "root",
     "resume": "the same command once more",
+    "save": "nothing: checkpoints are always kept",
     "seed": "seed",
     "task": "detection only",
     "warmup_bias_lr": "optimizer.warmup_bias_lr",
@@ -186,3 +185,13 @@ def options(group: str) -> list[str]:
     """Return the names that `conf/<group>/` offers, sorted, with those of ./conf where a user keeps her own."""
     folders = [conf_dir() / group, Path.cwd() / "conf" / group]
     return sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.yaml")})
+
+
+def option_file(group: str, name: str) -> dict[str, Any]:
+    """Return what the file of one option of a group holds (ours, else the working folder's); empty where it has none."""
+    for folder in (conf_dir(), Path.cwd() / "conf"):
+        path = folder / group / f"{name}.yaml"
+        if path.is_file():
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return content if isinstance(content, dict) else {}
+    return {}

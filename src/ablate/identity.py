@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablate.config import NOT_IDENTITY
+from ablate.config import NOT_IDENTITY, option_file
 from ablate.validation import source_file
 
 SHOWN = 12  # hex digits of a signature that people see
@@ -80,7 +80,8 @@ def identify(config: Mapping[str, Any], data_fingerprint: str) -> Identity:
     shared = {
         **semantic,
         "data_fingerprint": data_fingerprint,
-        "weights": None if weights is None else _weights_hash(str(weights)),
+        "weights": None if weights is None else file_hash(str(weights)),
+        "architecture": file_hash(str(config["model"]["architecture"])),  # a file of the user's own, by content
     }
     graft = None
     if target is not None:
@@ -99,7 +100,8 @@ def identify(config: Mapping[str, Any], data_fingerprint: str) -> Identity:
     place = "" if graft is None else f"@{factors['insertion']}"
     if insertion["wiring"] != "plain":
         place += f"[{insertion['wiring']}]"
-    variant = f"{'baseline' if graft is None else factors['module']}{place} {factors['optimizer']}"
+    what = "baseline" if graft is None else factors["module"] + _options(module)
+    variant = f"{what}{place} {factors['optimizer']}"
     return Identity(
         signature=_hash({"shared": shared, "graft": graft, "seed": seed}),
         variant_key=_hash({"shared": shared, "graft": graft})[:16],
@@ -109,6 +111,13 @@ def identify(config: Mapping[str, Any], data_fingerprint: str) -> Identity:
         name=f"{variant} s{seed}",
         seed=seed,
     )
+
+
+def _options(module: Mapping[str, Any]) -> str:
+    """Return a module's options that are not those of its file, such as ``[rerank=batch]``; for people only."""
+    usual = option_file("module", str(module["name"]))
+    changed = [f"{name}={value}" for name, value in module.items() if name in usual and usual[name] != value]
+    return f"[{','.join(changed)}]" if changed else ""
 
 
 def _without(config: Mapping[str, Any], paths: tuple[str, ...]) -> dict[str, Any]:
@@ -138,10 +147,10 @@ def _canonical(value: Any) -> Any:
     return value
 
 
-def _weights_hash(weights: str) -> str:
-    """Return the SHA-256 of a checkpoint, or the name of one that Ultralytics has yet to download."""
-    path = Path(weights).expanduser()
-    if not path.is_file():
-        return f"name:{weights}"
-    with path.open("rb") as file:
+def file_hash(path: str) -> str:
+    """Return the SHA-256 of a file, or the name of what is no file here, such as an architecture of Ultralytics."""
+    found = Path(path).expanduser()
+    if not found.is_file():
+        return f"name:{path}"
+    with found.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

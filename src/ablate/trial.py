@@ -11,7 +11,8 @@ import platform
 import shutil
 import subprocess
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from ablate import __version__
+from ablate.config import ConfigError
 from ablate.data.catalogue import DataSet, resolve
 from ablate.environment import output_to, prepare
-from ablate.identity import Identity, identify, settle
-from ablate.tracking.records import SCHEMA, atomic_write_json, atomic_write_text
+from ablate.identity import Identity, file_hash, identify, settle
+from ablate.tracking.records import SCHEMA, DamagedRecordError, atomic_write_json, atomic_write_text, load_record
 
 LOG = "train.log"
 
@@ -52,6 +54,14 @@ class Trial:
     def folder(self) -> Path:
         """Where everything about this trial is."""
         return Path(self.config["root"]).absolute() / "trials" / self.identity.signature
+
+    def finished_record(self) -> dict[str, Any] | None:
+        """Return this trial's record if it is on disk, whole, and finished."""
+        try:
+            record = load_record(self.folder)
+        except (FileNotFoundError, DamagedRecordError):
+            return None
+        return record if record.get("status") == "finished" else None
 
     def header(self) -> dict[str, Any]:
         """Return the part of a record that is known before anything ran."""
@@ -89,6 +99,15 @@ def run_trial(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     prepare()
     trial = Trial.of(config)
+    with _alone(trial.folder):  # another command may ask for the same trial at the same time
+        record = trial.finished_record()
+        if record is None:
+            record = _run(trial)
+    return {key: record[key] for key in ("signature", "status", "failure")}
+
+
+def _run(trial: Trial) -> dict[str, Any]:
+    """Train and record a trial whose folder is ours; return the record."""
     started = _now()
     shutil.rmtree(trial.folder, ignore_errors=True)
     trial.folder.mkdir(parents=True)
@@ -101,7 +120,7 @@ def run_trial(config: Mapping[str, Any]) -> dict[str, Any]:
             record = {**trial.header(), **failed(_kind(error), error), "history": _history(trial.folder)}
     record |= {"started": started, "finished": _now()}
     atomic_write_json(trial.folder / "result.json", record)
-    return {key: record[key] for key in ("signature", "status", "failure")}
+    return record
 
 
 def record_failure(trial: Trial, kind: str, message: str) -> None:
@@ -138,7 +157,6 @@ def _train(trial: Trial) -> dict[str, Any]:
 
     from ablate.measuring.complexity import complexity
     from ablate.measuring.latency import device_name
-    from ablate.measuring.memory import PeakMemory
     from ablate.measuring.samples import detect_samples
     from ablate.training.trainer import REALISED, AblateTrainer, build_network
 
@@ -148,7 +166,7 @@ def _train(trial: Trial) -> dict[str, Any]:
     content = network_yaml(config)
     network_file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
-    memory = PeakMemory(cuda=device != "cpu")
+    git = _git(folder)
     trainer = AblateTrainer(
         overrides={
             **config["train"],
@@ -166,7 +184,6 @@ def _train(trial: Trial) -> dict[str, Any]:
         }
     )
     trainer.train()
-    peak = memory.gigabytes()
     realised = json.loads((folder / "train" / REALISED).read_text(encoding="utf-8"))
     history = _history(folder)
     best = max(history, key=lambda row: row.get("fitness") or 0.0)
@@ -191,16 +208,16 @@ def _train(trial: Trial) -> dict[str, Any]:
         "cost": {
             **complexity(network, realised["imgsz"]).summary(),
             "train_minutes": sum(row["seconds"] for row in history) / 60,
-            "peak_memory_gb": peak,
+            "peak_memory_gb": realised.pop("peak_memory_gb"),
         },
         "graft": realised.pop("graft"),
         "realised": {
             **realised,
             "device_name": device_name(torch.device("cpu" if device == "cpu" else f"cuda:{device.split(',')[0]}")),
-            "weights": {**realised["weights"], "source": config["model"]["weights"]},
+            "weights": {**realised["weights"], **_weights_source(config["model"]["weights"])},
             "data_fingerprint": trial.data.fingerprint,
             "versions": versions(),
-            "git": _git(folder),
+            "git": git,
         },
         "samples": detect_samples(checkpoint, samples, folder, imgsz=realised["imgsz"], device=device.split(",")[0]),
         "artifacts": {"best": checkpoint.relative_to(folder).as_posix(), "plots": plots, "log": LOG},
@@ -208,12 +225,20 @@ def _train(trial: Trial) -> dict[str, Any]:
 
 
 def pick_device(device: str) -> str:
-    """Return Ultralytics' name of the device that `device` means on this machine: cpu, or GPU numbers."""
+    """Return Ultralytics' name of the device that `device` means on this machine: cpu, or GPU numbers.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
     import torch
 
     if device == "auto":
         return "0" if torch.cuda.is_available() else "cpu"
-    return device.removeprefix("cuda:")
+    wanted = device.removeprefix("cuda:")
+    count = torch.cuda.device_count()
+    if wanted != "cpu" and any(int(number) >= count for number in wanted.split(",")):
+        raise ConfigError(f"device={device}: this machine has {count or 'no'} CUDA device{'s' * (count != 1)}")
+    return wanted
 
 
 def versions() -> dict[str, str]:
@@ -223,6 +248,11 @@ def versions() -> dict[str, str]:
         "ablate": __version__,
         **{name: version(name) for name in ("torch", "torchvision", "ultralytics", "numpy")},
     }
+
+
+def _weights_source(weights: str | None) -> dict[str, str | None]:
+    """Return a checkpoint's path and the hash that tells it from others wherever it lies."""
+    return {"source": weights, "sha256": None if weights is None else file_hash(weights)}
 
 
 def _optimizer_arguments(optimizer: Mapping[str, Any]) -> dict[str, Any]:
@@ -258,20 +288,30 @@ def _kind(error: Exception) -> str:
 def _git(folder: Path) -> dict[str, Any]:
     """Return the commit of the working folder's repository; keep what differs from it in `git.diff`."""
 
-    def ask(*words: str) -> str | None:
+    def ask(*words: str) -> bytes | None:
         try:
-            done = subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=30)
+            return subprocess.run(["git", *words], capture_output=True, check=True, timeout=30).stdout
         except (OSError, subprocess.SubprocessError):
             return None
-        return done.stdout
 
     commit = ask("rev-parse", "HEAD")
     if commit is None:
         return {}
-    diff = ask("diff", "HEAD") or ""
+    diff = ask("diff", "HEAD") or b""
     if diff:
-        (folder / "git.diff").write_text(diff, encoding="utf-8")
-    return {"commit": commit.strip(), "dirty": bool(diff)}
+        (folder / "git.diff").write_bytes(diff)  # bytes: the user's files may be in any encoding
+    return {"commit": commit.decode().strip(), "dirty": bool(diff)}
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold a trial's lock; wait while another process trains it. The system frees it when its owner dies."""
+    import fcntl
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _write_config(trial: Trial) -> None:

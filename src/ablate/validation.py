@@ -82,11 +82,8 @@ def check(config: Mapping[str, Any]) -> None:
     _check_insertion(config["insertion"], config["module"])
     _check_train(config["train"])
     _check_module(config["module"])
-    _check_model(config["model"])
-    if not re.fullmatch(r"auto|cpu|mps|(cuda:)?\d+(,\d+)*", str(config["device"])):
-        raise ConfigError(
-            f"device={config['device']}: valid are auto, cpu, mps, or GPU numbers such as 0 or cuda:1 or 0,1"
-        )
+    if not re.fullmatch(r"auto|cpu|(cuda:)?\d+(,\d+)*", str(config["device"])):
+        raise ConfigError(f"device={config['device']}: valid are auto, cpu, or GPU numbers such as 0 or cuda:1 or 0,1")
     sweep = config["sweep"]
     if sweep is not None and not re.fullmatch(r"[\w.+@=-]{1,120}", str(sweep)):
         raise ConfigError(f"sweep={sweep}: a name of letters, digits and . _ - + @ = is needed; it becomes a folder")
@@ -107,18 +104,26 @@ def satisfies(value: float, constraint: str) -> bool:
     return True
 
 
-def module_options(target: str) -> dict[str, Option]:
+def module_options(target: str) -> dict[str, Option] | None:
     """Return the options that the class at a dotted path takes beside `channels`, read from its source.
 
+    None where the source alone does not tell: the class is imported from elsewhere, inherits its constructor, or
+    takes any keyword. Such a module is checked when the network is built.
+
     Raises:
-        ConfigError: There is no such module or class.
+        ConfigError: There is no such module or class, or its file is no Python.
     """
     home, _, name = target.rpartition(".")
     path = source_file(target)
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    except SyntaxError as error:
+        raise ConfigError(f"module._target_: {path.name}, line {error.lineno}: {error.msg}") from error
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return _constructor_options(node)
+    if any(isinstance(node, ast.ImportFrom | ast.Assign) and name in ast.dump(node) for node in ast.walk(tree)):
+        return None
     classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
     raise ConfigError(
         f"module._target_: {home} has no class '{name}'; {nearest(name, classes)}it has {', '.join(classes)}"
@@ -191,8 +196,8 @@ def _check_train(train: Mapping[str, Any]) -> None:
         if name in _TRAIN_RANGES and isinstance(value, int | float) and not satisfies(value, _TRAIN_RANGES[name]):
             raise ConfigError(f"train.{name}={value} is out of range: it must be {_TRAIN_RANGES[name]}")
     fraction = train["fraction"]
-    if isinstance(fraction, int | float) and fraction <= 0:
-        raise ConfigError(f"train.fraction={fraction} is out of range: it must be > 0")
+    if isinstance(fraction, int | float) and (fraction <= 0 or (fraction > 1 and fraction != int(fraction))):
+        raise ConfigError(f"train.fraction={fraction}: a share from above 0 to 1, or a number of images, is needed")
 
 
 def _check_module(module: Mapping[str, Any]) -> None:
@@ -200,6 +205,8 @@ def _check_module(module: Mapping[str, Any]) -> None:
     if target is None:
         return
     known = module_options(str(target))
+    if known is None:
+        return
     for name, value in module.items():
         if name in ("name", "_target_", "insertion"):
             continue
@@ -225,24 +232,14 @@ def _check_option(where: str, value: Any, option: Option) -> None:
         raise ConfigError(f"{where}={value} is out of range: it must be {option.constraint}")
 
 
-def _check_model(model: Mapping[str, Any]) -> None:
-    weights = model["weights"]
-    if weights is None:
-        return
-    path = Path(weights).expanduser()
-    official = re.fullmatch(r"yolo[\w.-]+\.pt", str(weights))  # Ultralytics downloads its own by name
-    if not official and not path.is_file():
-        raise ConfigError(f"model.weights={weights}: no such file")
-    if path.is_file() and path.stat().st_size == 0:
-        raise ConfigError(f"model.weights={weights}: the file is empty")
-
-
-def _constructor_options(node: ast.ClassDef) -> dict[str, Option]:
+def _constructor_options(node: ast.ClassDef) -> dict[str, Option] | None:
     for item in node.body:
         if isinstance(item, ast.FunctionDef) and item.name == "__init__":
+            if item.args.kwarg is not None:
+                return None
             arguments = [*item.args.posonlyargs, *item.args.args][2:] + item.args.kwonlyargs  # without self, channels
             return {argument.arg: _option(argument.annotation) for argument in arguments}
-    return {}
+    return None
 
 
 def _option(annotation: ast.expr | None) -> Option:

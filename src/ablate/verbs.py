@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,10 +171,11 @@ def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> i
 
     from ablate.comparing.report import write_report
     from ablate.comparing.terminal import print_table
+    from ablate.config import Config
     from ablate.sweeping.latency import measure_sweep
     from ablate.tracking.records import load_sweep
 
-    settings = json.loads((directory / "sweep.json").read_text(encoding="utf-8"))
+    settings = {"latency": {**asdict(Config().latency), **_settings(directory).get("latency", {})}}
     measured = measure_sweep(directory, settings, console, again=True)
     if measured is None:
         raise ConfigError(f"sweep '{directory.name}' has no finished trial whose latency could be measured")
@@ -189,9 +191,23 @@ def _experiment(root: Path) -> str:
     """Return the id of the experiment that was written to last."""
     import sqlite3
 
-    with sqlite3.connect(f"file:{root / 'mlflow.db'}?mode=ro", uri=True) as database:
-        row = database.execute("select experiment_id from runs order by start_time desc limit 1").fetchone()
+    try:
+        with sqlite3.connect(f"file:{root / 'mlflow.db'}?mode=ro", uri=True) as database:
+            row = database.execute("select experiment_id from runs order by start_time desc limit 1").fetchone()
+    except sqlite3.Error as error:
+        raise ConfigError(f"{root}/mlflow.db is not MLflow's store: {error}") from error
     return str(row[0]) if row else "0"
+
+
+def _settings(directory: Path) -> dict[str, Any]:
+    """Return what a sweep was asked for; nothing where its file is damaged."""
+    import json
+
+    try:
+        content = json.loads((directory / "sweep.json").read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _root(overrides: Sequence[str]) -> Path:

@@ -50,7 +50,7 @@ def disagreements(replicates: Sequence[Record]) -> list[str]:
 def coverage(record: Record) -> str:
     """Starting weights of a trial: where from, and how many of the tensors that should arrive did."""
     weights = mapping(record, "realised", "weights")
-    source = weights.get("source")
+    source = str(weights.get("sha256") or "")[:SHORT] or weights.get("source")  # by content, wherever it lies
     if not source:
         return "none"
     expected, transferred = number(weights, "expected"), number(weights, "transferred")

@@ -119,7 +119,7 @@ def _wait(future: Any, poll: Callable[[], None], interval: float) -> Outcome:
     except FutureTimeout:
         return Outcome(failure="timeout", message="the job took longer than its time limit")
     except Exception as error:
-        return Outcome(failure="code", message=f"{type(error).__name__}: {error}")
+        return Outcome(failure="code", message=f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
 def _exit_words(code: int | None) -> str:

@@ -127,6 +127,7 @@ def device_name(device: torch.device) -> str:
 def _time(network: nn.Module, image: torch.Tensor) -> float:
     """Return the milliseconds of one forward pass."""
     if image.is_cuda:
+        torch.cuda.set_device(image.device)  # events belong to the current device
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         begin.record()
         network(image)

@@ -11,7 +11,7 @@ from typing import Any
 from ablate.config import ConfigError
 from ablate.environment import output_to, prepare
 from ablate.launching.local import run_jobs
-from ablate.trial import Trial, network_yaml
+from ablate.trial import Trial, network_yaml, pick_device
 
 
 def preflight(trials: Sequence[Trial], *, with_cost: bool = False) -> dict[str, dict[str, Any]]:
@@ -34,6 +34,7 @@ def preflight(trials: Sequence[Trial], *, with_cost: bool = False) -> dict[str, 
             **{name: config[name] for name in ("module", "insertion", "model", "on_oom", "seed")},
             "classes": list(trial.data.classes),
             "imgsz": config["train"]["imgsz"] if with_cost else None,
+            "device": None if with_cost else config["device"],  # a plan may be made on another machine
         }
         key = json.dumps({**asked, "seed": None}, sort_keys=True)
         distinct.setdefault(key, (trial.identity.variant, asked))
@@ -65,6 +66,8 @@ def _build(name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
 
     weights, source = None, asked["model"]["weights"]
     try:
+        if asked["device"] is not None:
+            pick_device(asked["device"])
         if source is not None:
             try:
                 weights, _ = load_checkpoint(source)
@@ -81,6 +84,8 @@ def _build(name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         )
     except GraftError as error:
         return {"error": f"{name}: {error}"}
+    except ConfigError as error:
+        return {"error": str(error)}
     answer: dict[str, Any] = {**surgery, "weights": covered.summary()}
     if asked["imgsz"]:
         answer |= complexity(network, asked["imgsz"]).summary()

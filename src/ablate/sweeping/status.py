@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from ablate.tracking.records import Sweep, load_sweep
-
-RUNNING_WITHIN = 600.0  # seconds since the last sign of life of a trial that counts as running
 
 
 def show_status(directory: Path, console: Console, *, as_json: bool = False) -> int:
@@ -51,16 +48,37 @@ def trial_states(sweep: Sweep) -> list[dict[str, Any]]:
                 "why": f"{failure['type']}: {failure['message']}" if failure else "",
             }
         )
-    return rows + [_unfinished(signature, sweep.trial_dir(signature)) for signature in sweep.missing]
+    names = _names(sweep.directory)
+    return rows + [_unfinished(s, names.get(s, "?"), sweep.trial_dir(s)) for s in sweep.missing]
 
 
-def _unfinished(signature: str, folder: Path) -> dict[str, Any]:
-    row = {"trial": "?", "signature": signature, "state": "waiting", "epoch": "", "map50_95": "", "why": ""}
-    log = folder / "train.log"
-    if not log.is_file():
+def _names(directory: Path) -> dict[str, str]:
+    try:
+        names = json.loads((directory / "sweep.json").read_text(encoding="utf-8")).get("names", {})
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return names if isinstance(names, dict) else {}
+
+
+def _is_locked(folder: Path) -> bool:
+    """Tell whether a process trains this trial now: it holds the trial's lock."""
+    import fcntl
+
+    try:
+        with folder.with_suffix(".lock").open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _unfinished(signature: str, name: str, folder: Path) -> dict[str, Any]:
+    row = {"trial": name, "signature": signature, "state": "waiting", "epoch": "", "map50_95": "", "why": ""}
+    if not (folder / "train.log").is_file():
         return row
-    alive = time.time() - log.stat().st_mtime < RUNNING_WITHIN
-    row["state"] = "running" if alive else "interrupted"
+    row["state"] = "running" if _is_locked(folder) else "interrupted"
     try:
         last = json.loads((folder / "train" / "history.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     except (OSError, ValueError, IndexError):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,10 +18,19 @@ from typing import Any
 
 from rich.console import Console
 
+from ablate import __version__
 from ablate.launching.local import Outcome, run_jobs
+from ablate.sweeping.latency import measure_sweep
 from ablate.sweeping.live import Live
 from ablate.sweeping.preflight import preflight
-from ablate.tracking.records import DamagedRecordError, Sweep, atomic_write_json, load_record, load_sweep
+from ablate.tracking.records import (
+    DamagedRecordError,
+    Sweep,
+    atomic_write_json,
+    atomic_write_text,
+    load_record,
+    load_sweep,
+)
 from ablate.tracking.store import Store, Tracker
 from ablate.trial import Trial, record_failure
 
@@ -51,7 +61,7 @@ def reconcile(trials: Sequence[Trial]) -> Reconciled:
     unique = {trial.identity.signature: trial for trial in trials}
     found = Reconciled(list(unique.values()))
     for trial in found.trials:
-        (found.done if _is_finished(trial) else found.missing).append(trial)
+        (found.done if trial.finished_record() else found.missing).append(trial)
     return found
 
 
@@ -78,23 +88,25 @@ def run_sweep(trials: Sequence[Trial], launch: Launch, command: Sequence[str]) -
     for warning in dict.fromkeys(w for trial in found.trials for w in trial.data.warnings):
         _say(console, f"data: {warning}")
 
+    signatures = {trial.identity.signature for trial in found.trials}
     tracker = Tracker(lambda: open_store(settings))
     try:
         parent = _open_parent(tracker, directory, command)
         if found.missing:
             _run_missing(found.missing, launch, tracker, parent, console)
-        latency_changed = _measure_latency(directory, settings, console) if settings["latency"]["enabled"] else False
+        if settings["latency"]["enabled"]:
+            measure_sweep(directory, settings, console)
         root = Path(settings["root"]).absolute()
-        tracker.ask(lambda store: store.publish_missing(root / "trials"))
+        tracker.ask(lambda store: store.publish_missing(root / "trials", parent, signatures))
         sweep = load_sweep(directory)
-        note = _report(sweep, settings, console, fresh=bool(found.missing) or latency_changed)
-        failures = [record for record in sweep.records if record.get("status") != "finished"]
+        note = _report(sweep, settings, console)
+        failures = [r for r in sweep.records if r.get("status") != "finished" and r["signature"] in signatures]
         if parent:
             tracker.submit(lambda store: store.close_sweep(parent, load_sweep(directory), note, bool(failures)))
     finally:
         problem = tracker.close()
     _closing_words(console, sweep, settings, failures, problem)
-    return 1 if failures or sweep.missing else 0
+    return 1 if failures else 0
 
 
 def launch_local(trials: Sequence[Trial], observer: Observer, timeout: float | None = None) -> None:
@@ -131,8 +143,9 @@ def open_sweep(trials: Sequence[Trial], command: Sequence[str]) -> Path:
     signatures = list(dict.fromkeys([*before, *(trial.identity.signature for trial in trials)]))
     content = {
         "name": name,
-        "command": " ".join(["python -m ablate", *command]),
+        "command": f"python -m ablate {shlex.join(command)}",
         "signatures": signatures,
+        "names": {**known.get("names", {}), **{t.identity.signature: t.identity.name for t in trials}},
         "created": known.get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
         "tracking": settings["tracking"],
         "latency": settings["latency"],
@@ -183,11 +196,21 @@ def _run_missing(
             if outcome.failure:
                 trial.folder.mkdir(parents=True, exist_ok=True)
                 record_failure(trial, outcome.failure, outcome.message)
-            failure = load_record(trial.folder).get("failure")
+            failure = _recorded(trial).get("failure")
             live.end(trial.identity.name, failure and f"{failure['type']}: {failure['message']}")
             tracker.submit(lambda store: store.publish(trial.folder, parent))
 
         launch(trials, Observer(start, poll, end))
+
+
+def _recorded(trial: Trial) -> dict[str, Any]:
+    """Return the record that a trial's job left; write one if it left none."""
+    try:
+        return load_record(trial.folder)
+    except (FileNotFoundError, DamagedRecordError):
+        trial.folder.mkdir(parents=True, exist_ok=True)
+        record_failure(trial, "code", "its module, data or weights changed while the sweep ran; repeat the command")
+        return load_record(trial.folder)
 
 
 def _send_epochs(store: Store, trial: Trial, parent: str | None, rows: list[dict[str, Any]], first: bool) -> None:
@@ -206,24 +229,20 @@ def _epochs_after(folder: Path, count: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines[count:] if line.endswith("\n")]
 
 
-def _measure_latency(directory: Path, settings: Mapping[str, Any], console: Console) -> bool:
-    """Measure the finished variants of a sweep unless that is on disk; tell whether anything was measured."""
-    from ablate.sweeping.latency import measure_sweep
-
-    return measure_sweep(directory, settings, console) is not None
-
-
-def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console, fresh: bool) -> str:
+def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console) -> str:
     """Write what is not up to date, print the table; return the description for MLflow."""
     from ablate.comparing.report import description, write_report
     from ablate.comparing.table import comparison_table
     from ablate.comparing.terminal import print_table
 
-    if fresh or not (sweep.directory / "comparison.csv").is_file():
+    state = _digest([__version__, json.dumps([sweep.records, sweep.latency, sweep.run_ids], sort_keys=True)])
+    stamp = sweep.directory / ".reported"  # what the files beside it were made from
+    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != state:
         with console.status("report") if console.is_terminal else nullcontext():
             written = write_report(sweep, notebook=settings["notebook"])
         for problem in written.problems:
             _say(console, f"report: {problem}", "yellow")
+        atomic_write_text(stamp, state)
     table = comparison_table(sweep)
     print_table(sweep, table, console=console)
     return description(sweep, table)
@@ -246,7 +265,7 @@ def _closing_words(
         )
         _say(console, f"        log: {_shown(log)}")
     if failures:
-        _say(console, "the same command tries the failed trials again")
+        _say(console, f"to try the failed trials again: {sweep.command}")
     for line in sweep.ignored:
         _say(console, f"ignored: {line}", "yellow")
     if problem:
@@ -270,13 +289,6 @@ def _shown(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _is_finished(trial: Trial) -> bool:
-    try:
-        return bool(load_record(trial.folder).get("status") == "finished")
-    except (FileNotFoundError, DamagedRecordError):
-        return False
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -285,5 +297,5 @@ def _read(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _digest(signatures: Any) -> str:
-    return hashlib.sha256(" ".join(sorted(signatures)).encode()).hexdigest()
+def _digest(words: Iterable[str]) -> str:
+    return hashlib.sha256(" ".join(sorted(words)).encode()).hexdigest()

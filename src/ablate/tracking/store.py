@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -94,14 +94,25 @@ class Store:
         atomic_write_json(folder / LINK, {"run_id": run_id, "uri": self.uri, "complete": True})
         return run_id
 
-    def publish_missing(self, trials: Path) -> list[str]:
-        """Send every record on disk that this store does not hold completely; return their signatures."""
+    def publish_missing(
+        self, trials: Path, parent: str | None = None, children: Container[str] = frozenset()
+    ) -> list[str]:
+        """Send every record on disk that this store does not hold completely.
+
+        Args:
+            trials: The folder of all trials.
+            parent: The run of a sweep.
+            children: Signatures of the trials of that sweep.
+
+        Returns:
+            The signatures of the records that were sent.
+        """
         sent = []
         for folder in sorted(trials.iterdir()) if trials.is_dir() else []:
             link = read_link(folder)
             if (folder / "result.json").is_file() and not (link.get("complete") and link.get("uri") == self.uri):
                 try:
-                    self.publish(folder)
+                    self.publish(folder, parent if folder.name in children else None)
                 except DamagedRecordError:
                     continue  # it will be trained again; there is nothing to send
                 sent.append(folder.name)
@@ -196,6 +207,10 @@ class Store:
                 "ablate.failure": record["failure"]["type"],
                 "ablate.failure.message": record["failure"]["message"],
             }
+        else:  # a trial that failed before and was tried again keeps its run, not its failure
+            for name in ("ablate.failure", "ablate.failure.message"):
+                if name in self._client.get_run(run_id).data.tags:
+                    self._client.delete_tag(run_id, name)
         metrics = [
             Metric(name, float(value), now, 0)
             for name, value in figures.items()
@@ -248,7 +263,8 @@ class Tracker:
                 self._store = self._connect()
             return work(self._store)
         except Exception as error:  # the tracker must never cost a trial
-            self.problem = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+            reason = (str(error).splitlines() or [""])[0][:200]
+            self.problem = f"{type(error).__name__}: {reason}".removesuffix(": ")
             return None
 
 

@@ -8,6 +8,7 @@ by the first process of a distributed training too.
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,7 +25,8 @@ from ultralytics.utils.torch_utils import unwrap_model
 from ablate.environment import cpu_threads
 from ablate.grafting.surgery import SPEC_KEY, operate, spec_of
 from ablate.grafting.transfer import Coverage, coverage, load_weights
-from ablate.training.errors import Diverged, OutOfMemory
+from ablate.measuring.memory import PeakMemory
+from ablate.training.errors import Diverged, OutOfMemory, TrainingError
 from ablate.training.optimizer import describe_groups, exempt, exempt_parameters
 
 POLICY_KEY = "ablate_on_oom"  # in the network's yaml, the one place that reaches distributed workers
@@ -33,6 +35,7 @@ events.enabled = False  # Ultralytics' usage reports; the validator would hang t
 
 HISTORY = "history.jsonl"
 REALISED = "realised.json"
+FAILURE = "failure.json"
 
 
 def build_network(
@@ -110,9 +113,25 @@ class AblateTrainer(DetectionTrainer):
         if event == "on_pretrain_routine_start":
             for name, functions in self.callbacks.items():
                 self.callbacks[name] = [f for f in functions if not _is_integration(f)]
+            self._memory = PeakMemory(cuda=self.device.type == "cuda")
             self.add_callback("on_train_epoch_start", AblateTrainer._start_epoch)
             self.add_callback("on_fit_epoch_end", AblateTrainer._log_epoch)
         super().run_callbacks(event)
+
+    def train(self) -> None:
+        """Train; in a distributed training name the failure that a worker process met."""
+        try:
+            super().train()
+        except TrainingError as error:
+            if RANK != -1:  # a worker: the launching process sees an exit code only
+                (Path(self.save_dir) / FAILURE).write_text(json.dumps([error.kind, str(error)]), encoding="utf-8")
+            raise
+        except subprocess.CalledProcessError:
+            note = Path(self.save_dir) / FAILURE
+            if note.is_file():
+                kind, message = json.loads(note.read_text(encoding="utf-8"))
+                raise {e.kind: e for e in (OutOfMemory, Diverged)}[kind](message) from None
+            raise
 
     # -- network and optimizer --------------------------------------------------------------------------------------
 
@@ -225,6 +244,7 @@ class AblateTrainer(DetectionTrainer):
             "accumulate": self.accumulate,
             "device": str(self.device),
             "threads": cpu_threads(),
+            "peak_memory_gb": self._memory.gigabytes(),
             "split": self.args.split,
             "weights": self.covered.summary(),
             "graft": self.graft_summary,

@@ -31,7 +31,7 @@ Build = Callable[[], nn.Module]
 
 def registry() -> dict[str, Build]:
     """Return for each module of `conf/module/` (ours and the working folder's) what builds it with its defaults."""
-    folders = (Path.cwd() / "conf" / "module", conf_dir() / "module")
+    folders = (conf_dir() / "module", Path.cwd() / "conf" / "module")  # in Hydra's order
     builders: dict[str, Build] = {}
     for name in options("module"):
         path = next(folder / f"{name}.yaml" for folder in folders if (folder / f"{name}.yaml").is_file())

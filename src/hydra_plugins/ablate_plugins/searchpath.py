@@ -15,4 +15,4 @@ class WorkingFolder(SearchPathPlugin):  # type: ignore[misc]
 
         own = Path.cwd() / "conf"
         if own.is_dir() and own.resolve() != conf_dir().resolve():
-            search_path.append(provider="working-folder", path=own.as_uri())
+            search_path.append(provider="working-folder", path=f"file://{own}")

@@ -39,13 +39,13 @@ class AblateSweeper(Sweeper):  # type: ignore[misc]
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the sweep that the overrides describe; end the program with its exit code."""
-        from ablate.app import finish, make_trials, plain
+        from ablate.app import compose, finish, make_trials
         from ablate.sweeping.grid import expand
 
         loader = self.hydra_context.config_loader
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
         cells = expand({override.get_key_element(): _values(override) for override in parsed})
-        configs = [plain(loader.load_sweep_config(self.config, list(cell))) for cell in cells]
+        configs = compose(lambda cell: loader.load_sweep_config(self.config, list(cell)), cells)
 
         def launch(trials: "Sequence[Trial]", observer: "Observer") -> None:
             wanted = {trial.identity.signature for trial in trials}
