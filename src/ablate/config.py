@@ -188,7 +188,7 @@ def options(group: str) -> list[str]:
 
 
 def option_file(group: str, name: str) -> dict[str, Any]:
-    """Return what the file of one option of a group holds (ours, else the working folder's); empty where it has none."""
+    """Return what the file of a group's option holds (ours, else the working folder's); empty where there is none."""
     for folder in (conf_dir(), Path.cwd() / "conf"):
         path = folder / group / f"{name}.yaml"
         if path.is_file():
