@@ -290,6 +290,36 @@ def test_a_killed_driver_loses_nothing_finished_and_the_same_command_goes_on(tmp
     assert set(trials["status"]) == {"FINISHED"}
 
 
+def test_two_commands_at_once_train_a_trial_once(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "ablate", "module=none", *TINY, "notebook=false", "latency.enabled=false"]
+    both = [subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    ends = [driver.communicate(timeout=600) for driver in both]
+
+    assert [driver.returncode for driver in both] == [0, 0], ends
+    (log,) = tmp_path.glob("multirun/trials/*/train.log")
+    assert log.read_text(encoding="utf-8").count("Starting training for") == 1
+    (record,) = records(tmp_path).values()
+    assert record["status"] == "finished"
+
+
+def test_a_failed_trial_that_is_mended_keeps_its_run_and_loses_its_failure(blocks: Path) -> None:
+    words = ["module=raises", *TINY, "baseline=false", "notebook=false", "latency.enabled=false"]
+    failed = command(blocks, *words)
+    before = mlflow_runs(blocks).dropna(subset="signature")
+    # Mended outside the module's file, whose content is part of the trial's identity.
+    (blocks / "sitecustomize.py").write_text(
+        "import my_blocks\nmy_blocks.Raises.forward = lambda self, x: x\n", encoding="utf-8"
+    )
+    mended = command(blocks, *words, PYTHONPATH=str(blocks))
+
+    assert (failed.returncode, mended.returncode) == (1, 0), mended.stderr
+    after = mlflow_runs(blocks).dropna(subset="signature")
+    assert list(after["run_uuid"]) == list(before["run_uuid"])
+    assert list(after["status"]) == ["FINISHED"]
+    with sqlite3.connect(blocks / "multirun" / "mlflow.db") as database:
+        assert database.execute("select count(*) from tags where key = 'ablate.failure'").fetchone() == (0,)
+
+
 def test_ctrl_c_ends_with_130_and_leaves_no_process(tmp_path: Path) -> None:
     driver = subprocess.Popen(
         [sys.executable, "-m", "ablate", "module=sta", *TINY, "train.epochs=200", "-m"],

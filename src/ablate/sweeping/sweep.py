@@ -275,7 +275,8 @@ def _closing_words(
             "yellow",
         )
     place = _shown(sweep.directory)
-    _say(console, f"report:   {place}/comparison.html (also .csv .md .tex .ipynb)")
+    forms = [form for form in ("csv", "md", "tex", "ipynb") if (sweep.directory / f"comparison.{form}").is_file()]
+    _say(console, f"report:   {place}/comparison.html (also .{' .'.join(forms)})")
     root = settings["root"]
     _say(console, "MLflow:   python -m ablate ui" + ("" if root == "multirun" else f" root={root}"))
 

@@ -142,10 +142,17 @@ class Store:
         self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
     def _find_experiment(self, name: str, local: bool) -> str:
+        from mlflow.exceptions import MlflowException
+
         found = self._client.get_experiment_by_name(name)
         if found is None:
             place = (self._root.absolute() / "mlartifacts").as_uri() if local else None
-            return str(self._client.create_experiment(name, artifact_location=place, tags=EXPERIMENT_TAGS))
+            try:
+                return str(self._client.create_experiment(name, artifact_location=place, tags=EXPERIMENT_TAGS))
+            except MlflowException:  # another command made it in this moment
+                found = self._client.get_experiment_by_name(name)
+                if found is None:
+                    raise
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
