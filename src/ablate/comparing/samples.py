@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ LEGEND = (
     f"solid: hit (right class, IoU at least {IOU}); dashed: false alarm; dotted: missed; "
     f"confidence at least {CONFIDENCE}"
 )
+LEGEND_WIDTH = 32  # characters of the legend that fit beneath one column
 GAP = 0.06  # of a panel's side
 
 Box = tuple[float, float, float, float]
@@ -84,15 +86,17 @@ def sample_detections(sweep: Sweep, rows: pd.DataFrame) -> Figure | None:
         for column, title in enumerate(["ground truth", *(label for label, _ in columns)]):
             axes.text(column * step + 0.5, -0.04, title, ha="center", va="bottom", fontsize=8, fontweight="bold")
         axes.set(xlim=(0, width - GAP), aspect="equal")
+        legend = f"{LEGEND}; seed {shown_seed(sweep, rows)}"
         axes.text(
             0,
             height - GAP + 0.05,
-            f"{LEGEND}; seed {shown_seed(sweep, rows)}",
+            textwrap.fill(legend, LEGEND_WIDTH * (len(columns) + 1)),
             fontsize=7,
             va="top",
             color="#444444",
         )
-        axes.set_ylim(height - GAP + 0.16, -0.14)
+        lines = -(-len(legend) // (LEGEND_WIDTH * (len(columns) + 1)))
+        axes.set_ylim(height - GAP + 0.06 + 0.1 * lines, -0.14)
         axes.axis("off")
         settle(figure)
     return figure
