@@ -1,0 +1,65 @@
+"""What the README says works."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ablate.config import options
+from ablate.verbs import VERBS
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    shlex.split(line.split("#")[0])[3:]
+    for line in README.splitlines()
+    if line.startswith("python -m ablate ") and "data.path" not in line and "--help" not in line
+]
+Ablate = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_each_command_plans(words: list[str], ablate: Ablate) -> None:
+    done = ablate("plan", *[word for word in words if word not in ("plan", "-m")], "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["total"] > 1
+
+
+def test_the_example_of_an_own_module_is_enough(ablate: Ablate, tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n# (conf/module/mine\.yaml).*?\n(.*?)```", README, flags=re.DOTALL)
+    (tmp_path / "conf" / "module").mkdir(parents=True)
+    (tmp_path / example[0]).write_text(example[1], encoding="utf-8")
+    source = "from torch import nn\n\n\nclass MyAttention(nn.Module):\n"
+    source += "    def __init__(self, channels: int, heads: int = 4):\n        super().__init__()\n"
+    source += "        self.mix = nn.Conv2d(channels, channels, 1, groups=heads)\n\n"
+    source += "    def forward(self, x):\n        return x + self.mix(x)\n"
+    (tmp_path / "my_blocks.py").write_text(source, encoding="utf-8")
+
+    done = ablate("plan", "module=mine,hmha", "--json")
+
+    assert done.returncode == 0, done.stderr
+    assert {trial["factors"]["module"] for trial in json.loads(done.stdout)["trials"]} == {"none", "mine", "hmha"}
+
+
+@pytest.mark.parametrize("group", ["module", "insertion", "optimizer", "data", "train", "tracking"])
+def test_every_option_of_a_group_is_listed(group: str) -> None:
+    (row,) = re.findall(rf"^\| `{group}` \|(.*)\|$", README, flags=re.MULTILINE)
+    for option in options(group):
+        assert option in row or re.sub(r"p\d$", "p", option) in row.replace("_p3", "_p")
+
+
+def test_every_verb_is_listed() -> None:
+    for verb in VERBS:
+        assert f"| `{verb}" in README
+
+
+def test_pictures_and_pages_that_it_points_to_exist() -> None:
+    root = Path(__file__).parents[1]
+    for target in re.findall(r"\]\(([^)h][^)]*)\)", README) + re.findall(r'src="([^"]+)"', README):
+        assert (root / target).exists(), target
