@@ -123,6 +123,11 @@ def test_names_are_readable() -> None:
     assert changed(lambda c: c["insertion"].update(wiring="rezero")).variant == "hmha@c3k2[rezero] musgd"
 
 
+def test_a_user_s_data_set_goes_by_the_name_of_its_file() -> None:
+    custom = changed(lambda c: c["data"].update(name="custom", path="/somewhere/cells.yaml"))
+    assert custom.factors["data"] == "cells"
+
+
 def test_a_signature_is_absolute_and_stays_as_it_is() -> None:
     content = {
         "module": {"name": "none", "_target_": None},

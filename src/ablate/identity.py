@@ -54,6 +54,9 @@ def settle(config: Mapping[str, Any]) -> dict[str, Any]:
     What plays no part is set to its neutral value, so that it cannot make two equal trials look different.
     """
     settled = deepcopy(dict(config))
+    data = settled["data"]
+    if data.get("name") == "custom" and data.get("path"):
+        data["name"] = Path(str(data["path"])).stem  # tells one data set of the user's from another
     insertion = settled["insertion"]
     if settled["module"].get("_target_") is None:
         settled["insertion"] = {"name": "none", "at": None, "wiring": "plain"}

@@ -172,7 +172,7 @@ def training_curves(sweep: Sweep, table: pd.DataFrame) -> Figure | None:
             if len(rows) > FEW:
                 axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=3.2)
             else:
-                axes.legend(loc="lower right", handlelength=3.2)
+                axes.legend(loc="upper left", handlelength=3.2)  # accuracy starts low
         settle(figure)
     return figure
 
