@@ -103,3 +103,10 @@ def test_a_jpeg_with_something_behind_its_end_passes() -> None:
 def test_what_is_no_usable_image_is_an_error(content: bytes, what: str) -> None:
     with pytest.raises(DataError, match=rf"a\.png: .*{what}"):
         check_image(content, Path("a.png"))
+
+
+def test_an_unusable_image_is_an_error_in_a_process_that_has_imported_ultralytics(tmp_path: Path) -> None:
+    import ultralytics.utils.patches  # noqa: F401 - replaces PIL's Image.open in the whole process
+
+    with pytest.raises(DataError, match="not an image that can be read"):
+        check_image(b"this is no image", tmp_path / "a.jpg")

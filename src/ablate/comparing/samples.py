@@ -144,8 +144,9 @@ def _panels(sweep: Sweep, record: Record) -> dict[str, Panel]:
             TypeError,
             ValueError,
             IndexError,
-            SyntaxError,
-        ):  # PIL raises the last on a broken image
+            SyntaxError,  # PIL's on a broken image
+            ImportError,  # PIL's once Ultralytics has been imported: it then asks for a plugin
+        ):
             continue
         panels[name] = Panel(pixels, size, truth, sorted(predictions, key=lambda found: -found[1]))
     return panels

@@ -101,7 +101,7 @@ def check_image(content: bytes, path: Path) -> None:
             width, height = image.size
             if _is_cut_off(content, image.format or ""):
                 image.load()  # odd endings are not always damage: decode these few
-    except UnidentifiedImageError as error:
+    except (UnidentifiedImageError, ImportError) as error:  # the second where Ultralytics, once imported, opens images
         if path.suffix.lower().lstrip(".") in _NEEDS_PLUGIN:
             return
         raise DataError(f"{path}: this is not an image that can be read") from error

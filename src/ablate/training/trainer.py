@@ -23,7 +23,7 @@ from ultralytics.utils.events import events
 from ultralytics.utils.torch_utils import unwrap_model
 
 from ablate.environment import cpu_threads
-from ablate.grafting.surgery import SPEC_KEY, operate, spec_of
+from ablate.grafting.surgery import SPEC_KEY, operate
 from ablate.grafting.transfer import Coverage, coverage, load_weights
 from ablate.measuring.memory import PeakMemory
 from ablate.training.errors import Diverged, OutOfMemory, TrainingError
@@ -47,6 +47,7 @@ def build_network(
     weights: nn.Module | None = None,
     source: str = "weights",
     seed: int = 0,
+    resume: bool = False,
 ) -> tuple[DetectionModel, dict[str, Any], Coverage]:
     """Build the stock network, load its weights, then graft what its yaml asks for.
 
@@ -55,9 +56,10 @@ def build_network(
         classes: Number of classes.
         channels: Channels of the input image.
         names: Class names; the classifier's rows of like-named classes are taken over from `weights`.
-        weights: A stock network to start from, or a grafted one of the same spec (a training that is resumed).
+        weights: A stock network to start from; with `resume` this very network, further trained.
         source: What to call the weights in errors and records.
         seed: Seeds the graft's new weights.
+        resume: Whether `weights` is a checkpoint of this very training, graft and all.
 
     Returns:
         The network, a summary of the surgery, and how many tensors of the stock network the weights filled.
@@ -70,14 +72,13 @@ def build_network(
     network = DetectionModel(content, nc=classes, ch=channels, verbose=False)
     if names:
         network.names = names
-    resumed = weights is not None and spec_of(weights) is not None
     covered = Coverage(None, len(network.state_dict()), 0)
-    if weights is not None and not resumed:
+    if weights is not None and not resume:
         covered = load_weights(network, weights, source)
     summary: dict[str, Any] = {"wiring": None, "places": []}
     if spec is not None:
         summary = operate(network, spec, seed).summary()
-    if weights is not None and resumed:
+    if weights is not None and resume:
         network.load_state_dict(weights.float().state_dict())
     elif weights is not None:
         after = coverage(network, weights, source)
@@ -149,6 +150,7 @@ class AblateTrainer(DetectionTrainer):
             weights=weights,
             source=str(self.args.pretrained),
             seed=self.args.seed,
+            resume=bool(self.resume),
         )
         if verbose and RANK in {-1, 0}:
             network.info()
