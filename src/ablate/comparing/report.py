@@ -124,7 +124,7 @@ def markdown(sweep: Sweep, table: pd.DataFrame, *, figures: list[str] | None = N
 def description(sweep: Sweep, table: pd.DataFrame, limit: int = DESCRIPTION_LIMIT) -> str:
     """Findings and table as Markdown, short enough for the description of an MLflow run.
 
-    Columns, then rows, then findings are left out, and said to be, until it fits.
+    It has the columns that fit beside MLflow's own; rows, then findings are left out until the length fits.
     """
     findings = "\n".join(f"- {sentence}" for sentence in sentences(sweep, table)) + "\n"
     if table.empty:
@@ -141,11 +141,8 @@ def description(sweep: Sweep, table: pd.DataFrame, limit: int = DESCRIPTION_LIMI
         "comparable",
     ]
     few = [name for name in few if name in shown.columns]
-    for columns, rows in (
-        (list(shown.columns), len(shown)),
-        *((few, count) for count in (len(shown), 40, 20, 10, 5)),
-    ):
-        part = markdown_table(shown[columns].head(rows), bold=bold)
+    for rows in (len(shown), 40, 20, 10, 5):
+        part = markdown_table(shown[few].head(rows), bold=bold)
         rest = f"\n{len(shown) - rows} more rows are in comparison.html.\n" if rows < len(shown) else ""
         text = f"{part}{rest}\n{findings}"
         if len(text) <= limit:
