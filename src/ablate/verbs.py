@@ -173,9 +173,9 @@ def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> i
     from ablate.comparing.terminal import print_table
     from ablate.config import Config
     from ablate.sweeping.latency import measure_sweep
-    from ablate.tracking.records import load_sweep
+    from ablate.tracking.records import load_object, load_sweep, mapping
 
-    settings = {"latency": {**asdict(Config().latency), **_settings(directory).get("latency", {})}}
+    settings = {"latency": {**asdict(Config().latency), **mapping(load_object(directory / "sweep.json"), "latency")}}
     measured = measure_sweep(directory, settings, console, again=True)
     if measured is None:
         raise ConfigError(f"sweep '{directory.name}' has no finished trial whose latency could be measured")
@@ -197,17 +197,6 @@ def _experiment(root: Path) -> str:
     except sqlite3.Error as error:
         raise ConfigError(f"{root}/mlflow.db is not MLflow's store: {error}") from error
     return str(row[0]) if row else "0"
-
-
-def _settings(directory: Path) -> dict[str, Any]:
-    """Return what a sweep was asked for; nothing where its file is damaged."""
-    import json
-
-    try:
-        content = json.loads((directory / "sweep.json").read_text(encoding="utf-8"))
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _root(overrides: Sequence[str]) -> Path:

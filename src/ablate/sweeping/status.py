@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ablate.tracking.records import Sweep, load_sweep
+from ablate.tracking.records import Sweep, load_object, load_sweep, mapping
 
 
 def show_status(directory: Path, console: Console, *, as_json: bool = False) -> int:
@@ -48,16 +48,8 @@ def trial_states(sweep: Sweep) -> list[dict[str, Any]]:
                 "why": f"{failure['type']}: {failure['message']}" if failure else "",
             }
         )
-    names = _names(sweep.directory)
+    names = mapping(load_object(sweep.directory / "sweep.json"), "names")
     return rows + [_unfinished(s, names.get(s, "?"), sweep.trial_dir(s)) for s in sweep.missing]
-
-
-def _names(directory: Path) -> dict[str, str]:
-    try:
-        names = json.loads((directory / "sweep.json").read_text(encoding="utf-8")).get("names", {})
-    except (OSError, ValueError, AttributeError):
-        return {}
-    return names if isinstance(names, dict) else {}
 
 
 def _is_locked(folder: Path) -> bool:

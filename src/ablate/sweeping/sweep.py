@@ -28,6 +28,7 @@ from ablate.tracking.records import (
     Sweep,
     atomic_write_json,
     atomic_write_text,
+    load_object,
     load_record,
     load_sweep,
 )
@@ -109,7 +110,7 @@ def run_sweep(trials: Sequence[Trial], launch: Launch, command: Sequence[str]) -
     return 1 if failures else 0
 
 
-def launch_local(trials: Sequence[Trial], observer: Observer, timeout: float | None = None) -> None:
+def launch_local(trials: Sequence[Trial], observer: Observer) -> None:
     """Run trials one after the other on this machine."""
     run_jobs(
         "ablate.trial:run_trial",
@@ -117,7 +118,6 @@ def launch_local(trials: Sequence[Trial], observer: Observer, timeout: float | N
         on_start=observer.start,
         on_poll=observer.poll,
         on_end=observer.end,
-        timeout=timeout,
     )
 
 
@@ -138,7 +138,7 @@ def open_sweep(trials: Sequence[Trial], command: Sequence[str]) -> Path:
     settings = trials[0].config
     name = settings["sweep"] or sweep_name(trials)
     directory = Path(settings["root"]).absolute() / "sweeps" / name
-    known = _read(directory / "sweep.json")
+    known = load_object(directory / "sweep.json")
     before = known.get("signatures", []) if settings["sweep"] else []  # a named sweep grows with each command
     signatures = list(dict.fromkeys([*before, *(trial.identity.signature for trial in trials)]))
     content = {
@@ -162,7 +162,7 @@ def open_store(settings: Mapping[str, Any]) -> Store:
 
 
 def _open_parent(tracker: Tracker, directory: Path, command: Sequence[str]) -> str | None:
-    content = _read(directory / "sweep.json")
+    content = load_object(directory / "sweep.json")
     run_id = tracker.ask(lambda store: store.open_sweep(directory.name, content["command"], content["mlflow_run_id"]))
     if run_id is not None:
         atomic_write_json(directory / "sweep.json", {**content, "mlflow_run_id": run_id})
@@ -215,7 +215,9 @@ def _recorded(trial: Trial) -> dict[str, Any]:
 
 def _send_epochs(store: Store, trial: Trial, parent: str | None, rows: list[dict[str, Any]], first: bool) -> None:
     run_id = (
-        store.begin(trial.folder, trial.header(), parent) if first else _read(trial.folder / "mlflow.json")["run_id"]
+        store.begin(trial.folder, trial.header(), parent)
+        if first
+        else load_object(trial.folder / "mlflow.json")["run_id"]
     )
     store.epochs(run_id, rows)
 
@@ -288,14 +290,6 @@ def _say(console: Console, line: str, style: str | None = None) -> None:
 def _shown(path: Path) -> Path:
     """Return a path as it is shortest for somebody who stands in the working folder."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _digest(words: Iterable[str]) -> str:

@@ -141,6 +141,11 @@ def atomic_write_json(path: Path, content: Any) -> None:
     atomic_write_text(path, text + "\n")
 
 
+def load_object(path: Path) -> Record:
+    """Read a JSON object from a file; empty where there is none, or nothing that can be read."""
+    return _optional(path, [])
+
+
 def load_record(trial_dir: Path) -> Record:
     """Read `result.json` of one trial.
 

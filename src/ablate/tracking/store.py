@@ -6,7 +6,6 @@ its signature, and what it holds already is not sent twice.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.environment import prepare
-from ablate.tracking.records import DamagedRecordError, Sweep, atomic_write_json, load_record
+from ablate.tracking.records import DamagedRecordError, Sweep, atomic_write_json, load_object, load_record
 
 LINK = "mlflow.json"  # beside result.json: which run has it, and whether it is complete
 # MLflow 3 shows an experiment of unknown kind as one of language models; ours is a table of runs.
@@ -277,11 +276,7 @@ class Tracker:
 
 def read_link(folder: Path) -> dict[str, Any]:
     """Return what is known of a trial's MLflow run; empty where nothing is."""
-    try:
-        content = json.loads((folder / LINK).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return load_object(folder / LINK)
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
