@@ -18,18 +18,28 @@ import yaml
 WIRINGS = ("plain", "residual", "rezero")
 OPTIMIZERS = ("SGD", "MuSGD", "AdamW")
 OOM_POLICIES = ("fail", "halve")
+DESIGNS = ("product", "one_at_a_time", "leave_one_out", "add_one_in", "factorial")
+ORDERS = ("given", "longest_first", "cheapest_first", "by_seed")
+RETRIES = ("none", "failed", "oom", "all")
 
 # Fields that cannot change a trial's result, or whose content enters the signature in a better form (the data set's
 # fingerprint for its path, the checkpoint's hash for its path). Everything else is identity.
 NOT_IDENTITY = (
     "baseline",
+    "components",
     "data",
+    "design",
     "device",
+    "exclude",
     "latency",
     "module.insertion",
     "model.weights",
     "notebook",
+    "order",
+    "probe",
+    "retry",
     "root",
+    "skip_invalid",
     "sweep",
     "tracking",
     "train.plots",
@@ -151,7 +161,15 @@ class Config:
     seed: int = _ranged(0, ">= 0 and < 4294967295")
     device: str = "auto"
     on_oom: str = _choice("fail", OOM_POLICIES)
+    grafts: list[Any] = field(default_factory=list)
     baseline: bool = True
+    design: str = _choice("product", DESIGNS)
+    components: list[str] = field(default_factory=list)
+    exclude: list[Any] = field(default_factory=list)
+    order: str = _choice("given", ORDERS)
+    skip_invalid: bool = False
+    retry: str = _choice("none", RETRIES)
+    probe: bool = True
     notebook: bool = True
     sweep: str | None = None
     root: str = "multirun"

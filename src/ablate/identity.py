@@ -77,6 +77,7 @@ def identify(config: Mapping[str, Any], data_fingerprint: str) -> Identity:
     semantic = _without(config, NOT_IDENTITY)
     module = semantic.pop("module")
     insertion = semantic.pop("insertion")
+    semantic.pop("grafts", None)
     seed = int(semantic.pop("seed"))
     target = module.get("_target_")
     weights = config["model"]["weights"]
