@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ablate.launching.local import run_jobs
+from ablate.launching import jobs
+from ablate.launching.devices import make_slots
+from ablate.launching.jobs import BUSY, Limits, Observer, Outcome
+from ablate.launching.local import LocalBackend, run_jobs
 
 JOBS = """
 import os, signal, sys, time
@@ -25,6 +29,26 @@ def job(word):
         raise ValueError("said no")
     if word == "sleep":
         time.sleep(60)
+    if word == "leak":
+        kept = [b"x" * 100_000_000 for _ in range(100) if not time.sleep(0.05)]
+    if word.startswith("slot"):
+        time.sleep(0.5)
+        return os.environ["ABLATE_DEVICE"], os.environ["OMP_NUM_THREADS"], os.getpid()
+    if word.startswith("family "):
+        import subprocess
+        child = subprocess.Popen(["sleep", "600"])
+        open(word[7:], "w").write(str(child.pid))
+        time.sleep(60)
+    if word.startswith("once "):
+        if os.path.exists(word[5:]):
+            return "second try"
+        open(word[5:], "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if word.startswith("busy "):
+        if os.path.exists(word[5:]):
+            return "free now"
+        open(word[5:], "w").close()
+        return "busy"
     if word.startswith("mark "):
         open(word[5:], "w").write(str(os.getpid()))
         time.sleep(60)
@@ -56,7 +80,7 @@ def test_a_worker_that_exits_and_an_exception_are_told_apart() -> None:
 
 
 def test_a_job_that_hangs_is_ended_at_its_limit_and_the_next_one_runs() -> None:
-    hung, after = run_jobs("the_jobs:job", ["sleep", "a"], timeout=2)
+    hung, after = run_jobs("the_jobs:job", ["sleep", "a"], limits=Limits(timeout=2))
 
     assert hung.failure == "timeout"
     assert after.result[0] == "a done"
@@ -73,11 +97,13 @@ def test_callbacks_tell_start_progress_and_end_in_order() -> None:
     run_jobs(
         "the_jobs:job",
         ["a", "raise"],
-        on_start=lambda i: told.append(("start", i)),
-        on_end=lambda i, outcome: told.append((outcome.failure or "done", i)),
+        Observer(
+            start=lambda i, slot: told.append((f"start on {slot}", i)),
+            end=lambda i, outcome: told.append((outcome.failure or "done", i)),
+        ),
     )
 
-    assert told == [("start", 0), ("done", 0), ("start", 1), ("code", 1)]
+    assert told == [("start on worker", 0), ("done", 0), ("start on worker", 1), ("code", 1)]
 
 
 def test_a_worker_ends_when_its_driver_is_killed(tmp_path: Path) -> None:
@@ -93,8 +119,88 @@ def test_a_worker_ends_when_its_driver_is_killed(tmp_path: Path) -> None:
     driver.kill()
     driver.wait()
 
-    worker = int(mark.read_text(encoding="utf-8"))
+    _wait_until_gone(int(mark.read_text(encoding="utf-8")))
+
+
+def _wait_until_gone(process: int) -> None:
     deadline = time.monotonic() + 30
-    while Path(f"/proc/{worker}").exists() and "zombie" not in Path(f"/proc/{worker}/status").read_text():
-        assert time.monotonic() < deadline, "the worker lives on"
+    while Path(f"/proc/{process}").exists() and "zombie" not in Path(f"/proc/{process}/status").read_text():
+        assert time.monotonic() < deadline, "it lives on"
         time.sleep(0.2)
+
+
+def test_a_job_whose_process_died_is_tried_again_as_often_as_asked(tmp_path: Path) -> None:
+    words = [f"once {tmp_path / 'first'}", "a"]
+    told: list[str] = []
+
+    outcomes = run_jobs(
+        "the_jobs:job",
+        words,
+        Observer(retry=lambda i, outcome: told.append(f"{i} {outcome.failure}")),
+        Limits(max_retries=1),
+    )
+
+    assert outcomes[0] == Outcome(result="second try")
+    assert told == ["0 killed"]
+    assert run_jobs("the_jobs:job", ["die"], limits=Limits(max_retries=2))[0].failure == "killed"
+
+
+def test_a_job_that_is_busy_waits_while_others_run(tmp_path: Path) -> None:
+    ends: list[int] = []
+    busy: list[int] = []
+
+    outcomes = run_jobs(
+        "the_jobs:job",
+        [f"busy {tmp_path / 'asked'}", "a"],
+        Observer(end=lambda i, outcome: ends.append(i), busy=busy.append, interval=0.05),
+    )
+
+    assert outcomes[0].result == "free now"
+    assert (busy, ends) == ([0], [1, 0])
+    assert BUSY == "busy"
+
+
+def test_each_slot_has_its_own_warm_process_and_its_share_of_the_threads() -> None:
+    slots = make_slots(device="cpu", cpu_workers=2, cores=4)
+
+    outcomes = jobs.run_jobs(LocalBackend(slots), "the_jobs:job", ["slot"] * 6)
+
+    results = [outcome.result for outcome in outcomes]
+    assert {result[:2] for result in results} == {("cpu", "2")}
+    assert len({result[2] for result in results}) == 2
+
+
+def test_a_killed_worker_leaves_the_other_slot_alone() -> None:
+    slots = make_slots(device="cpu", cpu_workers=2, cores=2)
+
+    outcomes = jobs.run_jobs(
+        LocalBackend(slots), "the_jobs:job", ["slot", "die", "slot", "slot"], limits=Limits(max_retries=0)
+    )
+
+    assert [outcome.failure for outcome in outcomes] == [None, "killed", None, None]
+
+
+def test_a_worker_that_grows_beyond_its_limit_is_ended_as_out_of_memory() -> None:
+    backend = LocalBackend(make_slots(device="cpu", cpu_workers=1, cores=1), memory_gb=0.6)
+
+    leaking, after = jobs.run_jobs(backend, "the_jobs:job", ["leak", "a"])
+
+    assert leaking.failure == "out_of_memory"
+    assert "0.6 GB" in leaking.message
+    assert after.result[0] == "a done"
+
+
+@pytest.mark.parametrize("end", ["timeout", "kill"])
+def test_what_a_worker_started_ends_with_it(end: str, tmp_path: Path) -> None:
+    mark = tmp_path / "child"
+
+    def kill(index: int) -> None:
+        if end == "kill" and mark.is_file() and (text := mark.read_text(encoding="utf-8")):
+            fields = Path(f"/proc/{text}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+            os.kill(int(fields[1]), signal.SIGKILL)
+
+    limits = Limits(timeout=5 if end == "timeout" else None, max_retries=0)
+    (outcome,) = run_jobs("the_jobs:job", [f"family {mark}"], Observer(poll=kill), limits)
+
+    assert outcome.failure == {"timeout": "timeout", "kill": "killed"}[end]
+    _wait_until_gone(int(mark.read_text(encoding="utf-8")))

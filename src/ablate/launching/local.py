@@ -1,130 +1,167 @@
-"""Run jobs on this machine, one after the other, in a worker process that a crash cannot take the driver along with."""
+"""Jobs on this machine: a pool of one worker process a slot, so that a crash costs one job and the slot comes back."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib import import_module
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-_watching = False  # in a worker: whether somebody looks after the driver
+from ablate.launching.devices import Slot
+from ablate.launching.jobs import Limits, Observer, Outcome, call, in_words
+from ablate.launching.jobs import run_jobs as run_on
+
+TOO_LARGE = 77  # exit code of a worker that has grown beyond its limit
+ONCE = Limits(max_retries=0)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How one job ended.
+class LocalBackend:
+    """Worker processes of this machine.
 
-    Attributes:
-        result: What the function returned, or None.
-        failure: None, or ``killed`` (the process died), ``timeout``, or ``code`` (an exception came out of it).
-        message: One line about the failure.
+    A worker is started when its slot is first used, stays warm between jobs, is replaced when it dies, and dies with
+    the driver.
+
+    Args:
+        slots: Where jobs run, and with which environment.
+        memory_gb: Resident memory that a worker with its children may use, or None.
     """
 
-    result: Any = None
-    failure: str | None = None
-    message: str = ""
+    def __init__(self, slots: Sequence[Slot], memory_gb: float | None = None) -> None:
+        self._slots = list(slots)
+        self._memory_gb = memory_gb
+        self._pools: dict[Slot, Any] = {}
+        self._workers: dict[Slot, Future[int]] = {}  # process ids; each leads a process group of its own
+        self._kills = 0
+
+    def __enter__(self) -> LocalBackend:
+        self._kills = _kernel_kills()
+        return self
+
+    def __exit__(self, kind: Any, *rest: Any) -> None:
+        for slot in list(self._pools) if kind is not None else []:
+            self.stop(slot)
+        for pool in self._pools.values():
+            pool.close()
+        for pool in self._pools.values():
+            with suppress(TimeoutError):
+                pool.join(timeout=10)
+        self._pools.clear()
+
+    def slots(self) -> list[Slot]:
+        """Return the slots; they do not change."""
+        return self._slots
+
+    def submit(self, slot: Slot, function: str, payload: Any) -> Future[Any]:
+        """Start a job in the slot's worker."""
+        from pebble import ProcessPool
+
+        if slot not in self._pools:
+            self._pools[slot] = ProcessPool(
+                max_workers=1,
+                context=multiprocessing.get_context("spawn"),
+                initializer=_start_worker,
+                initargs=[dict(slot.environment), os.getpid(), self._memory_gb],
+            )
+        self._workers[slot] = self._pools[slot].schedule(os.getpid)
+        future: Future[Any] = self._pools[slot].schedule(call, args=[function, payload])
+        return future
+
+    def stop(self, slot: Slot, future: Future[Any] | None = None) -> None:
+        """End a slot's job and its worker; the next job gets a new one."""
+        pool, worker = self._pools.pop(slot), self._workers.pop(slot)
+        if worker.done() and not worker.cancelled() and worker.exception() is None:
+            _kill_group(worker.result())
+        pool.stop()
+        with suppress(TimeoutError):
+            pool.join(timeout=10)
+
+    def explain(self, error: BaseException) -> Outcome:
+        """Tell a process that died, and of what, from an exception of the job."""
+        from pebble import ProcessExpired
+
+        if not isinstance(error, ProcessExpired):
+            return in_words(error)
+        if error.pid:
+            _kill_group(error.pid)  # what the dead worker had started: distributed trainings, data loaders
+        if error.exitcode == TOO_LARGE:
+            said = f"the worker process grew beyond its limit of {self._memory_gb:g} GB"
+            return Outcome(failure="out_of_memory", message=said)
+        before, self._kills = self._kills, _kernel_kills()
+        if error.exitcode == -signal.SIGKILL and self._kills > before:
+            return Outcome(failure="out_of_memory", message="the system ended the worker process for lack of memory")
+        return Outcome(failure="killed", message=f"the worker process died ({_exit_words(error.exitcode)})")
 
 
 def run_jobs(
-    function: str,
-    payloads: Sequence[Any],
-    *,
-    on_start: Callable[[int], None] = lambda index: None,
-    on_poll: Callable[[int], None] = lambda index: None,
-    on_end: Callable[[int, Outcome], None] = lambda index, outcome: None,
-    timeout: float | None = None,
-    interval: float = 0.5,
+    function: str, payloads: Sequence[Any], observer: Observer | None = None, limits: Limits = ONCE
 ) -> list[Outcome]:
-    """Call a function with each payload in a warm worker process; a dead worker costs one job and is replaced.
-
-    Args:
-        function: ``package.module:name`` of a function of one argument; imported in the worker.
-        payloads: Picklable arguments.
-        on_start: Called with the job's index before it starts.
-        on_poll: Called with the index of the running job every `interval` seconds.
-        on_end: Called with the index and its outcome.
-        timeout: Seconds that a job may take, or None.
-        interval: Seconds between polls.
-
-    Raises:
-        KeyboardInterrupt: On Ctrl-C, after the worker is stopped.
-    """
-    outcomes = []
-    with _worker() as pool:
-        for index, payload in enumerate(payloads):
-            on_start(index)
-            future = pool.schedule(call, args=[function, payload], timeout=timeout)
-            outcome = _wait(future, lambda index=index: on_poll(index), interval)  # type: ignore[misc]
-            on_end(index, outcome)
-            outcomes.append(outcome)
-    return outcomes
+    """Call a function with each payload in one warm worker process, one after the other (see `jobs.run_jobs`)."""
+    return run_on(LocalBackend([Slot("worker")]), function, payloads, observer, limits)
 
 
-def call(function: str, payload: Any) -> Any:
-    """Import a function by name and call it (runs in the worker)."""
-    _die_with(os.getppid())
-    home, _, name = function.partition(":")
-    return getattr(import_module(home), name)(payload)
+def _start_worker(environment: Mapping[str, str], driver: int, memory_gb: float | None) -> None:
+    """Settle a new worker: its share of the machine, and what it dies of (runs in the worker)."""
+    os.environ.update(environment)
+    os.setsid()  # whatever it starts can be ended with it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver says what becomes of us
+    with suppress(OSError):  # if memory runs out, the system shall end a worker and not the driver
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
+    threading.Thread(target=_watch, args=(driver, memory_gb), daemon=True, name="watch").start()
 
 
-def _die_with(parent: int) -> None:
-    """End this process when its parent is gone: a driver that was killed must leave no training behind."""
-    global _watching
-    if _watching:
-        return
-    _watching = True
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True, name="die-with-driver").start()
+def _watch(driver: int, memory_gb: float | None) -> None:
+    """End this process when its driver is gone, which must leave no training behind, or when it grows too large."""
+    while os.getppid() == driver:
+        if memory_gb is not None and _resident_gb() > memory_gb:
+            print(f"ended: more than {memory_gb:g} GB of memory in use", file=sys.stderr, flush=True)  # noqa: T201
+            _end(TOO_LARGE)
+        time.sleep(0.5)
+    _end(1)
 
 
-@contextmanager
-def _worker() -> Iterator[Any]:
-    """Yield a pool of one worker; leave no process behind, however the block ends."""
-    from pebble import ProcessPool
+def _resident_gb() -> float:
+    import psutil
 
-    pool = ProcessPool(max_workers=1, context=multiprocessing.get_context("spawn"))
+    total = 0
+    me = psutil.Process()
+    for process in [me, *me.children(recursive=True)]:
+        with suppress(psutil.Error):
+            total += process.memory_info().rss
+    return total / 1e9
+
+
+def _end(code: int) -> None:
+    """End this process at once, and those that it started."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            child.kill()
+    os._exit(code)
+
+
+def _kill_group(leader: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def _kernel_kills() -> int:
+    """Return how many processes of this control group the system has ended for lack of memory; 0 where unknown."""
     try:
-        yield pool
-        pool.close()
-        pool.join(timeout=10)
-    except BaseException:
-        pool.stop()
-        pool.join(timeout=10)
-        raise
-
-
-def _wait(future: Any, poll: Callable[[], None], interval: float) -> Outcome:
-    from concurrent.futures import wait
-
-    from pebble import ProcessExpired
-
-    while not wait([future], timeout=interval).done:
-        poll()
-    try:
-        return Outcome(result=future.result())
-    except ProcessExpired as error:
-        code = error.exitcode
-        return Outcome(failure="killed", message=f"the worker process died ({_exit_words(code)})")
-    except FutureTimeout:
-        return Outcome(failure="timeout", message="the job took longer than its time limit")
-    except Exception as error:
-        return Outcome(failure="code", message=f"{type(error).__name__}: {' '.join(str(error).split())}")
+        text = Path("/sys/fs/cgroup/memory.events").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill "))
 
 
 def _exit_words(code: int | None) -> str:
     if code is not None and code < 0:
-        import signal
-
         return f"signal {-code}, {signal.Signals(-code).name}"
     return f"exit code {code}"

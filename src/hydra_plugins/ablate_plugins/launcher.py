@@ -1,4 +1,4 @@
-"""`hydra/launcher=local`: trials one after the other on this machine, each in a process that may die."""
+"""`hydra/launcher=local` and `ray`: where the trials of a sweep run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
-    from ablate.sweeping.sweep import Observer
+    from ablate.launching.jobs import Backend, Observer
 
 
 @dataclass
@@ -19,41 +19,57 @@ class LocalLauncherConfig:
     """Fields of `hydra.launcher` for the local launcher."""
 
     _target_: str = "hydra_plugins.ablate_plugins.launcher.LocalLauncher"
-    timeout: float | None = None  # seconds that one trial may take
+    gpus: Any = "auto"  # which GPUs, by number: [0,1]; auto: all that are visible
+    trials_per_gpu: int = 1  # small models may share a GPU
+    gpus_per_trial: int = 1  # distributed training within a trial
+    cpu_workers: Any = "auto"  # trials at a time where there is no GPU; auto: one for every four cores
+    memory_gb: float | None = None  # a trial that uses more is ended as out_of_memory
+    timeout: float | None = None  # seconds that one try of a trial may take
+    max_retries: int = 1  # tries after a kill or a transient error, each from the last checkpoint
+    stagger: float = 1.0  # seconds between the starts of two workers
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalLauncherConfig, provider="ablate")
 
 
-class LocalLauncher(Launcher):  # type: ignore[misc]
-    """Compose each job's configuration and run it through `ablate.launching.local`."""
+class JobLauncher(Launcher):  # type: ignore[misc]
+    """What our launchers share: limits, and a backend that they name; `ablate.sweeping` does the rest.
 
-    observer: "Observer | None" = None  # set by ablate's sweeper
+    Args:
+        timeout: Seconds that one try of a trial may take, or None.
+        max_retries: Tries after a kill or a transient error.
+        stagger: Seconds between the first starts of two slots.
+    """
 
-    def __init__(self, timeout: float | None = None) -> None:
-        self.timeout = timeout
+    def __init__(self, timeout: float | None = None, max_retries: int = 1, stagger: float = 0.0) -> None:
+        from ablate.launching.jobs import Limits
+
+        self.limits = Limits(timeout=timeout, max_retries=max_retries, stagger=stagger)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what composing needs."""
         self.hydra_context, self.config = hydra_context, config
 
+    def backend(self, device: str) -> "Backend":
+        """Return where trials run that ask for this device (``auto``, ``cpu``, ``0`` or ``0,1``)."""
+        raise NotImplementedError
+
+    def run(self, function: str, payloads: Sequence[Any], device: str, observer: "Observer") -> None:
+        """Run jobs until each has ended; what they do and how they end the observer hears."""
+        from ablate.launching.jobs import run_jobs
+
+        run_jobs(self.backend(device), function, payloads, observer, self.limits)
+
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs; return one result each, also where a trial failed."""
+        """Run jobs as Hydra asks for it, for a sweeper that is not ours; one result each, also where a trial failed."""
         from ablate.app import plain
-        from ablate.launching.local import run_jobs
+        from ablate.launching.jobs import run_jobs
 
         loader = self.hydra_context.config_loader
         configs = [loader.load_sweep_config(self.config, list(overrides)) for overrides in job_overrides]
-        callbacks: dict[str, Any] = {}
-        if self.observer is not None:
-            callbacks = {
-                "on_start": self.observer.start,
-                "on_poll": self.observer.poll,
-                "on_end": self.observer.end,
-            }
-        outcomes = run_jobs(
-            "ablate.trial:run_trial", [plain(config) for config in configs], timeout=self.timeout, **callbacks
-        )
+        payloads = [{"config": plain(config)} for config in configs]
+        device = str(payloads[0]["config"]["device"])
+        outcomes = run_jobs(self.backend(device), "ablate.trial:run_job", payloads, limits=self.limits)
         returns = []
         for config, overrides, outcome in zip(configs, job_overrides, outcomes, strict=True):
             status = JobStatus.FAILED if outcome.failure else JobStatus.COMPLETED
@@ -61,3 +77,30 @@ class LocalLauncher(Launcher):  # type: ignore[misc]
             hydra_config = OmegaConf.masked_copy(config, "hydra")
             returns.append(JobReturn(overrides, config, hydra_config, status=status, _return_value=value))
         return returns
+
+
+class LocalLauncher(JobLauncher):
+    """Trials on this machine: a worker process for each device slot (see `LocalLauncherConfig`)."""
+
+    def __init__(
+        self,
+        gpus: Any = "auto",
+        trials_per_gpu: int = 1,
+        gpus_per_trial: int = 1,
+        cpu_workers: Any = "auto",
+        memory_gb: float | None = None,
+        **limits: Any,
+    ) -> None:
+        super().__init__(**limits)
+        self._share = {"gpus": gpus, "trials_per_gpu": trials_per_gpu, "gpus_per_trial": gpus_per_trial}
+        self._cpu_workers = cpu_workers
+        self._memory_gb = memory_gb
+
+    def backend(self, device: str) -> "Backend":
+        """Return worker processes on this machine's slots."""
+        from ablate.environment import cpu_threads
+        from ablate.launching.devices import make_slots
+        from ablate.launching.local import LocalBackend
+
+        slots = make_slots(device=device, cpu_workers=self._cpu_workers, cores=cpu_threads(), **self._share)
+        return LocalBackend(slots, self._memory_gb)

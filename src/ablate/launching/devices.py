@@ -1,0 +1,119 @@
+"""Which devices a machine offers, and how trials share them: slots, each with what its process must be told.
+
+No torch here: a process that asks CUDA for its devices has started it, and could not be given fewer of them later.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+DEVICE = "ABLATE_DEVICE"  # in a worker: the device to train on, as Ultralytics counts those it can see
+LOADERS = "ABLATE_LOADER_WORKERS"  # in a worker: how many data-loading processes it may start
+
+
+class NoSuchDevice(ValueError):
+    """A device was asked for that this machine does not have, or cannot be shared as asked."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for one trial at a time.
+
+    Attributes:
+        name: Its device for people, such as ``cpu``, ``gpu 1`` or ``gpu 0+1``; numbered where several share one.
+        environment: What its worker process finds in its environment.
+    """
+
+    name: str
+    environment: Mapping[str, str] = field(hash=False, default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them; empty where there is none."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return []
+    try:
+        asked = [command, "--query-gpu=index", "--format=csv,noheader"]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    installed = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        return installed
+    named = [name.strip() for name in chosen.split(",") if name.strip()]
+    return [name for name in named if not name.lstrip("-").isdigit() or name in installed]
+
+
+def make_slots(
+    *,
+    device: str = "auto",
+    gpus: str | Sequence[int] = "auto",
+    trials_per_gpu: int = 1,
+    gpus_per_trial: int = 1,
+    cpu_workers: str | int = "auto",
+    cores: int,
+    visible: Sequence[str] | None = None,
+) -> list[Slot]:
+    """Return the slots of this machine.
+
+    Args:
+        device: The trials' own wish: ``auto``, ``cpu``, or GPU numbers (``1``; ``0,1`` for one trial on both).
+        gpus: Which GPUs to use, by number among those that are visible, or ``auto`` for all.
+        trials_per_gpu: How many trials share a GPU.
+        gpus_per_trial: How many GPUs one trial has (distributed training).
+        cpu_workers: Trials at a time where there is no GPU; ``auto``: one for every four cores.
+        cores: CPU cores to share out.
+        visible: The GPUs that there are (see `visible_gpus`, which is asked if this is None).
+
+    Raises:
+        NoSuchDevice: A GPU that is not there, or numbers that contradict each other.
+    """
+    if trials_per_gpu > 1 and gpus_per_trial > 1:
+        raise NoSuchDevice("trials_per_gpu and gpus_per_trial cannot both be more than 1")
+    found = [] if device == "cpu" else list(visible_gpus() if visible is None else visible)
+    wanted = [int(n) for n in device.removeprefix("cuda:").split(",")] if device not in ("auto", "cpu") else []
+    if wanted:
+        gpus, gpus_per_trial = wanted, len(wanted)
+    numbers = list(range(len(found))) if gpus == "auto" else [int(number) for number in gpus]
+    absent = [number for number in numbers if number >= len(found)]
+    if absent:
+        has = f"{len(found) or 'no'} CUDA device{'s' * (len(found) != 1)}"
+        raise NoSuchDevice(f"{f'device={device}' if wanted else f'gpus={numbers}'}: this machine has {has}")
+    if not numbers:
+        return _cpu_slots(cpu_workers, cores)
+    if len(numbers) < gpus_per_trial:
+        raise NoSuchDevice(f"gpus_per_trial={gpus_per_trial}, but there are {len(numbers)} GPUs to use: {numbers}")
+    groups = [numbers[i : i + gpus_per_trial] for i in range(0, len(numbers) - gpus_per_trial + 1, gpus_per_trial)]
+    share = max(cores // (len(groups) * trials_per_gpu), 1)
+    slots = []
+    for group in groups:
+        name = "gpu " + "+".join(map(str, group))
+        environment = {
+            "CUDA_VISIBLE_DEVICES": ",".join(found[number] for number in group),
+            DEVICE: ",".join(map(str, range(len(group)))),
+            LOADERS: str(max(share // len(group) - 1, 1)),
+            **_threads(share),
+        }
+        parts = [f" ({part + 1}/{trials_per_gpu})" for part in range(trials_per_gpu)] if trials_per_gpu > 1 else [""]
+        slots += [Slot(name + part, environment) for part in parts]
+    return slots
+
+
+def _cpu_slots(cpu_workers: str | int, cores: int) -> list[Slot]:
+    count = max(cores // 4, 1) if cpu_workers == "auto" else int(cpu_workers)
+    environment: dict[str, Any] = {DEVICE: "cpu", **_threads(max(cores // count, 1))}
+    return [Slot(f"cpu {number + 1}" if count > 1 else "cpu", environment) for number in range(count)]
+
+
+def _threads(count: int) -> dict[str, str]:
+    return {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count), "ABLATE_CPU_THREADS": str(count)}

@@ -1,0 +1,219 @@
+"""Run jobs on the slots of a backend: one job a slot at a time, each in a process that may die.
+
+What is the same for every backend stands here: filling slots, polling, time limits, trying again after a kill. A
+backend only starts a job on a slot, stops one, and puts into words how one ended.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any, Protocol
+
+BUSY = "busy"  # a job that returns this could not run now, because somebody else does it; it is asked again later
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one job ended.
+
+    Attributes:
+        result: What the function returned, or None.
+        failure: None, or ``killed`` (the process died), ``out_of_memory`` (it died of that), ``timeout``, or ``code``
+            (an exception came out of it).
+        message: One line about the failure.
+    """
+
+    result: Any = None
+    failure: str | None = None
+    message: str = ""
+
+
+class Backend(Protocol):
+    """Where jobs run. A context manager: leaving it ends every process, at once if an exception leaves it."""
+
+    def __enter__(self) -> Backend: ...
+
+    def __exit__(self, *exception: Any) -> None: ...
+
+    def slots(self) -> Sequence[Hashable]:
+        """Return the slots that there are now; each takes one job at a time, and its `str` names the device."""
+
+    def submit(self, slot: Any, function: str, payload: Any) -> Future[Any]:
+        """Start ``package.module:name`` with one argument on a slot."""
+
+    def stop(self, slot: Any, future: Future[Any]) -> None:
+        """End a running job, process and all."""
+
+    def explain(self, error: BaseException) -> Outcome:
+        """Return the outcome of a job that ended with this exception."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a job may cost.
+
+    Attributes:
+        timeout: Seconds that one try may take, or None.
+        max_retries: How often a job is tried again after its process died, or after what `Observer.transient` names.
+        stagger: Seconds between the first starts of two slots, so that they do not all load torch in one moment.
+    """
+
+    timeout: float | None = None
+    max_retries: int = 1
+    stagger: float = 0.0
+
+
+USUAL = Limits()
+
+
+@dataclass(frozen=True)
+class Observer:
+    """What one wants to hear while jobs run, by the job's index.
+
+    Attributes:
+        start: A try starts on the slot of this name.
+        poll: A job runs still; called every `interval` seconds.
+        end: A job has ended for good.
+        retry: A job's process died; it will be tried again.
+        busy: Somebody else does this job; it will be asked again.
+        transient: Tells whether an outcome may be another one next time.
+        interval: Seconds between polls.
+    """
+
+    start: Callable[[int, str], None] = lambda index, slot: None
+    poll: Callable[[int], None] = lambda index: None
+    end: Callable[[int, Outcome], None] = lambda index, outcome: None
+    retry: Callable[[int, Outcome], None] = lambda index, outcome: None
+    busy: Callable[[int], None] = lambda index: None
+    transient: Callable[[Outcome], bool] = lambda outcome: outcome.failure == "killed"
+    interval: float = 0.5
+
+
+@dataclass
+class _Running:
+    index: int
+    slot: Any
+    started: float
+
+
+@dataclass
+class _Queue:
+    """The jobs that wait, and how often each has been tried."""
+
+    waiting: deque[int]
+    later: list[tuple[float, int]] = field(default_factory=list)
+    tries: dict[int, int] = field(default_factory=dict)
+
+    def next(self) -> int | None:
+        now = time.monotonic()
+        for entry in self.later:
+            if entry[0] <= now:
+                self.later.remove(entry)
+                return entry[1]
+        return self.waiting.popleft() if self.waiting else None
+
+    def __bool__(self) -> bool:
+        return bool(self.waiting or self.later)
+
+
+def run_jobs(
+    backend: Backend,
+    function: str,
+    payloads: Sequence[Any],
+    observer: Observer | None = None,
+    limits: Limits = Limits(),
+) -> list[Outcome]:
+    """Call a function with each payload, as many at a time as the backend has slots.
+
+    Args:
+        backend: Where the jobs run.
+        function: ``package.module:name`` of a function of one argument; imported where the job runs.
+        payloads: Picklable arguments.
+        observer: What to call meanwhile.
+        limits: Time limit and tries of each job.
+
+    Returns:
+        An outcome each, in the order of the payloads.
+
+    Raises:
+        KeyboardInterrupt: On Ctrl-C, after the processes are stopped.
+    """
+    observer = observer or Observer()
+    queue = _Queue(deque(range(len(payloads))))
+    outcomes: list[Outcome] = [Outcome()] * len(payloads)
+    running: dict[Future[Any], _Running] = {}
+    warm: set[Any] = set()
+    last_start = -limits.stagger
+    with backend:
+        while queue or running:
+            taken = {job.slot for job in running.values()}
+            for slot in [slot for slot in backend.slots() if slot not in taken]:
+                if slot not in warm and time.monotonic() - last_start < limits.stagger:
+                    break
+                index = queue.next()
+                if index is None:
+                    break
+                observer.start(index, str(slot))
+                if slot not in warm:
+                    warm.add(slot)
+                    last_start = time.monotonic()
+                future = backend.submit(slot, function, payloads[index])
+                running[future] = _Running(index, slot, time.monotonic())
+            for future in _ended(running, observer.interval):
+                job = running.pop(future)
+                outcome = _outcome(backend, future)
+                _settle(job.index, outcome, outcomes, queue, observer, limits)
+            for future, job in list(running.items()):
+                observer.poll(job.index)
+                if limits.timeout is not None and time.monotonic() - job.started > limits.timeout:
+                    backend.stop(job.slot, future)
+                    del running[future]
+                    said = f"it took longer than its limit of {limits.timeout:g} seconds"
+                    _settle(job.index, Outcome(failure="timeout", message=said), outcomes, queue, observer, limits)
+    return outcomes
+
+
+def call(function: str, payload: Any) -> Any:
+    """Import a function by name and call it (runs where the job runs)."""
+    home, _, name = function.partition(":")
+    return getattr(import_module(home), name)(payload)
+
+
+def in_words(error: BaseException) -> Outcome:
+    """Return the outcome of a job out of which an exception came."""
+    return Outcome(failure="code", message=f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _ended(running: dict[Future[Any], _Running], interval: float) -> list[Future[Any]]:
+    if not running:
+        time.sleep(interval)
+        return []
+    return list(wait(running, timeout=interval, return_when=FIRST_COMPLETED).done)
+
+
+def _outcome(backend: Backend, future: Future[Any]) -> Outcome:
+    try:
+        return Outcome(result=future.result())
+    except Exception as error:
+        return backend.explain(error)
+
+
+def _settle(
+    index: int, outcome: Outcome, outcomes: list[Outcome], queue: _Queue, observer: Observer, limits: Limits
+) -> None:
+    """Put an ended try where it belongs: back into the queue, or among the outcomes."""
+    if outcome.result == BUSY:
+        queue.later.append((time.monotonic() + 4 * observer.interval, index))
+        observer.busy(index)
+    elif observer.transient(outcome) and queue.tries.get(index, 0) < limits.max_retries:
+        queue.tries[index] = queue.tries.get(index, 0) + 1
+        queue.waiting.appendleft(index)
+        observer.retry(index, outcome)
+    else:
+        outcomes[index] = outcome
+        observer.end(index, outcome)
