@@ -136,13 +136,16 @@ def plain(config: DictConfig) -> dict[str, Any]:
     """Return a composed configuration as plain values, without Hydra's own part."""
     from omegaconf import OmegaConf
 
-    own = OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"])
-    content = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
-    assert isinstance(content, dict)
+    content: dict[str, Any] = {}
+    for name in map(str, config):
+        if name != "hydra":
+            value = config[name]
+            is_leaf = not OmegaConf.is_config(value)
+            content[name] = value if is_leaf else OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
     _absolute(content)
     if content["model"]["weights"] is not None:
         content["model"]["weights"] = _weights(str(content["model"]["weights"]))
-    return {str(name): value for name, value in content.items()}
+    return content
 
 
 def _weights(weights: str) -> str:
