@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ablate.config import Config
+from ablate.config import Config, option_file
 from ablate.identity import Identity, identify, settle
 
 Change = Callable[[dict[str, Any]], Any]
@@ -121,6 +121,76 @@ def test_names_are_readable() -> None:
     assert changed(lambda c: c["module"].update(rerank="batch")).variant == "hmha[rerank=batch]@c3k2 musgd"
     assert changed(lambda c: c["insertion"].update(at=[6, 4, 6])).variant == "hmha@layer6+4 musgd"
     assert changed(lambda c: c["insertion"].update(wiring="rezero")).variant == "hmha@c3k2[rezero] musgd"
+
+
+def with_grafts(*grafts: str, module: str = "none") -> dict[str, Any]:
+    return {**config(module), "grafts": list(grafts)}
+
+
+def test_one_graft_is_the_same_trial_whichever_way_it_is_given() -> None:
+    by_group, by_list = config("none"), with_grafts("hmha@c3k2")
+    by_group["module"] = option_file("module", "hmha")
+
+    assert identity(by_list) == identity(by_group)
+    assert settle(by_list)["module"]["name"] == "hmha"
+    assert settle(by_list)["grafts"] == []
+
+
+def test_the_order_in_which_grafts_are_named_changes_nothing() -> None:
+    expected = identity(with_grafts("hmha@c3k2", "acmix@head"))
+
+    assert identity(with_grafts("acmix", "hmha@c3k2")) == expected
+    by_both = {**with_grafts("acmix@head"), "module": option_file("module", "hmha")}
+    assert identity(by_both) == expected
+
+
+def test_grafts_at_one_place_are_chained_in_the_order_given() -> None:
+    first, second = identity(with_grafts("hmha@head", "sta@head")), identity(with_grafts("sta@head", "hmha@head"))
+
+    assert first.variant == "hmha@head+sta@head musgd"
+    assert second.variant == "sta@head+hmha@head musgd"
+    assert first.variant_key != second.variant_key
+
+
+def test_a_settled_configuration_is_settled() -> None:
+    settled = settle(with_grafts("sta@4+6+4", "hmha[rerank=batch]@c3k2[rezero]", "acmix"))
+
+    assert settle(settled) == settled
+    assert [graft["insertion"]["name"] for graft in settled["grafts"]] == ["head", "layer4+6"]
+
+
+def test_settling_leaves_the_given_configuration_alone() -> None:
+    given = with_grafts("acmix", module="hmha")
+    before = deepcopy(given)
+
+    settle(given)
+
+    assert given == before
+
+
+def test_several_grafts_are_named_and_their_factors_joined() -> None:
+    found = identity(with_grafts("acmix", "hmha[rerank=batch]@c3k2[rezero]"))
+
+    assert found.variant == "hmha[rerank=batch]@c3k2[rezero]+acmix@head musgd"
+    assert found.factors["module"] == "hmha+acmix"
+    assert found.factors["insertion"] == "c3k2+head"
+    assert found.comparison_key == identity(config("none")).comparison_key
+
+
+def test_everything_about_every_graft_is_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf" / "module").mkdir(parents=True)
+    (tmp_path / "conf" / "module" / "mine.yaml").write_text("name: mine\n_target_: second_block.M\ninsertion: psa\n")
+    signatures = []
+    for body, grafts in [("pass", ["hmha@c3k2", "mine"]), ("return 1", ["hmha@c3k2", "mine"])] + [
+        ("pass", other)
+        for other in (["hmha@c3k2"], ["mine"], ["hmha@c3k2", "mine@head"], ["hmha@c3k2", "mine", "mine"], [])
+    ]:
+        (tmp_path / "second_block.py").write_text(f"class M:\n    def forward(self): {body}\n", encoding="utf-8")
+        signatures.append(identity(with_grafts(*grafts)).signature)
+
+    assert len(set(signatures)) == len(signatures)
 
 
 def test_a_user_s_data_set_goes_by_the_name_of_its_file() -> None:

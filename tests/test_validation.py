@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from ablate.config import ConfigError, conf_dir, training_arguments
-from ablate.validation import Option, module_options, satisfies
+from ablate.config import Config, ConfigError, conf_dir, training_arguments
+from ablate.identity import settle
+from ablate.validation import Option, check, module_options, satisfies
 
 MODULES = sorted(path for path in (conf_dir() / "module").glob("*.yaml") if path.stem != "none")
 
@@ -66,6 +69,44 @@ def test_a_module_s_file_that_is_no_python_is_named_with_its_line(
     (tmp_path / "broken_blocks.py").write_text("class Mine:\n    def __init__(self", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"broken_blocks\.py, line 2"):
         module_options("broken_blocks.Mine")
+
+
+def with_grafts(*grafts: Any) -> dict[str, Any]:
+    return {**asdict(Config()), "data": {"name": "shapes"}, "grafts": list(grafts)}
+
+
+def test_grafts_are_accepted_as_they_are_written_and_as_they_are_settled() -> None:
+    content = with_grafts("hmha[rerank=batch]@c3k2[rezero]", "sta@4+6", "acmix")
+    check(content)
+    check(settle(content))
+
+
+@pytest.mark.parametrize(
+    ("graft", "words"),
+    [
+        ("hmah@c3k2", "grafts: 'hmah@c3k2': no module 'hmah'. did you mean 'hmha'?"),
+        ("hmha[rerak=batch]@c3k2", "grafts: hmha[rerak=batch]@c3k2: rerak: ablate.modules.hmha.HMHA has no such"),
+        ("hmha[rerank=smaple]", "grafts: hmha[rerank=smaple]: rerank=smaple: did you mean 'sample'? valid: sample"),
+        ("sta[num_heads=0]", "num_heads=0 is out of range: it must be >= 1"),
+        ("sta[num_heads=two]", "num_heads=two: a whole number is needed"),
+        ("hmha@heda", "grafts: hmha@heda: insertion=heda: did you mean 'head'? valid: "),
+        ("hmha@c3k2[rezro]", "grafts: hmha@c3k2[rezro]: wiring=rezro: did you mean 'rezero'?"),
+        (3, "grafts: 3 is no graft; a list is needed, such as [hmha@c3k2,acmix@head]"),
+    ],
+)
+def test_a_mistake_in_a_graft_is_told_with_the_graft(graft: Any, words: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        check(with_grafts("acmix@head", graft))
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_edited_source_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("depth", "width"):
+        path = tmp_path / "edited_blocks.py"
+        path.write_text(f"class Mine:\n    def __init__(self, channels, {name}: int = 2): ...\n", encoding="utf-8")
+        assert list(module_options("edited_blocks.Mine") or ()) == [name]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablate.config import NOT_IDENTITY, option_file
+from ablate.config import NOT_IDENTITY
+from ablate.notation import Graft, read_graft, show_graft
 from ablate.validation import source_file
 
 SHOWN = 12  # hex digits of a signature that people see
@@ -28,8 +29,8 @@ class Identity:
         signature: 64 hex digits: everything that can change the result.
         variant_key: 16 hex digits: the same without the seed; replicates share it.
         comparison_key: 16 hex digits: without seed, module and insertion; a variant and its baseline share it.
-        factors: Level by factor.
-        variant: The variant for people, such as ``hmha@c3k2 musgd``.
+        factors: Level by factor; those of several grafts are joined, such as ``hmha+acmix`` at ``c3k2+head``.
+        variant: The variant for people, such as ``hmha@c3k2+acmix@head musgd``.
         name: The trial for people, such as ``hmha@c3k2 musgd s0``.
         seed: The seed.
     """
@@ -49,37 +50,45 @@ class Identity:
 
 
 def settle(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the configuration with the customary insertion named, and none for the baseline.
+    """Return the configuration with every graft resolved and in its one order; settling it again changes nothing.
 
-    What plays no part is set to its neutral value, so that it cannot make two equal trials look different.
+    What plays no part is set to its neutral value, so that it cannot make two equal trials look different. A graft is
+    the same whether it was given by `module` and `insertion` or in `grafts`: all are sorted by insertion point (at one
+    point they stay in the order given, in which they are chained), the first becomes `module` and `insertion`, the
+    others are `grafts`.
+
+    Raises:
+        ConfigError: A text in `grafts` is none.
     """
     settled = deepcopy(dict(config))
     data = settled["data"]
     if data.get("name") == "custom" and data.get("path"):
         data["name"] = Path(str(data["path"])).stem  # tells one data set of the user's from another
-    insertion = settled["insertion"]
-    if settled["module"].get("_target_") is None:
-        settled["insertion"] = {"name": "none", "at": None, "wiring": "plain"}
-    elif insertion["at"] is not None:
-        insertion["at"] = list(dict.fromkeys(insertion["at"]))
-        insertion["name"] = "layer" + "+".join(map(str, insertion["at"]))
-    elif insertion["name"] == "customary":
-        insertion["name"] = settled["module"].get("insertion") or "head"
-    return settled
+    further = [read_graft(graft) if isinstance(graft, str) else graft for graft in settled.get("grafts") or []]
+    own = {"module": settled["module"], "insertion": settled["insertion"]}
+    grafts = [own, *further] if own["module"].get("_target_") is not None else further
+    for graft in grafts:
+        graft["insertion"] = _settle_insertion(graft)
+    grafts.sort(key=lambda graft: str(graft["insertion"]["name"]))
+    nothing = {"module": own["module"], "insertion": {"name": "none", "at": None, "wiring": "plain"}}
+    return {**settled, **(grafts[0] if grafts else nothing), "grafts": grafts[1:]}
+
+
+def grafts_of(config: Mapping[str, Any]) -> list[Graft]:
+    """Return the grafts of a settled configuration in their order, none for the baseline."""
+    if config["module"].get("_target_") is None:
+        return []
+    return [{"module": config["module"], "insertion": config["insertion"]}, *(config.get("grafts") or [])]
 
 
 def identify(config: Mapping[str, Any], data_fingerprint: str) -> Identity:
     """Return the identity of a settled configuration trained on data with this fingerprint.
 
     Raises:
-        ConfigError: The module's class cannot be found.
+        ConfigError: The class of a module cannot be found.
     """
-    semantic = _without(config, NOT_IDENTITY)
-    module = semantic.pop("module")
-    insertion = semantic.pop("insertion")
-    semantic.pop("grafts", None)
+    semantic = _without(config, (*NOT_IDENTITY, "module", "insertion", "grafts"))
     seed = int(semantic.pop("seed"))
-    target = module.get("_target_")
     weights = config["model"]["weights"]
     shared = {
         **semantic,
@@ -87,25 +96,17 @@ def identify(config: Mapping[str, Any], data_fingerprint: str) -> Identity:
         "weights": None if weights is None else file_hash(str(weights)),
         "architecture": file_hash(str(config["model"]["architecture"])),  # a file of the user's own, by content
     }
-    graft = None
-    if target is not None:
-        graft = {
-            "module": {name: value for name, value in module.items() if name != "name"},
-            "source": hashlib.sha256(source_file(str(target)).read_bytes()).hexdigest(),
-            "insertion": insertion,
-        }
+    grafts = grafts_of(config)
+    contents: list[dict[str, Any]] = [_content(graft) for graft in grafts]
+    graft = contents if len(contents) > 1 else next(iter(contents), None)
     factors = {
-        "module": str(module["name"]),
-        "insertion": str(insertion["name"]),
+        "module": "+".join(str(graft["module"]["name"]) for graft in grafts) or str(config["module"]["name"]),
+        "insertion": "+".join(str(graft["insertion"]["name"]) for graft in grafts) or "none",
         "optimizer": str(config["optimizer"]["name"]).lower(),
         "model": str(config["model"]["name"]),
         "data": str(config["data"]["name"]),
     }
-    place = "" if graft is None else f"@{factors['insertion']}"
-    if insertion["wiring"] != "plain":
-        place += f"[{insertion['wiring']}]"
-    what = "baseline" if graft is None else factors["module"] + _options(module)
-    variant = f"{what}{place} {factors['optimizer']}"
+    variant = f"{'+'.join(map(show_graft, grafts)) or 'baseline'} {factors['optimizer']}"
     return Identity(
         signature=_hash({"shared": shared, "graft": graft, "seed": seed}),
         variant_key=_hash({"shared": shared, "graft": graft})[:16],
@@ -117,11 +118,25 @@ def identify(config: Mapping[str, Any], data_fingerprint: str) -> Identity:
     )
 
 
-def _options(module: Mapping[str, Any]) -> str:
-    """Return a module's options that are not those of its file, such as ``[rerank=batch]``; for people only."""
-    usual = option_file("module", str(module["name"]))
-    changed = [f"{name}={value}" for name, value in module.items() if name in usual and usual[name] != value]
-    return f"[{','.join(changed)}]" if changed else ""
+def _settle_insertion(graft: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where a graft goes, with the customary place or the layers by name."""
+    insertion = dict(graft["insertion"])
+    if insertion["at"] is not None:
+        insertion["at"] = list(dict.fromkeys(insertion["at"]))
+        insertion["name"] = "layer" + "+".join(map(str, insertion["at"]))
+    elif insertion["name"] == "customary":
+        insertion["name"] = graft["module"].get("insertion") or "head"
+    return insertion
+
+
+def _content(graft: Graft) -> dict[str, Any]:
+    """Return what of a graft can change a result: options and source of its module, and where it goes."""
+    module = graft["module"]
+    return {
+        "module": {name: value for name, value in module.items() if name not in ("name", "insertion")},
+        "source": hashlib.sha256(source_file(str(module["_target_"])).read_bytes()).hexdigest(),
+        "insertion": graft["insertion"],
+    }
 
 
 def _without(config: Mapping[str, Any], paths: tuple[str, ...]) -> dict[str, Any]:

@@ -8,12 +8,12 @@ checked as well as ours, with no import of it.
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib.util
 import operator
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ from ablate.config import (
     options,
     training_arguments,
 )
+from ablate.notation import nearest, read_graft
+
+__all__ = ["Option", "check", "module_options", "nearest", "satisfies", "source_file"]
 
 _COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
@@ -82,17 +85,13 @@ def check(config: Mapping[str, Any]) -> None:
     _check_insertion(config["insertion"], config["module"])
     _check_train(config["train"])
     _check_module(config["module"])
+    for graft in config["grafts"]:
+        _check_graft(graft)
     if not re.fullmatch(r"auto|cpu|(cuda:)?\d+(,\d+)*", str(config["device"])):
         raise ConfigError(f"device={config['device']}: valid are auto, cpu, or GPU numbers such as 0 or cuda:1 or 0,1")
     sweep = config["sweep"]
     if sweep is not None and not re.fullmatch(r"[\w.+@=-]{1,120}", str(sweep)):
         raise ConfigError(f"sweep={sweep}: a name of letters, digits and . _ - + @ = is needed; it becomes a folder")
-
-
-def nearest(word: str, valid: Iterable[str]) -> str:
-    """Return a did-you-mean clause with a trailing space, or nothing, for a word that is not among the valid ones."""
-    close = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'? " if close else ""
 
 
 def satisfies(value: float, constraint: str) -> bool:
@@ -115,10 +114,7 @@ def module_options(target: str) -> dict[str, Option] | None:
     """
     home, _, name = target.rpartition(".")
     path = source_file(target)
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    except SyntaxError as error:
-        raise ConfigError(f"module._target_: {path.name}, line {error.lineno}: {error.msg}") from error
+    tree = _tree(path, path.stat().st_mtime_ns)
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return _constructor_options(node)
@@ -148,6 +144,15 @@ def source_file(target: str) -> Path:
     return Path(spec.origin)
 
 
+@lru_cache(maxsize=32)
+def _tree(path: Path, modified: int) -> ast.Module:
+    """Parse a source file; once for a thousand trials, and again when it was changed."""
+    try:
+        return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    except SyntaxError as error:
+        raise ConfigError(f"module._target_: {path.name}, line {error.lineno}: {error.msg}") from error
+
+
 def _check_dataclass(prefix: str, values: Mapping[str, Any], schema: type) -> None:
     assert is_dataclass(schema)
     for entry in fields(schema):
@@ -167,17 +172,28 @@ def _check_dataclass(prefix: str, values: Mapping[str, Any], schema: type) -> No
             raise ConfigError(f"{prefix}{entry.name}={value} is out of range: it must be {constraint}")
 
 
-def _check_insertion(insertion: Mapping[str, Any], module: Mapping[str, Any]) -> None:
+def _check_insertion(insertion: Mapping[str, Any], module: Mapping[str, Any], where: str = "") -> None:
     valid = [name for name in options("insertion") if name != "customary"]
     name = insertion["name"]
     if name == "customary":
         name = module.get("insertion")
     if insertion["at"] is not None:
         if not insertion["at"] or min(insertion["at"]) < 0:
-            raise ConfigError(f"insertion.at={insertion['at']}: layer indices from 0 are needed, for example [4,6]")
+            raise ConfigError(f"{where}insertion.at={insertion['at']}: layer indices from 0 are needed, such as [4,6]")
     elif name not in valid and module.get("_target_") is not None:
         source = " (named as customary by the module's file)" if insertion["name"] == "customary" else ""
-        raise ConfigError(f"insertion={name}{source}: {nearest(str(name), valid)}valid: {', '.join(valid)}")
+        raise ConfigError(f"{where}insertion={name}{source}: {nearest(str(name), valid)}valid: {', '.join(valid)}")
+
+
+def _check_graft(given: Any) -> None:
+    """Check one of `grafts`, as the user wrote it or as it stands in a settled configuration."""
+    if not isinstance(given, str | Mapping):
+        raise ConfigError(f"grafts: {given!r} is no graft; a list is needed, such as [hmha@c3k2,acmix@head]")
+    graft = read_graft(given) if isinstance(given, str) else given
+    where = f"grafts: {given if isinstance(given, str) else graft['module'].get('name')}: "
+    _check_dataclass(where, graft["insertion"], InsertionConfig)
+    _check_insertion(graft["insertion"], graft["module"], where)
+    _check_module(graft["module"], where)
 
 
 def _check_train(train: Mapping[str, Any]) -> None:
@@ -200,21 +216,23 @@ def _check_train(train: Mapping[str, Any]) -> None:
         raise ConfigError(f"train.fraction={fraction}: a share from above 0 to 1, or a number of images, is needed")
 
 
-def _check_module(module: Mapping[str, Any]) -> None:
+def _check_module(module: Mapping[str, Any], where: str = "") -> None:
+    """Check a module's options against its source; `where` leads the message."""
     target = module.get("_target_")
     if target is None:
         return
     known = module_options(str(target))
     if known is None:
         return
+    key = where or "module."
     for name, value in module.items():
         if name in ("name", "_target_", "insertion"):
             continue
         if name not in known:
             raise ConfigError(
-                f"module.{name}: {target} has no such option. {nearest(name, known)}valid: {', '.join(known) or 'none'}"
+                f"{key}{name}: {target} has no such option. {nearest(name, known)}valid: {', '.join(known) or 'none'}"
             )
-        _check_option(f"module.{name}", value, known[name])
+        _check_option(f"{key}{name}", value, known[name])
 
 
 def _check_option(where: str, value: Any, option: Option) -> None:

@@ -1,0 +1,133 @@
+"""Grafts as people write them, `hmha[rerank=batch]@c3k2[rezero]`, and guesses at what misspelt words mean."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ablate.config import ConfigError, option_file, options
+
+Graft = dict[
+    str, Any
+]  # {"module": {...}, "insertion": {"name", "at", "wiring"}}, as `module=` and `insertion=` give it
+
+_GRAFT = re.compile(r"(?P<name>[^\[\]@=]+)(\[(?P<options>[^\]]*)\])?(@(?P<place>[^\[\]@=]+)(\[(?P<wiring>[^\]]*)\])?)?")
+_LAYERS = re.compile(r"(layer)?(\d+(\+\d+)*)")
+FORM = "name[option=value,...]@place[wiring]"
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """Return a did-you-mean clause with a trailing space, or nothing, for a word that is not among the valid ones."""
+    close = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'? " if close else ""
+
+
+def modules() -> list[str]:
+    """Return the names of the modules that can be grafted."""
+    return [name for name in options("module") if name != "none"]
+
+
+def read_graft(text: str, where: str = "grafts") -> Graft:
+    """Return the graft that a text such as ``hmha[rerank=batch]@c3k2[rezero]`` or ``sta@4+6`` means.
+
+    Without a place it is ``customary``; options that are not given have the values of the module's file. Whether the
+    options and the place exist is not looked at here.
+
+    Raises:
+        ConfigError: The text has another form, or there is no such module.
+    """
+    found = _GRAFT.fullmatch(text.strip())
+    if found is None:
+        raise ConfigError(f"{where}: '{text}' is no graft; the form is {FORM}, for example hmha@c3k2")
+    name, valid = found["name"].strip(), modules()
+    if name not in valid:
+        raise ConfigError(f"{where}: '{text}': no module '{name}'. {nearest(name, valid)}valid: {', '.join(valid)}")
+    module = {**deepcopy(_usual(name, Path.cwd())), **_options(found["options"] or "", text, where)}
+    insertion: dict[str, Any] = {"name": "customary", "at": None, "wiring": (found["wiring"] or "plain").strip()}
+    place = (found["place"] or "customary").strip()
+    if layers := _LAYERS.fullmatch(place):
+        insertion["at"] = [int(index) for index in layers[2].split("+")]
+    else:
+        insertion["name"] = place
+    return {"module": module, "insertion": insertion}
+
+
+def show_graft(graft: Mapping[str, Any]) -> str:
+    """Return a settled graft as people write it, with the options that are not those of its module's file."""
+    module, insertion = graft["module"], graft["insertion"]
+    usual = _usual(str(module["name"]), Path.cwd())
+    changed = [f"{name}={value}" for name, value in module.items() if name in usual and usual[name] != value]
+    settings = f"[{','.join(changed)}]" if changed else ""
+    wiring = "" if insertion["wiring"] == "plain" else f"[{insertion['wiring']}]"
+    return f"{module['name']}{settings}@{insertion['name']}{wiring}"
+
+
+def is_graft(text: str) -> bool:
+    """Tell whether a text begins with a module's name, as a graft does."""
+    found = re.match(r"[^\[\]@=]+", text.strip())
+    return found is not None and found[0].strip() in modules() and text.strip()[found.end() : found.end() + 1] != "="
+
+
+def quote(words: Iterable[str]) -> str:
+    """Return words as a list in Hydra's grammar, whatever characters they hold."""
+    return "[" + ",".join("'" + word.replace("'", "\\'") + "'" for word in words) + "]"
+
+
+def quote_list(argument: str) -> str:
+    """Quote the elements of `grafts=[...]` and `components=[...]`, which Hydra's grammar would not take as they are.
+
+    Any other argument, and what is quoted already, is returned as it is.
+    """
+    key, _, value = argument.partition("=")
+    lists = split(value)
+    if key not in ("grafts", "components") or re.search(r"[\"'\\]", value):
+        return argument
+    if not lists or not all(words.startswith("[") and words.endswith("]") for words in lists):
+        return argument
+    return f"{key}={','.join(quote(split(words[1:-1])) for words in lists)}"
+
+
+def split(text: str) -> list[str]:
+    """Split a text at the commas that stand outside of brackets."""
+    words, depth = [""], 0
+    for letter in text:
+        depth += {"[": 1, "]": -1}.get(letter, 0)
+        if letter == "," and depth == 0:
+            words.append("")
+        else:
+            words[-1] += letter
+    return [word.strip() for word in words if word.strip()]
+
+
+def plain_value(text: str) -> Any:
+    """Return what a value on the command line means: a truth value, null, a number, or the text itself."""
+    constants = {"true": True, "false": False, "null": None}
+    if text.lower() in constants:
+        return constants[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+@cache
+def _usual(module: str, folder: Path) -> Mapping[str, Any]:
+    """Return what a module's file holds, read once for each working folder, where a user may keep her own."""
+    return option_file("module", module)
+
+
+def _options(text: str, graft: str, where: str) -> dict[str, Any]:
+    found = {}
+    for item in split(text):
+        name, sign, value = (part.strip() for part in item.partition("="))
+        if not sign or not name or name in ("name", "_target_", "insertion"):
+            raise ConfigError(f"{where}: '{graft}': '{item}' is no option=value; the form is {FORM}")
+        found[name] = plain_value(value)
+    return found

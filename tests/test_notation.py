@@ -1,0 +1,115 @@
+"""A graft is written in one short way, and what is written means what it says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from ablate.config import ConfigError, option_file
+from ablate.identity import settle
+from ablate.notation import is_graft, plain_value, quote, quote_list, read_graft, show_graft, split
+
+
+def insertion(name: str = "customary", at: list[int] | None = None, wiring: str = "plain") -> dict[str, Any]:
+    return {"name": name, "at": at, "wiring": wiring}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("hmha", insertion()),
+        ("hmha@c3k2", insertion("c3k2")),
+        ("hmha@c3k2[rezero]", insertion("c3k2", wiring="rezero")),
+        ("hmha@4+6", insertion(at=[4, 6])),
+        ("hmha@layer4+6", insertion(at=[4, 6])),
+        (" hmha @ customary ", insertion()),
+    ],
+)
+def test_the_place_may_be_a_name_layers_or_the_customary_one(text: str, expected: dict[str, Any]) -> None:
+    graft = read_graft(text)
+    assert graft["insertion"] == expected
+    assert graft["module"] == option_file("module", "hmha")
+
+
+def test_options_replace_those_of_the_module_s_file() -> None:
+    module = read_graft("hmha[rerank=batch,bias=true]@head")["module"]
+    assert module == {**option_file("module", "hmha"), "rerank": "batch", "bias": True}
+
+
+def test_a_graft_does_not_share_its_values_with_the_next() -> None:
+    read_graft("hmha")["module"]["rerank"] = "changed"
+    assert read_graft("hmha")["module"]["rerank"] == "sample"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("hmah@c3k2", "'hmah@c3k2': no module 'hmah'. did you mean 'hmha'? valid: acmix, hat, hmha, sta"),
+        ("none", "no module 'none'"),
+        ("hmha[rerank]", "'rerank' is no option=value"),
+        ("hmha[_target_=os.system]", "is no option=value"),
+        ("hmha@c3k2@head", "is no graft; the form is name[option=value,...]@place[wiring]"),
+        ("hmha[rerank=batch", "is no graft"),
+        ("", "is no graft"),
+    ],
+)
+def test_what_is_no_graft_is_refused_with_the_form(text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        read_graft(text, "components")
+    assert str(refused.value).startswith("components: ")
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["hmha@c3k2", "hmha[rerank=batch]@c3k2[rezero]", "sta@layer4+6", "acmix@head"])
+def test_a_settled_graft_is_shown_as_it_is_written(text: str) -> None:
+    nothing = {"module": {"name": "none"}, "insertion": insertion(), "data": {}}
+    assert show_graft(settle({**nothing, "grafts": [text]})) == text
+
+
+def test_a_module_s_name_as_a_key_is_an_override_and_no_graft() -> None:
+    assert [is_graft(text) for text in ("hmha", "hmha@c3k2", "hmha[bias=true]")] == [True] * 3
+    assert [is_graft(text) for text in ("musgd", "hmha=3", "train.mosaic=1.0", "none", "")] == [False] * 5
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "grafts=[hmha[rerank=batch,bias=true]@c3k2,acmix]",
+        "components=[hmha@c3k2,train.mosaic=1.0,musgd]",
+        "grafts=[hmha@c3k2],[acmix@head,sta[refine=false]]",
+        "grafts=[]",
+    ],
+)
+def test_lists_of_grafts_are_quoted_so_that_hydra_takes_them(argument: str) -> None:
+    parser = OverridesParser.create()
+    override = parser.parse_override(quote_list(argument))
+    levels = list(override.sweep_string_iterator()) if override.is_sweep_override() else [override.value()]
+    lists = [parser.parse_override(f"x={level}").value() if isinstance(level, str) else level for level in levels]
+    assert argument == override.key_or_group + "=" + ",".join("[" + ",".join(words) + "]" for words in lists)
+
+
+@pytest.mark.parametrize("argument", ["module=hmha,acmix", "grafts=['hmha@c3k2']", "seed=range(0,3)", "grafts", "-m"])
+def test_other_arguments_and_quoted_ones_stay_as_they_are(argument: str) -> None:
+    assert quote_list(argument) == argument
+
+
+def test_quoted_words_come_back_through_hydra() -> None:
+    words = ["hmha[rerank=batch]@c3k2", "it's", "a b", "train.mosaic=1.0"]
+    parsed = OverridesParser.create().parse_override(f"grafts={quote(words)}").value()
+    assert parsed == words
+
+
+def test_commas_inside_of_brackets_do_not_split() -> None:
+    assert split("hmha[a=1,b=2]@c3k2, acmix") == ["hmha[a=1,b=2]@c3k2", "acmix"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("true", True), ("False", False), ("null", None), ("3", 3), ("1e-3", 0.001), ("none", "none"), ("yes", "yes")],
+)
+def test_values_mean_what_they_mean_on_hydra_s_command_line(text: str, value: object) -> None:
+    assert plain_value(text) == value
+    assert type(plain_value(text)) is type(value)
+    assert OverridesParser.create().parse_override(f"x={text}").value() == value
