@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from ultralytics.nn.tasks import DetectionModel
 
 from ablate.grafting.insertion import INSERTIONS, GraftError
-from ablate.grafting.surgery import Graft, operate, spec_of, stock_name
+from ablate.grafting.surgery import Graft, Grafted, graft_spec, graft_spec_of, operate, spec_of, stock_name
+from ablate.identity import settle
 
 MODULES = {
     "hmha": {"_target_": "ablate.modules.hmha.HMHA"},
@@ -172,3 +173,138 @@ def test_the_query_key_cache_reaches_the_next_graft_and_no_other_image() -> None
     output(model, image(96, batch=2))
 
     assert torch.equal(output(model, image()), alone)
+
+
+def several(*specs: dict[str, Any]) -> dict[str, Any]:
+    return {"grafts": list(specs)}
+
+
+PAIRS = {
+    "apart": (spec("hmha", "c3k2"), spec("acmix", "head")),
+    "nested": (spec("hmha", "backbone_p3"), spec("acmix", "c3k2")),
+    "chained behind a layer": (spec("acmix", "neck_p4"), spec("hmha", "neck_p4")),
+    "chained before the head": (spec("acmix", "head"), spec("sta", "head")),
+    "the same twice": (spec("acmix", "psa"), spec("acmix", "psa")),
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_two_grafts_run_in_one_network_and_leave_its_stock_tensors_as_they_were(pair: str) -> None:
+    stock, model = network(), network()
+
+    surgery = operate(model, several(*PAIRS[pair]))
+
+    assert len(surgery.places) == sum(isinstance(module, Graft) for module in model.modules())
+    assert output(model, image()).isfinite().all()
+    kept = {stock_name(name): tensor for name, tensor in model.state_dict().items() if stock_name(name)}
+    assert kept.keys() == stock.state_dict().keys()
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in stock.state_dict().items())
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_two_grafts_by_rezero_start_as_the_stock_network(pair: str) -> None:
+    stock, model = network(), network()
+    rezero = [{**one, "insertion": {**one["insertion"], "wiring": "rezero"}} for one in PAIRS[pair]]
+    operate(model, several(*rezero))
+
+    assert torch.equal(output(model, image()), output(stock, image()))
+
+
+def test_the_places_of_each_graft_are_those_it_has_alone() -> None:
+    first, second = spec("hmha", "backbone_p3"), spec("acmix", "c3k2")
+    alone = [[str(place) for place in operate(network(), one).places] for one in (first, second)]
+
+    together = operate(network(), several(first, second))
+
+    assert [str(place) for place in together.places] == alone[0] + alone[1]
+
+
+@pytest.mark.parametrize("order", [("acmix", "hmha"), ("hmha", "acmix")])
+def test_grafts_at_one_place_are_chained_in_the_order_of_the_spec(order: tuple[str, str]) -> None:
+    model = network()
+    surgery = operate(model, several(*(spec(module, "neck_p4") for module in order)))
+    seen: list[Tensor] = []
+    outer = model.get_submodule("model.19")
+    assert isinstance(outer, Grafted)
+    assert isinstance(outer.host, Grafted)
+    outer.host.graft.register_forward_hook(lambda m, i, o: seen.append(o))
+    outer.graft.register_forward_hook(lambda m, i, o: seen.append(i[0]))
+
+    output(model, image())
+
+    assert torch.equal(seen[0], seen[1])
+    names = [type(graft.module).__name__.lower() for graft in (outer.host.graft, outer.graft)]
+    assert tuple(names) == order
+    assert surgery.replaced["model.19"] == (outer.host.host, outer)
+
+
+def test_weights_of_a_graft_do_not_depend_on_what_is_grafted_elsewhere() -> None:
+    alone, together = network(), network()
+    operate(alone, spec("acmix", "head"), seed=3)
+    operate(together, several(spec("hmha", "c3k2"), spec("acmix", "head")), seed=3)
+
+    new = {name: tensor for name, tensor in alone.state_dict().items() if stock_name(name) is None}
+    assert new
+    assert all(torch.equal(tensor, together.state_dict()[name]) for name, tensor in new.items())
+
+
+def test_the_same_module_twice_at_one_place_has_two_sets_of_weights() -> None:
+    model, again = network(), network()
+    for one in (model, again):
+        operate(one, several(spec("hmha", "neck_p4"), spec("hmha", "neck_p4")), seed=1)
+
+    first, second = (model.state_dict()[f"model.19.{path}graft.module.qkv.weight"] for path in ("host.", ""))
+    assert not torch.equal(first, second)
+    assert torch.equal(second, again.state_dict()["model.19.graft.module.qkv.weight"])
+
+
+def test_a_summary_names_the_module_of_each_place_where_there_are_several() -> None:
+    one = operate(network(), spec("acmix", "head")).summary()
+    two = operate(network(), several(spec("hmha", "psa", "rezero"), spec("acmix", "head"))).summary()
+
+    assert one["wiring"] == "plain"
+    assert set(one["places"][0]) == {"place", "channels", "stride"}
+    assert two["wiring"] == "rezero+plain"
+    assert [(place["place"], place["module"].rpartition(".")[2], place["wiring"]) for place in two["places"]] == [
+        ("model.10.m.0.attn", "HMHA", "rezero"),
+        *[(f"model.23 input {port}", "ACmix", "plain") for port in range(3)],
+    ]
+
+
+def test_a_network_with_two_grafts_travels_as_one_with_one(tmp_path: Path) -> None:
+    model = network()
+    asked = several(spec("hmha", "c3k2", cache="paper"), spec("acmix", "head"))
+    operate(model, asked)
+    expected = output(model, image())
+    torch.save(model, tmp_path / "network.pt")
+
+    other = torch.load(tmp_path / "network.pt", weights_only=False)
+
+    assert spec_of(other) == asked
+    assert torch.equal(output(other, image()), expected)
+    fused = copy.deepcopy(model).eval().fuse(verbose=False)
+    torch.testing.assert_close(output(fused, image()), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_configuration_says_its_spec_and_one_graft_keeps_the_form_of_old_checkpoints() -> None:
+    base = {
+        "module": {"name": "none", "_target_": None},
+        "insertion": {"name": "customary", "at": None, "wiring": "plain"},
+        "data": {},
+    }
+    assert graft_spec_of(settle(base)) is None
+    one = graft_spec_of(settle({**base, "grafts": ["acmix"]}))
+    two = graft_spec_of(settle({**base, "grafts": ["acmix", "hmha"]}))
+
+    settled = settle({**base, "grafts": ["acmix"]})
+    assert one == graft_spec(settled["module"], settled["insertion"])
+    assert one is not None
+    assert set(one) == {"module", "insertion"}
+    assert two is not None
+    assert two["grafts"][1] == one
+    assert [graft["insertion"]["name"] for graft in two["grafts"]] == ["c3k2", "head"]
+
+
+def test_a_place_that_a_second_graft_lacks_is_refused() -> None:
+    with pytest.raises(GraftError, match="insertion=c3k2: yolov8n has no such place"):
+        operate(network("yolov8n.yaml"), several(spec("acmix", "head"), spec("hmha", "c3k2")))

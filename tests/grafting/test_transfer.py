@@ -30,6 +30,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def both() -> dict[str, object]:
+    """The yaml of a network with two grafts that share their places."""
+    content = yaml(None)
+    grafts = [
+        {"module": {"_target_": target}, "insertion": {"name": "head", "at": None, "wiring": "plain"}}
+        for target in ("ablate.modules.hmha.HMHA", "ablate.modules.acmix.ACmix")
+    ]
+    return {**content, "ablate": {"grafts": grafts}}
+
+
 def yaml(insertion: str | None) -> dict[str, object]:
     from ultralytics.nn.tasks import yaml_model_load
 
@@ -82,3 +92,17 @@ def test_a_network_is_rebuilt_from_its_own_checkpoint() -> None:
     again, _, _ = build_network(trained.yaml, classes=3, weights=trained, seed=2, resume=True)
 
     assert all(torch.equal(t, trained.state_dict()[n]) for n, t in again.state_dict().items())
+
+
+def test_with_two_grafts_every_stock_tensor_arrives_and_the_checkpoint_is_rebuilt(checkpoint: Path) -> None:
+    weights, _ = load_checkpoint(checkpoint)
+
+    trained, surgery, covered = build_network(both(), classes=3, names=NAMES, weights=weights, source="stock.pt")
+    again, _, _ = build_network(trained.yaml, classes=3, weights=trained, seed=2, resume=True)
+
+    assert covered.expected == covered.transferred == len(weights.state_dict())
+    assert len(surgery["places"]) == 6
+    assert again.state_dict().keys() == trained.state_dict().keys()
+    assert all(torch.equal(tensor, trained.state_dict()[name]) for name, tensor in again.state_dict().items())
+    with pytest.raises(GraftError, match=r"HMHA and ablate\.modules\.acmix\.ACmix; model\.weights takes a stock"):
+        build_network(yaml(None), classes=3, weights=trained, source="best.pt")

@@ -1,14 +1,19 @@
-"""Surgery: put a module into a built network, and tell what was done.
+"""Surgery: put modules into a built network, and tell what was done.
 
 The stock network stays as it is: no layer moves, no index shifts, every tensor keeps its value and, behind the name of
 its host, its name. What was grafted is written into the network's own `yaml`, so that a checkpoint of it can be
 rebuilt, resumed and sent to other processes with nothing but `ablate` importable.
+
+A spec says what to graft: ``{"module": {"_target_": path, "<option>": value, ...}, "insertion": {"name", "at",
+"wiring"}}`` for one graft, ``{"grafts": [<as before>, ...]}`` for several. The places of all of them are those of the
+stock network; at a place that several share, each graft receives the output of the one before.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -18,6 +23,7 @@ from torch import Tensor, nn
 from ultralytics.nn.modules.head import Detect, v10Detect
 
 from ablate.grafting.insertion import GraftError, Place, find_places
+from ablate.identity import grafts_of
 
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
@@ -56,7 +62,7 @@ class Graft(nn.Module):
 
 
 class Grafted(nn.Module):
-    """A host of the stock network followed by a graft; stands where the host stood."""
+    """A host (a submodule of the stock network, or one that is grafted already) and the graft that follows it."""
 
     def __init__(self, host: nn.Module, graft: Graft) -> None:
         super().__init__()
@@ -98,23 +104,28 @@ class Surgery:
     """What was done to a network.
 
     Attributes:
-        wiring: How the grafts join the network.
-        replaced: For each place the submodule that stood there and the one that stands there now.
-        places: The places, in forward order.
+        spec: What was asked for.
+        grafted: Each graft of the spec with each of its places, graft by graft and in forward order.
+        replaced: For each path of the stock network the submodule that stood there and the one that stands there now.
     """
 
-    wiring: str = "plain"
-    places: list[Place] = field(default_factory=list)
+    spec: dict[str, Any]
+    grafted: list[tuple[Mapping[str, Any], Place]]
     replaced: dict[str, tuple[nn.Module, nn.Module]] = field(default_factory=dict)
 
+    @property
+    def places(self) -> list[Place]:
+        """The places of all grafts."""
+        return [place for _, place in self.grafted]
+
     def summary(self) -> dict[str, Any]:
-        """Return what was done as plain values, for a record."""
-        return {
-            "wiring": self.wiring,
-            "places": [
-                {"place": str(place), "channels": place.channels, "stride": place.stride} for place in self.places
-            ],
-        }
+        """Return what was done as plain values, for a record; each place tells its module where there are several."""
+        grafts = grafts_in(self.spec)
+        rows: list[dict[str, Any]] = []
+        for graft, place in self.grafted:
+            own = {"module": graft["module"]["_target_"], "wiring": _wiring(graft)} if len(grafts) > 1 else {}
+            rows.append({"place": str(place), "channels": place.channels, "stride": place.stride, **own})
+        return {"wiring": "+".join(dict.fromkeys(map(_wiring, grafts))), "places": rows}
 
 
 def operate(network: DetectionModel, spec: Mapping[str, Any], seed: int = 0) -> Surgery:
@@ -122,44 +133,63 @@ def operate(network: DetectionModel, spec: Mapping[str, Any], seed: int = 0) -> 
 
     Args:
         network: A stock Ultralytics detection network; its weights may already be loaded.
-        spec: ``{"module": {"_target_": path, "<option>": value, ...}, "insertion": {"name", "at", "wiring"}}``.
+        spec: See the head of this file.
         seed: Seeds the new weights alone. The global random state is left as it was, so that everything that
             follows (batches, augmentation) is the same as for the baseline.
 
     Raises:
-        GraftError: The network has no such place, the module refuses its channels, or its class cannot be found.
+        GraftError: The network has no such place, a module refuses its channels, or its class cannot be found.
     """
     if spec_of(network) is not None:
         raise GraftError("this network carries a graft already")
-    insertion = spec["insertion"]
-    places = find_places(network, insertion["name"], insertion.get("at"))
-    surgery = Surgery(wiring=insertion.get("wiring", "plain"), places=places)
-    grafts = [Graft(_build(spec["module"], place, seed), surgery.wiring) for place in places]
-    link = getattr(type(grafts[0].module), "link", None)
-    if link is not None:
-        link([graft.module for graft in grafts], network)
-    if places[0].port is not None:
-        surgery.replaced[places[0].path] = _graft_inputs(network, places[0].path, grafts)
-    else:
-        for place, graft in zip(places, grafts, strict=True):
-            surgery.replaced[place.path] = _follow(network, place.path, graft)
-    network.yaml = {**network.yaml, SPEC_KEY: {"module": dict(spec["module"]), "insertion": dict(insertion)}}
+    grafts = grafts_in(spec)
+    insertions = [graft["insertion"] for graft in grafts]
+    found = [find_places(network, insertion["name"], insertion.get("at")) for insertion in insertions]
+    pairs = list(zip(grafts, found, strict=True))
+    surgery = Surgery(_spec(grafts), [(graft, place) for graft, places in pairs for place in places])
+    seeds = _Seeds(seed)
+    built = [
+        [Graft(_build(graft["module"], place, seeds.of(place, graft)), _wiring(graft)) for place in places]
+        for graft, places in pairs
+    ]
+    parents = {place.path: _parent(network, place) for place in surgery.places}  # found before their hosts get a graft
+    for (graft, places), news in zip(pairs, built, strict=True):
+        link = getattr(load_class(graft["module"]["_target_"]), "link", None)
+        if link is not None:
+            link([new.module for new in news], network)
+        if places[0].port is not None:
+            _graft_inputs(surgery, parents[places[0].path], places[0].path, news)
+            continue
+        for place, new in zip(places, news, strict=True):
+            _follow(surgery, parents[place.path], place.path, new)
+    network.yaml = {**network.yaml, SPEC_KEY: surgery.spec}
     network.train(network.training)
     return surgery
 
 
 def graft_spec(module: Mapping[str, Any], insertion: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the spec of a resolved configuration's module and insertion, or None for the baseline."""
+    """Return the spec of one graft from its module and insertion, or None for the baseline."""
     if module.get("_target_") is None:
         return None
     kept = {name: value for name, value in module.items() if name not in ("name", "insertion")}
     return {"module": kept, "insertion": dict(insertion)}
 
 
+def graft_spec_of(config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the spec of a settled configuration with all of its grafts, or None for the baseline."""
+    specs = [spec for graft in grafts_of(config) if (spec := graft_spec(graft["module"], graft["insertion"]))]
+    return _spec(specs) if specs else None
+
+
 def spec_of(network: nn.Module) -> dict[str, Any] | None:
     """Return the spec that a network carries, or None for a stock one."""
     content = getattr(network, "yaml", None)
     return content.get(SPEC_KEY) if isinstance(content, dict) else None
+
+
+def grafts_in(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the grafts of a spec, each with its module and its insertion."""
+    return list(spec["grafts"]) if "grafts" in spec else [spec]
 
 
 def stock_name(tensor: str) -> str | None:
@@ -186,12 +216,40 @@ def load_class(target: str) -> type[nn.Module]:
     return found
 
 
+def _spec(grafts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    plain = [{"module": dict(graft["module"]), "insertion": dict(graft["insertion"])} for graft in grafts]
+    return plain[0] if len(plain) == 1 else {"grafts": plain}
+
+
+def _wiring(graft: Mapping[str, Any]) -> str:
+    return str(graft["insertion"].get("wiring", "plain"))
+
+
+class _Seeds:
+    """Seeds of new weights, one for each graft at each place.
+
+    The first graft at a place has the same weights whatever is grafted elsewhere; a further one there is told apart by
+    its module and its number.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._grafts: Counter[str] = Counter()  # built so far, by place
+
+    def of(self, place: Place, graft: Mapping[str, Any]) -> int:
+        """Return the seed for the next graft at a place."""
+        key = f"{self._seed}/{place}"
+        if number := self._grafts[str(place)]:
+            key += f"/{graft['module']['_target_']}/{number}"
+        self._grafts[str(place)] += 1
+        return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
+
+
 def _build(module: Mapping[str, Any], place: Place, seed: int) -> nn.Module:
-    """Build the module for one place with weights that depend on the seed and the place alone."""
+    """Build the module for one place with weights that depend on the seed alone."""
     options = {name: value for name, value in module.items() if name != "_target_"}
-    own_seed = int.from_bytes(hashlib.sha256(f"{seed}/{place}".encode()).digest()[:4], "big")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(own_seed)
+        torch.manual_seed(seed)
         try:
             return load_class(module["_target_"])(place.channels, **options)
         except (ValueError, TypeError) as error:
@@ -200,18 +258,31 @@ def _build(module: Mapping[str, Any], place: Place, seed: int) -> nn.Module:
             raise GraftError(f"{place} ({place.channels} channels): {error}") from error
 
 
-def _follow(network: DetectionModel, path: str, graft: Graft) -> tuple[nn.Module, nn.Module]:
-    parent, _, name = path.rpartition(".")
-    host = network.get_submodule(path)
+def _parent(network: DetectionModel, place: Place) -> nn.Module:
+    parent: nn.Module = network.get_submodule(place.path.rpartition(".")[0])
+    return parent
+
+
+def _follow(surgery: Surgery, parent: nn.Module, path: str, graft: Graft) -> None:
+    """Let a graft follow what stands at a path of the stock network."""
+    name = path.rpartition(".")[2]
+    host = parent.get_submodule(name)
     grafted = Grafted(host, graft)
-    setattr(network.get_submodule(parent), name, grafted)
-    return host, grafted
+    setattr(parent, name, grafted)
+    surgery.replaced[path] = (surgery.replaced.get(path, (host,))[0], grafted)
 
 
-def _graft_inputs(network: DetectionModel, path: str, grafts: list[Graft]) -> tuple[nn.Module, nn.Module]:
-    head = network.get_submodule(path)
+def _graft_inputs(surgery: Surgery, parent: nn.Module, path: str, grafts: Sequence[Graft]) -> None:
+    """Put a graft on each input of the head, behind those that are there already."""
+    head = parent.get_submodule(path.rpartition(".")[2])
+    if isinstance(head, _GraftedInputs):
+        head.grafts = nn.ModuleList(
+            nn.Sequential(*(old if isinstance(old, nn.Sequential) else [old]), new)
+            for old, new in zip(head.grafts, grafts, strict=True)
+        )
+        return
     if type(head) not in _GRAFTED_HEADS:
         raise GraftError(f"insertion=head: the head {type(head).__name__} is not supported; use neck_p3 to neck_p5")
     head.__class__ = _GRAFTED_HEADS[type(head)]
     head.grafts = nn.ModuleList(grafts)
-    return head, head
+    surgery.replaced[path] = (head, head)

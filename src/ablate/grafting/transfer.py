@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ablate.grafting.insertion import GraftError
-from ablate.grafting.surgery import spec_of, stock_name
+from ablate.grafting.surgery import grafts_in, spec_of, stock_name
 
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
@@ -44,7 +44,7 @@ def load_weights(network: DetectionModel, weights: nn.Module, source: str) -> Co
     """
     spec = spec_of(weights)
     if spec is not None:
-        name = spec["module"]["_target_"]
+        name = " and ".join(graft["module"]["_target_"] for graft in grafts_in(spec))
         raise GraftError(f"{source}: this checkpoint is grafted with {name}; model.weights takes a stock checkpoint")
     ours = network.state_dict()
     theirs = weights.state_dict()
