@@ -29,11 +29,13 @@ from ablate.validation import check, nearest
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from ablate.sweeping.sweep import Launch
+    from ablate.sweeping.running import Launch
     from ablate.trial import Trial
 
+LOCAL = "hydra_plugins.ablate_plugins.launcher.LocalLauncher"
+
 _planning: dict[str, Any] | None = None  # set by `plan`: the same program up to the point where something starts
-_single: list[DictConfig] = []  # the configuration of a command without -m, which runs once Hydra is done
+_single: list[tuple[DictConfig, Launch]] = []  # a command without -m, which runs once Hydra is done
 
 
 def run(arguments: Sequence[str], *, plan: dict[str, Any] | None = None) -> int:
@@ -60,11 +62,11 @@ def run(arguments: Sequence[str], *, plan: dict[str, Any] | None = None) -> int:
         sys.argv = [program[0], *_for_hydra(arguments)]
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_task)()
         if _single:
-            from ablate.sweeping.sweep import launch_local
-
-            return finish(make_trials([plain(_single.pop())]), launch_local, arguments)
+            config, launch = _single.pop()
+            return finish(make_trials([plain(config)]), launch, arguments)
     except KeyboardInterrupt:
-        print("\ninterrupted; finished trials are kept, the same command goes on", file=sys.stderr)  # noqa: T201
+        said = "interrupted; what is finished is kept, and the same command goes on from the last checkpoints"
+        print(f"\n{said}", file=sys.stderr)  # noqa: T201
         return 130
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         return fail(explain(error, arguments))
@@ -87,10 +89,13 @@ def compose(load: Callable[[Sequence[str]], DictConfig], cells: Sequence[Sequenc
     """
     from hydra.errors import HydraException
 
+    from ablate.composing import Composer
+
+    composer = Composer(load, plain)
     configs = []
     for cell in cells:
         try:
-            configs.append(plain(load(cell)))
+            configs.append(composer(cell))
         except HydraException as error:
             raise ConfigError(f"{explain(error, cell)} (in {' '.join(cell)})") from error
     return configs
@@ -200,7 +205,10 @@ def _task(config: DictConfig) -> Any:
         from ablate.trial import run_trial
 
         return run_trial(plain(config))
-    _single.append(config)
+    from hydra.utils import instantiate
+
+    launcher = instantiate(HydraConfig.get().launcher)
+    _single.append((config, launcher if hasattr(launcher, "backend") else instantiate({"_target_": LOCAL})))
     return None
 
 

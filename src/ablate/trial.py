@@ -7,26 +7,46 @@ trial's own folder, `<root>/trials/<signature>/`, and the record is the last thi
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
+import socket
 import subprocess
+import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ablate import __version__
 from ablate.config import ConfigError
 from ablate.data.catalogue import DataSet, resolve
 from ablate.environment import output_to, prepare
+from ablate.failures import describe, goes_on, kind_of, retried
 from ablate.identity import Identity, file_hash, identify, settle
-from ablate.tracking.records import SCHEMA, DamagedRecordError, atomic_write_json, atomic_write_text, load_record
+from ablate.launching.devices import DEVICE, LOADERS
+from ablate.launching.jobs import BUSY
+from ablate.locking import Held, lock
+from ablate.tracking.records import (
+    SCHEMA,
+    DamagedRecordError,
+    atomic_write_json,
+    atomic_write_text,
+    drop_record,
+    load_object,
+    load_record,
+    save_record,
+)
+from ablate.tracking.store import LINK
 
 LOG = "train.log"
+LAST = "train/weights/last.pt"
+TRIES = "tries.json"  # when, where and from which epoch this trial was started
 
 
 @dataclass(frozen=True)
@@ -55,13 +75,21 @@ class Trial:
         """Where everything about this trial is."""
         return Path(self.config["root"]).absolute() / "trials" / self.identity.signature
 
-    def finished_record(self) -> dict[str, Any] | None:
-        """Return this trial's record if it is on disk, whole, and finished."""
+    @property
+    def lock(self) -> Path:
+        """The file that says who trains this trial."""
+        return self.folder.with_suffix(".lock")
+
+    def record(self) -> dict[str, Any] | None:
+        """Return this trial's record if it is on disk and whole."""
         try:
-            record = load_record(self.folder)
+            return load_record(self.folder)
         except (FileNotFoundError, DamagedRecordError):
             return None
-        return record if record.get("status") == "finished" else None
+
+    def epochs_done(self) -> int:
+        """Return how many epochs an unfinished trial can go on from; 0 where it has no checkpoint."""
+        return len(history(self.folder)) if (self.folder / LAST).is_file() else 0
 
     def header(self) -> dict[str, Any]:
         """Return the part of a record that is known before anything ran."""
@@ -87,52 +115,81 @@ class Trial:
         }
 
 
-def run_trial(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Train, evaluate and record one trial.
+def run_job(job: Mapping[str, Any]) -> dict[str, Any] | str:
+    """Run one trial of a sweep; what a worker process is asked to do.
 
     Args:
-        config: A resolved configuration, plain values.
+        job: ``config`` (a resolved configuration, plain values) and, where the driver knows them, ``data`` (its
+            `DataSet`) and ``retry`` (the number of tries after which its recorded failure is to be tried again).
 
     Returns:
         ``{"signature", "status", "failure"}``; the whole record is in `result.json`. A failure of the trial is a
-        record too, not an exception.
+        record too, not an exception. Or `BUSY`, where another command trains this trial now.
     """
     prepare()
-    trial = Trial.of(config)
-    with _alone(trial.folder):  # another command may ask for the same trial at the same time
-        record = trial.finished_record()
-        if record is None:
-            record = _run(trial)
+    trial = Trial.of(job["config"], job.get("data"))
+    try:
+        with lock(trial.lock, device=os.environ.get(DEVICE, trial.config["device"])):
+            record = trial.record()
+            if record is None or (record["status"] != "finished" and tries_of(record) == job.get("retry")):
+                record = _run(trial, record)
+    except Held:
+        return BUSY
     return {key: record[key] for key in ("signature", "status", "failure")}
 
 
-def _run(trial: Trial) -> dict[str, Any]:
-    """Train and record a trial whose folder is ours; return the record."""
-    started = _now()
-    shutil.rmtree(trial.folder, ignore_errors=True)
-    trial.folder.mkdir(parents=True)
-    _write_config(trial)
+def run_trial(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Run one trial that nobody else looks after, such as a job of a cluster's queue; wait where another has it."""
+    prepare()
+    record = Trial.of(config).record()
+    again = record is not None and retried(record, config["retry"])
+    job = {"config": config, "retry": tries_of(record) if record is not None and again else None}
+    while isinstance(done := run_job(job), str):
+        time.sleep(5)
+    return done
+
+
+def tries_of(record: Mapping[str, Any]) -> int:
+    """Return how often a recorded trial was started."""
+    return len(record.get("tries") or [])
+
+
+def _run(trial: Trial, failed_before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Train and record a trial whose lock is ours; return the record."""
+    last = trial.folder / LAST
+    checkpoint = _resumable(last) if failed_before is None or goes_on(failed_before["failure"]) else None
+    if checkpoint is None:
+        _clear(trial.folder)
+    if failed_before is not None:
+        drop_record(trial.folder)
+        (trial.folder / LINK).unlink(missing_ok=True)  # its run is found again by the signature, and is not complete
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    tries = _note_try(trial, checkpoint["epoch"] if checkpoint else 0)
+    atomic_write_text(trial.folder / "config.yaml", yaml.safe_dump(trial.config, sort_keys=False))
     with output_to(trial.folder / LOG):
+        print(f"--- try {len(tries)} of {trial.identity.name}: {json.dumps(tries[-1])}", flush=True)  # noqa: T201
         try:
-            record = {**trial.header(), "status": "finished", "failure": None, **_train(trial)}
+            outcome = {"status": "finished", "failure": None, **_train(trial, last if checkpoint else None)}
         except Exception as error:  # whatever went wrong ends this trial, and only this one
             traceback.print_exc()
-            record = {**trial.header(), **failed(_kind(error), error), "history": _history(trial.folder)}
-    record |= {"started": started, "finished": _now()}
-    atomic_write_json(trial.folder / "result.json", record)
+            outcome = failed(trial, kind_of(error), error)
+    record = {**trial.header(), **outcome, "started": tries[0]["started"], "finished": _now(), "tries": tries}
+    save_record(trial.folder, record)
     return record
 
 
 def record_failure(trial: Trial, kind: str, message: str) -> None:
     """Write the record of a trial whose process cannot do it any more."""
-    record = {**trial.header(), **failed(kind, message), "history": _history(trial.folder), "finished": _now()}
-    atomic_write_json(trial.folder / "result.json", record)
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    tries = load_object(trial.folder / TRIES).get("tries", [])
+    times = {"started": tries[0]["started"] if tries else _now(), "finished": _now()}
+    save_record(trial.folder, {**trial.header(), **failed(trial, kind, message), **times, "tries": tries})
 
 
-def failed(kind: str, reason: Exception | str) -> dict[str, Any]:
+def failed(trial: Trial, kind: str, reason: Exception | str) -> dict[str, Any]:
     """Return the part of a record that says how a trial failed."""
-    message = " ".join(str(reason).split()) or type(reason).__name__
-    return {"status": "failed", "failure": {"type": kind, "message": message, "log": LOG}, "metrics": {}}
+    failure = describe(kind, reason, trial.folder / LOG)
+    return {"status": "failed", "failure": failure, "metrics": {}, "history": history(trial.folder)}
 
 
 def network_yaml(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,11 +207,8 @@ def network_yaml(config: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
-def _train(trial: Trial) -> dict[str, Any]:
-    """Train through Ultralytics and return what the record says of it."""
-    import torch
-    import yaml
-
+def _train(trial: Trial, last: Path | None) -> dict[str, Any]:
+    """Train through Ultralytics, from the start or from the last checkpoint; return what the record says of it."""
     from ablate.measuring.complexity import complexity
     from ablate.measuring.latency import device_name
     from ablate.measuring.samples import detect_samples
@@ -176,6 +230,7 @@ def _train(trial: Trial) -> dict[str, Any]:
             "data": str(trial.data.yaml),
             "seed": config["seed"],
             "device": device,
+            "workers": min(config["train"]["workers"], int(os.environ.get(LOADERS, config["train"]["workers"]))),
             "project": str(folder),
             "name": "train",
             "exist_ok": True,
@@ -185,8 +240,8 @@ def _train(trial: Trial) -> dict[str, Any]:
     )
     trainer.train()
     realised = json.loads((folder / "train" / REALISED).read_text(encoding="utf-8"))
-    history = _history(folder)
-    best = max(history, key=lambda row: row.get("fitness") or 0.0)
+    epochs = history(folder)
+    best = max(epochs, key=lambda row: row.get("fitness") or 0.0)
     network, _, _ = build_network(content, classes=len(trial.data.classes))
     checkpoint = folder / "train" / "weights" / "best.pt"
     plots = sorted(p.relative_to(folder).as_posix() for p in (folder / "train").glob("*.[pj][np]g"))
@@ -202,18 +257,18 @@ def _train(trial: Trial) -> dict[str, Any]:
             "checkpoint": "best",
             "split": realised.pop("split"),
         },
-        "metrics_last": {key: history[-1][key] for key in ("map50_95", "map50", "precision", "recall", "epoch")},
+        "metrics_last": {key: epochs[-1][key] for key in ("map50_95", "map50", "precision", "recall", "epoch")},
         "per_class": realised.pop("per_class"),
-        "history": history,
+        "history": epochs,
         "cost": {
             **complexity(network, realised["imgsz"]).summary(),
-            "train_minutes": sum(row["seconds"] for row in history) / 60,
+            "train_minutes": sum(row["seconds"] for row in epochs) / 60,
             "peak_memory_gb": realised.pop("peak_memory_gb"),
         },
         "graft": realised.pop("graft"),
         "realised": {
             **realised,
-            "device_name": device_name(torch.device("cpu" if device == "cpu" else f"cuda:{device.split(',')[0]}")),
+            "device_name": device_name(trainer.device),
             "weights": {**realised["weights"], **_weights_source(config["model"]["weights"])},
             "data_fingerprint": trial.data.fingerprint,
             "versions": versions(),
@@ -227,11 +282,16 @@ def _train(trial: Trial) -> dict[str, Any]:
 def pick_device(device: str) -> str:
     """Return Ultralytics' name of the device that `device` means on this machine: cpu, or GPU numbers.
 
+    A worker that was given its own device trains on that.
+
     Raises:
         ConfigError: There is no such device.
     """
     import torch
 
+    given = os.environ.get(DEVICE)
+    if given is not None:
+        return given
     if device == "auto":
         return "0" if torch.cuda.is_available() else "cpu"
     wanted = device.removeprefix("cuda:")
@@ -259,8 +319,8 @@ def _optimizer_arguments(optimizer: Mapping[str, Any]) -> dict[str, Any]:
     return {"optimizer" if name == "name" else name: value for name, value in optimizer.items()}
 
 
-def _history(folder: Path) -> list[dict[str, Any]]:
-    """Return the epochs that were logged; a last line that was cut off is left out."""
+def history(folder: Path) -> list[dict[str, Any]]:
+    """Return the epochs that a trial has logged; a last line that was cut off is left out."""
     path = folder / "train" / "history.jsonl"
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
@@ -271,18 +331,36 @@ def _history(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _kind(error: Exception) -> str:
-    """Return the failure type of an exception."""
-    from ablate.training.errors import TrainingError
+def _resumable(last: Path) -> dict[str, Any] | None:
+    """Return what a checkpoint can be resumed from, or None where it cannot."""
+    if not last.is_file():
+        return None
+    from ablate.training.checkpoint import resumable
 
-    text = str(error).lower()
-    if isinstance(error, TrainingError):
-        return error.kind
-    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
-        return "out_of_memory"
-    if "dataset" in text or "no labels found" in text or "no images found" in text:
-        return "data"
-    return "code"
+    return resumable(last)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier try left, except what tells of it: its log and the list of tries."""
+    for path in folder.iterdir() if folder.is_dir() else []:
+        if path.name in (LOG, TRIES):
+            continue
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _note_try(trial: Trial, epochs_done: int) -> list[dict[str, Any]]:
+    """Write down that a try starts, who makes it and from where; return all tries so far."""
+    path = trial.folder / TRIES
+    entry = {
+        "started": _now(),
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "device": os.environ.get(DEVICE, trial.config["device"]),
+        "epochs_done": epochs_done,
+    }
+    tries = [*load_object(path).get("tries", []), entry]
+    atomic_write_json(path, {"tries": tries})
+    return tries
 
 
 def _git(folder: Path) -> dict[str, Any]:
@@ -301,23 +379,6 @@ def _git(folder: Path) -> dict[str, Any]:
     if diff:
         (folder / "git.diff").write_bytes(diff)  # bytes: the user's files may be in any encoding
     return {"commit": commit.decode().strip(), "dirty": bool(diff)}
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold a trial's lock; wait while another process trains it. The system frees it when its owner dies."""
-    import fcntl
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _write_config(trial: Trial) -> None:
-    import yaml
-
-    atomic_write_text(trial.folder / "config.yaml", yaml.safe_dump(trial.config, sort_keys=False))
 
 
 def _now() -> str:

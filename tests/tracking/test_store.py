@@ -104,7 +104,7 @@ def test_what_is_missing_is_sent_and_what_is_complete_is_not(root: Path, trial: 
 
     assert store.publish_missing(root / "trials") == [SIGNATURE]
     assert store.publish_missing(root / "trials") == []
-    assert read_link(trial)["complete"]
+    assert read_link(trial)["state"] == "complete"
 
 
 def test_a_damaged_record_does_not_keep_others_from_being_sent(root: Path, trial: Path) -> None:

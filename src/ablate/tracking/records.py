@@ -3,7 +3,7 @@
 Only the standard library is imported here, so that a report needs neither torch nor MLflow.
 
 Folders (see `Sweep`):
-    multirun/trials/<signature>/result.json    one trial
+    multirun/trials/<signature>/result.json    one trial; result.backup.json beside it is its copy
     multirun/trials/<signature>/mlflow.json    its MLflow run, once MLflow has it
     multirun/sweeps/<name>/sweep.json          which trials one command asked for
     multirun/sweeps/<name>/latency.json        latency of its variants
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = 1
+RESULT, COPY = "result.json", "result.backup.json"
 SHORT = 12  # hex digits of a signature that are shown to people
 IDENTITY = ("signature", "name", "variant", "variant_key", "comparison_key", "factors", "seed")
 
@@ -146,13 +147,50 @@ def load_object(path: Path) -> Record:
     return _optional(path, [])
 
 
+def save_record(trial_dir: Path, record: Record) -> None:
+    """Write a trial's record, and a copy: the record is what hours of training came to.
+
+    The copy comes second, so that whoever finds the record finds it whole. Raises OSError when the disk refuses.
+    """
+    atomic_write_json(trial_dir / RESULT, record)
+    with contextlib.suppress(OSError):  # on a disk that is full now, one whole record is enough
+        atomic_write_json(trial_dir / COPY, record)
+
+
 def load_record(trial_dir: Path) -> Record:
-    """Read `result.json` of one trial.
+    """Read a trial's record; where `result.json` is damaged its copy speaks for it.
 
     Raises FileNotFoundError when there is none, DamagedRecordError when it is cut off, is not a JSON
-    object, or belongs to another trial than the folder says.
+    object, or belongs to another trial than the folder says, and the copy is no better.
     """
-    path = Path(trial_dir) / "result.json"
+    try:
+        return _record(Path(trial_dir) / RESULT)
+    except DamagedRecordError:
+        with contextlib.suppress(FileNotFoundError, DamagedRecordError):
+            return _record(Path(trial_dir) / COPY)
+        raise
+
+
+def mend_record(trial_dir: Path) -> bool:
+    """Write a damaged `result.json` anew from its copy; tell whether that was done."""
+    try:
+        _record(trial_dir / RESULT)
+    except DamagedRecordError:
+        with contextlib.suppress(FileNotFoundError, DamagedRecordError):
+            atomic_write_json(trial_dir / RESULT, _record(trial_dir / COPY))
+            return True
+    except FileNotFoundError:
+        pass
+    return False
+
+
+def drop_record(trial_dir: Path) -> None:
+    """Remove a trial's record and its copy."""
+    for name in (COPY, RESULT):
+        (trial_dir / name).unlink(missing_ok=True)
+
+
+def _record(path: Path) -> Record:
     record = _read_object(path)
     signature = record.get("signature")
     if signature != path.parent.name:

@@ -6,11 +6,13 @@ its signature, and what it holds already is not sent twice.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,17 @@ from typing import Any
 from ablate.environment import prepare
 from ablate.tracking.records import DamagedRecordError, Sweep, atomic_write_json, load_object, load_record
 
-LINK = "mlflow.json"  # beside result.json: which run has it, and whether it is complete
+LINK = "mlflow.json"  # beside result.json: which run has it, and whether that is running, stopped or complete
 # MLflow 3 shows an experiment of unknown kind as one of language models; ours is a table of runs.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 MAX_ITEMS = 100  # parameters in one request; MLflow's own limit
 MAX_METRICS = 1000
 MAX_VALUE = 500  # characters of a parameter that older servers accept
+MAX_TEXT = 8000  # characters of a tag; MLflow's own limit
+NOTE = "mlflow.note.content"  # the run's description in the UI
+FAILURE_TAGS = ("ablate.failure", "ablate.failure.message", NOTE)
+PATIENCE = 60.0  # seconds to wait for a SQLite store that somebody else has locked
+BACKOFF = 10.0  # seconds before a store that did not answer is asked again
 
 
 def tracking_uri(root: Path, uri: str | None) -> str:
@@ -61,8 +68,15 @@ class Store:
         run_id = self._run_of(folder, header, parent)
         self._client.update_run(run_id, status="RUNNING")
         self._log_parameters(run_id, header["config"])
-        atomic_write_json(folder / LINK, {"run_id": run_id, "uri": self.uri, "complete": False})
+        self._link(folder, run_id, "running")
         return run_id
+
+    def stop(self, folder: Path) -> None:
+        """Say that a trial was stopped while it ran; it will go on in the same run."""
+        link = read_link(folder)
+        if link.get("uri") == self.uri and link.get("state") == "running":
+            self._client.set_terminated(link["run_id"], "KILLED")
+            self._link(folder, link["run_id"], "stopped")
 
     def epochs(self, run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Log finished epochs: losses, learning rates, mAP."""
@@ -90,7 +104,7 @@ class Store:
         finished = record["status"] == "finished"
         ended = int(datetime.fromisoformat(record["finished"]).timestamp() * 1000)
         self._client.set_terminated(run_id, "FINISHED" if finished else "FAILED", end_time=ended)
-        atomic_write_json(folder / LINK, {"run_id": run_id, "uri": self.uri, "complete": True})
+        self._link(folder, run_id, "complete")
         return run_id
 
     def publish_missing(
@@ -109,7 +123,9 @@ class Store:
         sent = []
         for folder in sorted(trials.iterdir()) if trials.is_dir() else []:
             link = read_link(folder)
-            if (folder / "result.json").is_file() and not (link.get("complete") and link.get("uri") == self.uri):
+            if (folder / "result.json").is_file() and not (
+                link.get("state") == "complete" and link.get("uri") == self.uri
+            ):
                 try:
                     self.publish(folder, parent if folder.name in children else None)
                 except DamagedRecordError:
@@ -127,7 +143,7 @@ class Store:
 
     def close_sweep(self, run_id: str, sweep: Sweep, note: str, failed: bool) -> None:
         """Give a sweep's parent run its table as description, its report as artifacts, and its end."""
-        self._client.set_tag(run_id, "mlflow.note.content", note)
+        self._client.set_tag(run_id, NOTE, note)
         for signature in sweep.signatures:
             child = sweep.run_ids.get(signature)
             if child:
@@ -161,14 +177,17 @@ class Store:
         link = read_link(folder)
         if link.get("uri") == self.uri and link.get("run_id") and self._exists(link["run_id"]):
             return str(link["run_id"])
-        signature = header["signature"]
-        found = self._client.search_runs([self._experiment], f"tags.`ablate.signature` = '{signature}'", max_results=1)
-        if found:
-            return str(found[0].info.run_id)
+        with _one_at_a_time(self._root):  # two commands that look at once would both find none
+            found = self._client.search_runs(
+                [self._experiment], f"tags.`ablate.signature` = '{header['signature']}'", max_results=1
+            )
+            return str(found[0].info.run_id) if found else self._new_run(header, parent)
+
+    def _new_run(self, header: Mapping[str, Any], parent: str | None) -> str:
         tags = {
             **_common_tags(),
             "ablate.kind": "trial",
-            "ablate.signature": signature,
+            "ablate.signature": header["signature"],
             "ablate.variant": header["variant"],
             "ablate.variant_key": header["variant_key"],
             "ablate.baseline": str(header["factors"]["module"] == "none").lower(),
@@ -181,6 +200,9 @@ class Store:
         start = int(datetime.fromisoformat(started).timestamp() * 1000) if started else int(time.time() * 1000)
         run = self._client.create_run(self._experiment, start_time=start, run_name=header["name"], tags=tags)
         return str(run.info.run_id)
+
+    def _link(self, folder: Path, run_id: str, state: str) -> None:
+        atomic_write_json(folder / LINK, {"run_id": run_id, "uri": self.uri, "state": state})
 
     def _exists(self, run_id: str) -> bool:
         from mlflow.exceptions import MlflowException
@@ -209,12 +231,9 @@ class Store:
         realised = record.get("realised", {})
         tags = {"ablate.status": record["status"], **{f"ablate.realised.{k}": v for k, v in flatten(realised)}}
         if record.get("failure"):
-            tags |= {
-                "ablate.failure": record["failure"]["type"],
-                "ablate.failure.message": record["failure"]["message"],
-            }
+            tags |= _failure_tags(record["failure"])
         else:  # a trial that failed before and was tried again keeps its run, not its failure
-            for name in ("ablate.failure", "ablate.failure.message"):
+            for name in FAILURE_TAGS:
                 if name in self._client.get_run(run_id).data.tags:
                     self._client.delete_tag(run_id, name)
         metrics = [
@@ -222,7 +241,7 @@ class Store:
             for name, value in figures.items()
             if isinstance(value, int | float) and not isinstance(value, bool)
         ]
-        entries = [RunTag(name, str(value)[:MAX_VALUE]) for name, value in tags.items()]
+        entries = [RunTag(name, str(value)[: MAX_TEXT if name == NOTE else MAX_VALUE]) for name, value in tags.items()]
         commit = realised.get("git", {}).get("commit")
         if commit:
             entries.append(RunTag("mlflow.source.git.commit", commit))
@@ -246,32 +265,58 @@ class Tracker:
         self._connect = connect
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tracker")
         self._store: Store | None = None
+        self._again = 0.0  # by the monotonic clock: when a store that did not answer may be asked again
         self.problem: str | None = None
 
     def submit(self, work: Callable[[Store], Any]) -> None:
-        """Queue work on the store; it is dropped once the store has failed, because all of it can be sent later."""
+        """Queue work on the store; while the store does not answer it is dropped, because all can be sent later."""
         self._thread.submit(self._run, work)
 
     def ask(self, work: Callable[[Store], Any]) -> Any:
-        """Do work on the store and return its result, or None once the store has failed."""
-        return self._thread.submit(self._run, work).result()
+        """Do work on the store now, down or not, and return its result; None where it does not answer."""
+        return self._thread.submit(self._run, work, insist=True).result()
 
     def close(self) -> str | None:
-        """Wait for what is queued; return what went wrong, or None."""
+        """Wait for what is queued; return what is wrong with the store, or None."""
         self._thread.shutdown(wait=True)
         return self.problem
 
-    def _run(self, work: Callable[[Store], Any]) -> Any:
-        if self.problem is not None:
+    def _run(self, work: Callable[[Store], Any], insist: bool = False) -> Any:
+        if time.monotonic() < self._again and not insist:
             return None
-        try:
-            if self._store is None:
-                self._store = self._connect()
-            return work(self._store)
-        except Exception as error:  # the tracker must never cost a trial
-            reason = (str(error).splitlines() or [""])[0][:200]
-            self.problem = f"{type(error).__name__}: {reason}".removesuffix(": ")
-            return None
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                if self._store is None:
+                    self._store = self._connect()
+                result = work(self._store)
+            except Exception as error:  # the tracker must never cost a trial
+                if "database is locked" in str(error) and time.monotonic() < deadline:
+                    continue  # SQLite itself has waited some seconds
+                reason = (str(error).splitlines() or [""])[0][:200]
+                self.problem = f"{type(error).__name__}: {reason}".removesuffix(": ")
+                self._again = time.monotonic() + BACKOFF
+                return None
+            self.problem = None
+            return result
+
+
+@contextmanager
+def _one_at_a_time(root: Path) -> Iterator[None]:
+    """Keep other commands that work in the same folder waiting."""
+    with (root / ".tracking.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _failure_tags(failure: Mapping[str, Any]) -> dict[str, str]:
+    """Return a failure as tags: to filter by, and as the run's description with the end of its log."""
+    kind, message = str(failure["type"]), str(failure["message"])
+    tail = "\n".join(str(line) for line in failure.get("tail", []))
+    words = f"**Failed: {kind}**: {message}\n"
+    room = MAX_TEXT - len(words) - 40
+    note = f"{words}\n```\n{tail[-room:]}\n```\n" if tail and room > 0 else words
+    return dict(zip(FAILURE_TAGS, (kind, message, note), strict=True))
 
 
 def read_link(folder: Path) -> dict[str, Any]:

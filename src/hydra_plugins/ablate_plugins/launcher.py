@@ -54,6 +54,10 @@ class JobLauncher(Launcher):  # type: ignore[misc]
         """Return where trials run that ask for this device (``auto``, ``cpu``, ``0`` or ``0,1``)."""
         raise NotImplementedError
 
+    def slots(self, device: str) -> int:
+        """Return how many trials that ask for this device run at a time."""
+        return max(len(self.backend(device).slots()), 1)
+
     def run(self, function: str, payloads: Sequence[Any], device: str, observer: "Observer") -> None:
         """Run jobs until each has ended; what they do and how they end the observer hears."""
         from ablate.launching.jobs import run_jobs

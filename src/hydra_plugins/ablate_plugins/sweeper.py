@@ -1,8 +1,7 @@
 """`hydra/sweeper=ablate`: from Hydra's overrides to a sweep of trials."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -11,10 +10,6 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
-
-if TYPE_CHECKING:
-    from ablate.sweeping.sweep import Observer
-    from ablate.trial import Trial
 
 
 @dataclass
@@ -46,19 +41,7 @@ class AblateSweeper(Sweeper):  # type: ignore[misc]
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
         cells = expand({override.get_key_element(): _values(override) for override in parsed})
         configs = compose(lambda cell: loader.load_sweep_config(self.config, list(cell)), cells)
-
-        def launch(trials: "Sequence[Trial]", observer: "Observer") -> None:
-            wanted = {trial.identity.signature for trial in trials}
-            chosen: dict[str, list[str]] = {}
-            for trial, cell in composed:
-                if trial.identity.signature in wanted:
-                    chosen.setdefault(trial.identity.signature, list(cell))
-            self.launcher.observer = observer
-            self.launcher.launch([chosen[trial.identity.signature] for trial in trials], initial_job_idx=0)
-
-        trials = make_trials(configs)
-        composed = list(zip(trials, cells, strict=True))
-        raise SystemExit(finish(trials, launch, arguments))
+        raise SystemExit(finish(make_trials(configs), self.launcher, arguments))
 
 
 def _values(override: Override) -> list[str]:
