@@ -1,0 +1,381 @@
+"""How far each trial is, read from what it leaves on disk; cheap enough to be asked twice a second.
+
+A trial that trains writes three files into its folder: `train/history.jsonl` (a row per finished epoch),
+`train/progress.json` (where in the epoch it is) and, when all is over, `result.json`. Beside the folder lies its lock.
+Any of them may be missing, old, cut off or of an earlier try; that costs what it would have told, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ablate.locking import held
+from ablate.tracking.records import (
+    DamagedRecordError,
+    Record,
+    load_object,
+    load_record,
+    load_sweep,
+    mapping,
+    number,
+    sequence,
+    value,
+)
+
+HISTORY = Path("train", "history.jsonl")
+PROGRESS = Path("train", "progress.json")
+LOG = "train.log"
+ENDED = ("done", "failed", "damaged")
+MARK = 256  # bytes before the offset by which a file is known again
+LONGEST_REST = 600.0  # seconds that loading and the last evaluation may take before they count as an interruption
+
+
+class Tail:
+    """The rows that appear in a trial's history.
+
+    Args:
+        folder: The trial's folder.
+        skip: Leave out what stands there now, because it is from an earlier try that is not continued.
+    """
+
+    def __init__(self, folder: Path, *, skip: bool = False) -> None:
+        self._path = folder / HISTORY
+        self._offset = 0
+        self._mark = b""
+        self._last = 0
+        if skip:
+            self.new_rows()
+            self._last = 0
+
+    def new_rows(self) -> list[Record]:
+        """Return the rows that appeared since the last call, each epoch once.
+
+        A file that was replaced or got shorter is read anew; a last line without its end waits; a line that is no
+        row is left out.
+        """
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset - len(self._mark))
+                if file.read(len(self._mark)) != self._mark:
+                    self._offset, self._mark = 0, b""
+                    file.seek(0)
+                text = file.read()
+        except OSError:
+            return []
+        complete = text[: text.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        self._mark = (self._mark + complete)[-MARK:]
+        return [row for line in complete.splitlines() for row in self._unseen(line)]
+
+    def _unseen(self, line: bytes) -> Iterator[Record]:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            return
+        epoch = _whole(row, "epoch")
+        if epoch is not None and epoch > self._last:
+            self._last = epoch
+            yield row
+
+
+class Watch:
+    """One trial while it trains.
+
+    Args:
+        folder: The trial's folder.
+        epochs: How many it will train, as far as known before it says so itself.
+        skip: See `Tail`.
+        after: Seconds since 1970; progress written then or earlier is that of an earlier try.
+
+    Attributes:
+        epoch: Finished epochs.
+        epochs: How many it will train, or None.
+        map50_95: The best so far, or None.
+        seconds: What the finished epochs took.
+    """
+
+    def __init__(
+        self, folder: Path, epochs: int | None = None, *, skip: bool = False, after: float | None = None
+    ) -> None:
+        self.epoch = 0
+        self.epochs = epochs
+        self.map50_95: float | None = None
+        self.seconds = 0.0
+        self._folder = folder
+        self._after = after
+        self._tail = Tail(folder, skip=skip)
+        self._recent: deque[float] = deque(maxlen=5)
+        self._batch = 0.0
+
+    def update(self) -> list[Record]:
+        """Read what is new; return the new rows of the history."""
+        rows = self._tail.new_rows()
+        for row in rows:
+            self.epoch = int(row["epoch"])
+            self.epochs = _whole(row, "epochs") or self.epochs
+            found = number(row, "map50_95")
+            if found is not None:
+                self.map50_95 = found if self.map50_95 is None else max(self.map50_95, found)
+            seconds = max(number(row, "seconds") or 0.0, 0.0)
+            self.seconds += seconds
+            self._recent.append(seconds)
+        self._batch = self._within_epoch()
+        return rows
+
+    @property
+    def fraction(self) -> float:
+        """How much of the training is done, 0 to 1, the epoch in progress included."""
+        return min((self.epoch + self._batch) / self.epochs, 1.0) if self.epochs else 0.0
+
+    @property
+    def epochs_left(self) -> float | None:
+        """Epochs still to train, less what is done of the one in progress."""
+        return None if self.epochs is None else max(self.epochs - self.epoch - self._batch, 0.0)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds of training still to come, by the last epochs; None before the first has ended."""
+        if self.epochs_left is None or not self._recent:
+            return None
+        return self.epochs_left * median(self._recent)
+
+    def _within_epoch(self) -> float:
+        progress = load_object(self._folder / PROGRESS)
+        if _whole(progress, "epoch") != self.epoch + 1:
+            return 0.0
+        time = number(progress, "time")
+        if self._after is not None and (time is None or time <= self._after):
+            return 0.0
+        self.epochs = _whole(progress, "epochs") or self.epochs
+        batch, batches = number(progress, "batch"), number(progress, "batches")
+        return min(max(batch / batches, 0.0), 1.0) if batch is not None and batches else 0.0
+
+
+@dataclass(frozen=True)
+class TrialState:
+    """How far one trial is.
+
+    Attributes:
+        name: The trial for people.
+        signature: Its identity.
+        state: waiting, running, interrupted (its process is gone, it can go on), done, failed or damaged (its record
+            cannot be read).
+        epoch: Finished epochs.
+        epochs: How many it trains, or None where that is not known yet.
+        fraction: How much of the training is done, 0 to 1, within the epoch too.
+        map50_95: That of the record for a trial that is done, else the best epoch so far; None before there is one.
+        seconds_left: Of its training, estimated from its epochs; None where unknown.
+        device: What it runs on, as its process or its record says.
+        host: The machine of its process while it runs.
+        pid: That process.
+        minutes: What its epochs took so far.
+        failure: ``{"type", "message", "log"}`` of a failed trial, the log as a path.
+        why: Why it is in this state, in words, where there is something to say.
+        ended: When its record was written, in seconds since 1970.
+        seconds: What it took from start to end, as far as known.
+    """
+
+    name: str
+    signature: str
+    state: str = "waiting"
+    epoch: int = 0
+    epochs: int | None = None
+    fraction: float = 0.0
+    map50_95: float | None = None
+    seconds_left: float | None = None
+    device: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    minutes: float | None = None
+    failure: dict[str, str] | None = None
+    why: str = ""
+    ended: float | None = None
+    seconds: float | None = None
+
+
+def trial_state(folder: Path, name: str = "?") -> TrialState:
+    """Return the state of the trial of this folder; whatever is on disk, nothing is raised.
+
+    A trial that is done stays done, whoever holds its lock. Any other whose lock is held by a living process is
+    running, whatever record an earlier try has left.
+    """
+    try:
+        record = load_record(folder)
+    except FileNotFoundError:
+        record = None
+    except DamagedRecordError as error:
+        record = {**error.salvaged, "status": "damaged", "why": f"result.json {error.reason}"}
+    if record is not None and record.get("status") == "finished":
+        return _recorded(folder, name, record)
+    owner = held(folder.with_suffix(".lock"))
+    if owner is not None:
+        return _running(folder, name, owner)
+    if record is not None:
+        return _recorded(folder, name, record)
+    if (folder / LOG).exists() or (folder / HISTORY).exists():
+        watch = Watch(folder)
+        watch.update()
+        why = f"stopped after epoch {watch.epoch}" if watch.epoch else "stopped in its first epoch"
+        return TrialState(name, folder.name, "interrupted", why=why, **_training(watch))
+    return TrialState(name, folder.name)
+
+
+class SweepStates:
+    """The trials of a sweep, read again and again; a record that has not changed is read once.
+
+    Args:
+        directory: The sweep's folder.
+
+    Raises:
+        FileNotFoundError: It is not the folder of a sweep.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._sweep = load_head(directory)
+        self._directory = directory.resolve()
+        self._ended: dict[str, tuple[tuple[int, int], TrialState]] = {}
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return str(self._sweep.get("name") or self._directory.name)
+
+    @property
+    def command(self) -> str:
+        """The command that repeats the sweep; empty where it is not known."""
+        return str(self._sweep.get("command") or "")
+
+    def folder(self, signature: str) -> Path:
+        """Return a trial's folder."""
+        return self._directory.parent.parent / "trials" / signature
+
+    def read(self) -> list[TrialState]:
+        """Return all trials as they are now, in the sweep's order; a named sweep may have grown meanwhile."""
+        self._sweep = load_head(self._directory)
+        names = mapping(self._sweep, "names")
+        signatures = dict.fromkeys(str(item) for item in sequence(self._sweep, "signatures"))
+        return [self._state(signature, str(names.get(signature, "?"))) for signature in signatures]
+
+    def _state(self, signature: str, name: str) -> TrialState:
+        folder = self.folder(signature)
+        try:
+            stat = (folder / "result.json").stat()
+        except OSError:
+            return trial_state(folder, name)
+        stamp = (stat.st_mtime_ns, stat.st_size)
+        known = self._ended.get(signature)
+        if known is None or known[0] != stamp or (known[1].state != "done" and held(folder.with_suffix(".lock"))):
+            known = (stamp, trial_state(folder, name))
+            if known[1].state in ENDED:
+                self._ended[signature] = known
+        return known[1]
+
+
+def load_head(directory: Path) -> Record:
+    """Return what `sweep.json` says; where it is damaged, what can still be told from it.
+
+    Raises:
+        FileNotFoundError: The folder is not that of a sweep.
+    """
+    head = load_object(directory / "sweep.json")
+    if sequence(head, "signatures"):
+        return head
+    sweep = load_sweep(directory)
+    return {"name": sweep.name, "command": sweep.command, "signatures": sweep.signatures}
+
+
+def _running(folder: Path, name: str, owner: Record) -> TrialState:
+    watch = Watch(folder, after=number(owner, "since"))
+    watch.update()
+    host, pid = owner.get("host"), _whole(owner, "pid")
+    return TrialState(
+        name,
+        folder.name,
+        "running",
+        device=_text(owner.get("device")),
+        host=_text(host),
+        pid=pid,
+        **_training(watch),
+    )
+
+
+def _training(watch: Watch) -> dict[str, Any]:
+    return {
+        "epoch": watch.epoch,
+        "epochs": watch.epochs,
+        "fraction": watch.fraction,
+        "map50_95": watch.map50_95,
+        "seconds_left": watch.seconds_left,
+        "minutes": watch.seconds / 60,
+        "seconds": watch.seconds,
+    }
+
+
+def _recorded(folder: Path, name: str, record: Record) -> TrialState:
+    """Return the state of a trial that has a record."""
+    history = [row for row in sequence(record, "history") if isinstance(row, dict)]
+    trained = sum(number(row, "seconds") or 0.0 for row in history)
+    best = [found for row in history if (found := number(row, "map50_95")) is not None]
+    status = str(record.get("status"))
+    state = {"finished": "done", "damaged": "damaged"}.get(status, "failed")
+    accuracy = number(record, "metrics", "map50_95")
+    failure = _failure(folder, record) if state == "failed" else None
+    why = str(record.get("why", "")) if failure is None else f"{failure['type']}: {failure['message']}"
+    epochs = _whole(value(record, "config", "train"), "epochs")
+    return TrialState(
+        name=str(record.get("name") or name),
+        signature=folder.name,
+        state=state,
+        epoch=len(history),
+        epochs=epochs,
+        fraction=1.0 if state == "done" else min(len(history) / epochs, 1.0) if epochs else 0.0,
+        map50_95=accuracy if accuracy is not None else max(best, default=None),
+        device=_text(value(record, "realised", "device")),
+        minutes=trained / 60 if history else None,
+        failure=failure,
+        why=why,
+        ended=_modified(folder / "result.json"),
+        seconds=_taken(record, trained),
+    )
+
+
+def _failure(folder: Path, record: Record) -> dict[str, str]:
+    failure = mapping(record, "failure")
+    return {
+        "type": str(failure.get("type") or "code"),
+        "message": str(failure.get("message") or ""),
+        "log": str(folder / str(failure.get("log") or LOG)),
+    }
+
+
+def _taken(record: Record, trained: float) -> float:
+    """Return the seconds from start to end; only those of the epochs where the two may lie in different sessions."""
+    try:
+        ends = [datetime.fromisoformat(str(record[key])) for key in ("started", "finished")]
+        whole = (ends[1] - ends[0]).total_seconds()
+    except (KeyError, ValueError, TypeError):
+        return trained
+    return whole if trained <= whole <= trained + LONGEST_REST else trained
+
+
+def _modified(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return None
+
+
+def _whole(record: object, key: str) -> int | None:
+    found = value(record, key)
+    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None
+
+
+def _text(found: object) -> str | None:
+    return None if found is None else str(found)
