@@ -8,11 +8,10 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ablate.config import ConfigError, option_file
-from ablate.identity import settle
 from ablate.notation import is_graft, plain_value, quote, quote_list, read_graft, show_graft, split
 
 
-def insertion(name: str = "customary", at: list[int] | None = None, wiring: str = "plain") -> dict[str, Any]:
+def insertion(name: str = "c3k2", at: list[int] | None = None, wiring: str = "plain") -> dict[str, Any]:
     return {"name": name, "at": at, "wiring": wiring}
 
 
@@ -20,10 +19,10 @@ def insertion(name: str = "customary", at: list[int] | None = None, wiring: str 
     ("text", "expected"),
     [
         ("hmha", insertion()),
-        ("hmha@c3k2", insertion("c3k2")),
-        ("hmha@c3k2[rezero]", insertion("c3k2", wiring="rezero")),
-        ("hmha@4+6", insertion(at=[4, 6])),
-        ("hmha@layer4+6", insertion(at=[4, 6])),
+        ("hmha@head", insertion("head")),
+        ("hmha@head[rezero]", insertion("head", wiring="rezero")),
+        ("hmha@4+6+4", insertion("layer4+6", at=[4, 6])),
+        ("hmha@layer4+6", insertion("layer4+6", at=[4, 6])),
         (" hmha @ customary ", insertion()),
     ],
 )
@@ -63,9 +62,8 @@ def test_what_is_no_graft_is_refused_with_the_form(text: str, words: str) -> Non
 
 
 @pytest.mark.parametrize("text", ["hmha@c3k2", "hmha[rerank=batch]@c3k2[rezero]", "sta@layer4+6", "acmix@head"])
-def test_a_settled_graft_is_shown_as_it_is_written(text: str) -> None:
-    nothing = {"module": {"name": "none"}, "insertion": insertion(), "data": {}}
-    assert show_graft(settle({**nothing, "grafts": [text]})) == text
+def test_a_graft_is_shown_as_it_is_written(text: str) -> None:
+    assert show_graft(read_graft(text)) == text
 
 
 def test_a_module_s_name_as_a_key_is_an_override_and_no_graft() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.config import NOT_IDENTITY
-from ablate.notation import Graft, read_graft, show_graft
+from ablate.notation import Graft, read_graft, settle_insertion, show_graft
 from ablate.validation import source_file
 
 SHOWN = 12  # hex digits of a signature that people see
@@ -68,7 +68,7 @@ def settle(config: Mapping[str, Any]) -> dict[str, Any]:
     own = {"module": settled["module"], "insertion": settled["insertion"]}
     grafts = [own, *further] if own["module"].get("_target_") is not None else further
     for graft in grafts:
-        graft["insertion"] = _settle_insertion(graft)
+        graft["insertion"] = settle_insertion(graft["module"], graft["insertion"])
     grafts.sort(key=lambda graft: str(graft["insertion"]["name"]))
     nothing = {"module": own["module"], "insertion": {"name": "none", "at": None, "wiring": "plain"}}
     return {**settled, **(grafts[0] if grafts else nothing), "grafts": grafts[1:]}
@@ -116,17 +116,6 @@ def identify(config: Mapping[str, Any], data_fingerprint: str) -> Identity:
         name=f"{variant} s{seed}",
         seed=seed,
     )
-
-
-def _settle_insertion(graft: Mapping[str, Any]) -> dict[str, Any]:
-    """Return where a graft goes, with the customary place or the layers by name."""
-    insertion = dict(graft["insertion"])
-    if insertion["at"] is not None:
-        insertion["at"] = list(dict.fromkeys(insertion["at"]))
-        insertion["name"] = "layer" + "+".join(map(str, insertion["at"]))
-    elif insertion["name"] == "customary":
-        insertion["name"] = graft["module"].get("insertion") or "head"
-    return insertion
 
 
 def _content(graft: Graft) -> dict[str, Any]:

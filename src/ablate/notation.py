@@ -35,8 +35,8 @@ def modules() -> list[str]:
 def read_graft(text: str, where: str = "grafts") -> Graft:
     """Return the graft that a text such as ``hmha[rerank=batch]@c3k2[rezero]`` or ``sta@4+6`` means.
 
-    Without a place it is ``customary``; options that are not given have the values of the module's file. Whether the
-    options and the place exist is not looked at here.
+    Without a place it goes to the module's customary one; options that are not given have the values of the module's
+    file. Whether the options and the place exist is not looked at here.
 
     Raises:
         ConfigError: The text has another form, or there is no such module.
@@ -54,7 +54,18 @@ def read_graft(text: str, where: str = "grafts") -> Graft:
         insertion["at"] = [int(index) for index in layers[2].split("+")]
     else:
         insertion["name"] = place
-    return {"module": module, "insertion": insertion}
+    return {"module": module, "insertion": settle_insertion(module, insertion)}
+
+
+def settle_insertion(module: Mapping[str, Any], insertion: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where a graft goes, with the customary place or the layers by name."""
+    settled = dict(insertion)
+    if settled["at"] is not None:
+        settled["at"] = list(dict.fromkeys(settled["at"]))
+        settled["name"] = "layer" + "+".join(map(str, settled["at"]))
+    elif settled["name"] == "customary":
+        settled["name"] = module.get("insertion") or "head"
+    return settled
 
 
 def show_graft(graft: Mapping[str, Any]) -> str:

@@ -3,40 +3,66 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 Cell = tuple[str, ...]  # overrides of one trial, such as ("module=hmha", "seed=0")
+Axes = Mapping[str, Sequence[str]]  # for each overridden key its overrides: {"module": ["module=hmha", "module=sta"]}
 
 
-def expand(axes: Mapping[str, Sequence[str]]) -> list[Cell]:
+def expand(axes: Axes) -> list[Cell]:
     """Return the cells of a grid, each combination of the other factors led by its baseline.
-
-    Args:
-        axes: For each overridden key its overrides, such as ``{"module": ["module=hmha", "module=acmix"]}``.
 
     `module=none` does not multiply over insertion points or options of modules: what only a graft has is left out of
     the baseline's cells.
     """
-    cells: dict[Cell, None] = {}
-    for combination in itertools.product(*axes.values()):
-        if "module" in axes:
-            cells.setdefault(_baseline(combination))
-        cells.setdefault(_baseline(combination) if "module=none" in combination else combination)
-    return _baselines_first(list(cells))
+    return list(with_baselines(itertools.product(*axes.values()), join=compares_grafts(axes)))
 
 
-def _baseline(combination: Cell) -> Cell:
+def compares_grafts(axes: Axes) -> bool:
+    """Tell whether a command names grafts, which a baseline without any is to be compared with."""
+    return "module" in axes or "grafts" in axes
+
+
+def with_baselines(combinations: Iterable[Cell], *, join: bool) -> dict[Cell, bool]:
+    """Return cells, each once and each baseline before what is compared with it.
+
+    Args:
+        combinations: One override of each axis.
+        join: Whether the baseline of each is to be there although nobody asked for it.
+
+    Returns:
+        Cell -> whether it is a baseline that nobody asked for.
+    """
+    joined: dict[Cell, bool] = {}
+    for combination in combinations:
+        if join:
+            joined.setdefault(baseline(combination), True)
+        joined[_without_leftovers(combination)] = False
+    groups: dict[Cell, list[Cell]] = {}
+    for cell in joined:
+        groups.setdefault(baseline(cell), []).append(cell)
+    ordered = [cell for key, group in groups.items() for cell in sorted(group, key=lambda c: c != key)]
+    return {cell: joined[cell] for cell in ordered}
+
+
+def baseline(combination: Cell) -> Cell:
+    """Return the cell that a combination is compared with: the same without any graft."""
     return ("module=none", *(item for item in combination if not _of_the_graft(item)))
 
 
+def key_of(override: str) -> str:
+    """Return the key of an override, such as ``module.rerank`` of ``+module.rerank=batch``."""
+    return override.split("=", 1)[0].lstrip("+~").split("@")[0]
+
+
+def _without_leftovers(combination: Cell) -> Cell:
+    """Leave out what has no meaning because `module` is none: by itself, or for want of it beside `grafts`."""
+    keys = {key_of(item) for item in combination}
+    if "module=none" not in combination and ("module" in keys or "grafts" not in keys):
+        return combination
+    further = [item for item in combination if key_of(item) == "grafts" and item != "grafts=[]"]
+    return (*baseline(combination), *further)
+
+
 def _of_the_graft(override: str) -> bool:
-    key = override.split("=", 1)[0].lstrip("+~")
-    return key.split(".")[0].split("@")[0] in ("module", "insertion")
-
-
-def _baselines_first(cells: list[Cell]) -> list[Cell]:
-    """Put each baseline before the first cell that it is compared with; keep the order otherwise."""
-    groups: dict[Cell, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(_baseline(cell), []).append(cell)
-    return [cell for key, group in groups.items() for cell in sorted(group, key=lambda c: c != key)]
+    return key_of(override).split(".")[0] in ("module", "insertion", "grafts")
