@@ -43,6 +43,23 @@ class DamagedRecordError(ValueError):
 
 
 @dataclass(frozen=True)
+class Design:
+    """Which components the variants of a sweep have.
+
+    Attributes:
+        name: Such as "leave_one_out".
+        components: Their names, all different.
+        marks: Variant key -> for each component whether the variant has it.
+        studies: Variant key -> number of its study; within one, variants differ in components only.
+    """
+
+    name: str
+    components: list[str]
+    marks: dict[str, tuple[bool, ...]]
+    studies: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Sweep:
     """The trials of one command, as far as they are on disk.
 
@@ -62,6 +79,7 @@ class Sweep:
     command: str = ""
     created: str = ""
     mlflow_run_id: str | None = None
+    design: Design | None = None
 
     def trial_dir(self, signature: str) -> Path:
         """Folder of one trial; paths inside its record are relative to it."""
@@ -243,6 +261,7 @@ def load_sweep(sweep_dir: Path) -> Sweep:
         command=_command(head.get("command")),
         created=str(head.get("created") or ""),
         mlflow_run_id=str(head["mlflow_run_id"]) if head.get("mlflow_run_id") else None,
+        design=_design(head.get("design"), ignored),
     )
 
 
@@ -295,6 +314,24 @@ def _read_head(path: Path, ignored: list[str]) -> Record:
         ignored.append(str(error))
         text = path.read_text(encoding="utf-8", errors="replace")
         return {**error.salvaged, "signatures": re.findall(r'"([0-9a-f]{64})"', text)}
+
+
+def _design(found: object, ignored: list[str]) -> Design | None:
+    """The design that `sweep.json` tells of, as far as it can be understood; None where there is none."""
+    if found is None:
+        return None
+    components = [name for name in sequence(found, "components") if isinstance(name, str) and name]
+    marks = {
+        key: tuple(row)
+        for key, row in mapping(found, "marks").items()
+        if isinstance(row, list) and len(row) == len(components) and all(isinstance(mark, bool) for mark in row)
+    }
+    if not components or len(set(components)) < len(sequence(found, "components")) or not marks:
+        ignored.append("sweep.json: the design of components cannot be read")
+        return None
+    studies = {key: mapping(found, "studies").get(key) for key in marks}
+    numbers = {key: study if isinstance(study, int) else 0 for key, study in studies.items()}
+    return Design(str(value(found, "name") or ""), components, marks, numbers)
 
 
 def _optional(path: Path, ignored: list[str]) -> Record:
