@@ -213,16 +213,19 @@ def _task(config: DictConfig) -> Any:
 
 
 def _for_hydra(arguments: Sequence[str]) -> list[str]:
-    """Say two things in the way that Hydra understands.
+    """Say three things in the way that Hydra understands.
 
-    `device=0,1` are two GPUs of one trial, not a sweep. And an option of a module, in a sweep over modules, belongs to
-    each trial: Hydra first composes a configuration without what is swept, where the module is none and has no options.
+    `device=0,1` are two GPUs of one trial, not a sweep. `-m` may stand anywhere. And an option of a module, in a sweep
+    over modules, belongs to each trial: Hydra first composes a configuration without what is swept, where the module is
+    none and has no options.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     said = [re.sub(r"^device=(\d+(?:,\d+)+)$", r"device='\1'", argument) for argument in arguments]
-    if not {"-m", "--multirun"} & set(said):
+    flags = [argument for argument in said if argument in ("-m", "--multirun")]
+    if not flags:
         return said
+    said = [flags[0], *(argument for argument in said if argument not in flags)]
     parser = OverridesParser.create()
     for index, argument in enumerate(said):
         if re.match(r"module\.\w+=", argument) and not parser.parse_override(argument).is_sweep_override():

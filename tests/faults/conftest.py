@@ -1,0 +1,238 @@
+"""What every fault test needs: a working folder with modules that go wrong on demand, commands, and what must hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TINY = [
+    "train=smoke",
+    "train.fraction=1.0",
+    "data.train_images=8",
+    "data.val_images=4",
+    "data.imgsz=64",
+    "latency.enabled=false",
+    "notebook=false",
+]
+
+# Modules that behave until a file says otherwise; what the file says is not part of a trial's identity.
+BLOCKS = '''
+import os
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+FLAGS = Path(__file__).parent / "flags"
+
+
+class Steady(nn.Module):
+    """The identity, with a scale to train."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(channels, 1, 1))
+        self.kept = []
+
+    def forward(self, x):
+        if self.training and torch.is_grad_enabled() and x.shape[0] > 1:
+            self.fault(x)
+        return x * self.scale
+
+    def fault(self, x):
+        while (FLAGS / "slow").exists():
+            time.sleep(0.05)
+
+
+class Faulty(Steady):
+    """Does what a file among the flags says."""
+
+    def fault(self, x):
+        if (FLAGS / "raise").exists():
+            raise RuntimeError("this module is broken")
+        if (FLAGS / "nan").exists():
+            with torch.no_grad():
+                self.scale.fill_(float("nan"))
+        if (FLAGS / "leak").exists():
+            for _ in range(100):
+                self.kept.append(torch.ones(25_000_000))
+                time.sleep(0.1)
+        while (FLAGS / "hang").exists():
+            time.sleep(0.05)
+        super().fault(x)
+'''
+
+
+class Shop:
+    """A user's working folder.
+
+    Attributes:
+        folder: The folder; `multirun` in it is made by the first command.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._started: list[subprocess.Popen[str]] = []
+        (folder / "flags").mkdir()
+        (folder / "my_blocks.py").write_text(BLOCKS, encoding="utf-8")
+        (folder / "conf" / "module").mkdir(parents=True)
+        for name in ("Steady", "Faulty"):
+            text = f"name: {name.lower()}\n_target_: my_blocks.{name}\ninsertion: neck_p5\n"
+            (folder / "conf" / "module" / f"{name.lower()}.yaml").write_text(text, encoding="utf-8")
+
+    # -- what the user does ---------------------------------------------------------------------------------------
+
+    def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "ablate", *words, *TINY],
+            cwd=self.folder,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+
+    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+        """Start a command in a session of its own, as a terminal does."""
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "ablate", *words, *TINY],
+            cwd=self.folder,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._started.append(driver)
+        return driver
+
+    def set(self, flag: str) -> None:
+        """Let modules go wrong."""
+        (self.folder / "flags" / flag).touch()
+
+    def unset(self, flag: str) -> None:
+        """Let them behave again."""
+        (self.folder / "flags" / flag).unlink(missing_ok=True)
+
+    def stop_all(self) -> None:
+        """End what a failing test has left."""
+        for driver in self._started:
+            if driver.poll() is None:
+                driver.kill()
+            driver.communicate()
+
+    # -- what is there --------------------------------------------------------------------------------------------
+
+    def trial(self, name: str) -> Path:
+        """Return the folder of the trial whose name starts so."""
+        for path in self.folder.glob("multirun/trials/*/config.yaml"):
+            log = (path.parent / "train.log").read_text(encoding="utf-8", errors="replace")
+            if f"of {name}" in log[:200]:
+                return path.parent
+        raise AssertionError(f"no trial {name} has started")
+
+    def records(self, root: str = "multirun") -> dict[str, dict[str, Any]]:
+        """Return what is recorded, by name."""
+        found = [json.loads(p.read_text(encoding="utf-8")) for p in self.folder.glob(f"{root}/trials/*/result.json")]
+        return {record["name"]: record for record in found}
+
+    def states(self) -> dict[str, str]:
+        """Return by name: finished, or the type of the failure."""
+        return {n: r["failure"]["type"] if r["failure"] else r["status"] for n, r in self.records().items()}
+
+    def runs(self) -> list[tuple[str, str, str]]:
+        """Return (signature, name, status) of every run of a trial in MLflow's store."""
+        with sqlite3.connect(self.folder / "multirun" / "mlflow.db") as database:
+            return database.execute(
+                "select t.value, r.name, r.status from runs r join tags t on t.run_uuid = r.run_uuid "
+                "and t.key = 'ablate.signature' order by r.name"
+            ).fetchall()
+
+    def epochs_in_mlflow(self, name: str) -> list[int]:
+        """Return the steps of mAP50-95 that MLflow holds of a trial, in order."""
+        with sqlite3.connect(self.folder / "multirun" / "mlflow.db") as database:
+            rows = database.execute(
+                "select m.step from metrics m join runs r on r.run_uuid = m.run_uuid "
+                "where r.name = ? and m.key = 'map50_95' order by m.step",
+                [name],
+            ).fetchall()
+        return [step for (step,) in rows]
+
+    def history(self, name: str) -> list[int]:
+        """Return the epochs that a trial has logged so far."""
+        try:
+            text = (self.trial(name) / "train" / "history.jsonl").read_text(encoding="utf-8")
+        except (AssertionError, OSError):
+            return []
+        return [json.loads(line)["epoch"] for line in text.splitlines() if line.endswith("}")]
+
+    def worker(self, name: str) -> int:
+        """Return the process that trains a trial."""
+        return int(json.loads(self.trial(name).with_suffix(".lock").read_text(encoding="utf-8"))["pid"])
+
+    # -- what must hold -------------------------------------------------------------------------------------------
+
+    def assert_all_finished_once(self, names: list[str]) -> None:
+        """Each trial has finished, was trained through once, and has one run in MLflow with every epoch once."""
+        records = self.records()
+        assert sorted(records) == sorted(names)
+        for name, record in records.items():
+            assert record["status"] == "finished", record["failure"]
+            epochs = record["config"]["train"]["epochs"]
+            assert [row["epoch"] for row in record["history"]] == list(range(1, epochs + 1))
+            assert self.epochs_in_mlflow(name) == list(range(1, epochs + 1))
+            log = (self.trial(name) / "train.log").read_text(encoding="utf-8", errors="replace")
+            assert log.count("epochs completed in") == 1, "it was trained through more than once"
+        assert [(name, status) for _, name, status in self.runs()] == [(name, "FINISHED") for name in sorted(names)]
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    shop = Shop(tmp_path)
+    yield shop
+    shop.stop_all()
+    assert not _left_behind(tmp_path), "a process outlived its driver"
+
+
+@pytest.fixture
+def wait_for() -> Callable[..., None]:
+    return _wait_for
+
+
+def _wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.1)
+
+
+def _left_behind(folder: Path) -> list[int]:
+    """Return processes that still work in this folder, after a moment in which they may end."""
+    deadline = time.monotonic() + 15
+    while True:
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                here = (path / "cwd").readlink() == folder
+                if here and (path / "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z":
+                    found.append(int(path.name))
+            except OSError:
+                continue
+        if not found or time.monotonic() > deadline:
+            for process in found:
+                os.kill(process, signal.SIGKILL)
+            return found
+        time.sleep(0.2)

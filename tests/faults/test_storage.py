@@ -1,0 +1,220 @@
+"""Disks, files, clocks and trackers that misbehave."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WaitFor = Callable[..., None]
+SWEEP = ["module=steady", "train.epochs=3", "-m"]
+NAMES = ["baseline musgd s0", "steady@neck_p5 musgd s0"]
+STEADY = NAMES[1]
+
+# Imported by every Python process of the command: writing files of a name fails as on a full disk.
+NO_SPACE = """
+import errno, os
+from pathlib import Path
+
+full = Path(os.environ["ABLATE_TEST_FULL"])
+real = os.fsync
+
+
+def fsync(descriptor):
+    name = os.readlink(f"/proc/self/fd/{descriptor}")
+    if full.exists() and full.read_text() in name:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return real(descriptor)
+
+
+os.fsync = fsync
+"""
+
+# The clock jumps back by an hour, again and again, for whoever asks it in Python.
+JUMPING = """
+import time
+
+real = time.time
+time.time = lambda: real() - 3600 * (int(real() / 2) % 3)
+"""
+
+
+def hook(shop: Any, text: str) -> dict[str, str]:
+    """Return the environment in which every Python process of a command runs this text first."""
+    (shop.folder / "hooks").mkdir()
+    (shop.folder / "hooks" / "sitecustomize.py").write_text(text, encoding="utf-8")
+    return {"PYTHONPATH": str(shop.folder / "hooks")}
+
+
+@pytest.mark.parametrize("file", ["last.pt", "result.json"])
+@pytest.mark.fault(
+    "a disk that is full while a checkpoint or `result.json` is written",
+    "the trial fails, with those words; what is on disk stays whole; `retry=failed` goes on when there is space",
+)
+def test_full_disk(file: str, shop: Any) -> None:
+    full = shop.folder / "full"
+    environment = {**hook(shop, NO_SPACE), "ABLATE_TEST_FULL": str(full)}
+    first = shop.run("module=none", "train.epochs=3", **environment)
+    assert first.returncode == 0, first.stderr
+    before = shop.records()[NAMES[0]]
+    full.write_text(file, encoding="utf-8")
+
+    failed = shop.run(*SWEEP, **environment)
+    full.unlink()
+    mended = shop.run(*SWEEP, "retry=failed", **environment)
+
+    assert failed.returncode == 1, failed.stdout + failed.stderr
+    assert "No space left on device" in failed.stdout
+    assert mended.returncode == 0, mended.stdout + mended.stderr
+    assert shop.records()[NAMES[0]] == before
+    assert not list(shop.folder.rglob("*.tmp"))
+    shop.assert_all_finished_once(NAMES)
+
+
+@pytest.mark.fault("`result.json` cut off", "its copy speaks for it, and it is mended; nothing is trained again")
+def test_cut_result(shop: Any) -> None:
+    shop.run(*SWEEP)
+    before = shop.records()
+    result = shop.trial(STEADY) / "result.json"
+    result.write_bytes(result.read_bytes()[:100])
+
+    again = shop.run(*SWEEP)
+
+    assert again.returncode == 0, again.stderr
+    assert "2 trials, 2 done, 0 to run" in again.stdout
+    assert shop.records() == before
+    shop.assert_all_finished_once(NAMES)
+
+
+def interrupted(shop: Any, wait_for: WaitFor, *words: str, **environment: str) -> None:
+    """Run a sweep until its second trial has a checkpoint, and kill the driver."""
+    driver = shop.start(*SWEEP, *words, **environment)
+    wait_for(lambda: len(shop.history(STEADY)) >= 2 or driver.poll() is not None)
+    shop.set("slow")
+    assert driver.poll() is None, driver.communicate()
+    worker = shop.worker(STEADY)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    wait_for(lambda: not Path(f"/proc/{worker}").exists())
+    shop.unset("slow")
+
+
+@pytest.mark.fault("`last.pt` cut off", "that trial starts anew; the others stay")
+def test_cut_checkpoint(shop: Any, wait_for: WaitFor) -> None:
+    interrupted(shop, wait_for)
+    before = shop.records()[NAMES[0]]
+    last = shop.trial(STEADY) / "train" / "weights" / "last.pt"
+    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+
+    again = shop.run(*SWEEP)
+
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert shop.records()[NAMES[0]] == before
+    assert [t["epochs_done"] for t in shop.records()[STEADY]["tries"]] == [0, 0]
+    shop.assert_all_finished_once(NAMES)
+
+
+@pytest.mark.fault("the lock file cut off", "nobody is kept out, and nobody let in")
+def test_cut_lock(shop: Any, wait_for: WaitFor) -> None:
+    interrupted(shop, wait_for)
+    shop.trial(STEADY).with_suffix(".lock").write_bytes(b'{"ho')
+
+    again = shop.run(*SWEEP)
+
+    assert again.returncode == 0, again.stdout + again.stderr
+    shop.assert_all_finished_once(NAMES)
+
+
+@pytest.mark.fault(
+    "the SQLite store locked for 30 seconds", "training goes on; the results are recorded when it is free, each once"
+)
+def test_locked_store(shop: Any, wait_for: WaitFor) -> None:
+    shop.run("module=none", "train.epochs=1")
+    database = sqlite3.connect(shop.folder / "multirun" / "mlflow.db", check_same_thread=False)
+    database.execute("begin exclusive")
+    free = threading.Timer(30, lambda: (database.rollback(), database.close()))
+    free.start()
+    try:
+        done = shop.run(*SWEEP)
+    finally:
+        free.join()
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "does not answer" not in done.stdout
+    trained = {name: record for name, record in shop.records().items() if record["config"]["train"]["epochs"] == 3}
+    assert set(trained) == set(NAMES)
+    assert [status for _, _, status in shop.runs()] == ["FINISHED"] * 3
+
+
+@pytest.mark.fault(
+    "an MLflow server that is down for the whole sweep, and comes back",
+    "training goes on; the next command sends everything, each trial once",
+)
+def test_server_comes_back(shop: Any, wait_for: WaitFor) -> None:
+    import socket
+    import urllib.request
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [*SWEEP, "tracking=server", f"tracking.uri=http://127.0.0.1:{port}", "tracking.artifacts=false"]
+
+    down = shop.run(*words)
+    (shop.folder / "multirun").mkdir(exist_ok=True)
+    store = f"sqlite:///{shop.folder}/multirun/mlflow.db"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--port", str(port), "--workers", "1"],
+        cwd=shop.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+
+        def answers() -> bool:
+            try:
+                return bool(urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).status == 200)
+            except OSError:
+                return False
+
+        wait_for(answers)
+        up = shop.run(*words)
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+    assert down.returncode == 0, down.stdout + down.stderr
+    assert "MLflow does not answer" in down.stdout
+    assert up.returncode == 0, up.stdout + up.stderr
+    assert "2 trials, 2 done, 0 to run" in up.stdout
+    shop.assert_all_finished_once(NAMES)
+
+
+@pytest.mark.fault("a clock that jumps back", "nothing: no decision asks the time of day")
+def test_clock(shop: Any, wait_for: WaitFor) -> None:
+    environment = hook(shop, JUMPING)
+    interrupted(shop, wait_for, **environment)
+
+    again = shop.run(*SWEEP, **environment)
+
+    assert again.returncode == 0, again.stdout + again.stderr
+    shop.assert_all_finished_once(NAMES)
+
+
+@pytest.mark.fault("a working folder that cannot be written", "one clear line, exit code 2, before anything starts")
+def test_read_only(shop: Any) -> None:
+    done = shop.run(*SWEEP, "root=/proc/ablate")
+
+    assert done.returncode == 2
+    (line,) = done.stderr.strip().splitlines()
+    assert "root=/proc/ablate: results cannot be written there" in line
+    assert done.stdout == ""
+    assert not list(shop.folder.glob("multirun"))
