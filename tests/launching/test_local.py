@@ -204,3 +204,14 @@ def test_what_a_worker_started_ends_with_it(end: str, tmp_path: Path) -> None:
 
     assert outcome.failure == {"timeout": "timeout", "kill": "killed"}[end]
     _wait_until_gone(int(mark.read_text(encoding="utf-8")))
+
+
+def test_a_worker_that_dies_between_jobs_costs_nothing() -> None:
+    with LocalBackend(make_slots(device="cpu", cpu_workers=1, cores=1)) as backend:
+        (slot,) = backend.slots()
+        worker = backend.submit(slot, "the_jobs:job", "a").result()[1]
+        os.kill(worker, signal.SIGKILL)
+        _wait_until_gone(worker)
+        time.sleep(0.5)  # until the pool has noticed
+
+        assert backend.submit(slot, "the_jobs:job", "b").result()[0] == "b done"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import time
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ablate.tracking.records import atomic_write_json
-from ablate.tracking.store import Store, Tracker, read_link
+from ablate.tracking.store import Store, read_link
 
 SIGNATURE = "ab" * 32
 
@@ -123,18 +124,53 @@ def test_a_deleted_run_is_made_anew(root: Path, trial: Path) -> None:
     assert store.publish(trial) != first
 
 
-def test_a_store_that_fails_costs_a_notice_and_no_time() -> None:
-    def refuse() -> Store:
-        raise ConnectionError("nobody there\nat all")
+def test_epochs_of_a_running_trial_open_its_run_and_then_follow(root: Path, trial: Path) -> None:
+    store = Store(root)
+    rows = record()["history"]
+    store.follow(trial, record(), None, rows[:1])
+    store.follow(trial, record(), None, rows[1:])
+    run_id = read_link(trial)["run_id"]
 
-    tracker = Tracker(refuse)
-    begun = time.monotonic()
-    for _ in range(100):
-        tracker.submit(lambda store: store.publish(Path()))
+    assert [m.step for m in store._client.get_metric_history(run_id, "map50_95")] == [1, 2]
+    store.stop(trial)
+    assert store._client.get_run(run_id).info.status == "KILLED"
+    store.follow(trial, record(), None, rows[1:])
+    assert store._client.get_run(run_id).info.status == "RUNNING"
+    assert read_link(trial)["run_id"] == run_id
 
-    assert tracker.ask(lambda store: store.uri) is None
-    assert tracker.close() == "ConnectionError: nobody there"
-    assert time.monotonic() - begun < 30
+
+def test_two_stores_at_once_give_a_trial_one_run(root: Path, trial: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from ablate.tracking.store import Store; "
+        "root = Path(sys.argv[1]); store = Store(root); print('ready', flush=True); sys.stdin.readline(); "
+        "store.publish(next((root / 'trials').iterdir()))"
+    )
+    words = [sys.executable, "-c", code, str(root)]
+    Store(root)
+    both = [subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in both:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        process.communicate("go\n", timeout=120)
+
+    assert [process.returncode for process in both] == [0, 0]
+    store = Store(root)
+    assert len(store._client.search_runs([store._experiment])) == 1
+
+
+def test_the_log_of_a_failure_is_its_runs_description(root: Path, trial: Path) -> None:
+    failure = {"type": "code", "message": "no", "log": "train.log", "tail": [f"line {n}" for n in range(50)]}
+    atomic_write_json(trial / "result.json", record(status="failed", failure=failure, metrics={}, history=[]))
+    store = Store(root)
+    note = store._client.get_run(store.publish(trial)).data.tags["mlflow.note.content"]
+
+    assert note.startswith("**Failed: code**: no")
+    assert "line 0\n" in note
+    assert "line 49\n" in note
+
+    atomic_write_json(trial / "result.json", record())
+    assert "mlflow.note.content" not in store._client.get_run(store.publish(trial)).data.tags
 
 
 def test_no_global_state_of_mlflow_is_touched(root: Path, trial: Path) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,8 @@ class LocalBackend:
         """Start a job in the slot's worker."""
         from pebble import ProcessPool
 
+        if slot in self._pools and not self._pools[slot].active:
+            self.stop(slot)  # its worker died while it had nothing to do
         if slot not in self._pools:
             self._pools[slot] = ProcessPool(
                 max_workers=1,
@@ -86,6 +89,8 @@ class LocalBackend:
         """Tell a process that died, and of what, from an exception of the job."""
         from pebble import ProcessExpired
 
+        if isinstance(error, BrokenProcessPool):
+            return Outcome(failure="killed", message="the worker process died before the job began")
         if not isinstance(error, ProcessExpired):
             return in_words(error)
         if error.pid:

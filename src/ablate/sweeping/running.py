@@ -12,8 +12,8 @@ from rich.console import Console
 from ablate.launching.jobs import Observer, Outcome
 from ablate.sweeping.live import Item, Live
 from ablate.sweeping.reconcile import Job
-from ablate.tracking.records import DamagedRecordError, load_object, load_record, value
-from ablate.tracking.store import LINK, Store, Tracker
+from ablate.sweeping.tracker import Tracker
+from ablate.tracking.records import DamagedRecordError, load_record, value
 from ablate.trial import Trial, record_failure, tries_of
 
 RUN = "ablate.trial:run_job"
@@ -56,6 +56,7 @@ def run_jobs(
             launch.run(RUN, watch.payloads, device, watch.observer())
         except KeyboardInterrupt:
             watch.stopped()
+            tracker.settle()
             raise
 
 
@@ -83,7 +84,8 @@ class _Watch:
     def stopped(self) -> None:
         """Say of every trial that ran that it was stopped."""
         folders = [self._jobs[index].trial.folder for index in self._begun]
-        self._tracker.submit(lambda store: [store.stop(folder) for folder in folders])
+        for folder in folders:
+            self._tracker.submit("stop", folder)
 
     def _start(self, index: int, slot: str) -> None:
         self._live.start(index, slot, self._jobs[index].epochs_done)
@@ -92,7 +94,7 @@ class _Watch:
         trial, rows = self._jobs[index].trial, self._live.poll(index)
         if rows:
             self._begun.add(index)
-            self._tracker.submit(lambda store: _send_epochs(store, trial, self._parent, rows))
+            self._tracker.submit("follow", trial.folder, trial.header(), self._parent, rows)
 
     def _end(self, index: int, outcome: Outcome) -> None:
         trial = self._jobs[index].trial
@@ -105,7 +107,7 @@ class _Watch:
         log = trial.folder / str(failure.get("log", "train.log")) if failure else None
         self._live.end(index, failure and f"{failure['type']}: {failure['message']}", log)
         if (trial.folder / "result.json").is_file():
-            self._tracker.submit(lambda store: store.publish(trial.folder, self._parent))
+            self._tracker.submit("publish", trial.folder, self._parent)
         self.payloads[index] = {}  # of a thousand trials, those that are over need no memory
 
     def _retry(self, index: int, outcome: Outcome) -> None:
@@ -129,15 +131,6 @@ def _recorded(trial: Trial, outcome: Outcome) -> Mapping[str, Any]:
     except (FileNotFoundError, DamagedRecordError):
         record_failure(trial, "code", "its module, data or weights changed while the sweep ran; repeat the command")
         return load_record(trial.folder)
-
-
-def _send_epochs(store: Store, trial: Trial, parent: str | None, rows: list[dict[str, Any]]) -> None:
-    link = load_object(trial.folder / LINK)
-    if link.get("state") == "running" and link.get("uri") == store.uri:
-        run_id = str(link["run_id"])
-    else:
-        run_id = store.begin(trial.folder, trial.header(), parent)
-    store.epochs(run_id, rows)
 
 
 @contextmanager

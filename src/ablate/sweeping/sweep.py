@@ -6,25 +6,22 @@ then the missing ones run; then the sweep is told as a table. A plan is the same
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from ablate import __version__
 from ablate.config import ConfigError
 from ablate.failures import retry_word
-from ablate.sweeping.folder import digest, open_sweep
-from ablate.sweeping.latency import measure_sweep
+from ablate.sweeping.concluding import conclude
+from ablate.sweeping.folder import open_sweep
 from ablate.sweeping.preflight import preflight
 from ablate.sweeping.reconcile import Reconciled, reconcile
 from ablate.sweeping.running import Launch, run_jobs
-from ablate.tracking.records import Sweep, atomic_write_json, atomic_write_text, load_object, load_sweep, mapping
-from ablate.tracking.store import Store, Tracker
+from ablate.sweeping.tracker import Tracker
+from ablate.tracking.records import atomic_write_json, load_object
 from ablate.trial import Trial
 
 
@@ -58,31 +55,20 @@ def run_sweep(
     for warning in dict.fromkeys(w for trial in found.trials for w in trial.data.warnings):
         _say(console, f"data: {warning}")
 
-    signatures = {trial.identity.signature for trial in found.trials}
-    tracker = Tracker(lambda: open_store(settings))
-    try:
+    signatures = [trial.identity.signature for trial in found.trials]
+    with Tracker(Path(settings["root"]), settings["tracking"]) as tracker:
         parent = _open_parent(tracker, directory)
         if found.jobs:
             run_jobs(found.jobs, launch, tracker, parent, console, done=len(found.done))
-        if settings["latency"]["enabled"]:
-            measure_sweep(directory, settings, console)
-        tracker.ask(lambda store: store.publish_missing(root / "trials", parent, signatures))
-        sweep = load_sweep(directory)
-        note = _report(sweep, settings, console)
-        failures = [r for r in sweep.records if r.get("status") != "finished" and r["signature"] in signatures]
+        tracker.ask("publish_missing", root / "trials", parent, set(signatures))
+        ended = conclude(directory, settings, signatures)
+        failures = ended.get("failures", [])
         if parent:
-            tracker.submit(lambda store: store.close_sweep(parent, load_sweep(directory), note, bool(failures)))
-    finally:
-        problem = tracker.close()
-    _closing_words(console, sweep, settings, failures, problem)
-    missing = [signature for signature in sweep.missing if signature in signatures]
-    return 1 if failures or missing else 0
-
-
-def open_store(settings: Mapping[str, Any]) -> Store:
-    """Open the MLflow store that a configuration names."""
-    tracking = settings["tracking"]
-    return Store(Path(settings["root"]), tracking["uri"], tracking["experiment"], tracking["artifacts"])
+            tracker.submit("close_sweep", parent, directory, signatures, ended.get("note", ""), bool(failures))
+        tracker.settle()
+        problem = tracker.problem
+    _closing_words(console, directory, ended, settings, problem)
+    return 1 if failures or ended.get("missing") or "problem" in ended else 0
 
 
 def _check_writable(root: Path) -> None:
@@ -108,60 +94,35 @@ def _counts(found: Reconciled) -> str:
 
 def _open_parent(tracker: Tracker, directory: Path) -> str | None:
     content = load_object(directory / "sweep.json")
-    run_id = tracker.ask(lambda store: store.open_sweep(directory.name, content["command"], content["mlflow_run_id"]))
+    run_id = tracker.ask("open_sweep", directory.name, content["command"], content["mlflow_run_id"])
     if run_id is not None:
         atomic_write_json(directory / "sweep.json", {**content, "mlflow_run_id": run_id})
     return str(run_id) if run_id is not None else None
 
 
-def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console) -> str:
-    """Write what is not up to date, print the table; return the description for MLflow."""
-    from ablate.comparing.report import description, write_report
-    from ablate.comparing.table import comparison_table
-    from ablate.comparing.terminal import print_table
-
-    state = digest([__version__, json.dumps([sweep.records, sweep.latency, sweep.run_ids], sort_keys=True)])
-    stamp = sweep.directory / ".reported"  # what the files beside it were made from
-    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != state:
-        with console.status("report") if console.is_terminal else nullcontext():
-            written = write_report(sweep, notebook=settings["notebook"])
-        for problem in written.problems:
-            _say(console, f"report: {problem}", "yellow")
-        atomic_write_text(stamp, state)
-    table = comparison_table(sweep)
-    print_table(sweep, table, console=console)
-    return description(sweep, table)
-
-
 def _closing_words(
-    console: Console,
-    sweep: Sweep,
-    settings: Mapping[str, Any],
-    failures: Sequence[Mapping[str, Any]],
-    problem: str | None,
+    console: Console, directory: Path, ended: Mapping[str, Any], settings: Mapping[str, Any], problem: str | None
 ) -> None:
-    for record in failures:
-        failure = mapping(record, "failure")
-        log = sweep.trial_dir(record["signature"]) / str(failure.get("log", "train.log"))
-        _say(
-            console,
-            f"failed: {record.get('name', record['signature'][:12])}: {failure.get('type')}: {failure.get('message')}",
-            "red",
-        )
+    failures = ended.get("failures", [])
+    for entry in failures:
+        failure = entry["failure"]
+        log = directory.parent.parent / "trials" / entry["signature"] / str(failure.get("log", "train.log"))
+        _say(console, f"failed: {entry['name']}: {failure.get('type')}: {failure.get('message')}", "red")
         _say(console, f"        log: {_shown(log)}")
     if failures:
-        _say(console, f"to try the failed trials again: {sweep.command} retry={retry_word(failures)}")
-    for line in sweep.ignored:
+        command = load_object(directory / "sweep.json").get("command", "")
+        _say(console, f"to try the failed trials again: {command} retry={retry_word(failures)}")
+    if ended.get("missing"):
+        _say(console, f"{ended['missing']} trials have no result yet: repeat the command", "yellow")
+    for line in ended.get("ignored", []):
         _say(console, f"ignored: {line}", "yellow")
     if problem:
-        _say(
-            console,
-            f"MLflow does not answer ({problem}); the results are on disk, and the next command sends them",
-            "yellow",
-        )
-    place = _shown(sweep.directory)
-    forms = [form for form in ("csv", "md", "tex", "ipynb") if (sweep.directory / f"comparison.{form}").is_file()]
-    _say(console, f"report:   {place}/comparison.html (also .{' .'.join(forms)})")
+        said = f"MLflow does not answer ({problem}); the results are on disk, and the next command sends them"
+        _say(console, said, "yellow")
+    if "problem" in ended:
+        _say(console, f"the report was not made: {ended['problem']}", "yellow")
+    else:
+        _say(console, f"report:   {_shown(directory)}/comparison.html (also .{' .'.join(ended['forms'])})")
     root = settings["root"]
     _say(console, "MLflow:   python -m ablate ui" + ("" if root == "multirun" else f" root={root}"))
 

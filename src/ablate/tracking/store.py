@@ -10,15 +10,14 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from ablate.environment import prepare
-from ablate.tracking.records import DamagedRecordError, Sweep, atomic_write_json, load_object, load_record
+from ablate.tracking.records import DamagedRecordError, atomic_write_json, load_object, load_record
 
 LINK = "mlflow.json"  # beside result.json: which run has it, and whether that is running, stopped or complete
 # MLflow 3 shows an experiment of unknown kind as one of language models; ours is a table of runs.
@@ -29,8 +28,6 @@ MAX_VALUE = 500  # characters of a parameter that older servers accept
 MAX_TEXT = 8000  # characters of a tag; MLflow's own limit
 NOTE = "mlflow.note.content"  # the run's description in the UI
 FAILURE_TAGS = ("ablate.failure", "ablate.failure.message", NOTE)
-PATIENCE = 60.0  # seconds to wait for a SQLite store that somebody else has locked
-BACKOFF = 10.0  # seconds before a store that did not answer is asked again
 
 
 def tracking_uri(root: Path, uri: str | None) -> str:
@@ -77,6 +74,14 @@ class Store:
         if link.get("uri") == self.uri and link.get("state") == "running":
             self._client.set_terminated(link["run_id"], "KILLED")
             self._link(folder, link["run_id"], "stopped")
+
+    def follow(
+        self, folder: Path, header: Mapping[str, Any], parent: str | None, rows: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Log epochs of a trial that runs; the first ones open its run, or take up the one it has."""
+        link = read_link(folder)
+        running = link.get("state") == "running" and link.get("uri") == self.uri
+        self.epochs(str(link["run_id"]) if running else self.begin(folder, header, parent), rows)
 
     def epochs(self, run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Log finished epochs: losses, learning rates, mAP."""
@@ -141,15 +146,15 @@ class Store:
         self._client.update_run(run_id, status="RUNNING")
         return str(run_id)
 
-    def close_sweep(self, run_id: str, sweep: Sweep, note: str, failed: bool) -> None:
+    def close_sweep(self, run_id: str, directory: Path, signatures: Sequence[str], note: str, failed: bool) -> None:
         """Give a sweep's parent run its table as description, its report as artifacts, and its end."""
         self._client.set_tag(run_id, NOTE, note)
-        for signature in sweep.signatures:
-            child = sweep.run_ids.get(signature)
+        for signature in signatures:
+            child = read_link(directory.parent.parent / "trials" / signature).get("run_id")
             if child:
-                self._add_to_sweeps(child, sweep.name)
+                self._add_to_sweeps(str(child), directory.name)
         if self._artifacts:
-            for file in sorted(sweep.directory.iterdir()):
+            for file in sorted(directory.iterdir()):
                 if file.is_file() and not file.name.startswith("."):
                     self._client.log_artifact(run_id, str(file), "report" if file.suffix != ".json" else None)
                 elif file.is_dir():
@@ -252,53 +257,6 @@ class Store:
         names = known.split()
         if sweep not in names:
             self._client.set_tag(run_id, "ablate.sweeps", " ".join([*names, sweep]))
-
-
-class Tracker:
-    """A store at arm's length: calls run in a thread, in order, and a store that is down costs a notice, not a trial.
-
-    Args:
-        connect: Opens the store; called in the thread, so that nobody waits for the import of MLflow.
-    """
-
-    def __init__(self, connect: Callable[[], Store]) -> None:
-        self._connect = connect
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tracker")
-        self._store: Store | None = None
-        self._again = 0.0  # by the monotonic clock: when a store that did not answer may be asked again
-        self.problem: str | None = None
-
-    def submit(self, work: Callable[[Store], Any]) -> None:
-        """Queue work on the store; while the store does not answer it is dropped, because all can be sent later."""
-        self._thread.submit(self._run, work)
-
-    def ask(self, work: Callable[[Store], Any]) -> Any:
-        """Do work on the store now, down or not, and return its result; None where it does not answer."""
-        return self._thread.submit(self._run, work, insist=True).result()
-
-    def close(self) -> str | None:
-        """Wait for what is queued; return what is wrong with the store, or None."""
-        self._thread.shutdown(wait=True)
-        return self.problem
-
-    def _run(self, work: Callable[[Store], Any], insist: bool = False) -> Any:
-        if time.monotonic() < self._again and not insist:
-            return None
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                if self._store is None:
-                    self._store = self._connect()
-                result = work(self._store)
-            except Exception as error:  # the tracker must never cost a trial
-                if "database is locked" in str(error) and time.monotonic() < deadline:
-                    continue  # SQLite itself has waited some seconds
-                reason = (str(error).splitlines() or [""])[0][:200]
-                self.problem = f"{type(error).__name__}: {reason}".removesuffix(": ")
-                self._again = time.monotonic() + BACKOFF
-                return None
-            self.problem = None
-            return result
 
 
 @contextmanager

@@ -1,0 +1,79 @@
+"""After the trials: latency, the report, the table on the terminal. In a process of its own, which may need memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ablate import __version__
+from ablate.launching.local import run_jobs
+from ablate.sweeping.folder import digest
+from ablate.sweeping.latency import measure_sweep
+from ablate.tracking.records import Sweep, atomic_write_text, load_sweep, mapping
+
+FORMS = ("csv", "md", "tex", "ipynb")
+
+
+def conclude(directory: Path, settings: Mapping[str, Any], signatures: Collection[str]) -> dict[str, Any]:
+    """Measure latency, write the report, print the table; all of it in another process.
+
+    Args:
+        directory: The sweep's folder.
+        settings: A trial's configuration.
+        signatures: The trials of this command.
+
+    Returns:
+        ``note`` (the description for MLflow), ``failures`` (name, type, message and log of each), ``missing`` (how
+        many trials have no record), ``ignored`` (what could not be read), ``forms`` (of the report); or ``problem``.
+    """
+    task = {"directory": directory, "settings": settings, "signatures": set(signatures)}
+    outcome = run_jobs("ablate.sweeping.concluding:conclude_here", [task])[0]
+    return dict(outcome.result) if outcome.result else {"problem": outcome.message}
+
+
+def conclude_here(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Do what `conclude` promises, in this process."""
+    directory, settings, signatures = task["directory"], task["settings"], task["signatures"]
+    console = Console()
+    if settings["latency"]["enabled"]:
+        measure_sweep(directory, settings, console)
+    sweep = load_sweep(directory)
+    note = _report(sweep, settings, console)
+    failures = [
+        {"name": record.get("name", record["signature"][:12]), "signature": record["signature"], "failure": failure}
+        for record in sweep.records
+        if record.get("status") != "finished" and record["signature"] in signatures
+        for failure in [{k: v for k, v in mapping(record, "failure").items() if k != "tail"}]
+    ]
+    return {
+        "note": note,
+        "failures": failures,
+        "missing": sum(signature in signatures for signature in sweep.missing),
+        "ignored": sweep.ignored,
+        "forms": [form for form in FORMS if (directory / f"comparison.{form}").is_file()],
+    }
+
+
+def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console) -> str:
+    """Write what is not up to date, print the table; return the description for MLflow."""
+    from ablate.comparing.report import description, write_report
+    from ablate.comparing.table import comparison_table
+    from ablate.comparing.terminal import print_table
+
+    content = [sweep.records, sweep.latency, sweep.run_ids, sweep.design]
+    state = digest([__version__, json.dumps(content, sort_keys=True)])
+    stamp = sweep.directory / ".reported"  # what the files beside it were made from
+    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != state:
+        with console.status("report") if console.is_terminal else nullcontext():
+            written = write_report(sweep, notebook=settings["notebook"])
+        for problem in written.problems:
+            console.print(f"report: {problem}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        atomic_write_text(stamp, state)
+    table = comparison_table(sweep)
+    print_table(sweep, table, console=console)
+    return description(sweep, table)

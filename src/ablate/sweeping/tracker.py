@@ -1,0 +1,96 @@
+"""The tracking store at arm's length: in a process of its own, in order, and never in the way of a trial.
+
+MLflow alone needs several times the memory of the rest of a driver, and a driver may run for days. What the store
+cannot take now is dropped, because all of it is on disk and can be sent again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from ablate.launching.devices import Slot
+from ablate.launching.local import LocalBackend
+from ablate.tracking.store import Store
+
+PATIENCE = 60.0  # seconds to wait for a SQLite store that somebody else has locked
+BACKOFF = 10.0  # seconds before a store that did not answer is asked again
+SERVE = "ablate.sweeping.tracker:serve"
+SLOT = Slot("tracker")
+
+
+class Tracker:
+    """A store in another process; leaving the context waits for what is queued, unless an exception leaves it.
+
+    Args:
+        root: The output folder.
+        tracking: The configuration's `tracking`: uri, experiment, artifacts.
+
+    Attributes:
+        problem: What is wrong with the store, or None.
+    """
+
+    def __init__(self, root: Path, tracking: Mapping[str, Any]) -> None:
+        self._opening = (root, tracking["uri"], tracking["experiment"], tracking["artifacts"])
+        self._backend = LocalBackend([SLOT])
+        self._last: Future[Any] | None = None
+        self.problem: str | None = None
+
+    def __enter__(self) -> Tracker:
+        self._backend.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        if exception[0] is None:
+            self.settle()
+        self._backend.__exit__(*exception)
+
+    def settle(self) -> None:
+        """Wait until all that is queued is done."""
+        if self._last is not None:
+            self._heard(self._last)
+
+    def submit(self, method: str, *arguments: Any, insist: bool = False) -> Future[Any]:
+        """Queue a call of a `Store` method; it is dropped while the store does not answer, unless one insists."""
+        call = {"opening": self._opening, "method": method, "arguments": arguments, "insist": insist}
+        self._last = self._backend.submit(SLOT, SERVE, call)
+        self._last.add_done_callback(self._heard)
+        return self._last
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """Call a `Store` method now, and return its result; None where the store does not answer."""
+        return self._heard(self.submit(method, *arguments, insist=True))
+
+    def _heard(self, future: Future[Any]) -> Any:
+        try:
+            answer = future.result()
+        except Exception as error:  # its process died; the next call gets another one
+            answer = {"problem": self._backend.explain(error).message}
+        self.problem = answer.get("problem")
+        return answer.get("result")
+
+
+_store: Store | None = None  # in the tracker's process
+_again = 0.0  # by the monotonic clock: when a store that did not answer may be asked again
+
+
+def serve(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Call a method of the store; runs in the tracker's process. Return its ``result``, or what the ``problem`` is."""
+    global _store, _again
+    if time.monotonic() < _again and not call["insist"]:
+        return {"problem": "it did not answer a moment ago"}
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            if _store is None:
+                _store = Store(*call["opening"])
+            return {"result": getattr(_store, call["method"])(*call["arguments"])}
+        except Exception as error:  # the tracker must never cost a trial
+            if "database is locked" in str(error) and time.monotonic() < deadline:
+                continue  # SQLite itself has waited some seconds
+            _again = time.monotonic() + BACKOFF
+            reason = (str(error).splitlines() or [""])[0][:200]
+            return {"problem": f"{type(error).__name__}: {reason}".removesuffix(": ")}
