@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -267,39 +264,9 @@ def test_failing_trials_cost_nothing_but_themselves(blocks: Path) -> None:
     assert "this module is broken" in found["raises@neck_p5 musgd s0"]["failure"]["message"]
     assert found["dies@neck_p5 musgd s0"]["failure"]["type"] == "killed"
     assert "failed: raises@neck_p5 musgd s0: code: this module is broken" in done.stdout
+    assert len(found["dies@neck_p5 musgd s0"]["tries"]) == 2, "a killed trial is tried once more"
+    assert "retry=failed" in done.stdout
     assert sorted(mlflow_runs(blocks)["status"]) == ["FAILED", "FAILED", "FAILED", "FINISHED", "FINISHED"]
-
-
-def test_a_killed_driver_loses_nothing_finished_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    words = ["module=sta", *TINY, "notebook=false", "-m"]
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "ablate", *words], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    _wait_for(lambda: len(records(tmp_path)) == 1 or driver.poll() is not None)
-    os.kill(driver.pid, signal.SIGKILL)
-    driver.wait()
-    (first,) = records(tmp_path).values()
-
-    again = command(tmp_path, *words)
-
-    assert again.returncode == 0, again.stderr
-    assert "2 trials, 1 done, 1 to run" in again.stdout
-    assert records(tmp_path)["baseline musgd s0"] == first
-    trials = mlflow_runs(tmp_path).dropna(subset="signature")
-    assert sorted(trials["name"]) == ["baseline musgd s0", "sta@head musgd s0"]
-    assert set(trials["status"]) == {"FINISHED"}
-
-
-def test_two_commands_at_once_train_a_trial_once(tmp_path: Path) -> None:
-    words = [sys.executable, "-m", "ablate", "module=none", *TINY, "notebook=false", "latency.enabled=false"]
-    both = [subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
-    ends = [driver.communicate(timeout=600) for driver in both]
-
-    assert [driver.returncode for driver in both] == [0, 0], ends
-    (log,) = tmp_path.glob("multirun/trials/*/train.log")
-    assert log.read_text(encoding="utf-8").count("Starting training for") == 1
-    (record,) = records(tmp_path).values()
-    assert record["status"] == "finished"
 
 
 def test_a_failed_trial_that_is_mended_keeps_its_run_and_loses_its_failure(blocks: Path) -> None:
@@ -310,7 +277,7 @@ def test_a_failed_trial_that_is_mended_keeps_its_run_and_loses_its_failure(block
     (blocks / "sitecustomize.py").write_text(
         "import my_blocks\nmy_blocks.Raises.forward = lambda self, x: x\n", encoding="utf-8"
     )
-    mended = command(blocks, *words, PYTHONPATH=str(blocks))
+    mended = command(blocks, *words, "retry=failed", PYTHONPATH=str(blocks))
 
     assert (failed.returncode, mended.returncode) == (1, 0), mended.stderr
     after = mlflow_runs(blocks).dropna(subset="signature")
@@ -318,53 +285,3 @@ def test_a_failed_trial_that_is_mended_keeps_its_run_and_loses_its_failure(block
     assert list(after["status"]) == ["FINISHED"]
     with sqlite3.connect(blocks / "multirun" / "mlflow.db") as database:
         assert database.execute("select count(*) from tags where key = 'ablate.failure'").fetchone() == (0,)
-
-
-def test_ctrl_c_ends_with_130_and_leaves_no_process(tmp_path: Path) -> None:
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "ablate", "module=sta", *TINY, "train.epochs=200", "-m"],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    _wait_for(lambda: bool(list(tmp_path.glob("multirun/trials/*/train/history.jsonl"))) or driver.poll() is not None)
-    os.killpg(driver.pid, signal.SIGINT)
-    _, errors = driver.communicate(timeout=60)
-
-    assert driver.returncode == 130
-    assert "interrupted" in errors
-    assert not records(tmp_path)
-    _wait_for(lambda: not _alive_in_group(driver.pid))
-
-
-def test_results_reach_mlflow_later_if_it_is_down(tmp_path: Path) -> None:
-    words = ["module=none", *TINY, "notebook=false", "latency.enabled=false"]
-
-    down = command(tmp_path, *words, "tracking=server", "tracking.uri=http://127.0.0.1:9")
-    later = command(tmp_path, *words)
-
-    assert down.returncode == 0, down.stderr
-    assert "MLflow does not answer" in down.stdout
-    assert later.returncode == 0, later.stderr
-    assert sorted(mlflow_runs(tmp_path)["status"]) == ["FINISHED", "FINISHED"]
-
-
-def _wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.2)
-
-
-def _alive_in_group(group: int) -> list[int]:
-    alive = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = path.read_text(encoding="utf-8").rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        if int(fields[2]) == group and fields[0] != "Z":
-            alive.append(int(path.parent.name))
-    return alive
