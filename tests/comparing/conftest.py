@@ -22,6 +22,11 @@ def digest(*parts: object, digits: int = 64) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:digits]
 
 
+def slower(module: str) -> float:
+    """How many times as long as the baseline a network with these modules takes."""
+    return float(np.prod([LATENCY[part] for part in module.split("+")]))
+
+
 def make_record(
     module: str = "hmha",
     optimizer: str = "musgd",
@@ -31,14 +36,22 @@ def make_record(
     epochs: int = 40,
     options: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The record of one finished trial."""
-    insertion = INSERTION[module]
+    """The record of one finished trial; `module` may be several, such as hmha+acmix."""
+    parts = module.split("+")
+    insertion = "+".join(INSERTION[part] for part in parts)
     options = options or {}
-    variant = f"{module}@{insertion} {optimizer}" if module != "none" else f"none {optimizer}"
+    grafts = "+".join(f"{part}@{INSERTION[part]}" for part in parts)
+    variant = f"{grafts} {optimizer}" if module != "none" else f"none {optimizer}"
     comparison = (optimizer, "yolo26n", data)
     random = np.random.default_rng(int(digest(module, optimizer, data, seed, options, digits=8), 16))
     common = np.random.default_rng(seed).normal(0, 0.012)
-    top = 0.34 + (0.02 if optimizer == "musgd" else 0) + EFFECT[module] + common + random.normal(0, 0.0009)
+    top = (
+        0.34
+        + (0.02 if optimizer == "musgd" else 0)
+        + sum(EFFECT[part] for part in parts)
+        + common
+        + random.normal(0, 0.0009)
+    )
     curve = top * (1 - np.exp(-np.arange(1, epochs + 1) / 9)) + random.normal(0, 0.004, epochs)
     curve = np.clip(curve, 0, 1)
     curve[-1] = top
@@ -90,11 +103,11 @@ def make_record(
             for epoch, value in enumerate(curve)
         ],
         "cost": {
-            "params": 2_400_000 + 150_000 * (module != "none"),
-            "gflops": 0.331 * LATENCY[module],
+            "params": 2_400_000 + 150_000 * len(parts) * (module != "none"),
+            "gflops": 0.331 * slower(module),
             "gflops_ultralytics": 0.31,
-            "train_minutes": 2.1 * LATENCY[module] + random.normal(0, 0.05),
-            "peak_memory_gb": 1.4 * LATENCY[module],
+            "train_minutes": 2.1 * slower(module) + random.normal(0, 0.05),
+            "peak_memory_gb": 1.4 * slower(module),
         },
         "realised": {
             "batch": 16,
@@ -187,6 +200,7 @@ def write_sweep(
     latency: bool = True,
     samples: bool = False,
     runs: bool = True,
+    design: dict[str, Any] | None = None,
 ) -> Path:
     """Write records as a sweep below `root` (a multirun folder); returns the sweep's folder."""
     for record in records:
@@ -207,6 +221,8 @@ def write_sweep(
         "created": "2026-03-01T10:00:00+00:00",
         "mlflow_run_id": digest("parent", digits=32),
     }
+    if design is not None:
+        head["design"] = design
     (sweep / "sweep.json").write_text(json.dumps(head))
     if latency:
         (sweep / "latency.json").write_text(json.dumps(make_latency(records)))
@@ -218,7 +234,7 @@ def make_latency(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     variants = {}
     for record in records:
         if record["status"] == "finished":
-            factor = LATENCY[record["factors"]["module"]]
+            factor = slower(record["factors"]["module"])
             random = np.random.default_rng(int(record["variant_key"][:8], 16))
             median = 7.1 * factor * random.uniform(0.99, 1.01)
             ratio = None if record["factors"]["module"] == "none" else factor
@@ -252,6 +268,34 @@ def grid(
 ) -> list[dict[str, Any]]:
     """Records of a full grid: ten variants with three seeds each, unless told otherwise."""
     return [make_record(m, o, s) for o in optimizers for m in modules for s in seeds]
+
+
+COMPONENTS = ["hmha@c3k2", "acmix@head", "musgd"]
+SUBSETS = {
+    "leave_one_out": ["...", "+++", ".++", "+.+", "++."],
+    "add_one_in": ["...", "+..", ".+.", "..+", "+++"],
+    "factorial": ["...", "+..", ".+.", "..+", "++.", "+.+", ".++", "+++"],
+}
+
+
+def make_study(
+    design: str, seeds: Sequence[int] = (0, 1, 2), *, data: str = "shapes"
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Records of a study of three components, and what sweep.json says of its design."""
+    found, marks = [], {}
+    for subset in SUBSETS[design]:
+        having = [mark == "+" for mark in subset]
+        module = "+".join(name for name, there in zip(("hmha", "acmix"), having, strict=False) if there) or "none"
+        found += [make_record(module, "musgd" if having[2] else "sgd", seed, data=data) for seed in seeds]
+        marks[found[-1]["variant_key"]] = having
+    reference = next(key for key, having in marks.items() if not any(having))
+    return found, {"name": design, "components": COMPONENTS, "marks": marks, "reference": reference}
+
+
+@pytest.fixture
+def study() -> Callable[..., tuple[list[dict[str, Any]], dict[str, Any]]]:
+    """How to make the records of a study of components, and its design."""
+    return make_study
 
 
 @pytest.fixture

@@ -21,18 +21,36 @@ REALISED = {
 }
 FREE_BETWEEN_SEEDS = {"epochs", "early stop"}  # patience ends each seed when it will
 
+# What of the configuration a realised value follows from, and whether it must then be the very value configured.
+CONFIGURED: dict[str, tuple[tuple[str, ...], bool]] = {
+    "batch": (("train", "batch"), True),
+    "AMP": (("train", "amp"), True),
+    "epochs": (("train", "epochs"), True),
+    "image size": (("train", "imgsz"), True),
+    "optimizer": (("optimizer", "name"), True),
+    "lr0": (("optimizer", "lr0"), True),
+    "early stop": (("train", "patience"), False),
+    "starting weights": (("model",), False),
+    "data fingerprint": (("data",), False),
+}
 
-def differences(variant: Sequence[Record], baseline: Sequence[Record]) -> list[str]:
+
+def differences(variant: Sequence[Record], baseline: Sequence[Record], *, by_design: bool = False) -> list[str]:
     """Realised values in which two sets of finished trials differ, in words; empty when none does.
 
     A value that is recorded on one side only cannot be compared and counts as a difference.
+
+    Args:
+        variant: Trials of one variant, all with the same configuration but for the seed.
+        baseline: Trials of the one that it is compared with, likewise.
+        by_design: Leave out what differs because it was configured to, as components of a study are.
     """
     if not all(mapping(record, "realised") for record in [*variant, *baseline]):
         return ["realised recipe not recorded"]
     reasons = []
     for title, read in _readers([*variant, *baseline]).items():
         mine, theirs = _values(variant, read), _values(baseline, read)
-        if mine != theirs:
+        if mine != theirs and not (by_design and _as_configured(title, variant, baseline)):
             reasons.append(f"{title} {_words(mine)} (baseline {_words(theirs)})")
     return reasons
 
@@ -58,6 +76,27 @@ def coverage(record: Record) -> str:
         return f"{source}, coverage unknown"
     share = f"{100 * transferred / expected:.0f} %"
     return f"{source}, {'all' if transferred == expected else share}"
+
+
+def _as_configured(title: str, variant: Sequence[Record], baseline: Sequence[Record]) -> bool:
+    """Whether two sets of trials differ in a realised value because, and just as, they were configured to."""
+    if title == "epochs" and _as_configured("early stop", variant, baseline):
+        return True  # another patience is another number of epochs
+    path, exactly = CONFIGURED.get(title, ((), False))
+    if not path or _configured(variant[0], path) == _configured(baseline[0], path):
+        return False
+    key = next((key for key, name in REALISED.items() if name == title), "")
+    return not exactly or all(
+        _configured(record, path) == _plain(value(record, "realised", key)) for record in [*variant, *baseline]
+    )
+
+
+def _configured(record: Record, path: Sequence[str]) -> Any:
+    return _plain(value(record, "config", *path))
+
+
+def _plain(found: Any) -> Any:
+    return found.lower() if isinstance(found, str) else found
 
 
 Reader = Callable[[Record], str]

@@ -20,7 +20,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 
-from ablate.comparing.table import is_measured, rows_of
+from ablate.comparing.formatting import group_title
+from ablate.comparing.table import baselines, rows_of
+from ablate.comparing.variants import is_measured
 from ablate.tracking.records import Record, Sweep, number, sequence
 
 BASELINE = "#000000"
@@ -28,6 +30,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 2, 1, 2, 1, 2)))
 FEW = 8  # lines whose legend fits into the panel
+SHORT = 24  # characters of a label that fit there
 SETTINGS: dict[Any, Any] = {
     "font.size": 9.0,
     "axes.titlesize": 10.0,
@@ -62,10 +65,11 @@ def styles(table: pd.DataFrame) -> dict[str, Style]:
     """
     drawn: dict[tuple[str, str, int], Style] = {}
     found = {}
-    modules = [name for name in dict.fromkeys(table["module"]) if name != "none"]
+    reference = baselines(table)
+    modules = list(dict.fromkeys(table.loc[~reference, "module"]))
     occurrences = table.groupby(["comparison_key", "module", "insertion"], sort=False).cumcount()
-    for occurrence, row in zip(occurrences, rows_of(table), strict=True):
-        if row["module"] == "none":
+    for occurrence, baseline, row in zip(occurrences, reference, rows_of(table), strict=True):
+        if baseline:
             found[row["variant"]] = Style(BASELINE, "o", "-")
             continue
         color = PALETTE[modules.index(row["module"]) % len(PALETTE)]
@@ -166,10 +170,8 @@ def training_curves(sweep: Sweep, table: pd.DataFrame) -> Figure | None:
             for row in rows_of(rows):
                 if row["variant_key"] in curves:
                     _draw_curve(axes, curves[row["variant_key"]], drawn[row["variant"]], row["variant"])
-            first = rows.iloc[0]
-            title = ", ".join(filter(None, [first["optimizer"], first["model"], first["data"]]))
-            axes.set(xlabel="epoch", ylabel="mAP50-95 (validation)", title=title)
-            if len(rows) > FEW:
+            axes.set(xlabel="epoch", ylabel="mAP50-95 (validation)", title=group_title(rows))
+            if len(rows) > FEW or rows["variant"].str.len().max() > SHORT:
                 axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=3.2)
             else:
                 axes.legend(loc="upper left", handlelength=3.2)  # accuracy starts low

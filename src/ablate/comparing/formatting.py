@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import pandas as pd
 
+from ablate.comparing.table import components_of
+
+CHECK = "✓"
 DECIMALS = {
     "map50_95": 4, "map50_95_std": 4, "map50": 4, "precision": 4, "recall": 4,
     "delta_map50_95": 4, "delta_ci_low": 4, "delta_ci_high": 4, "p_value": 4, "p_holm": 4,
@@ -71,11 +76,14 @@ def published(table: pd.DataFrame) -> pd.DataFrame:
 def display(table: pd.DataFrame, *, drop_empty: bool = True) -> pd.DataFrame:
     """The table for people as text: one column per `SHOWN.source`, differences with their sign.
 
-    Columns in which nothing is known are left out unless `drop_empty` is False.
+    Components stand behind the variant as check marks. Columns in which nothing is known are left
+    out unless `drop_empty` is False.
     """
     shown: dict[str, list[str]] = {}
     for column in SHOWN:
         name = column.source
+        if shown.keys() == {"variant"}:
+            shown |= {part: [CHECK if mark == "true" else "" for mark in table[part]] for part in components_of(table)}
         if name == "delta_ci":
             texts = [
                 _interval(low, high) for low, high in zip(table["delta_ci_low"], table["delta_ci_high"], strict=True)
@@ -85,6 +93,23 @@ def display(table: pd.DataFrame, *, drop_empty: bool = True) -> pd.DataFrame:
         if name in ("variant", "replicates", "map50_95", "comparable", "notes") or any(texts) or not drop_empty:
             shown[name] = texts
     return pd.DataFrame(shown, dtype="object")
+
+
+def named_by_marks(table: pd.DataFrame) -> bool:
+    """Whether check marks tell every row from the others, so that its name need not be shown."""
+    marks = table[components_of(table)]
+    return len(marks.columns) > 0 and bool((marks != "").all(axis=None)) and not marks.duplicated().any()
+
+
+def short_lines(component: str) -> list[str]:
+    """A component's name in lines that make a narrow head: ``hmha``, ``@c3k2``."""
+    return re.sub(r"(?<=.)([@=\[])", r"\n\1", component).splitlines()
+
+
+def group_title(rows: pd.DataFrame) -> str:
+    """What all rows of a comparison group share: optimizer, model and data, less those that differ."""
+    shared = [list(rows[name].unique()) for name in ("optimizer", "model", "data")]
+    return ", ".join(levels[0] for levels in shared if len(levels) == 1 and levels[0])
 
 
 def best_rows(table: pd.DataFrame) -> dict[str, set[int]]:
@@ -102,13 +127,23 @@ def best_rows(table: pd.DataFrame) -> dict[str, set[int]]:
     return best
 
 
-def markdown_table(shown: pd.DataFrame, *, bold: dict[str, set[int]] | None = None) -> str:
-    """A GitHub-flavoured Markdown table of `display`'s output (or any frame of text)."""
+def markdown_table(
+    shown: pd.DataFrame, *, bold: dict[str, set[int]] | None = None, centred: Collection[str] = ()
+) -> str:
+    """A GitHub-flavoured Markdown table of `display`'s output (or any frame of text).
+
+    Args:
+        shown: What to print.
+        bold: Positions of bold cells by column.
+        centred: Columns that are neither numbers nor text, such as check marks.
+    """
     titles = {column.source: column for column in SHOWN}
     names = list(shown.columns)
     head = [titles[name].title if name in titles else name for name in names]
-    rule = ["---:" if name in titles and titles[name].numeric else "---" for name in names]
-    lines = [_row(head), _row(rule)]
+    rule = [
+        ":---:" if name in centred else "---:" if name in titles and titles[name].numeric else "---" for name in names
+    ]
+    lines = [_row([_escape(title) for title in head]), _row(rule)]
     for position, row in enumerate(shown.to_numpy()):
         marked = [
             f"**{_escape(text)}**" if text and position in (bold or {}).get(name, ()) else _escape(text)

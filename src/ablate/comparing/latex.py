@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ablate.comparing.formatting import best_rows, display
-from ablate.comparing.table import rows_of
+from ablate.comparing.formatting import CHECK, best_rows, display, named_by_marks
+from ablate.comparing.table import components_of, rows_of
 from ablate.tracking.records import Sweep
 
 SPECIAL = {
@@ -26,6 +26,7 @@ SPECIAL = {
     "×": r"$\times$",  # noqa: RUF001
     "Δ": r"$\Delta$",
     "\n": " ",
+    CHECK: r"\checkmark{}",
 }
 HEADS = {
     "variant": "Variant",
@@ -49,7 +50,6 @@ HEADS = {
     "comparable": "Comparable",
 }
 ACCURACY = (
-    "variant",
     "replicates",
     "map50_95",
     "map50_95_std",
@@ -63,7 +63,6 @@ ACCURACY = (
     "comparable",
 )
 COST = (
-    "variant",
     "params_m",
     "gflops",
     "latency_ms",
@@ -75,18 +74,21 @@ COST = (
 
 
 def latex(sweep: Sweep, table: pd.DataFrame, accuracy_caption: str, cost_caption: str) -> str:
-    """The comparison as LaTeX source that needs booktabs and amsmath.
+    """The comparison as LaTeX source that needs booktabs, amsmath and, for check marks, amssymb.
 
-    The best accuracies are bold. Notes stand below the first table; the runs behind each row are in
-    comments.
+    Where check marks tell the rows apart they stand in place of the variants' names. The best
+    accuracies are bold. Notes stand below the first table; the runs behind each row are in comments.
     """
     shown = display(table)
     best = best_rows(table)
     groups = list(table["comparison_key"])
+    components = tuple(components_of(table))
+    names = components if named_by_marks(table) else ("variant", *components)
+    packages = "amsmath,amssymb,booktabs" if components else "amsmath,booktabs"
     parts = [
-        f"% {_comment(sweep.name)}: comparison tables; \\usepackage{{amsmath,booktabs}}",
-        _table(shown, ACCURACY, groups, best, accuracy_caption, "accuracy", _notes(shown)),
-        _table(shown, COST, groups, best, cost_caption, "cost", ""),
+        f"% {_comment(sweep.name)}: comparison tables; \\usepackage{{{packages}}}",
+        _table(shown, names, ACCURACY, groups, best, accuracy_caption, "accuracy", _notes(shown)),
+        _table(shown, names, COST, groups, best, cost_caption, "cost", ""),
         "% where the numbers come from:",
     ]
     for row in rows_of(table):
@@ -102,6 +104,7 @@ def escape(text: object) -> str:
 
 def _table(
     shown: pd.DataFrame,
+    leading: tuple[str, ...],
     columns: tuple[str, ...],
     groups: list[str],
     best: dict[str, set[int]],
@@ -109,9 +112,9 @@ def _table(
     label: str,
     notes: str,
 ) -> str:
-    """One floating table with the columns of `shown` that it has."""
-    names = [name for name in columns if name in shown.columns]
-    alignment = "".join("l" if name in ("variant", "comparable") else "r" for name in names)
+    """One floating table with the columns that lead (the variant's name, its check marks) and those `shown` has."""
+    names = [*leading, *(name for name in columns if name in shown.columns)]
+    alignment = "".join("l" if name in ("variant", "comparable") else "c" if name in leading else "r" for name in names)
     lines = [
         r"\begin{table}[t]",
         r"  \centering\footnotesize\setlength{\tabcolsep}{4pt}",
@@ -119,7 +122,7 @@ def _table(
         rf"  \label{{tab:{label}}}\par\smallskip",
         rf"  \begin{{tabular}}{{@{{}}{alignment}@{{}}}}",
         r"    \toprule",
-        "    " + " & ".join(HEADS[name] for name in names) + r" \\",
+        "    " + " & ".join(HEADS[name] if name in HEADS else escape(name) for name in names) + r" \\",
         r"    \midrule",
     ]
     for position, row in enumerate(rows_of(shown)):
@@ -145,7 +148,7 @@ def _notes(shown: pd.DataFrame) -> str:
 
 def _cell(name: str, text: str, *, bold: bool) -> str:
     """A cell; numbers get a real minus sign."""
-    if name in ("variant", "comparable"):
+    if name not in HEADS or name in ("variant", "comparable"):
         return escape(text)
     if not text:
         return ""

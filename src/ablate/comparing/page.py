@@ -12,8 +12,10 @@ import jinja2
 import pandas as pd
 
 from ablate.comparing import summary
-from ablate.comparing.formatting import SHOWN, best_rows, cell, display
-from ablate.comparing.table import rows_of, trial_table
+from ablate.comparing.formatting import SHOWN, best_rows, cell, display, group_title, named_by_marks, short_lines
+from ablate.comparing.statistics import ALPHA
+from ablate.comparing.table import baselines, components_of, rows_of, trial_table
+from ablate.comparing.variants import variant_key
 from ablate.tracking.records import Sweep, short
 
 SMALL = {"map50_95_std", "delta_ci", "latency_p95_ms", "p_value", "comparable", "notes", "variant"}
@@ -48,13 +50,11 @@ def trials_html(sweep: Sweep, table: pd.DataFrame) -> str:
 def page_html(sweep: Sweep, table: pd.DataFrame, pictures: list[Picture], caption: str) -> str:
     """The whole report as one HTML file that needs nothing from elsewhere."""
     recipes = []
-    for key, rows in table.groupby("comparison_key", sort=False):
-        records = [record for record in sweep.records if str(record.get("comparison_key") or "") == key]
-        facts = summary.recipe_facts(records)
+    for _, rows in table.groupby("comparison_key", sort=False):
+        keys = set(rows["variant_key"])
+        facts = summary.recipe_facts([record for record in sweep.records if variant_key(record) in keys])
         if facts:
-            first = rows.iloc[0]
-            title = ", ".join(filter(None, [first["optimizer"], first["model"], first["data"]]))
-            recipes.append((title, facts))
+            recipes.append((group_title(rows), facts))
     return (
         _templates()
         .get_template("comparison.html")
@@ -85,6 +85,8 @@ def _table(table: pd.DataFrame) -> dict[str, Any]:
     }
     under = {"map50_95_std": "± {}", "delta_ci": "{}", "latency_p95_ms": "p95 {}", "p_value": "raw {}"}
     columns = [column for column in SHOWN if column.source in shown.columns and column.source not in SMALL]
+    components = components_of(table)
+    reference = list(baselines(table))
     rows = []
     for position, (texts, values) in enumerate(zip(rows_of(shown), rows_of(table), strict=True)):
         cells = []
@@ -103,8 +105,8 @@ def _table(table: pd.DataFrame) -> dict[str, Any]:
         rows.append(
             {
                 "label": texts["variant"],
-                "module": values["module"],
-                "baseline": values["module"] == "none",
+                "baseline": reference[position],
+                "marks": [texts[name] for name in components],
                 "cells": cells,
                 "comparable": texts["comparable"],
                 "notes": texts["notes"],
@@ -112,7 +114,9 @@ def _table(table: pd.DataFrame) -> dict[str, Any]:
                 "new_group": bool(position) and values["comparison_key"] != table["comparison_key"].iloc[position - 1],
             }
         )
-    return {"heads": [column.title.partition(" (")[::2] for column in columns], "rows": rows}
+    heads = [column.title.partition(" (")[::2] for column in columns]
+    parts = [short_lines(name) for name in components]
+    return {"heads": heads, "rows": rows, "components": parts, "named": not named_by_marks(table)}
 
 
 def _trials(sweep: Sweep, table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -138,7 +142,7 @@ def _trials(sweep: Sweep, table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _sign(values: dict[str, Any]) -> str:
     """'up' or 'down' for a difference that is supported: corrected p below alpha, and comparable."""
-    if values["comparable"] == "yes" and values["p_holm"] < summary.ALPHA:
+    if values["comparable"] == "yes" and values["p_holm"] < ALPHA:
         return "up" if values["delta_map50_95"] > 0 else "down"
     return ""
 

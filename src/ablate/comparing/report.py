@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ablate.comparing.formatting import best_rows, display, markdown_table, published
+from ablate.comparing.formatting import best_rows, display, markdown_table, named_by_marks, published
 from ablate.comparing.summary import head, latency_facts, sentences
-from ablate.comparing.table import comparison_table, trial_table
+from ablate.comparing.table import comparison_table, components_of, trial_table
 from ablate.comparing.terminal import print_table
 from ablate.tracking.records import Sweep, atomic_write_bytes, atomic_write_text, short
 
@@ -82,6 +82,8 @@ def accuracy_caption(table: pd.DataFrame) -> str:
     words = ["Accuracies are fractions from 0 to 1, means over seeds" + (f" ({measured})." if measured else ".")]
     if table["map50_95_std"].notna().any():
         words.append("std is the sample standard deviation over seeds.")
+    if components_of(table):
+        words.append("A check mark is a component that the variant has; the baseline has none.")
     words.append("Δ is the mean over shared seeds of variant minus baseline.")
     if table["p_value"].notna().any():
         words.append("Intervals are Student's t; p is the paired t-test, corrected by Holm over all rows.")
@@ -104,7 +106,9 @@ def markdown(sweep: Sweep, table: pd.DataFrame, *, figures: list[str] | None = N
     parts = [f"# {sweep.name}\n", f"{head(sweep, table)}.\n"]
     parts.append("\n".join(f"- {sentence}" for sentence in sentences(sweep, table)) + "\n")
     if len(table):
-        parts += [markdown_table(display(table), bold=best_rows(table)), f"{caption(sweep, table)}\n"]
+        shown = display(table).drop(columns=["variant"] if named_by_marks(table) else [])
+        text = markdown_table(shown, bold=best_rows(table), centred=components_of(table))
+        parts += [text, f"{caption(sweep, table)}\n"]
     parts += [f"![{Path(name).stem}]({name})\n" for name in figures or []]
     trials = trial_table(sweep)
     if len(trials):
@@ -130,8 +134,10 @@ def description(sweep: Sweep, table: pd.DataFrame, limit: int = DESCRIPTION_LIMI
     if table.empty:
         return findings[:limit]
     shown, bold = display(table), best_rows(table)
+    components = components_of(table)
     few = [
-        "variant",
+        *([] if named_by_marks(table) else ["variant"]),
+        *components,
         "replicates",
         "map50_95",
         "delta_map50_95",
@@ -142,7 +148,7 @@ def description(sweep: Sweep, table: pd.DataFrame, limit: int = DESCRIPTION_LIMI
     ]
     few = [name for name in few if name in shown.columns]
     for rows in (len(shown), 40, 20, 10, 5):
-        part = markdown_table(shown[few].head(rows), bold=bold)
+        part = markdown_table(shown[few].head(rows), bold=bold, centred=components)
         rest = f"\n{len(shown) - rows} more rows are in comparison.html.\n" if rows < len(shown) else ""
         text = f"{part}{rest}\n{findings}"
         if len(text) <= limit:

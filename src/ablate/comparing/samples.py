@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from ablate.comparing.figures import PALETTE, SETTINGS, settle
-from ablate.comparing.table import is_measured
+from ablate.comparing.variants import is_measured
 from ablate.tracking.records import Record, Sweep, sequence, value
 
 CONFIDENCE = 0.25  # predictions below are not drawn

@@ -5,19 +5,21 @@
 | few seeds | bare means | Student's t interval, which covers what it claims from two seeds on |
 | seeds move all variants together | two separate means | differences paired by seed |
 | many variants against one baseline | the best p-value | Holm's correction over the table |
+| several components at once | one variant against another | main effects: the mean over all others, paired by seed |
 
 Accuracies are fractions from 0 to 1. Where a number cannot be known the answer is None.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import special
 
 LEVEL = 0.95
+ALPHA = 0.05
 
 
 class Interval(NamedTuple):
@@ -40,6 +42,42 @@ def paired_differences(variant: Mapping[int, float], baseline: Mapping[int, floa
     """
     seeds = sorted(variant.keys() & baseline.keys())
     return seeds, [variant[seed] - baseline[seed] for seed in seeds]
+
+
+class MainEffect(NamedTuple):
+    """What a component adds, averaged over the other components."""
+
+    seeds: list[int]
+    effects: list[float]
+    pairs: int
+
+
+def main_effect(
+    accuracy: Mapping[tuple[bool, ...], Mapping[int, float]],
+    component: int,
+    *,
+    fair: Callable[[tuple[bool, ...], tuple[bool, ...]], bool] = lambda having, lacking: True,
+) -> MainEffect:
+    """Differences with - without one component, for each seed the mean over the settings of the other components.
+
+    Args:
+        accuracy: For each subset of the components (whether it has each of them) seed -> metric.
+        component: Index of the component.
+        fair: Whether a subset with it may be compared with the one without.
+
+    Returns:
+        The seeds that all pairs of subsets have, shape (n,) ascending; the effects in that order, shape (n,), in the
+        metric's unit; and the number of pairs they are the mean of: 0 where there is none.
+    """
+    pairs = []
+    for having in accuracy:
+        lacking = (*having[:component], False, *having[component + 1 :])
+        if having[component] and lacking in accuracy and fair(having, lacking):
+            pairs.append((accuracy[having], accuracy[lacking]))
+    common = [set(having) & set(lacking) for having, lacking in pairs]
+    seeds = sorted(set.intersection(*common)) if common else []
+    means = [sum(having[seed] - lacking[seed] for having, lacking in pairs) / len(pairs) for seed in seeds]
+    return MainEffect(seeds, means, len(pairs))
 
 
 def sample_std(values: Sequence[float]) -> float | None:

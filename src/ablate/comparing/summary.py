@@ -8,18 +8,19 @@ from typing import Any
 import pandas as pd
 
 from ablate.comparing.comparability import REALISED, coverage
+from ablate.comparing.effects import effect_sentences
 from ablate.comparing.formatting import cell
-from ablate.comparing.table import is_measured, rows_of
+from ablate.comparing.statistics import ALPHA
+from ablate.comparing.table import baselines, components_of, rows_of
+from ablate.comparing.variants import is_measured
 from ablate.tracking.records import Record, Sweep, mapping, sequence, short, value
-
-ALPHA = 0.05
 
 
 def sentences(sweep: Sweep, table: pd.DataFrame) -> list[str]:
     """The findings of a comparison, most important first; each is one or two plain sentences."""
     if table.empty:
         return ["No trial of this sweep has a result yet, so there is nothing to compare."]
-    said = []
+    said = effect_sentences(sweep)
     for _, group in table.groupby("comparison_key", sort=False):
         said += _group(group)
     if table["p_value"].notna().any():
@@ -113,8 +114,9 @@ def _group(group: pd.DataFrame) -> list[str]:
         trained = group[group["map50_95"].notna()]
         if group["map50_95"].isna().all():
             return [f"No number at all for {_names(group['variant'])}."]
-        if len(trained) and not (group["module"] == "none").any():
-            return [f"No baseline (module=none) for {_names(trained['variant'])}: no difference can be given."]
+        if len(trained) and not baselines(group).any():
+            what = "none of the components" if components_of(group) else "module=none"
+            return [f"No baseline ({what}) for {_names(trained['variant'])}: no difference can be given."]
         return []
     label = compared["baseline"].iloc[0]
     base = group[group["variant"] == label].iloc[0]
@@ -171,7 +173,7 @@ def _untested(rows: pd.DataFrame) -> str:
 
 def _cost(table: pd.DataFrame) -> list[str]:
     """Words for latency."""
-    ratios = table[(table["module"] != "none") & table["latency_ratio"].notna()]
+    ratios = table[~baselines(table) & table["latency_ratio"].notna()]
     if table["latency_ms"].isna().all():
         return ["Latency was not measured, so nothing is said about speed."]
     if ratios.empty:

@@ -1,5 +1,8 @@
 """Records of a sweep -> one row per variant, with DESIGN's columns first.
 
+The variants of a design of components are one comparison group, whose baseline has none of them. Each component is a
+column behind all others: "true" or "false", empty for variants that are no part of the design.
+
 Accuracies are fractions from 0 to 1, latency is in milliseconds, training time in minutes, memory in
 GB, parameters in millions, FLOPs in units of 1e9 (one multiply-add = 2). What is not known is empty.
 """
@@ -8,16 +11,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import pandas as pd
 
 from ablate.comparing.comparability import differences, disagreements
-from ablate.comparing.labels import FACTORS, display_labels
+from ablate.comparing.labels import FACTORS
 from ablate.comparing.statistics import holm, paired_differences, paired_t, sample_std, t_interval
-from ablate.tracking.records import Record, Sweep, number, sequence, short, value
+from ablate.comparing.variants import Variant, is_measured, variants_of
+from ablate.tracking.records import Design, Record, Sweep, number, sequence, short, value
 
 COLUMNS = (
     "variant", "module", "insertion", "optimizer", "model", "data", "replicates",
@@ -37,56 +40,33 @@ TEXT_COLUMNS = {
 COUNT_COLUMNS = {"replicates", "trials"}
 
 
-@dataclass
-class Variant:
-    """The trials of one variant, and the row that grows out of them."""
-
-    key: str
-    label: str
-    records: list[Record]
-    notes: list[str] = field(default_factory=list)
-    row: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Sort the trials into those that count and those that do not."""
-        self.measured = [r for r in self.records if is_measured(r)]
-        self.by_seed: dict[int, Record] = {
-            record["seed"]: record for record in self.measured if isinstance(record.get("seed"), int)
-        }
-
-    @property
-    def group(self) -> str:
-        """Comparison key: variants with the same one are compared with each other."""
-        return str(value(self.records[0], "comparison_key") or "")
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether others are compared with this one."""
-        return bool(value(self.records[0], "factors", "module") == "none")
-
-    def accuracy(self) -> dict[int, float]:
-        """Seed -> mAP50-95."""
-        return {seed: record["metrics"]["map50_95"] for seed, record in self.by_seed.items()}
-
-
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a data frame, each as {column: value}."""
     return [{str(name): found for name, found in row.items()} for row in frame.to_dict("records")]
 
 
-def is_measured(record: Record) -> bool:
-    """Whether a trial finished and has an accuracy that is a number."""
-    return value(record, "status") == "finished" and number(record, "metrics", "map50_95") is not None
+def components_of(table: pd.DataFrame) -> list[str]:
+    """The columns of a comparison table that tell of components."""
+    return [name for name in table.columns if name not in COLUMNS and name not in EXTRA_COLUMNS]
+
+
+def baselines(table: pd.DataFrame) -> pd.Series:
+    """For each row of a comparison table whether others are compared with it, shape (rows,)."""
+    names = components_of(table)
+    if not names:
+        return table["module"] == "none"
+    marked = table[names[0]] != ""
+    return (marked & (table[names] == "false").all(axis=1)) | (~marked & (table["module"] == "none"))
 
 
 def comparison_table(sweep: Sweep) -> pd.DataFrame:
-    """The comparison of a sweep's variants: `COLUMNS`, then `EXTRA_COLUMNS`; one row per variant.
+    """The comparison of a sweep's variants: `COLUMNS`, `EXTRA_COLUMNS`, components; one row per variant.
 
     Comparison groups follow each other in the order of the sweep; in each, the baseline comes first
-    and the others by falling difference to it. Never raises for what records lack: the reason is in
-    `notes` and the value is empty.
+    and the others by falling difference to it, or in the order of the design. Never raises for what
+    records lack: the reason is in `notes` and the value is empty.
     """
-    variants = _variants(sweep.records)
+    variants = variants_of(sweep)
     several_data = len({str(value(v.records[0], "factors", "data") or "") for v in variants} - {""}) > 1
     groups: dict[str, list[Variant]] = {}
     for variant in variants:
@@ -97,20 +77,20 @@ def comparison_table(sweep: Sweep) -> pd.DataFrame:
         for variant in members:
             _measure(variant, sweep)
         for variant in members:
-            _compare(variant, baseline)
+            _compare(variant, baseline, sweep)
             if several_data and variant.measured:
                 variant.notes.append(f"compare within data {value(variant.records[0], 'factors', 'data')} only")
             variant.row["notes"] = "; ".join(dict.fromkeys(variant.notes))
-        ordered += sorted(members, key=lambda variant: _rank(variant, baseline))
+        ordered += sorted(members, key=lambda variant: _rank(variant, baseline, sweep.design))
     rows = [variant.row for variant in ordered]
     for row, corrected in zip(rows, holm([row.get("p_value") for row in rows]), strict=True):
         row["p_holm"] = corrected
-    return _frame(rows)
+    return _frame(rows, list(_columns(sweep.design)))
 
 
 def trial_table(sweep: Sweep) -> pd.DataFrame:
     """One row per trial, in the order of the sweep: where the numbers of the comparison come from."""
-    variants = {record["signature"]: v.label for v in _variants(sweep.records) for record in v.records}
+    variants = {record["signature"]: variant.label for variant in variants_of(sweep) for record in variant.records}
     rows = []
     for record in sweep.records:
         signature = str(record["signature"])
@@ -142,13 +122,11 @@ def trial_table(sweep: Sweep) -> pd.DataFrame:
     return frame.astype({"map50_95": "float64", "train_minutes": "float64"})
 
 
-def _variants(records: Sequence[Record]) -> list[Variant]:
-    """Trials by variant key, in order of appearance."""
-    by_key: dict[str, list[Record]] = {}
-    for record in records:
-        by_key.setdefault(str(record.get("variant_key") or record.get("variant") or ""), []).append(record)
-    labels = display_labels(by_key)
-    return [Variant(key, labels[key], found) for key, found in by_key.items()]
+def _columns(design: Design | None) -> dict[str, int]:
+    """Column -> index of the component that it tells of."""
+    taken = {*COLUMNS, *EXTRA_COLUMNS}
+    names = design.components if design else []
+    return {f"{name} (component)" if name in taken else name: index for index, name in enumerate(names)}
 
 
 def _baseline(members: Sequence[Variant]) -> Variant | None:
@@ -161,6 +139,8 @@ def _measure(variant: Variant, sweep: Sweep) -> None:
     """Fill the part of the row that the variant's own trials determine."""
     first, measured = variant.records[0], variant.measured
     variant.row |= {"variant": variant.label}
+    if variant.marks is not None:
+        variant.row |= {name: str(variant.marks[i]).lower() for name, i in _columns(sweep.design).items()}
     variant.row |= {name: str(value(first, "factors", name) or "") for name in FACTORS}
     for name in ("map50_95", "map50", "precision", "recall"):
         variant.row[name] = _mean(measured, "metrics", name)
@@ -224,7 +204,7 @@ def _add_latency(variant: Variant, sweep: Sweep) -> None:
     """Fill in latency, or say why there is none."""
     if sweep.latency is None:
         return
-    for entry in sequence(sweep.latency, "variants"):
+    for entry in _latencies(sweep):
         if value(entry, "variant_key") == variant.key:
             for name in ("latency_ms", "latency_p95_ms", "latency_ratio"):
                 variant.row[name] = number(entry, name)
@@ -233,7 +213,7 @@ def _add_latency(variant: Variant, sweep: Sweep) -> None:
         variant.notes.append("latency not measured")
 
 
-def _compare(variant: Variant, baseline: Variant | None) -> None:
+def _compare(variant: Variant, baseline: Variant | None, sweep: Sweep) -> None:
     """Fill in the difference to the baseline, its interval, and whether the two may be compared."""
     variant.row["comparable"] = "no"
     if not variant.measured:
@@ -246,6 +226,8 @@ def _compare(variant: Variant, baseline: Variant | None) -> None:
         reasons.append(f"{problem}: no difference can be given")
     else:
         variant.row["baseline"] = baseline.label
+        if variant.marks is not None:
+            variant.row["latency_ratio"] = _latency_ratio(variant, baseline, sweep) or variant.row.get("latency_ratio")
         reasons = _difference(variant, baseline) or reasons
         variant.row["comparable"] = "no" if reasons else "yes"
     variant.notes += reasons
@@ -271,14 +253,36 @@ def _difference(variant: Variant, baseline: Variant) -> list[str]:
     if len(seeds) < max(len(variant.by_seed), len(baseline.by_seed)):
         plural = "s" if len(seeds) > 1 else ""
         variant.notes.append(f"difference over shared seed{plural} {', '.join(map(str, seeds))} only")
-    return differences([variant.by_seed[seed] for seed in seeds], [baseline.by_seed[seed] for seed in seeds])
+    mine, theirs = ([v.by_seed[seed] for seed in seeds] for v in (variant, baseline))
+    return differences(mine, theirs, by_design=variant.marks is not None)
 
 
-def _rank(variant: Variant, baseline: Variant | None) -> tuple[bool, bool, float, float, str]:
-    """Baseline, then falling difference, then falling accuracy; unknown values last."""
+def _latency_ratio(variant: Variant, baseline: Variant, sweep: Sweep) -> float | None:
+    """Median over rounds of the ratio to a study's baseline, which need not be the one known when measuring."""
+    samples = {value(entry, "variant_key"): sequence(entry, "samples_ms") for entry in _latencies(sweep)}
+    mine, theirs = samples.get(variant.key, []), samples.get(baseline.key, [])
+    pairs = [(a, b) for a, b in zip(mine, theirs, strict=False) if isinstance(a, int | float) and b]
+    return median(a / b for a, b in pairs) if pairs and len(mine) == len(theirs) else None
+
+
+def _latencies(sweep: Sweep) -> list[Any]:
+    return sequence(sweep.latency, "variants")
+
+
+def _rank(variant: Variant, baseline: Variant | None, design: Design | None) -> tuple[Any, ...]:
+    """Baseline, then falling difference, then falling accuracy; unknown values last.
+
+    The variants of a design come first, by rising number of components, as papers print them; where each lacks one
+    component, in the order of what is lacking.
+    """
     delta, accuracy = variant.row.get("delta_map50_95"), variant.row.get("map50_95")
+    place: tuple[int, ...] = (1,)
+    if variant.marks is not None:
+        lacking_first = design is not None and design.name == "leave_one_out"
+        place = (0, sum(variant.marks), *(mark == lacking_first for mark in variant.marks))
     return (
         variant is not baseline,
+        place,
         delta is None,
         -(delta or 0.0),
         -(accuracy if accuracy is not None else -1.0),
@@ -301,11 +305,11 @@ def _mean(records: Sequence[Record], *path: str) -> float | None:
     return fmean(found) if found else None
 
 
-def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+def _frame(rows: list[dict[str, Any]], components: list[str]) -> pd.DataFrame:
     """Rows -> data frame with text, whole numbers and floats; empty text is '' and empty numbers NaN."""
-    frame = pd.DataFrame(rows, columns=[*COLUMNS, *EXTRA_COLUMNS])
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, *EXTRA_COLUMNS, *components])
     for name in frame.columns:
-        if name in TEXT_COLUMNS:
+        if name in TEXT_COLUMNS or name in components:
             frame[name] = frame[name].astype("object").where(frame[name].notna(), "").astype(str)
         elif name in COUNT_COLUMNS:
             frame[name] = frame[name].astype("int64")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 
 import pandas as pd
@@ -11,9 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from ablate.comparing.formatting import SHOWN, best_rows, display
-from ablate.comparing.summary import ALPHA, head, sentences
-from ablate.comparing.table import rows_of
+from ablate.comparing.formatting import CHECK, SHOWN, best_rows, display, named_by_marks, short_lines
+from ablate.comparing.statistics import ALPHA
+from ablate.comparing.summary import head, sentences
+from ablate.comparing.table import components_of, rows_of
 from ablate.tracking.records import Sweep
 
 # Least important last: columns are dropped from the end until the table fits.
@@ -52,7 +54,11 @@ def print_table(sweep: Sweep, table: pd.DataFrame, *, console: Console | None = 
     ]
     console.print(Text(f"{sweep.name}: {head(sweep, table)}", style="bold"))
     if len(table):
-        console.print(_grid(table, shown, marks, console.width, ascii_only))
+        heads = _component_heads(components_of(table), console.width)
+        console.print(_grid(table, shown, marks, heads, console.width, ascii_only))
+        for name, title in heads.items():
+            if title.replace("\n", "") != name:
+                _say(console, f"{title} = ", name, ascii_only)
     for number, note in enumerate(notes.seen, start=1):
         _say(console, f"[{number}] ", note, ascii_only, style="yellow")
     if (table["comparable"] == "no").any():
@@ -84,40 +90,89 @@ class _Notes:
         return ",".join(numbers)
 
 
-def _grid(table: pd.DataFrame, shown: pd.DataFrame, marks: Sequence[str], width: int, ascii_only: bool) -> Table:
-    """The rich table with as many columns as fit."""
+def _component_heads(components: Sequence[str], width: int) -> dict[str, str]:
+    """Heads of the columns with check marks: the components' names in short lines, or letters where these are many."""
+    heads = {name: "\n".join(short_lines(name)) for name in components}
+    if sum(_breadth(head) + GAP for head in heads.values()) > width // 3:
+        return dict(zip(components, string.ascii_uppercase, strict=False))
+    return heads
+
+
+def _breadth(head: str) -> int:
+    return max(map(len, head.splitlines()))
+
+
+def _grid(
+    table: pd.DataFrame,
+    shown: pd.DataFrame,
+    marks: Sequence[str],
+    heads: dict[str, str],
+    width: int,
+    ascii_only: bool,
+) -> Table:
+    """The rich table with as many columns as fit; a variant's name may be among those that do not."""
     titles = {column.source: SHORT_TITLES.get(column.source, column.title) for column in SHOWN}
     if ascii_only:
         titles = {name: PLAIN.get(title, title) for name, title in titles.items()}
     marked = max(map(len, marks), default=0)
     room = width - (max(marked, len("note")) + GAP if marked else 0)
-    sizes = {name: GAP + max(len(titles[name]), *map(len, shown[name])) for name in PRIORITY if name in shown.columns}
-    must: list[str] = [name for name in ("map50_95", "delta_map50_95") if name in sizes]
-    longest = max(len("Variant"), *map(len, shown["variant"]))
-    label = min(longest, max(NARROWEST_LABEL, width * 2 // 5))
-    label = max(NARROWEST_LABEL, min(label, room - sum(sizes[name] for name in must)))
-    kept, used = set(must), label + sum(sizes[name] for name in must)
-    for name in sizes:
-        if name not in kept and used + sizes[name] <= room:
-            kept.add(name)
-            used += sizes[name]
+    room -= sum(_breadth(head) + GAP for head in heads.values())
+    label, kept = _what_fits(shown, titles, room, None if named_by_marks(table) else width * 2 // 5)
     lines = RULE if ascii_only else box.SIMPLE_HEAD
     grid = Table(box=lines, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
-    grid.add_column("Variant", overflow="fold", width=label)
+    for title in heads.values():
+        grid.add_column(title, justify="center", no_wrap=True, width=_breadth(title))
+    if label:
+        grid.add_column("Variant", overflow="fold", width=label)
     columns = [column.source for column in SHOWN if column.source in kept]
     for name in columns:
-        grid.add_column(titles[name], justify="right", no_wrap=True, min_width=sizes[name] - GAP)
+        grid.add_column(titles[name], justify="right", no_wrap=True, min_width=_size(shown, titles, name))
     if marked:
         grid.add_column("note", no_wrap=True, style="yellow")
     best = best_rows(table)
     groups = list(table["comparison_key"])
     for position, row in enumerate(rows_of(shown)):
-        cells = [Text(row["variant"], style="dim" if row["replicates"] == "0" else "")]
+        cells = [_mark(row[name], table[name].iloc[position], ascii_only) for name in heads]
+        cells += [Text(row["variant"], style="dim" if row["replicates"] == "0" else "")] if label else []
         cells += [Text(row[name], style=_style(name, position, table.iloc[position], best)) for name in columns]
         cells += [Text(marks[position])] if marked else []
         last = position + 1 == len(groups) or groups[position + 1] != groups[position]
         grid.add_row(*cells, end_section=last)
     return grid
+
+
+def _what_fits(shown: pd.DataFrame, titles: dict[str, str], room: int, broadest: int | None) -> tuple[int, set[str]]:
+    """Width of the variants' names (0: left out), and the columns for which there is room.
+
+    Names are at most `broadest` and may fold; with None they are whole, and there only if room is left in the end.
+    """
+    longest = max(len("Variant"), *map(len, shown["variant"]))
+    sizes = {name: GAP + _size(shown, titles, name) for name in PRIORITY if name in shown.columns}
+    must: list[str] = [name for name in ("map50_95", "delta_map50_95") if name in sizes]
+    used = sum(sizes[name] for name in must)
+    label = 0
+    if broadest is not None:
+        label = min(longest, max(NARROWEST_LABEL, broadest))
+        label = max(NARROWEST_LABEL, min(label, room - used))
+    kept, used = set(must), used + label
+    for name in sizes:
+        if name not in kept and used + sizes[name] <= room:
+            kept.add(name)
+            used += sizes[name]
+    if broadest is None and used + GAP + longest <= room:
+        label = longest
+    return label, kept
+
+
+def _size(shown: pd.DataFrame, titles: dict[str, str], name: str) -> int:
+    return max(len(titles[name]), *map(len, shown[name]))
+
+
+def _mark(check: str, mark: str, ascii_only: bool) -> Text:
+    """A check mark, a dot for a component that is not there, nothing for a variant outside of the design."""
+    if check:
+        return Text("x" if ascii_only else CHECK, style="bold")
+    return Text(("." if ascii_only else "·") if mark else "", style="dim")
 
 
 def _style(name: str, position: int, row: pd.Series, best: dict[str, set[int]]) -> str:
@@ -140,7 +195,7 @@ def _say(console: Console, lead: str, text: str, ascii_only: bool, style: str = 
 def _speaks(encoding: str | None) -> bool:
     """Whether the letters and lines of the table exist in an encoding."""
     try:
-        "Δ×±─".encode(encoding or "ascii")  # noqa: RUF001
+        "Δ×±─✓·".encode(encoding or "ascii")  # noqa: RUF001
     except (UnicodeEncodeError, LookupError):
         return False
     return True

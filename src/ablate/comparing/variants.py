@@ -1,0 +1,110 @@
+"""Trials to variants: which make up a row of the comparison, what it is called, and what it is compared with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ablate.comparing.labels import FACTORS, display_labels
+from ablate.tracking.records import Design, Record, Sweep, number, value
+
+
+@dataclass
+class Variant:
+    """The trials of one variant, and the row that grows out of them.
+
+    Attributes:
+        key: What the trials share.
+        label: Its name for people, unlike any other's.
+        records: The trials.
+        group: Variants of one group are compared with each other.
+        marks: Which components of a design it has; None for a variant outside of one.
+        notes: What is to be said of it.
+        row: Its row of the comparison table.
+    """
+
+    key: str
+    label: str
+    records: list[Record]
+    group: str = ""
+    marks: tuple[bool, ...] | None = None
+    notes: list[str] = field(default_factory=list)
+    row: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Sort the trials into those that count and those that do not."""
+        self.measured = [r for r in self.records if is_measured(r)]
+        self.by_seed: dict[int, Record] = {
+            record["seed"]: record for record in self.measured if isinstance(record.get("seed"), int)
+        }
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether others are compared with this one."""
+        if self.marks is not None:
+            return not any(self.marks)
+        return bool(value(self.records[0], "factors", "module") == "none")
+
+    def accuracy(self) -> dict[int, float]:
+        """Seed -> mAP50-95."""
+        return {seed: record["metrics"]["map50_95"] for seed, record in self.by_seed.items()}
+
+
+def is_measured(record: Record) -> bool:
+    """Whether a trial finished and has an accuracy that is a number."""
+    return value(record, "status") == "finished" and number(record, "metrics", "map50_95") is not None
+
+
+def variant_key(record: Record) -> str:
+    """What the trials of one variant share."""
+    return str(record.get("variant_key") or record.get("variant") or "")
+
+
+def variants_of(sweep: Sweep) -> list[Variant]:
+    """Trials by variant key, in order of appearance.
+
+    What belongs to a design of components is called by them and compared with the variant that has none, whatever the
+    optimizer and all else that may be a component.
+    """
+    by_key: dict[str, list[Record]] = {}
+    for record in sweep.records:
+        by_key.setdefault(variant_key(record), []).append(record)
+    labels = display_labels(by_key)
+    marks = sweep.design.marks if sweep.design else {}
+    variants = [
+        Variant(key, labels[key], found, str(value(found[0], "comparison_key") or ""), marks.get(key))
+        for key, found in by_key.items()
+    ]
+    if sweep.design is not None:
+        for members, title in studies_of(variants, sweep.design):
+            group = next((v.group for v in members if v.is_baseline), members[0].group)
+            for variant in members:
+                variant.group = group
+                variant.label = _label(variant, sweep.design, title)
+    counts = Counter(variant.label for variant in variants)
+    for variant in variants:
+        variant.label += f" #{variant.key[:6]}" if counts[variant.label] > 1 else ""
+    return variants
+
+
+def studies_of(variants: Sequence[Variant], design: Design) -> list[tuple[list[Variant], str]]:
+    """The variants of each study, which differ in components alone, and what tells it from the other studies."""
+    studies: dict[int, list[Variant]] = {}
+    for variant in variants:
+        if variant.marks is not None:
+            studies.setdefault(design.studies.get(variant.key, 0), []).append(variant)
+    levels = [
+        {name: {str(value(v.records[0], "factors", name) or "") for v in members} for name in FACTORS}
+        for members in studies.values()
+    ]
+    telling = [name for name in FACTORS if len({frozenset(found[name]) for found in levels}) > 1]
+    titles = [", ".join(f"{n}={next(iter(found[n]))}" for n in telling if len(found[n]) == 1) for found in levels]
+    numbered = enumerate(zip(studies.values(), titles, strict=True), start=1)
+    return [(members, title or (f"study {i}" if len(levels) > 1 else "")) for i, (members, title) in numbered]
+
+
+def _label(variant: Variant, design: Design, title: str) -> str:
+    having = [name for name, there in zip(design.components, variant.marks or (), strict=False) if there]
+    return (" + ".join(having) or "baseline") + (f" [{title}]" if title else "")

@@ -1,0 +1,470 @@
+"""A study of components: one group, check marks instead of names, and what each component is worth."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from ablate.comparing.effects import effects_of
+from ablate.comparing.figures import BASELINE, styles
+from ablate.comparing.formatting import named_by_marks
+from ablate.comparing.report import description, write_report
+from ablate.comparing.statistics import paired_t
+from ablate.comparing.summary import sentences
+from ablate.comparing.table import COLUMNS, EXTRA_COLUMNS, baselines, comparison_table, components_of
+from ablate.comparing.terminal import print_table
+from ablate.tracking.records import load_sweep
+
+Make = Callable[..., dict[str, Any]]
+Study = Callable[..., tuple[list[dict[str, Any]], dict[str, Any]]]
+Write = Callable[..., Path]
+
+NAMES = ["hmha@c3k2", "acmix@head", "musgd"]
+
+
+def table_of(directory: Path) -> pd.DataFrame:
+    return comparison_table(load_sweep(directory)).set_index("variant", drop=False)
+
+
+def marks_of(table: pd.DataFrame) -> list[str]:
+    return ["".join("+" if mark == "true" else "." for mark in row) for row in table[NAMES].to_numpy()]
+
+
+def accuracy(records: list[dict[str, Any]], module: str, optimizer: str) -> np.ndarray:
+    chosen = [r for r in records if (r["factors"]["module"], r["factors"]["optimizer"]) == (module, optimizer)]
+    return np.array([found["metrics"]["map50_95"] for found in chosen])
+
+
+def text_of(directory: Path) -> str:
+    sweep = load_sweep(directory)
+    return " ".join(sentences(sweep, comparison_table(sweep)))
+
+
+# -- the table -----------------------------------------------------------------------------------------------------
+
+
+def test_each_component_is_a_column_behind_all_others(study: Study, write: Write) -> None:
+    records, design = study("factorial")
+    table = table_of(write(records, design=design))
+
+    assert list(table.columns) == [*COLUMNS, *EXTRA_COLUMNS, *NAMES]
+    assert set(table[NAMES].to_numpy().ravel()) == {"true", "false"}
+    assert components_of(table) == NAMES
+
+
+@pytest.mark.parametrize(
+    ("design", "order"),
+    [
+        ("leave_one_out", ["...", ".++", "+.+", "++.", "+++"]),
+        ("add_one_in", ["...", "+..", ".+.", "..+", "+++"]),
+        ("factorial", ["...", "+..", ".+.", "..+", "++.", "+.+", ".++", "+++"]),
+    ],
+)
+def test_rows_stand_in_the_order_in_which_papers_print_them(
+    study: Study, write: Write, design: str, order: list[str]
+) -> None:
+    records, described = study(design)
+    assert marks_of(table_of(write(records[::-1], design=described))) == order
+
+
+def test_all_variants_are_compared_with_the_one_that_has_no_component(study: Study, write: Write) -> None:
+    records, design = study("leave_one_out")
+    table = table_of(write(records, design=design))
+
+    assert table["comparison_key"].nunique() == 1
+    assert set(table["baseline"][1:]) == {"baseline"}
+    assert set(table["comparable"]) == {"yes"}, "another optimizer is what was asked for"
+    assert set(table["notes"]) == {""}
+    expected = accuracy(records, "hmha+acmix", "musgd") - accuracy(records, "none", "sgd")
+    assert table["delta_map50_95"].iloc[-1] == pytest.approx(expected.mean())
+    assert list(baselines(table)) == [True, False, False, False, False]
+
+
+def test_variants_are_called_by_their_components(study: Study, write: Write) -> None:
+    records, design = study("add_one_in")
+    names = ["baseline", "hmha@c3k2", "acmix@head", "musgd", "hmha@c3k2 + acmix@head + musgd"]
+    assert list(table_of(write(records, design=design))["variant"]) == names
+
+
+@pytest.mark.parametrize(
+    ("field", "found", "words"),
+    [
+        ("batch", 8, "batch 8 (baseline 16)"),
+        ("device_name", "Other CPU", "device Other CPU (baseline AMD EPYC 7763)"),
+        ("versions", {"torch": "2.14.0"}, "torch version 2.14.0 (baseline 2.15.0)"),
+        ("optimizer", "AdamW", "optimizer AdamW (baseline SGD)"),
+        ("epochs", 30, "epochs 30 (baseline 40)"),
+    ],
+)
+def test_what_no_component_explains_is_flagged(
+    study: Study, write: Write, field: str, found: object, words: str
+) -> None:
+    records, design = study("add_one_in")
+    for record in records:
+        if record["factors"]["optimizer"] == "musgd" and record["factors"]["module"] == "none":
+            record["realised"][field] = found
+    table = table_of(write(records, design=design))
+
+    assert list(table["comparable"]) == ["yes", "yes", "yes", "no", "yes"]
+    assert words in table.loc["musgd", "notes"]
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "configured", "realised", "fair"),
+    [
+        (("train", "imgsz"), "imgsz", 320, 320, True),
+        (("train", "batch"), "batch", 32, 32, True),
+        (("train", "batch"), "batch", 32, 8, False),
+        (("train", "epochs"), "epochs", 80, 80, True),
+        (("train", "epochs"), "epochs", 80, 60, False),
+        (("optimizer", "lr0"), "lr0", 0.02, 0.02, True),
+        (("train", "amp"), "amp", True, True, True),
+        (("train", "patience"), "epochs", 5, 31, True),
+        (("train", "mosaic"), "epochs", 0.0, 31, False),
+    ],
+)
+def test_a_realised_difference_is_intended_only_as_it_was_configured(
+    study: Study, write: Write, path: tuple[str, str], key: str, configured: Any, realised: Any, fair: bool
+) -> None:
+    records, design = study("add_one_in")
+    for record in records:
+        record["config"]["train"]["amp"] = False
+        if record["factors"]["module"] == "hmha":
+            record["config"][path[0]][path[1]] = configured
+            record["realised"][key] = realised
+    assert table_of(write(records, design=design)).loc["hmha@c3k2", "comparable"] == ("yes" if fair else "no")
+
+
+def test_without_a_design_another_optimizer_is_another_group(study: Study, write: Write) -> None:
+    records, _ = study("factorial")
+    table = table_of(write(records))
+    assert table["comparison_key"].nunique() == 2
+    assert components_of(table) == []
+
+
+def test_every_data_set_is_a_study_with_its_own_baseline(study: Study, write: Write) -> None:
+    records, design = study("leave_one_out")
+    others, other = study("leave_one_out", data="coco8")
+    design["studies"] = {**dict.fromkeys(design["marks"], 0), **dict.fromkeys(other["marks"], 1)}
+    design["marks"] |= other["marks"]
+    directory = write(records + others, design=design)
+    table = table_of(directory)
+
+    assert len(table) == 10
+    assert table["comparison_key"].nunique() == 2
+    assert table.loc["hmha@c3k2 + musgd [data=coco8]", "baseline"] == "baseline [data=coco8]"
+    assert not named_by_marks(table)
+    assert "With data=coco8, against all components together" in text_of(directory)
+    assert "Variant" in write_report(load_sweep(directory), notebook=False).files["comparison.md"].read_text()
+
+
+def test_a_variant_outside_of_the_design_is_compared_as_ever(study: Study, record: Make, write: Write) -> None:
+    records, design = study("add_one_in")
+    table = table_of(write(records + [record("hat", "sgd", seed) for seed in (0, 1, 2)], design=design))
+
+    assert list(table.loc["hat@neck_p3 sgd", NAMES]) == ["", "", ""]
+    assert table.loc["hat@neck_p3 sgd", "baseline"] == "baseline"
+    assert table["variant"].iloc[-1] == "hat@neck_p3 sgd"
+    assert not named_by_marks(table)
+
+
+def test_without_the_variant_that_has_none_rows_say_so(study: Study, write: Write) -> None:
+    records, design = study("leave_one_out")
+    kept = [found for found in records if found["factors"] != records[0]["factors"]]
+    directory = write(kept, design=design)
+    table = table_of(directory)
+
+    assert marks_of(table) == [".++", "+.+", "++.", "+++"]
+    assert all("no baseline in this sweep" in notes for notes in table["notes"])
+    assert "No baseline (none of the components)" in text_of(directory)
+    assert "leaving out hmha@c3k2 costs" in text_of(directory)
+
+
+def test_the_latency_ratio_refers_to_the_study_s_baseline(study: Study, write: Write) -> None:
+    records, design = study("factorial")
+    directory = write(records, design=design)
+    latency = json.loads((directory / "latency.json").read_text())
+    for number, entry in enumerate(latency["variants"]):
+        entry |= {"latency_ratio": None, "samples_ms": [10.0 + number, 20.0 + 2 * number, 1000.0]}
+    (directory / "latency.json").write_text(json.dumps(latency))
+    keys = [entry["variant_key"] for entry in latency["variants"]]
+    table = table_of(directory).set_index("variant_key")
+
+    assert keys.index(design["reference"]) == 0
+    assert [table.loc[key, "latency_ratio"] for key in keys[1:]] == pytest.approx([1 + n / 10 for n in range(1, 8)])
+
+
+def test_a_component_that_is_called_as_a_column_gets_a_column_of_its_own(study: Study, write: Write) -> None:
+    records, design = study("add_one_in")
+    table = table_of(write(records, design={**design, "components": ["notes", "seeds", "musgd"]}))
+    assert components_of(table) == ["notes (component)", "seeds (component)", "musgd"]
+    assert table.columns.is_unique
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "text",
+        [],
+        {},
+        {"components": NAMES},
+        {"components": [*NAMES, 3], "marks": {}},
+        {"components": ["a", "a"], "marks": {"k": [True, False]}},
+        {"components": NAMES, "marks": {"k": [True]}},
+        {"components": NAMES, "marks": "none"},
+    ],
+)
+def test_a_damaged_design_costs_the_marks_and_not_the_table(study: Study, write: Write, damage: Any) -> None:
+    records, _ = study("leave_one_out")
+    directory = write(records, design=damage)
+    if not isinstance(damage, dict):
+        head = json.loads((directory / "sweep.json").read_text())
+        (directory / "sweep.json").write_text(json.dumps({**head, "design": damage}))
+    sweep = load_sweep(directory)
+
+    assert sweep.design is None
+    assert sweep.ignored == ["sweep.json: the design of components cannot be read"]
+    assert len(comparison_table(sweep)) == 5
+
+
+def test_marks_that_cannot_be_read_leave_their_variant_out_of_the_design(study: Study, write: Write) -> None:
+    records, design = study("leave_one_out")
+    design["marks"][records[3]["variant_key"]] = [1, 1, 1]
+    sweep = load_sweep(write(records, design=design))
+    assert sweep.design is not None
+    assert len(sweep.design.marks) == 4
+    assert list(comparison_table(sweep)[NAMES[0]]).count("") == 1
+
+
+# -- what a component is worth -------------------------------------------------------------------------------------
+
+
+def test_leaving_a_component_out_is_compared_with_all_together(study: Study, write: Write) -> None:
+    records, design = study("leave_one_out")
+    directory = write(records, design=design)
+    (effects,) = effects_of(load_sweep(directory))
+
+    expected = accuracy(records, "hmha+acmix", "musgd") - accuracy(records, "acmix", "musgd")
+    assert [effect.component for effect in effects] == NAMES
+    assert effects[0].mean == pytest.approx(expected.mean())
+    assert effects[0].seeds == (0, 1, 2)
+    assert effects[0].interval is not None
+    assert effects[0].interval.low < expected.mean() < effects[0].interval.high
+    assert f"leaving out hmha@c3k2 costs {expected.mean():.4f} (95% interval +" in text_of(directory)
+
+
+def test_what_is_gained_by_leaving_out_is_said_so(study: Study, write: Write) -> None:
+    records, design = study("leave_one_out")
+    for record in records:
+        if record["factors"]["module"] == "hmha":
+            record["metrics"]["map50_95"] += 0.05
+    text = text_of(write(records, design=design))
+    assert re.search(r"leaving out acmix@head gains 0\.04\d\d \(95% interval \+0\.0\d+ to \+0\.0\d+, corrected", text)
+
+
+def test_a_main_effect_is_paired_and_averaged_over_the_other_components(study: Study, write: Write) -> None:
+    records, design = study("factorial")
+    directory = write(records, design=design)
+    (effects,) = effects_of(load_sweep(directory))
+
+    pairs = [(m, o) for m in ("none", "acmix") for o in ("sgd", "musgd")]
+    having = {"none": "hmha", "acmix": "hmha+acmix"}
+    expected = np.mean([accuracy(records, having[m], o) - accuracy(records, m, o) for m, o in pairs], axis=0)
+    assert effects[0].mean == pytest.approx(expected.mean())
+    assert effects[0].pairs == 4
+    assert f"each one adds: hmha@c3k2 +{expected.mean():.4f} (95% interval" in text_of(directory)
+
+
+@pytest.mark.parametrize("design", ["leave_one_out", "factorial"])
+def test_one_seed_gives_no_interval_and_says_so(study: Study, write: Write, design: str) -> None:
+    records, described = study(design, (4,))
+    directory = write(records, design=described)
+    (effects,) = effects_of(load_sweep(directory))
+
+    assert all(effect.interval is None and effect.p_value is None for effect in effects)
+    first = text_of(directory).partition(" Against baseline ")[0]
+    assert "These numbers rest on one seed: no interval can be given" in first
+    assert "95%" not in first
+
+
+def test_p_values_are_corrected_over_the_components(study: Study, write: Write) -> None:
+    records, design = study("leave_one_out")
+    (effects,) = effects_of(load_sweep(write(records, design=design)))
+    raw = [
+        paired_t(list(accuracy(records, "hmha+acmix", "musgd") - accuracy(records, *without)))
+        for without in (("acmix", "musgd"), ("hmha", "musgd"), ("hmha+acmix", "sgd"))
+    ]
+    assert min(effect.p_value or 1 for effect in effects) == pytest.approx(3 * min(p or 1 for p in raw))
+
+
+def test_an_effect_within_the_noise_is_called_undetected(study: Study, write: Write) -> None:
+    records, design = study("leave_one_out")
+    noise = dict(zip((0, 1, 2), (0.05, -0.06, 0.02), strict=True))
+    for record in records:
+        if record["factors"]["module"] == "acmix":
+            record["metrics"]["map50_95"] += noise[record["seed"]]
+    assert "No effect was detected for hmha@c3k2: one within the interval may be there unseen." in text_of(
+        write(records, design=design)
+    )
+
+
+def test_what_was_trained_in_another_way_tells_nothing_of_a_component(study: Study, write: Write) -> None:
+    records, design = study("leave_one_out")
+    for record in records:
+        if record["factors"]["module"] == "acmix":
+            record["realised"]["batch"] = 8
+    text = text_of(write(records, design=design))
+    assert "What hmha@c3k2 is worth cannot be said: acmix@head + musgd was trained in another way (batch" in text
+    assert "leaving out hmha@c3k2" not in text
+    assert "leaving out acmix@head" in text
+
+
+def test_missing_variants_leave_their_pairs_out_of_a_main_effect(study: Study, write: Write, as_failed: Make) -> None:
+    records, design = study("factorial")
+    made = [
+        as_failed(r) if (r["factors"]["module"], r["factors"]["optimizer"]) == ("hmha", "sgd") else r for r in records
+    ]
+    directory = write(made, design=design)
+    (effects,) = effects_of(load_sweep(directory))
+
+    assert [effect.pairs for effect in effects] == [3, 3, 3]
+    assert all(effect.mean is not None for effect in effects)
+
+
+def test_a_full_variant_that_failed_is_named_as_the_reason(study: Study, write: Write, as_failed: Make) -> None:
+    records, design = study("leave_one_out")
+    made = [
+        as_failed(r) if (r["factors"]["module"], r["factors"]["optimizer"]) == ("hmha+acmix", "musgd") else r
+        for r in records
+    ]
+    text = text_of(write(made, design=design))
+    assert "What musgd is worth cannot be said: the variant with all components gave no number." in text
+
+
+def test_seeds_that_only_some_variants_have_are_left_out(study: Study, write: Write) -> None:
+    records, design = study("factorial")
+    kept = [r for r in records if not (r["factors"]["module"] == "hmha" and r["seed"] == 1)]
+    (effects,) = effects_of(load_sweep(write(kept, design=design)))
+    assert effects[0].seeds == (0, 2)
+
+
+def test_adding_one_in_has_no_effects_of_its_own(study: Study, write: Write) -> None:
+    records, design = study("add_one_in")
+    directory = write(records, design=design)
+    assert effects_of(load_sweep(directory)) == []
+    assert text_of(directory).startswith("Against baseline (mAP50-95")
+
+
+# -- how it is shown -----------------------------------------------------------------------------------------------
+
+
+def printed(directory: Path, width: int, encoding: str = "utf-8") -> list[str]:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, write_through=True)
+    sweep = load_sweep(directory)
+    console = Console(file=stream, width=width, force_terminal=False, highlight=False, _environ={})
+    print_table(sweep, comparison_table(sweep), console=console)
+    return raw.getvalue().decode(encoding).splitlines()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_the_terminal_shows_marks_and_whole_numbers_at_any_width(study: Study, write: Write, width: int) -> None:
+    records, design = study("factorial")
+    lines = printed(write(records, design=design), width)
+
+    assert max(map(len, lines)) <= width
+    rows = [line for line in lines if re.match(r"\s*[✓·]", line)]
+    assert [re.sub(r"\s", "", line)[:3] for line in rows] == ["···", "✓··", "·✓·", "··✓", "✓✓·", "✓·✓", "·✓✓", "✓✓✓"]
+    assert all(re.search(r" 0\.3\d\d\d ", f"{line} ") for line in rows)
+
+
+def test_a_narrow_terminal_names_components_by_letters(study: Study, write: Write) -> None:
+    records, design = study("factorial")
+    directory = write(records, design=design)
+
+    assert [line.strip() for line in printed(directory, 60) if re.match("[A-Z] = ", line)] == [
+        "A = hmha@c3k2",
+        "B = acmix@head",
+        "C = musgd",
+    ]
+    head = [line.split()[:3] for line in printed(directory, 120)[1:3]]
+    assert head == [["hmha", "acmix"], ["@c3k2", "@head", "musgd"]]
+
+
+def test_names_of_variants_are_shown_where_there_is_room(study: Study, write: Write) -> None:
+    records, design = study("leave_one_out")
+    directory = write(records, design=design)
+    assert not any("Variant" in line for line in printed(directory, 100))
+    wide = printed(directory, 220)
+    assert any(line.startswith("@c3k2") and " Variant " in line for line in wide)
+    assert any("✓  " in line and " hmha@c3k2 + musgd " in line for line in wide)
+
+
+def test_a_terminal_without_check_marks_gets_crosses(study: Study, write: Write) -> None:
+    records, design = study("leave_one_out")
+    text = "\n".join(printed(write(records, design=design), 120, "ascii"))
+    assert text.isascii()
+    assert re.search(r"^ +\. +x +x +3 +0\.", text, re.MULTILINE)
+
+
+def test_files_show_check_marks_in_place_of_names(study: Study, write: Write) -> None:
+    records, design = study("leave_one_out")
+    report = write_report(load_sweep(write(records, design=design)), notebook=False)
+    text = {kind: report.files[f"comparison.{kind}"].read_text() for kind in ("csv", "md", "tex", "html")}
+
+    assert report.problems == []
+    csv = pd.read_csv(report.files["comparison.csv"], dtype=str)
+    assert list(csv[NAMES].iloc[1]) == ["false", "true", "true"]
+    assert "| hmha@c3k2 | acmix@head | musgd | Seeds |" in text["md"]
+    assert "| :---: | :---: | :---: | ---: |" in text["md"]
+    assert "\n|  | ✓ | ✓ | 3 | 0.3" in text["md"]
+    assert r"\usepackage{amsmath,amssymb,booktabs}" in text["tex"]
+    assert r"     & \checkmark{} & \checkmark{} & 3 & 0.3" in text["tex"]
+    assert "✓" not in text["tex"]
+    assert text["html"].count(">✓</td>") == 3 * 2 + 3
+    for tabular in re.findall(r"\\begin\{tabular\}\{@\{\}(\w+)@\{\}\}(.*?)\\end\{tabular\}", text["tex"], re.DOTALL):
+        rows = [line for line in tabular[1].splitlines() if line.rstrip().endswith(r"\\")]
+        assert {len(re.split(r"(?<!\\)&", row)) for row in rows} == {len(tabular[0])}
+
+
+def test_all_rows_of_a_study_share_one_recipe_and_one_panel(study: Study, write: Write) -> None:
+    records, design = study("leave_one_out")
+    report = write_report(load_sweep(write(records, design=design)), notebook=False)
+    html = report.files["comparison.html"].read_text()
+    assert "Realised recipe: yolo26n, shapes" in html
+    assert "<dd>SGD | MuSGD</dd>" in html
+
+
+def test_only_the_variant_without_components_is_drawn_as_the_baseline(study: Study, write: Write) -> None:
+    records, design = study("factorial")
+    drawn = styles(comparison_table(load_sweep(write(records, design=design))))
+    assert [name for name, style in drawn.items() if style.color == BASELINE] == ["baseline"]
+    assert len(drawn) == 8
+
+
+def test_the_description_for_mlflow_has_marks_in_place_of_names(study: Study, write: Write) -> None:
+    records, design = study("leave_one_out")
+    sweep = load_sweep(write(records, design=design))
+    text = description(sweep, comparison_table(sweep))
+    assert text.startswith("| hmha@c3k2 | acmix@head | musgd | Seeds |")
+
+
+def test_hostile_names_of_components_do_no_harm(study: Study, write: Write) -> None:
+    records, design = study("leave_one_out")
+    hostile = ["<b>x</b>|y", "50%_$&", "train.mosaic=1.0"]
+    report = write_report(load_sweep(write(records, design={**design, "components": hostile})), notebook=False)
+
+    assert report.problems == []
+    assert "<b>x" not in report.files["comparison.html"].read_text()
+    assert r"50\%\_\$\&" in report.files["comparison.tex"].read_text()
+    table = [line for line in report.files["comparison.md"].read_text().splitlines() if line.startswith("|")]
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table[:7]}) == 1
