@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +24,13 @@ from ablate.config import (
     options,
     training_arguments,
 )
-from ablate.validation import check, nearest
+from ablate.notation import nearest, quote_list
+from ablate.validation import check
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from ablate.sweeping.request import Request
     from ablate.sweeping.running import Launch
     from ablate.trial import Trial
 
@@ -56,6 +58,8 @@ def run(arguments: Sequence[str], *, plan: dict[str, Any] | None = None) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from ablate.sweeping.request import Request
+
     ConfigStore.instance().store(name="ablate", node=Config)
     program = sys.argv
     try:
@@ -63,7 +67,7 @@ def run(arguments: Sequence[str], *, plan: dict[str, Any] | None = None) -> int:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_task)()
         if _single:
             config, launch = _single.pop()
-            return finish(make_trials([plain(config)]), launch, arguments)
+            return finish(Request(make_trials(lambda cell: config, [()])), launch)
     except KeyboardInterrupt:
         said = "interrupted; what is finished is kept, and the same command goes on from the last checkpoints"
         print(f"\n{said}", file=sys.stderr)  # noqa: T201
@@ -81,15 +85,18 @@ def run(arguments: Sequence[str], *, plan: dict[str, Any] | None = None) -> int:
     return 0
 
 
-def compose(load: Callable[[Sequence[str]], DictConfig], cells: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-    """Compose the cells of a grid.
+def make_trials(load: Callable[[Sequence[str]], DictConfig], cells: Sequence[Sequence[str]]) -> list[Trial]:
+    """Compose the cells of a grid, check them and find their data; nothing is written but the built-in data's cache.
 
     Raises:
-        ConfigError: One cannot be composed; the message names its module's own options.
+        ConfigError: One cannot be composed or cannot be meant; the message names its module's own options.
+        DataError: A data set is missing or damaged.
     """
     from hydra.errors import HydraException
 
     from ablate.composing import Composer
+    from ablate.data.catalogue import resolve
+    from ablate.trial import Trial
 
     composer = Composer(load, plain)
     configs = []
@@ -98,19 +105,6 @@ def compose(load: Callable[[Sequence[str]], DictConfig], cells: Sequence[Sequenc
             configs.append(composer(cell))
         except HydraException as error:
             raise ConfigError(f"{explain(error, cell)} (in {' '.join(cell)})") from error
-    return configs
-
-
-def make_trials(configs: Sequence[Mapping[str, Any]]) -> list[Trial]:
-    """Check configurations and find their data; nothing is written but the built-in data set's cache.
-
-    Raises:
-        ConfigError: One of them cannot be meant.
-        DataError: A data set is missing or damaged.
-    """
-    from ablate.data.catalogue import resolve
-    from ablate.trial import Trial
-
     for config in configs:
         check(config)
     found: dict[str, Any] = {}
@@ -123,18 +117,15 @@ def make_trials(configs: Sequence[Mapping[str, Any]]) -> list[Trial]:
     return trials
 
 
-def finish(trials: Sequence[Trial], launch: Launch, arguments: Sequence[str]) -> int:
+def finish(request: Request, launch: Launch) -> int:
     """Plan or run the trials of a command; return the exit code."""
-    if not trials[0].config["baseline"]:
-        asked = any(argument.startswith("module=") and "none" in argument for argument in arguments)
-        trials = [t for t in trials if asked or t.identity.factors["module"] != "none"] or trials
     if _planning is not None:
         from ablate.sweeping.plan import show_plan
 
-        return show_plan(trials, **_planning)
+        return show_plan(request.trials, **_planning)
     from ablate.sweeping.sweep import run_sweep
 
-    return run_sweep(trials, launch, sys.argv[1:])
+    return run_sweep(request, launch, sys.argv[1:])
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -213,15 +204,15 @@ def _task(config: DictConfig) -> Any:
 
 
 def _for_hydra(arguments: Sequence[str]) -> list[str]:
-    """Say three things in the way that Hydra understands.
+    """Say some things in the way that Hydra understands.
 
-    `device=0,1` are two GPUs of one trial, not a sweep. `-m` may stand anywhere. And an option of a module, in a sweep
-    over modules, belongs to each trial: Hydra first composes a configuration without what is swept, where the module is
-    none and has no options.
+    `device=0,1` are two GPUs of one trial, not a sweep. Grafts in a list need quotes. `-m` may stand anywhere. And an
+    option of a module, in a sweep over modules, belongs to each trial: Hydra first composes a configuration without
+    what is swept, where the module is none and has no options.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    said = [re.sub(r"^device=(\d+(?:,\d+)+)$", r"device='\1'", argument) for argument in arguments]
+    said = [re.sub(r"^device=(\d+(?:,\d+)+)$", r"device='\1'", quote_list(argument)) for argument in arguments]
     flags = [argument for argument in said if argument in ("-m", "--multirun")]
     if not flags:
         return said

@@ -22,6 +22,9 @@ RUN = "ablate.trial:run_job"
 class Launch(Protocol):
     """How trials get to run: one of our launchers, or Hydra's of another project."""
 
+    def check(self, device: str) -> None:
+        """Raise an error of ours if trials cannot run on this device."""
+
     def slots(self, device: str) -> int:
         """Return how many trials run at a time."""
 

@@ -19,39 +19,42 @@ from ablate.sweeping.concluding import conclude
 from ablate.sweeping.folder import open_sweep
 from ablate.sweeping.preflight import preflight
 from ablate.sweeping.reconcile import Reconciled, reconcile
+from ablate.sweeping.request import Request
 from ablate.sweeping.running import Launch, run_jobs
 from ablate.sweeping.tracker import Tracker
 from ablate.tracking.records import atomic_write_json, load_object
-from ablate.trial import Trial
 
 
-def run_sweep(
-    trials: Sequence[Trial], launch: Launch, command: Sequence[str], design: Mapping[str, Any] | None = None
-) -> int:
+def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     """Run what is missing of a sweep, then compare.
 
     Args:
-        trials: All that is asked for, in the order in which they are to run.
+        request: The trials, in the order in which they are to run.
         launch: Where they run.
         command: The command line's words.
-        design: What the report needs to know of a design of components.
 
     Returns:
         The exit code: 0 all trials are done, 1 some failed.
 
     Raises:
         ConfigError: A network cannot be built, or nothing can be written; nothing was started.
+        NoSuchDevice: The trials ask for a device that is not there.
         KeyboardInterrupt: Ctrl-C; what is finished stays, and the same command goes on from there.
     """
     console = Console(stderr=False)
-    settings = trials[0].config
+    settings = request.trials[0].config
     root = Path(settings["root"]).absolute()
     _check_writable(root)
-    found = reconcile(trials, mend=True)
-    if found.jobs:
+    launch.check(str(settings["device"]))
+    found = reconcile(request.trials, mend=True)
+    if found.jobs and not request.preflown:
         preflight([job.trial for job in found.jobs])
-    directory = open_sweep(found.trials, command, design)
+    directory = open_sweep(found.trials, command, request.design)
     _say(console, f"sweep {directory.name}: {_counts(found)}")
+    for name, reason in request.left_out:
+        _say(console, f"left out: {name}: {reason}", "yellow")
+    for note in request.notes:
+        _say(console, note, "yellow")
     for warning in dict.fromkeys(w for trial in found.trials for w in trial.data.warnings):
         _say(console, f"data: {warning}")
 

@@ -54,6 +54,10 @@ class JobLauncher(Launcher):  # type: ignore[misc]
         """Return where trials run that ask for this device (``auto``, ``cpu``, ``0`` or ``0,1``)."""
         raise NotImplementedError
 
+    def check(self, device: str) -> None:
+        """Raise NoSuchDevice where trials cannot run that ask for this device."""
+        self.backend(device)
+
     def slots(self, device: str) -> int:
         """Return how many trials that ask for this device run at a time."""
         return max(len(self.backend(device).slots()), 1)

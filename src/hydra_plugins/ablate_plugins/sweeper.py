@@ -34,14 +34,18 @@ class AblateSweeper(Sweeper):  # type: ignore[misc]
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the sweep that the overrides describe; end the program with its exit code."""
-        from ablate.app import compose, finish, make_trials
-        from ablate.sweeping.grid import expand
+        from ablate.app import finish, make_trials, plain
+        from ablate.sweeping.request import make_request
 
         loader = self.hydra_context.config_loader
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
-        cells = expand({override.get_key_element(): _values(override) for override in parsed})
-        configs = compose(lambda cell: loader.load_sweep_config(self.config, list(cell)), cells)
-        raise SystemExit(finish(make_trials(configs), self.launcher, arguments))
+        axes = {override.get_key_element(): _values(override) for override in parsed}
+        request = make_request(
+            axes,
+            plain(self.config),
+            lambda cells: make_trials(lambda cell: loader.load_sweep_config(self.config, list(cell)), cells),
+        )
+        raise SystemExit(finish(request, self.launcher))
 
 
 def _values(override: Override) -> list[str]:

@@ -1,0 +1,83 @@
+"""From what a command says to the trials it means: laid out, composed, checked, some left out, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ablate.config import ConfigError
+from ablate.sweeping.designs import lay_out
+from ablate.sweeping.grid import Axes, Cell
+from ablate.sweeping.preflight import preflight
+from ablate.sweeping.selection import check_rules, drop_lonely_baselines, ordered, select
+from ablate.trial import Trial
+
+
+@dataclass(frozen=True)
+class Request:
+    """The trials of a command.
+
+    Attributes:
+        trials: In the order in which they are to run.
+        design: What the report needs to know of a design of components, or None.
+        left_out: Trials that were left out, by name, with the reason.
+        notes: What the user should know of his own words.
+        preflown: Whether every network has been built already.
+    """
+
+    trials: list[Trial]
+    design: dict[str, Any] | None = None
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    preflown: bool = False
+
+
+def make_request(
+    axes: Axes, settings: Mapping[str, Any], make_trials: Callable[[Sequence[Cell]], list[Trial]]
+) -> Request:
+    """Return the trials that a command means.
+
+    Args:
+        axes: For each overridden key its overrides.
+        settings: The configuration with what is the same for the whole command, plain values.
+        make_trials: Composes and checks cells; one trial each.
+
+    Raises:
+        ConfigError: Something cannot be meant, or nothing is left to do.
+    """
+    check_rules(settings["exclude"])
+    layout = lay_out(axes, settings)
+    trials = make_trials(layout.cells)
+    selection = select(trials, layout.joined, settings["exclude"])
+    kept = selection.kept
+    reasons = {t.identity.variant_key: "excluded" for t, stays in zip(trials, kept, strict=True) if not stays}
+    costs, preflown = {}, False
+    if settings["skip_invalid"] or settings["order"] in ("longest_first", "cheapest_first"):
+        staying = [trial for trial, stays in zip(trials, kept, strict=True) if stays]
+        costs, invalid = preflight(staying, with_cost=True, skip_invalid=settings["skip_invalid"])
+        reasons |= invalid
+        kept = [stays and t.identity.variant_key not in invalid for t, stays in zip(trials, kept, strict=True)]
+        kept = drop_lonely_baselines(trials, layout.joined, kept)
+        preflown = True
+    if not any(kept):
+        raise ConfigError("nothing is left to do: every trial is excluded or cannot be built")
+    alone = "a baseline that nothing is left to be compared with"
+    left_out = {
+        trial.identity.name: reasons.get(trial.identity.variant_key, alone)
+        for trial, stays in zip(trials, kept, strict=True)
+        if not stays
+    }
+
+    def cost(trial: Trial) -> float:
+        from ablate.sweeping.estimate import relative_cost
+
+        return relative_cost(trial, costs)
+
+    return Request(
+        trials=ordered([t for t, stays in zip(trials, kept, strict=True) if stays], settings["order"], cost),
+        design=layout.record([t.identity.variant_key if k else None for t, k in zip(trials, kept, strict=True)]),
+        left_out=list(left_out.items()),
+        notes=[f"exclude: no trial matches {dict(rule)}" for rule in selection.unmatched],
+        preflown=preflown,
+    )
