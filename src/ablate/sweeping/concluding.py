@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console) -> str:
     from ablate.comparing.table import comparison_table
     from ablate.comparing.terminal import print_table
 
-    content = [sweep.records, sweep.latency, sweep.run_ids, sweep.design]
+    content = [sweep.records, sweep.latency, sweep.run_ids, sweep.design and asdict(sweep.design)]
     state = digest([__version__, json.dumps(content, sort_keys=True)])
     stamp = sweep.directory / ".reported"  # what the files beside it were made from
     if not stamp.is_file() or stamp.read_text(encoding="utf-8") != state:

@@ -20,7 +20,8 @@ def sweep_name(trials: Sequence[Trial]) -> str:
         for factor, level in trial.identity.factors.items():
             if level not in levels.setdefault(factor, []):
                 levels[factor].append(level)
-    modules = [level for level in levels["module"] if level != "none"] or ["baseline"]
+    grafted = dict.fromkeys(name for level in levels["module"] for name in level.split("+") if name != "none")
+    modules = list(grafted) or ["baseline"]
     readable = "_".join(["+".join(modules)[:48], "+".join(levels["data"])[:24], "+".join(levels["model"])[:24]])
     return f"{readable}_{digest(trial.identity.signature for trial in trials)[:6]}"
 
