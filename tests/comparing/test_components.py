@@ -271,6 +271,13 @@ def test_what_is_gained_by_leaving_out_is_said_so(study: Study, write: Write) ->
     assert re.search(r"leaving out acmix@head gains 0\.04\d\d \(95% interval \+0\.0\d+ to \+0\.0\d+, corrected", text)
 
 
+def test_a_component_that_makes_no_difference_is_said_to_change_nothing(study: Study, write: Write) -> None:
+    records, design = study("leave_one_out", (0,))
+    for record in records:
+        record["metrics"]["map50_95"] = 0.25
+    assert "leaving out hmha@c3k2 changes nothing; leaving out acmix@head" in text_of(write(records, design=design))
+
+
 def test_a_main_effect_is_paired_and_averaged_over_the_other_components(study: Study, write: Write) -> None:
     records, design = study("factorial")
     directory = write(records, design=design)

@@ -110,14 +110,18 @@ def _corrected(effects: Sequence[Effect]) -> list[Effect]:
 def _removals(effects: Sequence[Effect]) -> list[str]:
     known = [effect for effect in effects if effect.mean is not None]
     seeds = max((len(effect.seeds) for effect in known), default=0)
-    words = [
-        f"leaving out {effect.component} {'gains' if _mean(effect) < 0 else 'costs'} "
-        f"{_size(_mean(effect))}{_sureness(effect, sign=-1 if _mean(effect) < 0 else 1)}"
-        for effect in known
-    ]
+    words = [f"leaving out {effect.component} {_removed(effect)}" for effect in known]
     lead = f"Against all components together ({seeds} seed{'' if seeds == 1 else 's'}),"
     said = [f"{lead} {'; '.join(words)}.{_doubts(known)}"] if known else []
     return said + _unknown(effects)
+
+
+def _removed(effect: Effect) -> str:
+    """What happens without a component; costs and gains are both told as positive numbers, with their interval."""
+    gains = _mean(effect) < 0
+    size = _size(_mean(effect))
+    what = "changes nothing" if float(size) == 0 else f"{'gains' if gains else 'costs'} {size}"
+    return what + _sureness(effect, sign=-1 if gains else 1)
 
 
 def _mains(effects: Sequence[Effect]) -> list[str]:
