@@ -196,12 +196,12 @@ def network_yaml(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the network's yaml with the graft's spec in it: all that is needed to build it, anywhere."""
     from ultralytics.nn.tasks import yaml_model_load
 
-    from ablate.grafting.surgery import SPEC_KEY, graft_spec
+    from ablate.grafting.surgery import SPEC_KEY, graft_spec_of
     from ablate.training.trainer import POLICY_KEY
 
     content: dict[str, Any] = yaml_model_load(config["model"]["architecture"])
     content[POLICY_KEY] = config["on_oom"]
-    spec = graft_spec(config["module"], config["insertion"])
+    spec = graft_spec_of(config)
     if spec is not None:
         content[SPEC_KEY] = spec
     return content
@@ -236,6 +236,7 @@ def _train(trial: Trial, last: Path | None) -> dict[str, Any]:
             "exist_ok": True,
             "task": "detect",
             "mode": "train",
+            "resume": str(last) if last else False,
         }
     )
     trainer.train()

@@ -64,7 +64,7 @@ def make_request(
         raise ConfigError("nothing is left to do: every trial is excluded or cannot be built")
     alone = "a baseline that nothing is left to be compared with"
     left_out = {
-        trial.identity.name: reasons.get(trial.identity.variant_key, alone)
+        trial.identity.signature: (trial.identity.name, reasons.get(trial.identity.variant_key, alone))
         for trial, stays in zip(trials, kept, strict=True)
         if not stays
     }
@@ -77,7 +77,7 @@ def make_request(
     return Request(
         trials=ordered([t for t, stays in zip(trials, kept, strict=True) if stays], settings["order"], cost),
         design=layout.record([t.identity.variant_key if k else None for t, k in zip(trials, kept, strict=True)]),
-        left_out=list(left_out.items()),
+        left_out=list(left_out.values()),
         notes=[f"exclude: no trial matches {dict(rule)}" for rule in selection.unmatched],
         preflown=preflown,
     )
