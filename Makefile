@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ui test check format test-slow verify clean
+.PHONY: help install demo ui test check format test-slow bench verify clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +30,8 @@ ui: install ## open the MLflow UI on 127.0.0.1
 	$(BIN)/python -m ablate ui
 
 check: install ## format, lint, types, import contract
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -41,12 +41,17 @@ test: check ## check, then all tests but the slow ones
 test-slow: install ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
+bench: install ## sweeping against plain Ultralytics scripts; results go to benchmarks/results
+	$(BIN)/python benchmarks/scheduling.py
+	$(BIN)/python benchmarks/one_trial.py
+	$(BIN)/python benchmarks/sweep.py
+
 verify: install ## every module against its authors' golden values, and the conformance suite
 	$(BIN)/python -m ablate verify --golden tests/golden
 
 format: install ## let ruff format and fix what it can
-	$(BIN)/ruff format src tests
-	$(BIN)/ruff check --fix src tests
+	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks
 
 clean: ## remove .venv and caches; results in multirun/ stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist

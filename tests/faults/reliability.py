@@ -12,7 +12,7 @@ PAGE = HERE.parents[1] / "docs" / "reliability.md"
 HEAD = """# What happens when something goes wrong
 
 Start sixty trainings on Friday; whatever happens meanwhile, repeating the command on Monday finishes them. Each row is a
-test with real processes, real files and real tiny trainings (`make test-faults`). In every one: no finished trial is lost,
+test with real processes, real files and real tiny trainings. In every one: no finished trial is lost,
 none is trained twice, none is recorded twice in MLflow, and the other trials are unharmed.
 
 | What goes wrong | What follows | Test |

@@ -1,0 +1,121 @@
+"""A thousand trials with a fake trainer: what scheduling costs a trial, and what memory the driver needs.
+
+    python benchmarks/scheduling.py [--trials 1000] [--slots 2]
+
+The real command line, composer, launcher, workers, display, records and MLflow store; only the training is fake. The
+overhead is the time from the first start to the last end, over the trials, less what the fake trainer itself takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from common import HERE, keep
+
+
+def main() -> None:
+    """Measure, print and keep."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--slots", type=int, default=2)
+    asked = parser.parse_args()
+    sys.path.insert(0, str(HERE))
+    os.environ["PYTHONPATH"] = str(HERE)
+    from ablate.app import run
+    from ablate.sweeping import running
+
+    times: dict[str, float] = {}
+    real = running.run_jobs
+
+    def clocked(*args: Any, **kwargs: Any) -> None:
+        times["composed"] = time.perf_counter()
+        real(*args, **kwargs)
+        times["ran"] = time.perf_counter()
+
+    running.RUN = "fake_trainer:run_job"
+    import ablate.sweeping.sweep as sweep
+
+    sweep.run_jobs = clocked
+    seen: list[float] = []
+    stop = threading.Event()
+    threading.Thread(target=_sample, args=(seen, stop), daemon=True).start()
+    folder = Path(tempfile.mkdtemp(prefix="ablate-bench-"))
+    os.chdir(folder)
+    variants = 5
+    words = [
+        "module=none,hmha,acmix,sta,hat",
+        f"seed=range(0,{asked.trials // variants})",
+        "train=smoke",
+        "latency.enabled=false",
+        "notebook=false",
+        f"hydra.launcher.cpu_workers={asked.slots}",
+    ]
+    started = time.perf_counter()
+    try:
+        code = run([*words, "-m"])
+        times["done"] = time.perf_counter()
+        own = _fake_seconds(folder)
+    finally:
+        stop.set()
+        os.chdir("/")
+        shutil.rmtree(folder, ignore_errors=True)
+    ran = times["ran"] - times["composed"]
+    middle = seen[len(seen) // 2 :]
+    keep(
+        "scheduling",
+        {
+            "exit code": code,
+            "trials": asked.trials,
+            "slots": asked.slots,
+            "seconds": {
+                "compose, check, preflight": times["composed"] - started,
+                "run": ran,
+                "record, compare, report": times["done"] - times["ran"],
+            },
+            "ms a trial": 1000 * ran / asked.trials,
+            "ms a trial of the fake trainer itself": 1000 * own,
+            "overhead, ms a trial": 1000 * (ran / asked.trials - own / asked.slots),
+            "driver memory, MB": {"median of the second half": sorted(middle)[len(middle) // 2], "peak": max(seen)},
+        },
+    )
+
+
+def _fake_seconds(folder: Path) -> float:
+    """Return the seconds that one fake trial takes in a warm process."""
+    import copy
+
+    import yaml
+    from fake_trainer import run_job
+
+    from ablate.data.catalogue import resolve
+
+    config = next(iter(folder.glob("multirun/trials/*/result.json")))
+    content = yaml.safe_load(config.read_text(encoding="utf-8"))["config"]
+    content["root"] = str(folder / "again")
+    data = resolve(content["data"])
+    times = []
+    for seed in range(50):
+        job = {"config": {**copy.deepcopy(content), "seed": seed}, "data": data}
+        started = time.perf_counter()
+        run_job(job)
+        times.append(time.perf_counter() - started)
+    return sorted(times)[len(times) // 2]
+
+
+def _sample(seen: list[float], stop: threading.Event) -> None:
+    """Note this process's resident memory, in MB, every tenth of a second."""
+    while not stop.wait(0.1):
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        seen.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+
+
+if __name__ == "__main__":
+    main()
