@@ -122,7 +122,10 @@ def finish(request: Request, launch: Launch) -> int:
     if _planning is not None:
         from ablate.sweeping.plan import show_plan
 
-        return show_plan(request.trials, **_planning)
+        device = str(request.trials[0].config["device"])
+        known = {"left_out": request.left_out, "notes": request.notes}
+        known |= {"slots": launch.slots(device), "local": launch.local_slots(device)}
+        return show_plan(request.trials, **known, **_planning)
     from ablate.sweeping.sweep import run_sweep
 
     return run_sweep(request, launch, sys.argv[1:])

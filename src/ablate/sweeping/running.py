@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
+from ablate.launching.devices import Slot
 from ablate.launching.jobs import Observer, Outcome
 from ablate.sweeping.live import Item, Live
 from ablate.sweeping.reconcile import Job
@@ -27,6 +28,9 @@ class Launch(Protocol):
 
     def slots(self, device: str) -> int:
         """Return how many trials run at a time."""
+
+    def local_slots(self, device: str) -> Sequence[Slot]:
+        """Return those of them that are on this machine."""
 
     def run(self, function: str, payloads: Sequence[Any], device: str, observer: Observer) -> None:
         """Run ``package.module:name`` with each payload until each has ended; the observer hears of it."""

@@ -11,6 +11,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
+    from ablate.launching.devices import Slot
     from ablate.launching.jobs import Backend, Observer
 
 
@@ -62,6 +63,10 @@ class JobLauncher(Launcher):  # type: ignore[misc]
         """Return how many trials that ask for this device run at a time."""
         return max(len(self.backend(device).slots()), 1)
 
+    def local_slots(self, device: str) -> "Sequence[Slot]":
+        """Return those of them that are on this machine, where one may look how long trials take."""
+        return []
+
     def run(self, function: str, payloads: Sequence[Any], device: str, observer: "Observer") -> None:
         """Run jobs until each has ended; what they do and how they end the observer hears."""
         from ablate.launching.jobs import run_jobs
@@ -106,9 +111,13 @@ class LocalLauncher(JobLauncher):
 
     def backend(self, device: str) -> "Backend":
         """Return worker processes on this machine's slots."""
-        from ablate.environment import cpu_threads
-        from ablate.launching.devices import make_slots
         from ablate.launching.local import LocalBackend
 
-        slots = make_slots(device=device, cpu_workers=self._cpu_workers, cores=cpu_threads(), **self._share)
-        return LocalBackend(slots, self._memory_gb)
+        return LocalBackend(self.local_slots(device), self._memory_gb)
+
+    def local_slots(self, device: str) -> "list[Slot]":
+        """Return this machine's slots."""
+        from ablate.environment import cpu_threads
+        from ablate.launching.devices import make_slots
+
+        return make_slots(device=device, cpu_workers=self._cpu_workers, cores=cpu_threads(), **self._share)
