@@ -1,0 +1,378 @@
+"""Jobs on a Ray cluster, or on this machine through Ray: one actor a slot, through Ray's core interface.
+
+An actor is a process that keeps its GPUs and stays warm between jobs; Ray's tasks would either start a process for each
+job or hand a warm one to another GPU, which torch does not notice. What ends an actor costs the job that it runs, and
+the slot gets a new one. Trying again is left to `ablate.launching.jobs`, as on every backend.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ablate.launching.devices import visible_gpus
+from ablate.launching.jobs import BUSY, Outcome, in_words
+from ablate.launching.remote import Ended, Home, NoCluster, run, settle
+
+AUTO = "auto"
+CPUS = 4  # cores for a trial without a GPU, where nobody says how many
+REFRESH = 5.0  # seconds between two looks at which nodes there are
+PATIENCE = 5.0  # seconds in which a cluster must answer
+STORE = 100_000_000  # bytes of Ray's object store on this machine: results are small
+
+
+@dataclass(frozen=True)
+class NodeSlot:
+    """A place for one trial at a time on a node.
+
+    Attributes:
+        node: Ray's name of the node.
+        number: Counted from 0 on each node.
+        name: The node's name for people, numbered where it has several slots.
+        cpus: Cores of the trial.
+        gpus: GPUs of the trial; a fraction where several share one.
+    """
+
+    node: str
+    number: int
+    name: str = field(compare=False)
+    cpus: int = field(compare=False)
+    gpus: float = field(compare=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def node_slots(nodes: Sequence[Mapping[str, Any]], num_cpus: int | str, num_gpus: float | str) -> list[NodeSlot]:
+    """Return the slots of a cluster.
+
+    Args:
+        nodes: As `ray.nodes()` describes them.
+        num_cpus: Cores for each trial; ``auto``: a node's cores shared out among its GPUs, or 4 where no GPU is used.
+        num_gpus: GPUs for each trial, also a fraction; ``auto``: one, if there is any.
+    """
+    if num_gpus == AUTO:
+        num_gpus = 1.0 if any(node["Resources"].get("GPU") for node in nodes) else 0.0
+    share, slots = float(num_gpus), []
+    for node in nodes:
+        cpus, gpus = int(node["Resources"].get("CPU", 0)), node["Resources"].get("GPU", 0.0)
+        count = int(gpus / share + 1e-6) if share else cpus
+        usual = max(cpus // max(count, 1), 1) if share else min(CPUS, cpus)
+        each = usual if num_cpus == AUTO else int(num_cpus)
+        count = min(count, cpus // each) if each else count
+        host = str(node["NodeManagerHostname"]).partition(".")[0]
+        names = [host] if count == 1 else [f"{host} {number + 1}" for number in range(count)]
+        slots += [NodeSlot(node["NodeID"], number, name, each, share) for number, name in enumerate(names)]
+    return slots
+
+
+def large_enough(nodes: Sequence[Mapping[str, Any]], num_cpus: int | str, num_gpus: float | str) -> list[NodeSlot]:
+    """Return the slots of a cluster (see `node_slots`).
+
+    Raises:
+        NoCluster: There is none.
+    """
+    slots = node_slots(nodes, num_cpus, num_gpus)
+    if not slots:
+        there = "; ".join(f"{node['NodeManagerHostname']} has {_size(node['Resources'])}" for node in nodes)
+        raise NoCluster(f"hydra.launcher: num_cpus={num_cpus}, num_gpus={num_gpus}: no node has as much: {there}")
+    return slots
+
+
+def this_machine(cores: int) -> dict[str, Any]:
+    """Describe this machine as Ray would if it were a node."""
+    resources = {"CPU": cores, "GPU": len(visible_gpus())}
+    return {"NodeID": "", "NodeManagerHostname": socket.gethostname(), "Resources": resources}
+
+
+class RayBackend:
+    """Actors on the nodes of a Ray cluster.
+
+    Args:
+        address: None for a cluster of this machine alone, which ends with the sweep; ``auto`` or ``host:port`` for one
+            that runs.
+        num_cpus: Cores for each trial, or ``auto``.
+        num_gpus: GPUs for each trial, also fractions; ``auto``: one, if there is any.
+        cores: CPU cores of this machine to share out, where it is the cluster; None: all.
+        shared: A folder that every node must see, for the results.
+
+    Raises:
+        NoCluster: On entering: no cluster answers, none of its nodes is large enough, or one does not see the folder.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        num_cpus: int | str = AUTO,
+        num_gpus: float | str = AUTO,
+        cores: int | None = None,
+        shared: Path | None = None,
+    ) -> None:
+        self._address, self._cores, self._shared = address, cores, shared
+        self._num_cpus, self._num_gpus = num_cpus, num_gpus
+        self._ours = False  # whether it was we who connected to Ray
+        self._slots: list[NodeSlot] = []
+        self._asked = float("-inf")
+        self._sees: dict[str, bool] = {}  # which nodes see the shared folder
+        self._actors: dict[NodeSlot, Any] = {}
+        self._gone: list[Any] = []  # actors that are dead, or out of reach
+
+    def __enter__(self) -> RayBackend:
+        import ray
+
+        self._ours = not ray.is_initialized()
+        if self._ours:
+            connect(self._address, self._cores)
+        try:
+            self._check_nodes()
+        except BaseException:
+            self.__exit__(None)
+            raise
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        import ray
+
+        self._gone += self._actors.values()
+        self._actors.clear()
+        self._bury()
+        if self._ours:
+            ray.shutdown()
+
+    def slots(self) -> list[NodeSlot]:
+        """Return the slots of the nodes that are alive; asked anew every few seconds."""
+        if time.monotonic() - self._asked > REFRESH:
+            self._slots = node_slots(self._sighted(_nodes()), self._num_cpus, self._num_gpus)
+            self._asked = time.monotonic()
+        return self._slots
+
+    def submit(self, slot: NodeSlot, function: str, payload: Any) -> Future[Any]:
+        """Start a job in the slot's actor."""
+        from ray import exceptions
+
+        future: Future[Any] = Future()
+        if slot in self._actors and not _answers(self._actors[slot].here.remote()):
+            self._gone.append(self._actors.pop(slot))  # it died while it had nothing to do
+        self._bury()
+        actor = self._actors.get(slot) or self._start(slot)
+
+        def ended(done: Future[Outcome]) -> None:
+            error = done.exception()
+            if error is None:
+                return settle(future, done.result())
+            self._gone.append(self._actors.pop(slot, None))
+            self._asked = float("-inf")  # its node may have died with it
+            if isinstance(error, exceptions.ActorUnschedulableError) or "never ran" in str(error):
+                future.set_result(BUSY)  # its node had died before: nothing was tried
+            else:
+                future.set_exception(error)
+
+        actor.run.remote(function, payload).future().add_done_callback(ended)
+        return future
+
+    def stop(self, slot: NodeSlot, future: Future[Any] | None = None) -> None:
+        """End a slot's job and its process; the next job gets a new one."""
+        self._gone.append(self._actors.pop(slot, None))
+        self._bury()
+
+    def explain(self, error: BaseException) -> Outcome:
+        """Tell a process, or a node, that died from what came out of the job."""
+        from ray import exceptions
+
+        if isinstance(error, Ended):
+            return error.outcome
+        if isinstance(error, exceptions.OutOfMemoryError):
+            return Outcome(
+                failure="out_of_memory", message="Ray ended the worker process for lack of memory on its node"
+            )
+        if isinstance(error, exceptions.RayTaskError):
+            return in_words(error.cause)
+        if isinstance(error, exceptions.RayActorError):
+            return Outcome(failure="killed", message=f"the worker process died ({_reason(error)})")
+        return in_words(error)
+
+    def _start(self, slot: NodeSlot) -> Any:
+        import ray
+
+        worker = ray.remote(_Worker).options(
+            num_cpus=slot.cpus,
+            num_gpus=slot.gpus,
+            max_restarts=0,
+            max_task_retries=0,
+            scheduling_strategy=_only_on(slot.node),
+        )
+        self._actors[slot] = worker.remote(Home.here(cpus=slot.cpus, gpus=math.ceil(slot.gpus)))
+        return self._actors[slot]
+
+    def _bury(self) -> None:
+        """Make sure that actors are dead; one that was only out of reach must not go on beside its successor.
+
+        Not done where an actor's end is heard of: that is Ray's own thread, which would wait for itself.
+        """
+        import ray
+
+        while self._gone:
+            actor = self._gone.pop()
+            with suppress(Exception):  # it is None or dead already, or the cluster is gone
+                ray.kill(actor)
+
+    def _check_nodes(self) -> None:
+        """Look at all nodes before the first job starts.
+
+        Raises:
+            NoCluster: See `RayBackend`.
+        """
+        nodes = _nodes()
+        large_enough(nodes, self._num_cpus, self._num_gpus)
+        seeing = self._sighted(nodes)
+        blind = [node["NodeManagerHostname"] for node in nodes if node not in seeing]
+        if blind:
+            raise NoCluster(
+                f"{self._shared}: not seen from the Ray node{'s' * (len(blind) > 1)} {', '.join(blind)}; "
+                "let root=... be a folder that all nodes share"
+            )
+
+    def _sighted(self, nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the nodes that see the shared folder; each is asked once, for a file that only the true one holds."""
+        new = [node["NodeID"] for node in nodes if node["NodeID"] not in self._sees]
+        if new and self._shared is not None and self._address is not None:
+            import ray
+
+            look = ray.remote(_exists)
+            with _token(self._shared) as token:
+                asked = {n: look.options(num_cpus=0, scheduling_strategy=_only_on(n)).remote(str(token)) for n in new}
+                self._sees |= {name: _answers(answer) for name, answer in asked.items()}
+        return [node for node in nodes if self._sees.get(node["NodeID"], True)]
+
+
+class _Worker:
+    """The actor: runs jobs, one after the other, in one process."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def here(self) -> bool:
+        return True
+
+    def run(self, function: str, payload: Any) -> Outcome:
+        return run(self._home, function, payload)
+
+
+def connect(address: str | None, cores: int | None) -> None:
+    """Start a cluster on this machine, or join one that runs.
+
+    Raises:
+        NoCluster: There is none at this address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use over the network
+    import ray
+    from ray._private import worker
+
+    if address is not None:
+        _probe(address)
+    # Ray has no public switch for its own remarks on processes that died; we say that in one line.
+    worker._worker_logs_enabled = False
+    local = {"address": "local", "num_cpus": cores, "include_dashboard": False, "object_store_memory": STORE}
+    try:
+        with _own_sigterm():
+            ray.init(**(local if address is None else {"address": address}), log_to_driver=False, logging_level="error")
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        said = " ".join(str(error).split())
+        raise NoCluster(f"hydra.launcher.address={address or 'null'}: Ray cannot be reached: {said}") from error
+
+
+def _probe(address: str) -> None:
+    """Knock at an address: Ray itself would try for minutes.
+
+    Raises:
+        NoCluster: Nobody opens, or it is no address.
+    """
+    place = os.environ.get("RAY_ADDRESS", "") if address == AUTO else address
+    if not place:
+        return  # Ray looks for a cluster that runs on this machine, and says at once if there is none
+    host, _, port = place.rpartition(":")
+    said = f"hydra.launcher.address={address}{f' (RAY_ADDRESS={place})' if address == AUTO else ''}"
+    if "://" in place or not host or not port.isdigit():
+        raise NoCluster(f"{said}: say null (this machine), auto, or host:port of a Ray cluster's head node")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
+    except OSError as error:
+        raise NoCluster(f"{said}: no Ray cluster answers there ({error})") from error
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep the program's own way to end: Ray puts a handler of its own in its place."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _token(folder: Path) -> Iterator[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f".shared-{uuid.uuid4().hex}"
+    path.touch()
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _exists(path: str) -> bool:
+    with suppress(OSError):
+        list(Path(path).parent.iterdir())  # a network file system may have an older listing in its cache
+    return Path(path).exists()
+
+
+def _answers(reference: Any) -> bool:
+    """Tell whether Ray brings back a true value in reasonable time."""
+    import ray
+
+    try:
+        return bool(ray.get(reference, timeout=30))
+    except ray.exceptions.RayError:
+        return False
+
+
+def _only_on(node: str) -> Any:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node, soft=False)
+
+
+def _nodes() -> list[dict[str, Any]]:
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _size(resources: Mapping[str, float]) -> str:
+    return f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs"
+
+
+def _reason(error: BaseException) -> str:
+    """Return the telling part of one of Ray's long messages."""
+    said = " ".join(str(error).split())
+    code = re.search(r"exits with an exit code (\d+)", said)
+    if code:
+        return f"exit code {code[1]}"
+    if "is unavailable" in said:
+        return "its node is out of reach"
+    return "its node died" if "node has died" in said else "killed, or crashed"

@@ -1,0 +1,81 @@
+"""A job in a process that is no child of the driver's: what it must be told, and how it ends.
+
+What a child process inherits (the working folder, where modules are found, which share of the machine is its own) is
+carried along here. An exception comes back in words: its class may not exist, or not unpickle, where the driver is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ablate.launching.devices import DEVICE, LOADERS
+from ablate.launching.jobs import Outcome, call, in_words
+
+OURS = "ABLATE_"  # settings of ours that the user has made in the environment
+
+
+class NoCluster(ValueError):
+    """The cluster is not there, or has not what is asked for; the message is one line."""
+
+
+class Ended(Exception):
+    """A job has ended without a result; `outcome` says how."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.message)
+        self.outcome = outcome
+
+
+@dataclass(frozen=True)
+class Home:
+    """What a job's process is told.
+
+    Attributes:
+        folder: The driver's working folder.
+        path: Where the driver finds modules.
+        environment: What the job finds in its environment.
+    """
+
+    folder: str
+    path: tuple[str, ...]
+    environment: Mapping[str, str]
+
+    @classmethod
+    def here(cls, *, cpus: int, gpus: int) -> Home:
+        """Return this process's home, for jobs with so many cores and GPUs each."""
+        own = {name: value for name, value in os.environ.items() if name.startswith(OURS)}
+        return cls(str(Path.cwd()), tuple(sys.path), {**own, **share(cpus=cpus, gpus=gpus)})
+
+
+def share(*, cpus: int, gpus: int) -> dict[str, str]:
+    """Return what a job is told of its share of a machine on which it sees only its own GPUs."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ABLATE_CPU_THREADS"), str(max(cpus, 1)))
+    if not gpus:
+        return {DEVICE: "cpu", **threads}
+    return {DEVICE: ",".join(map(str, range(gpus))), LOADERS: str(max(cpus // gpus - 1, 1)), **threads}
+
+
+def run(home: Home, function: str, payload: Any) -> Outcome:
+    """Make this process feel at home, then run a job in it."""
+    os.environ.update(home.environment)
+    if Path(home.folder).is_dir():
+        os.chdir(home.folder)
+    sys.path.extend(entry for entry in home.path if entry not in sys.path)
+    try:
+        return Outcome(result=call(function, payload))
+    except Exception as error:
+        return in_words(error)
+
+
+def settle(future: Future[Any], outcome: Outcome) -> None:
+    """Let a future end as its job did."""
+    if outcome.failure is None:
+        future.set_result(outcome.result)
+    else:
+        future.set_exception(Ended(outcome))
