@@ -1,0 +1,72 @@
+"""`hydra/launcher=slurm`, and hydra-submitit-launcher's own `submitit_slurm` and `submitit_local`: trials as its jobs.
+
+That launcher hands over all jobs at once, gives results when the last has ended, and none if one job's process died.
+So it only says where and how here: its fields, its job submission; what runs, and what becomes of it, is as everywhere.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .launcher import JobLauncher
+
+if TYPE_CHECKING:
+    from ablate.launching.jobs import Observer
+    from ablate.launching.submitit import SubmititBackend
+
+PLUGIN = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
+CLUSTERS = {"SlurmLauncher": "slurm", "LocalLauncher": "local"}
+
+
+def adopt(launcher: Any) -> Any:
+    """Return a launcher of ours for any that Hydra made.
+
+    Raises:
+        ConfigError: It is one that we cannot follow.
+    """
+    if hasattr(launcher, "backend"):
+        return launcher
+    kind = type(launcher)
+    if kind.__module__ == PLUGIN and kind.__name__ in CLUSTERS:
+        return SubmititLauncher(CLUSTERS[kind.__name__], launcher.params)
+    from ablate.config import ConfigError
+
+    raise ConfigError(
+        f"hydra/launcher: sweeps run on local, ray or slurm; {kind.__module__}.{kind.__name__} is neither"
+    )
+
+
+class SubmititLauncher(JobLauncher):
+    """Trials as jobs that submitit hands over.
+
+    Tries after a kill are Slurm's own business: it queues a job again that lost its node or made room for another.
+
+    Args:
+        cluster: ``slurm`` or ``local``.
+        parameters: The fields of hydra-submitit-launcher.
+    """
+
+    def __init__(self, cluster: str, parameters: dict[str, Any]) -> None:
+        super().__init__(max_retries=0)
+        self._cluster, self._parameters = cluster, parameters
+
+    def backend(self, device: str, root: Path = Path("multirun")) -> "SubmititBackend":
+        """Return a queue whose files are kept below `root`."""
+        from ablate.config import ConfigError
+        from ablate.environment import cpu_threads
+        from ablate.launching.submitit import SubmititBackend
+
+        if device not in ("auto", "cpu"):
+            raise ConfigError(
+                f"device={device}: Slurm chooses the GPUs; say how many with hydra.launcher.gpus_per_node"
+            )
+        folder = str(root.absolute() / self._parameters["submitit_folder"])
+        parameters = {**self._parameters, "submitit_folder": folder}
+        return SubmititBackend(self._cluster, parameters, cores=cpu_threads(), device=device)
+
+    def run(self, function: str, payloads: Sequence[Any], device: str, observer: "Observer") -> None:
+        """Run jobs until each has ended; what they do and how they end the observer hears."""
+        from ablate.launching.jobs import run_jobs
+
+        root = Path(payloads[0]["config"]["root"])
+        run_jobs(self.backend(device, root), function, payloads, observer, self.limits)
