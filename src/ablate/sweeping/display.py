@@ -62,7 +62,7 @@ def shorten(text: str, width: int, ellipsis: str = "…") -> str:
     if cell_len(text) <= width:
         return text
     if width <= len(ellipsis):
-        return text[: max(width, 0)]
+        return ellipsis[: max(width, 0)]
     tail = len(text) - (width - len(ellipsis)) // 2
     head = tail
     while head > 0 and cell_len(text[:head]) + cell_len(text[tail:]) + len(ellipsis) > width:
@@ -173,7 +173,7 @@ def frame(view: View, width: int, height: int, *, ascii_only: bool = False) -> T
     recent = recent[len(recent) - max(min(height - 2 - len(lines), len(recent)), 0) :]
     if recent:
         lines += [Text(), *_ended(recent, view.widest, width, ascii_only)]
-    shown = Text("\n", no_wrap=True, overflow="crop").join(lines)
+    shown = Text("\n", no_wrap=True, overflow="crop").join(lines[: max(height - 1, 1)])
     shown.no_wrap, shown.overflow = True, "crop"
     return shown
 

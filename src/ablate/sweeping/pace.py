@@ -6,6 +6,7 @@ import heapq
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from statistics import median
 
 from ablate.sweeping.progress import TrialState
@@ -33,6 +34,7 @@ class Pace:
         return epochs * seconds / seen if seen else None
 
 
+@lru_cache(maxsize=4096)
 def variant_of(name: str) -> str:
     """Return the variant's name from that of a trial: without the seed."""
     return re.sub(r" s\d+$", "", name)

@@ -1,0 +1,279 @@
+"""While a sweep runs, its log says where it is in plain lines, and the driver hears of each epoch once."""
+
+from __future__ import annotations
+
+import gc
+import io
+import json
+import re
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ablate.locking import lock
+from ablate.sweeping.live import REFRESH, SUMMARY, Item, Live
+
+Written = Any  # a trial's folder and what its process would write there (see conftest.py)
+Trials = Callable[[str], Written]
+
+LONG = "hmha[rerank=batch,cache=paper]@backbone_p3+neck_p4 musgd s17"
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def tick(self, seconds: float = REFRESH) -> None:
+        self.now += seconds
+
+
+@pytest.fixture(autouse=True)
+def _no_forced_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+
+
+def items(*trials: Written, epochs: int = 10) -> list[Item]:
+    return [Item(trial.name, trial.signature, trial.folder, epochs) for trial in trials]
+
+
+def plain() -> tuple[Console, io.StringIO]:
+    out = io.StringIO()
+    return Console(file=out, width=80), out
+
+
+# -- plain lines ----------------------------------------------------------------------------------------------------
+
+
+def test_plain_lines_tell_start_progress_and_end_with_the_trials_name(written: Trials) -> None:
+    trial, (console, out), clock = written("hmha@c3k2 musgd s0"), plain(), Clock()
+    with Live(console, items(trial), done=3, clock=clock) as live:
+        live.start(0, "gpu 1")
+        for epoch in range(10):
+            trial.epoch(0.1 * epoch if epoch < 9 else 0.25, seconds=29.0)
+            clock.tick(29.0)
+            live.poll(0)
+        trial.record(map50_95=0.8)
+        live.end(0, None)
+
+    assert out.getvalue().splitlines() == [
+        "[4/4] hmha@c3k2 musgd s0: starts, 10 epochs on gpu 1",
+        "    hmha@c3k2 musgd s0: epoch 2/10  mAP50-95 0.1000  4 min left",
+        "    hmha@c3k2 musgd s0: epoch 4/10  mAP50-95 0.3000  3 min left",
+        "    hmha@c3k2 musgd s0: epoch 6/10  mAP50-95 0.5000  2 min left",
+        "    hmha@c3k2 musgd s0: epoch 8/10  mAP50-95 0.7000  58 s left",
+        "    hmha@c3k2 musgd s0: epoch 10/10  mAP50-95 0.2500 (best 0.8000)",
+        "    hmha@c3k2 musgd s0 done in 5 min  mAP50-95 0.8000",
+    ]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 4, 5, 7, 19, 20, 100, 299])
+def test_a_trial_says_about_five_progress_lines_however_long_it_is(written: Trials, epochs: int) -> None:
+    trial, (console, out) = written("a s0"), plain()
+    live = Live(console, items(trial, epochs=epochs), clock=Clock())
+    live.start(0, "cpu")
+    for _ in range(epochs):
+        trial.epoch(epochs=epochs)
+        live.poll(0)
+    said = re.findall(r"epoch (\d+)/", out.getvalue())
+    assert len(said) == min(epochs, 5)
+    assert said[-1] == str(epochs)
+
+
+def test_a_failure_is_said_at_once_with_its_log(written: Trials) -> None:
+    trial, (console, out) = written("raises@head sgd s0"), plain()
+    message = "a long message " * 20
+    with Live(console, items(trial)) as live:
+        live.start(0, "cpu")
+        live.end(0, f"code: {message}", trial.folder / "train.log")
+        said = out.getvalue().splitlines()
+    assert said[1] == f"    raises@head sgd s0 failed: code: {message}"
+    assert said[2] == f"        log: {trial.folder / 'train.log'}"
+
+
+def test_a_failure_is_shown_as_it_is_though_it_looks_like_markup(written: Trials) -> None:
+    trial, (console, out) = written("hat[window=7] s0"), plain()
+    with Live(console, items(trial)) as live:
+        live.start(0, "cpu")
+        live.end(0, "code: [bold]tensor[/nothing] :warning: [1, 2]")
+    assert "hat[window=7] s0 failed: code: [bold]tensor[/nothing] :warning: [1, 2]\n" in out.getvalue()
+
+
+def test_every_few_minutes_one_line_sums_up(written: Trials) -> None:
+    trials = [written(f"a s{seed}") for seed in range(4)]
+    (console, out), clock = plain(), Clock()
+    with Live(console, items(*trials), done=2, slots=2, clock=clock) as live:
+        live.start(0, "cpu 0")
+        live.start(1, "cpu 1")
+        trials[0].epoch(seconds=60.0)
+        live.poll(0)
+        clock.tick(SUMMARY)
+        live.poll(0)
+        live.poll(1)
+        clock.tick(SUMMARY / 2)
+        live.poll(0)
+    (summary,) = [line for line in out.getvalue().splitlines() if "running" in line]
+    assert re.fullmatch(r"2 done, 2 running, 2 waiting; finishes .*, 20 min left", summary)
+
+
+def test_a_resumed_trial_says_from_where_it_goes_on(written: Trials) -> None:
+    trial, (console, out) = written("a s0"), plain()
+    for _ in range(6):
+        trial.epoch()
+    live = Live(console, items(trial))
+    live.start(0, "cpu", resumed=6)
+    live.poll(0)
+    assert out.getvalue() == "[1/1] a s0: goes on after epoch 6, 10 epochs on cpu\n"
+
+
+def test_a_trial_that_is_tried_again_says_why(written: Trials) -> None:
+    console, out = plain()
+    live = Live(console, items(written("a s0"), written("b s0")))
+    live.start(0, "cpu")
+    live.retry(0, "the worker process died (signal 9, SIGKILL)")
+    live.start(0, "cpu")
+    live.start(1, "cpu")
+    assert out.getvalue().splitlines() == [
+        "[1/2] a s0: starts, 10 epochs on cpu",
+        "    a s0: the worker process died (signal 9, SIGKILL); it will be tried again",
+        "[1/2] a s0: starts, 10 epochs on cpu",
+        "[2/2] b s0: starts, 10 epochs on cpu",
+    ]
+
+
+def test_a_log_file_gets_no_control_codes_though_colour_is_asked_for(
+    written: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    out = io.StringIO()
+    with Live(Console(file=out), items(written("a s0"))) as live:
+        live.start(0, "cpu")
+    assert "\x1b[?25l" not in out.getvalue()
+    assert "a s0: starts" in out.getvalue()
+
+
+# -- which epochs the driver hears of -------------------------------------------------------------------------------
+
+
+def numbers(rows: list[dict[str, Any]]) -> list[int]:
+    return [row["epoch"] for row in rows]
+
+
+def test_each_epoch_is_handed_out_once(written: Trials) -> None:
+    trial = written("a s0")
+    live = Live(plain()[0], items(trial))
+    live.start(0, "cpu")
+    assert live.poll(0) == []
+    trial.epoch(0.1)
+    trial.epoch(0.2)
+    assert live.poll(0) == trial.rows
+    assert live.poll(0) == []
+
+
+def test_epochs_of_an_earlier_try_are_not_those_of_one_that_starts_anew(written: Trials) -> None:
+    trial = written("a s0")
+    for _ in range(3):
+        trial.epoch(0.1)
+    live = Live(plain()[0], items(trial))
+    live.start(0, "cpu")
+    assert live.poll(0) == [], "the worker has not cleared the folder yet"
+
+    trial.history.unlink()
+    trial.rows.clear()
+    trial.epoch(0.2)
+    assert live.poll(0) == trial.rows
+
+
+def test_epochs_before_a_resume_are_handed_out_too_but_not_twice_within_a_command(written: Trials) -> None:
+    trial = written("a s0")
+    trial.epoch()
+    trial.epoch()
+    live = Live(plain()[0], items(trial))
+    live.start(0, "cpu", resumed=2)
+    trial.epoch()
+    assert numbers(live.poll(0)) == [1, 2, 3]
+
+    live.retry(0, "killed")
+    trial.rows.pop()
+    trial.history.write_text("".join(json.dumps(row) + "\n" for row in trial.rows), encoding="utf-8")
+    live.start(0, "cpu", resumed=2)
+    assert live.poll(0) == []
+    trial.epoch()
+    trial.epoch()
+    assert numbers(live.poll(0)) == [4]
+
+
+def test_what_another_command_trains_is_not_handed_out(written: Trials) -> None:
+    trial, (console, out) = written("a s0"), plain()
+    live = Live(console, items(trial))
+    with lock(trial.folder.with_suffix(".lock")):
+        for _ in range(3):
+            live.start(0, "cpu")
+            trial.epoch()
+            assert live.poll(0) == []
+            live.busy(0)
+    assert out.getvalue().count("another command trains it") == 1
+    assert out.getvalue().count("starts") == 1, "it asks again and again; that is not said"
+
+    live.start(0, "cpu", resumed=3)
+    with lock(trial.folder.with_suffix(".lock")):
+        trial.epoch()
+        assert numbers(live.poll(0)) == [1, 2, 3, 4]
+    assert "goes on after epoch 3" in out.getvalue()
+
+
+def test_a_poll_of_what_does_not_run_is_empty(written: Trials) -> None:
+    assert Live(plain()[0], items(written("a s0"))).poll(0) == []
+
+
+@pytest.mark.parametrize("damage", [b"{", b"\xff", b"[]\n", b"[" * 500 + b"\n"])
+@pytest.mark.parametrize("file", ["train/history.jsonl", "train/progress.json", "result.json", "../{}.lock"])
+def test_no_damaged_file_ends_the_view(written: Trials, file: str, damage: bytes) -> None:
+    trial, (console, out) = written("a s0"), plain()
+    trial.begins()
+    with Live(console, items(trial)) as live:
+        live.start(0, "cpu")
+        (trial.folder / file.format(trial.signature)).write_bytes(damage)
+        assert live.poll(0) == []
+        live.end(0, None)
+    assert out.getvalue().splitlines()[-1].startswith("    a s0 done")
+
+
+# -- what it holds -------------------------------------------------------------------------------------------------
+
+
+def ours() -> int:
+    """Bytes that our own code holds; rich keeps caches of a bounded size besides."""
+    gc.collect()
+    mine = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/ablate/sweeping/*")])
+    return sum(trace.size for trace in mine.traces)
+
+
+@pytest.mark.parametrize("animated", [True, False])
+def test_a_thousand_trials_take_no_more_memory_than_a_hundred(written: Trials, animated: bool) -> None:
+    trial = written("a s0")
+    trial.epoch()
+    work = [Item(f"{LONG} s{seed}", trial.signature, trial.folder, 10) for seed in range(1000)]
+    out, clock, sizes = io.StringIO(), Clock(), []
+    tracemalloc.start()
+    try:
+        with Live(Console(file=out, force_terminal=animated, width=100), work, slots=1, clock=clock) as live:
+            for index in range(1000):
+                live.start(index, "cpu", resumed=1)
+                clock.tick(REFRESH / 2)
+                live.poll(index)
+                live.end(index, "code: it broke" if index % 10 == 0 else None)
+                out.seek(0)
+                out.truncate()
+                if index in (100, 999):
+                    sizes.append(ours())
+    finally:
+        tracemalloc.stop()
+    assert sizes[1] < sizes[0] + 20_000, "less than two names and a number for each trial"
