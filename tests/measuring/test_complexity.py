@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from ultralytics.nn.tasks import yaml_model_load
 
 from ablate.grafting.surgery import load_class
+from ablate.measuring import complexity as measuring
 from ablate.measuring.complexity import complexity
 from ablate.training.trainer import build_network
 
@@ -84,6 +89,67 @@ def test_window_attention_is_counted_where_ultralytics_proxy_hides_it() -> None:
     assert sum(p.numel() for p in module.parameters()) == found.params - stock.params
     assert found.gflops_ultralytics is not None
     assert found.gflops_ultralytics != pytest.approx(found.gflops, rel=0.01)
+
+
+MODULES = {
+    "none": None,
+    "hmha": "ablate.modules.hmha.HMHA",
+    "acmix": "ablate.modules.acmix.ACmix",
+    "sta": "ablate.modules.sta.StokenAttention",
+    "hat": "ablate.modules.hat.RHAG",
+}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_count_is_that_of_torch_s_own_counter(module: str) -> None:
+    model = network(MODULES[module], "head")
+    found = complexity(model, 96)
+
+    deployed = deepcopy(model).eval().fuse(verbose=False)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        deployed(torch.zeros(1, 3, 96, 96))
+    assert (found.gflops - found.gflops_uncounted) * 1e9 == pytest.approx(counter.get_total_flops(), abs=0.5)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_shapes_alone_give_the_same_count_as_running_the_network(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = complexity(network(MODULES[module], "head"), 96)
+
+    monkeypatch.setattr(measuring, "QUICK_GFLOPS", 0.0)
+    monkeypatch.setattr(torch, "zeros", _only_without_values(torch.zeros, 96))
+    assert complexity(network(MODULES[module], "head"), 96) == ran
+
+
+def _only_without_values(zeros: Any, imgsz: int) -> Any:
+    def guarded(*shape: Any, **options: Any) -> torch.Tensor:
+        assert shape != ((1, 3, imgsz, imgsz),) or options.get("device") == "meta", "the network is run after all"
+        tensor: torch.Tensor = zeros(*shape, **options)
+        return tensor
+
+    return guarded
+
+
+def test_a_module_that_must_see_values_is_counted_by_running_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "from torch import nn\nclass Looks(nn.Conv2d):\n"
+    text += "    def __init__(self, channels):\n        super().__init__(channels, channels, 1)\n"
+    text += "    def forward(self, x):\n        return super().forward(x) * float(x.mean() + 1)\n"
+    (tmp_path / "looking.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(measuring, "QUICK_GFLOPS", 0.0)
+    try:
+        added = complexity(network("looking.Looks"), 64).gflops - complexity(network(), 64).gflops
+    finally:
+        sys.modules.pop("looking", None)
+
+    assert added * 1e9 == pytest.approx(2 * 256 * 256 * 2 * 2)
+
+
+def test_a_network_that_is_spent_has_the_same_numbers() -> None:
+    model = network(MODULES["acmix"])
+
+    assert complexity(model, 64) == complexity(model, 64, spend=True)
 
 
 def test_counting_leaves_the_network_as_it_was() -> None:

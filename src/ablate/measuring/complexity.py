@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
+
+# Up to here it is quicker to run a network than to reason about its shapes, for which torch imports its compiler.
+QUICK_GFLOPS = 10.0
 
 
 @dataclass(frozen=True)
@@ -38,14 +44,21 @@ class Complexity:
         return asdict(self)
 
 
-def complexity(network: DetectionModel, imgsz: int) -> Complexity:
-    """Count parameters and FLOPs for one square image of `imgsz` pixels; the network is left as it was."""
+def complexity(network: DetectionModel, imgsz: int, *, spend: bool = False) -> Complexity:
+    """Count parameters and FLOPs for one square image of `imgsz` pixels.
+
+    Args:
+        network: The network as it is trained; it is left as it was.
+        imgsz: Height and width of the image.
+        spend: The network is not needed any more: change it, and save the time of a copy.
+    """
     from ultralytics.utils.torch_utils import get_flops
 
-    params_train = sum(p.numel() for p in network.parameters())
-    reported = get_flops(deepcopy(network).cpu().float(), imgsz) or None  # 0.0 is how it says that it failed
-    deployed = deepcopy(network).cpu().float().eval().fuse(verbose=False)
-    counted, declared = _flops(deployed, torch.zeros(1, network.yaml.get("channels", 3), imgsz, imgsz))
+    work = (network if spend else deepcopy(network)).cpu().float()
+    params_train = sum(p.numel() for p in work.parameters())
+    reported = get_flops(work, imgsz) or None  # 0.0 is how it says that it failed
+    deployed = work.eval().fuse(verbose=False)
+    counted, declared = _count(deployed, imgsz, quick=reported is not None and reported < QUICK_GFLOPS)
     return Complexity(
         params=sum(p.numel() for p in deployed.parameters()),
         params_train=params_train,
@@ -53,6 +66,24 @@ def complexity(network: DetectionModel, imgsz: int) -> Complexity:
         gflops_uncounted=declared / 1e9,
         gflops_ultralytics=reported,
     )
+
+
+def _count(network: DetectionModel, imgsz: int, quick: bool) -> tuple[int, int]:
+    """Return counted and declared FLOPs: from shapes alone where the network is large, else by running it."""
+    shape = (1, network.yaml.get("channels", 3), imgsz, imgsz)
+    if not quick:
+        with suppress(Exception):  # a module that must see values, such as one that asks for an item of a tensor
+            return _flops(_without_values(network), torch.zeros(shape, device="meta"))
+    return _flops(network, torch.zeros(shape))
+
+
+def _without_values(network: DetectionModel) -> DetectionModel:
+    """Return a copy on the meta device, where operations know shapes only and take no time, whatever the image."""
+    copied = deepcopy(network)
+    strides = copied.model[-1].stride
+    copied = copied.to("meta")
+    copied.model[-1].stride = strides  # Detect makes numbers of them
+    return copied
 
 
 @torch.no_grad()
@@ -67,12 +98,42 @@ def _flops(network: nn.Module, image: Tensor) -> tuple[int, int]:
     outermost = _outermost(network, "uncounted_flops")
     handles = [module.register_forward_hook(add) for module in outermost]
     try:
-        with FlopCounterMode(display=False) as counter:
+        with _Counter() as counter:
             network(image)
     finally:
         for handle in handles:
             handle.remove()
-    return int(counter.get_total_flops()), int(declared)
+    return counter.flops, int(declared)
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up the FLOPs of what the dispatcher executes, by torch's own formulas.
+
+    The same as `FlopCounterMode`, which also keeps a tree of modules, and first imports torch's compiler.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else the first operation imports the compiler, only to be left alone by it
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        formula = flop_registry.get(function._overloadpacket)
+        if formula is None:
+            with self:
+                composed = function.decompose(*args, **kwargs)
+            if composed is not NotImplemented:
+                return composed
+        result = function(*args, **kwargs)
+        if formula is not None:
+            self.flops += int(formula(*args, **kwargs, out_val=result))
+        return result
 
 
 def _outermost(module: nn.Module, method: str) -> list[nn.Module]:
