@@ -2,91 +2,269 @@
 
 from __future__ import annotations
 
-import json
+import gc
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import ablate
 from ablate.config import ConfigError
-from ablate.environment import output_to, prepare
-from ablate.launching.local import run_jobs
-from ablate.trial import Trial, network_yaml, pick_device
+from ablate.environment import cpu_threads, output_to, prepare
+from ablate.identity import file_hash, grafts_of
+from ablate.launching.devices import Slot
+from ablate.launching.jobs import Limits, Observer, Outcome, run_jobs
+from ablate.launching.local import LocalBackend
+from ablate.sweeping.caching import Cache
+from ablate.trial import Trial, network_yaml, versions
+from ablate.validation import source_file
+
+NETWORK = ("module", "insertion", "grafts", "model", "on_oom")  # of a configuration: what it takes to build its network
+NETWORKS_PER_WORKER = 8  # a further process takes as long to start as this one takes to build these
 
 
-def preflight(trials: Sequence[Trial], *, with_cost: bool = False) -> dict[str, dict[str, Any]]:
-    """Build each distinct network once, in a process of its own.
+class Preflight(NamedTuple):
+    """What came out, by variant key.
+
+    Attributes:
+        answers: ``{"places", "wiring", "weights"}`` and, with the cost, ``{"params", "params_train", "gflops",
+            "gflops_uncounted", "gflops_ultralytics"}``.
+        invalid: Why a combination is none: a place that its network lacks, channels that its module refuses.
+    """
+
+    answers: dict[str, dict[str, Any]]
+    invalid: dict[str, str]
+
+
+def preflight(trials: Sequence[Trial], *, with_cost: bool = False, skip_invalid: bool = False) -> Preflight:
+    """Build each distinct network once, in processes of their own; what was built before is known from the cache.
 
     Args:
         trials: The trials that are to run.
         with_cost: Also count parameters and FLOPs.
-
-    Returns:
-        By variant key: ``{"places", "wiring", "weights", "params", "gflops", "gflops_ultralytics"}``.
+        skip_invalid: Return which combinations are illegal, instead of raising.
 
     Raises:
         ConfigError: One cannot be built; the message names the variant, the place and the reason.
     """
-    distinct: dict[str, tuple[str, dict[str, Any]]] = {}
+    first: dict[str, Trial] = {}
     for trial in trials:
-        config = trial.config
-        asked = {
-            **{name: config[name] for name in ("module", "insertion", "model", "on_oom", "seed")},
-            "classes": list(trial.data.classes),
-            "imgsz": config["train"]["imgsz"] if with_cost else None,
-            "device": None if with_cost else config["device"],  # a plan may be made on another machine
-        }
-        key = json.dumps({**asked, "seed": None}, sort_keys=True)
-        distinct.setdefault(key, (trial.identity.variant, asked))
-        distinct[trial.identity.variant_key] = distinct[key]
-    unique = {id(asked): (name, asked) for name, asked in distinct.values()}
-    outcome = run_jobs("ablate.sweeping.preflight:build_all", [list(unique.values())])[0]
-    if outcome.failure:
-        raise ConfigError(f"the networks of this sweep cannot be built: {outcome.message}")
-    answers = dict(zip(unique, outcome.result, strict=True))
-    for answer in answers.values():
+        first.setdefault(trial.identity.variant_key, trial)
+    keys = {variant: _key(trial, with_cost) for variant, trial in first.items()}
+    networks = {_text(key): (key, first[variant]) for variant, key in keys.items()}
+    answers = _answers(networks, with_cost)
+    result = Preflight({}, {})
+    for variant, key in keys.items():
+        answer, (_, trial) = answers[_text(key)], networks[_text(key)]
         if "error" in answer:
-            raise ConfigError(answer["error"])
-    return {t.identity.variant_key: answers[id(distinct[t.identity.variant_key][1])] for t in trials}
+            raise ConfigError(str(answer["error"]))
+        if "invalid" in answer:
+            reason, model = str(answer["invalid"]), str(trial.config["model"]["name"])
+            result.invalid[variant] = reason if model in reason else f"{model}: {reason}"
+        else:
+            result.answers[variant] = answer
+    if result.invalid and not skip_invalid:
+        raise ConfigError(_complaint(first, result.invalid))
+    return result
 
 
-def build_all(items: Sequence[tuple[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Build networks; runs in a worker, so that a crash or a leak stays there."""
+def build(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Build one network; runs in a worker, so that a crash or a leak stays there.
+
+    Args:
+        asked: The `NETWORK` part of a configuration, its ``seed``, the ``classes``, and ``imgsz`` if the cost is
+            asked for.
+
+    Returns:
+        An answer (see `Preflight`), or else ``{"invalid": reason}`` or ``{"error": reason}``.
+    """
     prepare()
     with output_to(Path(os.devnull)):
-        return [_build(name, asked) for name, asked in items]
+        _settle()
+        from ablate.grafting.insertion import GraftError
+        from ablate.grafting.surgery import load_class
+        from ablate.measuring.complexity import complexity
+
+        source = asked["model"]["weights"]
+        try:
+            for graft in grafts_of(asked):
+                load_class(graft["module"]["_target_"])
+            weights = None if source is None else _weights(source)
+        except (ConfigError, GraftError) as error:
+            return {"error": str(error)}
+        try:
+            network, surgery, covered = _network(asked, weights)
+        except GraftError as error:
+            return {"invalid": str(error)} if weights is None or not _fits(asked) else {"error": str(error)}
+        answer: dict[str, Any] = {**surgery, "weights": covered.summary()}
+        if source is not None and weights is None:
+            answer["weights"] |= {"source": source, "transferred": None}
+        if asked["imgsz"]:
+            answer |= complexity(network, asked["imgsz"], spend=True).summary()
+        return answer
 
 
-def _build(name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-    from ultralytics.nn.tasks import load_checkpoint
+def _answers(networks: Mapping[str, tuple[dict[str, Any], Trial]], with_cost: bool) -> dict[str, dict[str, Any]]:
+    """Return what is known of networks, and build the others."""
+    known = Cache("costs")
+    answers: dict[str, dict[str, Any]] = {}
+    for name, (key, trial) in networks.items():
+        answer = known.get(key) or known.get({**key, "imgsz": trial.config["train"]["imgsz"]})
+        if answer is not None:
+            answers[name] = answer
+    missing = [name for name in networks if name not in answers]
 
-    from ablate.grafting.insertion import GraftError
-    from ablate.measuring.complexity import complexity
+    def end(index: int, outcome: Outcome) -> None:
+        key, trial = networks[missing[index]]
+        answer = outcome.result
+        if outcome.failure:
+            answer = {"error": f"{_title(trial)}: {outcome.message}"}
+        elif not {"error", "invalid"} & set(answer):
+            known.put(key, answer)
+        answers[missing[index]] = answer
+
+    if missing:
+        payloads = [_asked(networks[name][1], with_cost) for name in missing]
+        backend = LocalBackend(_slots(len(missing)))
+        run_jobs(backend, "ablate.sweeping.preflight:build", payloads, Observer(end=end), Limits(max_retries=0))
+        known.prune()
+    return answers
+
+
+def _slots(networks: int) -> list[Slot]:
+    """Share the cores among as many processes as are worth their start; no GPU is needed to build a network."""
+    cores = cpu_threads()
+    count = min(cores, -(-networks // NETWORKS_PER_WORKER))
+    threads = str(cores // count)
+    environment = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    return [Slot(f"builder {number + 1}", environment) for number in range(count)]
+
+
+def _asked(trial: Trial, with_cost: bool) -> dict[str, Any]:
+    config = trial.config
+    return {
+        **{name: config[name] for name in NETWORK if name in config},
+        "seed": config["seed"],
+        "classes": list(trial.data.classes),
+        "imgsz": config["train"]["imgsz"] if with_cost else None,
+    }
+
+
+def network_key(trial: Trial) -> dict[str, Any]:
+    """Return all that a trial's network depends on, and the code that builds it."""
+    model = trial.config["model"]
+    return {
+        "grafts": [
+            {
+                "module": {name: value for name, value in graft["module"].items() if name not in ("name", "insertion")},
+                "source": _content(str(source_file(str(graft["module"]["_target_"])))),
+                "insertion": graft["insertion"],
+            }
+            for graft in grafts_of(trial.config)
+        ],
+        "architecture": [Path(model["architecture"]).name, _content(str(model["architecture"]))],
+        "classes": len(trial.data.classes),
+        "versions": _versions(),
+        "code": _code(),
+    }
+
+
+def _key(trial: Trial, with_cost: bool) -> dict[str, Any]:
+    """Return all that an answer depends on."""
+    weights = trial.config["model"]["weights"]
+    own = {"weights": _content(str(weights)), "names": list(trial.data.classes)} if weights else {"weights": None}
+    return {**network_key(trial), **own, "imgsz": trial.config["train"]["imgsz"] if with_cost else None}
+
+
+def _text(key: Mapping[str, Any]) -> str:
+    return repr(sorted(key.items()))
+
+
+def _title(trial: Trial) -> str:
+    return f"{trial.identity.variant} in {trial.config['model']['name']}"
+
+
+def _complaint(first: Mapping[str, Trial], invalid: Mapping[str, str]) -> str:
+    variant, reason = next(iter(invalid.items()))
+    more = f", nor can {len(invalid) - 1} more" if len(invalid) > 1 else ""
+    hint = f" (it cannot be built{more}; skip_invalid=true leaves out what cannot)" if len(first) > 1 else ""
+    return f"{first[variant].identity.variant}: {reason}{hint}"
+
+
+@cache
+def _settle() -> None:
+    """Import what is needed; then keep the garbage collector from looking through it again with every network."""
+    import ablate.training.trainer  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+
+
+def _network(asked: Mapping[str, Any], weights: Any) -> tuple[Any, dict[str, Any], Any]:
     from ablate.training.trainer import build_network
 
-    weights, source = None, asked["model"]["weights"]
+    return build_network(
+        network_yaml(asked),
+        classes=len(asked["classes"]),
+        names=dict(enumerate(asked["classes"])),
+        weights=weights,
+        source=str(asked["model"]["weights"]),
+        seed=asked["seed"],
+    )
+
+
+def _fits(asked: Mapping[str, Any]) -> bool:
+    """Tell whether the network can be built without weights: then the weights are at fault, not the combination."""
+    from ablate.grafting.insertion import GraftError
+
     try:
-        if asked["device"] is not None:
-            pick_device(asked["device"])
-        if source is not None:
-            try:
-                weights, _ = load_checkpoint(source)
-            except Exception as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                return {"error": f"model.weights={source}: this is no checkpoint that Ultralytics can read: {reason}"}
-        network, surgery, covered = build_network(
-            network_yaml(asked),
-            classes=len(asked["classes"]),
-            names=dict(enumerate(asked["classes"])),
-            weights=weights,
-            source=str(source),
-            seed=asked["seed"],
-        )
-    except GraftError as error:
-        return {"error": f"{name}: {error}"}
-    except ConfigError as error:
-        return {"error": str(error)}
-    answer: dict[str, Any] = {**surgery, "weights": covered.summary()}
-    if asked["imgsz"]:
-        answer |= complexity(network, asked["imgsz"]).summary()
-    return answer
+        _network({**asked, "model": {**asked["model"], "weights": None}}, None)
+    except GraftError:
+        return False
+    return True
+
+
+def _weights(source: str) -> Any:
+    """Read a checkpoint; None for a published one that a plan has no need to fetch."""
+    path = Path(source)
+    return _checkpoint(source, path.stat().st_mtime_ns) if path.is_file() else None
+
+
+@lru_cache(maxsize=1)
+def _checkpoint(source: str, changed: int) -> Any:
+    """Read a checkpoint once for many networks, as long as the file does not change."""
+    from ultralytics.nn.tasks import load_checkpoint
+
+    try:
+        return load_checkpoint(source)[0]
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(
+            f"model.weights={source}: this is no checkpoint that Ultralytics can read: {reason}"
+        ) from error
+
+
+def _content(path: str) -> str:
+    """Return a file's hash, read once as long as it does not change."""
+    found = Path(path).expanduser()
+    return _hash(path, found.stat().st_mtime_ns) if found.is_file() else file_hash(path)
+
+
+@lru_cache(maxsize=256)
+def _hash(path: str, changed: int) -> str:
+    return file_hash(path)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return versions()
+
+
+@cache
+def _code() -> str:
+    """Return a hash of what builds, counts and trains, which may change between two versions."""
+    home = Path(ablate.__file__).parent
+    files = [path for room in ("grafting", "measuring", "training") for path in sorted((home / room).glob("*.py"))]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
