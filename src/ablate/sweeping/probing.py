@@ -1,0 +1,206 @@
+"""Measure a few steps of each variant of a sweep on the device that it will be trained on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ablate.data.cache import cache_dir
+from ablate.environment import cpu_threads, output_to, prepare
+from ablate.failures import kind_of
+from ablate.launching.devices import DEVICE, LOADERS, Slot
+from ablate.launching.jobs import Limits, Observer, Outcome, run_jobs
+from ablate.launching.local import LocalBackend
+from ablate.sweeping.caching import Cache
+from ablate.sweeping.preflight import network_key
+from ablate.trial import Trial, network_yaml, pick_device
+
+LIMITS = Limits(timeout=1800, max_retries=0)  # the first one may have to read all images of a large data set
+
+# Training arguments that change neither the time nor the memory of a step.
+_IDLE = ("close_mosaic", "epochs", "patience", "plots", "save_period", "time", "val", "verbose")
+
+
+@dataclass(frozen=True)
+class Probes:
+    """What the probes of some trials found.
+
+    Attributes:
+        found: By variant key what `ablate.measuring.probe` returns, or ``{"failure": {"type", "message"}}``.
+        fresh: How many were measured now; the others are known from the cache.
+    """
+
+    found: dict[str, dict[str, Any]]
+    fresh: int = 0
+
+
+def probe_variants(trials: Sequence[Trial], slots: Sequence[Slot] = ()) -> Probes:
+    """Probe each variant once: what is known from the cache is not measured again, failures are.
+
+    Args:
+        trials: Trials that are to run.
+        slots: Where they will run on this machine. Variants are probed on several GPUs at a time, but never two on
+            one device.
+    """
+    first: dict[str, Trial] = {}
+    for trial in trials:
+        first.setdefault(trial.identity.variant_key, trial)
+    prepare()  # keeps the number of threads that the user asked for
+    apart = _apart(slots)
+    known, hardware = Cache("probes"), _hardware()
+    keys = {variant: _key(trial, apart[0], hardware) for variant, trial in first.items()}
+    found = {variant: answer for variant, key in keys.items() if (answer := known.get(key)) is not None}
+    missing = [variant for variant in first if variant not in found]
+
+    if missing:
+        names = [first[variant].identity.variant for variant in missing]
+        with _work_folder() as work, _progress(len(missing)) as progress:
+
+            def start(index: int, slot: str) -> None:
+                progress.update(progress.task_ids[0], description=escape(f"probing {names[index]}"))
+
+            def end(index: int, outcome: Outcome) -> None:
+                progress.advance(progress.task_ids[0])
+                variant = missing[index]
+                found[variant] = outcome.result or {"failure": {"type": outcome.failure, "message": outcome.message}}
+                if "failure" not in found[variant]:
+                    known.put(keys[variant], found[variant])
+
+            jobs = [
+                {"config": first[variant].config, "data": first[variant].data, "folder": str(work / variant)}
+                for variant in missing
+            ]
+            observer = Observer(start=start, end=end)
+            run_jobs(LocalBackend(apart), "ablate.sweeping.probing:probe_trial", jobs, observer, LIMITS)
+        known.prune()
+    return Probes(found, len(missing))
+
+
+def probe_trial(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Probe one trial in a folder that is removed after that; runs in a worker.
+
+    Args:
+        job: ``config`` (a settled configuration), ``data`` (its `DataSet`) and ``folder``.
+    """
+    prepare()
+    folder = Path(job["folder"])
+    folder.mkdir(parents=True)
+    try:
+        with output_to(Path(os.devnull)):
+            import torch._dynamo  # noqa: F401 (an optimizer does, which is no part of a trial in a warm worker)
+
+            from ablate.measuring.probe import probe
+            from ablate.training.trainer import AblateTrainer
+
+            gpus = len(pick_device(job["config"]["device"]).split(","))
+            found = probe(lambda: AblateTrainer(overrides=_arguments(job["config"], job["data"], folder)))
+            shares = {name: -(-found[name] // gpus) for name in ("train_batches", "val_batches")}
+            return {**found, **shares, "gpus": gpus}
+    except Exception as error:
+        message = " ".join(str(error).split()) or type(error).__name__
+        return {"failure": {"type": kind_of(error), "message": message}}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _arguments(config: Mapping[str, Any], data: Any, folder: Path) -> dict[str, Any]:
+    """Return the trainer's arguments for one short epoch; of a distributed training, the part of one GPU."""
+    train, optimizer = config["train"], config["optimizer"]
+    network = folder / Path(config["model"]["architecture"]).with_suffix(".yaml").name
+    network.write_text(yaml.safe_dump(network_yaml(config), sort_keys=False), encoding="utf-8")
+    devices = pick_device(config["device"]).split(",")
+    weights = config["model"]["weights"]
+    return {
+        **train,
+        **{"optimizer" if name == "name" else name: value for name, value in optimizer.items()},
+        "model": str(network),
+        "pretrained": weights if weights and Path(weights).is_file() else False,
+        "data": str(data.yaml),
+        "seed": config["seed"],
+        "device": devices[0],
+        "batch": train["batch"] // len(devices) if len(devices) > 1 else train["batch"],
+        "workers": min(train["workers"], int(os.environ.get(LOADERS, train["workers"]))),
+        "plots": False,
+        "val": True,
+        "time": None,
+        "save_period": -1,
+        "project": str(folder),
+        "name": "train",
+        "exist_ok": True,
+        "task": "detect",
+        "mode": "train",
+    }
+
+
+def _key(trial: Trial, slot: Slot, hardware: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that the time and the memory of a trial's step depend on: neither its seed nor its epochs."""
+    config, environment = trial.config, slot.environment
+    train = config["train"]
+    return {
+        "network": network_key(trial),
+        "train": {name: value for name, value in train.items() if name not in _IDLE},
+        "mosaic": bool(train["mosaic"]) and train["epochs"] > (train["close_mosaic"] or 0),
+        "optimizer": config["optimizer"]["name"],
+        "on_oom": config["on_oom"],
+        "data": trial.data.fingerprint,
+        "device": environment.get(DEVICE, config["device"]),
+        "visible": environment.get("CUDA_VISIBLE_DEVICES"),
+        "threads": environment.get("ABLATE_CPU_THREADS", str(cpu_threads())),
+        "loaders": environment.get(LOADERS),
+        **hardware,
+    }
+
+
+def _apart(slots: Sequence[Slot]) -> list[Slot]:
+    """Return a slot for each GPU, or one for the CPU: two probes at a time must not share a device."""
+    chosen: dict[str, Slot] = {}
+    for slot in slots:
+        chosen.setdefault(slot.environment.get("CUDA_VISIBLE_DEVICES", ""), slot)
+    return list(chosen.values()) or [Slot("probe")]
+
+
+def _hardware() -> dict[str, Any]:
+    """Return what the devices of this machine are called, without starting CUDA."""
+    gpus: list[str] = []
+    command = shutil.which("nvidia-smi")
+    if command is not None:
+        asked = [command, "--query-gpu=name", "--format=csv,noheader"]
+        try:
+            done = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True)
+            gpus = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+        except (OSError, subprocess.SubprocessError):
+            pass
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    return {"gpus": gpus, "cpu": next((line for line in lines if line.startswith("model name")), "")}
+
+
+@contextmanager
+def _work_folder() -> Iterator[Path]:
+    """Make a folder for what probes write; it is gone afterwards, also where a probe was killed."""
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".probe-", dir=cache_dir(), ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _progress(count: int) -> Progress:
+    """Return a bar of one task for a terminal; on stderr, because stdout may be read by a program."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
+    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    progress.add_task("probing", total=count)
+    return progress
