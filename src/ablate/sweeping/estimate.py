@@ -1,0 +1,112 @@
+"""What a trial will take: seconds, disk, and how it compares with others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ablate.sweeping.pace import time_left
+from ablate.trial import Trial
+
+# What follows the last epoch besides the evaluation itself: loading the best checkpoint, counting, six sample images,
+# and, where they are asked for, the plots. Seconds on a CPU core of 2023, without load; on any machine they are little
+# beside an hour of training.
+END_SECONDS = 3.0
+PLOT_SECONDS = 6.0
+
+# A finished YOLO26n trial (3.05 M parameters while training): last.pt and best.pt of 6.40 MB each, 2 bytes a parameter
+# and the pickled structure; 0.13 MB of logs, records and samples; 1.23 MB of plots at 64 pixels, nine of which are
+# collages of images that grow with the image up to 1920 pixels. MLflow's store has copies of all but last.pt.
+BYTES_HALF = 2
+STRUCTURE = 300_000
+RECORDS = 200_000
+PLOTS = 1_100_000
+COLLAGES = 9
+COLLAGE_BYTES = 0.1  # of a JPEG, for each pixel
+
+# While it trains last.pt also has what continuing needs in full precision: weights, their average, what the optimizer
+# keeps, and gradients that wait for its step. A new one is written whole before the old one goes.
+BYTES_FULL = 4
+OPTIMIZER_STATES = {"SGD": 1, "MuSGD": 2, "AdamW": 2}
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes of one trial.
+
+    Attributes:
+        final: When it has finished, with MLflow's copies where they lie on the same disk.
+        running: While it trains.
+    """
+
+    final: int
+    running: int
+
+
+def trial_seconds(trial: Trial, probe: Mapping[str, Any], epochs_done: int = 0) -> float:
+    """Return how long a trial will take on the device that its variant was probed on.
+
+    Args:
+        trial: The trial.
+        probe: What `ablate.measuring.probe` found.
+        epochs_done: Epochs that need not be trained again.
+    """
+    train = trial.config["train"]
+    epochs = max(int(train["epochs"]) - epochs_done, 0)
+    validation = probe["val_batches"] * probe["val_seconds"]
+    validations = epochs if train["val"] else min(epochs, 1)
+    training = epochs * (probe["train_batches"] * probe["step_seconds"] + probe["epoch_seconds"])
+    if train["time"]:  # Ultralytics trains for so many hours, however many epochs that are
+        training, validations = train["time"] * 3600 * epochs / train["epochs"], 0
+    end = validation + END_SECONDS + (PLOT_SECONDS if train["plots"] else 0.0)
+    return float(probe["setup_seconds"] + training + validations * validation + end)
+
+
+def finish_seconds(seconds: Sequence[float], slots: int) -> float:
+    """Return when the last trial ends, where each starts in the given order on the slot that is free first."""
+    return time_left([], seconds, slots) or 0.0
+
+
+def disk(trial: Trial, cost: Mapping[str, Any], probe: Mapping[str, Any] | None = None) -> Disk:
+    """Return what a trial needs on the disk.
+
+    Args:
+        trial: The trial.
+        cost: What `preflight` found, with its cost.
+        probe: What a probe found, if there was one; it has seen the size of last.pt.
+    """
+    config, params = trial.config, cost["params_train"]
+    train, tracking = config["train"], config["tracking"]
+    weights = BYTES_HALF * params + STRUCTURE
+    side = min(1920, 4 * train["imgsz"])
+    plots = PLOTS + COLLAGES * COLLAGE_BYTES * side**2 if train["plots"] else 0
+    saved = train["epochs"] // train["save_period"] if train["save_period"] > 0 else 0
+    folder = (2 + saved) * weights + plots + RECORDS
+    copies = weights + plots + RECORDS if tracking["artifacts"] and tracking["uri"] is None else 0
+    full = 2 + OPTIMIZER_STATES[config["optimizer"]["name"]] + (train["nbs"] > train["batch"])
+    last = (probe or {}).get("checkpoint_bytes") or weights + full * BYTES_FULL * params
+    return Disk(final=int(folder + copies), running=int(2 * last + (1 + saved) * weights + plots + RECORDS))
+
+
+def relative_cost(
+    trial: Trial,
+    costs: Mapping[str, Mapping[str, Any]],
+    probes: Mapping[str, Mapping[str, Any]] | None = None,
+    epochs_done: int = 0,
+) -> float:
+    """Return what a trial costs in comparison with others: in seconds with probes for all, else in GFLOPs.
+
+    Args:
+        trial: The trial.
+        costs: By variant key what `preflight` found, with its cost.
+        probes: By variant key what was probed.
+        epochs_done: Epochs that need not be trained again.
+    """
+    key = trial.identity.variant_key
+    if probes is not None:
+        return trial_seconds(trial, probes[key], epochs_done)
+    train, images = trial.config["train"], trial.data.images
+    epochs = max(int(train["epochs"]) - epochs_done, 0)
+    forward = images.get("val", 0) + 3 * images["train"] * float(train["fraction"])  # backward is two more
+    return float(costs[key]["gflops"]) * forward * epochs
