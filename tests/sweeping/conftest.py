@@ -48,9 +48,10 @@ class Written:
         with self.history.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
-    def progress(self, epoch: int, batch: int, batches: int = 32, *, epochs: int = 10, time: float = 2e9) -> None:
+    def progress(self, epoch: int, batch: int, batches: int = 32, *, time: float = 2e9, **more: float) -> None:
+        """Say where in which epoch it is."""
         self.begins()
-        content = {"epoch": epoch, "epochs": epochs, "batch": batch, "batches": batches, "time": time}
+        content = {"epoch": epoch, "epochs": 10, "batch": batch, "batches": batches, "time": time, **more}
         (self.folder / "train" / "progress.json").write_text(json.dumps(content), encoding="utf-8")
 
     def record(self, *, map50_95: float | None = None, failure: str | None = None, epochs: int = 10) -> None:

@@ -155,6 +155,22 @@ def test_progress_of_an_earlier_try_is_not_counted(written: Trials) -> None:
     assert watch.fraction == 0.025
 
 
+def test_in_the_first_epoch_the_batches_tell_the_time_left(written: Trials) -> None:
+    trial = written(NAME)
+    watch = Watch(trial.folder)
+    trial.progress(epoch=1, batch=8, batches=32, time=1000.0)
+    watch.update()
+    assert watch.seconds_left is None, "how long it took to get there is not known"
+    trial.progress(epoch=1, batch=16, batches=32, time=1010.0)
+    watch.update()
+    assert watch.seconds_left == 9.5 * 40.0
+
+    trial.progress(epoch=1, batch=16, batches=32, time=1010.0, started=970.0)
+    only_look = Watch(trial.folder)
+    only_look.update()
+    assert only_look.seconds_left == 9.5 * 80.0
+
+
 def test_one_slow_epoch_does_not_spoil_the_estimate(written: Trials) -> None:
     trial = written(NAME)
     for seconds in (60.0, 60.0, 500.0):

@@ -113,6 +113,8 @@ class Watch:
         self._tail = Tail(folder, skip=skip)
         self._recent: deque[float] = deque(maxlen=5)
         self._batch = 0.0
+        self._first: tuple[int, float, float] | None = None  # epoch, batch and time of its first look at an epoch
+        self._guess: float | None = None  # seconds of an epoch, by the batches of the one in progress
 
     def update(self) -> list[Record]:
         """Read what is new; return the new rows of the history."""
@@ -141,21 +143,25 @@ class Watch:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds of training still to come, by the last epochs; None before the first has ended."""
-        if self.epochs_left is None or not self._recent:
-            return None
-        return self.epochs_left * median(self._recent)
+        """Seconds of training still to come, by the last epochs, or by the batches of the first; None before that."""
+        epoch = median(self._recent) if self._recent else self._guess
+        return None if epoch is None or self.epochs_left is None else self.epochs_left * epoch
 
     def _within_epoch(self) -> float:
         progress = load_object(self._folder / PROGRESS)
-        if _whole(progress, "epoch") != self.epoch + 1:
+        batch, batches, time = (number(progress, key) for key in ("batch", "batches", "time"))
+        if _whole(progress, "epoch") != self.epoch + 1 or batch is None or not batches or time is None:
             return 0.0
-        time = number(progress, "time")
-        if self._after is not None and (time is None or time <= self._after):
+        if self._after is not None and time <= self._after:
             return 0.0
         self.epochs = _whole(progress, "epochs") or self.epochs
-        batch, batches = number(progress, "batch"), number(progress, "batches")
-        return min(max(batch / batches, 0.0), 1.0) if batch is not None and batches else 0.0
+        if self._first is None or self._first[0] != self.epoch:
+            began = number(progress, "started")
+            self._first = (self.epoch, batch, time) if began is None else (self.epoch, 0.0, began)
+        _, before, then = self._first
+        if batch > before and time > then:
+            self._guess = (time - then) / (batch - before) * batches
+        return min(max(batch / batches, 0.0), 1.0)
 
 
 @dataclass(frozen=True)
