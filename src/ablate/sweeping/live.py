@@ -248,7 +248,7 @@ class Live:
         if last * LINES // total == (first - 1) * LINES // total:
             return
         found, left = number(rows[-1], "map50_95"), watch.seconds_left
-        best = "" if found == watch.map50_95 else f" (best {watch.map50_95:.4f})"
+        best = "" if found is None or (watch.map50_95 or 0.0) - found < 5e-5 else f" (best {watch.map50_95:.4f})"
         words = [f"    {item.name}: epoch {last}/{total}"]
         words += [] if found is None else [f"mAP50-95 {found:.4f}{best}"]
         words += [f"{duration(left)} left"] if left else []
