@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,49 +69,79 @@ def user_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
     sys.modules.pop("my_blocks", None)
 
 
+def make_trainer(
+    parent: Path, data: Path, target: str | None = None, insertion: str = "neck_p5", on_oom: str = "fail", **given: Any
+) -> Any:
+    """Return a trainer that is ready to train for a few batches, in a folder of its own below `parent`."""
+    from ultralytics.nn.tasks import yaml_model_load
+
+    from ablate.training.trainer import AblateTrainer
+
+    content = yaml_model_load("yolo26n.yaml")
+    content["ablate_on_oom"] = on_oom
+    options = given.pop("options", {})
+    callbacks = given.pop("callbacks", {})
+    if target:
+        content["ablate"] = {
+            "module": {"_target_": target, **options},
+            "insertion": {"name": insertion, "at": None, "wiring": "plain"},
+        }
+    folder = parent / f"run{len(list(parent.glob('run*')))}"
+    folder.mkdir()
+    network = folder / "yolo26n.yaml"
+    network.write_text(yaml.safe_dump(content), encoding="utf-8")
+    trainer = AblateTrainer(
+        overrides={
+            "model": str(network),
+            "data": str(data),
+            "pretrained": False,
+            "device": "cpu",
+            "epochs": 1,
+            "batch": 4,
+            "nbs": 4,
+            "imgsz": 64,
+            "plots": False,
+            "optimizer": "MuSGD",
+            "project": str(folder),
+            "name": "train",
+            "exist_ok": True,
+            **given,
+        }
+    )
+    for event, function in callbacks.items():
+        trainer.add_callback(event, function)
+    return trainer
+
+
 @pytest.fixture
-def train(tiny_data: Path, tmp_path: Path) -> Callable[..., Any]:
+def build(tiny_data: Path, tmp_path: Path) -> Callable[..., Any]:
+    """Return a trainer that is ready to train for a few batches."""
+    return partial(make_trainer, tmp_path, tiny_data)
+
+
+@pytest.fixture
+def train(build: Callable[..., Any]) -> Callable[..., Any]:
     """Really train for a few batches; return the trainer."""
 
-    def run(target: str | None = None, insertion: str = "neck_p5", on_oom: str = "fail", **arguments: Any) -> Any:
-        from ultralytics.nn.tasks import yaml_model_load
-
-        from ablate.training.trainer import AblateTrainer
-
-        content = yaml_model_load("yolo26n.yaml")
-        content["ablate_on_oom"] = on_oom
-        options = arguments.pop("options", {})
-        callbacks = arguments.pop("callbacks", {})
-        if target:
-            content["ablate"] = {
-                "module": {"_target_": target, **options},
-                "insertion": {"name": insertion, "at": None, "wiring": "plain"},
-            }
-        folder = tmp_path / f"run{len(list(tmp_path.glob('run*')))}"
-        folder.mkdir()
-        network = folder / "yolo26n.yaml"
-        network.write_text(yaml.safe_dump(content), encoding="utf-8")
-        trainer = AblateTrainer(
-            overrides={
-                "model": str(network),
-                "data": str(tiny_data),
-                "pretrained": False,
-                "device": "cpu",
-                "epochs": 1,
-                "batch": 4,
-                "nbs": 4,
-                "imgsz": 64,
-                "plots": False,
-                "optimizer": "MuSGD",
-                "project": str(folder),
-                "name": "train",
-                "exist_ok": True,
-                **arguments,
-            }
-        )
-        for event, function in callbacks.items():
-            trainer.add_callback(event, function)
+    def run(*words: Any, **arguments: Any) -> Any:
+        trainer = build(*words, **arguments)
         trainer.train()
         return trainer
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return the folder of a training that ran through; the same words are trained once."""
+    folders: dict[str, Path] = {}
+
+    def run(*words: Any, **arguments: Any) -> Path:
+        key = repr((words, sorted(arguments.items())))
+        if key not in folders:
+            trainer = make_trainer(tmp_path_factory.mktemp("whole"), tiny_data, *words, **arguments)
+            trainer.train()
+            folders[key] = Path(trainer.save_dir)
+        return folders[key]
 
     return run

@@ -1,8 +1,7 @@
 """Ultralytics' detection trainer, with a graft in the network and its silent changes of recipe made loud.
 
 Nothing of Ultralytics is patched: everything here is an override of a documented method, or of an attribute that the
-trainer itself assigns. What the training really did is written to `realised.json` and `history.jsonl` in its folder,
-by the first process of a distributed training too.
+trainer itself assigns. What the training really did is written to `realised.json` in its folder when it is over.
 """
 
 from __future__ import annotations
@@ -10,13 +9,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn, optim
-from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ultralytics.utils import RANK
 from ultralytics.utils.events import events
@@ -26,14 +24,16 @@ from ablate.environment import cpu_threads
 from ablate.grafting.surgery import SPEC_KEY, operate
 from ablate.grafting.transfer import Coverage, coverage, load_weights
 from ablate.measuring.memory import PeakMemory
+from ablate.tracking.records import atomic_write_json
 from ablate.training.errors import Diverged, OutOfMemory, TrainingError
+from ablate.training.journal import accuracy
 from ablate.training.optimizer import describe_groups, exempt, exempt_parameters
+from ablate.training.resuming import ResumableTrainer
 
 POLICY_KEY = "ablate_on_oom"  # in the network's yaml, the one place that reaches distributed workers
 
 events.enabled = False  # Ultralytics' usage reports; the validator would hang them onto our trainer's callbacks
 
-HISTORY = "history.jsonl"
 REALISED = "realised.json"
 FAILURE = "failure.json"
 
@@ -87,15 +87,15 @@ def build_network(
     return network, summary, covered
 
 
-class AblateTrainer(DetectionTrainer):
+class AblateTrainer(ResumableTrainer):
     """Train one trial's network.
 
     `args.model` is the path of the trial's network yaml (with the graft in it), `args.pretrained` a checkpoint or
-    False.
+    False. With `resume` it goes on from a `last.pt`; see `ResumableTrainer`.
 
     Raises:
         OutOfMemory: During `train`, instead of Ultralytics' halving of the batch (policy ``fail``).
-        Diverged: During `train`, once the loss or the fitness is not finite.
+        Diverged: During `train`, once the loss, the fitness or the average of the weights is not finite.
     """
 
     graft_summary: dict[str, Any]
@@ -106,7 +106,7 @@ class AblateTrainer(DetectionTrainer):
         self._halvings = 0
         self._policy = "fail"
         self._groups: list[dict[str, Any]] = []
-        self._epoch_started = 0.0
+        self._peak: float | None = None  # GB, of the parts before this one
         super().__init__(*args, **kwargs)
 
     def run_callbacks(self, event: str) -> None:
@@ -115,20 +115,20 @@ class AblateTrainer(DetectionTrainer):
             for name, functions in self.callbacks.items():
                 self.callbacks[name] = [f for f in functions if not _is_integration(f)]
             self._memory = PeakMemory(cuda=self.device.type == "cuda")
-            self.add_callback("on_train_epoch_start", AblateTrainer._start_epoch)
-            self.add_callback("on_fit_epoch_end", AblateTrainer._log_epoch)
         super().run_callbacks(event)
 
     def train(self) -> None:
         """Train; in a distributed training name the failure that a worker process met."""
+        note = Path(self.save_dir) / FAILURE
+        if RANK == -1:
+            note.unlink(missing_ok=True)  # of an earlier try
         try:
             super().train()
         except TrainingError as error:
             if RANK != -1:  # a worker: the launching process sees an exit code only
-                (Path(self.save_dir) / FAILURE).write_text(json.dumps([error.kind, str(error)]), encoding="utf-8")
+                note.write_text(json.dumps([error.kind, str(error)]), encoding="utf-8")
             raise
         except subprocess.CalledProcessError:
-            note = Path(self.save_dir) / FAILURE
             if note.is_file():
                 kind, message = json.loads(note.read_text(encoding="utf-8"))
                 raise {e.kind: e for e in (OutOfMemory, Diverged)}[kind](message) from None
@@ -176,6 +176,8 @@ class AblateTrainer(DetectionTrainer):
         if retries > 0 and self._policy == "fail":
             reason = sys.exc_info()[1]
             raise OutOfMemory(f"out of memory with batch={self.batch_size}, imgsz={self.args.imgsz}: {reason}")
+        if retries > 0:
+            self.forget_gradients()
         self._retries = retries
         self._halvings = max(self._halvings, retries)  # Ultralytics forgets its own count after the first epoch
 
@@ -185,41 +187,38 @@ class AblateTrainer(DetectionTrainer):
             raise Diverged(f"the loss is {float(self.loss.detach())} in epoch {epoch + 1}")
         if self.fitness is not None and self.fitness != self.fitness:
             raise Diverged(f"the fitness is {self.fitness} in epoch {epoch + 1}")
+        if not all(torch.isfinite(tensor).all() for tensor in self.ema.ema.state_dict().values()):
+            raise Diverged(f"the average of the weights is not finite in epoch {epoch + 1}")
         return False
 
     # -- what is kept -----------------------------------------------------------------------------------------------
 
-    def _start_epoch(self) -> None:
-        """Start the epoch's clock; on a CPU use all of its cores, where Ultralytics leaves one idle."""
-        self._epoch_started = time.time()
+    def begin_epoch(self) -> None:
+        """On a CPU use all of its cores, where Ultralytics leaves one idle."""
         if self.device.type == "cpu":
             torch.set_num_threads(cpu_threads())
+        super().begin_epoch()
 
-    def _log_epoch(self) -> None:
-        """Append this epoch to history.jsonl; the evaluation of the best checkpoint is no epoch."""
-        if RANK not in {-1, 0} or self.tloss is None or getattr(self, "_evaluating_best", False):
-            return
-        now = time.time()
-        row = {
-            "epoch": self.epoch + 1,
-            "epochs": self.epochs,
-            "time": now,
-            "seconds": now - self._epoch_started,
-            **self.label_loss_items(self.tloss),
-            **{key: float(value) for key, value in self.metrics.items() if key.startswith("val/")},
-            **accuracy(self.metrics),
-            "fitness": None if self.fitness is None else float(self.fitness),
-            **{name: float(rate) for name, rate in self.lr.items()},
-        }
-        with (Path(self.save_dir) / HISTORY).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+    def exact_state(self) -> dict[str, Any]:
+        """Return what a checkpoint must carry besides Ultralytics' own, as plain values and tensors."""
+        own = {"halvings": self._halvings, "coverage": asdict(self.covered), "peak_memory_gb": self._peak_memory()}
+        return {**super().exact_state(), **own}
 
-    def final_eval(self) -> None:
-        """Evaluate the best checkpoint, then write down what this training really was."""
-        self._evaluating_best = True
-        super().final_eval()
-        if RANK in {-1, 0}:
-            (Path(self.save_dir) / REALISED).write_text(json.dumps(self._realised()), encoding="utf-8")
+    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+        """Put back what the checkpoint carries."""
+        super().resume_training(ckpt)
+        if self.interrupted is not None:
+            self._halvings = self.interrupted["halvings"]
+            self.covered = Coverage(**self.interrupted["coverage"])
+            self._peak = self.interrupted["peak_memory_gb"]
+
+    def _peak_memory(self) -> float | None:
+        peaks = [peak for peak in (self._peak, self._memory.gigabytes()) if peak is not None]
+        return max(peaks, default=None)
+
+    def write_results(self) -> None:
+        """Write down what this training really was."""
+        atomic_write_json(Path(self.save_dir) / REALISED, self._realised())
 
     def _realised(self) -> dict[str, Any]:
         box = self.validator.metrics.box
@@ -243,10 +242,13 @@ class AblateTrainer(DetectionTrainer):
             "optimizer": type(self.optimizer).__name__,
             "lr0": self.args.lr0,
             "imgsz": self.args.imgsz,
-            "accumulate": self.accumulate,
+            "accumulate": self._nominal,
             "device": str(self.device),
             "threads": cpu_threads(),
-            "peak_memory_gb": self._memory.gigabytes(),
+            "workers": self.train_loader.num_workers,
+            "resumed": self.resumed,
+            "resume_exact": self.resumed_exactly,
+            "peak_memory_gb": self._peak_memory(),
             "split": self.args.split,
             "weights": self.covered.summary(),
             "graft": self.graft_summary,
@@ -254,17 +256,6 @@ class AblateTrainer(DetectionTrainer):
             "images": {"train": len(self.train_loader.dataset), "val": len(self.test_loader.dataset)},
             "samples": _samples(self.test_loader.dataset.labels),
         }
-
-
-def accuracy(metrics: dict[str, Any]) -> dict[str, float]:
-    """Return Ultralytics' detection metrics under this project's names (fractions, 0 to 1)."""
-    names = {
-        "map50_95": "metrics/mAP50-95(B)",
-        "map50": "metrics/mAP50(B)",
-        "precision": "metrics/precision(B)",
-        "recall": "metrics/recall(B)",
-    }
-    return {ours: float(metrics[theirs]) for ours, theirs in names.items() if theirs in metrics}
 
 
 def _is_integration(function: Any) -> bool:

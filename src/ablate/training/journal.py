@@ -1,0 +1,75 @@
+"""What a training tells of itself while it runs: a row for each epoch, and where it is within one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ablate.tracking.records import atomic_write_text
+
+HISTORY = "history.jsonl"
+PROGRESS = "progress.json"
+PACE = 1.0  # seconds between two notes of progress
+
+Row = dict[str, Any]
+
+
+class Journal:
+    """The files in a training's folder that say how far it is.
+
+    Args:
+        folder: The training's folder.
+
+    Attributes:
+        rows: One for each epoch so far. A row belongs to its epoch's checkpoint; it reaches the disk after that.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.rows: list[Row] = []
+        self._folder = folder
+        self._told = -PACE
+
+    def settle(self, rows: Iterable[Row]) -> None:
+        """Let the files say, for good, that these epochs are done and none is in progress."""
+        self.rows = list(rows)
+        (self._folder / PROGRESS).unlink(missing_ok=True)
+        if self.rows:
+            atomic_write_text(self._folder / HISTORY, "".join(map(_line, self.rows)))
+        else:
+            (self._folder / HISTORY).unlink(missing_ok=True)
+
+    def write_last(self) -> None:
+        """Append the newest row to history.jsonl."""
+        with (self._folder / HISTORY).open("a", encoding="utf-8") as file:
+            file.write(_line(self.rows[-1]))
+
+    def tell(self, **progress: int) -> None:
+        """Replace progress.json, at most once a second; it is a view only, so a disk that refuses it does no harm."""
+        now = time.monotonic()
+        if now - self._told < PACE:
+            return
+        self._told = now
+        draft = self._folder / f".{PROGRESS}.{os.getpid()}.tmp"
+        with contextlib.suppress(OSError):
+            draft.write_text(json.dumps({**progress, "time": time.time()}), encoding="utf-8")
+            draft.replace(self._folder / PROGRESS)
+
+
+def accuracy(metrics: dict[str, Any]) -> dict[str, float]:
+    """Return Ultralytics' detection metrics under this project's names (fractions, 0 to 1)."""
+    names = {
+        "map50_95": "metrics/mAP50-95(B)",
+        "map50": "metrics/mAP50(B)",
+        "precision": "metrics/precision(B)",
+        "recall": "metrics/recall(B)",
+    }
+    return {ours: float(metrics[theirs]) for ours, theirs in names.items() if theirs in metrics}
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row) + "\n"

@@ -1,0 +1,369 @@
+"""A training that can be killed at any moment and goes on from its last checkpoint as if nothing had happened.
+
+Nothing of Ultralytics is patched: everything here is an override of a documented method, or of an attribute that the
+trainer itself assigns.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from copy import deepcopy
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import ultralytics
+from torch import Tensor, nn
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.utils import LOCAL_RANK, RANK
+from ultralytics.utils.torch_utils import strip_optimizer, torch_distributed_zero_first, unwrap_model
+
+from ablate.tracking.records import atomic_write_text
+from ablate.training import checkpoint
+from ablate.training.errors import TrainingError
+from ablate.training.journal import Journal, Row, accuracy
+
+WHERE = ("data", "device", "workers")  # what a resumed training takes from its caller: where it runs, never what it is
+FIRST = RANK in {-1, 0}  # the process that writes
+
+
+class ResumableTrainer(DetectionTrainer):
+    """Ultralytics' detection trainer, continued exactly.
+
+    To go on from the `last.pt` of an interrupted training, for which `checkpoint.resumable` is not None, give it as
+    ``overrides={"resume": str(last), ...}``. It goes on in its own folder with its own arguments; of the other
+    overrides only `data`, `device` and `workers` count.
+
+    The result is that of an uninterrupted training, bit for bit, where the images are loaded in this process
+    (`workers` 0, as always on a CPU), by one process, on the same kind of machine. The random states of loader
+    processes cannot be carried over, nor those of Albumentations or of the other processes of a distributed training:
+    such a training goes on all the same, and `resumed_exactly` is False.
+
+    Attributes:
+        resumed: How often this training went on from a checkpoint.
+        resumed_exactly: Whether each time all of its state could be put back; None if it never had to.
+        journal: The epochs so far.
+        interrupted: The state to go on from, until the first epoch has begun.
+    """
+
+    last: Path
+    best: Path
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.resumed = 0
+        self.resumed_exactly: bool | None = None
+        self.interrupted: dict[str, Any] | None = None
+        self._nominal = 1  # batches in a step of the optimizer
+        self._shift = 0  # see `accumulate`
+        self._waiting = 0  # batches whose gradients wait for the next step of the optimizer
+        self._batch = 0  # within the epoch, from 1
+        self._epoch_started = 0.0
+        self._evaluating_best = False
+        self._gradients: dict[str, Tensor] = {}  # that waited when the training was interrupted
+        self._half: nn.Module | None = None  # see `_rounded`
+        super().__init__(*args, **kwargs)
+
+    # -- how it starts ----------------------------------------------------------------------------------------------
+
+    def check_resume(self, overrides: dict[str, Any]) -> None:
+        """Take all arguments from the interrupted training, but those that say where it runs.
+
+        Raises:
+            TrainingError: The checkpoint is not one that a training can go on from.
+        """
+        if self.args.resume:  # read first: where there is no such file, Ultralytics goes on with any other it can find
+            self.interrupted = checkpoint.read_state(Path(str(self.args.resume)))
+            if self.interrupted is None:
+                raise TrainingError(f"{self.args.resume} carries no state that a training could go on from")
+        super().check_resume({name: overrides[name] for name in WHERE if name in overrides})
+        if self.resume:
+            self.args.save_dir = str(Path(self.args.resume).absolute().parent.parent)  # it may have been moved since
+
+    def train(self) -> None:
+        """Train, unless all has been done and written already."""
+        if self.interrupted is None or self.interrupted["stage"] != "over":
+            super().train()
+
+    def _do_train(self) -> None:
+        """Run the epochs that are missing, then the evaluation of the best checkpoint."""
+        if self.interrupted is None or self.interrupted["stage"] == "epochs":
+            super()._do_train()
+            return
+        if self.world_size > 1:
+            self._setup_ddp()
+        self._setup_train()
+        self.epoch = self.start_epoch - 1
+        self.resumed_exactly = self.resumed_exactly is not False
+        self.validator.args.quantize = 16 if self.device.type != "cpu" and self.amp else None  # as after an epoch
+        self.final_eval()
+        if FIRST:
+            if self.args.plots:
+                self.plot_metrics()
+            self.run_callbacks("on_train_end")
+        for loader in (self.train_loader, self.test_loader):
+            loader.close()
+
+    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+        """Put back what the checkpoint has, except what Ultralytics' loop would undo before its first epoch."""
+        state = self.interrupted
+        if ckpt is None or state is None:
+            return
+        if state["stage"] == "epochs":
+            tensors = {name: checkpoint.split(joined) for name, joined in state["tensors"].items()}
+            super().resume_training({**ckpt, "optimizer": tensors["optimizer"]})
+            unwrap_model(self.model).load_state_dict(tensors["model"])
+            self.ema.ema.load_state_dict(tensors["ema"])
+            self._gradients = tensors["gradients"]
+        self.start_epoch = state["epoch"]
+        self.metrics, self.fitness = state["metrics"], state["fitness"]
+        self.resumed = state["resumed"] + 1
+        self.resumed_exactly = state["resumed_exactly"]
+        if FIRST:
+            self._tidy(state)
+
+    def _tidy(self, state: dict[str, Any]) -> None:
+        """Let the folder be as it was when the checkpoint was written."""
+        for leftover in Path(self.save_dir).rglob(".*.tmp"):
+            leftover.unlink()
+        if state["best"]:  # it may have been killed between last.pt and best.pt
+            checkpoint.write_without_state(self.last, self.best)
+        atomic_write_text(self.csv, state["results"])
+
+    # -- epochs -----------------------------------------------------------------------------------------------------
+
+    def run_callbacks(self, event: str) -> None:
+        """Do what belongs to an event, in every process of a training; then run its callbacks."""
+        own = {
+            "on_pretrain_routine_end": self.begin_training,
+            "on_train_epoch_start": self.begin_epoch,
+            "on_train_batch_start": self.begin_batch,
+            "on_fit_epoch_end": self.end_epoch,
+        }
+        if event in own:
+            own[event]()
+        super().run_callbacks(event)
+
+    def begin_training(self) -> None:
+        """Start the journal; close mosaic if it was closed before."""
+        self.journal = Journal(self.save_dir)
+        if FIRST:
+            self.journal.settle(self.interrupted["history"] if self.interrupted else [])
+            if not self.resume:
+                self.last.unlink(missing_ok=True)  # of another training in this folder; nothing must go on from it
+        self._close_mosaic = self.args.close_mosaic
+        if self.resume and self.start_epoch > self.epochs - self.args.close_mosaic:
+            # Ultralytics' loop would close it in the first epoch and start the loader anew. It looks here first.
+            self._close_dataloader_mosaic()
+            self.args.close_mosaic = 0
+
+    def begin_epoch(self) -> None:
+        """Start the epoch's clock; in the first epoch of a resumed training put back the rest of its state."""
+        self._epoch_started = time.time()
+        self._batch = 0
+        self.args.close_mosaic = self._close_mosaic
+        if self.interrupted is not None:
+            self._continue(self.interrupted)
+            self.interrupted = None
+
+    def _continue(self, state: dict[str, Any]) -> None:
+        """Put back what belongs to the moment between two epochs; the random states last, since all else may draw."""
+        for name, parameter in unwrap_model(self.model).named_parameters():
+            if name in self._gradients:
+                parameter.grad = self._gradients[name].to(parameter.device)
+        self._gradients = {}
+        self._waiting = state["waiting"]
+        self._shift = len(self.train_loader) * self.start_epoch - self._waiting
+        exact = state["surroundings"] == self._surroundings() and self._carries_all()
+        self.resumed_exactly = exact and self.resumed_exactly is not False
+        if FIRST:
+            checkpoint.set_loader_state(self.train_loader, state["loader"])
+            checkpoint.set_random_states(state["random"], self.device)
+
+    def _surroundings(self) -> dict[str, Any]:
+        """Return what results depend on in their last bits."""
+        cuda = self.device.type == "cuda"
+        return {
+            "torch": torch.__version__,
+            "device": torch.cuda.get_device_name(self.device) if cuda else self.device.type,
+            "threads": None if cuda else torch.get_num_threads(),
+            "workers": self.train_loader.num_workers,
+        }
+
+    def _carries_all(self) -> bool:
+        """Tell whether no random generator is left out of a checkpoint."""
+        transforms = self.train_loader.dataset.transforms.transforms
+        own_generator = any(type(t).__name__ == "Albumentations" and t.transform is not None for t in transforms)
+        return self.train_loader.num_workers == 0 and self.world_size <= 1 and not own_generator
+
+    def begin_batch(self) -> None:
+        """Count the batch, and tell of it."""
+        self._batch += 1
+        self._waiting += 1
+        if FIRST:
+            batches = len(self.train_loader)
+            self.journal.tell(epoch=self.epoch + 1, epochs=self.epochs, batch=self._batch, batches=batches)
+
+    @property
+    def accumulate(self) -> int:
+        """Batches in a step of the optimizer.
+
+        Ultralytics' loop compares this with the batches since its last step, which it forgets when it is interrupted:
+        it then counts from the very first batch. Until its next step the difference is added here.
+        """
+        return self._nominal + self._shift
+
+    @accumulate.setter
+    def accumulate(self, batches: int) -> None:
+        self._nominal = batches
+
+    def optimizer_step(self) -> None:
+        """Step; from here on the loop's own count is right."""
+        super().optimizer_step()
+        self.forget_gradients()
+
+    def forget_gradients(self) -> None:
+        """Count anew, because no gradients wait any more."""
+        self._waiting = 0
+        self._shift = 0
+
+    # -- what is kept -----------------------------------------------------------------------------------------------
+
+    def save_model(self) -> bool:
+        """Write last.pt with all that is needed to go on; after the best epoch so far write best.pt, without.
+
+        Each is written whole or not at all. Raises OSError when the disk refuses.
+        """
+        content = self._checkpoint()
+        best = self.best_fitness == self.fitness
+        checkpoint.write(self.last, {**content, checkpoint.KEY: {**self.exact_state(), "best": best}})
+        if best:
+            checkpoint.write(self.best, content)
+        if self.save_period > 0 and self.epoch % self.save_period == 0:
+            checkpoint.write(self.wdir / f"epoch{self.epoch}.pt", content)
+        return True
+
+    def _checkpoint(self) -> dict[str, Any]:
+        """Return a checkpoint as Ultralytics reads it; of its optimizer, in half precision, nobody could make use."""
+        return {
+            "epoch": self.epoch,
+            "best_fitness": self.best_fitness,
+            "stopper": dict(vars(self.stopper)),
+            "model": None,
+            "ema": self._rounded(),
+            "updates": self.ema.updates,
+            "optimizer": None,
+            "scaler": self.scaler.state_dict(),
+            "train_args": vars(self.args),
+            "train_metrics": {**self.metrics, "fitness": self.fitness},
+            "date": datetime.now().astimezone().isoformat(),
+            "version": ultralytics.__version__,
+        }
+
+    def _rounded(self) -> nn.Module:
+        """Return the average of the weights in half precision, on the CPU; the same network each time, filled anew."""
+        if self._half is None:
+            half: Any = deepcopy(self.ema.ema).half().cpu().to(memory_format=torch.contiguous_format)
+            half.criterion = None
+            self._half = half
+        for rounded, tensor in zip(self._half.state_dict().values(), self.ema.ema.state_dict().values(), strict=True):
+            rounded.copy_(tensor)
+            if rounded.is_floating_point():
+                torch.nan_to_num_(rounded)  # what half precision cannot hold
+        return self._half
+
+    def exact_state(self) -> dict[str, Any]:
+        """Return what Ultralytics' checkpoint lacks, as plain values and tensors."""
+        self._note_row()
+        network: nn.Module = unwrap_model(self.model)
+        gradients = {name: p.grad for name, p in network.named_parameters() if self._waiting and p.grad is not None}
+        tensors = {
+            "model": network.state_dict(),
+            "ema": self.ema.ema.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "gradients": gradients,
+        }
+        return {
+            **self._progress(),
+            "stage": "evaluation" if self.stop else "epochs",
+            "tensors": {name: checkpoint.join(part) for name, part in tensors.items()},  # one by one: they are copies
+            "waiting": self._waiting,
+            "loader": checkpoint.loader_state(self.train_loader),
+            "random": checkpoint.random_states(self.device),
+            "surroundings": self._surroundings(),
+            "metrics": self.metrics,
+            "fitness": self.fitness,
+            "history": self.journal.rows,
+            "results": self.csv.read_text(encoding="utf-8"),
+            "resumed_exactly": self.resumed_exactly,
+        }
+
+    def _progress(self) -> dict[str, int]:
+        epochs = {"epoch": self.epoch + 1, "epochs": self.epochs}
+        return {"format": checkpoint.FORMAT, **epochs, "resumed": self.resumed}
+
+    def end_epoch(self) -> None:
+        """Append this epoch to history.jsonl, its checkpoint being written; evaluating the best one is no epoch."""
+        if FIRST and self.tloss is not None and not self._evaluating_best:
+            self._note_row()
+            self.journal.write_last()
+
+    def _note_row(self) -> None:
+        """Add this epoch to the journal, once."""
+        rows = self.journal.rows
+        if rows and rows[-1]["epoch"] == self.epoch + 1:
+            return
+        now = time.time()
+        row: Row = {
+            "epoch": self.epoch + 1,
+            "epochs": self.epochs,
+            "time": now,
+            "seconds": now - self._epoch_started,
+            **self.label_loss_items(self.tloss),
+            **{key: float(value) for key, value in self.metrics.items() if key.startswith("val/")},
+            **accuracy(self.metrics),
+            "fitness": None if self.fitness is None else float(self.fitness),
+            **{name: float(rate) for name, rate in self.lr.items()},
+        }
+        rows.append(row)
+
+    # -- how it ends ------------------------------------------------------------------------------------------------
+
+    def final_eval(self) -> None:
+        """Evaluate the best checkpoint, write the results, and reduce both checkpoints to their weights.
+
+        Ultralytics reduces them first, in place. Here it sees a copy of the best one: until the results are written,
+        the training can be continued.
+        """
+        self._evaluating_best = True
+        last, best, drafts = self.last, self.best, self.wdir / "drafts"
+        try:
+            with torch_distributed_zero_first(LOCAL_RANK):
+                if FIRST:
+                    shutil.rmtree(drafts, ignore_errors=True)
+                    drafts.mkdir()
+                    if best.exists():
+                        shutil.copyfile(best, drafts / best.name)
+            self.last, self.best = drafts / last.name, drafts / best.name
+            super().final_eval()
+            self.last, self.best = last, best
+            if FIRST:
+                self._conclude(drafts)
+        finally:
+            if FIRST:
+                shutil.rmtree(drafts, ignore_errors=True)
+
+    def _conclude(self, drafts: Path) -> None:
+        """Put results and reduced checkpoints in place; last.pt at the end, because all can be done again from it."""
+        best, last = drafts / self.best.name, drafts / self.last.name
+        self.journal.settle(self.journal.rows)
+        if best.exists():
+            checkpoint.put_in_place(best, self.best)
+        self.write_results()
+        if self.last.exists():
+            strip_optimizer(self.last, last, updates={checkpoint.KEY: {**self._progress(), "stage": "over"}})
+            checkpoint.put_in_place(last, self.last)
+
+    def write_results(self) -> None:
+        """Write down what this training was; called once, when all is known."""
