@@ -280,17 +280,6 @@ def test_a_training_that_is_over_is_left_as_it_is(uninterrupted: Whole) -> None:
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_checkpoints_of_a_training_that_is_over_have_weights_only(uninterrupted: Whole) -> None:
-    weights = uninterrupted(epochs=2) / "weights"
-    last = torch.load(weights / "last.pt", weights_only=False)
-    best = torch.load(weights / "best.pt", weights_only=False)
-
-    assert sorted(last.pop(KEY)) == ["epoch", "epochs", "format", "resumed", "stage"]
-    assert last.keys() <= best.keys()
-    assert (last["epoch"], last["ema"], last["optimizer"]) == (-1, None, None)
-    assert all(parameter.dtype == torch.half for parameter in last["model"].parameters())
-
-
 def test_stock_ultralytics_reads_the_checkpoint_of_an_interrupted_training(build: Train, tiny_data: Path) -> None:
     folder = interrupted(build, epochs=2, callbacks={"on_train_batch_end": interrupt_in(2)})
 
@@ -394,21 +383,3 @@ def test_a_new_training_in_an_old_folder_forgets_the_old_one(build: Train) -> No
 
     assert resumable(folder / "weights" / "last.pt") is None
     assert not (folder / "history.jsonl").exists()
-
-
-def test_every_epoch_is_on_disk_when_it_ends_and_progress_is_told_within(train: Train) -> None:
-    rows: list[int] = []
-    progress: list[dict[str, Any]] = []
-
-    def look(trainer: Any) -> None:
-        folder = Path(trainer.save_dir)
-        rows.append(len((folder / "history.jsonl").read_text(encoding="utf-8").splitlines()))
-
-    def follow(trainer: Any) -> None:
-        progress.append(json.loads((Path(trainer.save_dir) / "progress.json").read_text(encoding="utf-8")))
-
-    train(epochs=2, callbacks={"on_fit_epoch_end": look, "on_train_batch_start": follow})
-
-    assert rows[:2] == [1, 2]
-    assert sorted(progress[0]) == ["batch", "batches", "epoch", "epochs", "time"]
-    assert [progress[0][key] for key in ("epoch", "epochs", "batch", "batches")] == [1, 2, 1, 2]

@@ -13,6 +13,7 @@ import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.events import events
 
+from ablate.training.checkpoint import KEY
 from ablate.training.errors import Diverged, OutOfMemory
 
 Train = Callable[..., Any]
@@ -126,3 +127,32 @@ def test_an_average_of_weights_that_is_not_finite_ends_the_training(train: Train
 
     with pytest.raises(Diverged, match="average of the weights is not finite in epoch 1"):
         train(callbacks={"on_train_epoch_end": poison})
+
+
+def test_checkpoints_of_a_training_that_is_over_have_weights_only(train: Train) -> None:
+    weights = Path(train().save_dir) / "weights"
+    last = torch.load(weights / "last.pt", weights_only=False)
+    best = torch.load(weights / "best.pt", weights_only=False)
+
+    assert sorted(last.pop(KEY)) == ["epoch", "epochs", "format", "resumed", "stage"]
+    assert last.keys() <= best.keys()
+    assert (last["epoch"], last["ema"], last["optimizer"]) == (-1, None, None)
+    assert all(parameter.dtype == torch.half for parameter in last["model"].parameters())
+
+
+def test_every_epoch_is_on_disk_when_it_ends_and_progress_is_told_within(train: Train) -> None:
+    rows: list[int] = []
+    progress: list[dict[str, Any]] = []
+
+    def look(trainer: Any) -> None:
+        folder = Path(trainer.save_dir)
+        rows.append(len((folder / "history.jsonl").read_text(encoding="utf-8").splitlines()))
+
+    def follow(trainer: Any) -> None:
+        progress.append(json.loads((Path(trainer.save_dir) / "progress.json").read_text(encoding="utf-8")))
+
+    train(epochs=2, callbacks={"on_fit_epoch_end": look, "on_train_batch_start": follow})
+
+    assert rows[:2] == [1, 2]
+    assert sorted(progress[0]) == ["batch", "batches", "epoch", "epochs", "time"]
+    assert [progress[0][key] for key in ("epoch", "epochs", "batch", "batches")] == [1, 2, 1, 2]
