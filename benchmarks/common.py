@@ -63,7 +63,7 @@ def timed(command: list[str], folder: Path, **environment: str) -> float:
 
 
 def quiet_settings(folder: Path) -> dict[str, str]:
-    """Return an environment in which Ultralytics keeps its settings in a folder, with its MLflow and network use off."""
+    """Return an environment in which Ultralytics keeps its settings in a folder, without MLflow and network."""
     settings = folder / "settings"
     settings.mkdir(parents=True, exist_ok=True)
     words = {**os.environ, "YOLO_CONFIG_DIR": str(settings), "YOLO_OFFLINE": "true"}

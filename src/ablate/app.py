@@ -123,9 +123,14 @@ def finish(request: Request, launch: Launch) -> int:
         from ablate.sweeping.plan import show_plan
 
         device = str(request.trials[0].config["device"])
-        known = {"left_out": request.left_out, "notes": request.notes}
-        known |= {"slots": launch.slots(device), "local": launch.local_slots(device)}
-        return show_plan(request.trials, **known, **_planning)
+        return show_plan(
+            request.trials,
+            left_out=request.left_out,
+            notes=request.notes,
+            slots=launch.slots(device),
+            local=launch.local_slots(device),
+            **_planning,
+        )
     from ablate.sweeping.sweep import run_sweep
 
     return run_sweep(request, launch, sys.argv[1:])

@@ -49,10 +49,8 @@ def lock(path: Path, **facts: Any) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _open(path) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Held(_read(file)) from None
+        if not _taken(file):
+            raise Held(_read(file))
         owner = _read(file)
         if _is_foreign(owner) and not _stands_still(path, owner):
             raise Held(owner)
@@ -74,7 +72,7 @@ def lock(path: Path, **facts: Any) -> Iterator[None]:
 def held(path: Path) -> dict[str, Any] | None:
     """Return what the lock says of its owner while he lives; None where nobody holds it."""
     try:
-        with path.open("r+b") as file:
+        with path.open("rb") as file:
             owner = _read(file)
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -87,6 +85,18 @@ def held(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def _taken(file: IO[bytes]) -> bool:
+    """Take the system's lock; somebody who only looks whether it is held does so for a moment, and is waited for."""
+    for attempt in range(3):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05 * (attempt < 2))
+        else:
+            return True
+    return False
+
+
 def _open(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b", buffering=0)
 
@@ -94,7 +104,7 @@ def _open(path: Path) -> IO[bytes]:
 def _read(file: IO[bytes]) -> dict[str, Any]:
     try:
         content = json.loads(os.pread(file.fileno(), 4096, 0))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

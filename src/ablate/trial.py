@@ -29,7 +29,7 @@ from ablate.data.catalogue import DataSet, resolve
 from ablate.environment import output_to, prepare
 from ablate.failures import describe, goes_on, kind_of, retried
 from ablate.identity import Identity, file_hash, identify, settle
-from ablate.launching.devices import DEVICE, LOADERS
+from ablate.launching.devices import DEVICE, LOADERS, SLOT
 from ablate.launching.jobs import BUSY
 from ablate.locking import Held, lock
 from ablate.tracking.records import (
@@ -129,7 +129,7 @@ def run_job(job: Mapping[str, Any]) -> dict[str, Any] | str:
     prepare()
     trial = Trial.of(job["config"], job.get("data"))
     try:
-        with lock(trial.lock, device=os.environ.get(DEVICE, trial.config["device"])):
+        with lock(trial.lock, device=_place(trial)):
             record = trial.record()
             if record is None or (record["status"] != "finished" and tries_of(record) == job.get("retry")):
                 record = _run(trial, record)
@@ -349,6 +349,11 @@ def _clear(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
+def _place(trial: Trial) -> str:
+    """Return where this process trains, for people: the name of its slot, else its device."""
+    return os.environ.get(SLOT) or os.environ.get(DEVICE) or str(trial.config["device"])
+
+
 def _note_try(trial: Trial, epochs_done: int) -> list[dict[str, Any]]:
     """Write down that a try starts, who makes it and from where; return all tries so far."""
     path = trial.folder / TRIES
@@ -356,7 +361,7 @@ def _note_try(trial: Trial, epochs_done: int) -> list[dict[str, Any]]:
         "started": _now(),
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "device": os.environ.get(DEVICE, trial.config["device"]),
+        "device": _place(trial),
         "epochs_done": epochs_done,
     }
     tries = [*load_object(path).get("tries", []), entry]

@@ -130,7 +130,11 @@ def _with_sweep(verb: str, words: Sequence[str], body: Callable[[Path, argparse.
         parser = _Parser(prog=f"ablate {verb}", description=VERBS[verb].__doc__)
         parser.add_argument("sweep", nargs="?", help="name or folder of a sweep; the last one where it is left out")
         parser.add_argument("overrides", nargs="*", help="root=<folder>")
-        parser.add_argument("--json", action="store_true", help="print JSON to stdout")
+        forms = parser.add_mutually_exclusive_group()
+        forms.add_argument("--json", action="store_true", help="print JSON to stdout")
+        if verb == "status":
+            forms.add_argument("--watch", action="store_true", help="look again every two seconds until all is done")
+            parser.add_argument("--all", action="store_true", help="a line for each trial of a large sweep too")
         parsed = parser.parse_args(words)
         if parsed.sweep and "=" in parsed.sweep:
             parsed.overrides.insert(0, parsed.sweep)
@@ -144,7 +148,7 @@ def _with_sweep(verb: str, words: Sequence[str], body: Callable[[Path, argparse.
 def _show_status(directory: Path, parsed: argparse.Namespace, console: Console) -> int:
     from ablate.sweeping.status import show_status
 
-    return show_status(directory, console, as_json=parsed.json)
+    return show_status(directory, console, as_json=parsed.json, watch=parsed.watch, every=parsed.all)
 
 
 def _write_report(directory: Path, parsed: argparse.Namespace, console: Console) -> int:

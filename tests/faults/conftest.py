@@ -158,7 +158,7 @@ class Shop:
         with sqlite3.connect(self.folder / "multirun" / "mlflow.db") as database:
             return database.execute(
                 "select t.value, r.name, r.status from runs r join tags t on t.run_uuid = r.run_uuid "
-                "and t.key = 'ablate.signature' order by r.name"
+                "and t.key = 'ablate.signature' where r.lifecycle_stage = 'active' order by r.name"
             ).fetchall()
 
     def epochs_in_mlflow(self, name: str) -> list[int]:
@@ -166,7 +166,7 @@ class Shop:
         with sqlite3.connect(self.folder / "multirun" / "mlflow.db") as database:
             rows = database.execute(
                 "select m.step from metrics m join runs r on r.run_uuid = m.run_uuid "
-                "where r.name = ? and m.key = 'map50_95' order by m.step",
+                "where r.name = ? and m.key = 'map50_95' and r.lifecycle_stage = 'active' order by m.step",
                 [name],
             ).fetchall()
         return [step for (step,) in rows]

@@ -137,7 +137,7 @@ def test_cut_lock(shop: Any, wait_for: WaitFor) -> None:
     "the SQLite store locked for 30 seconds", "training goes on; the results are recorded when it is free, each once"
 )
 def test_locked_store(shop: Any, wait_for: WaitFor) -> None:
-    shop.run("module=none", "train.epochs=1")
+    shop.run("module=none", "seed=7")  # makes the store
     database = sqlite3.connect(shop.folder / "multirun" / "mlflow.db", check_same_thread=False)
     database.execute("begin exclusive")
     free = threading.Timer(30, lambda: (database.rollback(), database.close()))
@@ -149,8 +149,7 @@ def test_locked_store(shop: Any, wait_for: WaitFor) -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "does not answer" not in done.stdout
-    trained = {name: record for name, record in shop.records().items() if record["config"]["train"]["epochs"] == 3}
-    assert set(trained) == set(NAMES)
+    assert set(NAMES) < set(shop.records())
     assert [status for _, _, status in shop.runs()] == ["FINISHED"] * 3
 
 

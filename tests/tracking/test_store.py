@@ -139,6 +139,19 @@ def test_epochs_of_a_running_trial_open_its_run_and_then_follow(root: Path, tria
     assert read_link(trial)["run_id"] == run_id
 
 
+def test_a_trial_that_began_anew_gets_a_run_without_the_epochs_of_before(root: Path, trial: Path) -> None:
+    store = Store(root)
+    first = store.begin(trial, record(), None)
+    store.epochs(first, [{**row, "time": row["time"] - 1000} for row in record()["history"]])
+
+    second = store.publish(trial)
+
+    assert second != first
+    assert store._client.get_run(first).info.lifecycle_stage == "deleted"
+    assert [m.step for m in store._client.get_metric_history(second, "map50_95")] == [1, 2]
+    assert store.publish(trial) == second
+
+
 def test_two_stores_at_once_give_a_trial_one_run(root: Path, trial: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from ablate.tracking.store import Store; "

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 DEVICE = "ABLATE_DEVICE"  # in a worker: the device to train on, as Ultralytics counts those it can see
+SLOT = "ABLATE_SLOT"  # in a worker: the name of its slot, for people
 LOADERS = "ABLATE_LOADER_WORKERS"  # in a worker: how many data-loading processes it may start
 
 

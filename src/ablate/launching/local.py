@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ablate.launching.devices import Slot
+from ablate.launching.devices import SLOT, Slot
 from ablate.launching.jobs import Limits, Observer, Outcome, call, in_words
 from ablate.launching.jobs import run_jobs as run_on
 
@@ -70,7 +70,7 @@ class LocalBackend:
                 max_workers=1,
                 context=multiprocessing.get_context("spawn"),
                 initializer=_start_worker,
-                initargs=[dict(slot.environment), os.getpid(), self._memory_gb],
+                initargs=[{**slot.environment, SLOT: slot.name}, os.getpid(), self._memory_gb],
             )
         self._workers[slot] = self._pools[slot].schedule(os.getpid)
         future: Future[Any] = self._pools[slot].schedule(call, args=[function, payload])

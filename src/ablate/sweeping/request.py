@@ -8,6 +8,7 @@ from typing import Any
 
 from ablate.config import ConfigError
 from ablate.sweeping.designs import lay_out
+from ablate.sweeping.estimate import relative_cost
 from ablate.sweeping.grid import Axes, Cell
 from ablate.sweeping.preflight import preflight
 from ablate.sweeping.selection import check_rules, drop_lonely_baselines, ordered, select
@@ -52,7 +53,8 @@ def make_request(
     selection = select(trials, layout.joined, settings["exclude"])
     kept = selection.kept
     reasons = {t.identity.variant_key: "excluded" for t, stays in zip(trials, kept, strict=True) if not stays}
-    costs, preflown = {}, False
+    costs: Mapping[str, Any] = {}
+    preflown = False
     if settings["skip_invalid"] or settings["order"] in ("longest_first", "cheapest_first"):
         staying = [trial for trial, stays in zip(trials, kept, strict=True) if stays]
         costs, invalid = preflight(staying, with_cost=True, skip_invalid=settings["skip_invalid"])
@@ -68,14 +70,12 @@ def make_request(
         for trial, stays in zip(trials, kept, strict=True)
         if not stays
     }
-
-    def cost(trial: Trial) -> float:
-        from ablate.sweeping.estimate import relative_cost
-
-        return relative_cost(trial, costs)
-
     return Request(
-        trials=ordered([t for t, stays in zip(trials, kept, strict=True) if stays], settings["order"], cost),
+        trials=ordered(
+            [t for t, stays in zip(trials, kept, strict=True) if stays],
+            settings["order"],
+            lambda trial: relative_cost(trial, costs),
+        ),
         design=layout.record([t.identity.variant_key if k else None for t, k in zip(trials, kept, strict=True)]),
         left_out=list(left_out.values()),
         notes=[f"exclude: no trial matches {dict(rule)}" for rule in selection.unmatched],

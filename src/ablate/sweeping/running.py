@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ablate.launching.devices import Slot
 from ablate.launching.jobs import Observer, Outcome
-from ablate.sweeping.live import Item, Live
+from ablate.sweeping.live import Item, Live, show_cursor
 from ablate.sweeping.reconcile import Job
 from ablate.sweeping.tracker import Tracker
 from ablate.tracking.records import DamagedRecordError, load_record, value
@@ -76,7 +76,8 @@ class _Watch:
         self._live = live
         self._tracker = tracker
         self._parent = parent
-        self._begun: set[int] = set()
+        self._begun: set[int] = set()  # of which MLflow has heard
+        self._tried: set[int] = set()
 
     def observer(self) -> Observer:
         return Observer(
@@ -95,7 +96,10 @@ class _Watch:
             self._tracker.submit("stop", folder)
 
     def _start(self, index: int, slot: str) -> None:
-        self._live.start(index, slot, self._jobs[index].epochs_done)
+        job = self._jobs[index]
+        done = job.trial.epochs_done() if index in self._tried else job.epochs_done
+        self._tried.add(index)
+        self._live.start(index, slot, done)
 
     def _poll(self, index: int) -> None:
         trial, rows = self._jobs[index].trial, self._live.poll(index)
@@ -154,6 +158,7 @@ def _terminable() -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         nonlocal asked
         if asked:
+            show_cursor()
             os._exit(130)  # the workers see that the driver is gone, and go too
         asked = True
         raise KeyboardInterrupt

@@ -60,9 +60,11 @@ class Store:
         self._client = MlflowClient(tracking_uri=self.uri)
         self._experiment = self._find_experiment(experiment, local=uri is None)
 
-    def begin(self, folder: Path, header: Mapping[str, Any], parent: str | None) -> str:
+    def begin(
+        self, folder: Path, header: Mapping[str, Any], parent: str | None, rows: Sequence[Mapping[str, Any]] = ()
+    ) -> str:
         """Open the run of a trial that starts now, or take up the one it has; return its id."""
-        run_id = self._run_of(folder, header, parent)
+        run_id = self._run_of(folder, header, parent, rows)
         self._client.update_run(run_id, status="RUNNING")
         self._log_parameters(run_id, header["config"])
         self._link(folder, run_id, "running")
@@ -81,7 +83,7 @@ class Store:
         """Log epochs of a trial that runs; the first ones open its run, or take up the one it has."""
         link = read_link(folder)
         running = link.get("state") == "running" and link.get("uri") == self.uri
-        self.epochs(str(link["run_id"]) if running else self.begin(folder, header, parent), rows)
+        self.epochs(str(link["run_id"]) if running else self.begin(folder, header, parent, rows), rows)
 
     def epochs(self, run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Log finished epochs: losses, learning rates, mAP."""
@@ -99,7 +101,7 @@ class Store:
     def publish(self, folder: Path, parent: str | None = None) -> str:
         """Send a trial's whole record; return the run's id."""
         record = load_record(folder)
-        run_id = self._run_of(folder, record, parent)
+        run_id = self._run_of(folder, record, parent, record.get("history", []))
         self._log_parameters(run_id, record.get("config", {}))
         self.epochs(run_id, record.get("history", []))
         self._log_results(run_id, record)
@@ -177,16 +179,32 @@ class Store:
             self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
 
-    def _run_of(self, folder: Path, header: Mapping[str, Any], parent: str | None) -> str:
-        """Return the one run of a trial: the linked one, else the one with its signature, else a new one."""
+    def _run_of(
+        self, folder: Path, header: Mapping[str, Any], parent: str | None, rows: Sequence[Mapping[str, Any]]
+    ) -> str:
+        """Return the one run of a trial: the linked one, else the one with its signature, else a new one.
+
+        A run cannot forget: where it holds epochs of an earlier try and this one began anew, it goes to MLflow's bin.
+        """
+        with _one_at_a_time(self._root):  # two commands that look at once would both find none
+            known = self._known_run(folder, header["signature"])
+            if known is not None and self._holds_another_try(known, rows):
+                self._client.delete_run(known)
+                known = None
+            return known or self._new_run(header, parent)
+
+    def _known_run(self, folder: Path, signature: str) -> str | None:
         link = read_link(folder)
         if link.get("uri") == self.uri and link.get("run_id") and self._exists(link["run_id"]):
             return str(link["run_id"])
-        with _one_at_a_time(self._root):  # two commands that look at once would both find none
-            found = self._client.search_runs(
-                [self._experiment], f"tags.`ablate.signature` = '{header['signature']}'", max_results=1
-            )
-            return str(found[0].info.run_id) if found else self._new_run(header, parent)
+        found = self._client.search_runs([self._experiment], f"tags.`ablate.signature` = '{signature}'", max_results=1)
+        return str(found[0].info.run_id) if found else None
+
+    def _holds_another_try(self, run_id: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Tell whether a run has an epoch that these rows have too, but finished at another time."""
+        times = {int(row["epoch"]): int(row["time"] * 1000) for row in rows}
+        held = self._client.get_metric_history(run_id, "map50_95") if times else []
+        return any(times.get(metric.step, metric.timestamp) != metric.timestamp for metric in held)
 
     def _new_run(self, header: Mapping[str, Any], parent: str | None) -> str:
         tags = {

@@ -11,6 +11,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from .submitit_launcher import adopt
+
 
 @dataclass
 class AblateSweeperConfig:
@@ -28,9 +30,10 @@ class AblateSweeper(Sweeper):  # type: ignore[misc]
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what composing needs, and make the launcher."""
         self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(
+        launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
+        self.launcher = adopt(launcher)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the sweep that the overrides describe; end the program with its exit code."""
