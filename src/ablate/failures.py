@@ -14,7 +14,6 @@ from ablate.tracking.records import value
 
 TYPES = ("out_of_memory", "diverged", "data", "code", "killed", "timeout")
 TAIL = 50  # lines of the log that a record keeps
-_GOES_ON = ("killed", "timeout")  # after these the last checkpoint is as good as ever
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _MACHINE = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.EAGAIN, errno.ENFILE)
 _HICCUPS = ("unspecified launch failure", "uncorrectable ecc error", "nccl error", "dataloader worker (pid")
@@ -33,6 +32,7 @@ def describe(kind: str, reason: Exception | str, log: Path) -> dict[str, Any]:
         "message": " ".join(str(reason).split()) or type(reason).__name__,
         "log": log.name,
         "transient": isinstance(reason, Exception) and _is_transient(reason),
+        "intact": kind in ("killed", "timeout") or isinstance(reason, OSError),
         "tail": tail(log),
     }
 
@@ -52,7 +52,7 @@ def kind_of(error: Exception) -> str:
 
 def goes_on(failure: Mapping[str, Any]) -> bool:
     """Tell whether another try may go on from the last checkpoint, because nothing was wrong with the training."""
-    return failure.get("type") in _GOES_ON or bool(failure.get("transient"))
+    return bool(failure.get("intact") or failure.get("transient"))
 
 
 def retried(record: Mapping[str, Any], retry: str) -> bool:
