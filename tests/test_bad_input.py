@@ -54,6 +54,23 @@ CASES = [
     (["status"], "no sweep in"),
     (["report", "nothing"], "no sweep in"),
     (["ui"], "no trial has been recorded"),
+    (["grafts=[hmah@c3k2]"], "did you mean 'hmha'?"),
+    (["grafts=[hmha@heda]"], "did you mean 'head'?"),
+    (["grafts=[hmha[rerank=smaple]@c3k2]"], "did you mean 'sample'?"),
+    (["components=[hmha@c3k2]", "-m"], "components need a design"),
+    (["design=leave_one_out", "-m"], "needs components"),
+    (["components=[hmha@c3k2,mugsd]", "design=factorial", "-m"], "did you mean 'musgd'?"),
+    (["components=[hmha,acmix]", "module=sta,hat", "design=add_one_in", "-m"], "swept together with components"),
+    (["design=one_at_time", "module=hmha", "-m"], "did you mean 'one_at_a_time'?"),
+    (["exclude=[{modul: hat}]", "module=hat", "-m"], "did you mean 'module'?"),
+    (["order=longest", "module=hat", "-m"], "did you mean 'longest_first'?"),
+    (["retry=oops", "module=hat", "-m"], "valid: none, failed, oom, all"),
+    (["module=hat", "hydra.launcher.gpus=[3]", "-m"], "gpus=[3]: this machine has"),
+    (["module=hat", "hydra/launcher=lokal", "-m"], "did you mean 'local'?"),
+    (["module=hat", "hydra.launcher.timout=3", "-m"], "timout"),
+    (["module=hat", "root=/proc/ablate", "-m"], "results cannot be written there"),
+    (["module=hat", "device=1", "hydra/launcher=slurm_local", "-m"], "Slurm chooses the GPUs"),
+    (["module=hat", "hydra/launcher=ray", "hydra.launcher.address=127.0.0.1:9", "-m"], "127.0.0.1:9"),
 ]
 
 

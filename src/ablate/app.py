@@ -171,7 +171,7 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
     text = str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        valid = options(group)
+        valid = sorted({*options(group), "local", "ray"}) if group == "hydra/launcher" else options(group)
         if group == "optimizer" and name == "auto":
             return f"optimizer=auto: refused, because it picks its own learning rate; valid: {', '.join(valid)}"
         return f"{group}={name}: no such option. {nearest(name, valid)}valid: {', '.join(valid)}"
