@@ -11,7 +11,8 @@ import pytest
 
 from ablate.launching import ray as backend_module
 from ablate.launching.jobs import Limits, Observer, run_jobs
-from ablate.launching.ray import RayBackend, large_enough, node_slots
+from ablate.launching.nodes import large_enough, node_slots
+from ablate.launching.ray import RayBackend
 from ablate.launching.remote import NoCluster, share
 
 pytest.importorskip("ray")

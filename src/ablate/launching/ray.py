@@ -15,86 +15,19 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ablate.launching.devices import visible_gpus
 from ablate.launching.jobs import BUSY, Outcome, in_words
+from ablate.launching.nodes import AUTO, NodeSlot, large_enough, node_slots
 from ablate.launching.remote import Ended, Home, NoCluster, run, settle
 
-AUTO = "auto"
-CPUS = 4  # cores for a trial without a GPU, where nobody says how many
 REFRESH = 5.0  # seconds between two looks at which nodes there are
 PATIENCE = 5.0  # seconds in which a cluster must answer
 STORE = 100_000_000  # bytes of Ray's object store on this machine: results are small
-
-
-@dataclass(frozen=True)
-class NodeSlot:
-    """A place for one trial at a time on a node.
-
-    Attributes:
-        node: Ray's name of the node.
-        number: Counted from 0 on each node.
-        name: The node's name for people, numbered where it has several slots.
-        cpus: Cores of the trial.
-        gpus: GPUs of the trial; a fraction where several share one.
-    """
-
-    node: str
-    number: int
-    name: str = field(compare=False)
-    cpus: int = field(compare=False)
-    gpus: float = field(compare=False)
-
-    def __str__(self) -> str:
-        return self.name
-
-
-def node_slots(nodes: Sequence[Mapping[str, Any]], num_cpus: int | str, num_gpus: float | str) -> list[NodeSlot]:
-    """Return the slots of a cluster.
-
-    Args:
-        nodes: As `ray.nodes()` describes them.
-        num_cpus: Cores for each trial; ``auto``: a node's cores shared out among its GPUs, or 4 where no GPU is used.
-        num_gpus: GPUs for each trial, also a fraction; ``auto``: one, if there is any.
-    """
-    if num_gpus == AUTO:
-        num_gpus = 1.0 if any(node["Resources"].get("GPU") for node in nodes) else 0.0
-    share, slots = float(num_gpus), []
-    for node in nodes:
-        cpus, gpus = int(node["Resources"].get("CPU", 0)), node["Resources"].get("GPU", 0.0)
-        count = int(gpus / share + 1e-6) if share else cpus
-        usual = max(cpus // max(count, 1), 1) if share else min(CPUS, cpus)
-        each = usual if num_cpus == AUTO else int(num_cpus)
-        count = min(count, cpus // each) if each else count
-        host = str(node["NodeManagerHostname"]).partition(".")[0]
-        names = [host] if count == 1 else [f"{host} {number + 1}" for number in range(count)]
-        slots += [NodeSlot(node["NodeID"], number, name, each, share) for number, name in enumerate(names)]
-    return slots
-
-
-def large_enough(nodes: Sequence[Mapping[str, Any]], num_cpus: int | str, num_gpus: float | str) -> list[NodeSlot]:
-    """Return the slots of a cluster (see `node_slots`).
-
-    Raises:
-        NoCluster: There is none.
-    """
-    slots = node_slots(nodes, num_cpus, num_gpus)
-    if not slots:
-        there = "; ".join(f"{node['NodeManagerHostname']} has {_size(node['Resources'])}" for node in nodes)
-        raise NoCluster(f"hydra.launcher: num_cpus={num_cpus}, num_gpus={num_gpus}: no node has as much: {there}")
-    return slots
-
-
-def this_machine(cores: int) -> dict[str, Any]:
-    """Describe this machine as Ray would if it were a node."""
-    resources = {"CPU": cores, "GPU": len(visible_gpus())}
-    return {"NodeID": "", "NodeManagerHostname": socket.gethostname(), "Resources": resources}
 
 
 class RayBackend:
@@ -165,7 +98,7 @@ class RayBackend:
 
         future: Future[Any] = Future()
         if slot in self._actors and not _answers(self._actors[slot].here.remote()):
-            self._gone.append(self._actors.pop(slot))  # it died while it had nothing to do
+            self._drop(slot, self._actors[slot])  # it died while it had nothing to do
         self._bury()
         actor = self._actors.get(slot) or self._start(slot)
 
@@ -173,7 +106,7 @@ class RayBackend:
             error = done.exception()
             if error is None:
                 return settle(future, done.result())
-            self._gone.append(self._actors.pop(slot, None))
+            self._drop(slot, actor)
             self._asked = float("-inf")  # its node may have died with it
             if isinstance(error, exceptions.ActorUnschedulableError) or "never ran" in str(error):
                 future.set_result(BUSY)  # its node had died before: nothing was tried
@@ -185,7 +118,8 @@ class RayBackend:
 
     def stop(self, slot: NodeSlot, future: Future[Any] | None = None) -> None:
         """End a slot's job and its process; the next job gets a new one."""
-        self._gone.append(self._actors.pop(slot, None))
+        if slot in self._actors:
+            self._drop(slot, self._actors[slot])
         self._bury()
 
     def explain(self, error: BaseException) -> Outcome:
@@ -199,7 +133,7 @@ class RayBackend:
                 failure="out_of_memory", message="Ray ended the worker process for lack of memory on its node"
             )
         if isinstance(error, exceptions.RayTaskError):
-            return in_words(error.cause)
+            return in_words(error.cause or error)
         if isinstance(error, exceptions.RayActorError):
             return Outcome(failure="killed", message=f"the worker process died ({_reason(error)})")
         return in_words(error)
@@ -217,6 +151,12 @@ class RayBackend:
         self._actors[slot] = worker.remote(Home.here(cpus=slot.cpus, gpus=math.ceil(slot.gpus)))
         return self._actors[slot]
 
+    def _drop(self, slot: NodeSlot, actor: Any) -> None:
+        """Give a slot's actor up, unless the slot has another by now."""
+        self._gone.append(actor)
+        if self._actors.get(slot) is actor:
+            del self._actors[slot]
+
     def _bury(self) -> None:
         """Make sure that actors are dead; one that was only out of reach must not go on beside its successor.
 
@@ -226,7 +166,7 @@ class RayBackend:
 
         while self._gone:
             actor = self._gone.pop()
-            with suppress(Exception):  # it is None or dead already, or the cluster is gone
+            with suppress(Exception):  # it is dead already, or the cluster is gone
                 ray.kill(actor)
 
     def _check_nodes(self) -> None:
@@ -361,10 +301,6 @@ def _nodes() -> list[dict[str, Any]]:
     import ray
 
     return [node for node in ray.nodes() if node["Alive"]]
-
-
-def _size(resources: Mapping[str, float]) -> str:
-    return f"{resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs"
 
 
 def _reason(error: BaseException) -> str:

@@ -66,7 +66,7 @@ class RayLauncher(JobLauncher):
 
     def _count(self, device: str) -> int:
         from ablate.environment import cpu_threads
-        from ablate.launching.ray import large_enough, this_machine
+        from ablate.launching.nodes import large_enough, this_machine
 
         wanted = self._wanted(device)
         if self._address is None:  # a cluster of our own is not started for a look at it
