@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
 
 # Up to here it is quicker to run a network than to reason about its shapes, for which torch imports its compiler.
-QUICK_GFLOPS = 10.0
+QUICK_GFLOPS = 15.0
 
 
 @dataclass(frozen=True)

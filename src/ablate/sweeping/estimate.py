@@ -9,11 +9,11 @@ from typing import Any
 from ablate.sweeping.pace import time_left
 from ablate.trial import Trial
 
-# What follows the last epoch besides the evaluation itself: loading the best checkpoint, counting, six sample images,
-# and, where they are asked for, the plots. Seconds on a CPU core of 2023, without load; on any machine they are little
-# beside an hour of training.
-END_SECONDS = 3.0
-PLOT_SECONDS = 6.0
+# What follows the last epoch besides the evaluation itself (loading the best checkpoint, counting, six sample images),
+# and what the plots of a trial take. Seconds, seen with YOLO26n at 64 to 128 pixels on a CPU of 2023; little beside an
+# hour of training wherever they are spent.
+END_SECONDS = 2.0
+PLOT_SECONDS = 4.0
 
 # A finished YOLO26n trial (3.05 M parameters while training): last.pt and best.pt of 6.40 MB each, 2 bytes a parameter
 # and the pickled structure; 0.13 MB of logs, records and samples; 1.23 MB of plots at 64 pixels, nine of which are

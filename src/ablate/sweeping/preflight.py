@@ -6,6 +6,7 @@ import gc
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,13 +39,41 @@ class Preflight(NamedTuple):
     invalid: dict[str, str]
 
 
-def preflight(trials: Sequence[Trial], *, with_cost: bool = False, skip_invalid: bool = False) -> Preflight:
+class Builders:
+    """Processes that build networks. Entered early, they import what they need while the driver does something else.
+
+    Args:
+        networks: How many there are to build, as far as it is known.
+    """
+
+    def __init__(self, networks: int) -> None:
+        self.backend = LocalBackend(_slots(networks))
+
+    def __enter__(self) -> Builders:
+        for slot in self.backend.slots():
+            self.backend.submit(slot, "ablate.sweeping.preflight:warm_up", None)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for slot in self.backend.slots():
+            with suppress(KeyError):  # it has built what there was to build, and ended
+                self.backend.stop(slot)
+
+
+def preflight(
+    trials: Sequence[Trial],
+    *,
+    with_cost: bool = False,
+    skip_invalid: bool = False,
+    builders: Builders | None = None,
+) -> Preflight:
     """Build each distinct network once, in processes of their own; what was built before is known from the cache.
 
     Args:
         trials: The trials that are to run.
         with_cost: Also count parameters and FLOPs.
         skip_invalid: Return which combinations are illegal, instead of raising.
+        builders: Processes that have been started already; they are used once.
 
     Raises:
         ConfigError: One cannot be built; the message names the variant, the place and the reason.
@@ -54,7 +83,7 @@ def preflight(trials: Sequence[Trial], *, with_cost: bool = False, skip_invalid:
         first.setdefault(trial.identity.variant_key, trial)
     keys = {variant: _key(trial, with_cost) for variant, trial in first.items()}
     networks = {_text(key): (key, first[variant]) for variant, key in keys.items()}
-    answers = _answers(networks, with_cost)
+    answers = _answers(networks, with_cost, builders)
     result = Preflight({}, {})
     for variant, key in keys.items():
         answer, (_, trial) = answers[_text(key)], networks[_text(key)]
@@ -68,6 +97,13 @@ def preflight(trials: Sequence[Trial], *, with_cost: bool = False, skip_invalid:
     if result.invalid and not skip_invalid:
         raise ConfigError(_complaint(first, result.invalid))
     return result
+
+
+def warm_up(_: None) -> None:
+    """Import what building takes; runs in a worker."""
+    prepare()
+    with output_to(Path(os.devnull)):
+        _settle()
 
 
 def build(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,7 +142,9 @@ def build(asked: Mapping[str, Any]) -> dict[str, Any]:
         return answer
 
 
-def _answers(networks: Mapping[str, tuple[dict[str, Any], Trial]], with_cost: bool) -> dict[str, dict[str, Any]]:
+def _answers(
+    networks: Mapping[str, tuple[dict[str, Any], Trial]], with_cost: bool, builders: Builders | None
+) -> dict[str, dict[str, Any]]:
     """Return what is known of networks, and build the others."""
     known = Cache("costs")
     answers: dict[str, dict[str, Any]] = {}
@@ -127,7 +165,7 @@ def _answers(networks: Mapping[str, tuple[dict[str, Any], Trial]], with_cost: bo
 
     if missing:
         payloads = [_asked(networks[name][1], with_cost) for name in missing]
-        backend = LocalBackend(_slots(len(missing)))
+        backend = (builders or Builders(len(missing))).backend
         run_jobs(backend, "ablate.sweeping.preflight:build", payloads, Observer(end=end), Limits(max_retries=0))
         known.prune()
     return answers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ from ablate.data.cache import cache_dir
 from ablate.environment import cpu_threads, output_to, prepare
 from ablate.failures import kind_of
 from ablate.launching.devices import DEVICE, LOADERS, Slot
-from ablate.launching.jobs import Limits, Observer, Outcome, run_jobs
+from ablate.launching.jobs import Limits, Observer, run_jobs
 from ablate.launching.local import LocalBackend
 from ablate.sweeping.caching import Cache
 from ablate.sweeping.preflight import network_key
@@ -47,7 +48,9 @@ class Probes:
 
 
 def probe_variants(trials: Sequence[Trial], slots: Sequence[Slot] = ()) -> Probes:
-    """Probe each variant once: what is known from the cache is not measured again, failures are.
+    """Probe variants, once those that differ in nothing that a step depends on.
+
+    What is known from the cache is not measured again; failures are.
 
     Args:
         trials: Trials that are to run.
@@ -61,31 +64,15 @@ def probe_variants(trials: Sequence[Trial], slots: Sequence[Slot] = ()) -> Probe
     apart = _apart(slots)
     known, hardware = Cache("probes"), _hardware()
     keys = {variant: _key(trial, apart[0], hardware) for variant, trial in first.items()}
-    found = {variant: answer for variant, key in keys.items() if (answer := known.get(key)) is not None}
-    missing = [variant for variant in first if variant not in found]
-
-    if missing:
-        names = [first[variant].identity.variant for variant in missing]
-        with _work_folder() as work, _progress(len(missing)) as progress:
-
-            def start(index: int, slot: str) -> None:
-                progress.update(progress.task_ids[0], description=escape(f"probing {names[index]}"))
-
-            def end(index: int, outcome: Outcome) -> None:
-                progress.advance(progress.task_ids[0])
-                variant = missing[index]
-                found[variant] = outcome.result or {"failure": {"type": outcome.failure, "message": outcome.message}}
-                if "failure" not in found[variant]:
-                    known.put(keys[variant], found[variant])
-
-            jobs = [
-                {"config": first[variant].config, "data": first[variant].data, "folder": str(work / variant)}
-                for variant in missing
-            ]
-            observer = Observer(start=start, end=end)
-            run_jobs(LocalBackend(apart), "ablate.sweeping.probing:probe_trial", jobs, observer, LIMITS)
-        known.prune()
-    return Probes(found, len(missing))
+    texts = {variant: json.dumps(key, sort_keys=True) for variant, key in keys.items()}
+    found = {text: answer for variant, text in texts.items() if (answer := known.get(keys[variant])) is not None}
+    missing = {text: variant for variant, text in texts.items() if text not in found}
+    for text, answer in _measure({text: first[variant] for text, variant in missing.items()}, apart):
+        found[text] = answer
+        if "failure" not in answer:
+            known.put(keys[missing[text]], answer)
+    known.prune()
+    return Probes({variant: found[text] for variant, text in texts.items()}, len(missing))
 
 
 def probe_trial(job: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,6 +174,30 @@ def _hardware() -> dict[str, Any]:
     except OSError:
         lines = []
     return {"gpus": gpus, "cpu": next((line for line in lines if line.startswith("model name")), "")}
+
+
+def _measure(trials: Mapping[str, Trial], slots: Sequence[Slot]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Probe each of some trials; yield what was found, or how it failed, by the trial's key."""
+    if not trials:
+        return
+    names = list(trials)
+    with _work_folder() as work, _progress(len(trials)) as progress:
+        task = progress.task_ids[0]
+        observer = Observer(
+            start=lambda index, _: progress.update(task, description=_words(trials[names[index]])),
+            end=lambda *_: progress.advance(task),
+        )
+        jobs = [
+            {"config": trial.config, "data": trial.data, "folder": str(work / trial.identity.variant_key)}
+            for trial in trials.values()
+        ]
+        outcomes = run_jobs(LocalBackend(slots), "ablate.sweeping.probing:probe_trial", jobs, observer, LIMITS)
+    for name, outcome in zip(names, outcomes, strict=True):
+        yield name, outcome.result or {"failure": {"type": outcome.failure, "message": outcome.message}}
+
+
+def _words(trial: Trial) -> str:
+    return escape(f"probing {trial.identity.variant}")
 
 
 @contextmanager
