@@ -1,0 +1,225 @@
+"""A plan says what would run and what it would take; it starts nothing and writes nothing but caches."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablate.config import Config, option_file
+from ablate.data.catalogue import resolve
+from ablate.launching.devices import Slot
+from ablate.sweeping import probing
+from ablate.sweeping.plan import make_plan, show_plan
+from ablate.sweeping.plan_view import print_plan
+from ablate.tracking.records import atomic_write_json
+from ablate.trial import Trial
+
+DATA = {"name": "shapes", "path": None, "train_images": 8, "val_images": 4, "imgsz": 64, "seed": 0}
+
+BROKEN = """
+import torch
+from torch import nn
+
+class Broken(nn.Identity):
+    def __init__(self, channels):
+        super().__init__()
+    def forward(self, x):
+        if self.training and torch.is_grad_enabled():
+            raise RuntimeError("this module is broken")
+        return x
+"""
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(probing, "Cache", lambda name: _Cache(tmp_path, name))
+    return tmp_path / "multirun"
+
+
+class _Cache(probing.Cache):
+    """The probes of one test."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        super().__init__(name)
+        self._folder = folder / name
+
+
+def trial(root: Path, module: str = "none", **changes: Any) -> Trial:
+    content = asdict(Config())
+    content |= {"data": DATA, "module": {**option_file("module", module), **changes.pop("options", {})}}
+    content |= {"root": str(root), "device": "cpu"}
+    content["insertion"]["name"] = changes.pop("insertion", "customary")
+    small = {"imgsz": 64, "batch": 4, "nbs": 4, "workers": 0, "mosaic": 0.0, "close_mosaic": 0, "plots": False}
+    content["train"] |= {"epochs": 3, **small, **changes.pop("train", {})}
+    return Trial.of({**content, **changes}, resolve(DATA))
+
+
+def ends(of: Trial, status: str, kind: str = "code") -> None:
+    """Write the record of a trial that has ended."""
+    failure = {"type": kind, "message": "it fell over", "log": "train.log"} if status == "failed" else None
+    atomic_write_json(of.folder / "result.json", {**of.header(), "status": status, "failure": failure, "history": []})
+
+
+def is_interrupted(of: Trial, epochs: int) -> None:
+    """Leave what a trial leaves that was killed after so many epochs."""
+    (of.folder / "train" / "weights").mkdir(parents=True)
+    (of.folder / "train" / "weights" / "last.pt").write_bytes(b"a checkpoint")
+    lines = [json.dumps({"epoch": epoch + 1}) for epoch in range(epochs)]
+    (of.folder / "train" / "history.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def test_it_tells_what_runs_what_goes_on_and_what_is_there_already(root: Path) -> None:
+    trials = [trial(root, "hmha", seed=seed) for seed in range(4)]
+    ends(trials[1], "finished")
+    ends(trials[2], "failed")
+    is_interrupted(trials[3], epochs=2)
+
+    plan = make_plan([*trials, trials[0]], probe=False)
+
+    assert [row["state"] for row in plan["trials"]] == ["run", "reuse", "failed", "resume"]
+    assert [row["epochs_done"] for row in plan["trials"]] == [0, 3, 0, 2]
+    assert (plan["total"], plan["run"], plan["reuse"], plan["failed"], plan["resume"]) == (4, 1, 1, 1, 1)
+    assert len(plan["trials"][0]["places"]) == 13
+
+
+def test_without_a_probe_nothing_is_said_about_time_and_memory(root: Path) -> None:
+    plan = make_plan([trial(root)], probe=False)
+
+    assert plan["trial_hours"] is None
+    assert plan["finish"] == {}
+    assert plan["trials"][0]["seconds"] is None
+    assert plan["trials"][0]["peak_memory_gb"] is None
+    assert plan["disk_gb"] > 0
+
+
+def test_whether_to_probe_is_said_by_the_trials(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ablate.sweeping.plan.probe_variants", lambda *_: pytest.fail("it probes"))
+
+    assert make_plan([trial(root, probe=False)])["finish"] == {}
+
+
+def test_a_probe_gives_each_trial_its_time_and_memory_and_all_of_them_an_end(root: Path) -> None:
+    trials = [trial(root, seed=seed, train={"epochs": epochs}) for seed, epochs in ((0, 3), (1, 3), (0, 6))]
+    is_interrupted(trials[1], epochs=2)
+
+    plan = make_plan(trials, slots=2)
+
+    whole, resumed, longer = (row["seconds"] for row in plan["trials"])
+    assert 0 < resumed < whole < longer
+    assert all(row["peak_memory_gb"] > 0.1 for row in plan["trials"])
+    assert plan["trial_hours"] == pytest.approx((whole + resumed + longer) / 3600)
+    assert set(plan["finish"]) == {"1", "2", "4", "8"}
+    assert plan["finish"]["1"] == pytest.approx(whole + resumed + longer)
+    assert plan["finish"]["8"] == pytest.approx(longer)
+    assert not (root.parent / "probes").is_file()
+    assert len(list((root.parent / "probes").iterdir())) == 1, "epochs and seeds share a probe"
+    assert {path.name for path in root.iterdir()} == {"trials"}
+    assert len(list((root / "trials").iterdir())) == 1, "nothing is written beside what was there"
+
+
+def test_a_probe_is_not_repeated_and_leaves_no_folder_behind(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = make_plan([trial(root, probe=True)])
+    monkeypatch.setattr(probing, "run_jobs", lambda *_: pytest.fail("it probes again"))
+
+    second = make_plan([trial(root, seed=5)])
+
+    assert second["trials"][0]["seconds"] == first["trials"][0]["seconds"]
+    assert not list(probing.cache_dir().glob(".probe-*"))
+
+
+def test_a_variant_that_falls_over_in_its_first_steps_is_known_before_it_is_run(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "falling_over.py").write_text(BROKEN, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    broken = trial(root, options={"name": "broken", "_target_": "falling_over.Broken"}, insertion="neck_p5")
+
+    plan = make_plan([trial(root), broken])
+    print_plan(plan)
+
+    assert plan["trials"][1]["probe_failure"] == {"type": "code", "message": "this module is broken"}
+    assert plan["trials"][1]["seconds"] is None
+    assert plan["trials"][0]["seconds"] > 0
+    assert "broken@neck_p5 musgd fails in its first steps: code: this module is broken" in capsys.readouterr().out
+
+
+def test_json_and_the_table_say_the_same(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trials = [trial(root, module, seed=seed) for module in ("none", "sta") for seed in range(3)]
+    ends(trials[0], "finished")
+    options: dict[str, Any] = {"probe": False, "left_out": [("hat@head musgd s0", "excluded")], "notes": ["look here"]}
+
+    assert show_plan(trials, as_json=True, **options) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert show_plan(trials, **options) == 0
+    lines = capsys.readouterr().out.splitlines()
+
+    (baseline,) = [line for line in lines if line.startswith("baseline")]
+    (sta,) = [line for line in lines if line.startswith("sta@head")]
+    assert "2 run, 1 reuse" in baseline
+    assert "3 run" in sta
+    assert f"{plan['trials'][3]['params'] / 1e6:.2f}" in sta
+    assert f"{plan['trials'][3]['gflops']:.2f}" in sta
+    assert "6 trials: 5 run, 1 reuse" in lines
+    assert "left out: hat@head musgd s0: excluded" in lines
+    assert "look here" in lines
+    assert plan["left_out"] == [{"trial": "hat@head musgd s0", "reason": "excluded"}]
+
+
+def test_models_are_told_apart_where_there_are_several(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models = [{"name": name, "architecture": f"{name}.yaml", "weights": None} for name in ("yolo26n", "yolov8n")]
+
+    show_plan([trial(root, model=model) for model in models], probe=False)
+
+    out = capsys.readouterr().out
+    assert "model" in out
+    assert "yolov8n" in out
+
+
+def planned(**changes: Any) -> dict[str, Any]:
+    row = {"variant": "a", "variant_key": "a", "state": "run", "factors": {"model": "m", "data": "d"}, "places": []}
+    row |= {"params": 1, "gflops": 1.0, "epochs": 1, "seconds": 60.0, "peak_memory_gb": 2.0, "probe_failure": None}
+    content = {"trials": [row] * 6, "total": 6, "run": 6, "resume": 0, "reuse": 0, "failed": 0, "slots": 1}
+    content |= {"trial_hours": 0.1, "finish": {"1": 360.0, "2": 180.0, "8": 60.0}, "device": "a device"}
+    content |= {"disk_gb": 1.0, "disk_free_gb": 10.0, "memory_gb": 2.0, "memory_there_gb": 8.0}
+    return {**content, "left_out": [], "notes": [], **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "1 at a time:   finishes"),
+        ({"disk_gb": 12.0}, "the disk is too small: 12 GB needed, 10 GB free"),
+        ({"memory_gb": 9.0}, "memory may not suffice: 9.0 GB where trials share a device that has 8.0 GB"),
+        (
+            {"left_out": [{"trial": f"t s{seed}", "reason": "excluded"} for seed in range(7)]},
+            "left out: t s0, t s1, t s2, t s3, t s4 and 2 more: excluded",
+        ),
+    ],
+)
+def test_what_the_user_should_know_before_starting_is_said(
+    changes: dict[str, Any], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_plan(planned(**changes))
+
+    out = capsys.readouterr().out
+    assert words in out
+    assert "8 at a time" not in out, "there are six trials"
+
+
+def test_slots_that_share_a_gpu_share_its_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"setup_seconds": 1.0, "step_seconds": 1.0, "val_seconds": 1.0, "epoch_seconds": 1.0, "train_batches": 2}
+    found |= {"val_batches": 1, "peak_memory_gb": 30.0, "device_name": "GPU", "device_memory_gb": 80.0}
+    key = trial(root).identity.variant_key
+    monkeypatch.setattr(
+        "ablate.sweeping.plan.probe_variants", lambda *_: probing.Probes({key: {**found, "checkpoint_bytes": 1}})
+    )
+    slots = [Slot(f"{n}", {"CUDA_VISIBLE_DEVICES": device}) for n, device in enumerate("00011")]
+
+    plan = make_plan([trial(root)], slots=5, local=slots)
+
+    assert plan["memory_gb"] == 90.0
+    assert plan["memory_there_gb"] == 80.0

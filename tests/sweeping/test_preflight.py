@@ -1,0 +1,207 @@
+"""Networks are built before any training starts: each once, in processes of their own, and known again after that."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from ablate.config import Config, ConfigError, option_file
+from ablate.data.catalogue import DataSet
+from ablate.sweeping import preflight as rooms
+from ablate.sweeping.preflight import Builders, preflight
+from ablate.trial import Trial
+
+DATA = DataSet("mine", Path("mine.yaml"), ["a", "b", "c"], {"train": 8, "val": 4}, {"train": 8, "val": 4}, "f" * 64)
+
+
+def trial(module: str = "none", insertion: str = "customary", model: str = "yolo26n", **changes: Any) -> Trial:
+    content = asdict(Config())
+    content["data"] = {"name": "mine", "path": "mine.yaml"}
+    content["module"] = {**option_file("module", module), **changes.pop("options", {})}
+    content["insertion"]["name"] = insertion
+    content["model"] |= {"name": model, "architecture": f"{model}.yaml", "weights": changes.pop("weights", None)}
+    content["train"]["imgsz"] = 64
+    return Trial.of({**content, **changes}, DATA)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("ABLATE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "costs"
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's own module, in a file that a test writes."""
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path / "my_block.py"
+
+
+def own(target: str = "my_block.Mine", **changes: Any) -> Trial:
+    return trial(options={"name": "mine", "_target_": target}, insertion="neck_p5", **changes)
+
+
+def block(body: str) -> str:
+    head = "import os\nfrom torch import nn\nclass Mine(nn.Conv2d):\n    def __init__(self, channels):\n"
+    return f"{head}        {body}\n"
+
+
+def test_the_cost_is_that_of_the_network_itself() -> None:
+    from ultralytics.nn.tasks import yaml_model_load
+
+    from ablate.measuring.complexity import complexity
+    from ablate.training.trainer import build_network
+
+    asked = trial("acmix")
+    (answer,) = preflight([asked], with_cost=True).answers.values()
+
+    content = yaml_model_load("yolo26n.yaml")
+    content["ablate"] = {
+        "module": {k: v for k, v in asked.config["module"].items() if k not in ("name", "insertion")},
+        "insertion": asked.config["insertion"],
+    }
+    network, surgery, _ = build_network(content, classes=3)
+    for name, value in (surgery | complexity(network, 64).summary()).items():
+        assert answer[name] == value
+
+
+def test_trials_that_differ_in_seed_or_optimizer_share_one_network(cache: Path) -> None:
+    adamw = {**asdict(Config())["optimizer"], "name": "AdamW"}
+    trials = [trial("hmha"), trial("hmha", seed=1), trial("hmha", optimizer=adamw), trial()]
+
+    answers = preflight(trials, with_cost=True).answers
+
+    assert len(list(cache.glob("*.json"))) == 2
+    assert answers[trials[0].identity.variant_key] == answers[trials[2].identity.variant_key]
+    assert set(answers) == {t.identity.variant_key for t in trials}
+
+
+def test_what_was_built_before_is_not_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = [trial("sta"), trial()]
+    first = preflight(trials, with_cost=True)
+
+    monkeypatch.setattr(rooms, "run_jobs", lambda *_: pytest.fail("a network is built"))
+
+    assert preflight(trials, with_cost=True) == first
+    assert preflight(trials).answers.keys() == first.answers.keys()
+
+
+def test_a_changed_module_is_built_again(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine.write_text(block("super().__init__(channels, channels, 1)"), encoding="utf-8")
+    (small,) = preflight([own()], with_cost=True).answers.values()
+    mine.write_text(block("super().__init__(channels, channels, 3, padding=1)"), encoding="utf-8")
+    (large,) = preflight([own()], with_cost=True).answers.values()
+
+    assert large["params"] - small["params"] == 8 * 256 * 256
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"answer": 1}'])
+def test_a_damaged_entry_of_the_cache_is_built_again(damage: str, cache: Path) -> None:
+    first = preflight([trial()], with_cost=True)
+    (entry,) = cache.glob("*.json")
+    whole = json.loads(entry.read_text(encoding="utf-8"))
+    entry.write_text(damage, encoding="utf-8")
+
+    assert preflight([trial()], with_cost=True) == first
+    assert json.loads(entry.read_text(encoding="utf-8")) == whole
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(cache: Path) -> None:
+    cache.parent.mkdir()
+    cache.write_text("a file where a folder should be", encoding="utf-8")
+
+    assert preflight([trial()], with_cost=True).answers
+
+
+def test_an_illegal_combination_is_named_with_its_variant_place_and_reason() -> None:
+    with pytest.raises(ConfigError, match=r"^sta.*@head musgd: yolo26n: model\.23 input 0 \(64 channels\): .*divide"):
+        preflight([trial("sta", options={"num_heads": 7})])
+    with pytest.raises(ConfigError, match=r"hmha@psa musgd: insertion=psa: yolov8n has no such place"):
+        preflight([trial("hmha", "psa", "yolov8n")])
+
+
+def test_of_several_trials_it_says_that_the_others_can_be_had_without() -> None:
+    with pytest.raises(ConfigError, match=r"nor can 1 more; skip_invalid=true"):
+        preflight([trial("hmha", "psa", "yolov8n"), trial("sta", "psa", "yolov8n"), trial()])
+
+
+def test_illegal_combinations_are_left_out_where_that_is_asked_for() -> None:
+    good, bad = trial("sta"), trial("sta", options={"num_heads": 7})
+
+    found = preflight([good, bad, trial("hmha", "psa", "yolov8n")], skip_invalid=True)
+
+    assert set(found.answers) == {good.identity.variant_key}
+    assert len(found.invalid) == 2
+    assert "model.23 input 0 (64 channels)" in found.invalid[bad.identity.variant_key]
+
+
+@pytest.mark.parametrize("content", ["a network of another architecture", "no checkpoint"])
+def test_weights_that_cannot_be_loaded_are_a_mistake_that_nothing_leaves_out(content: str, tmp_path: Path) -> None:
+    import torch
+    from ultralytics.nn.tasks import DetectionModel
+
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(b"nothing")
+    if content != "no checkpoint":
+        torch.save({"model": DetectionModel("yolov8n.yaml", verbose=False)}, weights)
+
+    with pytest.raises(ConfigError, match=r"weights\.pt: (this is no|a) checkpoint"):
+        preflight([trial("hmha", weights=str(weights))], skip_invalid=True)
+
+
+def test_how_many_tensors_the_weights_fill_is_counted(tmp_path: Path) -> None:
+    import torch
+    from ultralytics.nn.tasks import DetectionModel
+
+    weights = tmp_path / "weights.pt"
+    torch.save({"model": DetectionModel("yolo26n.yaml", verbose=False)}, weights)
+
+    (answer,) = preflight([trial("hmha", weights=str(weights))]).answers.values()
+    assert 600 < answer["weights"]["transferred"] < answer["weights"]["expected"]  # other classes than the 80
+
+
+def test_a_checkpoint_that_is_not_there_yet_does_not_keep_from_planning() -> None:
+    (answer,) = preflight([trial("hmha", weights="yolo26n.pt")], with_cost=True).answers.values()
+
+    assert answer["weights"]["transferred"] is None
+    assert answer["gflops"] > 0
+
+
+def test_a_module_that_takes_its_process_along_is_named(mine: Path) -> None:
+    mine.write_text(block("os._exit(3)"), encoding="utf-8")
+
+    with pytest.raises(ConfigError, match=r"mine@neck_p5 musgd in yolo26n: the worker process died \(exit code 3\)"):
+        preflight([own()], skip_invalid=True)
+
+
+def test_several_grafts_in_one_network_are_built_and_known_apart() -> None:
+    one = trial("hmha", "head")
+    two = trial("hmha", "head", grafts=["sta@neck_p5"])
+
+    found = preflight([one, two], with_cost=True).answers
+
+    assert len(found[two.identity.variant_key]["places"]) == len(found[one.identity.variant_key]["places"]) + 1
+    assert found[two.identity.variant_key]["params"] > found[one.identity.variant_key]["params"]
+
+
+def test_builders_may_be_started_before_it_is_known_what_they_build() -> None:
+    with Builders(1) as builders:
+        early = preflight([trial("sta")], with_cost=True, builders=builders)
+
+    assert early == preflight([trial("sta")], with_cost=True)
+
+
+def test_builders_that_nobody_needs_are_gone_in_the_end() -> None:
+    preflight([trial()], with_cost=True)
+    before = set(psutil.Process().children(recursive=True))
+
+    with Builders(1) as builders:
+        assert preflight([trial()], with_cost=True, builders=builders).answers
+
+    left = set(psutil.Process().children(recursive=True)) - before
+    assert not [process for process in left if "spawn_main" in " ".join(process.cmdline())]
