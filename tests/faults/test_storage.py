@@ -47,6 +47,23 @@ time.time = lambda: real() - 3600 * (int(real() / 2) % 3)
 """
 
 
+# A worker dies in the moment after its record is written.
+DYING = """
+import os, signal
+
+real = os.replace
+
+
+def replace(source, target):
+    real(source, target)
+    if str(target).endswith("result.backup.json") and "ABLATE_SLOT" in os.environ:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+os.replace = replace
+"""
+
+
 def hook(shop: Any, text: str) -> dict[str, str]:
     """Return the environment in which every Python process of a command runs this text first."""
     (shop.folder / "hooks").mkdir()
@@ -91,6 +108,16 @@ def test_cut_result(shop: Any) -> None:
     assert again.returncode == 0, again.stderr
     assert "2 trials, 2 done, 0 to run" in again.stdout
     assert shop.records() == before
+    shop.assert_all_finished_once(NAMES)
+
+
+@pytest.mark.fault(
+    "a worker that dies in the moment after its record is written", "the record stands; nothing is trained again"
+)
+def test_dead_after_the_record(shop: Any) -> None:
+    done = shop.run(*SWEEP, "hydra.launcher.max_retries=0", **hook(shop, DYING))
+
+    assert done.returncode == 0, done.stdout + done.stderr
     shop.assert_all_finished_once(NAMES)
 
 

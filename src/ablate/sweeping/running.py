@@ -135,7 +135,8 @@ def _transient(outcome: Outcome) -> bool:
 
 def _recorded(trial: Trial, outcome: Outcome) -> Mapping[str, Any]:
     """Return the record that a trial's job left; write one if it left none."""
-    if outcome.failure:
+    known = trial.record()
+    if outcome.failure and (known is None or known["status"] != "finished"):  # it may have died after its work was done
         record_failure(trial, outcome.failure, outcome.message)
     try:
         return load_record(trial.folder)
