@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -192,6 +195,19 @@ def test_ray_keeps_our_way_to_end_and_leaves_a_cluster_that_was_there(nodes: Any
     with RayBackend(nodes.address, num_cpus=1):
         assert signal.getsignal(signal.SIGTERM) == before
     assert not ray.is_initialized()
+
+
+def test_a_cluster_of_ones_own_leaves_nothing_in_the_home_folder(tmp_path: Path) -> None:
+    code = "from ablate.launching.ray import RayBackend\nwith RayBackend(cores=1) as b:\n    print(len(b.slots()))"
+    home = tmp_path / "home"
+    home.mkdir()
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "HOME": str(home)}, capture_output=True, text=True, check=False
+    )
+
+    assert (done.stdout, done.stderr) == ("1\n", "")
+    assert list(home.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -335,6 +335,21 @@ def test_the_options_hold_only_fields_that_the_plugin_knows(name: str, ablate: A
     assert ("partition: gpu" in done.stdout) == (name == "mine")
 
 
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [("seed=0,1", "no srun here; say this on a login node"), ("device=0", "Slurm chooses the GPUs")],
+)
+def test_what_slurm_cannot_do_is_said_in_one_line_before_anything_starts(
+    word: str, expected: str, ablate: Any, tmp_path: Path
+) -> None:
+    done = ablate("module=none", "train=smoke", "hydra/launcher=slurm", word, "-m", PATH="/nowhere")
+
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "multirun" / "trials").exists()
+
+
 def test_a_launcher_of_another_kind_is_refused_by_name() -> None:
     from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import secrets
 import signal
 import socket
 import threading
@@ -221,7 +222,11 @@ def connect(address: str | None, cores: int | None) -> None:
     import ray
     from ray._private import worker
 
-    if address is not None:
+    if (
+        address is None
+    ):  # its token is for this cluster only; Ray would keep one in the home folder, and then ask for it
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    else:
         _probe(address)
     # Ray has no public switch for its own remarks on processes that died; we say that in one line.
     worker._worker_logs_enabled = False
@@ -229,7 +234,7 @@ def connect(address: str | None, cores: int | None) -> None:
     try:
         with _own_sigterm():
             ray.init(**(local if address is None else {"address": address}), log_to_driver=False, logging_level="error")
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         said = " ".join(str(error).split())
         raise NoCluster(f"hydra.launcher.address={address or 'null'}: Ray cannot be reached: {said}") from error
 

@@ -64,6 +64,16 @@ class SubmititLauncher(JobLauncher):
         parameters = {**self._parameters, "submitit_folder": folder}
         return SubmititBackend(self._cluster, parameters, cores=cpu_threads(), device=device)
 
+    def check(self, device: str) -> None:
+        """Raise an error of ours where trials cannot run that ask for this device."""
+        from shutil import which
+
+        from ablate.launching.remote import NoCluster
+
+        self.backend(device)
+        if self._cluster == "slurm" and which("srun") is None:
+            raise NoCluster("hydra/launcher=slurm: no srun here; say this on a login node, or try slurm_local")
+
     def run(self, function: str, payloads: Sequence[Any], device: str, observer: "Observer") -> None:
         """Run jobs until each has ended; what they do and how they end the observer hears."""
         from ablate.launching.jobs import run_jobs
