@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,26 @@ def test_a_probe_is_not_repeated_and_leaves_no_folder_behind(root: Path, monkeyp
     second = make_plan([trial(root, seed=5)])
 
     assert second["trials"][0]["seconds"] == first["trials"][0]["seconds"]
+    assert not list(probing.cache_dir().glob(".probe-*"))
+
+
+def test_what_was_probed_before_an_interruption_need_not_be_probed_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = probing.run_jobs
+
+    def run_once(backend: Any, function: str, jobs: Any, observer: Any, limits: Any) -> Any:
+        def end(index: int, outcome: Any) -> None:
+            observer.end(index, outcome)
+            raise KeyboardInterrupt
+
+        return run(backend, function, jobs, replace(observer, end=end), limits)
+
+    monkeypatch.setattr(probing, "run_jobs", run_once)
+    with pytest.raises(KeyboardInterrupt):
+        make_plan([trial(root), trial(root, "sta")])
+
+    assert len(list((root.parent / "probes").glob("*.json"))) == 1
     assert not list(probing.cache_dir().glob(".probe-*"))
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from ablate.data.cache import cache_dir
 from ablate.environment import cpu_threads, output_to, prepare
 from ablate.failures import kind_of
 from ablate.launching.devices import DEVICE, LOADERS, Slot
-from ablate.launching.jobs import Limits, Observer, run_jobs
+from ablate.launching.jobs import Limits, Observer, Outcome, run_jobs
 from ablate.launching.local import LocalBackend
 from ablate.sweeping.caching import Cache
 from ablate.sweeping.preflight import network_key
@@ -67,11 +67,15 @@ def probe_variants(trials: Sequence[Trial], slots: Sequence[Slot] = ()) -> Probe
     texts = {variant: json.dumps(key, sort_keys=True) for variant, key in keys.items()}
     found = {text: answer for variant, text in texts.items() if (answer := known.get(keys[variant])) is not None}
     missing = {text: variant for variant, text in texts.items() if text not in found}
-    for text, answer in _measure({text: first[variant] for text, variant in missing.items()}, apart):
+
+    def keep(text: str, answer: dict[str, Any]) -> None:
         found[text] = answer
         if "failure" not in answer:
-            known.put(keys[missing[text]], answer)
-    known.prune()
+            known.put(keys[missing[text]], answer)  # at once: probing may be interrupted
+
+    if missing:
+        _measure({text: first[variant] for text, variant in missing.items()}, apart, keep)
+        known.prune()
     return Probes({variant: found[text] for variant, text in texts.items()}, len(missing))
 
 
@@ -176,28 +180,26 @@ def _hardware() -> dict[str, Any]:
     return {"gpus": gpus, "cpu": next((line for line in lines if line.startswith("model name")), "")}
 
 
-def _measure(trials: Mapping[str, Trial], slots: Sequence[Slot]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Probe each of some trials; yield what was found, or how it failed, by the trial's key."""
-    if not trials:
-        return
+def _measure(trials: Mapping[str, Trial], slots: Sequence[Slot], keep: Callable[[str, dict[str, Any]], None]) -> None:
+    """Probe trials; hand over by a trial's key what was found, or how it failed."""
     names = list(trials)
     with _work_folder() as work, _progress(len(trials)) as progress:
         task = progress.task_ids[0]
-        observer = Observer(
-            start=lambda index, _: progress.update(task, description=_words(trials[names[index]])),
-            end=lambda *_: progress.advance(task),
-        )
+
+        def start(index: int, slot: str) -> None:
+            progress.update(task, description=escape(f"probing {trials[names[index]].identity.variant}"))
+
+        def end(index: int, outcome: Outcome) -> None:
+            progress.advance(task)
+            failure = {"type": outcome.failure, "message": outcome.message}
+            keep(names[index], outcome.result or {"failure": failure})
+
         jobs = [
             {"config": trial.config, "data": trial.data, "folder": str(work / trial.identity.variant_key)}
             for trial in trials.values()
         ]
-        outcomes = run_jobs(LocalBackend(slots), "ablate.sweeping.probing:probe_trial", jobs, observer, LIMITS)
-    for name, outcome in zip(names, outcomes, strict=True):
-        yield name, outcome.result or {"failure": {"type": outcome.failure, "message": outcome.message}}
-
-
-def _words(trial: Trial) -> str:
-    return escape(f"probing {trial.identity.variant}")
+        observer = Observer(start=start, end=end)
+        run_jobs(LocalBackend(slots), "ablate.sweeping.probing:probe_trial", jobs, observer, LIMITS)
 
 
 @contextmanager
