@@ -75,16 +75,31 @@ class Composer:
         from omegaconf import OmegaConf
 
         overrides = [self._override(value) for value in values]
-        groups = {override.key_or_group.partition(".")[0] for override in overrides}
-        before = {group: deepcopy(base._get_node(group)) for group in groups}
+        before = []  # leaves, and where they stand; copying whole groups would take longer than all the rest
         try:
             for override in overrides:
+                parent, leaf = self._home(base, override.key_or_group)
+                before.append((parent, leaf, deepcopy(parent._get_node(leaf))))
                 OmegaConf.update(base, override.key_or_group, override.value(), merge=True)
             yield
         finally:
-            for group, node in before.items():
+            for parent, leaf, node in reversed(before):
                 if node is not None:
-                    base._set_item_impl(group, node)
+                    parent._set_item_impl(leaf, node)
+
+    def _home(self, base: DictConfig, key: str) -> tuple[DictConfig, str]:
+        """Return the mapping that a key's leaf stands in, and the leaf's name.
+
+        Raises:
+            TypeError: There is no such mapping.
+        """
+        *path, leaf = key.split(".")
+        node: Any = base
+        for part in path:
+            node = node._get_node(part) if isinstance(node, type(base)) else None
+        if not isinstance(node, type(base)):
+            raise TypeError(f"{key}: no mapping holds it")
+        return node, leaf
 
     def _override(self, item: str) -> Override:
         if item not in self._parsed:

@@ -15,7 +15,8 @@ CPU_THREADS = "ABLATE_CPU_THREADS"
 
 def cpu_threads() -> int:
     """Return how many threads work on the CPU may use: OMP_NUM_THREADS, else every core of this process."""
-    return max(int(os.environ.get(CPU_THREADS) or _cores()), 1)
+    # Ultralytics sets OMP_NUM_THREADS to 1 when it is imported; `prepare` has kept what the user asked for.
+    return max(int(os.environ.get(CPU_THREADS) or os.environ.get("OMP_NUM_THREADS", "").split(",")[0] or _cores()), 1)
 
 
 def prepare() -> None:
