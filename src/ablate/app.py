@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 LOCAL = "hydra_plugins.ablate_plugins.launcher.LocalLauncher"
 
 _planning: dict[str, Any] | None = None  # set by `plan`: the same program up to the point where something starts
+_words: list[str] = []  # the command line as the user wrote it
 _single: list[tuple[DictConfig, Launch]] = []  # a command without -m, which runs once Hydra is done
 
 
@@ -52,6 +53,7 @@ def run(arguments: Sequence[str], *, plan: dict[str, Any] | None = None) -> int:
     """
     global _planning
     _planning = plan
+    _words[:] = arguments
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us; we say them in one line
     import hydra
     from hydra.core.config_store import ConfigStore
@@ -133,7 +135,7 @@ def finish(request: Request, launch: Launch) -> int:
         )
     from ablate.sweeping.sweep import run_sweep
 
-    return run_sweep(request, launch, sys.argv[1:])
+    return run_sweep(request, launch, _words)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
