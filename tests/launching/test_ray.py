@@ -106,7 +106,6 @@ def test_a_job_is_told_its_share_as_on_this_machine() -> None:
         ("127.0.0.1:1", "no Ray cluster answers there"),
         ("nowhere", "say null"),
         ("ray://127.0.0.1:10001", "say null"),
-        ("auto", "Could not find any running Ray instance"),
     ],
 )
 def test_a_cluster_that_is_not_there_is_said_at_once(
