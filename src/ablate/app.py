@@ -70,9 +70,9 @@ def run(arguments: Sequence[str], *, plan: dict[str, Any] | None = None) -> int:
         if _single:
             config, launch = _single.pop()
             return finish(Request(make_trials(lambda cell: config, [()])), launch)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         said = "interrupted; what is finished is kept, and the same command goes on from the last checkpoints"
-        print(f"\n{said}", file=sys.stderr)  # noqa: T201
+        print("\n" + "\n".join([said, *getattr(interrupt, "__notes__", [])]), file=sys.stderr)  # noqa: T201
         return 130
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         return fail(explain(error, arguments))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Protocol
 
+LONGEST_WAIT = 30.0  # seconds before a busy job is asked again; on a cluster each time is a submission
 BUSY = "busy"  # a job that returns this could not run now, because somebody else does it; it is asked again later
 
 
@@ -108,6 +109,7 @@ class _Queue:
     waiting: deque[int]
     later: list[tuple[float, int]] = field(default_factory=list)
     tries: dict[int, int] = field(default_factory=dict)
+    asked: dict[int, int] = field(default_factory=dict)  # how often a job was busy
 
     def next(self) -> int | None:
         now = time.monotonic()
@@ -208,7 +210,8 @@ def _settle(
 ) -> None:
     """Put an ended try where it belongs: back into the queue, or among the outcomes."""
     if outcome.result == BUSY:
-        queue.later.append((time.monotonic() + 4 * observer.interval, index))
+        asked = queue.asked[index] = queue.asked.get(index, 0) + 1
+        queue.later.append((time.monotonic() + min(2 * observer.interval * 2**asked, LONGEST_WAIT), index))
         observer.busy(index)
     elif observer.transient(outcome) and queue.tries.get(index, 0) < limits.max_retries:
         queue.tries[index] = queue.tries.get(index, 0) + 1

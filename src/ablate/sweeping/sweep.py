@@ -45,8 +45,9 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     settings = request.trials[0].config
     root = Path(settings["root"]).absolute()
     _check_writable(root)
-    launch.check(str(settings["device"]))
     found = reconcile(request.trials, mend=True)
+    if found.jobs:  # a sweep that is finished needs neither device nor cluster
+        launch.check(str(settings["device"]))
     if found.jobs and not request.preflown:
         preflight([job.trial for job in found.jobs])
     directory = open_sweep(found.trials, command, request.design)
