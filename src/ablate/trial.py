@@ -207,6 +207,32 @@ def network_yaml(config: Mapping[str, Any]) -> dict[str, Any]:
     return content
 
 
+def trainer_arguments(config: Mapping[str, Any], data: DataSet, folder: Path) -> dict[str, Any]:
+    """Return what a trial's training is to Ultralytics; its network's yaml is written to the folder it works in.
+
+    Raises:
+        ConfigError: There is no such device.
+    """
+    train = config["train"]
+    network = folder / f"{Path(config['model']['architecture']).stem}.yaml"
+    network.write_text(yaml.safe_dump(network_yaml(config), sort_keys=False), encoding="utf-8")
+    return {
+        **train,
+        **{"optimizer" if name == "name" else name: value for name, value in config["optimizer"].items()},
+        "model": str(network),
+        "pretrained": config["model"]["weights"] or False,
+        "data": str(data.yaml),
+        "seed": config["seed"],
+        "device": pick_device(config["device"]),
+        "workers": min(train["workers"], int(os.environ.get(LOADERS, train["workers"]))),
+        "project": str(folder),
+        "name": "train",
+        "exist_ok": True,
+        "task": "detect",
+        "mode": "train",
+    }
+
+
 def _train(trial: Trial, last: Path | None) -> dict[str, Any]:
     """Train through Ultralytics, from the start or from the last checkpoint; return what the record says of it."""
     from ablate.measuring.complexity import complexity
@@ -215,35 +241,15 @@ def _train(trial: Trial, last: Path | None) -> dict[str, Any]:
     from ablate.training.trainer import REALISED, AblateTrainer, build_network
 
     config, folder = trial.config, trial.folder
-    device = pick_device(config["device"])
-    network_file = folder / f"{Path(config['model']['architecture']).stem}.yaml"
-    content = network_yaml(config)
-    network_file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-
+    arguments = trainer_arguments(config, trial.data, folder)
+    device = str(arguments["device"])
     git = _git(folder)
-    trainer = AblateTrainer(
-        overrides={
-            **config["train"],
-            **_optimizer_arguments(config["optimizer"]),
-            "model": str(network_file),
-            "pretrained": config["model"]["weights"] or False,
-            "data": str(trial.data.yaml),
-            "seed": config["seed"],
-            "device": device,
-            "workers": min(config["train"]["workers"], int(os.environ.get(LOADERS, config["train"]["workers"]))),
-            "project": str(folder),
-            "name": "train",
-            "exist_ok": True,
-            "task": "detect",
-            "mode": "train",
-            "resume": str(last) if last else False,
-        }
-    )
+    trainer = AblateTrainer(overrides={**arguments, "resume": str(last) if last else False})
     trainer.train()
     realised = json.loads((folder / "train" / REALISED).read_text(encoding="utf-8"))
     epochs = history(folder)
     best = max(epochs, key=lambda row: row.get("fitness") or 0.0)
-    network, _, _ = build_network(content, classes=len(trial.data.classes))
+    network, _, _ = build_network(network_yaml(config), classes=len(trial.data.classes))
     checkpoint = folder / "train" / "weights" / "best.pt"
     plots = sorted(p.relative_to(folder).as_posix() for p in (folder / "train").glob("*.[pj][np]g"))
     (folder / "parameter_groups.json").write_text(
@@ -314,10 +320,6 @@ def versions() -> dict[str, str]:
 def _weights_source(weights: str | None) -> dict[str, str | None]:
     """Return a checkpoint's path and the hash that tells it from others wherever it lies."""
     return {"source": weights, "sha256": None if weights is None else file_hash(weights)}
-
-
-def _optimizer_arguments(optimizer: Mapping[str, Any]) -> dict[str, Any]:
-    return {"optimizer" if name == "name" else name: value for name, value in optimizer.items()}
 
 
 def history(folder: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -26,7 +25,7 @@ from ablate.launching.jobs import Limits, Observer, Outcome, run_jobs
 from ablate.launching.local import LocalBackend
 from ablate.sweeping.caching import Cache
 from ablate.sweeping.preflight import network_key
-from ablate.trial import Trial, network_yaml, pick_device
+from ablate.trial import Trial, pick_device, trainer_arguments
 
 LIMITS = Limits(timeout=1800, max_retries=0)  # the first one may have to read all images of a large data set
 
@@ -108,30 +107,17 @@ def probe_trial(job: Mapping[str, Any]) -> dict[str, Any]:
 
 def _arguments(config: Mapping[str, Any], data: Any, folder: Path) -> dict[str, Any]:
     """Return the trainer's arguments for one short epoch; of a distributed training, the part of one GPU."""
-    train, optimizer = config["train"], config["optimizer"]
-    network = folder / Path(config["model"]["architecture"]).with_suffix(".yaml").name
-    network.write_text(yaml.safe_dump(network_yaml(config), sort_keys=False), encoding="utf-8")
-    devices = pick_device(config["device"]).split(",")
-    weights = config["model"]["weights"]
+    arguments = trainer_arguments(config, data, folder)
+    devices, batch, weights = arguments["device"].split(","), arguments["batch"], config["model"]["weights"]
     return {
-        **train,
-        **{"optimizer" if name == "name" else name: value for name, value in optimizer.items()},
-        "model": str(network),
+        **arguments,
         "pretrained": weights if weights and Path(weights).is_file() else False,
-        "data": str(data.yaml),
-        "seed": config["seed"],
         "device": devices[0],
-        "batch": train["batch"] // len(devices) if len(devices) > 1 else train["batch"],
-        "workers": min(train["workers"], int(os.environ.get(LOADERS, train["workers"]))),
+        "batch": batch // len(devices) if len(devices) > 1 else batch,
         "plots": False,
         "val": True,
         "time": None,
         "save_period": -1,
-        "project": str(folder),
-        "name": "train",
-        "exist_ok": True,
-        "task": "detect",
-        "mode": "train",
     }
 
 
