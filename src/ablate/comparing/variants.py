@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ablate.comparing.labels import FACTORS, display_labels
-from ablate.tracking.records import Design, Record, Sweep, number, value
+from ablate.tracking.records import Control, Design, Record, Sweep, number, value
 
 
 @dataclass
@@ -21,6 +21,7 @@ class Variant:
         records: The trials.
         group: Variants of one group are compared with each other.
         marks: Which components of a design it has; None for a variant outside of one.
+        control: What it is a control of; None for a variant that was asked for.
         notes: What is to be said of it.
         row: Its row of the comparison table.
     """
@@ -30,6 +31,7 @@ class Variant:
     records: list[Record]
     group: str = ""
     marks: tuple[bool, ...] | None = None
+    control: Control | None = None
     notes: list[str] = field(default_factory=list)
     row: dict[str, Any] = field(default_factory=dict)
 
@@ -42,7 +44,9 @@ class Variant:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether others are compared with this one."""
+        """Whether others are compared with this one; never a control, although one of scale has no graft either."""
+        if self.control is not None:
+            return False
         if self.marks is not None:
             return not any(self.marks)
         return bool(value(self.records[0], "factors", "module") == "none")
@@ -66,17 +70,21 @@ def variants_of(sweep: Sweep) -> list[Variant]:
     """Trials by variant key, in order of appearance.
 
     What belongs to a design of components is called by them and compared with the variant that has none, whatever the
-    optimizer and all else that may be a component.
+    optimizer and all else that may be a component. A control is shown in the group of what it controls; where the
+    sweep compares others with it as well (the next bigger scale may be a level of the sweep), it is there twice.
     """
     by_key: dict[str, list[Record]] = {}
     for record in sweep.records:
         by_key.setdefault(variant_key(record), []).append(record)
-    labels = display_labels(by_key)
+    own = {key: str(value(found[0], "comparison_key") or "") for key, found in by_key.items()}
+    controls = {key: control for key, control in sweep.controls.items() if key in by_key}
+    others = {own[key] for key in by_key if key not in controls}
+    asked = [key for key in by_key if key not in controls or _stands_for_itself(own[key], controls[key], others)]
+    labels = display_labels({key: by_key[key] for key in asked})
     marks = sweep.design.marks if sweep.design else {}
-    variants = [
-        Variant(key, labels[key], found, str(value(found[0], "comparison_key") or ""), marks.get(key))
-        for key, found in by_key.items()
-    ]
+    variants = [Variant(key, labels[key], by_key[key], own[key], marks.get(key)) for key in asked]
+    labels = display_labels({key: _named(by_key[key], control) for key, control in controls.items()})
+    variants += [Variant(k, labels[k], by_key[k], c.comparison_key, control=c) for k, c in controls.items()]
     if sweep.design is not None:
         for members, title in studies_of(variants, sweep.design):
             group = next((v.group for v in members if v.is_baseline), members[0].group)
@@ -87,6 +95,23 @@ def variants_of(sweep: Sweep) -> list[Variant]:
     for variant in variants:
         variant.label += f" #{variant.key[:6]}" if counts[variant.label] > 1 else ""
     return variants
+
+
+def _stands_for_itself(own: str, control: Control, others: set[str]) -> bool:
+    """Whether a control is also a variant that the others of its own group are compared with."""
+    return own != control.comparison_key and own in others
+
+
+def _named(records: Sequence[Record], control: Control) -> list[Record]:
+    """A control's trials with its label as a control in place of their own."""
+    first = records[0]
+    optimizer = str(value(first, "factors", "optimizer") or "")
+    said = {
+        "identity": str(value(first, "variant") or "identity"),
+        "params": f"params of {control.of or value(first, 'variant')} {optimizer}",
+        "scale": f"scale {value(first, 'factors', 'model')} {optimizer}",
+    }[control.kind]
+    return [{**first, "variant": f"control: {said}".strip()}, *records[1:]]
 
 
 def studies_of(variants: Sequence[Variant], design: Design) -> list[tuple[list[Variant], str]]:

@@ -24,6 +24,7 @@ from typing import Any
 SCHEMA = 1
 RESULT, COPY = "result.json", "result.backup.json"
 SHORT = 12  # hex digits of a signature that are shown to people
+CONTROLS = ("identity", "params", "scale")
 IDENTITY = ("signature", "name", "variant", "variant_key", "comparison_key", "factors", "seed")
 
 Record = dict[str, Any]
@@ -60,6 +61,22 @@ class Design:
 
 
 @dataclass(frozen=True)
+class Control:
+    """What a variant is a control of: it tells an effect of a graft from one of surgery, of size or of scale.
+
+    Attributes:
+        kind: "identity" (a graft that does nothing), "params" (a plain block with as many parameters), "scale" (the
+            stock network of the next bigger scale).
+        comparison_key: Of the variants that it is shown among.
+        of: The graft that it is matched with, such as "hmha@c3k2"; empty where there is none.
+    """
+
+    kind: str
+    comparison_key: str
+    of: str = ""
+
+
+@dataclass(frozen=True)
 class Sweep:
     """The trials of one command, as far as they are on disk.
 
@@ -80,6 +97,7 @@ class Sweep:
     created: str = ""
     mlflow_run_id: str | None = None
     design: Design | None = None
+    controls: dict[str, Control] = field(default_factory=dict)  # by variant key
 
     def trial_dir(self, signature: str) -> Path:
         """Folder of one trial; paths inside its record are relative to it."""
@@ -262,6 +280,7 @@ def load_sweep(sweep_dir: Path) -> Sweep:
         created=str(head.get("created") or ""),
         mlflow_run_id=str(head["mlflow_run_id"]) if head.get("mlflow_run_id") else None,
         design=_design(head.get("design"), ignored),
+        controls=_controls(head.get("controls"), ignored),
     )
 
 
@@ -332,6 +351,21 @@ def _design(found: object, ignored: list[str]) -> Design | None:
     studies = {key: mapping(found, "studies").get(key) for key in marks}
     numbers = {key: study if isinstance(study, int) else 0 for key, study in studies.items()}
     return Design(str(value(found, "name") or ""), components, marks, numbers)
+
+
+def _controls(found: object, ignored: list[str]) -> dict[str, Control]:
+    """The controls that `sweep.json` tells of, as far as they can be understood."""
+    controls: dict[str, Control] = {}
+    unreadable = 0 if found is None or isinstance(found, dict) else 1
+    for key, entry in mapping(found).items():
+        kind, group, of = (value(entry, name) for name in ("kind", "comparison_key", "of"))
+        if kind in CONTROLS and isinstance(group, str) and group:
+            controls[key] = Control(kind, group, of if isinstance(of, str) else "")
+        else:
+            unreadable += 1
+    if unreadable:
+        ignored.append(f"sweep.json: {unreadable} of its controls cannot be read; they are shown as variants")
+    return controls
 
 
 def _optional(path: Path, ignored: list[str]) -> Record:

@@ -1,0 +1,100 @@
+"""Controls among the variants: in the group of what they control, under a name of their own, never a baseline."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablate.comparing.variants import Variant, variants_of
+from ablate.tracking.records import Control, atomic_write_json, load_sweep
+
+
+def record(variant: str, group: str, seed: int = 0, **factors: str) -> dict[str, Any]:
+    optimizer = variant.split()[-1]
+    levels = {"module": "none", "insertion": "none", "optimizer": optimizer, "model": "yolo26n", "data": "shapes"}
+    levels |= factors
+    key = "-".join([variant.split()[0], *levels.values()])
+    return {
+        "schema": 1,
+        "signature": hashlib.sha256(f"{key}-{seed}".encode()).hexdigest(),
+        "status": "finished",
+        "variant": variant,
+        "variant_key": key,
+        "comparison_key": group,
+        "factors": levels,
+        "seed": seed,
+        "config": {},
+        "metrics": {"map50_95": 0.3},
+    }
+
+
+BASELINE = record("baseline musgd", "n")
+HMHA = record("hmha@c3k2 musgd", "n", module="hmha", insertion="c3k2")
+IDENTITY = record("identity@c3k2 musgd", "n", module="identity", insertion="c3k2")
+BLOCK = record("convblock[like=hmha]@c3k2 musgd", "n", module="convblock", insertion="c3k2")
+BIGGER = record("baseline musgd", "s", model="yolo26s")
+
+
+def shown(root: Path, records: list[dict[str, Any]], controls: Any) -> dict[str, Variant]:
+    for found in records:
+        atomic_write_json(root / "trials" / found["signature"] / "result.json", found)
+    head = {"name": "s", "signatures": [found["signature"] for found in records], "controls": controls}
+    atomic_write_json(root / "sweeps" / "s" / "sweep.json", head)
+    return {variant.label: variant for variant in variants_of(load_sweep(root / "sweeps" / "s"))}
+
+
+def control_of(record: dict[str, Any], kind: str, group: str = "n", of: str = "") -> dict[str, Any]:
+    return {record["variant_key"]: {"kind": kind, "comparison_key": group, "of": of}}
+
+
+ALL = control_of(IDENTITY, "identity") | control_of(BLOCK, "params", of="hmha@c3k2") | control_of(BIGGER, "scale")
+
+
+def test_a_control_is_shown_in_the_group_of_what_it_controls(tmp_path: Path) -> None:
+    found = shown(tmp_path, [BASELINE, HMHA, IDENTITY, BLOCK, BIGGER], ALL)
+
+    assert list(found) == [
+        "baseline musgd",
+        "hmha@c3k2 musgd",
+        "control: identity@c3k2 musgd",
+        "control: params of hmha@c3k2 musgd",
+        "control: scale yolo26s musgd",
+    ]
+    assert {variant.group for variant in found.values()} == {"n"}
+    assert [label for label, variant in found.items() if variant.is_baseline] == ["baseline musgd"]
+    assert found["control: params of hmha@c3k2 musgd"].control == Control("params", "n", "hmha@c3k2")
+    assert found["hmha@c3k2 musgd"].control is None
+
+
+def test_a_bigger_network_that_was_asked_for_as_well_is_a_baseline_and_a_control(tmp_path: Path) -> None:
+    other = record("hmha@c3k2 musgd", "s", module="hmha", insertion="c3k2", model="yolo26s")
+    found = shown(tmp_path, [BASELINE, HMHA, BIGGER, other], control_of(BIGGER, "scale"))
+
+    assert [(v.group, v.is_baseline) for v in found.values() if v.key == BIGGER["variant_key"]] == [
+        ("s", True),
+        ("n", False),
+    ]
+    assert found["control: scale yolo26s musgd"].control is not None
+    assert "baseline musgd[model=yolo26s]" in {label.replace(" [", "[") for label in found}
+
+
+def test_controls_of_equal_name_are_told_apart(tmp_path: Path) -> None:
+    twin = record("identity@c3k2 musgd", "n2", module="identity", insertion="c3k2", data="bccd")
+    controls = control_of(IDENTITY, "identity") | control_of(twin, "identity", "n2")
+    found = shown(tmp_path, [BASELINE, IDENTITY, twin], controls)
+
+    assert len([label for label in found if label.startswith("control: identity@c3k2")]) == 2
+    assert any("bccd" in label for label in found)
+
+
+@pytest.mark.parametrize("damage", [[1, 2], "identity", {"k": 3}, {"k": {"kind": "placebo", "comparison_key": "n"}}])
+def test_what_cannot_be_read_of_controls_is_said_and_shown_as_a_variant(tmp_path: Path, damage: Any) -> None:
+    found = shown(tmp_path, [BASELINE, HMHA], damage)
+    ignored = load_sweep(tmp_path / "sweeps" / "s").ignored
+
+    assert list(found) == ["baseline musgd", "hmha@c3k2 musgd"]
+    assert len(ignored) == 1
+    assert "controls" in ignored[0]
