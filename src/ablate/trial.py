@@ -111,6 +111,7 @@ class Trial:
                 "instances": dict(self.data.instances),
                 "warnings": list(self.data.warnings),
                 "fingerprint": self.data.fingerprint,
+                "root": str(self.data.yaml.parent),
             },
         }
 
@@ -238,7 +239,8 @@ def _train(trial: Trial, last: Path | None) -> dict[str, Any]:
     from ablate.measuring.complexity import complexity
     from ablate.measuring.latency import device_name
     from ablate.measuring.samples import detect_samples
-    from ablate.training.trainer import REALISED, AblateTrainer, build_network
+    from ablate.training.journal import best_epoch
+    from ablate.training.trainer import EVIDENCE, REALISED, AblateTrainer, build_network
 
     config, folder = trial.config, trial.folder
     arguments = trainer_arguments(config, trial.data, folder)
@@ -248,7 +250,12 @@ def _train(trial: Trial, last: Path | None) -> dict[str, Any]:
     trainer.train()
     realised = json.loads((folder / "train" / REALISED).read_text(encoding="utf-8"))
     epochs = history(folder)
-    best = max(epochs, key=lambda row: row.get("fitness") or 0.0)
+    evaluations, split = realised.pop("evaluations"), realised.pop("split")
+    judged = {"best": best_epoch(epochs), "last": epochs[-1]["epoch"]}
+    metrics = {
+        which: {**evaluations[which]["metrics"], "epoch": epoch, "checkpoint": which, "split": split}
+        for which, epoch in judged.items()
+    }
     network, _, _ = build_network(network_yaml(config), classes=len(trial.data.classes))
     checkpoint = folder / "train" / "weights" / "best.pt"
     plots = sorted(p.relative_to(folder).as_posix() for p in (folder / "train").glob("*.[pj][np]g"))
@@ -258,14 +265,10 @@ def _train(trial: Trial, last: Path | None) -> dict[str, Any]:
     (folder / "model.txt").write_text(str(network), encoding="utf-8")
     samples = realised.pop("samples")
     return {
-        "metrics": {
-            **realised.pop("metrics"),
-            "epoch": best["epoch"],
-            "checkpoint": "best",
-            "split": realised.pop("split"),
-        },
-        "metrics_last": {key: epochs[-1][key] for key in ("map50_95", "map50", "precision", "recall", "epoch")},
-        "per_class": realised.pop("per_class"),
+        "metrics": metrics["best"],
+        "metrics_last": metrics["last"],
+        "per_class": evaluations["best"]["per_class"],
+        "per_class_last": evaluations["last"]["per_class"],
         "history": epochs,
         "cost": {
             **complexity(network, realised["imgsz"]).summary(),
@@ -282,7 +285,12 @@ def _train(trial: Trial, last: Path | None) -> dict[str, Any]:
             "git": git,
         },
         "samples": detect_samples(checkpoint, samples, folder, imgsz=realised["imgsz"], device=device.split(",")[0]),
-        "artifacts": {"best": checkpoint.relative_to(folder).as_posix(), "plots": plots, "log": LOG},
+        "artifacts": {
+            "best": checkpoint.relative_to(folder).as_posix(),
+            "evidence": {which: f"train/{EVIDENCE}/{which}.npz" for which in judged},
+            "plots": plots,
+            "log": LOG,
+        },
     }
 
 

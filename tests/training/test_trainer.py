@@ -13,6 +13,8 @@ import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.events import events
 
+from ablate.comparing.accuracy import ultralytics_ap
+from ablate.tracking.evidence import load_evidence
 from ablate.training.checkpoint import KEY
 from ablate.training.errors import Diverged, OutOfMemory
 
@@ -42,6 +44,12 @@ def test_a_training_writes_down_what_it_was(train: Train) -> None:
     assert not facts["amp"], "there is no automatic mixed precision on a CPU"
     assert len(facts["graft"]["places"]) == 13
     assert facts["images"] == {"train": 8, "val": 4}
+    assert set(facts["evaluations"]) == {"best", "last"}
+    for which, evaluation in facts["evaluations"].items():
+        evidence = load_evidence(Path(trainer.save_dir) / "evidence" / f"{which}.npz")
+        assert list(evidence.names) == [f"images/val/{number:06d}.png" for number in range(4)]
+        assert ultralytics_ap(evidence).map50_95 == pytest.approx(evaluation["metrics"]["map50_95"], abs=1e-9)
+        assert len(evaluation["per_class"]) == len(trainer.data["names"])
     assert len(facts["samples"]) == 4
     grouped = {name for group in facts["parameter_groups"] for name in group["tensors"]}
     assert grouped == {name for name, _ in trainer.model.named_parameters()}

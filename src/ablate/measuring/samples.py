@@ -21,7 +21,7 @@ def detect_samples(
         conf: Smallest confidence of a kept detection.
 
     Returns:
-        The samples as records: image path relative to `folder`, truth, and predictions
+        The samples as records: image path relative to `folder`, its source, truth, and predictions
         ``[class, confidence, x1, y1, x2, y2]``.
     """
     from PIL import Image
@@ -42,6 +42,7 @@ def detect_samples(
         records.append(
             {
                 "image": image,
+                "source": sample["path"],
                 "width": sample["width"],
                 "height": sample["height"],
                 "truth": sample["truth"],

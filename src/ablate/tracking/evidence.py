@@ -32,7 +32,8 @@ class Evidence:
         thresholds: IoU from which a detection counts, (K,), float64, rising.
         image: Index of the image of each detection, (N,), int32, not falling.
         cls: Class of each detection, (N,), int32.
-        conf: Confidence of each detection, (N,), float32.
+        conf: Confidence of each detection, (N,), float64. No two are equal: Ultralytics ranks equal ones in some
+            order, and later ones are lowered here by less than float32 can tell, so that its order is known.
         box: Corners x1, y1, x2, y2 of each detection, (N, 4), uint16, in `STEPS` of the image's width and height.
         hit: Whether each detection found a true object of its class at each threshold, (N, K), bool; as Ultralytics
             matches them.
@@ -62,6 +63,24 @@ def quantised(boxes: np.ndarray, width: float, height: float) -> np.ndarray:
     scale = STEPS / np.array([width, height, width, height], dtype=np.float64)
     found = np.rint(np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale)
     return np.clip(np.nan_to_num(found), 0, STEPS).astype(np.uint16)
+
+
+def ranked(conf: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Confidences that, sorted by falling value, stand in a given order whatever sorts them.
+
+    Args:
+        conf: Confidences, (N,), float32.
+        order: Indices of `conf` by falling confidence, (N,), equal ones in the order to keep.
+
+    Returns:
+        Confidences, (N,), float64, all different, each within 1e-7 of its original.
+    """
+    falling = conf[order].astype(np.float64)
+    position = np.arange(len(falling))
+    first = np.maximum.accumulate(np.where(np.r_[True, falling[1:] != falling[:-1]], position, 0)) if len(conf) else 0
+    told = np.empty(len(falling))
+    told[order] = falling - (position - first) * 1e-12
+    return told
 
 
 def evidence_path(record: Record, folder: Path, checkpoint: str = "best") -> Path | None:
@@ -117,5 +136,5 @@ def _check(evidence: Evidence) -> None:
             raise ValueError(f"{name} has shape {getattr(evidence, name).shape}, not {shape}")
     for name in ("image", "true_image"):
         index = getattr(evidence, name)
-        if len(index) and not (0 <= index.min() and index.max() < images):
+        if len(index) and not (index.min() >= 0 and index.max() < images):
             raise ValueError(f"{name} points outside of the images")

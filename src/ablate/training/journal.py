@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,12 @@ class Journal:
         with contextlib.suppress(OSError):
             draft.write_text(json.dumps({**progress, "time": time.time()}), encoding="utf-8")
             draft.replace(self._folder / PROGRESS)
+
+
+def best_epoch(rows: Sequence[Row]) -> int | None:
+    """Return the epoch whose checkpoint is best.pt: the last one of the greatest fitness; None before any epoch."""
+    best = max(reversed(rows), key=lambda row: row.get("fitness") or 0.0, default=None)
+    return None if best is None else int(best["epoch"])
 
 
 def accuracy(metrics: dict[str, Any]) -> dict[str, float]:

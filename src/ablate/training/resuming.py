@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import ultralytics
 from torch import Tensor, nn
 from ultralytics.models.yolo.detect import DetectionTrainer
@@ -23,7 +24,7 @@ from ultralytics.utils.torch_utils import strip_optimizer, torch_distributed_zer
 from ablate.tracking.records import atomic_write_text
 from ablate.training import checkpoint
 from ablate.training.errors import TrainingError
-from ablate.training.journal import Journal, Row, accuracy
+from ablate.training.journal import Journal, Row, accuracy, best_epoch
 
 WHERE = ("data", "device", "workers")  # what a resumed training takes from its caller: where it runs, never what it is
 FIRST = RANK in {-1, 0}  # the process that writes
@@ -331,10 +332,10 @@ class ResumableTrainer(DetectionTrainer):
     # -- how it ends ------------------------------------------------------------------------------------------------
 
     def final_eval(self) -> None:
-        """Evaluate the best checkpoint, write the results, and reduce both checkpoints to their weights.
+        """Evaluate the best checkpoint and the last, write the results, and reduce both to their weights.
 
-        Ultralytics reduces them first, in place. Here it sees a copy of the best one: until the results are written,
-        the training can be continued.
+        Ultralytics reduces them first, in place. Here it sees copies: until the results are written, the training
+        can be continued.
         """
         self._evaluating_best = True
         last, best, drafts = self.last, self.best, self.wdir / "drafts"
@@ -348,11 +349,30 @@ class ResumableTrainer(DetectionTrainer):
             self.last, self.best = drafts / last.name, drafts / best.name
             super().final_eval()
             self.last, self.best = last, best
+            self.keep_evaluation("best", self.metrics)
+            self._evaluate_last(drafts / last.name)
             if FIRST:
                 self._conclude(drafts)
         finally:
             if FIRST:
                 shutil.rmtree(drafts, ignore_errors=True)
+
+    def _evaluate_last(self, draft: Path) -> None:
+        """Evaluate the last epoch's weights in the same way: the best epoch was chosen by the images that judge it."""
+        with torch_distributed_zero_first(LOCAL_RANK):
+            if FIRST and self.last.exists():
+                strip_optimizer(self.last, draft, updates={checkpoint.KEY: {**self._progress(), "stage": "over"}})
+        again = [draft.exists() and best_epoch(self.journal.rows) != self.epoch + 1]
+        if RANK > -1:
+            dist.broadcast_object_list(again, 0)  # the other processes keep no journal
+        if again[0]:
+            self.validator.args.plots = False  # those of the best one stay
+            self.keep_evaluation("last", self.validator(model=draft))
+        else:
+            self.keep_evaluation("last", self.metrics)
+
+    def keep_evaluation(self, which: str, figures: dict[str, float]) -> None:
+        """Take note of what the validator has just said of a checkpoint, "best" or "last"."""
 
     def _conclude(self, drafts: Path) -> None:
         """Put results and reduced checkpoints in place; last.pt at the end, because all can be done again from it."""
@@ -361,8 +381,7 @@ class ResumableTrainer(DetectionTrainer):
         if best.exists():
             checkpoint.put_in_place(best, self.best)
         self.write_results()
-        if self.last.exists():
-            strip_optimizer(self.last, last, updates={checkpoint.KEY: {**self._progress(), "stage": "over"}})
+        if last.exists():
             checkpoint.put_in_place(last, self.last)
 
     def write_results(self) -> None:

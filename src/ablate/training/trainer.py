@@ -20,21 +20,25 @@ from ultralytics.utils import RANK
 from ultralytics.utils.events import events
 from ultralytics.utils.torch_utils import unwrap_model
 
+from ablate.comparing.accuracy import coco_ap, ultralytics_ap
 from ablate.environment import cpu_threads
 from ablate.grafting.surgery import SPEC_KEY, operate
 from ablate.grafting.transfer import Coverage, coverage, load_weights
 from ablate.measuring.memory import PeakMemory
+from ablate.tracking.evidence import Evidence, save_evidence
 from ablate.tracking.records import atomic_write_json
 from ablate.training.errors import Diverged, OutOfMemory, TrainingError
 from ablate.training.journal import accuracy
 from ablate.training.optimizer import describe_groups, exempt, exempt_parameters
 from ablate.training.resuming import ResumableTrainer
+from ablate.training.validator import EvidenceValidator
 
 POLICY_KEY = "ablate_on_oom"  # in the network's yaml, the one place that reaches distributed workers
 
 events.enabled = False  # Ultralytics' usage reports; the validator would hang them onto our trainer's callbacks
 
 REALISED = "realised.json"
+EVIDENCE = "evidence"  # a folder
 FAILURE = "failure.json"
 
 
@@ -107,6 +111,7 @@ class AblateTrainer(ResumableTrainer):
         self._policy = "fail"
         self._groups: list[dict[str, Any]] = []
         self._peak: float | None = None  # GB, of the parts before this one
+        self._evaluations: dict[str, tuple[dict[str, float], Evidence | None]] = {}
         super().__init__(*args, **kwargs)
 
     def run_callbacks(self, event: str) -> None:
@@ -164,6 +169,11 @@ class AblateTrainer(ResumableTrainer):
         self._groups = describe_groups(optimizer, network)
         return optimizer
 
+    def get_validator(self) -> EvidenceValidator:
+        """Return a validator that keeps what the detector says of every image."""
+        stock = super().get_validator()
+        return EvidenceValidator(stock.dataloader, save_dir=stock.save_dir, args=stock.args, _callbacks=self.callbacks)
+
     # -- what must not happen silently ------------------------------------------------------------------------------
 
     @property
@@ -216,23 +226,21 @@ class AblateTrainer(ResumableTrainer):
         peaks = [peak for peak in (self._peak, self._memory.gigabytes()) if peak is not None]
         return max(peaks, default=None)
 
+    def keep_evaluation(self, which: str, figures: dict[str, float]) -> None:
+        """Keep a checkpoint's figures and what they are made of."""
+        self._evaluations[which] = (accuracy(figures), self.validator.evidence)
+
     def write_results(self) -> None:
-        """Write down what this training really was."""
+        """Write down what this training really was; first the evidence of its accuracy."""
+        for which, (_, evidence) in self._evaluations.items():
+            if evidence is not None:
+                save_evidence(Path(self.save_dir) / EVIDENCE / f"{which}.npz", evidence)
         atomic_write_json(Path(self.save_dir) / REALISED, self._realised())
 
     def _realised(self) -> dict[str, Any]:
-        box = self.validator.metrics.box
-        present = {int(c): i for i, c in enumerate(box.ap_class_index)}
+        names = list(self.data["names"].values())
         return {
-            "metrics": accuracy(self.metrics),
-            "per_class": [
-                {
-                    "name": name,
-                    "map50_95": float(box.ap[present[index]]) if index in present else None,
-                    "map50": float(box.ap50[present[index]]) if index in present else None,
-                }
-                for index, name in self.data["names"].items()
-            ],
+            "evaluations": {which: evaluation(*kept, names) for which, kept in self._evaluations.items()},
             "batch": self.batch_size,
             "amp": bool(self.amp),
             "epochs": self.epoch + 1,
@@ -256,6 +264,25 @@ class AblateTrainer(ResumableTrainer):
             "images": {"train": len(self.train_loader.dataset), "val": len(self.test_loader.dataset)},
             "samples": _samples(self.test_loader.dataset.labels),
         }
+
+
+def evaluation(figures: dict[str, float], evidence: Evidence | None, names: list[str]) -> dict[str, Any]:
+    """Return what a record says of one evaluated checkpoint: over all classes, and for each class."""
+    if evidence is None:
+        return {"metrics": figures, "per_class": []}
+    found = ultralytics_ap(evidence)
+    rows = dict(zip(found.classes.tolist(), zip(found.ap, found.instances.tolist(), strict=True), strict=True))
+
+    def of_class(index: int, name: str) -> dict[str, Any]:
+        ap, instances = rows.get(index, (None, 0))
+        known = {} if ap is None else {"map50_95": float(ap.mean()), "map50": float(ap[0]), "map75": float(ap[5])}
+        return {"name": name, **dict.fromkeys(("map50_95", "map50", "map75")), **known, "instances": instances}
+
+    sizes = {f"map50_95_{size}": value for size, value in coco_ap(evidence).items()}
+    return {
+        "metrics": {**figures, "map75": found.map75, **sizes},
+        "per_class": [of_class(index, name) for index, name in enumerate(names)],
+    }
 
 
 def _is_integration(function: Any) -> bool:

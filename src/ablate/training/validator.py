@@ -1,0 +1,107 @@
+"""Ultralytics' detection validator that keeps what the detector said of every image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch.distributed as dist
+from torch import Tensor, nn
+from ultralytics.models.yolo.detect import DetectionValidator
+from ultralytics.utils import RANK, ops
+
+from ablate.tracking.evidence import Evidence, quantised, ranked
+
+
+@dataclass(frozen=True)
+class _Image:
+    """What was said of one image, and what is there; boxes as `Evidence` keeps them."""
+
+    name: str
+    size: tuple[int, int]
+    cls: np.ndarray
+    box: np.ndarray
+    true_cls: np.ndarray
+    true_box: np.ndarray
+
+
+class EvidenceValidator(DetectionValidator):
+    """Evaluates as Ultralytics does; after evaluating a checkpoint `evidence` says what its figures are made of.
+
+    Attributes:
+        evidence: Of the last checkpoint evaluated; None after a validation within a training, and in the helping
+            processes of a distributed one.
+    """
+
+    evidence: Evidence | None = None
+    _images: list[_Image]
+
+    def init_metrics(self, model: nn.Module) -> None:
+        """Begin an evaluation."""
+        super().init_metrics(model)
+        self.args.save_json = False  # on COCO itself it would put another library's mAP in the place of its own
+        self.evidence = None
+        self._images = []
+
+    def update_metrics(self, preds: list[dict[str, Tensor]], batch: dict[str, Any]) -> None:
+        """Count the detections of a batch of images, and keep them."""
+        super().update_metrics(preds, batch)
+        if not self.training:
+            self._images += [self._image(index, found, batch) for index, found in enumerate(preds)]
+
+    def _image(self, index: int, found: dict[str, Tensor], batch: dict[str, Any]) -> _Image:
+        truth = self._prepare_batch(index, batch)
+        height, width = truth["ori_shape"][:2]
+        path = Path(truth["im_file"])
+        root = Path(str(self.data["path"]))
+
+        def original(boxes: Tensor) -> np.ndarray:
+            scaled = ops.scale_boxes(truth["imgsz"], boxes.clone(), truth["ori_shape"], ratio_pad=truth["ratio_pad"])
+            return quantised(scaled.cpu().numpy(), width, height)
+
+        return _Image(
+            name=path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix(),
+            size=(int(width), int(height)),
+            cls=found["cls"].cpu().numpy().astype(np.int32),
+            box=original(found["bboxes"].float()),
+            true_cls=truth["cls"].cpu().numpy().astype(np.int32),
+            true_box=original(truth["bboxes"].float()) if len(truth["cls"]) else np.empty((0, 4), dtype=np.uint16),
+        )
+
+    def gather_stats(self) -> None:
+        """Bring together what the processes of a distributed training have seen."""
+        super().gather_stats()
+        if RANK > -1 and not self.training:
+            parts: list[list[_Image]] | None = [[]] * dist.get_world_size() if RANK == 0 else None
+            dist.gather_object(self._images, parts, dst=0)
+            self._images = [image for part in parts or [] for image in part]
+
+    def get_stats(self) -> dict[str, Any]:
+        """Compute the figures; keep what they are computed from, which Ultralytics then forgets."""
+        if not self.training:
+            self.evidence = self._evidence()
+        stats: dict[str, Any] = super().get_stats()
+        return stats
+
+    def _evidence(self) -> Evidence:
+        images = self._images
+        stats = {name: np.concatenate(self.metrics.stats[name], 0) for name in ("tp", "conf")}
+        return Evidence(
+            names=np.array([image.name for image in images], dtype=str),
+            sizes=np.array([image.size for image in images], dtype=np.int32).reshape(-1, 2),
+            thresholds=np.round(self.iouv.cpu().numpy().astype(np.float64), 2),
+            image=np.repeat(np.arange(len(images), dtype=np.int32), [len(image.cls) for image in images]),
+            cls=_joined([image.cls for image in images]),
+            conf=ranked(stats["conf"], np.argsort(-stats["conf"])),  # the very order that Ultralytics ranks by
+            box=_joined([image.box for image in images]).reshape(-1, 4),
+            hit=stats["tp"].reshape(-1, self.niou).astype(bool),
+            true_image=np.repeat(np.arange(len(images), dtype=np.int32), [len(image.true_cls) for image in images]),
+            true_cls=_joined([image.true_cls for image in images]),
+            true_box=_joined([image.true_box for image in images]).reshape(-1, 4),
+        )
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts, 0) if parts else np.empty(0, dtype=np.int32)
