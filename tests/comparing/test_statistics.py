@@ -10,8 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 
-from ablate.comparing.statistics import holm, main_effect, paired_differences, paired_t, sample_std, t_interval
+from ablate.comparing.statistics import (
+    MOST_SEEDS,
+    effect_size,
+    holm,
+    main_effect,
+    paired_differences,
+    paired_t,
+    power_of,
+    sample_std,
+    seeds_needed,
+    smallest_detectable,
+    t_interval,
+)
 
 
 def test_differences_are_paired_by_seed_and_only_over_shared_seeds() -> None:
@@ -96,3 +109,75 @@ def test_a_main_effect_uses_pairs_that_are_there_and_fair_and_seeds_that_all_hav
     assert main_effect(accuracy, 0, fair=lambda having, lacking: not having[1]).effects == pytest.approx([0.1, 0.3])
     assert main_effect({(True,): {0: 0.1}}, 0) == ([], [], 0)
     assert main_effect({(True,): {0: 0.1}, (False,): {1: 0.1}}, 0) == ([], [], 1)
+
+
+@pytest.mark.parametrize("count", [3, 5, 10])
+def test_effect_sizes_are_right_on_average_however_few_the_seeds(count: int) -> None:
+    draws = np.random.default_rng(count).normal(0.008, 0.01, (20_000, count))
+    found = [effect_size(row) for row in draws]
+    error = np.std(np.array(found, dtype=float)) / np.sqrt(len(draws))
+    assert abs(np.mean(np.array(found, dtype=float)) - 0.8) < 4 * error
+    uncorrected = np.mean(draws.mean(1) / draws.std(1, ddof=1))
+    assert abs(uncorrected - 0.8) > 4 * error  # without the correction it would not be
+
+
+def test_an_effect_size_has_the_sign_and_no_unit() -> None:
+    values = [0.01, 0.03, 0.02, 0.05]
+    size = effect_size(values)
+    assert size is not None
+    assert size > 0
+    assert effect_size([-100 * v for v in values]) == pytest.approx(-size)
+
+
+@pytest.mark.parametrize("values", [[], [0.1], [0.1, 0.2], [0.3, 0.1 + 0.2, 0.3]])
+def test_no_effect_size_from_two_values_or_from_equal_ones(values: list[float]) -> None:
+    assert effect_size(values) is None
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10, 30])
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 1.0])
+def test_power_agrees_with_statsmodels(n: int, ratio: float) -> None:
+    assert power_of(n, ratio) == pytest.approx(TTestPower().power(ratio, n, 0.05), abs=2e-6)
+    assert power_of(n, -ratio) == power_of(n, ratio)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10, 200])
+def test_the_smallest_detectable_difference_is_found_as_often_as_promised(n: int) -> None:
+    found = smallest_detectable(0.02, n)
+    expected = TTestPower().solve_power(None, nobs=n, alpha=0.05, power=0.8)
+    assert found == pytest.approx(0.02 * expected, rel=1e-4)
+    assert found is not None
+    draws = np.random.default_rng(n).normal(found, 0.02, (4000, n))
+    rejected = np.mean([(p := paired_t(row)) is not None and p < 0.05 for row in draws])
+    assert abs(rejected - 0.8) < 4 * np.sqrt(0.8 * 0.2 / len(draws))
+
+
+@pytest.mark.parametrize("difference", [0.06, 0.02, 0.01, 0.002])
+def test_the_seeds_needed_are_the_fewest_that_suffice(difference: float) -> None:
+    seeds = seeds_needed(0.02, difference)
+    assert seeds is not None
+    assert power_of(seeds, difference / 0.02) >= 0.8
+    assert power_of(seeds - 1, difference / 0.02) < 0.8
+    assert seeds_needed(0.02, -difference) == seeds
+    assert seeds_needed(0.02, difference, level=0.99) > seeds  # type: ignore[operator]
+    assert seeds_needed(0.02, difference, power=0.999) > seeds  # type: ignore[operator]
+
+
+def test_two_seeds_are_the_fewest_and_some_differences_are_out_of_reach() -> None:
+    assert seeds_needed(0.001, 0.9) == 2
+    assert seeds_needed(1.0, 1e-4) is None
+    edge = seeds_needed(1.0, 0.01)
+    assert edge is not None
+    assert edge < MOST_SEEDS
+
+
+@pytest.mark.parametrize("std", [None, 0.0, float("nan"), float("inf")])
+def test_without_a_known_spread_nothing_is_promised(std: float | None) -> None:
+    assert smallest_detectable(std, 3) is None
+    assert seeds_needed(std, 0.01) is None
+
+
+def test_one_seed_detects_nothing_and_no_difference_needs_no_seeds() -> None:
+    assert smallest_detectable(0.01, 1) is None
+    assert seeds_needed(0.01, 0.0) is None
+    assert seeds_needed(0.01, None) is None

@@ -6,6 +6,7 @@
 | seeds move all variants together | two separate means | differences paired by seed |
 | many variants against one baseline | the best p-value | Holm's correction over the table |
 | several components at once | one variant against another | main effects: the mean over all others, paired by seed |
+| "no significant difference" | read as "no difference" | the smallest difference that so many seeds would have shown |
 
 Accuracies are fractions from 0 to 1. Where a number cannot be known the answer is None.
 """
@@ -13,6 +14,7 @@ Accuracies are fractions from 0 to 1. Where a number cannot be known the answer 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +22,8 @@ from scipy import special
 
 LEVEL = 0.95
 ALPHA = 0.05
+POWER = 0.8
+MOST_SEEDS = 100_000  # more than anybody trains: beyond it a difference counts as out of reach
 
 
 class Interval(NamedTuple):
@@ -120,6 +124,101 @@ def paired_t(differences: Sequence[float]) -> float | None:
         return None
     statistic = abs(float(np.mean(differences))) / error
     return float(2 * special.stdtr(len(differences) - 1, -statistic))
+
+
+def effect_size(differences: Sequence[float]) -> float | None:
+    """Size of a mean difference in units of the differences' own spread, from differences of shape (n,).
+
+    Cohen's d of paired differences (mean / standard deviation), times Hedges' exact correction for few values
+    (Hedges 1981, Journal of Educational Statistics 6, eq. 6e), without which three seeds overstate it by 77 %.
+    None as in `standard_error`, and below three values, from which no unbiased estimate exists.
+    """
+    if len(differences) < 3 or standard_error(differences) is None:
+        return None
+    freedom = len(differences) - 1
+    log_correction = special.gammaln(freedom / 2) - special.gammaln((freedom - 1) / 2) - np.log(freedom / 2) / 2
+    return float(np.mean(differences) / np.std(differences, ddof=1) * np.exp(log_correction))
+
+
+def power_of(n: int, ratio: float, level: float = LEVEL) -> float:
+    """How often a paired t-test of n seeds finds a true difference of `ratio` standard deviations of the differences.
+
+    Two-sided, at significance 1 - level: the mass of the noncentral t distribution beyond Student's critical values,
+    to about 1e-6, for n of at least 2. Integrated here over the spread that the seeds may show, because scipy's
+    own (special.nctdtr) answers nan for many arguments.
+    """
+    freedom, shift = n - 1, abs(ratio) * np.sqrt(n)
+    nodes, weights = _quadrature()
+    spread = np.sqrt(special.chdtri(freedom, (1 - nodes) / 2) / freedom)  # seen / true, at evenly weighted quantiles
+    reach = special.stdtrit(freedom, 0.5 + level / 2) * spread
+    return float((special.ndtr(shift - reach) + special.ndtr(-shift - reach)) @ weights / 2)
+
+
+@cache
+def _quadrature() -> tuple[np.ndarray, np.ndarray]:
+    """Nodes in (-1, 1) and weights of Gauss and Legendre's rule, (200,) each."""
+    return np.polynomial.legendre.leggauss(200)
+
+
+@cache
+def _detectable_ratio(n: int, level: float, power: float) -> float | None:
+    """The smallest detectable difference in standard deviations; None where it is beyond all measure."""
+    low, high = 0.0, 1.0
+    while power_of(n, high, level) < power:
+        low, high = high, high * 2
+        if high > 1e9:
+            return None
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        low, high = (middle, high) if power_of(n, middle, level) < power else (low, middle)
+    return high
+
+
+def smallest_detectable(std: float | None, n: int, level: float = LEVEL, power: float = POWER) -> float | None:
+    """Smallest true difference that a paired t-test of n seeds finds in `power` of all such studies.
+
+    Args:
+        std: Standard deviation of the paired differences, in the unit of the answer. With few seeds it is itself
+            known only roughly: from three seeds, to a factor of about two up or down.
+        n: Seeds.
+        level: Of the interval: 1 - significance. For one of m variants after Holm's correction, the strictest step
+            is 1 - 0.05 / m.
+        power: Probability of finding it.
+
+    Returns:
+        None below two seeds and where the spread is not known or is nothing.
+    """
+    if n < 2 or not std or not np.isfinite(std):
+        return None
+    ratio = _detectable_ratio(n, level, power)
+    return None if ratio is None else ratio * float(std)
+
+
+def seeds_needed(std: float | None, difference: float | None, level: float = LEVEL, power: float = POWER) -> int | None:
+    """Fewest seeds with which a paired t-test finds a true `difference` in `power` of all such studies.
+
+    Args:
+        std: Standard deviation of the paired differences seen so far, in the unit of `difference`.
+        difference: What is to be found; its sign is of no account.
+        level: As in `smallest_detectable`.
+        power: As in `smallest_detectable`.
+
+    Returns:
+        None where the spread is not known or is nothing, where the difference is zero or not known, and where more
+        than `MOST_SEEDS` would be needed.
+    """
+    if not std or not difference or not np.isfinite(std) or not np.isfinite(difference):
+        return None
+    ratio = abs(difference) / std
+    low, high = 1, 2
+    while power_of(high, ratio, level) < power:
+        low, high = high, high * 2
+        if high > 2 * MOST_SEEDS:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if power_of(middle, ratio, level) < power else (low, middle)
+    return high if high <= MOST_SEEDS else None
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
