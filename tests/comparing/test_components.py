@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from ablate.comparing.effects import effects_of
-from ablate.comparing.figures import BASELINE, styles
+from ablate.comparing.figures.style import BASELINE, styles
 from ablate.comparing.formatting import named_by_marks
 from ablate.comparing.report import description, write_report
 from ablate.comparing.statistics import paired_t

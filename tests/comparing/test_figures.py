@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from ablate.comparing.figures import accuracy_against_latency, encode, pareto, styles, training_curves
-from ablate.comparing.samples import sample_detections
+from ablate.comparing.figures.curves import training_curves
+from ablate.comparing.figures.samples import sample_detections
+from ablate.comparing.figures.style import encode, styles
+from ablate.comparing.figures.tradeoff import accuracy_against_latency, pareto
 from ablate.comparing.table import comparison_table
 from ablate.tracking.records import Sweep, load_sweep
 
@@ -25,15 +27,17 @@ def read(directory: Path) -> tuple[Sweep, Any]:
 
 def test_every_measured_variant_is_a_labelled_point(records: Grid, write: Write) -> None:
     _, table = read(write(records()))
-    figure = accuracy_against_latency(table)
-    assert figure is not None
+    drawing = accuracy_against_latency(table)
+    assert drawing is not None
+    figure = drawing.figure
     assert sorted(text.get_text() for text in figure.axes[0].texts) == sorted(table["variant"])
 
 
 def test_labels_of_points_do_not_cover_each_other(records: Grid, write: Write) -> None:
     _, table = read(write(records()))
-    figure = accuracy_against_latency(table)
-    assert figure is not None
+    drawing = accuracy_against_latency(table)
+    assert drawing is not None
+    figure = drawing.figure
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
@@ -48,8 +52,9 @@ def test_on_the_pareto_front_nothing_is_beaten(records: Grid, write: Write) -> N
 
 def test_two_data_sets_have_a_panel_each(record: Make, write: Write) -> None:
     _, table = read(write([record(m, data=d) for d in ("shapes", "coco8") for m in ("none", "hmha")]))
-    figure = accuracy_against_latency(table)
-    assert figure is not None
+    drawing = accuracy_against_latency(table)
+    assert drawing is not None
+    figure = drawing.figure
     assert len(figure.axes) == 2
 
 
@@ -66,8 +71,9 @@ def test_curves_are_means_over_seeds_with_a_band(records: Grid, write: Write) ->
     made = records(("none", "hmha"), ("sgd",), (0, 1))
     for found, accuracy in zip(made, (0.1, 0.3, 0.2, 0.6), strict=True):
         found["history"] = [{"epoch": epoch, "map50_95": accuracy} for epoch in (1, 2)]
-    figure = training_curves(*read(write(made)))
-    assert figure is not None
+    drawing = training_curves(*read(write(made)))
+    assert drawing is not None
+    figure = drawing.figure
     axes = figure.axes[0]
     assert [line.get_ydata().tolist() for line in axes.lines] == [pytest.approx([0.2, 0.2]), pytest.approx([0.4, 0.4])]
     assert len(axes.collections) == 2
@@ -76,21 +82,24 @@ def test_curves_are_means_over_seeds_with_a_band(records: Grid, write: Write) ->
 def test_a_curve_ends_where_the_first_seed_ends(records: Grid, write: Write) -> None:
     made = records(("none",), ("sgd",), (0, 1))
     made[1]["history"] = made[1]["history"][:7]
-    figure = training_curves(*read(write(made)))
-    assert figure is not None
+    drawing = training_curves(*read(write(made)))
+    assert drawing is not None
+    figure = drawing.figure
     assert len(figure.axes[0].lines[0].get_xdata()) == 7
 
 
 def test_one_seed_has_no_band(records: Grid, write: Write) -> None:
-    figure = training_curves(*read(write(records(("none", "hmha"), ("sgd",), (0,)))))
-    assert figure is not None
+    drawing = training_curves(*read(write(records(("none", "hmha"), ("sgd",), (0,)))))
+    assert drawing is not None
+    figure = drawing.figure
     assert not figure.axes[0].collections
 
 
 def test_samples_show_ground_truth_baseline_and_variants(records: Grid, write: Write) -> None:
     sweep, table = read(write(records(("none", "hmha", "acmix"), ("sgd",), (0,)), samples=True))
-    figure = sample_detections(sweep, table)
-    assert figure is not None
+    drawing = sample_detections(sweep, table)
+    assert drawing is not None
+    figure = drawing.figure
     titles = [text.get_text() for text in figure.axes[0].texts if text.get_fontweight() == "bold"]
     assert titles == ["ground truth", *table["variant"]]
     assert len(figure.axes[0].images) == 4 * 4
@@ -100,8 +109,9 @@ def test_an_image_that_cannot_be_read_costs_only_itself(records: Grid, write: Wr
     made = records(("none", "hmha"), ("sgd",), (0,))
     directory = write(made, samples=True)
     (multirun / "trials" / made[1]["signature"] / "samples" / "2.jpg").write_bytes(b"\xff\xd8 not a picture")
-    figure = sample_detections(*read(directory))
-    assert figure is not None
+    drawing = sample_detections(*read(directory))
+    assert drawing is not None
+    figure = drawing.figure
     assert len(figure.axes[0].images) == 3 * 4 - 1
     assert "not recorded" in [text.get_text() for text in figure.axes[0].texts]
 
@@ -115,8 +125,9 @@ def test_an_image_with_other_truth_is_not_passed_off_as_the_same(records: Grid, 
     changed = json.loads(path.read_text())
     changed["samples"][0]["truth"].pop()
     path.write_text(json.dumps(changed))
-    figure = sample_detections(*read(directory))
-    assert figure is not None
+    drawing = sample_detections(*read(directory))
+    assert drawing is not None
+    figure = drawing.figure
     assert "not recorded" in [text.get_text() for text in figure.axes[0].texts]
 
 
@@ -135,5 +146,6 @@ def test_a_figure_is_the_same_file_each_time(records: Grid, write: Write) -> Non
     first, second = (training_curves(*read(directory)) for _ in range(2))
     assert first is not None
     assert second is not None
-    assert encode(first, "svg") == encode(second, "svg")
-    assert encode(first, "png") == encode(first, "png")
+    assert encode(first.figure, "svg") == encode(second.figure, "svg")
+    assert encode(first.figure, "png") == encode(first.figure, "png")
+    assert encode(first.figure, "pdf") == encode(second.figure, "pdf")

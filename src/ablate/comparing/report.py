@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,8 +16,6 @@ from ablate.comparing.terminal import print_table
 from ablate.tracking.records import Sweep, atomic_write_bytes, atomic_write_text, short
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from ablate.comparing.page import Picture
 
 __all__ = ["Report", "comparison_table", "description", "print_table", "write_report"]
@@ -38,7 +35,7 @@ class Report:
 
 
 def write_report(sweep: Sweep, out_dir: Path | None = None, *, notebook: bool = True) -> Report:
-    """Write comparison.csv, .md, .tex, .html, the figures (.png and .svg) and comparison.ipynb.
+    """Write comparison.csv, .md, .tex, .html, the figures (.png, .svg, .pdf) and comparison.ipynb.
 
     Args:
         sweep: what `load_sweep` read.
@@ -49,10 +46,14 @@ def write_report(sweep: Sweep, out_dir: Path | None = None, *, notebook: bool = 
     figure or notebook that fails costs only itself and is named in `Report.problems`. Raises OSError
     when the folder cannot be written.
     """
+    from ablate.comparing.gallery import hang
+
     out = Path(out_dir or sweep.directory)
     table = comparison_table(sweep)
     report = Report(table, sentences(sweep, table), out)
-    pictures = _figures(sweep, report)
+    pictures, files, problems = hang(sweep, table, out)
+    report.files.update(files)
+    report.problems.extend(problems)
     _write(report, "comparison.csv", _csv(table))
     _write(
         report,
@@ -154,59 +155,6 @@ def description(sweep: Sweep, table: pd.DataFrame, limit: int = DESCRIPTION_LIMI
         if len(text) <= limit:
             return text
     return text[: limit - 4] + "\n..."
-
-
-def _figures(sweep: Sweep, report: Report) -> list[Picture]:
-    """Draw and write each figure for which there are records; returns them for the page."""
-    from ablate.comparing.figures import accuracy_against_latency, encode, training_curves
-    from ablate.comparing.page import Picture
-    from ablate.comparing.samples import VARIANTS, sample_detections, shown_seed
-
-    table, pictures = report.table, []
-    wanted: list[tuple[str, str, str, Callable[[], Figure | None]]] = [
-        (
-            "accuracy_latency",
-            "Accuracy against latency",
-            "One point per variant; bars are one sample standard deviation over seeds to each side, where "
-            "there are replicates. Up and to the left is better. On the dashed Pareto front no variant is "
-            "both faster and more accurate.",
-            lambda: accuracy_against_latency(table),
-        ),
-        (
-            "training_curves",
-            "Training curves",
-            "mAP50-95 on the validation images after each epoch: the mean over seeds, as far as all seeds "
-            "got; the band reaches from the lowest to the highest seed. The baseline is the thick black one.",
-            lambda: training_curves(sweep, table),
-        ),
-    ]
-    groups = [rows for _, rows in table.groupby("comparison_key", sort=False)]
-    for number, rows in enumerate(groups, start=1):
-        left_out = f" The first {VARIANTS} of {len(rows)} variants are shown." if len(rows) > VARIANTS else ""
-        wanted.append(
-            (
-                "samples" if len(groups) == 1 else f"samples_{number}",
-                f"Sample detections: {rows['variant'].iloc[0]} and what is compared with it",
-                f"The same validation images for every variant, trained with seed {shown_seed(sweep, rows)}.{left_out}",
-                lambda rows=rows: sample_detections(sweep, rows),  # type: ignore[misc]
-            )
-        )
-    for name, title, words, draw in wanted:
-        try:
-            figure = draw()
-        except Exception as error:  # one figure must not take the table along
-            report.problems.append(f"the figure {name} could not be drawn: {type(error).__name__}: {error}")
-            figure = None
-        for kind in ("png", "svg"):
-            if figure is None:
-                (report.directory / f"{name}.{kind}").unlink(missing_ok=True)
-            else:
-                _write(report, f"{name}.{kind}", encode(figure, kind, dpi=130))
-        if figure is not None:
-            kind = "jpg" if name.startswith("samples") else "svg"
-            content = encode(figure, kind, dpi=130) if kind == "jpg" else report.files[f"{name}.svg"].read_bytes()
-            pictures.append(Picture(title, words, content, kind))
-    return pictures
 
 
 def _csv(table: pd.DataFrame) -> str:

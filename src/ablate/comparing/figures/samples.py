@@ -12,10 +12,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from ablate.comparing.figures import PALETTE, SETTINGS, settle
+from ablate.comparing.figures.style import (
+    PALETTE,
+    SETTINGS,
+    SMALLEST,
+    TWO_COLUMNS,
+    Drawing,
+    foremost,
+    left_out,
+    said,
+    settle,
+)
 from ablate.comparing.variants import is_measured
 from ablate.tracking.records import Record, Sweep, sequence, value
 
@@ -24,11 +35,8 @@ IOU = 0.5  # overlap from which a prediction of the right class counts as a hit
 IMAGES = 4
 VARIANTS = 5  # baseline included
 SIDE = 256  # pixels to which images are reduced
-LEGEND = (
-    f"solid: hit (right class, IoU at least {IOU}); dashed: false alarm; dotted: missed; "
-    f"confidence at least {CONFIDENCE}"
-)
-LEGEND_WIDTH = 32  # characters of the legend that fit beneath one column
+NAMED = 7  # boxes of a panel that still have room for their class
+HIT, FALSE, MISSED = "-", (0, (3, 1.5)), (0, (1, 1.5))
 GAP = 0.06  # of a panel's side
 
 Box = tuple[float, float, float, float]
@@ -44,7 +52,7 @@ class Panel:
     predictions: list[tuple[int, float, Box]]
 
 
-def sample_detections(sweep: Sweep, rows: pd.DataFrame) -> Figure | None:
+def sample_detections(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
     """Ground truth, baseline and variants (columns) on the same images (rows), of one seed.
 
     Args:
@@ -55,57 +63,55 @@ def sample_detections(sweep: Sweep, rows: pd.DataFrame) -> Figure | None:
         A figure, or None where no trial has samples. Solid boxes are hits (right class, IoU of at
         least 0.5), dashed boxes false alarms, thin dotted ones what was missed.
     """
-    chosen = _one_seed(sweep, rows)
+    chosen = _one_seed(sweep, foremost(rows, VARIANTS))
     columns = [(label, panels) for label, record in chosen if (panels := _panels(sweep, record))]
     if not columns:
         return None
     reference = columns[0][1]
     images = list(reference)[:IMAGES]
     classes = [str(name) for name in sequence(chosen[0][1], "data", "classes")]
-    columns = columns[:VARIANTS]
     step = 1 + GAP
     with mpl.rc_context({**SETTINGS, "axes.grid": False}):
-        width, height = step * (len(columns) + 1), step * len(images)
-        figure = Figure(figsize=(1.75 * width, 1.75 * height + 0.7), layout="constrained")
+        width, height = step * (len(columns) + 1) - GAP, step * len(images) - GAP
+        inch = min(TWO_COLUMNS / width, 2.2)
+        figure = Figure(figsize=(TWO_COLUMNS, inch * height + 0.75), layout="constrained")
         axes = figure.add_subplot()
+        kinds: set[int] = set()
         for line, image in enumerate(images):
             truth = reference[image]
-            _draw(axes, truth, 0, line, classes, only_truth=True)
+            kinds |= _draw(axes, truth, 0, line, classes, only_truth=True)
             for column, (_, panels) in enumerate(columns, start=1):
                 if image in panels and panels[image].truth == truth.truth:
-                    _draw(axes, panels[image], column, line, classes)
+                    kinds |= _draw(axes, panels[image], column, line, classes)
                 else:
                     axes.text(
-                        column * step + 0.5,
-                        line * step + 0.5,
-                        "not recorded",
-                        ha="center",
-                        va="center",
-                        color="#777777",
-                    )
+                        column * step + 0.5, line * step + 0.5, "not recorded", ha="center", va="center",
+                        color="#666666",
+                    )  # fmt: skip
         for column, title in enumerate(["ground truth", *(label for label, _ in columns)]):
-            axes.text(column * step + 0.5, -0.04, title, ha="center", va="bottom", fontsize=8, fontweight="bold")
-        axes.set(xlim=(0, width - GAP), aspect="equal")
-        legend = f"{LEGEND}; seed {shown_seed(sweep, rows)}"
-        axes.text(
-            0,
-            height - GAP + 0.05,
-            textwrap.fill(legend, LEGEND_WIDTH * (len(columns) + 1)),
-            fontsize=7,
-            va="top",
-            color="#444444",
-        )
-        lines = -(-len(legend) // (LEGEND_WIDTH * (len(columns) + 1)))
-        axes.set_ylim(height - GAP + 0.06 + 0.1 * lines, -0.14)
+            axes.text(
+                column * step + 0.5, -0.04, _wrapped(title), ha="center", va="bottom", fontsize=SMALLEST,
+                fontweight="bold",
+            )  # fmt: skip
+        axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
         axes.axis("off")
+        lines = [
+            Line2D([], [], color="black", linestyle=dashes, linewidth=1.3, label=label)
+            for dashes, label in ((HIT, "hit"), (FALSE, "false alarm"), (MISSED, "missed"))
+        ]
+        colours = [
+            Line2D([], [], color=PALETTE[kind % len(PALETTE)], linewidth=4, label=_named(classes, kind))
+            for kind in sorted(kinds)[: len(PALETTE)]
+        ]
+        figure.legend(handles=[*lines, *colours], loc="outside lower center", ncols=5, handlelength=2.4)
         settle(figure)
-    return figure
-
-
-def shown_seed(sweep: Sweep, rows: pd.DataFrame) -> Any:
-    """The seed whose detections `sample_detections` shows."""
-    chosen = _one_seed(sweep, rows)
-    return chosen[0][1].get("seed") if chosen else None
+    labels = [label for label, _ in columns]
+    caption = [
+        f"The same validation images for every variant, trained with seed {chosen[0][1].get('seed')}. Solid: hit "
+        f"(right class, IoU at least {IOU}); dashed: false alarm; dotted: missed. Confidence at least {CONFIDENCE}.",
+        left_out(len(labels), len(rows), "variants"),
+    ]
+    return Drawing(figure, said(caption), tuple(rows.loc[rows["variant"].isin(labels), "variant_key"]))
 
 
 def _one_seed(sweep: Sweep, rows: pd.DataFrame) -> list[tuple[str, Record]]:
@@ -165,8 +171,10 @@ def _box(corners: Any) -> Box:
     return x1, y1, x2, y2
 
 
-def _draw(axes: Axes, panel: Panel, column: int, line: int, classes: list[str], *, only_truth: bool = False) -> None:
-    """Draw one panel into the unit square at a column and line."""
+def _draw(
+    axes: Axes, panel: Panel, column: int, line: int, classes: list[str], *, only_truth: bool = False
+) -> set[int]:
+    """Draw one panel into the unit square at a column and line; returns the classes drawn."""
     scale = 1 / max(panel.size)
     width, height = panel.size[0] * scale, panel.size[1] * scale
     left, top = column * (1 + GAP) + (1 - width) / 2, line * (1 + GAP) + (1 - height) / 2
@@ -181,29 +189,31 @@ def _draw(axes: Axes, panel: Panel, column: int, line: int, classes: list[str], 
             Rectangle((x, y), w, h, fill=False, edgecolor=color, linewidth=thick, linestyle=dashes, zorder=3)
         )
         if text:
+            over = box[1] * scale > 0.1
             axes.text(
-                x,
-                y,
-                text,
-                fontsize=4.6,
-                color="white",
-                va="bottom" if box[1] * scale > 0.05 else "top",
-                zorder=4,
-                bbox={"facecolor": color, "edgecolor": "none", "pad": 0.6},
-            )
-
-    def named(kind: int) -> str:
-        return classes[kind] if 0 <= kind < len(classes) else str(kind)
+                x, y if over else y + h, text, fontsize=SMALLEST, color="white", va="bottom" if over else "top",
+                zorder=4, bbox={"facecolor": color, "edgecolor": "none", "pad": 0.4}, clip_on=True,
+            )  # fmt: skip
 
     if only_truth:
         for kind, box in panel.truth:
-            outline(kind, box, named(kind), "-", 1.2)
-        return
+            outline(kind, box, _named(classes, kind) if len(panel.truth) <= NAMED else "", HIT, 1.2)
+        return {kind for kind, _ in panel.truth}
     hits, missed = _match(panel)
     for kind, box in missed:
-        outline(kind, box, "", (0, (1, 1.5)), 0.8)
-    for (kind, confidence, box), hit in zip(panel.predictions, hits, strict=True):
-        outline(kind, box, f"{named(kind)} {confidence:.2f}", "-" if hit else (0, (3, 1.5)), 1.2)
+        outline(kind, box, "", MISSED, 0.9)
+    for (kind, _, box), hit in zip(panel.predictions, hits, strict=True):
+        outline(kind, box, "", HIT if hit else FALSE, 1.2)
+    return {kind for kind, _, _ in panel.predictions} | {kind for kind, _ in missed}
+
+
+def _named(classes: list[str], kind: int) -> str:
+    return classes[kind] if 0 <= kind < len(classes) else str(kind)
+
+
+def _wrapped(label: str) -> str:
+    """A variant's name in lines that fit above a column."""
+    return "\n".join(textwrap.wrap(label, 20, break_long_words=True)) or label
 
 
 def _match(panel: Panel) -> tuple[list[bool], list[tuple[int, Box]]]:

@@ -1,0 +1,131 @@
+"""Training curves: accuracy by epoch, with bands over seeds."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ablate.comparing.figures.style import (
+    BASELINE,
+    SETTINGS,
+    TWO_COLUMNS,
+    Drawing,
+    Style,
+    foremost,
+    groups_of,
+    left_out,
+    said,
+    settle,
+    styles,
+)
+from ablate.comparing.formatting import group_title
+from ablate.comparing.table import rows_of
+from ablate.comparing.variants import is_measured
+from ablate.tracking.records import Record, Sweep, number, sequence
+
+FEW = 8  # lines whose legend fits into the panel
+SHORT = 24  # characters of a label that fit there
+LINES = 10  # of one panel
+PANELS = 6
+LONGEST = 100_000  # epochs; more can only be damage
+
+
+def training_curves(sweep: Sweep, table: pd.DataFrame) -> Drawing | None:
+    """mAP50-95 over epochs, one panel per comparison group and one line per variant.
+
+    The line is the mean over seeds, as far as all seeds got; the band reaches from the lowest to the
+    highest seed.
+    """
+    curves = _curves(sweep)
+    groups = [rows for rows in groups_of(table) if any(k in curves for k in rows["variant_key"])]
+    if not groups:
+        return None
+    shown = [foremost(rows[rows["variant_key"].isin(curves)], LINES) for rows in groups[:PANELS]]
+    drawn = styles(table)
+    columns = min(2, len(shown))
+    lines = -(-len(shown) // columns)
+    with mpl.rc_context(SETTINGS):
+        figure = Figure(figsize=(TWO_COLUMNS, (3.2 if columns == 2 else 3.9) * lines), layout="constrained")
+        share: Axes | None = None
+        for position, rows in enumerate(shown, start=1):
+            same = share if table["data"].nunique() == 1 else None
+            axes = figure.add_subplot(lines, columns, position, sharey=same)
+            share = share or axes
+            for row in rows_of(rows):
+                _draw_curve(axes, curves[row["variant_key"]], drawn[row["variant"]], row["variant"])
+            axes.set(xlabel="epoch", ylabel="mAP50-95 (validation)", title=group_title(rows))
+            if len(rows) > FEW or rows["variant"].str.len().max() > SHORT:
+                place = (
+                    {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+                    if columns == 1
+                    else {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16)}
+                )
+                axes.legend(handlelength=3.6, **place)
+            else:
+                axes.legend(loc="lower right", handlelength=3.6)
+        settle(figure)
+    several = any(len(found) > 1 for found in curves.values())
+    band = "the mean over seeds, as far as all seeds got; the band reaches from the lowest to the highest seed."
+    caption = [
+        f"mAP50-95 on the validation images after each epoch: {band if several else 'one seed each.'}",
+        "The baseline is the thick black line.",
+        *(
+            left_out(len(few), len(rows), f"variants of {group_title(rows)}")
+            for few, rows in zip(shown, groups, strict=False)
+        ),
+        left_out(len(shown), len(groups), "comparison groups", "in the table's order"),
+    ]
+    return Drawing(figure, said(caption), tuple(key for rows in shown for key in rows["variant_key"]))
+
+
+def _curves(sweep: Sweep) -> dict[str, list[np.ndarray]]:
+    """Variant key -> accuracy by epoch: an array of shape (epochs,) per measured trial with a history."""
+    found: dict[str, list[np.ndarray]] = {}
+    for record in filter(is_measured, sweep.records):
+        curve = _curve(record)
+        if np.isfinite(curve).any():
+            found.setdefault(str(record.get("variant_key")), []).append(curve)
+    return found
+
+
+def _curve(record: Record) -> np.ndarray:
+    """mAP50-95 by epoch from 1, shape (last epoch,); NaN where an epoch has none."""
+    points = {
+        int(epoch): accuracy
+        for entry in sequence(record, "history")
+        if (epoch := number(entry, "epoch")) is not None and 1 <= epoch <= LONGEST
+        for accuracy in [number(entry, "map50_95")]
+        if accuracy is not None
+    }
+    curve = np.full(max(points, default=0), np.nan)
+    for epoch, accuracy in points.items():
+        curve[epoch - 1] = accuracy
+    return curve
+
+
+def _draw_curve(axes: Axes, curves: list[np.ndarray], style: Style, label: str) -> None:
+    length = min(len(curve) for curve in curves)
+    stack = np.stack([curve[:length] for curve in curves])
+    known = np.isfinite(stack).all(axis=0)
+    epochs, stack = np.arange(1, length + 1)[known], stack[:, known]
+    if not len(epochs):
+        return
+    baseline = style.color == BASELINE
+    if len(curves) > 1:
+        axes.fill_between(epochs, stack.min(axis=0), stack.max(axis=0), color=style.color, alpha=0.13, linewidth=0)
+    axes.plot(
+        epochs,
+        stack.mean(axis=0),
+        color=style.color,
+        linestyle=style.dashes,
+        marker=style.marker,
+        markersize=4.5,
+        markevery=max(1, len(epochs) // 8),
+        linewidth=2.0 if baseline else 1.5,
+        label=label,
+        zorder=4 if baseline else 3,
+        markerfacecolor="white",
+    )

@@ -1,0 +1,100 @@
+"""All figures of a report: what each is called, what it shows, and how it is drawn and written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from ablate.comparing.figures.style import Drawing, encode, groups_of
+from ablate.tracking.records import Sweep, atomic_write_bytes
+
+if TYPE_CHECKING:
+    from ablate.comparing.page import Picture
+
+KINDS = ("png", "svg", "pdf")
+NAMES = ("accuracy_latency", "training_curves", "samples")
+GROUPS = 4  # comparison groups that get a figure of their own
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One figure of the gallery: its file's name without ending, its title, and who draws it.
+
+    `draw` returns None where the records hold nothing to draw.
+    """
+
+    name: str
+    title: str
+    draw: Callable[[], Drawing | None]
+
+
+def gallery(sweep: Sweep, table: pd.DataFrame) -> list[Entry]:
+    """All figures that a report may have, in its order."""
+    from ablate.comparing.figures.curves import training_curves
+    from ablate.comparing.figures.samples import sample_detections
+    from ablate.comparing.figures.tradeoff import accuracy_against_latency
+
+    return [
+        Entry("accuracy_latency", "Accuracy against latency", lambda: accuracy_against_latency(table)),
+        Entry("training_curves", "Training curves", lambda: training_curves(sweep, table)),
+        *_each_group(table, "samples", "Sample detections", lambda rows: sample_detections(sweep, rows)),
+    ]
+
+
+def hang(sweep: Sweep, table: pd.DataFrame, out: Path) -> tuple[list[Picture], dict[str, Path], list[str]]:
+    """Draw every figure for which there are records, and write it as .png, .svg and .pdf.
+
+    A figure that cannot be drawn costs only itself; files of an earlier report whose figure is no longer drawn are
+    removed. Raises OSError when the folder cannot be written.
+
+    Returns:
+        The figures for the page, the files by name, and what could not be drawn, in words.
+    """
+    from ablate.comparing.page import Picture
+
+    pictures, files, problems = [], {}, []
+    for entry in gallery(sweep, table):
+        try:
+            drawing = entry.draw()
+            contents = {} if drawing is None else {kind: encode(drawing.figure, kind, dpi=200) for kind in KINDS}
+        except Exception as error:  # one figure must not take the table along
+            problems.append(f"the figure {entry.name} could not be drawn: {type(error).__name__}: {error}")
+            continue
+        if drawing is None:
+            continue
+        for kind, content in contents.items():
+            path = out / f"{entry.name}.{kind}"
+            atomic_write_bytes(path, content)
+            files[path.name] = path
+        photographs = entry.name.startswith("samples")
+        shown = encode(drawing.figure, "jpg", dpi=170) if photographs else contents["svg"]
+        pictures.append(Picture(entry.title, drawing.caption, shown, "jpg" if photographs else "svg"))
+    _remove_earlier(out, files)
+    return pictures, files, problems
+
+
+def _each_group(
+    table: pd.DataFrame, name: str, title: str, draw: Callable[[pd.DataFrame], Drawing | None]
+) -> Iterator[Entry]:
+    """An entry for each comparison group, as many as a reader will look at."""
+    groups = groups_of(table)
+    for number, rows in enumerate(groups[:GROUPS], start=1):
+        several = len(groups) > 1
+        yield Entry(
+            f"{name}_{number}" if several else name,
+            f"{title}: {rows['variant'].iloc[0]} and what is compared with it" if several else title,
+            lambda rows=rows: draw(rows),  # type: ignore[misc]
+        )
+
+
+def _remove_earlier(out: Path, files: dict[str, Path]) -> None:
+    """Remove figures that an earlier report wrote and this one did not."""
+    ours = re.compile(rf"({'|'.join(NAMES)})(_\d+)?\.({'|'.join(KINDS)})")
+    for path in out.iterdir() if out.is_dir() else ():
+        if ours.fullmatch(path.name) and path.name not in files:
+            path.unlink(missing_ok=True)
