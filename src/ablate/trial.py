@@ -240,7 +240,7 @@ def _train(trial: Trial, last: Path | None) -> dict[str, Any]:
     from ablate.measuring.latency import device_name
     from ablate.measuring.samples import detect_samples
     from ablate.training.journal import best_epoch
-    from ablate.training.trainer import EVIDENCE, REALISED, AblateTrainer, build_network
+    from ablate.training.trainer import REALISED, AblateTrainer, build_network
 
     config, folder = trial.config, trial.folder
     arguments = trainer_arguments(config, trial.data, folder)
@@ -287,7 +287,7 @@ def _train(trial: Trial, last: Path | None) -> dict[str, Any]:
         "samples": detect_samples(checkpoint, samples, folder, imgsz=realised["imgsz"], device=device.split(",")[0]),
         "artifacts": {
             "best": checkpoint.relative_to(folder).as_posix(),
-            "evidence": {which: f"train/{EVIDENCE}/{which}.npz" for which in judged},
+            "evidence": {which: f"train/{evaluations[which]['evidence']}" for which in judged},
             "plots": plots,
             "log": LOG,
         },

@@ -45,14 +45,36 @@ def test_a_training_writes_down_what_it_was(train: Train) -> None:
     assert len(facts["graft"]["places"]) == 13
     assert facts["images"] == {"train": 8, "val": 4}
     assert set(facts["evaluations"]) == {"best", "last"}
-    for which, evaluation in facts["evaluations"].items():
-        evidence = load_evidence(Path(trainer.save_dir) / "evidence" / f"{which}.npz")
+    for evaluation in facts["evaluations"].values():
+        evidence = load_evidence(Path(trainer.save_dir) / evaluation["evidence"])
         assert list(evidence.names) == [f"images/val/{number:06d}.png" for number in range(4)]
         assert ultralytics_ap(evidence).map50_95 == pytest.approx(evaluation["metrics"]["map50_95"], abs=1e-9)
         assert len(evaluation["per_class"]) == len(trainer.data["names"])
     assert len(facts["samples"]) == 4
     grouped = {name for group in facts["parameter_groups"] for name in group["tensors"]}
     assert grouped == {name for name, _ in trainer.model.named_parameters()}
+
+
+def test_the_last_epoch_is_evaluated_as_the_best_one_is(train: Train) -> None:
+    def let_the_first_be_best(trainer: Any) -> None:
+        validate = trainer.validate
+
+        def judged() -> tuple[dict[str, float], float]:
+            metrics, _ = validate()
+            trainer.best_fitness = 1.0
+            return metrics, 1.0 - trainer.epoch / 10
+
+        trainer.validate = judged
+
+    trainer = train(epochs=2, callbacks={"on_pretrain_routine_end": let_the_first_be_best})
+    facts = realised(trainer)
+    assert {which: found["evidence"] for which, found in facts["evaluations"].items()} == {
+        "best": "evidence/best.npz",
+        "last": "evidence/last.npz",
+    }
+    best, last = (load_evidence(Path(trainer.save_dir) / "evidence" / f"{which}.npz") for which in ("best", "last"))
+    assert list(best.names) == list(last.names)
+    assert best.conf.shape != last.conf.shape or (best.conf != last.conf).any(), "other weights see other things"
 
 
 def test_an_identity_graft_reproduces_the_baseline_exactly(train: Train, user_modules: str) -> None:

@@ -17,17 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from ablate.environment import prepare
-from ablate.tracking.records import DamagedRecordError, atomic_write_json, load_object, load_record
+from ablate.tracking import entries
+from ablate.tracking.browsing import experiment_tags
+from ablate.tracking.records import DamagedRecordError, atomic_write_json, load_object, load_record, mapping
 
 LINK = "mlflow.json"  # beside result.json: which run has it, and whether that is running, stopped or complete
-# MLflow 3 shows an experiment of unknown kind as one of language models; ours is a table of runs.
-EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
-MAX_ITEMS = 100  # parameters in one request; MLflow's own limit
+MAX_ITEMS = 100  # parameters or tags in one request; MLflow's own limit
 MAX_METRICS = 1000
-MAX_VALUE = 500  # characters of a parameter that older servers accept
-MAX_TEXT = 8000  # characters of a tag; MLflow's own limit
-NOTE = "mlflow.note.content"  # the run's description in the UI
-FAILURE_TAGS = ("ablate.failure", "ablate.failure.message", NOTE)
+CONTEXT = "mlflow.data.context"
 
 
 def tracking_uri(root: Path, uri: str | None) -> str:
@@ -285,44 +282,9 @@ def _one_at_a_time(root: Path) -> Iterator[None]:
         yield
 
 
-def _failure_tags(failure: Mapping[str, Any]) -> dict[str, str]:
-    """Return a failure as tags: to filter by, and as the run's description with the end of its log."""
-    kind, message = str(failure["type"]), str(failure["message"])
-    tail = "\n".join(str(line) for line in failure.get("tail", []))
-    words = f"**Failed: {kind}**: {message}\n"
-    room = MAX_TEXT - len(words) - 40
-    note = f"{words}\n```\n{tail[-room:]}\n```\n" if tail and room > 0 else words
-    return dict(zip(FAILURE_TAGS, (kind, message, note), strict=True))
-
-
 def read_link(folder: Path) -> dict[str, Any]:
     """Return what is known of a trial's MLflow run; empty where nothing is."""
     return load_object(folder / LINK)
-
-
-def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested mappings with dotted keys."""
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _trial_files(folder: Path, record: Mapping[str, Any]) -> Iterator[tuple[Path, str | None]]:
-    """Yield the files of a trial that are worth keeping, with their place among the artifacts."""
-    for name in ("result.json", "config.yaml", "model.txt", "parameter_groups.json", "git.diff", "train.log"):
-        if (folder / name).is_file():
-            yield folder / name, None
-    artifacts = record.get("artifacts", {})
-    best = artifacts.get("best")
-    if best and (folder / best).is_file():
-        yield folder / best, "weights"
-    for plot in artifacts.get("plots", []):
-        if (folder / plot).is_file():
-            yield folder / plot, "plots"
-    for sample in sorted((folder / "samples").glob("*.jpg")):
-        yield sample, "samples"
 
 
 def _common_tags() -> dict[str, str]:
@@ -340,8 +302,3 @@ def _common_tags() -> dict[str, str]:
         "mlflow.source.type": "LOCAL",
         "ablate.version": __version__,
     }
-
-
-def _key(name: str) -> str:
-    """Return a metric's name in the characters that MLflow accepts."""
-    return "".join(c if c.isalnum() or c in "_-./ " else "_" for c in name)

@@ -233,14 +233,22 @@ class AblateTrainer(ResumableTrainer):
     def write_results(self) -> None:
         """Write down what this training really was; first the evidence of its accuracy."""
         for which, (_, evidence) in self._evaluations.items():
-            if evidence is not None:
+            if evidence is not None and self._evidence_of(which) == which:
                 save_evidence(Path(self.save_dir) / EVIDENCE / f"{which}.npz", evidence)
         atomic_write_json(Path(self.save_dir) / REALISED, self._realised())
+
+    def _evidence_of(self, which: str) -> str:
+        """Return whose file holds a checkpoint's evidence: where the last epoch is the best one, they share it."""
+        evidence = self._evaluations[which][1]
+        return next(other for other, (_, found) in self._evaluations.items() if found is evidence)
 
     def _realised(self) -> dict[str, Any]:
         names = list(self.data["names"].values())
         return {
-            "evaluations": {which: evaluation(*kept, names) for which, kept in self._evaluations.items()},
+            "evaluations": {
+                which: {**evaluation(*kept, names), "evidence": f"{EVIDENCE}/{self._evidence_of(which)}.npz"}
+                for which, kept in self._evaluations.items()
+            },
             "batch": self.batch_size,
             "amp": bool(self.amp),
             "epochs": self.epoch + 1,
