@@ -106,11 +106,13 @@ class Surgery:
     Attributes:
         spec: What was asked for.
         grafted: Each graft of the spec with each of its places, graft by graft and in forward order.
+        modules: The module that was built for each of `grafted`.
         replaced: For each path of the stock network the submodule that stood there and the one that stands there now.
     """
 
     spec: dict[str, Any]
     grafted: list[tuple[Mapping[str, Any], Place]]
+    modules: list[nn.Module] = field(default_factory=list)
     replaced: dict[str, tuple[nn.Module, nn.Module]] = field(default_factory=dict)
 
     @property
@@ -119,11 +121,18 @@ class Surgery:
         return [place for _, place in self.grafted]
 
     def summary(self) -> dict[str, Any]:
-        """Return what was done as plain values, for a record; each place tells its module where there are several."""
+        """Return what was done as plain values, for a record.
+
+        Each place tells its module where there are several, and what the module itself has to say (`describe`).
+        """
         grafts = grafts_in(self.spec)
         rows: list[dict[str, Any]] = []
-        for graft, place in self.grafted:
-            own = {"module": graft["module"]["_target_"], "wiring": _wiring(graft)} if len(grafts) > 1 else {}
+        for (graft, place), module in zip(self.grafted, self.modules, strict=True):
+            own: dict[str, Any] = (
+                {"module": graft["module"]["_target_"], "wiring": _wiring(graft)} if len(grafts) > 1 else {}
+            )
+            describe = getattr(module, "describe", None)
+            own |= describe() if callable(describe) else {}
             rows.append({"place": str(place), "channels": place.channels, "stride": place.stride, **own})
         return {"wiring": "+".join(dict.fromkeys(map(_wiring, grafts))), "places": rows}
 
@@ -152,6 +161,7 @@ def operate(network: DetectionModel, spec: Mapping[str, Any], seed: int = 0) -> 
         [Graft(_build(graft["module"], place, seeds.of(place, graft)), _wiring(graft)) for place in places]
         for graft, places in pairs
     ]
+    surgery.modules = [graft.module for news in built for graft in news]
     parents = {place.path: _parent(network, place) for place in surgery.places}  # found before their hosts get a graft
     for (graft, places), news in zip(pairs, built, strict=True):
         link = getattr(load_class(graft["module"]["_target_"]), "link", None)

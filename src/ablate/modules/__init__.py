@@ -1,4 +1,4 @@
-"""Attention modules, one paper a file: (B, C, H, W) in, (B, C, H, W) out.
+"""Attention modules, one paper a file, and two controls: (B, C, H, W) in, (B, C, H, W) out.
 
 The names below are imported on first use, so that a configuration can be checked without importing torch.
 """
@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ablate.modules.acmix import ACmix as ACmix
+    from ablate.modules.convblock import ConvBlock as ConvBlock
     from ablate.modules.hat import HAB as HAB
     from ablate.modules.hat import OCAB as OCAB
     from ablate.modules.hat import RHAG as RHAG
     from ablate.modules.hmha import HMHA as HMHA
+    from ablate.modules.identity import Identity as Identity
     from ablate.modules.sta import StokenAttention as StokenAttention
 
 _HOME = {
     "ACmix": "acmix",
+    "ConvBlock": "convblock",
     "HAB": "hat",
     "HMHA": "hmha",
+    "Identity": "identity",
     "OCAB": "hat",
     "RHAG": "hat",
     "StokenAttention": "sta",
