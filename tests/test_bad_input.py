@@ -12,7 +12,10 @@ import pytest
 Ablate = Callable[..., "subprocess.CompletedProcess[str]"]
 
 CASES = [
-    (["module=hmah"], "module=hmah: no such option. did you mean 'hmha'? valid: acmix, hat, hmha, none, sta"),
+    (
+        ["module=hmah"],
+        "module=hmah: no such option. did you mean 'hmha'? valid: acmix, convblock, hat, hmha, identity, none, sta",
+    ),
     (["module=none,hmah", "-m"], "did you mean 'hmha'?"),
     (["insertion=heda", "module=hmha"], "did you mean 'head'?"),
     (["model=yolo26z"], "yolo26n"),

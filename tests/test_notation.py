@@ -45,7 +45,10 @@ def test_a_graft_does_not_share_its_values_with_the_next() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("hmah@c3k2", "'hmah@c3k2': no module 'hmah'. did you mean 'hmha'? valid: acmix, hat, hmha, sta"),
+        (
+            "hmah@c3k2",
+            "'hmah@c3k2': no module 'hmah'. did you mean 'hmha'? valid: acmix, convblock, hat, hmha, identity, sta",
+        ),
         ("none", "no module 'none'"),
         ("hmha[rerank]", "'rerank' is no option=value"),
         ("hmha[_target_=os.system]", "is no option=value"),

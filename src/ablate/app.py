@@ -69,6 +69,8 @@ def run(arguments: Sequence[str], *, plan: dict[str, Any] | None = None) -> int:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_task)()
         if _single:
             config, launch = _single.pop()
+            if config.controls:
+                raise ConfigError("controls: they join a sweep, where the baseline is too: add -m (or --multirun)")
             return finish(Request(make_trials(lambda cell: config, [()])), launch)
     except KeyboardInterrupt as interrupt:
         said = "interrupted; what is finished is kept, and the same command goes on from the last checkpoints"
@@ -129,6 +131,7 @@ def finish(request: Request, launch: Launch) -> int:
             request.trials,
             left_out=request.left_out,
             notes=request.notes,
+            controls=request.controls,
             slots=launch.slots(device),
             local=launch.local_slots(device),
             **_planning,
@@ -150,11 +153,11 @@ def plain(config: DictConfig) -> dict[str, Any]:
             content[name] = value if is_leaf else OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
     _absolute(content)
     if content["model"]["weights"] is not None:
-        content["model"]["weights"] = _weights(str(content["model"]["weights"]))
+        content["model"]["weights"] = weights_file(str(content["model"]["weights"]))
     return content
 
 
-def _weights(weights: str) -> str:
+def weights_file(weights: str) -> str:
     """Return a checkpoint's absolute path; fetch a published one unless this is only a plan."""
     from ablate.data.errors import NotDownloaded
     from ablate.data.weights import find_weights

@@ -21,12 +21,15 @@ OOM_POLICIES = ("fail", "halve")
 DESIGNS = ("product", "one_at_a_time", "leave_one_out", "add_one_in", "factorial")
 ORDERS = ("given", "longest_first", "cheapest_first", "by_seed")
 RETRIES = ("none", "failed", "oom", "all")
+CONTROLS = ("identity", "params", "scale")
+CONTROL_MODULES = ("identity", "convblock")  # of the group `module`, but no levels of a study: no glob means them
 
 # Fields that cannot change a trial's result, or whose content enters the signature in a better form (the data set's
 # fingerprint for its path, the checkpoint's hash for its path). Everything else is identity.
 NOT_IDENTITY = (
     "baseline",
     "components",
+    "controls",
     "data",
     "design",
     "device",
@@ -165,6 +168,7 @@ class Config:
     baseline: bool = True
     design: str = _choice("product", DESIGNS)
     components: list[str] = field(default_factory=list)
+    controls: list[str] = field(default_factory=list)
     exclude: list[Any] = field(default_factory=list)
     order: str = _choice("given", ORDERS)
     skip_invalid: bool = False

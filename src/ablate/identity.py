@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.config import NOT_IDENTITY
-from ablate.notation import Graft, read_graft, settle_insertion, show_graft
+from ablate.notation import MATCHED, Graft, read_graft, settle_insertion, settle_like, show_graft
 from ablate.validation import source_file
 
 SHOWN = 12  # hex digits of a signature that people see
@@ -68,6 +68,7 @@ def settle(config: Mapping[str, Any]) -> dict[str, Any]:
     own = {"module": settled["module"], "insertion": settled["insertion"]}
     grafts = [own, *further] if own["module"].get("_target_") is not None else further
     for graft in grafts:
+        graft["module"] = settle_like(graft["module"])
         graft["insertion"] = settle_insertion(graft["module"], graft["insertion"])
     grafts.sort(key=lambda graft: str(graft["insertion"]["name"]))
     nothing = {"module": own["module"], "insertion": {"name": "none", "at": None, "wiring": "plain"}}
@@ -121,11 +122,23 @@ def identify(config: Mapping[str, Any], data_fingerprint: str) -> Identity:
 def _content(graft: Graft) -> dict[str, Any]:
     """Return what of a graft can change a result: options and source of its module, and where it goes."""
     module = graft["module"]
-    return {
-        "module": {name: value for name, value in module.items() if name not in ("name", "insertion")},
-        "source": hashlib.sha256(source_file(str(module["_target_"])).read_bytes()).hexdigest(),
+    content = {
+        "module": _unnamed(module),
+        "source": _source_hash(module),
         "insertion": graft["insertion"],
     }
+    like = module.get("like")
+    if module["_target_"] == MATCHED and like is not None:  # its size is that of another module
+        content |= {"module": {**_unnamed(module), "like": _unnamed(like)}, "like": _source_hash(like)}
+    return content
+
+
+def _unnamed(module: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in module.items() if name not in ("name", "insertion")}
+
+
+def _source_hash(module: Mapping[str, Any]) -> str:
+    return hashlib.sha256(source_file(str(module["_target_"])).read_bytes()).hexdigest()
 
 
 def _without(config: Mapping[str, Any], paths: tuple[str, ...]) -> dict[str, Any]:

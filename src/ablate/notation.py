@@ -18,6 +18,7 @@ Graft = dict[
 
 _GRAFT = re.compile(r"(?P<name>[^\[\]@=]+)(\[(?P<options>[^\]]*)\])?(@(?P<place>[^\[\]@=]+)(\[(?P<wiring>[^\]]*)\])?)?")
 _LAYERS = re.compile(r"(layer)?(\d+(\+\d+)*)")
+MATCHED = "ablate.modules.convblock.ConvBlock"  # a block with as many parameters as the module in its option `like`
 FORM = "name[option=value,...]@place[wiring]"
 
 
@@ -54,7 +55,22 @@ def read_graft(text: str, where: str = "grafts") -> Graft:
         insertion["at"] = [int(index) for index in layers[2].split("+")]
     else:
         insertion["name"] = place
-    return {"module": module, "insertion": settle_insertion(module, insertion)}
+    return {"module": settle_like(module, where), "insertion": settle_insertion(module, insertion)}
+
+
+def settle_like(module: Mapping[str, Any], where: str = "module.like") -> dict[str, Any]:
+    """Return a module with what it is to be like resolved: from a module's name to its class and options.
+
+    Only the block of the control `params` is like another module; any other is returned as it is.
+
+    Raises:
+        ConfigError: There is no such module.
+    """
+    like = module.get("like")
+    if module.get("_target_") != MATCHED or like is None:
+        return dict(module)
+    found = read_graft(like, where)["module"] if isinstance(like, str) else like
+    return {**module, "like": {name: value for name, value in found.items() if name != "insertion"}}
 
 
 def settle_insertion(module: Mapping[str, Any], insertion: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,12 +86,21 @@ def settle_insertion(module: Mapping[str, Any], insertion: Mapping[str, Any]) ->
 
 def show_graft(graft: Mapping[str, Any]) -> str:
     """Return a settled graft as people write it, with the options that are not those of its module's file."""
-    module, insertion = graft["module"], graft["insertion"]
-    usual = _usual(str(module["name"]), Path.cwd())
-    changed = [f"{name}={value}" for name, value in module.items() if name in usual and usual[name] != value]
-    settings = f"[{','.join(changed)}]" if changed else ""
+    insertion = graft["insertion"]
     wiring = "" if insertion["wiring"] == "plain" else f"[{insertion['wiring']}]"
-    return f"{module['name']}{settings}@{insertion['name']}{wiring}"
+    return f"{_show_module(graft['module'])}@{insertion['name']}{wiring}"
+
+
+def _show_module(module: Mapping[str, Any]) -> str:
+    usual = _usual(str(module.get("name")), Path.cwd())
+    matched = module.get("_target_") == MATCHED
+    changed = [
+        f"{name}={_show_module(value) if matched and isinstance(value, Mapping) else value}"
+        for name, value in module.items()
+        if name in usual and usual[name] != value
+    ]
+    settings = f"[{','.join(changed)}]" if changed else ""
+    return f"{module.get('name') or str(module.get('_target_')).rpartition('.')[2]}{settings}"
 
 
 def is_graft(text: str) -> bool:

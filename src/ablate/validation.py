@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.config import (
+    CONTROLS,
     OWNED_ARGUMENTS,
     Config,
     ConfigError,
@@ -29,7 +30,7 @@ from ablate.config import (
     options,
     training_arguments,
 )
-from ablate.notation import nearest, read_graft
+from ablate.notation import MATCHED, nearest, read_graft, settle_like
 
 __all__ = ["Option", "check", "module_options", "nearest", "satisfies", "source_file"]
 
@@ -87,6 +88,9 @@ def check(config: Mapping[str, Any]) -> None:
     _check_module(config["module"])
     for graft in config["grafts"]:
         _check_graft(graft)
+    for control in config["controls"]:
+        if control not in CONTROLS:
+            raise ConfigError(f"controls: {control}: {nearest(str(control), CONTROLS)}valid: {', '.join(CONTROLS)}")
     if not re.fullmatch(r"auto|cpu|(cuda:)?\d+(,\d+)*", str(config["device"])):
         raise ConfigError(f"device={config['device']}: valid are auto, cpu, or GPU numbers such as 0 or cuda:1 or 0,1")
     sweep = config["sweep"]
@@ -233,6 +237,19 @@ def _check_module(module: Mapping[str, Any], where: str = "") -> None:
                 f"{key}{name}: {target} has no such option. {nearest(name, known)}valid: {', '.join(known) or 'none'}"
             )
         _check_option(f"{key}{name}", value, known[name])
+    if target == MATCHED and module.get("like") is not None:
+        _check_like(module, key)
+
+
+def _check_like(module: Mapping[str, Any], key: str) -> None:
+    """Check what a block of convolutions is to be like."""
+    where = f"{key}like"
+    if not isinstance(module["like"], str | Mapping):
+        raise ConfigError(f"{where}={module['like']}: the name of a module is needed, such as hmha")
+    like = settle_like(module, where)["like"]
+    if like.get("_target_") is None:
+        raise ConfigError(f"{where}: {like}: no _target_ says which class it is to be like")
+    _check_module(like, f"{where}: ")
 
 
 def _check_option(where: str, value: Any, option: Option) -> None:

@@ -17,7 +17,7 @@ from ablate.notation import is_graft, modules, nearest, plain_value, read_graft
 from ablate.sweeping.grid import Axes, key_of
 
 NO_FACTORS = (
-    "baseline", "components", "design", "exclude", "latency", "notebook", "order", "probe", "retry", "root",
+    "baseline", "components", "controls", "design", "exclude", "latency", "notebook", "order", "probe", "retry", "root",
     "skip_invalid", "sweep",
 )  # fmt: skip
 GROUPS = ("optimizer", "model", "train", "data")  # whose options are components by their names alone

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ablate.tracking.records import atomic_write_json, load_object
+from ablate.tracking.records import atomic_write_json, load_object, sequence
 from ablate.trial import Trial
 
 
-def sweep_name(trials: Sequence[Trial]) -> str:
-    """Return a sweep's folder name: what varies, and a hash of all it holds; the same command finds it again."""
+def sweep_name(trials: Sequence[Trial], joined: Collection[str] = ()) -> str:
+    """Return a sweep's folder name: what varies, and a hash of all it holds; the same command finds it again.
+
+    Args:
+        trials: All trials of the sweep.
+        joined: Signatures of those that nobody asked for and that the name is silent about.
+    """
     levels: dict[str, list[str]] = {}
-    for trial in trials:
+    for trial in [trial for trial in trials if trial.identity.signature not in joined] or trials:
         for factor, level in trial.identity.factors.items():
             if level not in levels.setdefault(factor, []):
                 levels[factor].append(level)
@@ -26,16 +31,23 @@ def sweep_name(trials: Sequence[Trial]) -> str:
     return f"{readable}_{digest(trial.identity.signature for trial in trials)[:6]}"
 
 
-def open_sweep(trials: Sequence[Trial], command: Sequence[str], design: Mapping[str, Any] | None = None) -> Path:
+def open_sweep(
+    trials: Sequence[Trial],
+    command: Sequence[str],
+    design: Mapping[str, Any] | None = None,
+    controls: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Path:
     """Write down what a sweep consists of; return its folder.
 
     Args:
         trials: All trials of the sweep.
         command: The command line's words; `retry=` is left out, because it asks for this once only.
         design: What the report needs to know of a design of components (see `ablate.sweeping.designs`).
+        controls: By variant key what it is a control of (see `ablate.sweeping.controls`).
     """
     settings = trials[0].config
-    name = settings["sweep"] or sweep_name(trials)
+    controls = controls or {}
+    name = settings["sweep"] or sweep_name(trials, {s for control in controls.values() for s in control["signatures"]})
     directory = Path(settings["root"]).absolute() / "sweeps" / name
     known = load_object(directory / "sweep.json")
     before = known.get("signatures", []) if settings["sweep"] else []  # a named sweep grows with each command
@@ -51,10 +63,23 @@ def open_sweep(trials: Sequence[Trial], command: Sequence[str], design: Mapping[
         "latency": settings["latency"],
         "mlflow_run_id": known.get("mlflow_run_id"),
     }
+    if settings["sweep"]:
+        controls = grown(known.get("controls"), controls)
+    if controls:
+        content["controls"] = controls
     if design is not None:
         content["design"] = dict(design)
     atomic_write_json(directory / "sweep.json", content)
     return directory
+
+
+def grown(before: Any, controls: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the controls of a named sweep with those of a further command."""
+    merged = dict(before) if isinstance(before, dict) else {}
+    for key, control in controls.items():
+        signatures = [*sequence(merged, key, "signatures"), *control["signatures"]]
+        merged[key] = {**control, "signatures": list(dict.fromkeys(signatures))}
+    return merged
 
 
 def digest(words: Iterable[str]) -> str:

@@ -48,6 +48,7 @@ def make_plan(
     local: Sequence[Slot] = (),
     left_out: Sequence[tuple[str, str]] = (),
     notes: Sequence[str] = (),
+    controls: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Content:
     """Return what a command would do: plain values, all of it. Nothing is started, and only caches are written.
 
@@ -58,10 +59,12 @@ def make_plan(
         local: The slots of this machine, if the trials run here.
         left_out: Trials that were left out, by name, with the reason.
         notes: What the user should know of his own words.
+        controls: By variant key what it is a control of (see `ablate.sweeping.controls`).
 
     Raises:
         ConfigError: A network of the plan cannot be built.
     """
+    kinds = {key: str(control["kind"]) for key, control in (controls or {}).items() if control["signatures"]}
     found = reconcile(trials)
     costs = preflight(found.trials, with_cost=True).answers
     jobs = {job.trial.identity.signature: job for job in found.jobs}
@@ -72,7 +75,7 @@ def make_plan(
     rows = []
     for trial in found.trials:
         key, signature = trial.identity.variant_key, trial.identity.signature
-        row = _row(trial, costs[key], states[signature])
+        row = _row(trial, costs[key], states[signature]) | {"control": kinds.get(key)}
         if signature in jobs:
             row |= _expected(trial, probes.get(key), jobs[signature].epochs_done)
         rows.append(row)

@@ -47,7 +47,7 @@ def _group(group: Sequence[Mapping[str, Any]], varying: Sequence[str]) -> Row:
     failure = next((trial["probe_failure"] for trial in group if trial["probe_failure"]), None)
     time = str(failure["type"]) if failure else duration(max(seconds)) if seconds else ""
     return [
-        first["variant"],
+        first["variant"] + (f" (control: {first['control']})" if first["control"] else ""),
         *(first["factors"][name] for name in varying),
         _counts(Counter(trial["state"] for trial in group)),
         str(len(first["places"])),

@@ -18,6 +18,7 @@ from ablate.identity import file_hash, grafts_of
 from ablate.launching.devices import Slot
 from ablate.launching.jobs import Limits, Observer, Outcome, run_jobs
 from ablate.launching.local import LocalBackend
+from ablate.notation import MATCHED
 from ablate.sweeping.caching import Cache
 from ablate.trial import Trial, network_yaml, versions
 from ablate.validation import source_file
@@ -197,7 +198,7 @@ def network_key(trial: Trial) -> dict[str, Any]:
         "grafts": [
             {
                 "module": {name: value for name, value in graft["module"].items() if name not in ("name", "insertion")},
-                "source": _content(str(source_file(str(graft["module"]["_target_"])))),
+                "source": [_content(str(source_file(str(target)))) for target in _targets(graft["module"])],
                 "insertion": graft["insertion"],
             }
             for graft in grafts_of(trial.config)
@@ -207,6 +208,12 @@ def network_key(trial: Trial) -> dict[str, Any]:
         "versions": _versions(),
         "code": _code(),
     }
+
+
+def _targets(module: Mapping[str, Any]) -> list[Any]:
+    """Return the classes that a module is made from: its own, and the one that it is to be as large as."""
+    like = module.get("like")
+    return [module["_target_"], *([like["_target_"]] if module["_target_"] == MATCHED and like else [])]
 
 
 def _key(trial: Trial, with_cost: bool) -> dict[str, Any]:

@@ -258,6 +258,12 @@ class SweepStates:
         """The command that repeats the sweep; empty where it is not known."""
         return str(self._sweep.get("command") or "")
 
+    @property
+    def controls(self) -> dict[str, str]:
+        """What the trials that joined as controls are controls of, by signature."""
+        entries = mapping(self._sweep, "controls").values()
+        return {str(s): str(value(entry, "kind")) for entry in entries for s in sequence(entry, "signatures")}
+
     def folder(self, signature: str) -> Path:
         """Return a trial's folder."""
         return self._directory.parent.parent / "trials" / signature

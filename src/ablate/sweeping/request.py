@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ablate.config import ConfigError
-from ablate.sweeping.designs import lay_out
+from ablate.sweeping.controls import join_controls
+from ablate.sweeping.designs import SUBSETS, lay_out
 from ablate.sweeping.estimate import relative_cost
 from ablate.sweeping.grid import Axes, Cell
 from ablate.sweeping.preflight import preflight
@@ -25,6 +26,7 @@ class Request:
         left_out: Trials that were left out, by name, with the reason.
         notes: What the user should know of his own words.
         preflown: Whether every network has been built already.
+        controls: By variant key what it is a control of: `Joined.controls`.
     """
 
     trials: list[Trial]
@@ -32,10 +34,14 @@ class Request:
     left_out: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     preflown: bool = False
+    controls: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def make_request(
-    axes: Axes, settings: Mapping[str, Any], make_trials: Callable[[Sequence[Cell]], list[Trial]]
+    axes: Axes,
+    settings: Mapping[str, Any],
+    make_trials: Callable[[Sequence[Cell]], list[Trial]],
+    find_weights: Callable[[str], str],
 ) -> Request:
     """Return the trials that a command means.
 
@@ -43,11 +49,17 @@ def make_request(
         axes: For each overridden key its overrides.
         settings: The configuration with what is the same for the whole command, plain values.
         make_trials: Composes and checks cells; one trial each.
+        find_weights: Finds a checkpoint by the name under which it was published.
 
     Raises:
         ConfigError: Something cannot be meant, or nothing is left to do.
     """
     check_rules(settings["exclude"])
+    if settings["controls"] and settings["design"] in SUBSETS:
+        raise ConfigError(
+            f"controls: design={settings['design']} compares all its variants with one baseline, whatever their "
+            "optimizer or model, so no control would match it; they go with design=product and design=one_at_a_time"
+        )
     layout = lay_out(axes, settings)
     trials = make_trials(layout.cells)
     selection = select(trials, layout.joined, settings["exclude"])
@@ -64,6 +76,10 @@ def make_request(
         preflown = True
     if not any(kept):
         raise ConfigError("nothing is left to do: every trial is excluded or cannot be built")
+    staying = [trial for trial, stays in zip(trials, kept, strict=True) if stays]
+    joined = join_controls(staying, settings["controls"], find_weights)
+    if preflown and joined.trials:
+        costs = {**costs, **preflight(joined.trials, with_cost=True).answers}
     alone = "a baseline that nothing is left to be compared with"
     left_out = {
         trial.identity.signature: (trial.identity.name, reasons.get(trial.identity.variant_key, alone))
@@ -72,12 +88,13 @@ def make_request(
     }
     return Request(
         trials=ordered(
-            [t for t, stays in zip(trials, kept, strict=True) if stays],
+            [*staying, *joined.trials],
             settings["order"],
             lambda trial: relative_cost(trial, costs),
         ),
         design=layout.record([t.identity.variant_key if k else None for t, k in zip(trials, kept, strict=True)]),
         left_out=list(left_out.values()),
-        notes=[f"exclude: no trial matches {dict(rule)}" for rule in selection.unmatched],
+        notes=[*(f"exclude: no trial matches {dict(rule)}" for rule in selection.unmatched), *joined.notes],
         preflown=preflown,
+        controls=joined.controls,
     )

@@ -66,19 +66,19 @@ def show_status(
             return 0
     trials = states.read()
     if as_json:
-        print(json.dumps(document(states.name, trials), allow_nan=False))  # noqa: T201
+        print(json.dumps(document(states.name, trials, states.controls), allow_nan=False))  # noqa: T201
     else:
         _print(states, trials, console, every)
     return 1 if any(trial.state == "failed" for trial in trials) else 0
 
 
-def document(name: str, trials: Sequence[TrialState]) -> dict[str, Any]:
+def document(name: str, trials: Sequence[TrialState], controls: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Return a sweep's status as plain values."""
     left = estimate(trials)
     finish = None if left is None else datetime.now().astimezone() + timedelta(seconds=left)
     return {
         "sweep": name,
-        "trials": [_row(trial) for trial in trials],
+        "trials": [_row(trial) | {"control": (controls or {}).get(trial.signature)} for trial in trials],
         "counts": _counts(trials),
         "seconds_left": left,
         "finish": None if finish is None else finish.isoformat(timespec="seconds"),
@@ -115,12 +115,12 @@ def _print(states: SweepStates, trials: Sequence[TrialState], console: Console, 
     running = [trial for trial in trials if trial.state == "running"]
     lines = [Text(f"sweep {states.name}", "bold"), Text()]
     if grouped:
-        lines += [*_variants(trials, width), Text()]
-        lines += [*_trials(running, width), Text()] if running else []
+        lines += [*_variants(trials, width, states.controls), Text()]
+        lines += [*_trials(running, width, states.controls), Text()] if running else []
         variants = len({variant_of(trial.name) for trial in trials})
         lines.append(Text(f"{len(trials)} trials of {variants} variants; --all shows each trial", "dim"))
     else:
-        lines += [*_trials(trials, width), Text()]
+        lines += [*_trials(trials, width, states.controls), Text()]
     lines.append(tally(_counts(trials)))
     if running:
         lines.append(Text(finish_words(estimate(trials))))
@@ -130,10 +130,10 @@ def _print(states: SweepStates, trials: Sequence[TrialState], console: Console, 
     _print_advice(states, trials, console)
 
 
-def _trials(trials: Sequence[TrialState], width: int | None) -> list[Text]:
+def _trials(trials: Sequence[TrialState], width: int | None, controls: Mapping[str, str]) -> list[Text]:
     """One line a trial; on a narrow terminal the signature goes, then why, then the device."""
     cells: dict[str, Row] = {
-        "trial": [trial.name for trial in trials],
+        "trial": [f"{trial.name}{_mark(trial, controls)}" for trial in trials],
         "signature": [short(trial.signature) for trial in trials],
         "state": [Text(trial.state, STYLES[trial.state]) for trial in trials],
         "epoch": [epochs(trial) for trial in trials],
@@ -148,6 +148,11 @@ def _trials(trials: Sequence[TrialState], width: int | None) -> list[Text]:
     return table(list(columns), rows, width, right=("epoch", "mAP50-95", "left"), drop=drop, narrowest=28)
 
 
+def _mark(trial: TrialState, controls: Mapping[str, str]) -> str:
+    kind = controls.get(trial.signature)
+    return f" (control: {kind})" if kind else ""
+
+
 def _why(trial: TrialState, whole: bool) -> str:
     """Return why; on a terminal only the type of a failure, because the failures are listed below."""
     if trial.state == "running" and trial.host is not None:
@@ -155,11 +160,11 @@ def _why(trial: TrialState, whole: bool) -> str:
     return trial.failure["type"] if trial.failure and not whole else trial.why
 
 
-def _variants(trials: Sequence[TrialState], width: int | None) -> list[Text]:
+def _variants(trials: Sequence[TrialState], width: int | None, controls: Mapping[str, str]) -> list[Text]:
     """One line a variant: how many of its trials are in which state, and the mean mAP of those that are done."""
     groups: dict[str, list[TrialState]] = {}
     for trial in trials:
-        groups.setdefault(variant_of(trial.name), []).append(trial)
+        groups.setdefault(f"{variant_of(trial.name)}{_mark(trial, controls)}", []).append(trial)
     shown = [state for state, count in _counts(trials).items() if count]
     rows: list[Row] = []
     for variant, members in groups.items():

@@ -50,7 +50,7 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
         launch.check(str(settings["device"]))
     if found.jobs and not request.preflown:
         preflight([job.trial for job in found.jobs])
-    directory = open_sweep(found.trials, command, request.design)
+    directory = open_sweep(found.trials, command, request.design, request.controls)
     _say(console, f"sweep {directory.name}: {_counts(found)}")
     for name, reason in request.left_out:
         _say(console, f"left out: {name}: {reason}", "yellow")

@@ -5,7 +5,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, ValueType
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -37,7 +37,7 @@ class AblateSweeper(Sweeper):  # type: ignore[misc]
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the sweep that the overrides describe; end the program with its exit code."""
-        from ablate.app import finish, make_trials, plain
+        from ablate.app import finish, make_trials, plain, weights_file
         from ablate.sweeping.request import make_request
 
         loader = self.hydra_context.config_loader
@@ -47,6 +47,7 @@ class AblateSweeper(Sweeper):  # type: ignore[misc]
             axes,
             plain(self.config),
             lambda cells: make_trials(lambda cell: loader.load_sweep_config(self.config, list(cell)), cells),
+            weights_file,
         )
         raise SystemExit(finish(request, self.launcher))
 
@@ -58,7 +59,12 @@ def _values(override: Override) -> list[str]:
             from ablate.config import ConfigError
 
             raise ConfigError(f"{key}: a sweep over a continuous interval is no grid; list its values: {key}=a,b,c")
-        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+        values = list(override.sweep_string_iterator())
+        if key == "module" and override.value_type == ValueType.GLOB_CHOICE_SWEEP:
+            from ablate.config import CONTROL_MODULES
+
+            values = [value for value in values if value not in CONTROL_MODULES]
+        return [f"{key}={value}" for value in values]
     if override.is_delete():
         return [override.input_line or key]
     return [f"{key}={override.get_value_element_as_str()}"]
