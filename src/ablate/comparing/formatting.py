@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from ablate.comparing.table import components_of
+from ablate.comparing.columns import components_of
 
 CHECK = "✓"
 DECIMALS = {
@@ -16,6 +16,9 @@ DECIMALS = {
     "delta_map50_95": 4, "delta_ci_low": 4, "delta_ci_high": 4, "p_value": 4, "p_holm": 4,
     "params_m": 3, "gflops": 3, "gflops_ultralytics": 3,
     "latency_ms": 2, "latency_p95_ms": 2, "latency_ratio": 3, "train_minutes": 2, "peak_memory_gb": 2,
+    "map75": 4, "map50_95_small": 4, "map50_95_medium": 4, "map50_95_large": 4, "map50_95_last": 4, "delta_last": 4,
+    "images_ci_low": 4, "images_ci_high": 4, "effect_size": 2, "smallest_detectable": 4, "seeds_needed": 0,
+    "params_added_m": 3, "seconds_per_epoch": 2, "energy_kwh": 4, "latency_ci_low": 2, "latency_ci_high": 2,
 }  # fmt: skip
 HIGHER_IS_BETTER = ("map50_95", "map50", "precision", "recall")
 
@@ -51,6 +54,26 @@ SHOWN = (
     Column("comparable", "Comparable", numeric=False),
     Column("notes", "Notes", numeric=False),
 )
+DETAILS = (
+    Column("variant", "Variant", numeric=False),
+    Column("images_ci", "95 % CI of Δ over images"),
+    Column("effect_size", "Effect size"),
+    Column("smallest_detectable", "Detectable Δ"),
+    Column("seeds_needed", "Seeds for 0.005"),
+    Column("map50_95_last", "mAP50-95, last epoch"),
+    Column("delta_last", "Δ, last epoch"),
+    Column("map75", "mAP75"),
+    Column("map50_95_small", "AP small"),
+    Column("map50_95_medium", "AP medium"),
+    Column("map50_95_large", "AP large"),
+    Column("params_added_m", "Added (M)"),
+    Column("gflops_ultralytics", "GFLOPs (Ultralytics)"),
+    Column("latency_ci", "95 % CI of latency (ms)"),
+    Column("seconds_per_epoch", "s / epoch"),
+    Column("energy_kwh", "Energy (kWh)"),
+)
+INTERVALS = {"delta_ci": True, "images_ci": True, "latency_ci": False}  # shown as one column; whether signs are shown
+ALWAYS = ("variant", "replicates", "map50_95", "comparable", "notes")
 
 
 def cell(name: str, found: object, *, signed: bool = False) -> str:
@@ -67,30 +90,35 @@ def cell(name: str, found: object, *, signed: bool = False) -> str:
     return text.lstrip("+-") if signed and float(text) == 0 else text
 
 
+def points(difference: float, *, signed: bool = True) -> str:
+    """A difference of accuracies, a fraction, in points of mAP: 0.0180 is +1.80 points."""
+    text = f"{100 * difference:{'+' if signed else ''}.2f}"
+    return text.lstrip("+-") if float(text) == 0 else text
+
+
 def published(table: pd.DataFrame) -> pd.DataFrame:
     """The whole table as text, columns unchanged: what `comparison.csv` holds."""
     columns = {name: [cell(name, found) for found in table[name]] for name in table.columns}
     return pd.DataFrame(columns, columns=table.columns, dtype="object")
 
 
-def display(table: pd.DataFrame, *, drop_empty: bool = True) -> pd.DataFrame:
-    """The table for people as text: one column per `SHOWN.source`, differences with their sign.
+def display(table: pd.DataFrame, *, drop_empty: bool = True, columns: Sequence[Column] = SHOWN) -> pd.DataFrame:
+    """The table for people as text: one column per `Column.source`, differences with their sign.
 
     Components stand behind the variant as check marks. Columns in which nothing is known are left
-    out unless `drop_empty` is False.
+    out unless `drop_empty` is False. `DETAILS` has the columns that `SHOWN` has not.
     """
     shown: dict[str, list[str]] = {}
-    for column in SHOWN:
+    for column in columns:
         name = column.source
         if shown.keys() == {"variant"}:
             shown |= {part: [CHECK if mark == "true" else "" for mark in table[part]] for part in components_of(table)}
-        if name == "delta_ci":
-            texts = [
-                _interval(low, high) for low, high in zip(table["delta_ci_low"], table["delta_ci_high"], strict=True)
-            ]
+        if name in INTERVALS:
+            ends = zip(table[f"{name}_low"], table[f"{name}_high"], strict=True)
+            texts = [_interval(name, low, high, signed=INTERVALS[name]) for low, high in ends]
         else:
             texts = [cell(name, found, signed=name.startswith("delta")) for found in table[name]]
-        if name in ("variant", "replicates", "map50_95", "comparable", "notes") or any(texts) or not drop_empty:
+        if name in ALWAYS or any(texts) or not drop_empty:
             shown[name] = texts
     return pd.DataFrame(shown, dtype="object")
 
@@ -115,11 +143,11 @@ def group_title(rows: pd.DataFrame) -> str:
 def best_rows(table: pd.DataFrame) -> dict[str, set[int]]:
     """Positions of the best value per accuracy column, in each data set that has a choice of rows.
 
-    Only rows that may be compared take part; ties (as shown) are all best.
+    Only rows that may be compared take part, and no controls; ties (as shown) are all best.
     """
     best: dict[str, set[int]] = {name: set() for name in HIGHER_IS_BETTER}
     for _, group in table.reset_index(drop=True).groupby("data", sort=False):
-        fair = group[group["comparable"] == "yes"]
+        fair = group[(group["comparable"] == "yes") & (group["control"] == "")]
         for name in HIGHER_IS_BETTER:
             values = fair[name].dropna().round(DECIMALS[name])
             if len(values) > 1:
@@ -137,7 +165,7 @@ def markdown_table(
         bold: Positions of bold cells by column.
         centred: Columns that are neither numbers nor text, such as check marks.
     """
-    titles = {column.source: column for column in SHOWN}
+    titles = {column.source: column for column in (*SHOWN, *DETAILS)}
     names = list(shown.columns)
     head = [titles[name].title if name in titles else name for name in names]
     rule = [
@@ -153,10 +181,10 @@ def markdown_table(
     return "\n".join(lines) + "\n"
 
 
-def _interval(low: float, high: float) -> str:
+def _interval(name: str, low: float, high: float, *, signed: bool) -> str:
     if low != low or high != high:
         return ""
-    return f"[{cell('delta_ci_low', low, signed=True)}, {cell('delta_ci_high', high, signed=True)}]"
+    return f"[{cell(f'{name}_low', low, signed=signed)}, {cell(f'{name}_high', high, signed=signed)}]"
 
 
 def _row(cells: list[str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ablate.comparing.labels import FACTORS, display_labels
-from ablate.tracking.records import Control, Design, Record, Sweep, number, value
+from ablate.tracking.records import SCHEMA, Control, Design, Record, Sweep, number, value
 
 
 @dataclass
@@ -57,7 +57,9 @@ class Variant:
 
 
 def is_measured(record: Record) -> bool:
-    """Whether a trial finished and has an accuracy that is a number."""
+    """Whether a trial finished, has an accuracy that is a number, and was recorded in a form that we know."""
+    if record.get("schema", SCHEMA) != SCHEMA:
+        return False
     return value(record, "status") == "finished" and number(record, "metrics", "map50_95") is not None
 
 
