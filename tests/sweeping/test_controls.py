@@ -1,0 +1,353 @@
+"""Control cells: they join for each combination of the other factors, and the identity is the baseline exactly."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablate.comparing.variants import variants_of
+from ablate.config import Config, ConfigError, option_file
+from ablate.data.catalogue import DataSet
+from ablate.identity import grafts_of
+from ablate.sweeping.controls import Joined, join_controls
+from ablate.tracking.records import load_sweep
+from ablate.trial import Trial
+from ablate.validation import check
+
+DATA = DataSet("mine", Path("mine.yaml"), ["a", "b", "c"], {"train": 8, "val": 4}, {"train": 8, "val": 4}, "f" * 64)
+KINDS = ("identity", "params", "scale")
+
+
+def trial(
+    module: str = "none", insertion: str = "customary", model: str = "yolo26n", wiring: str = "plain", **changes: Any
+) -> Trial:
+    content = asdict(Config())
+    content["data"] = {"name": "mine", "path": "mine.yaml"}
+    content["module"] = {**option_file("module", module), **changes.pop("options", {})}
+    content["insertion"] |= {"name": insertion, "wiring": wiring}
+    content["model"] |= {"name": model, "architecture": f"{model}.yaml", "weights": changes.pop("weights", None)}
+    return Trial.of({**content, **changes}, DATA)
+
+
+def not_asked(name: str) -> str:
+    raise AssertionError(f"{name} is looked for")
+
+
+def join(*trials: Trial, kinds: tuple[str, ...] = KINDS, find: Callable[[str], str] = not_asked) -> Joined:
+    joined = join_controls(trials, kinds, find)
+    for control in joined.trials:
+        check(control.config)
+    return joined
+
+
+def names(joined: Joined) -> list[str]:
+    return [f"{control.identity.name} {control.config['model']['name']}" for control in joined.trials]
+
+
+def test_each_graft_gets_a_block_each_insertion_point_an_identity_each_group_a_bigger_network() -> None:
+    joined = join(trial(), trial("hmha"), trial("hmha", "head"), trial("acmix"))
+
+    assert names(joined) == [
+        "identity@c3k2 musgd s0 yolo26n",
+        "identity@head musgd s0 yolo26n",
+        "convblock[like=hmha]@c3k2 musgd s0 yolo26n",
+        "convblock[like=hmha]@head musgd s0 yolo26n",
+        "convblock[like=acmix]@head musgd s0 yolo26n",
+        "baseline musgd s0 yolo26s",
+    ]
+    group = trial().identity.comparison_key
+    entries = [joined.controls[control.identity.variant_key] for control in joined.trials]
+    assert [entry["kind"] for entry in entries] == ["identity"] * 2 + ["params"] * 3 + ["scale"]
+    assert {entry["comparison_key"] for entry in entries} == {group}
+    assert [entry["of"] for entry in entries] == ["", "", "hmha@c3k2", "hmha@head", "acmix@head", ""]
+    assert [entry["signatures"] for entry in entries] == [[c.identity.signature] for c in joined.trials]
+
+
+def test_controls_have_the_seed_optimizer_and_training_of_what_they_control() -> None:
+    seeds = [trial("sta", seed=seed, optimizer=option_file("optimizer", "sgd")) for seed in (0, 1)]
+    joined = join(*seeds)
+
+    assert [control.identity.seed for control in joined.trials] == [0, 1] * 3
+    assert len(joined.controls) == 3
+    same = ("optimizer", "train", "data", "device", "on_oom")
+    for control in joined.trials:
+        assert {key: control.config[key] for key in same} == {key: seeds[0].config[key] for key in same}
+
+
+def test_a_block_is_wired_as_its_graft_and_an_identity_always_plainly() -> None:
+    joined = join(trial("acmix", wiring="residual"), trial("acmix", wiring="rezero"), kinds=("identity", "params"))
+
+    assert names(joined) == [
+        "identity@head musgd s0 yolo26n",
+        "convblock[like=acmix]@head[residual] musgd s0 yolo26n",
+        "convblock[like=acmix]@head[rezero] musgd s0 yolo26n",
+    ]
+
+
+def test_of_several_grafts_each_has_its_block_and_each_place_one_identity() -> None:
+    joined = join(trial("hmha", grafts=["acmix@head", "sta@head"]), kinds=("identity", "params"))
+    identities, blocks = joined.trials
+
+    assert identities.identity.variant == "identity@c3k2+identity@head musgd"
+    assert blocks.identity.variant == (
+        "convblock[like=hmha]@c3k2+convblock[like=acmix]@head+convblock[like=sta]@head musgd"
+    )
+    assert joined.controls[blocks.identity.variant_key]["of"] == "hmha@c3k2+acmix@head+sta@head"
+
+
+def test_a_block_takes_over_the_options_of_its_graft() -> None:
+    (block,) = join(trial("acmix", options={"kernel_conv": 5}), kinds=("params",)).trials
+    (graft,) = grafts_of(block.config)
+
+    assert graft["module"]["like"]["kernel_conv"] == 5
+    assert block.identity.variant == "convblock[like=acmix[kernel_conv=5]]@head musgd"
+
+
+def test_a_block_is_another_trial_once_the_source_of_its_graft_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    source = tmp_path / "wide_block.py"
+    text = "from torch import nn\nclass Wide(nn.Conv2d):\n    def __init__(self, channels):\n"
+    mine = {"name": "wide", "_target_": "wide_block.Wide"}
+    signatures = []
+    for kernel in (1, 3):
+        source.write_text(f"{text}        super().__init__(channels, channels, {kernel})\n", encoding="utf-8")
+        (block,) = join(trial(options=mine, insertion="neck_p5"), kinds=("params",)).trials
+        signatures.append(block.identity.signature)
+
+    assert signatures[0] != signatures[1]
+
+
+def test_a_baseline_alone_has_a_control_of_scale_only_and_that_is_said() -> None:
+    joined = join(trial())
+
+    assert names(joined) == ["baseline musgd s0 yolo26s"]
+    assert joined.notes == ["controls: no trial has a graft that identity and params could be a control of"]
+
+
+def test_what_was_asked_for_anyway_does_not_run_twice() -> None:
+    bigger = [trial(model="yolo26s"), trial("sta", model="yolo26s")]
+    joined = join(trial(), trial("sta"), *bigger, kinds=("scale",))
+
+    assert names(joined) == ["baseline musgd s0 yolo26m"]
+    entry = joined.controls[bigger[0].identity.variant_key]
+    assert (entry["kind"], entry["comparison_key"], entry["signatures"]) == (
+        "scale",
+        trial().identity.comparison_key,
+        [],
+    )
+
+
+def test_controls_have_no_controls_of_their_own() -> None:
+    assert names(join(trial("identity"), trial("convblock"), kinds=("identity", "params"))) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "bigger"),
+    [("yolo26n", "yolo26s"), ("yolo26l", "yolo26x"), ("yolo11s", "yolo11m"), ("yolov10m", "yolov10b"),
+     ("yolov10b", "yolov10l"), ("yolov8m", "yolov8l")],
+)  # fmt: skip
+def test_the_next_bigger_scale_is_of_the_same_family(model: str, bigger: str) -> None:
+    (control,) = join(trial(model=model), kinds=("scale",)).trials
+    expected = trial(model=bigger)
+
+    assert control.identity == expected.identity
+
+
+def test_the_biggest_scale_has_no_bigger_one_and_that_is_said() -> None:
+    joined = join(trial(model="yolo26x"), kinds=("scale",))
+
+    assert joined.trials == []
+    assert joined.notes == ["controls: yolo26x is the biggest of its scales: it has no control of scale"]
+
+
+def test_published_weights_have_their_like_in_the_bigger_scale(tmp_path: Path) -> None:
+    small, big = tmp_path / "yolo26n.pt", tmp_path / "yolo26s.pt"
+    small.write_bytes(b"n")
+    (fetched,) = join(trial(weights=str(small)), kinds=("scale",), find=lambda name: f"/cache/{name}").trials
+    big.write_bytes(b"s")
+    (beside,) = join(trial(weights=str(small)), kinds=("scale",)).trials
+
+    assert fetched.config["model"]["weights"] == "/cache/yolo26s.pt"
+    assert beside.config["model"]["weights"] == str(big)
+
+
+def test_other_weights_and_networks_have_no_bigger_scale(tmp_path: Path) -> None:
+    (tmp_path / "mine.pt").write_bytes(b"n")
+    for given, words in (
+        (trial(weights=str(tmp_path / "mine.pt")), "starts from mine.pt"),
+        (trial(model="mynet"), "no stock network"),
+    ):
+        with pytest.raises(ConfigError, match=words) as refused:
+            join(given, kinds=("scale",))
+        assert "leave scale out" in str(refused.value)
+        assert "\n" not in str(refused.value)
+
+
+# -- from the command line ---------------------------------------------------------------------------------------------
+
+SMOKE = ["train=smoke", "probe=false", "--json"]
+Ablate = Callable[..., Any]
+
+
+def plan(ablate: Ablate, *words: str) -> dict[str, Any]:
+    done = ablate("plan", *words, *SMOKE)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_a_plan_marks_controls_and_the_block_is_as_large_as_the_module(ablate: Ablate) -> None:
+    found = plan(ablate, "module=glob(a*)", "insertion=head,c3k2", "controls=[identity,params]", "seed=0,1",
+                 "design=one_at_a_time")  # fmt: skip
+    first = [trial for trial in found["trials"] if trial["seed"] == 0]
+    params = {trial["variant"]: trial["params"] for trial in first}
+
+    assert [(trial["variant"], trial["control"]) for trial in first] == [
+        ("baseline musgd", None),
+        ("acmix@head musgd", None),
+        ("acmix@c3k2 musgd", None),
+        ("identity@head musgd", "identity"),
+        ("identity@c3k2 musgd", "identity"),
+        ("convblock[like=acmix]@head musgd", "params"),
+        ("convblock[like=acmix]@c3k2 musgd", "params"),
+    ]
+    assert found["total"] == 2 * len(first)
+    for place in ("head", "c3k2"):
+        added = params[f"acmix@{place} musgd"] - params["baseline musgd"]
+        block = params[f"convblock[like=acmix]@{place} musgd"] - params["baseline musgd"]
+        assert block == pytest.approx(added, rel=0.01)
+        assert params[f"identity@{place} musgd"] == params["baseline musgd"]
+
+
+def test_no_glob_means_a_control(ablate: Ablate) -> None:
+    found = plan(ablate, "module=glob([a*,c*,i*])", "order=longest_first", "controls=[scale]")
+
+    assert [(trial["variant"], trial["factors"]["model"]) for trial in found["trials"]] == [
+        ("baseline musgd", "yolo26s"),
+        ("acmix@head musgd", "yolo26n"),
+        ("baseline musgd", "yolo26n"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["module=sta", "controls=[identity,parms]"], "controls: parms: did you mean 'params'? valid: identity"),
+        (["components=[hmha,musgd]", "design=factorial", "controls=[scale]"], "design=factorial compares all"),
+        (["module=sta", "controls=[identity],[scale]"], "controls: takes one value for the whole command"),
+        (["module=convblock", "module.like=stb"], "module.like: 'stb': no module 'stb'. did you mean 'sta'?"),
+        (["module=convblock", "module.like=3"], "module.like=3: the name of a module is needed"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_clear_line(ablate: Ablate, words: list[str], said: str) -> None:
+    done = ablate("plan", *words, *SMOKE)
+
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_single_trial_has_no_controls_and_says_so(ablate: Ablate) -> None:
+    done = ablate("module=sta", "controls=[identity]", "train=smoke")
+
+    assert done.returncode == 2
+    assert "add -m" in done.stderr
+
+
+# -- trained for real --------------------------------------------------------------------------------------------------
+
+TINY = ["train=smoke", "train.epochs=2", "train.fraction=1.0", "data.train_images=8", "data.val_images=4",
+        "data.imgsz=64", "latency.enabled=false", "notebook=false", "tracking.artifacts=false"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep with all controls."""
+    folder = tmp_path_factory.mktemp("controls")
+    words = ["module=sta", "insertion.wiring=residual", f"controls=[{','.join(KINDS)}]", *TINY, "-m"]
+    command = [sys.executable, "-m", "ablate", *words]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=800, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (directory,) = (folder / "multirun" / "sweeps").iterdir()
+    return directory
+
+
+def records(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in folder.glob("multirun/trials/*/result.json")]
+    return {(record["factors"]["module"], record["factors"]["model"]): record for record in found}
+
+
+def test_a_sweep_trains_its_controls_and_shows_them_among_what_they_control(sweep: Path, ablate: Ablate) -> None:
+    found = load_sweep(sweep)
+    variants = variants_of(found)
+    status = json.loads(ablate("status", "--json", cwd=sweep.parents[2]).stdout)
+
+    assert [(variant.label, variant.is_baseline) for variant in variants] == [
+        ("baseline musgd", True),
+        ("sta@head[residual] musgd", False),
+        ("control: identity@head musgd", False),
+        ("control: params of sta@head[residual] musgd", False),
+        ("control: scale yolo26s musgd", False),
+    ]
+    assert len({variant.group for variant in variants}) == 1
+    assert all(record["status"] == "finished" for record in found.records)
+    assert found.ignored == []
+    assert [trial["control"] for trial in status["trials"]] == [None, None, *KINDS]
+    assert sweep.name.startswith("sta_shapes_yolo26n_")
+
+
+def test_an_identity_is_trained_exactly_as_the_baseline_to_the_last_digit(sweep: Path) -> None:
+    import torch
+
+    from ablate.grafting.surgery import stock_name
+
+    found = records(sweep.parents[2])
+    baseline, identity = found["none", "yolo26n"], found["identity", "yolo26n"]
+    clock = {"time", "seconds"}
+
+    assert len(identity["graft"]["places"]) == 3
+    assert identity["graft"]["wiring"] == "plain"
+    assert [{k: v for k, v in row.items() if k not in clock} for row in identity["history"]] == [
+        {k: v for k, v in row.items() if k not in clock} for row in baseline["history"]
+    ]
+    assert len(baseline["history"]) == 2
+    for part in ("metrics", "metrics_last", "per_class"):
+        assert identity[part] == baseline[part]
+    for checkpoint in ("best.pt", "last.pt"):
+        ours, theirs = (
+            torch.load(
+                sweep.parents[1] / "trials" / r["signature"] / "train" / "weights" / checkpoint, weights_only=False
+            )["model"].state_dict()
+            for r in (identity, baseline)
+        )
+        assert [stock_name(name) for name in ours] == list(theirs)
+        assert all(torch.equal(a, b) for a, b in zip(ours.values(), theirs.values(), strict=True))
+
+
+def test_a_block_s_record_says_how_close_it_came_at_every_place(sweep: Path) -> None:
+    found = records(sweep.parents[2])
+    places = found["convblock", "yolo26n"]["graft"]["places"]
+
+    assert len(places) == 3
+    assert all(abs(place["params_error"]) < 0.01 for place in places)
+    assert found["convblock", "yolo26n"]["graft"]["wiring"] == "residual"
+    added = {key: record["cost"]["params"] for key, record in found.items()}
+    stock = added["none", "yolo26n"]
+    assert added["convblock", "yolo26n"] - stock == sum(place["params"] for place in places)
+    assert added["sta", "yolo26n"] - stock == sum(place["params_like"] for place in places)
+
+
+def test_a_control_of_scale_is_the_bigger_stock_network(sweep: Path) -> None:
+    record = records(sweep.parents[2])["none", "yolo26s"]
+
+    assert record["graft"]["places"] == []
+    assert record["cost"]["params_train"] > 3 * records(sweep.parents[2])["none", "yolo26n"]["cost"]["params_train"]
