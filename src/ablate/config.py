@@ -21,6 +21,10 @@ OOM_POLICIES = ("fail", "halve")
 DESIGNS = ("product", "one_at_a_time", "leave_one_out", "add_one_in", "factorial")
 ORDERS = ("given", "longest_first", "cheapest_first", "by_seed")
 RETRIES = ("none", "failed", "oom", "all")
+PRECISIONS = ("fp32", "fp16", "bf16")
+BACKENDS = ("eager", "compile", "torchscript", "onnx")
+HEADS = ("validated", "one_to_one", "one_to_many")
+BUSY = ("flag", "refuse")
 CONTROLS = ("identity", "params", "scale")
 CONTROL_MODULES = ("identity", "convblock")  # of the group `module`, but no levels of a study: no glob means them
 
@@ -89,6 +93,12 @@ def _choice(default: str, choices: tuple[str, ...]) -> Any:
     return field(default=default, metadata={"choices": choices})
 
 
+def _several(default: list[Any], constraint: str | None = None, choices: tuple[str, ...] | None = None) -> Any:
+    """A list with at least one element, each of which must be valid."""
+    known = {name: value for name, value in (("range", constraint), ("choices", choices)) if value}
+    return field(default_factory=lambda: list(default), metadata=known)
+
+
 @dataclass
 class InsertionConfig:
     """Where the module goes, and how its output joins the network."""
@@ -124,21 +134,37 @@ class ModelConfig:
 
 @dataclass
 class TrackingConfig:
-    """Where results are sent once they are on disk. `uri` null: SQLite in `<root>/mlflow.db`."""
+    """Where results are sent once they are on disk. `uri` null: SQLite in `<root>/mlflow.db`.
+
+    `system_seconds` is the time between two samples of processor, memory and GPUs; 0 takes none.
+    """
 
     name: str = "sqlite"
     uri: str | None = None
     experiment: str = "ablate"
     artifacts: bool = True
+    system_seconds: float = _ranged(10.0, ">= 0")
 
 
 @dataclass
 class LatencyConfig:
-    """The latency benchmark that follows a sweep: batch 1, all variants interleaved in one process."""
+    """The latency benchmark that follows a sweep: all variants interleaved on one device (docs/latency.md).
+
+    Of `batch`, `precision` and `backend`, every combination is measured; the first one stands in the table.
+    """
 
     enabled: bool = True
-    warmup: int = _ranged(10, ">= 0")
-    rounds: int = _ranged(50, ">= 3")
+    batch: list[int] = _several([1], constraint=">= 1 and <= 4096")
+    precision: list[str] = _several(["fp32"], choices=PRECISIONS)
+    backend: list[str] = _several(["eager"], choices=BACKENDS)
+    pipeline: bool = True
+    head: str = _choice("validated", HEADS)
+    warmup: int = _ranged(10, ">= 0 and <= 10000")
+    warmup_max: int = _ranged(30, ">= 0 and <= 10000")
+    rounds: int = _ranged(50, ">= 3 and <= 100000")
+    processes: int = _ranged(2, ">= 1 and <= 20")
+    threads: int | None = _ranged(None, ">= 1 and <= 1024")
+    busy: str = _choice("flag", BUSY)
 
 
 def _no_module() -> dict[str, Any]:

@@ -32,6 +32,8 @@ from ablate.identity import Identity, file_hash, identify, settle
 from ablate.launching.devices import DEVICE, LOADERS, SLOT
 from ablate.launching.jobs import BUSY
 from ablate.locking import Held, lock
+from ablate.measuring.system import watching
+from ablate.tracking.entries import SYSTEM
 from ablate.tracking.records import (
     SCHEMA,
     DamagedRecordError,
@@ -167,7 +169,9 @@ def _run(trial: Trial, failed_before: Mapping[str, Any] | None) -> dict[str, Any
     trial.folder.mkdir(parents=True, exist_ok=True)
     tries = _note_try(trial, checkpoint["epoch"] if checkpoint else 0)
     atomic_write_text(trial.folder / "config.yaml", yaml.safe_dump(trial.config, sort_keys=False))
-    with output_to(trial.folder / LOG):
+    device = os.environ.get(DEVICE, str(trial.config["device"]))
+    seconds = trial.config["tracking"]["system_seconds"]
+    with output_to(trial.folder / LOG), watching(trial.folder / SYSTEM, seconds, device):
         print(f"--- try {len(tries)} of {trial.identity.name}: {json.dumps(tries[-1])}", flush=True)  # noqa: T201
         try:
             outcome = {"status": "finished", "failure": None, **_train(trial, last if checkpoint else None)}

@@ -70,7 +70,9 @@ def test_parameters_metrics_tags_and_files_arrive_whole(root: Path, trial: Path)
     store = Store(root)
     run = store._client.get_run(store.publish(trial))
 
-    assert len(run.data.params) == 152, "more than one request holds"
+    assert len([name for name in run.data.params if not name.startswith("realised.")]) == 152, (
+        "more than a request holds"
+    )
     assert run.data.metrics["final/map50_95"] == 0.25
     assert run.data.tags["ablate.module"] == "hmha"
     assert run.data.tags["mlflow.source.git.commit"] == "f" * 40

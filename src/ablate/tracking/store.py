@@ -6,25 +6,23 @@ its signature, and what it holds already is not sent twice.
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import time
-from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ablate.environment import prepare
-from ablate.tracking import entries
+from ablate.tracking import entries, summary
 from ablate.tracking.browsing import experiment_tags
-from ablate.tracking.records import DamagedRecordError, atomic_write_json, load_object, load_record, mapping
+from ablate.tracking.inputs import Inputs, one_at_a_time
+from ablate.tracking.records import DamagedRecordError, atomic_write_json, load_object, load_record
 
 LINK = "mlflow.json"  # beside result.json: which run has it, and whether that is running, stopped or complete
-MAX_ITEMS = 100  # parameters or tags in one request; MLflow's own limit
-MAX_METRICS = 1000
-CONTEXT = "mlflow.data.context"
+LIMITS = (800, 100, 100)  # metrics, parameters, tags in one request; MLflow allows 1000 of all kinds together
+SAMPLED = "cpu_utilization_percentage"  # every sample of the machine has it
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql", "oracle")  # MLflow writes to these by itself, without a server
 
 
 def tracking_uri(root: Path, uri: str | None) -> str:
@@ -55,7 +53,12 @@ class Store:
         self._artifacts = artifacts
         root.mkdir(parents=True, exist_ok=True)
         self._client = MlflowClient(tracking_uri=self.uri)
-        self._experiment = self._find_experiment(experiment, local=uri is None)
+        self._experiment = self._find_experiment(experiment)
+        self._sampled: dict[str, tuple[float, int]] = {}  # run -> time of its first sample, how many were sent
+        self._sweeps: dict[str, str] = {}  # parent run -> its sweep's name
+        self._inputs = Inputs(self._client, self._experiment, root, common_tags())
+
+    # -- trials -----------------------------------------------------------------------------------------------------
 
     def begin(
         self, folder: Path, header: Mapping[str, Any], parent: str | None, rows: Sequence[Mapping[str, Any]] = ()
@@ -63,8 +66,10 @@ class Store:
         """Open the run of a trial that starts now, or take up the one it has; return its id."""
         run_id = self._run_of(folder, header, parent, rows)
         self._client.update_run(run_id, status="RUNNING")
-        self._log_parameters(run_id, header["config"])
-        self._link(folder, run_id, "running")
+        run = self._client.get_run(run_id)
+        self._send(run_id, params=_lacking(run.data.params, entries.parameters(header["config"])))
+        self._inputs.log_dataset(run, header)
+        self._link(folder, run_id, "running", parent)
         return run_id
 
     def stop(self, folder: Path) -> None:
@@ -80,35 +85,41 @@ class Store:
         """Log epochs of a trial that runs; the first ones open its run, or take up the one it has."""
         link = read_link(folder)
         running = link.get("state") == "running" and link.get("uri") == self.uri
-        self.epochs(str(link["run_id"]) if running else self.begin(folder, header, parent, rows), rows)
+        run_id = str(link["run_id"]) if running else self.begin(folder, header, parent, rows)
+        self._send(run_id, metrics=[*_epochs(rows), *self._new_samples(run_id, folder)])
 
     def epochs(self, run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Log finished epochs: losses, learning rates, mAP."""
-        from mlflow.entities import Metric
-
-        metrics = [
-            Metric(_key(name), float(value), int(row["time"] * 1000), int(row["epoch"]))
-            for row in rows
-            for name, value in row.items()
-            if isinstance(value, int | float) and name not in ("epoch", "epochs", "time")
-        ]
-        for start in range(0, len(metrics), MAX_METRICS):
-            self._client.log_batch(run_id, metrics=metrics[start : start + MAX_METRICS])
+        self._send(run_id, metrics=_epochs(rows))
 
     def publish(self, folder: Path, parent: str | None = None) -> str:
         """Send a trial's whole record; return the run's id."""
+        from mlflow.entities import Metric
+
         record = load_record(folder)
-        run_id = self._run_of(folder, record, parent, record.get("history", []))
-        self._log_parameters(run_id, record.get("config", {}))
-        self.epochs(run_id, record.get("history", []))
-        self._log_results(run_id, record)
+        rows = record.get("history", [])
+        params = {**entries.parameters(record.get("config", {})), **entries.realised_parameters(record)}
+        run = self._client.get_run(self._run_of(folder, record, parent, rows))
+        if any(run.data.params.get(name, params[name]) != params[name] for name in params if _is_realised(name)):
+            self._client.delete_run(run.info.run_id)  # parameters cannot change: it tells of another training
+            run = self._client.get_run(self._new_run(record, parent))
+        run_id = str(run.info.run_id)
+        tags = {**entries.outcome_tags(record), **self._sweep_tags(run.data.tags, parent)}
+        for name in entries.FAILURE_TAGS:  # a trial that failed before and was tried again keeps its run
+            if name in run.data.tags and name not in tags:
+                self._client.delete_tag(run_id, name)
+        ended = entries.milliseconds(record["finished"], default=int(time.time() * 1000))
+        final = [Metric(name, value, ended, 0) for name, value in entries.final_metrics(record).items()]
+        metrics = [*_epochs(rows), *self._new_samples(run_id, folder), *final]
+        self._send(run_id, metrics, _lacking(run.data.params, params), tags)
+        self._inputs.log_dataset(run, record)
+        self._inputs.log_model(run, record)
         if self._artifacts:
-            for file, place in _trial_files(folder, record):
+            for file, place in entries.trial_files(folder, record):
                 self._client.log_artifact(run_id, str(file), place)
         finished = record["status"] == "finished"
-        ended = int(datetime.fromisoformat(record["finished"]).timestamp() * 1000)
         self._client.set_terminated(run_id, "FINISHED" if finished else "FAILED", end_time=ended)
-        self._link(folder, run_id, "complete")
+        self._link(folder, run_id, "complete", parent)
         return run_id
 
     def publish_missing(
@@ -137,22 +148,34 @@ class Store:
                 sent.append(folder.name)
         return sent
 
+    # -- sweeps -----------------------------------------------------------------------------------------------------
+
     def open_sweep(self, name: str, command: str, run_id: str | None = None) -> str:
         """Open the parent run of a sweep, or take up the one it has; return its id."""
         if run_id is None or not self._exists(run_id):
-            tags = {**_common_tags(), "ablate.kind": "sweep", "ablate.sweep": name, "ablate.command": command}
+            tags = {**common_tags(), "ablate.kind": "sweep", "ablate.sweep": name, "ablate.command": command}
             run_id = self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
         self._client.update_run(run_id, status="RUNNING")
         return str(run_id)
 
     def close_sweep(self, run_id: str, directory: Path, signatures: Sequence[str], note: str, failed: bool) -> None:
-        """Give a sweep's parent run its table as description, its report as artifacts, and its end."""
-        self._client.set_tag(run_id, NOTE, note)
+        """Give a sweep's parent run what its trials share, its table and report, and its end."""
+        from mlflow.entities import Metric
+
+        trials = directory.parent.parent / "trials"
         for signature in signatures:
-            child = read_link(directory.parent.parent / "trials" / signature).get("run_id")
-            if child:
-                self._add_to_sweeps(str(child), directory.name)
+            self._join(trials / signature, directory.name)
+        told = summary.of_sweep(directory)
+        for signature, kind in told.controls.items():
+            link = read_link(trials / signature)
+            if link.get("uri") == self.uri and link.get("run_id"):
+                self._client.set_tag(link["run_id"], "ablate.control", kind)
+        now = int(time.time() * 1000)
+        metrics = [Metric(name, value, now, 0) for name, value in told.metrics.items()]
+        known = self._client.get_run(run_id).data.params
+        self._send(run_id, metrics, _lacking(known, told.shared), {**told.tags, entries.NOTE: note})
         if self._artifacts:
+            self._log_table(run_id, told.table)
             for file in sorted(directory.iterdir()):
                 if file.is_file() and not file.name.startswith("."):
                     self._client.log_artifact(run_id, str(file), "report" if file.suffix != ".json" else None)
@@ -160,20 +183,49 @@ class Store:
                     self._client.log_artifacts(run_id, str(file), f"report/{file.name}")
         self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
-    def _find_experiment(self, name: str, local: bool) -> str:
+    def _log_table(self, run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Log the comparison as one of MLflow's tables; `log_table` appends, so a later one replaces the file."""
+        import pandas as pd
+
+        if not rows:
+            return
+        frame = pd.DataFrame(rows)
+        if any(file.path == summary.TABLE for file in self._client.list_artifacts(run_id)):
+            self._client.log_text(run_id, frame.to_json(orient="split", index=False), summary.TABLE)
+        else:
+            self._client.log_table(run_id, frame, summary.TABLE)
+
+    def _join(self, folder: Path, sweep: str) -> None:
+        """Say of a trial's run that it belongs to a sweep too, unless it is known to say so."""
+        link = read_link(folder)
+        if link.get("uri") != self.uri or not link.get("run_id") or sweep in link.get("sweeps", []):
+            return
+        names = self._client.get_run(link["run_id"]).data.tags.get("ablate.sweeps", "").split()
+        if sweep not in names:
+            self._client.set_tag(link["run_id"], "ablate.sweeps", " ".join([*names, sweep]))
+        atomic_write_json(folder / LINK, {**link, "sweeps": [*link.get("sweeps", []), sweep]})
+
+    # -- finding and making -----------------------------------------------------------------------------------------
+
+    def _find_experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
         found = self._client.get_experiment_by_name(name)
+        now = int(time.time() * 1000)
         if found is None:
+            # without a server MLflow would put files into the folder where the command was given
+            local = self.uri.split(":")[0].split("+")[0] in DATABASES
             place = (self._root.absolute() / "mlartifacts").as_uri() if local else None
             try:
-                return str(self._client.create_experiment(name, artifact_location=place, tags=EXPERIMENT_TAGS))
+                return str(self._client.create_experiment(name, artifact_location=place, tags=experiment_tags(now)))
             except MlflowException:  # another command made it in this moment
                 found = self._client.get_experiment_by_name(name)
                 if found is None:
                     raise
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
+        for key, value in experiment_tags(now, found.tags).items():
+            self._client.set_experiment_tag(found.experiment_id, key, value)
         return str(found.experiment_id)
 
     def _run_of(
@@ -183,9 +235,9 @@ class Store:
 
         A run cannot forget: where it holds epochs of an earlier try and this one began anew, it goes to MLflow's bin.
         """
-        with _one_at_a_time(self._root):  # two commands that look at once would both find none
+        with one_at_a_time(self._root):  # two commands that look at once would both find none
             known = self._known_run(folder, header["signature"])
-            if known is not None and self._holds_another_try(known, rows):
+            if known is not None and self._holds_another_try(known, rows, entries.read_samples(folder)):
                 self._client.delete_run(known)
                 known = None
             return known or self._new_run(header, parent)
@@ -197,32 +249,46 @@ class Store:
         found = self._client.search_runs([self._experiment], f"tags.`ablate.signature` = '{signature}'", max_results=1)
         return str(found[0].info.run_id) if found else None
 
-    def _holds_another_try(self, run_id: str, rows: Sequence[Mapping[str, Any]]) -> bool:
-        """Tell whether a run has an epoch that these rows have too, but finished at another time."""
-        times = {int(row["epoch"]): int(row["time"] * 1000) for row in rows}
-        held = self._client.get_metric_history(run_id, "map50_95") if times else []
-        return any(times.get(metric.step, metric.timestamp) != metric.timestamp for metric in held)
+    def _holds_another_try(
+        self, run_id: str, rows: Sequence[Mapping[str, Any]], samples: Sequence[Mapping[str, Any]]
+    ) -> bool:
+        """Tell whether a run has an epoch, or a first sample, that these have too, but of another time."""
+        for key, times in (
+            ("map50_95", {int(row["epoch"]): int(row["time"] * 1000) for row in rows}),
+            (f"system/{SAMPLED}", {int(row["step"]): int(row["time"] * 1000) for row in samples[:1]}),
+        ):
+            held = self._client.get_metric_history(run_id, key) if times else []
+            if any(times.get(metric.step, metric.timestamp) != metric.timestamp for metric in held):
+                return True
+        return False
 
     def _new_run(self, header: Mapping[str, Any], parent: str | None) -> str:
-        tags = {
-            **_common_tags(),
-            "ablate.kind": "trial",
-            "ablate.signature": header["signature"],
-            "ablate.variant": header["variant"],
-            "ablate.variant_key": header["variant_key"],
-            "ablate.baseline": str(header["factors"]["module"] == "none").lower(),
-            "ablate.seed": str(header["seed"]),
-            **{f"ablate.{factor}": level for factor, level in header["factors"].items()},
-        }
+        tags = {**common_tags(), **entries.trial_tags(header), **self._sweep_tags({}, parent)}
         if parent:
             tags["mlflow.parentRunId"] = parent
-        started = header.get("started")
-        start = int(datetime.fromisoformat(started).timestamp() * 1000) if started else int(time.time() * 1000)
+        start = entries.milliseconds(header.get("started"), default=int(time.time() * 1000))
         run = self._client.create_run(self._experiment, start_time=start, run_name=header["name"], tags=tags)
         return str(run.info.run_id)
 
-    def _link(self, folder: Path, run_id: str, state: str) -> None:
-        atomic_write_json(folder / LINK, {"run_id": run_id, "uri": self.uri, "state": state})
+    def _sweep_tags(self, known: Mapping[str, str], parent: str | None) -> dict[str, str]:
+        """Return the tags that name the sweep that trains a trial, and all that it is part of."""
+        if parent is None:
+            return {}
+        name = self._sweep_of(parent)
+        names = [*known.get("ablate.sweeps", "").split(), name]
+        return {"ablate.sweep": known.get("ablate.sweep", name), "ablate.sweeps": " ".join(dict.fromkeys(names))}
+
+    def _sweep_of(self, parent: str) -> str:
+        if parent not in self._sweeps:
+            self._sweeps[parent] = self._client.get_run(parent).data.tags.get("ablate.sweep", parent)
+        return self._sweeps[parent]
+
+    def _link(self, folder: Path, run_id: str, state: str, parent: str | None = None) -> None:
+        known = read_link(folder)
+        sweeps = known.get("sweeps", []) if known.get("run_id") == run_id else []
+        if parent is not None:
+            sweeps = list(dict.fromkeys([*sweeps, self._sweep_of(parent)]))
+        atomic_write_json(folder / LINK, {"run_id": run_id, "uri": self.uri, "state": state, "sweeps": sweeps})
 
     def _exists(self, run_id: str) -> bool:
         from mlflow.exceptions import MlflowException
@@ -234,52 +300,58 @@ class Store:
                 return False
             raise
 
-    def _log_parameters(self, run_id: str, config: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param
+    # -- sending ----------------------------------------------------------------------------------------------------
 
-        known = self._client.get_run(run_id).data.params
-        params = [Param(name, str(value)[:MAX_VALUE]) for name, value in flatten(config) if name not in known]
-        for start in range(0, len(params), MAX_ITEMS):
-            self._client.log_batch(run_id, params=params[start : start + MAX_ITEMS])
+    def _send(
+        self,
+        run_id: str,
+        metrics: Sequence[Any] = (),
+        params: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Log metrics, parameters and tags in as few requests as MLflow's limits allow."""
+        from mlflow.entities import Param, RunTag
 
-    def _log_results(self, run_id: str, record: Mapping[str, Any]) -> None:
-        from mlflow.entities import Metric, RunTag
+        rest = list(metrics), [Param(*p) for p in (params or {}).items()], [RunTag(*t) for t in (tags or {}).items()]
+        while any(rest):
+            first = [part[:limit] for part, limit in zip(rest, LIMITS, strict=True)]
+            self._client.log_batch(run_id, *first)
+            rest = rest[0][LIMITS[0] :], rest[1][LIMITS[1] :], rest[2][LIMITS[2] :]
 
-        now = int(time.time() * 1000)
-        figures = {f"final/{name}": value for name, value in record.get("metrics", {}).items()}
-        figures |= {f"cost/{name}": value for name, value in record.get("cost", {}).items()}
-        realised = record.get("realised", {})
-        tags = {"ablate.status": record["status"], **{f"ablate.realised.{k}": v for k, v in flatten(realised)}}
-        if record.get("failure"):
-            tags |= _failure_tags(record["failure"])
-        else:  # a trial that failed before and was tried again keeps its run, not its failure
-            for name in FAILURE_TAGS:
-                if name in self._client.get_run(run_id).data.tags:
-                    self._client.delete_tag(run_id, name)
-        metrics = [
-            Metric(name, float(value), now, 0)
-            for name, value in figures.items()
-            if isinstance(value, int | float) and not isinstance(value, bool)
+    def _new_samples(self, run_id: str, folder: Path) -> list[Any]:
+        """Return the samples of the machine that were not sent yet, under MLflow's names."""
+        from mlflow.entities import Metric
+
+        samples = entries.read_samples(folder)
+        if not samples:
+            return []
+        began, sent = self._sampled.get(run_id, (samples[0]["time"], 0))
+        sent = sent if began == samples[0]["time"] else 0  # else it is another try
+        self._sampled[run_id] = samples[0]["time"], len(samples)
+        return [
+            Metric(f"system/{name}", float(value), int(sample["time"] * 1000), int(sample["step"]))
+            for sample in samples[sent:]
+            for name, value in sample.items()
+            if name not in ("time", "step")
         ]
-        entries = [RunTag(name, str(value)[: MAX_TEXT if name == NOTE else MAX_VALUE]) for name, value in tags.items()]
-        commit = realised.get("git", {}).get("commit")
-        if commit:
-            entries.append(RunTag("mlflow.source.git.commit", commit))
-        self._client.log_batch(run_id, metrics=metrics, tags=entries[:MAX_ITEMS])
-
-    def _add_to_sweeps(self, run_id: str, sweep: str) -> None:
-        known = self._client.get_run(run_id).data.tags.get("ablate.sweeps", "")
-        names = known.split()
-        if sweep not in names:
-            self._client.set_tag(run_id, "ablate.sweeps", " ".join([*names, sweep]))
 
 
-@contextmanager
-def _one_at_a_time(root: Path) -> Iterator[None]:
-    """Keep other commands that work in the same folder waiting."""
-    with (root / ".tracking.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _epochs(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+    from mlflow.entities import Metric
+
+    return [
+        Metric(name, value, int(row["time"] * 1000), int(row["epoch"]))
+        for row in rows
+        for name, value in entries.epoch_metrics(row).items()
+    ]
+
+
+def _lacking(known: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in wanted.items() if name not in known}
+
+
+def _is_realised(name: str) -> bool:
+    return name.startswith("realised.")
 
 
 def read_link(folder: Path) -> dict[str, Any]:
@@ -287,7 +359,8 @@ def read_link(folder: Path) -> dict[str, Any]:
     return load_object(folder / LINK)
 
 
-def _common_tags() -> dict[str, str]:
+def common_tags() -> dict[str, str]:
+    """Return the tags that everything of ours in MLflow has."""
     import getpass
 
     from ablate import __version__
