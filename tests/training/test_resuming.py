@@ -341,7 +341,7 @@ def test_the_caller_says_where_a_training_goes_on_and_the_checkpoint_what_it_is(
     assert all(Path(file).is_relative_to(data) for file in trainer.train_loader.dataset.im_files)
     ours, theirs = outcome(moved), outcome(whole)
     assert ours["history"] == theirs["history"]
-    assert ours["realised"]["metrics"] == theirs["realised"]["metrics"]
+    assert ours["realised"]["evaluations"] == theirs["realised"]["evaluations"]
 
 
 def test_with_loader_processes_a_training_goes_on_and_says_that_it_is_not_the_same(build: Train) -> None:
