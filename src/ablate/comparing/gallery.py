@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from ablate.comparing.page import Picture
 
 KINDS = ("png", "svg", "pdf")
-NAMES = ("accuracy_latency", "training_curves", "samples")
+NAMES = (
+    "differences", "accuracy_latency", "training_curves", "per_class", "effects", "interactions", "latency",
+    "found_missed", "samples",
+)  # fmt: skip
+PHOTOGRAPHS = ("found_missed", "samples")
 GROUPS = 4  # comparison groups that get a figure of their own
 
 
@@ -35,13 +39,24 @@ class Entry:
 
 def gallery(sweep: Sweep, table: pd.DataFrame) -> list[Entry]:
     """All figures that a report may have, in its order."""
+    from ablate.comparing.figures.classes import class_heat_map
     from ablate.comparing.figures.curves import training_curves
+    from ablate.comparing.figures.detections import found_and_missed
+    from ablate.comparing.figures.distribution import latency_distribution
+    from ablate.comparing.figures.effects import factor_effects, interactions
+    from ablate.comparing.figures.forest import forest
     from ablate.comparing.figures.samples import sample_detections
     from ablate.comparing.figures.tradeoff import accuracy_against_latency
 
     return [
+        Entry("differences", "Differences to the baseline", lambda: forest(table)),
         Entry("accuracy_latency", "Accuracy against latency", lambda: accuracy_against_latency(table)),
         Entry("training_curves", "Training curves", lambda: training_curves(sweep, table)),
+        *_each_group(table, "per_class", "Classes", lambda rows: class_heat_map(sweep, rows)),
+        Entry("effects", "Effects of factors", lambda: factor_effects(sweep, table)),
+        Entry("interactions", "Interactions of factors", lambda: interactions(sweep, table)),
+        Entry("latency", "Distribution of latency", lambda: latency_distribution(sweep, table)),
+        *_each_group(table, "found_missed", "What is found and missed", lambda rows: found_and_missed(sweep, rows)),
         *_each_group(table, "samples", "Sample detections", lambda rows: sample_detections(sweep, rows)),
     ]
 
@@ -71,7 +86,7 @@ def hang(sweep: Sweep, table: pd.DataFrame, out: Path) -> tuple[list[Picture], d
             path = out / f"{entry.name}.{kind}"
             atomic_write_bytes(path, content)
             files[path.name] = path
-        photographs = entry.name.startswith("samples")
+        photographs = entry.name.startswith(PHOTOGRAPHS)
         shown = encode(drawing.figure, "jpg", dpi=170) if photographs else contents["svg"]
         pictures.append(Picture(entry.title, drawing.caption, shown, "jpg" if photographs else "svg"))
     _remove_earlier(out, files)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from ablate.comparing.figures.style import (
     BASELINE,
     SETTINGS,
+    SMALLEST,
     TWO_COLUMNS,
     Drawing,
     Style,
@@ -20,14 +21,13 @@ from ablate.comparing.figures.style import (
     said,
     settle,
     styles,
+    title_of,
 )
-from ablate.comparing.formatting import group_title
 from ablate.comparing.table import rows_of
 from ablate.comparing.variants import is_measured
 from ablate.tracking.records import Record, Sweep, number, sequence
 
-FEW = 8  # lines whose legend fits into the panel
-SHORT = 24  # characters of a label that fit there
+STEEP = 0.1  # share of the epochs in which all rise alike, and that would flatten the rest
 LINES = 10  # of one panel
 PANELS = 6
 LONGEST = 100_000  # epochs; more can only be damage
@@ -48,7 +48,7 @@ def training_curves(sweep: Sweep, table: pd.DataFrame) -> Drawing | None:
     columns = min(2, len(shown))
     lines = -(-len(shown) // columns)
     with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=(TWO_COLUMNS, (3.2 if columns == 2 else 3.9) * lines), layout="constrained")
+        figure = Figure(figsize=(TWO_COLUMNS, 3.6 * lines), layout="constrained")
         share: Axes | None = None
         for position, rows in enumerate(shown, start=1):
             same = share if table["data"].nunique() == 1 else None
@@ -56,29 +56,35 @@ def training_curves(sweep: Sweep, table: pd.DataFrame) -> Drawing | None:
             share = share or axes
             for row in rows_of(rows):
                 _draw_curve(axes, curves[row["variant_key"]], drawn[row["variant"]], row["variant"])
-            axes.set(xlabel="epoch", ylabel="mAP50-95 (validation)", title=group_title(rows))
-            if len(rows) > FEW or rows["variant"].str.len().max() > SHORT:
-                place = (
-                    {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
-                    if columns == 1
-                    else {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16)}
-                )
-                axes.legend(handlelength=3.6, **place)
-            else:
-                axes.legend(loc="lower right", handlelength=3.6)
+            axes.set(xlabel="epoch", ylabel="mAP50-95 (validation)", title=title_of(rows))
+            axes.set_ylim(*_limits(axes))
+            axes.legend(
+                loc="upper center", bbox_to_anchor=(0.5, -0.19), ncols=1 if columns == 2 else 2, handlelength=3.8,
+                fontsize=SMALLEST,
+            )  # fmt: skip
         settle(figure)
     several = any(len(found) > 1 for found in curves.values())
     band = "the mean over seeds, as far as all seeds got; the band reaches from the lowest to the highest seed."
     caption = [
         f"mAP50-95 on the validation images after each epoch: {band if several else 'one seed each.'}",
         "The baseline is the thick black line.",
+        "The first epochs lie below the panel, so that the rest can be told apart.",
         *(
-            left_out(len(few), len(rows), f"variants of {group_title(rows)}")
+            left_out(len(few), len(rows), f"variants of {title_of(rows)}")
             for few, rows in zip(shown, groups, strict=False)
         ),
         left_out(len(shown), len(groups), "comparison groups", "in the table's order"),
     ]
     return Drawing(figure, said(caption), tuple(key for rows in shown for key in rows["variant_key"]))
+
+
+def _limits(axes: Axes) -> tuple[float, float]:
+    """Ends of the axis: of the steep beginning only its end is shown."""
+    lines = [np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines]
+    low = min(float(np.nanmin(line[int(STEEP * len(line)) :])) for line in lines)
+    high = max(float(np.nanmax(line)) for line in lines)
+    room = 0.06 * (high - low) or 0.01
+    return low - room, high + 2 * room
 
 
 def _curves(sweep: Sweep) -> dict[str, list[np.ndarray]]:

@@ -23,6 +23,7 @@ from ablate.comparing.figures.style import (
     TWO_COLUMNS,
     Drawing,
     foremost,
+    is_control,
     left_out,
     said,
     settle,
@@ -36,6 +37,9 @@ IMAGES = 4
 VARIANTS = 5  # baseline included
 SIDE = 256  # pixels to which images are reduced
 NAMED = 7  # boxes of a panel that still have room for their class
+HIT: Any
+FALSE: Any
+MISSED: Any
 HIT, FALSE, MISSED = "-", (0, (3, 1.5)), (0, (1, 1.5))
 GAP = 0.06  # of a panel's side
 
@@ -63,7 +67,7 @@ def sample_detections(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
         A figure, or None where no trial has samples. Solid boxes are hits (right class, IoU of at
         least 0.5), dashed boxes false alarms, thin dotted ones what was missed.
     """
-    chosen = _one_seed(sweep, foremost(rows, VARIANTS))
+    chosen = _one_seed(sweep, foremost(rows[~is_control(rows)], VARIANTS))
     columns = [(label, panels) for label, record in chosen if (panels := _panels(sweep, record))]
     if not columns:
         return None
@@ -72,20 +76,22 @@ def sample_detections(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
     classes = [str(name) for name in sequence(chosen[0][1], "data", "classes")]
     step = 1 + GAP
     with mpl.rc_context({**SETTINGS, "axes.grid": False}):
-        width, height = step * (len(columns) + 1) - GAP, step * len(images) - GAP
+        shape = max(panel.size[1] / max(panel.size) for panel in reference.values())
+        down = shape + GAP
+        width, height = step * (len(columns) + 1) - GAP, down * len(images) - GAP
         inch = min(TWO_COLUMNS / width, 2.2)
-        figure = Figure(figsize=(TWO_COLUMNS, inch * height + 0.75), layout="constrained")
+        figure = Figure(figsize=(TWO_COLUMNS, inch * (height + 0.25) + 0.6), layout="constrained")
         axes = figure.add_subplot()
         kinds: set[int] = set()
         for line, image in enumerate(images):
             truth = reference[image]
-            kinds |= _draw(axes, truth, 0, line, classes, only_truth=True)
+            kinds |= _draw(axes, truth, (0, line * down), shape, classes, only_truth=True)
             for column, (_, panels) in enumerate(columns, start=1):
                 if image in panels and panels[image].truth == truth.truth:
-                    kinds |= _draw(axes, panels[image], column, line, classes)
+                    kinds |= _draw(axes, panels[image], (column * step, line * down), shape, classes)
                 else:
                     axes.text(
-                        column * step + 0.5, line * step + 0.5, "not recorded", ha="center", va="center",
+                        column * step + 0.5, line * down + shape / 2, "not recorded", ha="center", va="center",
                         color="#666666",
                     )  # fmt: skip
         for column, title in enumerate(["ground truth", *(label for label, _ in columns)]):
@@ -93,7 +99,7 @@ def sample_detections(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
                 column * step + 0.5, -0.04, _wrapped(title), ha="center", va="bottom", fontsize=SMALLEST,
                 fontweight="bold",
             )  # fmt: skip
-        axes.set(xlim=(0, width), ylim=(height, 0), aspect="equal")
+        axes.set(xlim=(0, width), ylim=(height, -0.25), aspect="equal")
         axes.axis("off")
         lines = [
             Line2D([], [], color="black", linestyle=dashes, linewidth=1.3, label=label)
@@ -103,13 +109,15 @@ def sample_detections(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
             Line2D([], [], color=PALETTE[kind % len(PALETTE)], linewidth=4, label=_named(classes, kind))
             for kind in sorted(kinds)[: len(PALETTE)]
         ]
-        figure.legend(handles=[*lines, *colours], loc="outside lower center", ncols=5, handlelength=2.4)
+        figure.legend(
+            handles=[*lines, *colours], loc="outside lower center", ncols=9, handlelength=2.4, columnspacing=1.2
+        )
         settle(figure)
     labels = [label for label, _ in columns]
     caption = [
         f"The same validation images for every variant, trained with seed {chosen[0][1].get('seed')}. Solid: hit "
         f"(right class, IoU at least {IOU}); dashed: false alarm; dotted: missed. Confidence at least {CONFIDENCE}.",
-        left_out(len(labels), len(rows), "variants"),
+        left_out(len(labels), int((~is_control(rows)).sum()), "variants"),
     ]
     return Drawing(figure, said(caption), tuple(rows.loc[rows["variant"].isin(labels), "variant_key"]))
 
@@ -172,12 +180,12 @@ def _box(corners: Any) -> Box:
 
 
 def _draw(
-    axes: Axes, panel: Panel, column: int, line: int, classes: list[str], *, only_truth: bool = False
+    axes: Axes, panel: Panel, corner: tuple[float, float], tall: float, classes: list[str], *, only_truth: bool = False
 ) -> set[int]:
-    """Draw one panel into the unit square at a column and line; returns the classes drawn."""
-    scale = 1 / max(panel.size)
+    """Draw one panel into a place, 1 wide and so tall, with this upper left corner; returns the classes drawn."""
+    scale = min(1 / panel.size[0], tall / panel.size[1])
     width, height = panel.size[0] * scale, panel.size[1] * scale
-    left, top = column * (1 + GAP) + (1 - width) / 2, line * (1 + GAP) + (1 - height) / 2
+    left, top = corner[0] + (1 - width) / 2, corner[1] + (tall - height) / 2
     axes.imshow(panel.pixels, extent=(left, left + width, top + height, top), interpolation="none", zorder=1)
 
     def outline(kind: int, box: Box, text: str, dashes: Any, thick: float) -> None:

@@ -7,6 +7,7 @@ comes with its own marker and line. Widths are those of one and two columns of a
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from ablate.comparing.formatting import group_title
 from ablate.comparing.table import baselines, rows_of
 
 ONE_COLUMN, TWO_COLUMNS = 3.5, 7.16  # inches
@@ -124,6 +126,17 @@ def groups_of(table: pd.DataFrame) -> list[pd.DataFrame]:
     return [rows for _, rows in table.groupby("comparison_key", sort=False)]
 
 
+def title_of(rows: pd.DataFrame) -> str:
+    """What the rows of a comparison group share; what a control differs in by design is no matter."""
+    controls = is_control(rows)
+    return group_title(rows if controls.all() else rows[~controls])
+
+
+def minus(text: str) -> str:
+    """Text with typographic minus signs before numbers."""
+    return re.sub(r"(?<![\w.])-(?=[\d.])", "\N{MINUS SIGN}", text)
+
+
 def foremost(rows: pd.DataFrame, most: int) -> pd.DataFrame:
     """At most so many rows of a comparison group, in their order: the baseline and the largest differences to it."""
     if len(rows) <= most:
@@ -146,7 +159,8 @@ def said(parts: Iterable[str]) -> str:
 def settle(figure: Figure) -> None:
     """Lay a figure out once and for all, so that each time it is drawn it looks the same."""
     FigureCanvasAgg(figure)
-    figure.draw_without_rendering()
+    for _ in range(2):  # texts beside an axis move as it shrinks
+        figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
 

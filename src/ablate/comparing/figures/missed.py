@@ -1,0 +1,202 @@
+"""What each variant detects that the baseline misses, and the reverse: counted object by object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ablate.comparing.figures.style import is_control, references
+from ablate.comparing.table import rows_of
+from ablate.comparing.variants import is_measured, variant_key
+from ablate.tracking.evidence import STEPS, Evidence, evidence_path, load_evidence
+from ablate.tracking.records import DamagedRecordError, Record, Sweep, value
+
+CONFIDENCE = 0.25
+IOU = 0.5
+COUNTED = 12  # variants whose evidence is read
+
+
+@dataclass(frozen=True)
+class Against:
+    """A variant and its baseline on the same true objects.
+
+    Attributes:
+        label: The variant.
+        variant, baseline: Whether each true object was found, (T,), bool.
+    """
+
+    label: str
+    variant: np.ndarray
+    baseline: np.ndarray
+
+    @property
+    def gained(self) -> np.ndarray:
+        """Found by the variant only, (T,)."""
+        found: np.ndarray = self.variant & ~self.baseline
+        return found
+
+    @property
+    def lost(self) -> np.ndarray:
+        """Found by the baseline only, (T,)."""
+        found: np.ndarray = self.baseline & ~self.variant
+        return found
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one comparison group's evidence says, for one seed.
+
+    Attributes:
+        evidence: The baseline's; its images and true objects are those of all.
+        trial: The baseline's trial.
+        seed: Of all trials.
+        variants: One for each variant that has evidence of the same images.
+        unread: Why others have none, in words.
+    """
+
+    evidence: Evidence
+    trial: Record
+    seed: Any
+    variants: list[Against]
+    unread: list[str]
+
+    def counts(self) -> pd.DataFrame:
+        """One row per variant: how many true objects only it, only the baseline, both and none found; as text."""
+        rows = []
+        for one in self.variants:
+            both, none = int((one.variant & one.baseline).sum()), int((~one.variant & ~one.baseline).sum())
+            rows.append([one.label, *(f"{n}" for n in (int(one.gained.sum()), int(one.lost.sum()), both, none))])
+        return pd.DataFrame(
+            rows,
+            columns=["Variant", "found by variant only", "found by baseline only", "found by both", "found by none"],
+        )
+
+
+def compare(sweep: Sweep, rows: pd.DataFrame) -> Comparison | None:
+    """Match the evidence of one comparison group, object by object, for the seed that most variants have it for.
+
+    Returns None where the baseline and at least one variant have no evidence of the same seed. Evidence that is
+    damaged, missing or of other images is left out and named.
+    """
+    base = next(iter(rows.loc[references(rows), "variant_key"]), None)
+    trials = _with_evidence(sweep, rows)
+    seeds = [seed for seed, found in trials.items() if base in found and len(found) > 1]
+    unread: list[str] = []
+    for seed in sorted(seeds, key=lambda seed: (-len(trials[seed]), str(seed))):
+        record = trials[seed][str(base)]
+        evidence = _load(sweep, record, "the baseline", unread)
+        if evidence is None:
+            continue
+        theirs = found_objects(evidence)
+        variants = []
+        order = rows_of(rows[~is_control(rows)])[: COUNTED + 1]
+        for row in order:
+            if row["variant_key"] == base or row["variant_key"] not in trials[seed]:
+                continue
+            mine = _load(sweep, trials[seed][row["variant_key"]], row["variant"], unread)
+            if mine is None:
+                continue
+            index = _same_objects(mine, evidence)
+            if index is None:
+                unread.append(f"the evidence of {row['variant']} is of other images than the baseline's")
+                continue
+            variants.append(Against(row["variant"], found_objects(mine)[index], theirs))
+        if variants:
+            return Comparison(evidence, record, seed, variants, unread)
+    return None
+
+
+def found_objects(evidence: Evidence) -> np.ndarray:
+    """Whether each true object was found: by a detection of its class, IoU >= 0.5, confidence >= 0.25; (T,), bool.
+
+    The most confident detection chooses first, and each detection and each object counts once.
+    """
+    found = np.zeros(len(evidence.true_image), dtype=bool)
+    confident = np.flatnonzero(evidence.conf >= CONFIDENCE)
+    confident = confident[np.argsort(-evidence.conf[confident], kind="stable")]
+    kinds = 1 + int(max(evidence.cls.max(initial=0), evidence.true_cls.max(initial=0)))
+    mine = evidence.image[confident].astype(np.int64) * kinds + evidence.cls[confident]
+    theirs = evidence.true_image.astype(np.int64) * kinds + evidence.true_cls
+    order = np.argsort(theirs, kind="stable")
+    first, last = (np.searchsorted(theirs[order], mine, side=side) for side in ("left", "right"))
+    counts = last - first
+    detection = np.repeat(np.arange(len(confident)), counts)
+    offset = np.arange(len(detection)) - np.repeat(np.cumsum(counts) - counts, counts)
+    thing = order[np.repeat(first, counts) + offset]
+    boxes, true_boxes = evidence.pixels()
+    overlap = _iou(boxes[confident[detection]], true_boxes[thing])
+    close = overlap >= IOU
+    detection, thing, overlap = detection[close], thing[close], overlap[close]
+    ranked = np.lexsort((-overlap, detection))
+    used = np.zeros(len(confident), dtype=bool)
+    for d, t in zip(detection[ranked].tolist(), thing[ranked].tolist(), strict=True):
+        if not used[d] and not found[t]:
+            used[d] = found[t] = True
+    return found
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes of shape (n, 4), pair by pair."""
+    across = np.clip(np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0]), 0, None)
+    down = np.clip(np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1]), 0, None)
+    common = across * down
+    areas = [(box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]) for box in (a, b)]
+    union = areas[0] + areas[1] - common
+    result: np.ndarray = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    return result
+
+
+def _same_objects(mine: Evidence, theirs: Evidence) -> np.ndarray | None:
+    """For each true object of the other the index of mine that is the same, (T,); None where they are not the same."""
+    order = [_order(evidence) for evidence in (mine, theirs)]
+    keys = [_keys(evidence)[o] for evidence, o in zip((mine, theirs), order, strict=True)]
+    if keys[0].shape != keys[1].shape or not np.array_equal(keys[0][:, 1:], keys[1][:, 1:]):
+        return None
+    named = [e.names[e.true_image[o]] for e, o in zip((mine, theirs), order, strict=True)]
+    if not np.array_equal(*named):
+        return None
+    index = np.empty(len(order[0]), dtype=np.int64)
+    index[order[1]] = order[0]
+    return index
+
+
+def _keys(evidence: Evidence) -> np.ndarray:
+    """What tells true objects apart: rank of the image's name, class, corners; (T, 6)."""
+    rank = np.argsort(np.argsort(evidence.names, kind="stable"), kind="stable")
+    columns = [rank[evidence.true_image], evidence.true_cls, *evidence.true_box.astype(np.int64).T]
+    return np.stack(columns, axis=1).astype(np.int64)
+
+
+def _order(evidence: Evidence) -> np.ndarray:
+    return np.lexsort(_keys(evidence).T[::-1])
+
+
+def _with_evidence(sweep: Sweep, rows: pd.DataFrame) -> dict[Any, dict[str, Record]]:
+    """Seed -> variant key -> trial, for the trials whose record knows of evidence."""
+    keys = set(rows["variant_key"])
+    found: dict[Any, dict[str, Record]] = {}
+    for record in sweep.records:
+        key = variant_key(record)
+        if key in keys and is_measured(record) and isinstance(value(record, "artifacts", "evidence", "best"), str):
+            found.setdefault(record.get("seed"), {}).setdefault(key, record)
+    return found
+
+
+def _load(sweep: Sweep, record: Record, who: str, unread: list[str]) -> Evidence | None:
+    path = evidence_path(record, sweep.trial_dir(str(record["signature"])))
+    try:
+        return load_evidence(path) if path else None
+    except FileNotFoundError:
+        unread.append(f"the evidence of {who} is not there any more")
+    except DamagedRecordError as error:
+        unread.append(f"the evidence of {who} {error.reason}")
+    return None
+
+
+def corners(evidence: Evidence, index: np.ndarray) -> np.ndarray:
+    """Boxes of true objects as fractions of their image's width and height, (n, 4)."""
+    fractions: np.ndarray = evidence.true_box[index] / STEPS
+    return fractions
