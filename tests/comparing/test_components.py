@@ -259,7 +259,7 @@ def test_leaving_a_component_out_is_compared_with_all_together(study: Study, wri
     assert effects[0].seeds == (0, 1, 2)
     assert effects[0].interval is not None
     assert effects[0].interval.low < expected.mean() < effects[0].interval.high
-    assert f"leaving out hmha@c3k2 costs {expected.mean():.4f} (95% interval +" in text_of(directory)
+    assert f"leaving out hmha@c3k2 costs {100 * expected.mean():.2f} points (95% interval +" in text_of(directory)
 
 
 def test_what_is_gained_by_leaving_out_is_said_so(study: Study, write: Write) -> None:
@@ -268,7 +268,9 @@ def test_what_is_gained_by_leaving_out_is_said_so(study: Study, write: Write) ->
         if record["factors"]["module"] == "hmha":
             record["metrics"]["map50_95"] += 0.05
     text = text_of(write(records, design=design))
-    assert re.search(r"leaving out acmix@head gains 0\.04\d\d \(95% interval \+0\.0\d+ to \+0\.0\d+, corrected", text)
+    assert re.search(
+        r"leaving out acmix@head gains 4\.\d\d points \(95% interval \+\d\.\d+ to \+\d\.\d+, corrected", text
+    )
 
 
 def test_a_component_that_makes_no_difference_is_said_to_change_nothing(study: Study, write: Write) -> None:
@@ -288,7 +290,7 @@ def test_a_main_effect_is_paired_and_averaged_over_the_other_components(study: S
     expected = np.mean([accuracy(records, having[m], o) - accuracy(records, m, o) for m, o in pairs], axis=0)
     assert effects[0].mean == pytest.approx(expected.mean())
     assert effects[0].pairs == 4
-    assert f"each one adds: hmha@c3k2 +{expected.mean():.4f} (95% interval" in text_of(directory)
+    assert f"each one adds: hmha@c3k2 +{100 * expected.mean():.2f} points (95% interval" in text_of(directory)
 
 
 @pytest.mark.parametrize("design", ["leave_one_out", "factorial"])

@@ -164,7 +164,7 @@ def test_latex_compiles(records: Grid, write: Write, tmp_path: Path) -> None:
 def test_one_seed_is_said_in_words(records: Grid, write: Write) -> None:
     sweep = load_sweep(write(records(("none", "hmha"), ("sgd",), (0,))))
     text = " ".join(sentences(sweep, comparison_table(sweep)))
-    assert "rests on one seed: no interval can be given" in text
+    assert "rests on one seed: no interval over seeds can be given" in text
     assert "supported" not in text
 
 

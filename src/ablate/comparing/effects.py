@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from ablate.comparing.comparability import differences
-from ablate.comparing.formatting import cell
+from ablate.comparing.formatting import cell, points
 from ablate.comparing.statistics import ALPHA, Interval, holm, main_effect, paired_differences, paired_t, t_interval
 from ablate.comparing.variants import Variant, studies_of, variants_of
+from ablate.comparing.wording import interval
 from ablate.tracking.records import Sweep
 
 Marks = tuple[bool, ...]
@@ -119,8 +120,8 @@ def _removals(effects: Sequence[Effect]) -> list[str]:
 def _removed(effect: Effect) -> str:
     """What happens without a component; costs and gains are both told as positive numbers, with their interval."""
     gains = _mean(effect) < 0
-    size = _size(_mean(effect))
-    what = "changes nothing" if float(size) == 0 else f"{'gains' if gains else 'costs'} {size}"
+    size = points(abs(_mean(effect)), signed=False)
+    what = "changes nothing" if float(size) == 0 else f"{'gains' if gains else 'costs'} {size} points"
     return what + _sureness(effect, sign=-1 if gains else 1)
 
 
@@ -128,7 +129,7 @@ def _mains(effects: Sequence[Effect]) -> list[str]:
     known = [effect for effect in effects if effect.mean is not None]
     pairs = max((effect.pairs for effect in known), default=0)
     lead = "Averaged over the settings of the other components, each one adds" if pairs > 1 else "Each component adds"
-    words = [f"{effect.component} {_signed(_mean(effect))}{_sureness(effect)}" for effect in known]
+    words = [f"{effect.component} {points(_mean(effect))} points{_sureness(effect)}" for effect in known]
     said = [f"{lead}: {'; '.join(words)}.{_doubts(known)}"] if known else []
     fewer = [f"{effect.component} ({effect.pairs} of {pairs})" for effect in known if effect.pairs < pairs]
     if fewer:
@@ -158,19 +159,11 @@ def _sureness(effect: Effect, sign: int = 1) -> str:
     if effect.interval is None or effect.p_value is None:
         return ""
     low, high = sorted((sign * effect.interval.low, sign * effect.interval.high))
-    return f" (95% interval {_signed(low)} to {_signed(high)}, corrected p {cell('p_holm', effect.p_value)})"
+    return f" ({interval(low, high)}, corrected p {cell('p_holm', effect.p_value)})"
 
 
 def _mean(effect: Effect) -> float:
     return effect.mean or 0.0
-
-
-def _size(difference: float) -> str:
-    return cell("delta_map50_95", abs(difference))
-
-
-def _signed(difference: float) -> str:
-    return cell("delta_map50_95", difference, signed=True)
 
 
 def _names(names: Iterable[str]) -> str:

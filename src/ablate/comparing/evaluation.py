@@ -247,9 +247,9 @@ def _kept(sweep: Sweep) -> dict[str, ImageInterval]:
     for identity, entry in mapping(content, "intervals").items():
         reason = value(entry, "reason")
         estimate, low, high = (number(entry, name) for name in ("estimate", "low", "high"))
-        counts = [int(number(entry, name) or 0) for name in ("resamples", "images", "seeds", "asked")]
+        counts = {name: int(number(entry, name) or 0) for name in ("resamples", "images", "seeds", "asked")}
         if isinstance(reason, str) and (reason or None not in (estimate, low, high)):
-            found[identity] = ImageInterval(estimate, low, high, *counts, reason=reason)
+            found[identity] = ImageInterval(estimate=estimate, low=low, high=high, reason=reason, **counts)
     return found
 
 

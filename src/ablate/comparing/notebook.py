@@ -29,7 +29,7 @@ def source_notebook(name: str = NAME) -> Path:
     raise NotebookError(f"the notebook {name} is neither in the installed package nor in a checkout")
 
 
-def execute(sweep_dir: Path, target: Path, *, source: Path | None = None) -> Path:
+def execute(sweep_dir: Path, target: Path, *, strict: bool = False, source: Path | None = None) -> Path:
     """Execute the comparison notebook for a sweep and write it, with its outputs, to `target`.
 
     The kernel is `sys.executable`, whatever kernels are installed for this user. The sweep's path
@@ -42,7 +42,9 @@ def execute(sweep_dir: Path, target: Path, *, source: Path | None = None) -> Pat
     target = Path(target).resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     source = source or source_notebook()
-    parameters = {"sweep_dir": os.path.relpath(Path(sweep_dir).resolve(), target.parent)}
+    parameters: dict[str, Any] = {"sweep_dir": os.path.relpath(Path(sweep_dir).resolve(), target.parent)}
+    if strict:
+        parameters["strict"] = True
     try:
         with tempfile.TemporaryDirectory(prefix="ablate-kernel-") as scratch:
             notebook = papermill.execute_notebook(

@@ -5,20 +5,23 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ablate.comparing.formatting import best_rows, display, markdown_table, named_by_marks, published
+from ablate.comparing.bootstrap import RESAMPLES
+from ablate.comparing.columns import components_of, left_out, rows_of
+from ablate.comparing.evaluation import compute_intervals
+from ablate.comparing.formatting import DETAILS, best_rows, display, markdown_table, named_by_marks, published
 from ablate.comparing.summary import head, latency_facts, sentences
-from ablate.comparing.table import comparison_table, components_of, trial_table
+from ablate.comparing.table import comparison_table, trial_table
 from ablate.comparing.terminal import print_table
 from ablate.tracking.records import Sweep, atomic_write_bytes, atomic_write_text, short
 
 if TYPE_CHECKING:
     from ablate.comparing.page import Picture
 
-__all__ = ["Report", "comparison_table", "description", "print_table", "write_report"]
+__all__ = ["Report", "as_json", "comparison_table", "description", "print_table", "write_report"]
 
 DESCRIPTION_LIMIT = 7500  # MLflow keeps 8000 characters of a tag
 
@@ -34,13 +37,24 @@ class Report:
     problems: list[str] = field(default_factory=list)
 
 
-def write_report(sweep: Sweep, out_dir: Path | None = None, *, notebook: bool = True) -> Report:
+def write_report(
+    sweep: Sweep,
+    out_dir: Path | None = None,
+    *,
+    notebook: bool = True,
+    strict: bool = False,
+    resamples: int = RESAMPLES,
+    table: pd.DataFrame | None = None,
+) -> Report:
     """Write comparison.csv, .md, .tex, .html, the figures (.png, .svg, .pdf) and comparison.ipynb.
 
     Args:
         sweep: what `load_sweep` read.
         out_dir: where to; the sweep's own folder if None. Created when missing.
         notebook: whether to execute the notebook, which takes some seconds.
+        strict: leave out what may not be compared with its baseline.
+        resamples: of the images, for intervals that are not known yet; 0 computes none.
+        table: the comparison of this sweep, as strict, where it is there already.
 
     A figure for which nothing was recorded is left out, and its file of an earlier report removed. A
     figure or notebook that fails costs only itself and is named in `Report.problems`. Raises OSError
@@ -49,27 +63,38 @@ def write_report(sweep: Sweep, out_dir: Path | None = None, *, notebook: bool = 
     from ablate.comparing.gallery import hang
 
     out = Path(out_dir or sweep.directory)
-    table = comparison_table(sweep)
+    if table is None:
+        compute_intervals(sweep, resamples=resamples)
+        table = comparison_table(sweep, strict=strict)
     report = Report(table, sentences(sweep, table), out)
+    _write(report, "comparison.csv", _csv(table))
+    _write(report, "comparison.tex", _latex(sweep, table))
     pictures, files, problems = hang(sweep, table, out)
     report.files.update(files)
     report.problems.extend(problems)
-    _write(report, "comparison.csv", _csv(table))
     _write(
         report,
         "comparison.md",
         markdown(sweep, table, figures=[n for n in report.files if n.endswith(".png")]),
     )
-    _write(report, "comparison.tex", _latex(sweep, table))
     _write(report, "comparison.html", _html(sweep, table, pictures))
     if notebook:
         from ablate.comparing.notebook import NotebookError, execute
 
         try:
-            report.files["comparison.ipynb"] = execute(sweep.directory, out / "comparison.ipynb")
+            report.files["comparison.ipynb"] = execute(sweep.directory, out / "comparison.ipynb", strict=strict)
         except NotebookError as error:
             report.problems.append(str(error))
     return report
+
+
+def as_json(sweep: Sweep, table: pd.DataFrame) -> dict[str, Any]:
+    """The comparison as plain values for other programs: {"sweep", "variants", "findings", "left_out"}.
+
+    "variants" has the rows with all columns, unrounded; null is what is not known. "left_out" says why, by variant.
+    """
+    rows = [{name: None if found != found else found for name, found in row.items()} for row in rows_of(table)]
+    return {"sweep": sweep.name, "variants": rows, "findings": sentences(sweep, table), "left_out": left_out(table)}
 
 
 def caption(sweep: Sweep, table: pd.DataFrame) -> str:
@@ -87,9 +112,27 @@ def accuracy_caption(table: pd.DataFrame) -> str:
         words.append("A check mark is a component that the variant has; the baseline has none.")
     words.append("Δ is the mean over shared seeds of variant minus baseline.")
     if table["p_value"].notna().any():
-        words.append("Intervals are Student's t; p is the paired t-test, corrected by Holm over all rows.")
+        words.append(
+            "Intervals are Student's t over seeds; p is the paired t-test, corrected by Holm over all variants."
+        )
     words.append("Bold is the best of the comparable rows on the same data.")
     return " ".join(words)
+
+
+def details_caption(table: pd.DataFrame) -> str:
+    """What the columns of `DETAILS` mean, as far as they hold anything."""
+    told = {
+        "images_ci_low": "Intervals over images cover which validation images were drawn, for these trained networks; "
+        "they do not cover the luck of training.",
+        "effect_size": "The effect size is Hedges' g of the paired differences.",
+        "smallest_detectable": "Detectable is the smallest difference that as many seeds find in 80 % of studies at "
+        "the spread seen, before correction; seeds for 0.005 is how many would find half a point.",
+        "map50_95_last": "The last epoch is evaluated as the best one is.",
+        "map50_95_small": "AP small, medium and large are COCO's, by area: under 32², to 96², above.",
+        "params_added_m": "Added parameters are those beyond the stock network.",
+        "gflops_ultralytics": "Ultralytics' own number of GFLOPs leaves out what its counter cannot see.",
+    }
+    return " ".join(words for name, words in told.items() if table[name].notna().any())
 
 
 def cost_caption(sweep: Sweep, table: pd.DataFrame) -> str:
@@ -110,6 +153,9 @@ def markdown(sweep: Sweep, table: pd.DataFrame, *, figures: list[str] | None = N
         shown = display(table).drop(columns=["variant"] if named_by_marks(table) else [])
         text = markdown_table(shown, bold=best_rows(table), centred=components_of(table))
         parts += [text, f"{caption(sweep, table)}\n"]
+        details = display(table, columns=DETAILS).drop(columns=components_of(table))
+        if len(details.columns) > 1:
+            parts += ["## In detail\n", markdown_table(details), f"{details_caption(table)}\n"]
     parts += [f"![{Path(name).stem}]({name})\n" for name in figures or []]
     trials = trial_table(sweep)
     if len(trials):

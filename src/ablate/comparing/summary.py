@@ -3,38 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import replace
 
 import pandas as pd
 
+from ablate.comparing.aspects import epoch_findings, size_findings
+from ablate.comparing.columns import left_out, rows_of
 from ablate.comparing.comparability import REALISED, coverage
+from ablate.comparing.controls import broken, control_findings
+from ablate.comparing.costs import latency_findings, training_findings
 from ablate.comparing.effects import effect_sentences
-from ablate.comparing.formatting import cell
-from ablate.comparing.statistics import ALPHA
-from ablate.comparing.table import baselines, components_of, rows_of
+from ablate.comparing.factor_findings import factor_findings
+from ablate.comparing.findings import group_findings, image_findings, unfair_findings
+from ablate.comparing.pairing import Group, comparison_groups
 from ablate.comparing.variants import is_measured
+from ablate.comparing.wording import count, names
 from ablate.tracking.records import Record, Sweep, mapping, sequence, short, value
 
 
 def sentences(sweep: Sweep, table: pd.DataFrame) -> list[str]:
-    """The findings of a comparison, most important first; each is one or two plain sentences."""
-    if table.empty:
+    """What is to be said of a comparison, most important first; each is one or two plain sentences.
+
+    Differences are told in points of mAP50-95 (0.01), the table has fractions.
+    """
+    return [*findings(sweep, table), *remarks(sweep, table)]
+
+
+def findings(sweep: Sweep, table: pd.DataFrame) -> list[str]:
+    """What the numbers support and what they do not, most important first."""
+    if table.empty and not left_out(table):
         return ["No trial of this sweep has a result yet, so there is nothing to compare."]
-    said = effect_sentences(sweep)
+    groups = _filled(comparison_groups(sweep), table)
+    said = [*broken(groups), *effect_sentences(sweep)]
     for _, group in table.groupby("comparison_key", sort=False):
-        said += _group(group)
-    if table["p_value"].notna().any():
+        said += group_findings(group)
+    said += unfair_findings(table, left_out(table))
+    said += control_findings(groups)
+    said += factor_findings(sweep, table)
+    images = image_findings(table)
+    said += images
+    if table["p_value"].notna().any() and not images:
         said.append("Intervals (95%) and p-values cover the spread over seeds, not that over validation images.")
-    said += _cost(table)
-    unfair = table[(table["comparable"] == "no") & table["delta_map50_95"].notna()]
-    if len(unfair):
-        measured = _names(f"{row['variant']} ({_signed(row, 'delta_map50_95')})" for row in rows_of(unfair))
-        said.append(
-            f"Not trained as the baseline was: {measured}. These differences may have other causes than the "
-            "variant; the notes name them."
-        )
-    said += remarks(sweep, table)
+    said += latency_findings(sweep, table) if len(table) else []
+    said += [*epoch_findings(groups), *size_findings(groups), *training_findings(table)]
     return said
+
+
+def _filled(groups: Sequence[Group], table: pd.DataFrame) -> list[Group]:
+    """The groups with their rows of the table, without the variants that it leaves out."""
+    rows = {(row["variant_key"], row["comparison_key"]): row for row in rows_of(table)}
+    kept = []
+    for group in groups:
+        for variant in group.members:
+            row = rows.get((variant.key, variant.group), {})
+            variant.row = {name: None if found != found else found for name, found in row.items()}  # NaN is no number
+        kept.append(replace(group, members=[variant for variant in group.members if variant.row]))
+    return kept
 
 
 def remarks(sweep: Sweep, table: pd.DataFrame) -> list[str]:
@@ -42,14 +66,15 @@ def remarks(sweep: Sweep, table: pd.DataFrame) -> list[str]:
     said = []
     lost = sum(not is_measured(record) for record in sweep.records)
     if lost:
-        said.append(f"{_count(lost, 'trial')} of {len(sweep.signatures)} gave no number; the notes say why.")
+        said.append(f"{count(lost, 'trial')} of {len(sweep.signatures)} gave no number; the notes say why.")
     if sweep.missing:
-        names = _names([short(signature) for signature in sweep.missing])
-        said.append(f"{_count(len(sweep.missing), 'trial')} of {len(sweep.signatures)} without a result yet: {names}.")
-    said += [f"Could not be read and was left out: {reason}." for reason in sweep.ignored]
+        those = names([short(signature) for signature in sweep.missing])
+        said.append(f"{count(len(sweep.missing), 'trial')} of {len(sweep.signatures)} without a result yet: {those}.")
+    if sweep.ignored:
+        said.append(f"Could not be read and was left out: {names(sweep.ignored, 4)}.")
     data = [name for name in table["data"].unique() if name] if len(table) else []
     if len(data) > 1:
-        said.append(f"There are {len(data)} data sets ({_names(data)}); accuracies compare within one only.")
+        said.append(f"There are {len(data)} data sets ({names(data)}); accuracies compare within one only.")
     return said
 
 
@@ -99,123 +124,14 @@ def data_facts(sweep: Sweep) -> list[dict[str, str]]:
 def head(sweep: Sweep, table: pd.DataFrame) -> str:
     """One line on what was compared."""
     finished = sum(is_measured(record) for record in sweep.records)
-    data = _names([name for name in table["data"].unique() if name]) if len(table) else ""
-    models = _names([name for name in table["model"].unique() if name]) if len(table) else ""
+    data = names([name for name in table["data"].unique() if name]) if len(table) else ""
+    models = names([name for name in table["model"].unique() if name]) if len(table) else ""
     total = len(sweep.signatures)
     done = f"{total}" if finished == total else f"{finished} of {total}"
-    line = f"{_count(len(table), 'variant')}, {done} trial{'s' if total != 1 else ''} finished"
+    controls = int((table["control"] != "").sum())
+    what = count(len(table) - controls, "variant") + (f" and {count(controls, 'control')}" if controls else "")
+    line = f"{what}, {done} trial{'s' if total != 1 else ''} finished"
     return line + (f", {models} on {data}" if data and models else "")
-
-
-def _group(group: pd.DataFrame) -> list[str]:
-    """Findings within one comparison group."""
-    compared = group[group["delta_map50_95"].notna()]
-    if compared.empty:
-        trained = group[group["map50_95"].notna()]
-        if group["map50_95"].isna().all():
-            return [f"No number at all for {_names(group['variant'])}."]
-        if len(trained) and not baselines(group).any():
-            what = "none of the components" if components_of(group) else "module=none"
-            return [f"No baseline ({what}) for {_names(trained['variant'])}: no difference can be given."]
-        return []
-    label = compared["baseline"].iloc[0]
-    base = group[group["variant"] == label].iloc[0]
-    fair = compared[compared["comparable"] == "yes"]
-    tested, untested = fair[fair["p_holm"].notna()], fair[fair["p_holm"].isna()]
-    said = [*(_tested(tested) if len(tested) else []), *([_untested(untested)] if len(untested) else [])]
-    known = f"(mAP50-95 {cell('map50_95', base['map50_95'])}, {_seeds(base['replicates'])}) "
-    return [f"Against {label} {'' if index else known}{text}" for index, text in enumerate(said)]
-
-
-def _tested(rows: pd.DataFrame) -> list[str]:
-    """Words for differences with an interval; each continues 'Against <baseline> ...'."""
-    real = rows["p_holm"] < ALPHA
-    apart = (rows["delta_ci_low"] > 0) | (rows["delta_ci_high"] < 0)
-    better, worse = rows[real & (rows["delta_map50_95"] > 0)], rows[real & (rows["delta_map50_95"] < 0)]
-    hinted, unclear = rows[~real & apart], rows[~real & ~apart]
-    said = []
-    if len(better):
-        said.append(f"a higher accuracy is supported for {_with_interval(better)}.")
-    if len(worse):
-        said.append(f"a lower accuracy is supported for {_with_interval(worse)}.")
-    if len(hinted):
-        said.append(
-            f"a difference is suggested, but not supported once corrected for all rows: {_with_interval(hinted)}."
-        )
-    if len(unclear):
-        reach = (unclear["delta_ci_high"] - unclear["delta_ci_low"]) / 2
-        low, high = cell("delta_ci_low", float(reach.min())), cell("delta_ci_high", float(reach.max()))
-        width = low if low == high else f"{low} to {high}"
-        said.append(
-            f"no difference was detected for {_names(unclear['variant'])}. The intervals reach {width} "
-            "to either side, so a difference of that size may be there unseen."
-        )
-    return said
-
-
-def _untested(rows: pd.DataFrame) -> str:
-    """Words for differences without an interval."""
-    ordered = rows_of(rows.sort_values("delta_map50_95", ascending=False))
-    seen = [
-        f"{row['variant']} {_signed(row, 'delta_map50_95')}"
-        for row in (ordered if len(ordered) < 3 else [ordered[0], ordered[-1]])
-    ]
-    these = "These differences rest" if len(rows) > 1 else "This difference rests"
-    if any(len(row["shared_seeds"].split()) > 1 for row in ordered):
-        ground = f"{these} on too few seeds, or on seeds that do not differ at all"
-    else:
-        ground = f"{these} on one seed"
-    return (
-        f"we measured {' down to '.join(seen)}. {ground}: no interval can be given, and an effect cannot "
-        "be told from chance. Replicates (seed=range(0,3)) would tell."
-    )
-
-
-def _cost(table: pd.DataFrame) -> list[str]:
-    """Words for latency."""
-    ratios = table[~baselines(table) & table["latency_ratio"].notna()]
-    if table["latency_ms"].isna().all():
-        return ["Latency was not measured, so nothing is said about speed."]
-    if ratios.empty:
-        return []
-    by_ratio = rows_of(ratios.sort_values("latency_ratio"))
-    quick, slow = by_ratio[0], by_ratio[-1]
-    line = f"Latency is {_ratio(quick)} times the baseline's for {quick['variant']}"
-    if len(ratios) > 1:
-        line += f" (least) and {_ratio(slow)} times for {slow['variant']} (most)"
-    return [line + "."]
-
-
-def _with_interval(rows: pd.DataFrame) -> str:
-    """Names with difference, interval and corrected p-value."""
-    return _names(
-        f"{row['variant']} ({_signed(row, 'delta_map50_95')}, 95% interval "
-        f"{_signed(row, 'delta_ci_low')} to "
-        f"{_signed(row, 'delta_ci_high')}, corrected p {cell('p_holm', row['p_holm'])})"
-        for row in rows_of(rows)
-    )
-
-
-def _signed(row: dict[str, Any], name: str) -> str:
-    return cell(name, row[name], signed=True)
-
-
-def _ratio(row: dict[str, Any]) -> str:
-    return cell("latency_ratio", row["latency_ratio"])
-
-
-def _names(names: Iterable[object], most: int = 12) -> str:
-    listed = [str(name) for name in names]
-    more = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + more
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _seeds(count: int) -> str:
-    return _count(int(count), "seed")
 
 
 def _counts(found: dict[str, object]) -> str:

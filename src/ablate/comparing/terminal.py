@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from ablate.comparing.columns import components_of, rows_of
+from ablate.comparing.controls import ALARM
 from ablate.comparing.formatting import CHECK, SHOWN, best_rows, display, named_by_marks, short_lines
 from ablate.comparing.statistics import ALPHA
-from ablate.comparing.summary import head, sentences
-from ablate.comparing.table import components_of, rows_of
+from ablate.comparing.summary import findings, head, remarks
 from ablate.tracking.records import Sweep
 
 # Least important last: columns are dropped from the end until the table fits.
@@ -34,6 +37,7 @@ PLAIN = {"Δ": "delta", "× base": "x base", "±": "+-"}  # noqa: RUF001
 NARROWEST_LABEL = 14
 GAP = 2  # blanks between columns
 UNFAIR = "!"  # in the notes column: not comparable with the baseline
+SENTENCES = 8  # more of them are not read; the pages have all
 RULE = box.Box("    \n    \n -- \n" + "    \n" * 5, ascii=True)  # a line under the head, and nothing else
 
 
@@ -62,16 +66,39 @@ def print_table(sweep: Sweep, table: pd.DataFrame, *, console: Console | None = 
     for number, note in enumerate(notes.seen, start=1):
         _say(console, f"[{number}] ", note, ascii_only, style="yellow")
     if (table["comparable"] == "no").any():
-        _say(
-            console,
-            f"{UNFAIR}   ",
-            "not comparable with its baseline, or has none",
-            ascii_only,
-            style="yellow",
-        )
+        said = "not comparable with its baseline, or has none (strict=true leaves these rows out)"
+        _say(console, f"{UNFAIR}   ", said, ascii_only, style="yellow")
     console.print()
-    for sentence in sentences(sweep, table):
-        _say(console, "- ", sentence, ascii_only)
+    rest = remarks(sweep, table)
+    found = findings(sweep, table)
+    said_here = found[: max(1, SENTENCES - len(rest))]
+    for sentence in [*said_here, *rest]:
+        _say(console, "- ", sentence, ascii_only, style="bold red" if sentence.startswith(ALARM) else "")
+    if len(found) > len(said_here):
+        _say(console, "  ", f"{len(found) - len(said_here)} more findings are in comparison.html", ascii_only)
+
+
+@contextmanager
+def image_progress(console: Console) -> Iterator[Callable[[str, float], None] | None]:
+    """A line on a terminal for `compute_intervals`, which is there only while it works; None elsewhere."""
+    if not console.is_terminal:
+        yield None
+        return
+    progress = Progress(
+        TextColumn("resampling images"), BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"),
+        TimeRemainingColumn(), console=console, transient=True,
+    )  # fmt: skip
+    task = progress.add_task("", total=1.0)
+
+    def told(variant: str, share: float) -> None:
+        if not progress.live.is_started:
+            progress.start()
+        progress.update(task, completed=share, description=escape(variant))
+
+    try:
+        yield told
+    finally:
+        progress.stop()
 
 
 class _Notes:

@@ -1,0 +1,73 @@
+"""Whether a difference depends on the epoch that is judged or on the size of the objects, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+from ablate.comparing.formatting import points
+from ablate.comparing.pairing import Group, differences_of
+from ablate.comparing.statistics import Interval, t_interval
+from ablate.comparing.variants import Variant
+from ablate.comparing.wording import interval
+
+SIZES = ("small", "medium", "large")
+NOTICEABLE = 0.001  # mAP50-95: smaller differences of opposite sign are not worth a sentence
+LARGE = 0.01  # mAP: from here on a difference on objects of one size is said
+MOST = 3
+
+
+def epoch_findings(groups: Sequence[Group]) -> list[str]:
+    """Variants for which best and last epoch do not say the same."""
+    found = [text for variant, baseline in _fair(groups) for text in _epochs(variant, baseline)]
+    if not found:
+        return []
+    return [f"Best and last epoch disagree: {_limited(found)}. Which epoch is judged then decides what is found."]
+
+
+def size_findings(groups: Sequence[Group]) -> list[str]:
+    """Large differences on small, medium or large objects, with intervals over seeds that exclude zero."""
+    found = []
+    for variant, baseline in _fair(groups):
+        for size in SIZES:
+            _, differences = differences_of(variant, baseline, "metrics", f"map50_95_{size}")
+            known = t_interval(differences)
+            if known is not None and abs(known.estimate) >= LARGE and not known.low <= 0 <= known.high:
+                found.append((abs(known.estimate), f"{variant.label} on {size} objects {_words(known)}"))
+    if not found:
+        return []
+    listed = [text for _, text in sorted(found, reverse=True)]
+    return [f"By size of object (COCO's areas, intervals not corrected for how many there are): {_limited(listed)}."]
+
+
+def _epochs(variant: Variant, baseline: Variant) -> Iterator[str]:
+    seeds, last = differences_of(variant, baseline, "metrics_last", "map50_95")
+    best = [variant.accuracy()[seed] - baseline.accuracy()[seed] for seed in seeds]
+    if not seeds:
+        return
+    means = fmean(best), fmean(last)
+    intervals = t_interval(best), t_interval(last)
+    told = [found is not None and not found.low <= 0 <= found.high for found in intervals]
+    opposite = means[0] * means[1] < 0 and max(map(abs, means)) >= NOTICEABLE
+    if opposite or told[0] != told[1]:
+        known = [
+            _words(found) if found else f"{points(mean)} points" for found, mean in zip(intervals, means, strict=True)
+        ]
+        yield f"{variant.label} {known[0]} at the best, {known[1]} at the last"
+
+
+def _words(found: Interval) -> str:
+    return f"{points(found.estimate)} points ({interval(found.low, found.high)})"
+
+
+def _limited(texts: Sequence[str]) -> str:
+    more = f"; and {len(texts) - MOST} more" if len(texts) > MOST else ""
+    return "; ".join(texts[:MOST]) + more
+
+
+def _fair(groups: Sequence[Group]) -> Iterator[tuple[Variant, Variant]]:
+    """Each variant that may be compared, with its baseline; no controls."""
+    for group in groups:
+        for variant in group.compared:
+            if group.baseline is not None and variant.control is None and variant.row.get("comparable") == "yes":
+                yield variant, group.baseline

@@ -1,0 +1,142 @@
+"""What the controls say, in words: is the comparison sound, and is a gain more than size?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+from ablate.comparing.formatting import cell, points
+from ablate.comparing.pairing import Group, shared
+from ablate.comparing.statistics import paired_differences, t_interval
+from ablate.comparing.variants import Variant
+from ablate.comparing.wording import count, interval, names
+from ablate.tracking.records import value
+
+ALARM = "THE COMPARISON ITSELF IS BROKEN"
+EXACT = 1e-9  # mAP50-95: two trainings that compute the same agree to the last digit
+BEST_GAIN = 1e-4  # mAP50-95: from here on a difference is a gain at the digits shown
+
+
+def broken(groups: Sequence[Group]) -> list[str]:
+    """Identity controls that do not reproduce their baseline: said before anything else."""
+    said = []
+    for control, baseline, differences in _identities(groups):
+        if control.row.get("comparable") != "yes":
+            said.append(
+                f"{control.label} cannot say whether the comparison is sound: it was not trained as {baseline.label} "
+                "was; the notes name the difference."
+            )
+        elif max(map(abs, differences)) > EXACT:
+            most = points(max(map(abs, differences)), signed=False)
+            size = f"{most} points" if float(most) else "less than 0.01 points"
+            said.append(
+                f"{ALARM}: {control.label} computes what {baseline.label} computes, yet with "
+                f"the same seed its mAP50-95 differs by up to {size}. Either the surgery changes the network or a "
+                "training does not repeat itself. Trust no difference in this table until that is settled."
+            )
+    return said
+
+
+def control_findings(groups: Sequence[Group]) -> list[str]:
+    """What the controls say of size and scale; and that surgery changes nothing, where that is so."""
+    said = []
+    for group in groups:
+        said += [text for control in group.members for text in _size(control, group)]
+        said += [text for control in group.members for text in _scale(control, group)]
+    sound = [
+        (control, len(differences))
+        for control, _, differences in _identities(groups)
+        if control.row.get("comparable") == "yes" and max(map(abs, differences)) <= EXACT
+    ]
+    if sound:
+        seeds = count(min(number for _, number in sound), "seed")
+        each = f"each with {seeds}" if len(sound) > 1 else f"with {seeds}"
+        said.append(
+            f"{names(control.label for control, _ in sound)} reproduced the baseline exactly, {each}: the surgery by "
+            "itself changes nothing."
+        )
+    return said
+
+
+def _identities(groups: Sequence[Group]) -> Iterator[tuple[Variant, Variant, list[float]]]:
+    """Each identity control with its baseline and their differences on the same seeds."""
+    for group in groups:
+        for control in group.members:
+            if control.control is not None and control.control.kind == "identity" and group.baseline is not None:
+                _, differences = paired_differences(control.accuracy(), group.baseline.accuracy())
+                if differences:
+                    yield control, group.baseline, differences
+
+
+def _size(control: Variant, group: Group) -> Iterator[str]:
+    """What a graft gains beyond a plain block of its size."""
+    if control.control is None or control.control.kind != "params" or not _is_fair(control) or not group.baseline:
+        return
+    for variant in group.members:
+        if variant.control is not None or not _is_fair(variant) or _grafts(variant) != control.control.of:
+            continue
+        if _optimizer(variant) != _optimizer(control):
+            continue
+        common = sorted(set(shared(variant, control)) & group.baseline.by_seed.keys())
+        if not common:
+            continue
+        mine, plain, base = ([v.accuracy()[seed] for seed in common] for v in (variant, control, group.baseline))
+        gained = fmean(a - b for a, b in zip(mine, base, strict=True))
+        beyond = [a - b for a, b in zip(mine, plain, strict=True)]
+        lead = (
+            f"{variant.label} {_gains(gained)}, a plain block of the same size {points(gained - fmean(beyond))} points"
+        )
+        yield f"{lead}: {_beyond(beyond)}."
+
+
+def _beyond(differences: list[float]) -> str:
+    """Whether what is left beyond size is more than luck."""
+    found = t_interval(differences)
+    if found is None:
+        return f"the {points(fmean(differences))} between them rest on too little to be told apart from size"
+    known = f"{points(found.estimate)} points beyond its size, {interval(found.low, found.high)}, not corrected"
+    if found.low > 0:
+        return f"it gives more than its size does ({known})"
+    if found.high < 0:
+        return f"it gives less than its size does ({known})"
+    return f"the difference is not told apart from size ({known})"
+
+
+def _scale(control: Variant, group: Group) -> Iterator[str]:
+    """What the next bigger stock network gains, beside the best variant."""
+    if control.control is None or control.control.kind != "scale" or not _is_fair(control):
+        return
+    model = value(control.records[0], "factors", "model")
+    others = [v for v in group.members if v.control is None and v is not group.baseline and _is_fair(v)]
+    lead = f"The next bigger stock network, {model}, {_gains(control.row['delta_map50_95'])}{_at_cost(control)}"
+    if not others:
+        yield f"{lead}."
+        return
+    best = max(others, key=lambda variant: float(variant.row["delta_map50_95"]))
+    yield f"{lead}; the best variant, {best.label}, {points(best.row['delta_map50_95'])} points{_at_cost(best)}."
+
+
+def _gains(difference: float) -> str:
+    verb = "gains" if difference >= BEST_GAIN else "loses" if difference <= -BEST_GAIN else "differs by"
+    return f"{verb} {points(abs(difference), signed=False)} points"
+
+
+def _at_cost(variant: Variant) -> str:
+    """Parameters and latency, as far as they are known."""
+    params, ratio = variant.row.get("params_m"), variant.row.get("latency_ratio")
+    known = [f"{cell('params_m', params)} M parameters"] if params is not None else []
+    known += [f"{cell('latency_ratio', ratio)} times the baseline's latency"] if ratio is not None else []
+    return f" ({', '.join(known)})" if known else ""
+
+
+def _is_fair(variant: Variant) -> bool:
+    return variant.row.get("comparable") == "yes" and variant.row.get("delta_map50_95") is not None
+
+
+def _grafts(variant: Variant) -> str:
+    """The grafts of a variant as its label names them, without the optimizer."""
+    return str(value(variant.records[0], "variant") or "").rpartition(" ")[0]
+
+
+def _optimizer(variant: Variant) -> str:
+    return str(value(variant.records[0], "factors", "optimizer") or "")

@@ -1,0 +1,36 @@
+"""Words that several findings share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ablate.comparing.formatting import points
+
+
+def names(found: Iterable[object], most: int = 12) -> str:
+    """Names in a row; behind the first few, how many more there are."""
+    listed = [str(name) for name in found]
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things, in the right one of singular and plural."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def span(texts: Iterable[str]) -> str:
+    """The first and the last of texts that rise, as 'a to b'; one of them where they are the same."""
+    listed = list(texts)
+    return listed[0] if listed[0] == listed[-1] else f"{listed[0]} to {listed[-1]}"
+
+
+def gain(row: dict[str, Any], name: str = "delta_map50_95") -> str:
+    """A row's difference to its baseline, such as '+1.80 points'."""
+    return f"{points(row[name])} points"
+
+
+def interval(low: float, high: float) -> str:
+    """An interval of a difference, such as '95% interval +1.52 to +2.08'."""
+    return f"95% interval {points(low)} to {points(high)}"
