@@ -29,7 +29,7 @@ from ablate.tracking.evidence import Evidence
 
 RESAMPLES = 1000
 GRID = 100  # recall is sampled at 0, 1/100, ..., 1
-CHUNK = 400_000  # numbers that a pass over some resamples works on: small enough to stay near the processor
+CHUNK = 100_000  # numbers that a pass over some resamples works on: small enough to stay near the processor
 BOX_TOLERANCE = 656  # 1 % of an image's side: as far as the same true box may move by being scaled for another size
 
 

@@ -1,0 +1,175 @@
+"""Intervals cover what they claim and tests keep quiet about nothing, on simulated sweeps and detectors.
+
+Fixed generators: nothing here can flake. Each check is tried on a wrong formula too, and must notice it.
+`python benchmarks/coverage.py` does the same at length.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import special, stats
+
+from ablate.comparing.bootstrap import ImageInterval, image_interval
+from ablate.comparing.factors import FactorAnalysis, factor_analysis
+from ablate.comparing.statistics import Interval, paired_differences
+from ablate.tracking.evidence import Evidence
+
+SOURCE = Path(__file__).parents[2] / "benchmarks" / "simulation.py"
+
+
+def _load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("simulation", SOURCE)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["simulation"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+simulation = _load()
+
+
+def z_interval(variant: dict[int, float], baseline: dict[int, float]) -> Interval:
+    """Wrong for few seeds: the normal distribution's quantile in place of Student's."""
+    differences = paired_differences(variant, baseline)[1]
+    mean, error = np.mean(differences), np.std(differences, ddof=1) / np.sqrt(len(differences))
+    return Interval(float(mean), float(mean - 1.96 * error), float(mean + 1.96 * error))
+
+
+def population_t_interval(variant: dict[int, float], baseline: dict[int, float]) -> Interval:
+    """Wrong: the standard deviation with n in place of n - 1."""
+    differences = paired_differences(variant, baseline)[1]
+    mean, error = np.mean(differences), np.std(differences) / np.sqrt(len(differences))
+    reach = special.stdtrit(len(differences) - 1, 0.975) * error
+    return Interval(float(mean), float(mean - reach), float(mean + reach))
+
+
+def unpaired_interval(variant: dict[int, float], baseline: dict[int, float]) -> Interval:
+    """Wrong where a seed moves all variants alike: two independent samples."""
+    found = stats.ttest_ind(list(variant.values()), list(baseline.values()), equal_var=False).confidence_interval(0.95)
+    return Interval(0.0, float(found.low), float(found.high))
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_intervals_over_seeds_cover_93_to_97_percent(seeds: int) -> None:
+    covered = simulation.coverage_over_seeds(np.random.default_rng(seeds), 4000, seeds)
+    assert 0.93 <= covered <= 0.97
+
+
+@pytest.mark.parametrize(
+    ("wrong", "seeds"),
+    [
+        (z_interval, 3),
+        (z_interval, 5),
+        (z_interval, 10),
+        (population_t_interval, 3),
+        (unpaired_interval, 3),
+        (unpaired_interval, 10),
+    ],
+)
+def test_a_wrong_interval_over_seeds_would_be_noticed(wrong: object, seeds: int) -> None:
+    covered = simulation.coverage_over_seeds(np.random.default_rng(seeds), 1000, seeds, interval=wrong)
+    assert not 0.93 <= covered <= 0.97
+
+
+@pytest.mark.parametrize("kind", ["heavy", "skewed"])
+def test_intervals_over_seeds_never_cover_much_less_than_they_claim_whatever_the_noise(kind: str) -> None:
+    for seeds in (3, 5, 10):
+        assert simulation.coverage_over_seeds(np.random.default_rng(seeds), 4000, seeds, kind) >= 0.945
+
+
+FALSE_ALARMS = 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1500)
+
+
+@pytest.mark.parametrize("variants", [4, 12])
+@pytest.mark.parametrize("seeds", [3, 10])
+def test_false_alarms_after_holm_stay_under_five_percent(variants: int, seeds: int) -> None:
+    alarms = simulation.false_alarms(np.random.default_rng(variants), 1500, seeds, variants)
+    assert 0.01 < alarms < FALSE_ALARMS
+
+
+@pytest.mark.parametrize("variants", [4, 12])
+def test_without_correction_false_alarms_would_be_noticed(variants: int) -> None:
+    alarms = simulation.false_alarms(np.random.default_rng(variants), 500, 3, variants, correct=list)
+    assert alarms > 1.5 * FALSE_ALARMS
+
+
+def test_intervals_of_effects_cover_and_nothing_is_called_an_interaction() -> None:
+    found = simulation.factor_coverage(np.random.default_rng(2), 250, 3)
+    assert 0.93 <= found["main effects"] <= 0.97
+    assert 0.93 <= found["interactions"] <= 0.97
+    assert found["false alarms"] < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 250)
+
+
+def test_effects_without_the_seed_as_a_block_would_be_noticed() -> None:
+    def unblocked(trials: pd.DataFrame) -> list[FactorAnalysis]:
+        """Wrong: a shuffle of the seeds within each cell, so that what they share becomes noise."""
+        random = np.random.default_rng(0)
+        seeds = [s for _ in range(len(trials) // 3) for s in random.permutation(3)]
+        return factor_analysis(trials.assign(seed=seeds))
+
+    assert simulation.factor_coverage(np.random.default_rng(2), 60, 3, unblocked)["main effects"] > 0.97
+
+
+@pytest.fixture(scope="module")
+def whole() -> object:
+    return simulation.population(20_000, (4.0, 1.0, 1.0), seed=1)
+
+
+@pytest.mark.parametrize("images", [70, 200])
+def test_the_interval_over_images_covers(whole: object, images: int) -> None:
+    """150 samples: a standard error of 1.8 %."""
+    found = simulation.image_coverage(np.random.default_rng(images), whole, images, 150 if images == 70 else 75, 200)
+    assert 0.89 <= found["coverage"] <= 0.99
+    assert 0.85 < found["relative width"] < 1.2
+
+
+def test_resampling_variant_and_baseline_apart_would_be_noticed(whole: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interval would be wider than the truth's spread by what the images do to both."""
+
+    def apart(pairs: list[tuple[Evidence, Evidence]], *, resamples: int, seed: int) -> ImageInterval:
+        ((variant, baseline),) = pairs
+        maps = [
+            simulation.resampled_map(e, resamples=resamples, seed=seed + s) for e, s in ((variant, 0), (baseline, 9))
+        ]
+        return image_interval([(maps[0], maps[1])], 0.95, baseline)
+
+    monkeypatch.setattr(simulation, "paired_bootstrap", apart)
+    found = simulation.image_coverage(np.random.default_rng(1), whole, 70, 60, 200)
+    assert found["relative width"] > 1.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["normal", "heavy", "skewed"])
+def test_over_seeds_at_length(kind: str) -> None:
+    for seeds in (3, 5, 10):
+        covered = simulation.coverage_over_seeds(np.random.default_rng(0), 40_000, seeds, kind)
+        assert 0.945 <= covered <= (0.955 if kind == "normal" else 0.985)
+        for variants in (1, 4, 12):
+            alarms = simulation.false_alarms(np.random.default_rng(0), 20_000, seeds, variants, kind)
+            assert alarms < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 20_000)
+
+
+@pytest.mark.slow
+def test_effects_at_length() -> None:
+    found = simulation.factor_coverage(np.random.default_rng(0), 3000, 3)
+    assert found["main effects"] == pytest.approx(0.95, abs=0.01)
+    assert found["interactions"] == pytest.approx(0.95, abs=0.01)
+    assert found["false alarms"] < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 3000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rates", [(4.0, 1.0, 1.0), (4.0, 1.0, 1.0, 0.4, 0.4, 0.2)])
+def test_over_images_at_length(rates: tuple[float, ...]) -> None:
+    whole = simulation.population(200_000, rates, seed=1)
+    for images, least in ((70, 0.91), (200, 0.92)):
+        found = simulation.image_coverage(np.random.default_rng(0), whole, images, 500)
+        assert least <= found["coverage"] <= 0.97
