@@ -47,6 +47,7 @@ NOT_IDENTITY = (
     "retry",
     "root",
     "skip_invalid",
+    "strict",
     "sweep",
     "tracking",
     "train.plots",
@@ -201,6 +202,7 @@ class Config:
     retry: str = _choice("none", RETRIES)
     probe: bool = True
     notebook: bool = True
+    strict: bool = False
     sweep: str | None = None
     root: str = "multirun"
 

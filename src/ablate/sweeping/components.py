@@ -18,7 +18,7 @@ from ablate.sweeping.grid import Axes, key_of
 
 NO_FACTORS = (
     "baseline", "components", "controls", "design", "exclude", "latency", "notebook", "order", "probe", "retry", "root",
-    "skip_invalid", "sweep",
+    "skip_invalid", "strict", "sweep",
 )  # fmt: skip
 GROUPS = ("optimizer", "model", "train", "data")  # whose options are components by their names alone
 
