@@ -40,7 +40,7 @@ def status(words: Sequence[str]) -> int:
 
 
 def report(words: Sequence[str]) -> int:
-    """Rebuild a sweep's table, figures, notebook and pages from what is recorded."""
+    """Rebuild a sweep's table, figures, notebook and pages from what is recorded: strict=true, resamples=2000, ..."""
     return _with_sweep("report", words, _write_report)
 
 
@@ -139,6 +139,11 @@ def _with_sweep(verb: str, words: Sequence[str], body: Callable[[Path, argparse.
         if parsed.sweep and "=" in parsed.sweep:
             parsed.overrides.insert(0, parsed.sweep)
             parsed.sweep = None
+        if verb == "report":
+            from ablate.sweeping.reporting import report_options
+
+            parsed.asked = report_options([word for word in parsed.overrides if not word.startswith("root=")])
+            parsed.overrides = [word for word in parsed.overrides if word.startswith("root=")]
         directory = find_sweep(_root(parsed.overrides), parsed.sweep)
         return body(directory, parsed, Console(stderr=parsed.json))
 
@@ -152,22 +157,9 @@ def _show_status(directory: Path, parsed: argparse.Namespace, console: Console) 
 
 
 def _write_report(directory: Path, parsed: argparse.Namespace, console: Console) -> int:
-    from ablate.comparing.report import write_report
-    from ablate.comparing.terminal import print_table
-    from ablate.tracking.records import load_sweep
+    from ablate.sweeping.reporting import make_report
 
-    sweep = load_sweep(directory)
-    written = write_report(sweep, notebook=True)
-    print_table(sweep, written.table, console=console)
-    for problem in written.problems:
-        console.print(f"report: {problem}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-    console.print(
-        f"report: {directory}/comparison.html (also .csv .md .tex .ipynb)",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
-    return 0
+    return make_report(directory, parsed.asked, console, as_json=parsed.json)
 
 
 def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> int:

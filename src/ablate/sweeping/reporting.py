@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ablate.config import ConfigError
 from ablate.tracking.records import load_sweep
-from ablate.validation import nearest
+from ablate.notation import nearest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,7 +44,9 @@ def report_options(words: Sequence[str]) -> ReportOptions:
     found: dict[str, bool | int] = {}
     for word in words:
         name, sign, text = word.partition("=")
-        if name not in VALID or not sign:
+        if not sign:
+            raise ConfigError(f"{word}: a report is of one sweep; beside its name there may be {', '.join(VALID)}")
+        if name not in VALID:
             raise ConfigError(f"{word}: a report has no such option. {nearest(name, VALID)}valid: {', '.join(VALID)}")
         if name == "resamples":
             if not text.isdecimal() or int(text) > 1_000_000:
