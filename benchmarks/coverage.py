@@ -1,6 +1,6 @@
 """Do the intervals cover what they claim, and do the tests keep quiet where nothing differs? By simulation.
 
-    python benchmarks/coverage.py [--sweeps 20000] [--samples 1000]
+    python benchmarks/coverage.py [--sweeps 20000] [--samples 1000] [--intervals]
 
 Prints a table; its lines, with the settings, go to results/coverage.jsonl. `+-` is twice the standard error of the
 simulation itself.
@@ -14,7 +14,14 @@ from typing import Any
 
 import numpy as np
 from common import keep
-from simulation import coverage_over_seeds, factor_coverage, false_alarms, image_coverage, population
+from simulation import (
+    coverage_over_seeds,
+    factor_coverage,
+    false_alarms,
+    image_coverage,
+    intervals_compared,
+    population,
+)
 
 COMMON = (4.0, 1.0, 1.0)
 RARE = (4.0, 1.0, 1.0, 0.4, 0.4, 0.2)  # with classes of 14 objects in 70 images
@@ -25,7 +32,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sweeps", type=int, default=20_000)
     parser.add_argument("--samples", type=int, default=1000, help="of 70 images; 0.6 of it of 200, 0.25 of 1,000")
+    parser.add_argument("--intervals", action="store_true", help="compare bootstrap intervals")
     asked = parser.parse_args()
+    if asked.intervals:
+        return compare(asked.samples)
     started, random, lines = time.perf_counter(), np.random.default_rng(1), list[dict[str, Any]]()
 
     def note(what: str, setting: str, found: float, count: int, **more: float) -> None:
@@ -59,6 +69,16 @@ def main() -> None:
             note("bootstrap interval covers", setting, said["coverage"], count, **more)
     seconds = round(time.perf_counter() - started)
     keep("coverage", {"sweeps": asked.sweeps, "samples": asked.samples, "seconds": seconds, "table": lines})
+
+    return None
+
+
+def compare(samples: int) -> None:
+    """Coverage of each kind of interval, on the same samples."""
+    for rates in (COMMON, RARE):
+        whole = population(200_000, rates, seed=1)
+        found = intervals_compared(np.random.default_rng(2), whole, 70, samples)
+        keep("coverage", {"compared": found, "images": 70, "classes": len(rates), "samples": samples})
 
 
 if __name__ == "__main__":

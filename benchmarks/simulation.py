@@ -195,6 +195,32 @@ def image_coverage(
     }
 
 
+def intervals_compared(
+    random: np.random.Generator, whole: Population, images: int, count: int, resamples: int = 1000
+) -> dict[str, float]:
+    """How often each of the customary bootstrap intervals holds the population's difference: why the one was chosen."""
+    normal = special.ndtri(0.975)
+    student = special.stdtrit(images - 1, 0.975) * np.sqrt(images / (images - 1))
+    held = dict.fromkeys(("percentile", "widened percentile", "basic", "bias-corrected", "widened bias-corrected"), 0)
+    for index in range(count):
+        baseline, variant = whole.sample(random, images)
+        differences = resampled_map(variant, resamples=resamples, seed=index)
+        differences -= resampled_map(baseline, resamples=resamples, seed=index)
+        estimate, drawn = differences[0], differences[1:]
+        bias = special.ndtri(np.clip((drawn < estimate).mean() + (drawn == estimate).mean() / 2, 0.001, 0.999))
+        for name, reach, shift in (
+            ("percentile", normal, 0.0),
+            ("widened percentile", student, 0.0),
+            ("bias-corrected", normal, 2 * bias),
+            ("widened bias-corrected", student, 2 * bias),
+        ):
+            low, high = np.quantile(drawn, special.ndtr([shift - reach, shift + reach]))
+            held[name] += low <= whole.difference <= high
+        low, high = np.quantile(drawn, [0.025, 0.975])
+        held["basic"] += 2 * estimate - high <= whole.difference <= 2 * estimate - low
+    return {name: times / count for name, times in held.items()}
+
+
 def _rows(image: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows of a table sorted by image that belong to the chosen images, and the place of each row's image there."""
     first, last = np.searchsorted(image, chosen), np.searchsorted(image, chosen + 1)

@@ -178,8 +178,8 @@ def smallest_detectable(std: float | None, n: int, level: float = LEVEL, power: 
     """Smallest true difference that a paired t-test of n seeds finds in `power` of all such studies.
 
     Args:
-        std: Standard deviation of the paired differences, in the unit of the answer. With few seeds it is itself
-            known only roughly: from three seeds, to a factor of about two up or down.
+        std: Standard deviation of the paired differences, in the unit of the answer. From few seeds it is itself
+            known only roughly: three seeds may well show a third of it, so take the answer as an order of size.
         n: Seeds.
         level: Of the interval: 1 - significance. For one of m variants after Holm's correction, the strictest step
             is 1 - 0.05 / m.
