@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablate.config import ConfigError
-from ablate.tracking.records import load_sweep
 from ablate.notation import nearest
+from ablate.tracking.records import load_sweep
 
 if TYPE_CHECKING:
     from rich.console import Console
