@@ -94,10 +94,7 @@ def _choice(default: str, choices: tuple[str, ...]) -> Any:
     return field(default=default, metadata={"choices": choices})
 
 
-def _several(default: list[Any], constraint: str | None = None, choices: tuple[str, ...] | None = None) -> Any:
-    """A list with at least one element, each of which must be valid."""
-    known = {name: value for name, value in (("range", constraint), ("choices", choices)) if value}
-    return field(default_factory=lambda: list(default), metadata=known)
+_SEVERAL = {"several": True}  # a list with at least one element, each of which must be valid
 
 
 @dataclass
@@ -155,9 +152,9 @@ class LatencyConfig:
     """
 
     enabled: bool = True
-    batch: list[int] = _several([1], constraint=">= 1 and <= 4096")
-    precision: list[str] = _several(["fp32"], choices=PRECISIONS)
-    backend: list[str] = _several(["eager"], choices=BACKENDS)
+    batch: list[int] = field(default_factory=lambda: [1], metadata={**_SEVERAL, "range": ">= 1 and <= 4096"})
+    precision: list[str] = field(default_factory=lambda: ["fp32"], metadata={**_SEVERAL, "choices": PRECISIONS})
+    backend: list[str] = field(default_factory=lambda: ["eager"], metadata={**_SEVERAL, "choices": BACKENDS})
     pipeline: bool = True
     head: str = _choice("validated", HEADS)
     warmup: int = _ranged(10, ">= 0 and <= 10000")

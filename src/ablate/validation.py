@@ -12,7 +12,7 @@ import importlib.util
 import operator
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import Field, dataclass, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from ablate.config import (
 )
 from ablate.notation import MATCHED, nearest, read_graft, settle_like
 
-__all__ = ["Option", "check", "module_options", "nearest", "satisfies", "source_file"]
+__all__ = ["Option", "check", "check_device", "check_latency", "module_options", "nearest", "satisfies", "source_file"]
 
 _COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
@@ -82,7 +82,7 @@ def check(config: Mapping[str, Any]) -> None:
     _check_dataclass("optimizer.", config["optimizer"], OptimizerConfig)
     _check_dataclass("model.", config["model"], ModelConfig)
     _check_dataclass("tracking.", config["tracking"], TrackingConfig)
-    _check_dataclass("latency.", config["latency"], LatencyConfig)
+    check_latency(config["latency"])
     _check_insertion(config["insertion"], config["module"])
     _check_train(config["train"])
     _check_module(config["module"])
@@ -91,11 +91,33 @@ def check(config: Mapping[str, Any]) -> None:
     for control in config["controls"]:
         if control not in CONTROLS:
             raise ConfigError(f"controls: {control}: {nearest(str(control), CONTROLS)}valid: {', '.join(CONTROLS)}")
-    if not re.fullmatch(r"auto|cpu|(cuda:)?\d+(,\d+)*", str(config["device"])):
-        raise ConfigError(f"device={config['device']}: valid are auto, cpu, or GPU numbers such as 0 or cuda:1 or 0,1")
+    check_device(str(config["device"]))
     sweep = config["sweep"]
     if sweep is not None and not re.fullmatch(r"[\w.+@=-]{1,120}", str(sweep)):
         raise ConfigError(f"sweep={sweep}: a name of letters, digits and . _ - + @ = is needed; it becomes a folder")
+
+
+def check_device(device: str) -> None:
+    """Check the name of a device.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if not re.fullmatch(r"auto|cpu|(cuda:)?\d+(,\d+)*", device):
+        raise ConfigError(f"device={device}: valid are auto, cpu, or GPU numbers such as 0 or cuda:1 or 0,1")
+
+
+def check_latency(latency: Mapping[str, Any]) -> None:
+    """Check what a latency measurement is asked for.
+
+    Raises:
+        ConfigError: With one line that says what is wrong, where, and which values are valid.
+    """
+    _check_dataclass("latency.", latency, LatencyConfig)
+    if latency["enabled"] and "onnx" in latency["backend"]:
+        for package in ("onnx", "onnxruntime"):
+            if importlib.util.find_spec(package) is None:
+                raise ConfigError(f"latency.backend=onnx: {package} is not installed: pip install 'ablate[export]'")
 
 
 def satisfies(value: float, constraint: str) -> bool:
@@ -161,19 +183,32 @@ def _check_dataclass(prefix: str, values: Mapping[str, Any], schema: type) -> No
     assert is_dataclass(schema)
     for entry in fields(schema):
         value = values[entry.name]
-        choices = entry.metadata.get("choices")
-        if choices and value not in choices:
-            if entry.name == "name" and str(value).lower() == "auto":
-                raise ConfigError(
-                    f"{prefix}name=auto: refused, because 'auto' picks its own learning rate and momentum; "
-                    f"valid: {', '.join(options('optimizer'))}"
-                )
+        where = f"{prefix}{entry.name}"
+        if entry.metadata.get("several"):
+            if not isinstance(value, list) or not value:
+                raise ConfigError(f"{where}={value}: a list with at least one value is needed, such as [{_one(entry)}]")
+            for item in value:
+                _check_value(where, item, entry.metadata)
+        elif value is not None:
+            _check_value(where, value, entry.metadata)
+
+
+def _check_value(where: str, value: Any, wanted: Mapping[str, Any]) -> None:
+    choices, constraint = wanted.get("choices"), wanted.get("range")
+    if choices and value not in choices:
+        if where.endswith("name") and str(value).lower() == "auto":
             raise ConfigError(
-                f"{prefix}{entry.name}={value}: {nearest(str(value), choices)}valid: {', '.join(choices)}"
+                f"{where}=auto: refused, because 'auto' picks its own learning rate and momentum; "
+                f"valid: {', '.join(options('optimizer'))}"
             )
-        constraint = entry.metadata.get("range")
-        if constraint and not satisfies(value, constraint):
-            raise ConfigError(f"{prefix}{entry.name}={value} is out of range: it must be {constraint}")
+        raise ConfigError(f"{where}={value}: {nearest(str(value), choices)}valid: {', '.join(choices)}")
+    if constraint and not satisfies(value, constraint):
+        raise ConfigError(f"{where}={value} is out of range: it must be {constraint}")
+
+
+def _one(entry: Field[Any]) -> Any:
+    """Return a valid value of a list."""
+    return entry.default_factory()[0] if callable(entry.default_factory) else ""
 
 
 def _check_insertion(insertion: Mapping[str, Any], module: Mapping[str, Any], where: str = "") -> None:

@@ -129,7 +129,8 @@ def _with_sweep(verb: str, words: Sequence[str], body: Callable[[Path, argparse.
 
         parser = _Parser(prog=f"ablate {verb}", description=VERBS[verb].__doc__)
         parser.add_argument("sweep", nargs="?", help="name or folder of a sweep; the last one where it is left out")
-        parser.add_argument("overrides", nargs="*", help="root=<folder>")
+        more = " latency.<field>=<value> device=<device>" if verb == "latency" else ""
+        parser.add_argument("overrides", nargs="*", help=f"root=<folder>{more}")
         forms = parser.add_mutually_exclusive_group()
         forms.add_argument("--json", action="store_true", help="print JSON to stdout")
         if verb == "status":
@@ -144,6 +145,10 @@ def _with_sweep(verb: str, words: Sequence[str], body: Callable[[Path, argparse.
 
             parsed.asked = report_options([word for word in parsed.overrides if not word.startswith("root=")])
             parsed.overrides = [word for word in parsed.overrides if word.startswith("root=")]
+        if verb == "latency":
+            own = [word for word in parsed.overrides if not word.startswith("root=")]
+            parsed.asked = _latency_words(own)
+            parsed.overrides = [word for word in parsed.overrides if word not in own]
         directory = find_sweep(_root(parsed.overrides), parsed.sweep)
         return body(directory, parsed, Console(stderr=parsed.json))
 
@@ -170,9 +175,18 @@ def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> i
     from ablate.config import Config
     from ablate.sweeping.latency import measure_sweep
     from ablate.tracking.records import load_object, load_sweep, mapping
+    from ablate.validation import check_latency
 
-    settings = {"latency": {**asdict(Config().latency), **mapping(load_object(directory / "sweep.json"), "latency")}}
-    measured = measure_sweep(directory, settings, console, again=True)
+    known = asdict(Config().latency)
+    recorded = {
+        name: found
+        for name, found in mapping(load_object(directory / "sweep.json"), "latency").items()
+        if name in known
+    }
+    device, asked = parsed.asked
+    latency = {**known, **recorded, **asked}
+    check_latency(latency)
+    measured = measure_sweep(directory, {"latency": latency, "device": device}, console, again=True)
     if measured is None:
         raise ConfigError(f"sweep '{directory.name}' has no finished trial whose latency could be measured")
     if parsed.json:
@@ -181,6 +195,40 @@ def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> i
     written = write_report(sweep, notebook=True)
     print_table(sweep, written.table, console=console)
     return 0
+
+
+def _latency_words(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """Return the device and what is asked of the measurement, types checked; a value may stand for a list of one."""
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from ablate.config import LatencyConfig
+    from ablate.validation import check_device, check_latency
+
+    device, names = "auto", []
+    schema = OmegaConf.structured(LatencyConfig)
+    valid = [f"latency.{name}" for name in schema]
+    for word in words:
+        key, sign, text = word.partition("=")
+        if key == "device" and sign:
+            check_device(text)
+            device = text
+            continue
+        if key not in valid or not sign:
+            raise ConfigError(f"{key}: no such key. {nearest(key, valid)}valid: root, device, {', '.join(valid)}")
+        name = key.removeprefix("latency.")
+        try:
+            found = yaml.safe_load(text)
+            if isinstance(getattr(LatencyConfig(), name), list) and not isinstance(found, list):
+                found = [yaml.safe_load(item) for item in text.split(",")]
+            schema[name] = found
+        except (OmegaConfBaseException, yaml.YAMLError) as error:
+            raise ConfigError(f"{word}: {str(error).splitlines()[0]}") from error
+        names.append(name)
+    latency: dict[str, Any] = OmegaConf.to_container(schema)  # type: ignore[assignment]
+    check_latency(latency)
+    return device, {name: latency[name] for name in names}
 
 
 def _experiment(root: Path) -> str:

@@ -1,67 +1,234 @@
-"""Latencies of several networks are measured in the same rounds, and say how."""
+"""Latencies of real networks: every backend, precision and batch, checked against fp32 in eager mode."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ablate.measuring.latency import measure
-from ablate.measuring.memory import PeakMemory
+from ablate.config import option_file
+from ablate.measuring.latency import backends, surroundings
+from ablate.measuring.latency.backends import Unusable, deploy, deviation, head_of, prepare, reference, verify
+from ablate.measuring.latency.checkpoints import Plan, measure_networks
+from ablate.measuring.latency.figures import setting_figures
+from ablate.measuring.latency.pipeline import Pipeline, drawn_pictures
+from ablate.measuring.latency.settings import Setting
+
+SIZE = 64
+QUICK = Plan(rounds=8, warmup=1, warmup_max=1)
 
 
-class Waits(nn.Module):
-    """Takes a known time and remembers when it was called."""
+def detector(module: str = "none", head: str = "one_to_many", names: int = 3) -> nn.Module:
+    """An untrained YOLO26n, with a module at its customary place, fused."""
+    from ultralytics.nn.tasks import DetectionModel
 
-    calls: list[str]
+    from ablate.grafting.surgery import graft_spec, operate
 
-    def __init__(self, name: str, milliseconds: float, calls: list[str]) -> None:
+    torch.manual_seed(0)
+    network = DetectionModel("yolo26n.yaml", nc=names, verbose=False)
+    options = option_file("module", module)
+    spec = graft_spec(options, {"name": options["insertion"], "at": None, "wiring": "plain"})
+    if spec is not None:
+        operate(network, spec)
+    # Untrained scores are all alike, which would leave the order of an end-to-end head's rows to rounding.
+    for parameter in network.model[-1].parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return deploy(network, head)
+
+
+@pytest.fixture(scope="module")
+def stock() -> nn.Module:
+    return detector()
+
+
+@pytest.fixture(scope="module")
+def end_to_end() -> nn.Module:
+    return detector(head="one_to_one")
+
+
+class Tiny(nn.Module):
+    """Small enough to be compiled in seconds."""
+
+    def __init__(self) -> None:
         super().__init__()
-        self.name, self.seconds, self.calls = name, milliseconds / 1e3, calls
+        self.convolution = nn.Conv2d(3, 4, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        self.calls.append(self.name)
-        end = time.perf_counter() + self.seconds
-        while time.perf_counter() < end:
-            pass
-        return x
+        y: Tensor = torch.relu(self.convolution(x))
+        return y
 
 
-def test_medians_ratios_and_p95_are_those_of_the_rounds() -> None:
-    calls: list[str] = []
-    networks = {name: (Waits(name, ms, calls), 32) for name, ms in (("slow", 6.0), ("base", 2.0))}
-
-    found = measure(networks, warmup=2, rounds=21, baseline={"slow": "base", "base": "base"})
-
-    slow, base = found["variants"]["slow"], found["variants"]["base"]
-    assert base["latency_ms"] == pytest.approx(2.0, rel=0.25)
-    assert slow["latency_ratio"] == pytest.approx(3.0, rel=0.25)
-    assert base["latency_ratio"] == 1.0
-    assert len(slow["samples_ms"]) == 21
-    assert slow["latency_ms"] <= slow["latency_p95_ms"] <= max(slow["samples_ms"])
+def image(batch: int = 1, size: int = SIZE, seed: int = 0) -> Tensor:
+    return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-def test_rounds_are_interleaved_and_their_order_is_shuffled() -> None:
-    calls: list[str] = []
-    measure({name: (Waits(name, 0.01, calls), 32) for name in "abc"}, warmup=0, rounds=20)
-
-    rounds = [tuple(calls[i : i + 3]) for i in range(0, len(calls), 3)]
-    assert all(sorted(turn) == ["a", "b", "c"] for turn in rounds)
-    assert len(set(rounds)) > 1
+def difference(network: nn.Module, backend: str, precision: str = "fp32", batch: int = 1) -> float:
+    """By how much a backend's output differs from fp32 in eager mode, on an image that it was not traced with."""
+    forward = prepare(network, backend, precision, image(batch), threads=1)
+    other = image(batch, seed=1)
+    return verify(forward, reference(network, other), other, precision)
 
 
-def test_without_a_baseline_there_is_no_ratio() -> None:
-    found = measure({"a": (nn.Identity(), 32)}, warmup=0, rounds=3)
+# -- deployment ---------------------------------------------------------------------------------------------------
 
-    assert found["variants"]["a"]["latency_ratio"] is None
-    assert found["protocol"]["batch"] == 1
-    assert found["protocol"]["imgsz"] == 32
+
+def test_deployment_folds_batch_norms_and_keeps_one_branch_of_the_head(stock: nn.Module, end_to_end: nn.Module) -> None:
+    for network in (stock, end_to_end):
+        assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+        assert not network.training
+    many, one = stock.model[-1], end_to_end.model[-1]
+    assert (many.cv2 is None, many.one2one_cv2 is None) == (False, True)
+    assert (one.cv2 is None, one.one2one_cv2 is None) == (True, False)
+    assert "suppression is post" in head_of(stock)
+    assert "no non-maximum suppression" in head_of(end_to_end)
+
+
+def test_a_head_with_one_branch_is_deployed_with_that() -> None:
+    from ultralytics.nn.tasks import DetectionModel
+
+    network = deploy(DetectionModel("yolov8n.yaml", nc=3, verbose=False), "one_to_one")
+
+    with torch.inference_mode():
+        assert backends.tensor_of(network(image())).shape[1] == 4 + 3
+
+
+# -- backends ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("backend", ["eager", "torchscript", "onnx"])
+def test_a_backend_computes_what_the_network_does(stock: nn.Module, backend: str, batch: int) -> None:
+    assert difference(stock, backend, batch=batch) < 1e-3
+
+
+@pytest.mark.parametrize("backend", ["torchscript", "onnx"])
+def test_an_end_to_end_head_is_exported_with_its_selection(end_to_end: nn.Module, backend: str) -> None:
+    assert difference(end_to_end, backend) < 1e-3
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precisions_run_on_a_processor_and_stay_near(stock: nn.Module, precision: str) -> None:
+    assert 0 < difference(stock, "eager", precision) < backends.TOLERANCE[precision]
+
+
+@pytest.mark.parametrize("module", ["hmha", "acmix", "sta", "hat"])
+def test_grafts_are_traced(module: str) -> None:
+    assert difference(detector(module), "torchscript") < 1e-3
+
+
+@pytest.mark.slow  # the exporter by TorchScript refuses them; the one by torch.export takes half a minute
+@pytest.mark.parametrize("module", ["sta", "hat"])
+def test_grafts_are_exported_to_onnx(module: str) -> None:
+    assert difference(detector(module), "onnx") < 1e-3
+
+
+def test_compile_computes_what_the_network_does() -> None:
+    network = deploy(Tiny(), "one_to_many")
+
+    assert difference(network, "compile") < 1e-3
+
+
+@pytest.mark.slow
+def test_compile_takes_a_whole_detector(stock: nn.Module) -> None:
+    assert difference(stock, "compile") < 1e-3
+
+
+def test_the_network_itself_is_left_as_it_is(stock: nn.Module) -> None:
+    before = {name: value.clone() for name, value in stock.state_dict().items()}
+    for backend in ("eager", "torchscript", "onnx"):
+        prepare(stock, backend, "bf16" if backend == "eager" else "fp32", image(), threads=1)
+
+    assert all(torch.equal(value, before[name]) for name, value in stock.state_dict().items())
+    assert not stock.model[-1].export
+
+
+def test_what_a_backend_cannot_do_is_said_in_one_line(stock: nn.Module) -> None:
+    with pytest.raises(Unusable) as caught:
+        difference(stock, "onnx", "bf16")
+
+    assert str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+class Forgets(nn.Module):
+    """A graph traced with one image computes something else for the next: the branch is taken while tracing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * float(x.mean())
+
+
+def test_a_graph_that_is_wrong_for_another_image_is_found_out() -> None:
+    network = deploy(Forgets(), "one_to_many")
+    forward = prepare(network, "torchscript", "fp32", image(), threads=1)
+    other = image() * 0.5  # half as bright
+
+    with pytest.raises(Unusable, match="gives another output than fp32 in eager mode"):
+        verify(forward, reference(network, other), other, "fp32")
+
+
+def test_an_output_of_another_shape_or_without_a_number_is_found_out() -> None:
+    expected = torch.rand(1, 7, 84)
+    with pytest.raises(Unusable, match="shape"):
+        verify(lambda x: torch.rand(1, 7, 83), expected, image(), "fp32")
+    with pytest.raises(Unusable, match="another output"):
+        verify(lambda x: expected * float("nan"), expected, image(), "bf16")
+
+
+def test_rows_of_an_end_to_end_head_may_come_in_another_order_but_not_with_other_boxes() -> None:
+    rows = torch.cat([torch.rand(1, 50, 4) * 100, torch.rand(1, 50, 1), torch.randint(0, 3, (1, 50, 1)).float()], dim=2)
+
+    assert deviation(rows[:, torch.randperm(50)], rows) == 0
+    moved = rows.clone()
+    moved[..., :4] += 20
+    assert deviation(moved, rows) > 0.03
+    renamed = rows.clone()
+    renamed[..., 5] = 7
+    assert deviation(renamed, rows) > 1
+
+
+# -- measuring ---------------------------------------------------------------------------------------------------
+
+
+def rows(networks: dict[str, Any], settings: list[Setting], plan: Plan = QUICK) -> list[dict[str, dict[str, Any]]]:
+    found = measure_networks(networks, settings, plan)
+    return [setting_figures([setting], dict.fromkeys(networks, "base")) for setting in found["settings"]]
+
+
+def test_every_setting_gives_every_network_a_number(stock: nn.Module) -> None:
+    networks = {"base": (stock, SIZE), "sta": (detector("sta"), SIZE)}
+    settings = [
+        Setting(),
+        Setting(batch=2),
+        Setting(precision="bf16"),
+        Setting(backend="torchscript"),
+        Setting(backend="onnx"),
+        Setting(scope="pipeline"),
+    ]
+    found = measure_networks(networks, settings, QUICK)
+
+    for setting in found["settings"]:
+        figures = setting_figures([setting], {"base": "base", "sta": "base"})
+        for row in figures.values():
+            assert row["latency_ms"] > 0
+            assert len(row["samples_ms"]) == QUICK.rounds
+            assert min(row["samples_ms"]) <= row["latency_ms"] <= row["latency_p95_ms"] <= max(row["samples_ms"]) + 1e-3
+        assert figures["base"]["latency_ratio"] == 1.0
+        assert setting["facts"]["imgsz"] == SIZE
+    assert [setting["setting"] for setting in found["settings"]] == [setting.plain() for setting in settings]
+    assert found["facts"]["threads"] == 1
+    assert found["facts"]["load_before"] is not None
+    assert "one-to-many" in found["facts"]["head"]
 
 
 def test_each_network_gets_its_own_image_size() -> None:
-    seen: dict[str, torch.Size] = {}
+    seen: dict[str, set[int]] = {"a": set(), "b": set()}
 
     class Looks(nn.Module):
         def __init__(self, name: str) -> None:
@@ -69,38 +236,205 @@ def test_each_network_gets_its_own_image_size() -> None:
             self.name = name
 
         def forward(self, x: Tensor) -> Tensor:
-            seen[self.name] = x.shape
+            seen[self.name].add(x.shape[-1])
             return x
 
-    found = measure({"a": (Looks("a"), 32), "b": (Looks("b"), 64)}, warmup=0, rounds=3)
+    found = measure_networks({"a": (Looks("a"), 32), "b": (Looks("b"), 64)}, [Setting()], QUICK)
 
-    assert seen == {"a": (1, 3, 32, 32), "b": (1, 3, 64, 64)}
-    assert found["protocol"]["imgsz"] == [32, 64]
+    assert seen == {"a": {32}, "b": {64}}
+    assert found["settings"][0]["facts"]["imgsz"] == [32, 64]
 
 
-def test_peak_memory_is_that_of_the_work_and_not_of_what_was_before() -> None:
-    fresh = PeakMemory(cuda=False).gigabytes()
-    if fresh is None:
-        pytest.skip("this system does not tell a process's peak memory")
-    before = [torch.ones(10_000) for _ in range(10_000)]  # 0.4 GB in small pieces, which the heap keeps when freed
-    scattered = before[::50]
-    del before
-    peak = PeakMemory(cuda=False)
-    idle = peak.gigabytes()
-    assert idle is not None
-    assert idle - fresh < 0.1, "what an earlier trial has freed counts as this one's"
-    del scattered
+class NoExport(nn.Module):
+    """Runs, but leaves nothing that could be traced."""
 
-    work = torch.ones(75_000_000)  # 0.3 GB
-    del work
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.jit.is_tracing():
+            raise RuntimeError("cannot be traced\nmore that nobody reads")
+        return x
 
-    assert (peak.gigabytes() or 0) - idle == pytest.approx(0.3, abs=0.05)
+
+def test_a_broken_export_costs_one_row_and_says_why() -> None:
+    networks = {"base": (Tiny(), 32), "broken": (NoExport(), 32)}
+    traced, eager = rows(networks, [Setting(backend="torchscript"), Setting()])
+
+    assert traced["broken"]["latency_ms"] is None
+    assert traced["broken"]["reason"] == "torchscript cannot take this network: cannot be traced"
+    assert traced["base"]["latency_ms"] > 0
+    assert eager["broken"]["latency_ms"] > 0
+
+
+class Waits(nn.Module):
+    """Takes a known time."""
+
+    def __init__(self, milliseconds: float) -> None:
+        super().__init__()
+        self.seconds = milliseconds / 1e3
+
+    def forward(self, x: Tensor) -> Tensor:
+        end = time.thread_time() + self.seconds
+        while time.thread_time() < end:
+            pass
+        return x
+
+
+def test_a_network_of_three_times_the_work_takes_three_times_as_long() -> None:
+    networks = {"base": (Waits(2.0), 32), "slow": (Waits(6.0), 32)}
+    (figures,) = rows(networks, [Setting()], Plan(rounds=31, warmup=2, warmup_max=2))
+
+    assert figures["slow"]["latency_ratio"] == pytest.approx(3.0, rel=0.25)
+
+
+# -- the pipeline ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def build(stock: nn.Module, end_to_end: nn.Module) -> Callable[..., Pipeline]:
+    def make(head: str = "one_to_many", backend: str = "eager", precision: str = "fp32", batch: int = 1) -> Pipeline:
+        network = stock if head == "one_to_many" else end_to_end
+        forward = prepare(network, backend, precision, image(batch), threads=1)
+        pictures = drawn_pictures(3, 100)
+        setting = Setting(batch, precision, backend, "pipeline")
+        return Pipeline(network, forward, pictures, SIZE, setting, "cpu")
+
+    return make
+
+
+@pytest.mark.parametrize("backend", ["eager", "onnx"])
+@pytest.mark.parametrize("head", ["one_to_many", "one_to_one"])
+def test_the_pipeline_ends_in_boxes_on_the_picture(build: Callable[..., Pipeline], head: str, backend: str) -> None:
+    pipeline = build(head, backend)
+    parts = pipeline(0)
+
+    assert len(parts) == 3
+    assert all(part > 0 for part in parts)
+    (result,) = pipeline.results
+    assert result.orig_shape == (100, 100)
+    assert len(result.boxes) > 0
+    assert float(result.boxes.xyxy.max()) <= 100
+
+
+def test_the_pipeline_does_what_the_predictor_does(stock: nn.Module, build: Callable[..., Pipeline]) -> None:
+    from ultralytics.models.yolo.detect import DetectionPredictor
+
+    predictor = DetectionPredictor(overrides={"imgsz": SIZE, "device": "cpu", "rect": False, "verbose": False})
+    picture = drawn_pictures(3, 100)[0]
+    (expected,) = predictor(picture, model=stock)
+    pipeline = build()
+    pipeline(0)
+    (found,) = pipeline.results
+
+    assert len(found.boxes) == len(expected.boxes) > 0
+    assert torch.allclose(found.boxes.data, expected.boxes.data, atol=1e-2)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_pipeline_runs_in_half_precision(build: Callable[..., Pipeline], precision: str) -> None:
+    pipeline = build(precision=precision, batch=2)
+
+    assert all(part > 0 for part in pipeline(0))
+    assert len(pipeline.results) == 2
+
+
+def test_the_parts_of_the_pipeline_add_up(stock: nn.Module) -> None:
+    (figures,) = rows({"base": (stock, SIZE)}, [Setting(scope="pipeline")])
+    row = figures["base"]
+
+    assert set(row["parts_ms"]) == {"preprocess", "network", "postprocess"}
+    assert max(row["parts_ms"].values()) < row["latency_ms"] < 2 * sum(row["parts_ms"].values())
+
+
+def test_drawn_pictures_are_the_same_each_time_and_hold_something() -> None:
+    first, again = drawn_pictures(2, 64), drawn_pictures(2, 64)
+
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert first[0].shape == (64, 64, 3)
+    assert first[0].std() > 10
+
+
+# -- surroundings ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def busy_process() -> Iterator[None]:
+    """Two real processes that keep two cores busy."""
+    words = [sys.executable, "-c", "print(1, flush=True)\nwhile True: pass"]
+    processes = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(2)]
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()
+    yield
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_other_processes_are_seen(busy_process: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surroundings, "BUSY", 0.02)  # two cores are little of a large machine
+    facts, reasons = surroundings.busy_before("cpu", seconds=0.5)
+
+    assert facts["others_cpu_before"] > 0.02
+    assert "other processes took" in reasons[0]
+    assert "before the measurement" in reasons[0]
+
+
+def test_ones_own_work_is_not_taken_for_that_of_others() -> None:
+    import psutil
+
+    others = surroundings.OthersLoad()
+    mine = surroundings.OthersLoad()
+    mine._start = (others._start[0], others._start[1] - 1000.0, others._start[2])  # as if all had been our own work
+    end = time.thread_time() + 0.3
+    while time.thread_time() < end:
+        pass
+
+    assert mine.share() == 0.0
+    assert 0 <= others.share() <= 1
+    assert psutil.cpu_count()
+
+
+def test_the_surroundings_tell_device_threads_and_clocks() -> None:
+    facts, state = surroundings.describe("cpu"), surroundings.state("cpu")
+
+    assert facts["device_name"]
+    assert facts["threads"] == torch.get_num_threads()
+    assert facts["torch"] == torch.__version__
+    assert state["load"] >= 0
+    assert state["cpu_mhz"] is None or 100 < state["cpu_mhz"] < 10_000
+
+
+# -- on a GPU ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.gpu
-def test_cuda_latency_is_measured_with_events() -> None:
-    network = nn.Conv2d(3, 64, 3).cuda()
-    found = measure({"a": (network, 256)}, device="cuda:0", warmup=5, rounds=20)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_a_gpu_is_timed_with_events_in_every_precision(precision: str) -> None:
+    settings = [Setting(precision=precision), Setting(precision=precision, scope="pipeline")]
+    found = measure_networks({"base": (detector(), 128)}, settings, Plan(device="cuda:0", rounds=20, warmup=5))
 
-    assert 0 < found["variants"]["a"]["latency_ms"] < 100
-    assert found["protocol"]["device"] == "cuda:0"
+    for setting in found["settings"]:
+        row = setting_figures([setting], {"base": "base"})["base"]
+        assert 0 < row["latency_ms"] < 1000
+        assert setting["facts"]["clock"] == "CUDA events"
+    assert found["facts"]["device"] == "cuda:0"
+    assert found["facts"]["cuda"]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["torchscript", "compile"])
+def test_a_gpu_runs_every_backend_of_pytorch(backend: str) -> None:
+    found = measure_networks(
+        {"base": (detector(), 128)}, [Setting(backend=backend)], Plan(device="cuda:0", rounds=10, warmup=3)
+    )
+
+    assert setting_figures(found["settings"], {"base": "base"})["base"]["latency_ms"] > 0
+
+
+@pytest.mark.gpu
+def test_a_gpu_tells_its_driver_clocks_and_use() -> None:
+    facts, reasons = surroundings.busy_before("cuda:0", seconds=0.2)
+
+    assert surroundings.describe("cuda:0")["driver"]
+    assert surroundings.state("cuda:0")["gpu_mhz"] > 0
+    assert isinstance(facts["gpu_use_before"], int)
+    assert isinstance(reasons, list)

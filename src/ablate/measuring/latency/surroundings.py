@@ -1,0 +1,185 @@
+"""What a latency was measured among: the device, its clocks and driver, threads, load, and who else used it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+BUSY = 0.1  # share of the processor's time that others may take
+BUSY_GPU = 5  # per cent of the time that a GPU may be in use before we use it
+
+
+def device_name(device: torch.device | str) -> str:
+    """Return the name of a device as its maker calls it."""
+    if str(device).startswith("cuda"):
+        import torch
+
+        return str(torch.cuda.get_device_name(device))
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def describe(device: str) -> dict[str, Any]:
+    """Return what does not change while measuring: device, versions, threads, clocks at most."""
+    import torch
+
+    facts: dict[str, Any] = {
+        "device": device,
+        "device_name": device_name(device),
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+    }
+    if device.startswith("cuda"):
+        facts |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}  # type: ignore[no-untyped-call]
+        with _Gpu(device) as gpu:
+            facts |= gpu.facts()
+    return facts
+
+
+def state(device: str) -> dict[str, Any]:
+    """Return what may change while measuring: load average and clocks, now."""
+    facts: dict[str, Any] = {
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "cpu_mhz": cpu_mhz(),
+    }
+    if device.startswith("cuda"):
+        with _Gpu(device) as gpu:
+            facts |= gpu.clocks()
+    return facts
+
+
+def cpu_mhz() -> float | None:
+    """Return the mean frequency of the cores now, in MHz; None where the system does not tell."""
+    found: list[float] = []
+    with suppress(OSError, ValueError):
+        paths = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")
+        found = [int(path.read_text(encoding="ascii")) / 1e3 for path in paths]
+        if not found:
+            lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            found = [float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")]
+    return round(sum(found) / len(found), 1) if found else None
+
+
+class OthersLoad:
+    """The share of the processor's time that other processes, and the machine below a virtual one, take from now on."""
+
+    def __init__(self) -> None:
+        self._start = self._now()
+
+    def share(self) -> float:
+        """Return the share, from 0 to 1, of all cores' time since construction."""
+        import psutil
+
+        busy, own, elapsed = (now - then for now, then in zip(self._now(), self._start, strict=True))
+        return min(max((busy - own) / max(elapsed * (psutil.cpu_count() or 1), 1e-9), 0.0), 1.0)
+
+    @staticmethod
+    def _now() -> tuple[float, float, float]:
+        """Return seconds so far: of all cores' work, of this process's, of the clock."""
+        import psutil
+
+        times = psutil.cpu_times()
+        # Waiting for a disk is no work; the time of guests is part of "user" already.
+        busy = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
+        own = psutil.Process().cpu_times()
+        return busy, own.user + own.system, time.perf_counter()
+
+
+def busy_before(device: str, seconds: float = 1.0) -> tuple[dict[str, Any], list[str]]:
+    """Look for somebody else on a device that we are about to use.
+
+    Returns:
+        Facts for the protocol, and in words what keeps the device busy.
+    """
+    others = OthersLoad()
+    time.sleep(seconds)
+    share = others.share()
+    facts: dict[str, Any] = {"others_cpu_before": round(share, 3)}
+    reasons = [_of_processor(share, "before the measurement")] if share > BUSY else []
+    if device.startswith("cuda"):
+        with _Gpu(device) as gpu:
+            used, processes = gpu.use()
+        facts |= {"gpu_use_before": used, "gpu_processes": processes}
+        if used is not None and used > BUSY_GPU:
+            reasons.append(f"the GPU was in use for {used} % of the time before the measurement")
+        if processes:
+            reasons.append(f"{processes} other process{'es' * (processes > 1)} used the GPU")
+    return facts, reasons
+
+
+def busy_during(share: float) -> list[str]:
+    """Return in words what kept the processor busy beside us while measuring."""
+    return [_of_processor(share, "during the measurement")] if share > BUSY else []
+
+
+def _of_processor(share: float, when: str) -> str:
+    return f"other processes took {share:.0%} of the processor's time {when}; up to {BUSY:.0%} is let pass"
+
+
+class _Gpu:
+    """A GPU as NVML sees it; every question has no answer where NVML has none."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._nvml: Any = None
+        self._handle: Any = None
+
+    def __enter__(self) -> _Gpu:
+        import torch
+
+        with suppress(Exception):  # no driver, no library, no permission: then nothing is known
+            import pynvml
+
+            pynvml.nvmlInit()
+            self._nvml = pynvml
+            identity = str(torch.cuda.get_device_properties(self._device).uuid)
+            self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{identity}")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._nvml is not None:
+            with suppress(Exception):
+                self._nvml.nvmlShutdown()
+
+    def _ask(self, question: Any) -> Any:
+        if self._handle is None:
+            return None
+        with suppress(Exception):  # NVML raises for whatever a card does not support
+            return question(self._nvml, self._handle)
+        return None
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "driver": self._ask(lambda nvml, card: _text(nvml.nvmlSystemGetDriverVersion())),
+            "gpu_mhz_max": self._ask(lambda nvml, card: nvml.nvmlDeviceGetMaxClockInfo(card, nvml.NVML_CLOCK_SM)),
+            "gpu_power_limit_w": self._ask(lambda nvml, card: nvml.nvmlDeviceGetEnforcedPowerLimit(card) / 1e3),
+        }
+
+    def clocks(self) -> dict[str, Any]:
+        return {
+            "gpu_mhz": self._ask(lambda nvml, card: nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_SM)),
+            "gpu_memory_mhz": self._ask(lambda nvml, card: nvml.nvmlDeviceGetClockInfo(card, nvml.NVML_CLOCK_MEM)),
+            "gpu_celsius": self._ask(lambda nvml, card: nvml.nvmlDeviceGetTemperature(card, nvml.NVML_TEMPERATURE_GPU)),
+        }
+
+    def use(self) -> tuple[int | None, int | None]:
+        """Return the GPU's use in per cent and how many other processes compute on it; None where unknown."""
+        used = self._ask(lambda nvml, card: int(nvml.nvmlDeviceGetUtilizationRates(card).gpu))
+        listed = self._ask(lambda nvml, card: nvml.nvmlDeviceGetComputeRunningProcesses(card))
+        # Where processes have numbers of their own (containers), ours is not among those listed.
+        processes = None if listed is None else sum(process.pid != os.getpid() for process in listed)
+        return used, processes
+
+
+def _text(found: Any) -> str:
+    return found.decode() if isinstance(found, bytes) else str(found)
