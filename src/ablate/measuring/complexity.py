@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from ablate.grafting.surgery import stock_name
+
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
 
@@ -26,6 +28,7 @@ class Complexity:
 
     Attributes:
         params: Parameters of the deployed network (batch norms folded, the training-only head dropped).
+        params_added: Those of them that grafts brought; the others are the deployed stock network's.
         params_train: Parameters of the network as it is trained.
         gflops: 1e9 floating-point operations (2 x multiply-adds) for one image: what the dispatcher executes
             (convolutions, matrix products, attention) plus what modules declare that it cannot see.
@@ -34,6 +37,7 @@ class Complexity:
     """
 
     params: int
+    params_added: int
     params_train: int
     gflops: float
     gflops_uncounted: float
@@ -61,6 +65,7 @@ def complexity(network: DetectionModel, imgsz: int, *, spend: bool = False) -> C
     counted, declared = _count(deployed, imgsz, quick=reported is not None and reported < QUICK_GFLOPS)
     return Complexity(
         params=sum(p.numel() for p in deployed.parameters()),
+        params_added=sum(p.numel() for name, p in deployed.named_parameters() if stock_name(name) is None),
         params_train=params_train,
         gflops=(counted + declared) / 1e9,
         gflops_uncounted=declared / 1e9,

@@ -134,8 +134,8 @@ class HMHA(nn.Module):
         return {"temperature"}
 
     def uncounted_flops(self, height: int, width: int) -> int:
-        """Norms of queries and keys; norms and products with the sum for the ranking: 2 an element each."""
-        return 2 * (2 if self.rerank == "none" else 4) * self.channels * height * width
+        """Norms of queries and keys; for the ranking two norms and a product with the sum: 2 an element each."""
+        return 2 * (2 if self.rerank == "none" else 5) * self.channels * height * width
 
     def forward(self, x: Tensor, cache: Tensor | None = None) -> Tensor:
         """(B, C, H, W) to (B, C, H, W); `cache` as below, instead of the one that comes by `link`."""
