@@ -35,7 +35,8 @@ def main() -> None:
     parser.add_argument("--intervals", action="store_true", help="compare bootstrap intervals")
     asked = parser.parse_args()
     if asked.intervals:
-        return compare(asked.samples)
+        compare(asked.samples)
+        return
     started, random, lines = time.perf_counter(), np.random.default_rng(1), list[dict[str, Any]]()
 
     def note(what: str, setting: str, found: float, count: int, **more: float) -> None:
@@ -69,8 +70,6 @@ def main() -> None:
             note("bootstrap interval covers", setting, said["coverage"], count, **more)
     seconds = round(time.perf_counter() - started)
     keep("coverage", {"sweeps": asked.sweeps, "samples": asked.samples, "seconds": seconds, "table": lines})
-
-    return None
 
 
 def compare(samples: int) -> None:

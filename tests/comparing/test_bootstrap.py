@@ -179,7 +179,7 @@ def test_the_answer_depends_on_the_seed_and_on_nothing_else(monkeypatch: pytest.
     first = paired_bootstrap([pair], resamples=100, seed=1)
     monkeypatch.setattr(bootstrap, "CHUNK", 1)
     assert paired_bootstrap([pair], resamples=100, seed=1) == first
-    monkeypatch.setattr(bootstrap.os, "sched_getaffinity", lambda process: {0})
+    monkeypatch.setattr(bootstrap, "cpu_threads", lambda: 7)
     assert paired_bootstrap([pair], resamples=100, seed=1) == first
     assert paired_bootstrap([pair], resamples=100, seed=2) != first
 
@@ -255,3 +255,17 @@ def test_progress_is_told_up_to_the_end() -> None:
     paired_bootstrap([pair], resamples=30, on_progress=lambda done, total: told.append((done, total)))
     assert told[-1] == (60, 60)
     assert told == sorted(told)
+
+
+def test_an_interrupt_does_not_wait_for_what_has_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    monkeypatch.setattr(bootstrap, "CHUNK", 1)
+    monkeypatch.setattr(bootstrap, "cpu_threads", lambda: 1)
+    monkeypatch.setattr(bootstrap, "draw", lambda *words: drawn.append(words[2]) or draw(*words))
+
+    def interrupted(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        paired_bootstrap([(small_evidence(5), small_evidence(5, detector=1))], resamples=5000, on_progress=interrupted)
+    assert len(drawn) < 5000

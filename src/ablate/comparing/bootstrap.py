@@ -15,7 +15,6 @@ The interval speaks of images and of nothing else: what another seed would have 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,11 +24,13 @@ import numpy as np
 from scipy import special
 
 from ablate.comparing.statistics import LEVEL
+from ablate.environment import cpu_threads
 from ablate.tracking.evidence import Evidence
 
 RESAMPLES = 1000
 GRID = 100  # recall is sampled at 0, 1/100, ..., 1
 CHUNK = 100_000  # numbers that a pass over some resamples works on: small enough to stay near the processor
+MOST_THREADS = 8  # each holds a chunk; beyond it memory is what limits
 BOX_TOLERANCE = 656  # 1 % of an image's side: as far as the same true box may move by being scaled for another size
 
 
@@ -188,11 +189,15 @@ def resampled_map(
 
     chunks = list(_chunks(resamples, curves.load))
     done = 0
-    with ThreadPoolExecutor(max(1, min(len(chunks), len(os.sched_getaffinity(0)), 8))) as threads:
-        for chunk in threads.map(work, chunks):
-            done += len(chunk)
-            if on_progress is not None:
-                on_progress(done)
+    with ThreadPoolExecutor(max(1, min(len(chunks), cpu_threads(), MOST_THREADS))) as threads:
+        try:
+            for chunk in threads.map(work, chunks):
+                done += len(chunk)
+                if on_progress is not None:
+                    on_progress(done)
+        except BaseException:  # Ctrl-C among them: what has not begun is not waited for
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
     return answers
 
 
