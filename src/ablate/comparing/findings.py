@@ -12,6 +12,7 @@ from ablate.comparing.formatting import cell, points
 from ablate.comparing.statistics import ALPHA
 from ablate.comparing.wording import count, gain, interval, names, span
 
+MOST_NAMED = 4  # variants whose interval is said
 MOST_IMAGES = 3  # variants whose interval over images is said; the others are in the table
 
 
@@ -80,7 +81,7 @@ def _tested(rows: pd.DataFrame) -> list[str]:
             f"a difference is suggested, but not supported once corrected for all rows: {_with_interval(hinted)}."
         )
     if len(unclear):
-        said.append(f"no difference was detected for {names(unclear['variant'])}{_unseen(unclear)}")
+        said.append(f"no difference was detected for {names(unclear['variant'], 6)}{_unseen(unclear)}")
     return said
 
 
@@ -118,7 +119,7 @@ def _untested(rows: pd.DataFrame) -> str:
 
 def _with_interval(rows: pd.DataFrame) -> str:
     """Names with difference, interval and corrected p-value."""
-    return names(_one_with_interval(row) for row in rows_of(rows))
+    return names((_one_with_interval(row) for row in rows_of(rows)), MOST_NAMED)
 
 
 def _one_with_interval(row: dict[str, Any]) -> str:
