@@ -165,14 +165,7 @@ def test_a_process_that_leaves_and_an_exception_are_told_apart_in_the_same_words
     assert (raised.failure, raised.message) == ("code", "ValueError: said no")
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param("local", marks=pytest.mark.xfail(reason="the pool takes a result it cannot unpickle for a death")),
-        "ray",
-        "submitit",
-    ],
-)
+@each
 def test_an_exception_that_cannot_be_unpickled_is_told_in_words_too(make: Make) -> None:
     (odd,) = run(make(1), "odd")
 
@@ -277,12 +270,12 @@ def test_each_slot_has_a_warm_process_of_its_own(make: Make) -> None:
 def test_a_process_that_dies_between_jobs_costs_nothing(make: Make) -> None:
     with make(1) as backend:
         (slot,) = backend.slots()
-        worker = backend.submit(slot, "the_jobs:job", "a").result()[1]
+        worker = backend.submit(slot, "the_jobs:job", "a").result().result[1]
         os.kill(worker, signal.SIGKILL)
         _wait_until_gone(worker)
         time.sleep(0.5)  # until the pool has noticed
 
-        assert backend.submit(slot, "the_jobs:job", "b").result()[0] == "b done"
+        assert backend.submit(slot, "the_jobs:job", "b").result().result[0] == "b done"
 
 
 @warm  # where Slurm runs jobs it is Slurm that ends what they leave behind

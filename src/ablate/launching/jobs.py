@@ -44,10 +44,10 @@ class Backend(Protocol):
     def slots(self) -> Sequence[Hashable]:
         """Return the slots that there are now; each takes one job at a time, and its `str` names the device."""
 
-    def submit(self, slot: Any, function: str, payload: Any) -> Future[Any]:
-        """Start ``package.module:name`` with one argument on a slot."""
+    def submit(self, slot: Any, function: str, payload: Any) -> Future[Outcome]:
+        """Start ``package.module:name`` with one argument on a slot (see `attempt`)."""
 
-    def stop(self, slot: Any, future: Future[Any]) -> None:
+    def stop(self, slot: Any, future: Future[Outcome]) -> None:
         """End a running job, process and all."""
 
     def explain(self, error: BaseException) -> Outcome:
@@ -148,7 +148,7 @@ def run_jobs(
     observer = observer or Observer()
     queue = _Queue(deque(range(len(payloads))))
     outcomes: list[Outcome] = [Outcome()] * len(payloads)
-    running: dict[Future[Any], _Running] = {}
+    running: dict[Future[Outcome], _Running] = {}
     warm: set[Any] = set()
     last_start = -limits.stagger
     with backend:
@@ -186,21 +186,29 @@ def call(function: str, payload: Any) -> Any:
     return getattr(import_module(home), name)(payload)
 
 
+def attempt(function: str, payload: Any) -> Outcome:
+    """Run a job and tell how it ended; an exception in words, for its class may not unpickle where the driver is."""
+    try:
+        return Outcome(result=call(function, payload))
+    except Exception as error:
+        return in_words(error)
+
+
 def in_words(error: BaseException) -> Outcome:
     """Return the outcome of a job out of which an exception came."""
     return Outcome(failure="code", message=f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
-def _ended(running: dict[Future[Any], _Running], interval: float) -> list[Future[Any]]:
+def _ended(running: dict[Future[Outcome], _Running], interval: float) -> list[Future[Outcome]]:
     if not running:
         time.sleep(interval)
         return []
     return list(wait(running, timeout=interval, return_when=FIRST_COMPLETED).done)
 
 
-def _outcome(backend: Backend, future: Future[Any]) -> Outcome:
+def _outcome(backend: Backend, future: Future[Outcome]) -> Outcome:
     try:
-        return Outcome(result=future.result())
+        return future.result()
     except Exception as error:
         return backend.explain(error)
 

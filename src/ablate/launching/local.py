@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.launching.devices import SLOT, Slot
-from ablate.launching.jobs import Limits, Observer, Outcome, call, in_words
+from ablate.launching.jobs import Limits, Observer, Outcome, attempt, in_words
 from ablate.launching.jobs import run_jobs as run_on
 
 TOO_LARGE = 77  # exit code of a worker that has grown beyond its limit
@@ -59,7 +59,7 @@ class LocalBackend:
         """Return the slots; they do not change."""
         return self._slots
 
-    def submit(self, slot: Slot, function: str, payload: Any) -> Future[Any]:
+    def submit(self, slot: Slot, function: str, payload: Any) -> Future[Outcome]:
         """Start a job in the slot's worker."""
         from pebble import ProcessPool
 
@@ -73,10 +73,10 @@ class LocalBackend:
                 initargs=[{**slot.environment, SLOT: slot.name}, os.getpid(), self._memory_gb],
             )
         self._workers[slot] = self._pools[slot].schedule(os.getpid)
-        future: Future[Any] = self._pools[slot].schedule(call, args=[function, payload])
+        future: Future[Outcome] = self._pools[slot].schedule(attempt, args=[function, payload])
         return future
 
-    def stop(self, slot: Slot, future: Future[Any] | None = None) -> None:
+    def stop(self, slot: Slot, future: Future[Outcome] | None = None) -> None:
         """End a slot's job and its worker; the next job gets a new one."""
         pool, worker = self._pools.pop(slot), self._workers.pop(slot)
         if worker.done() and not worker.cancelled() and worker.exception() is None:

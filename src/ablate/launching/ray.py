@@ -24,7 +24,7 @@ from typing import Any
 
 from ablate.launching.jobs import BUSY, Outcome, in_words
 from ablate.launching.nodes import AUTO, NodeSlot, large_enough, node_slots
-from ablate.launching.remote import Ended, Home, NoCluster, run, settle
+from ablate.launching.remote import Home, NoCluster, run
 
 REFRESH = 5.0  # seconds between two looks at which nodes there are
 PATIENCE = 5.0  # seconds in which a cluster must answer
@@ -93,11 +93,11 @@ class RayBackend:
             self._asked = time.monotonic()
         return self._slots
 
-    def submit(self, slot: NodeSlot, function: str, payload: Any) -> Future[Any]:
+    def submit(self, slot: NodeSlot, function: str, payload: Any) -> Future[Outcome]:
         """Start a job in the slot's actor."""
         from ray import exceptions
 
-        future: Future[Any] = Future()
+        future: Future[Outcome] = Future()
         if slot in self._actors and not _answers(self._actors[slot].here.remote()):
             self._drop(slot, self._actors[slot])  # it died while it had nothing to do
         self._bury()
@@ -106,18 +106,18 @@ class RayBackend:
         def ended(done: Future[Outcome]) -> None:
             error = done.exception()
             if error is None:
-                return settle(future, done.result())
+                return future.set_result(done.result())
             self._drop(slot, actor)
             self._asked = float("-inf")  # its node may have died with it
             if isinstance(error, exceptions.ActorUnschedulableError) or "never ran" in str(error):
-                future.set_result(BUSY)  # its node had died before: nothing was tried
+                future.set_result(Outcome(result=BUSY))  # its node had died before: nothing was tried
             else:
                 future.set_exception(error)
 
         actor.run.remote(function, payload).future().add_done_callback(ended)
         return future
 
-    def stop(self, slot: NodeSlot, future: Future[Any] | None = None) -> None:
+    def stop(self, slot: NodeSlot, future: Future[Outcome] | None = None) -> None:
         """End a slot's job and its process; the next job gets a new one."""
         if slot in self._actors:
             self._drop(slot, self._actors[slot])
@@ -127,8 +127,6 @@ class RayBackend:
         """Tell a process, or a node, that died from what came out of the job."""
         from ray import exceptions
 
-        if isinstance(error, Ended):
-            return error.outcome
         if isinstance(error, exceptions.OutOfMemoryError):
             return Outcome(
                 failure="out_of_memory", message="Ray ended the worker process for lack of memory on its node"

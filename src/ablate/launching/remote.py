@@ -1,7 +1,7 @@
 """A job in a process that is no child of the driver's: what it must be told, and how it ends.
 
 What a child process inherits (the working folder, where modules are found, which share of the machine is its own) is
-carried along here. An exception comes back in words: its class may not exist, or not unpickle, where the driver is.
+carried along here.
 """
 
 from __future__ import annotations
@@ -9,27 +9,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ablate.launching.devices import DEVICE, LOADERS
-from ablate.launching.jobs import Outcome, call, in_words
+from ablate.launching.jobs import Outcome, attempt
 
 OURS = "ABLATE_"  # settings of ours that the user has made in the environment
 
 
 class NoCluster(ValueError):
     """The cluster is not there, or has not what is asked for; the message is one line."""
-
-
-class Ended(Exception):
-    """A job has ended without a result; `outcome` says how."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        super().__init__(outcome.message)
-        self.outcome = outcome
 
 
 @dataclass(frozen=True)
@@ -67,15 +58,4 @@ def run(home: Home, function: str, payload: Any) -> Outcome:
     if Path(home.folder).is_dir():
         os.chdir(home.folder)
     sys.path.extend(entry for entry in home.path if entry not in sys.path)
-    try:
-        return Outcome(result=call(function, payload))
-    except Exception as error:
-        return in_words(error)
-
-
-def settle(future: Future[Any], outcome: Outcome) -> None:
-    """Let a future end as its job did."""
-    if outcome.failure is None:
-        future.set_result(outcome.result)
-    else:
-        future.set_exception(Ended(outcome))
+    return attempt(function, payload)

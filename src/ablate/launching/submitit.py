@@ -20,7 +20,7 @@ from typing import Any
 
 from ablate.launching.devices import Slot
 from ablate.launching.jobs import BUSY, Outcome, in_words
-from ablate.launching.remote import Ended, Home, NoCluster, run, settle
+from ablate.launching.remote import Home, NoCluster, run
 
 SHARED = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name")
 OURS = ("submitit_folder", "max_num_timeout")  # not parameters of a submission
@@ -32,7 +32,7 @@ LATE = 15.0  # seconds that a file may need to cross a network file system
 @dataclass
 class _Submitted:
     job: Any
-    future: Future[Any]
+    future: Future[Outcome]
     ended: float | None = None  # when the job was first seen to have ended without a result
 
 
@@ -82,22 +82,22 @@ class SubmititBackend:
         """Return a slot for each job that may be in the queue, or run, at a time."""
         return self._slots
 
-    def submit(self, slot: Slot, function: str, payload: Any) -> Future[Any]:
+    def submit(self, slot: Slot, function: str, payload: Any) -> Future[Outcome]:
         """Hand a job to the cluster."""
-        future: Future[Any] = Future()
+        future: Future[Outcome] = Future()
         try:
             with self._lock:
                 job = self._executor.submit(self._task, function, payload)
         except Exception as error:
             if not self._accepted:
                 raise NoCluster(f"hydra/launcher={self._cluster}: the job was refused: {_last_line(error)}") from error
-            future.set_result(BUSY)  # the queue is full for this user, or does not answer just now
+            future.set_result(Outcome(result=BUSY))  # the queue is full for this user, or does not answer just now
             return future
         self._accepted = True
         self._submitted[slot] = _Submitted(job, future)
         return future
 
-    def stop(self, slot: Slot, future: Future[Any] | None = None) -> None:
+    def stop(self, slot: Slot, future: Future[Outcome] | None = None) -> None:
         """End a job, running or waiting."""
         entry = self._submitted.pop(slot, None)
         if entry is None or entry.future.done():
@@ -110,7 +110,7 @@ class SubmititBackend:
 
     def explain(self, error: BaseException) -> Outcome:
         """Return how a job ended that gave no result."""
-        return error.outcome if isinstance(error, Ended) else in_words(error)
+        return in_words(error)
 
     def _make_executor(self) -> Any:
         import submitit
@@ -147,7 +147,7 @@ class SubmititBackend:
                 with self._lock:
                     outcome = self._outcome(entry)
                 if outcome is not None:
-                    settle(entry.future, outcome)
+                    entry.future.set_result(outcome)
 
     def _outcome(self, entry: _Submitted) -> Outcome | None:
         """Return how a job ended; None while it has not, or may have but its result has not arrived."""
