@@ -34,6 +34,7 @@ from ablate.launching.jobs import BUSY
 from ablate.locking import Held, lock
 from ablate.measuring.system import watching
 from ablate.tracking.entries import SYSTEM
+from ablate.tracking.code import code_hash
 from ablate.tracking.records import (
     SCHEMA,
     DamagedRecordError,
@@ -249,7 +250,7 @@ def _train(trial: Trial, last: Path | None) -> dict[str, Any]:
     config, folder = trial.config, trial.folder
     arguments = trainer_arguments(config, trial.data, folder)
     device = str(arguments["device"])
-    git = _git(folder)
+    git, code = _git(folder), code_hash()
     trainer = AblateTrainer(overrides={**arguments, "resume": str(last) if last else False})
     trainer.train()
     realised = json.loads((folder / "train" / REALISED).read_text(encoding="utf-8"))
@@ -287,6 +288,7 @@ def _train(trial: Trial, last: Path | None) -> dict[str, Any]:
             "data_fingerprint": trial.data.fingerprint,
             "versions": versions(),
             "git": git,
+            "code": code,
         },
         "samples": detect_samples(checkpoint, samples, folder, imgsz=realised["imgsz"], device=device.split(",")[0]),
         "artifacts": {

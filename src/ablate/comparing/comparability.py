@@ -1,4 +1,8 @@
-"""Was a variant trained as its baseline was? Every realised value that differs is named."""
+"""Was a variant trained as its baseline was? Every realised value that differs is named.
+
+The number of threads is not among them: it changes how a sum is rounded and how long it takes, and no more than that.
+Neither is the module's own source, which is what the variants differ in; replicates share it by their identity.
+"""
 
 from __future__ import annotations
 
@@ -102,13 +106,26 @@ def _plain(found: Any) -> Any:
 Reader = Callable[[Record], str]
 
 
-def _readers(records: Iterable[Record]) -> dict[str, Reader]:
+def _readers(records: Sequence[Record]) -> dict[str, Reader]:
     """Title -> how to read the realised value of that title as text."""
     readers: dict[str, Reader] = {title: _reader("realised", key) for key, title in REALISED.items()}
     readers["starting weights"] = coverage
+    readers["code"] = _code_reader(records)
     packages = {name for record in records for name in mapping(record, "realised", "versions")}
     readers |= {f"{name} version": _reader("realised", "versions", name) for name in sorted(packages)}
     return readers
+
+
+def _code_reader(records: Sequence[Record]) -> Reader:
+    """How to read which code trained: by its content where all trials tell it, else by the commit of the checkout."""
+    if all(value(record, "realised", "code") for record in records):
+        return lambda record: str(value(record, "realised", "code"))[:SHORT]
+    return _commit
+
+
+def _commit(record: Record) -> str:
+    commit, dirty = (value(record, "realised", "git", name) for name in ("commit", "dirty"))
+    return (f"commit {str(commit)[:SHORT]}" if commit else "not recorded") + (" with changes" if dirty else "")
 
 
 def _reader(*path: str) -> Reader:
