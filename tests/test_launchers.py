@@ -25,7 +25,9 @@ TINY = [
     "baseline=true",
     "-m",
 ]
-TIMES = {"time", "seconds", "started", "finished", "tries", "train_minutes", "peak_memory_gb", "root"}
+TIMES = {
+    "time", "seconds", "started", "finished", "tries", "train_minutes", "seconds_per_epoch", "peak_memory_gb", "root",
+}  # fmt: skip
 LAUNCHERS = {
     "local": [],
     "ray": ["hydra/launcher=ray", "hydra.launcher.num_cpus=1"],

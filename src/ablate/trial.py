@@ -11,10 +11,11 @@ import os
 import platform
 import shutil
 import socket
+import statistics
 import subprocess
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -33,8 +34,8 @@ from ablate.launching.devices import DEVICE, LOADERS, SLOT
 from ablate.launching.jobs import BUSY
 from ablate.locking import Held, lock
 from ablate.measuring.system import watching
-from ablate.tracking.entries import SYSTEM
 from ablate.tracking.code import code_hash
+from ablate.tracking.entries import SYSTEM
 from ablate.tracking.records import (
     SCHEMA,
     DamagedRecordError,
@@ -278,7 +279,9 @@ def _train(trial: Trial, last: Path | None) -> dict[str, Any]:
         "cost": {
             **complexity(network, realised["imgsz"]).summary(),
             "train_minutes": sum(row["seconds"] for row in epochs) / 60,
+            "seconds_per_epoch": seconds_per_epoch(epochs),
             "peak_memory_gb": realised.pop("peak_memory_gb"),
+            "energy_kwh": realised.pop("energy_kwh"),
         },
         "graft": realised.pop("graft"),
         "realised": {
@@ -346,6 +349,11 @@ def history(folder: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return rows
+
+
+def seconds_per_epoch(epochs: Sequence[Mapping[str, Any]]) -> float:
+    """Return the median over the epochs, without the first one, which also warms up, where there are others."""
+    return statistics.median([float(row["seconds"]) for row in epochs[1:] or epochs])
 
 
 def _resumable(last: Path) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ from ablate.comparing.accuracy import coco_ap, ultralytics_ap
 from ablate.environment import cpu_threads
 from ablate.grafting.surgery import SPEC_KEY, operate
 from ablate.grafting.transfer import Coverage, coverage, load_weights
+from ablate.measuring.energy import EnergyMeter, gpu_uuids
 from ablate.measuring.memory import PeakMemory
 from ablate.tracking.evidence import Evidence, save_evidence
 from ablate.tracking.records import atomic_write_json
@@ -111,6 +112,7 @@ class AblateTrainer(ResumableTrainer):
         self._policy = "fail"
         self._groups: list[dict[str, Any]] = []
         self._peak: float | None = None  # GB, of the parts before this one
+        self._energy: float | None = 0.0  # kWh, of the parts before this one; None where it is not known
         self._evaluations: dict[str, tuple[dict[str, float], Evidence | None]] = {}
         super().__init__(*args, **kwargs)
 
@@ -120,6 +122,8 @@ class AblateTrainer(ResumableTrainer):
             for name, functions in self.callbacks.items():
                 self.callbacks[name] = [f for f in functions if not _is_integration(f)]
             self._memory = PeakMemory(cuda=self.device.type == "cuda")
+            self._meter = EnergyMeter(gpu_uuids(self.device, self.world_size))
+            self._meter.start()
         super().run_callbacks(event)
 
     def train(self) -> None:
@@ -212,6 +216,7 @@ class AblateTrainer(ResumableTrainer):
     def exact_state(self) -> dict[str, Any]:
         """Return what a checkpoint must carry besides Ultralytics' own, as plain values and tensors."""
         own = {"halvings": self._halvings, "coverage": asdict(self.covered), "peak_memory_gb": self._peak_memory()}
+        own["energy_kwh"] = self._energy_kwh()
         return {**super().exact_state(), **own}
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
@@ -221,10 +226,15 @@ class AblateTrainer(ResumableTrainer):
             self._halvings = self.interrupted["halvings"]
             self.covered = Coverage(**self.interrupted["coverage"])
             self._peak = self.interrupted["peak_memory_gb"]
+            self._energy = self.interrupted.get("energy_kwh")
 
     def _peak_memory(self) -> float | None:
         peaks = [peak for peak in (self._peak, self._memory.gigabytes()) if peak is not None]
         return max(peaks, default=None)
+
+    def _energy_kwh(self) -> float | None:
+        now = self._meter.kwh()
+        return None if now is None or self._energy is None else self._energy + now
 
     def keep_evaluation(self, which: str, figures: dict[str, float]) -> None:
         """Keep a checkpoint's figures and what they are made of."""
@@ -265,6 +275,7 @@ class AblateTrainer(ResumableTrainer):
             "resumed": self.resumed,
             "resume_exact": self.resumed_exactly,
             "peak_memory_gb": self._peak_memory(),
+            "energy_kwh": self._energy_kwh(),
             "split": self.args.split,
             "weights": self.covered.summary(),
             "graft": self.graft_summary,
