@@ -50,6 +50,7 @@ def _sample(path: Path, period: float, device: str, over: threading.Event) -> No
     with contextlib.suppress(Exception):  # such as a psutil that cannot read this machine
         probes = [machine_probe(), *gpu_probes(device)]
         step = _go_on(path)
+        over.wait(0.2)  # the processor's load is that of the time since the probe was made
         while True:
             last = over.is_set()
             sample: dict[str, float] = {"time": time.time(), "step": step}
@@ -68,7 +69,7 @@ def machine_probe() -> Probe:
     """Return a function that measures processor, memory, disk and network of this machine."""
     import psutil
 
-    psutil.cpu_percent(interval=0.1)  # the next call tells of the time since this one
+    psutil.cpu_percent()  # the next call tells of the time since this one
     before = psutil.net_io_counters()
 
     def probe() -> dict[str, float]:

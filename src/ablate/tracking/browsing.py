@@ -16,20 +16,21 @@ from ablate.tracking.entries import NOTE
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 VIEW = "mlflow.sharedViewState."
 BY_VARIANT = "ablate-variants"
+RUN_NAME = "attributes.`Run Name`"
 
 DESCRIPTION = """\
-Each **sweep** (one `python -m ablate ... -m`) is a parent run: its description holds the table of the comparison, its \
-artifacts the report (`report/comparison.html`), the figures, and the table (`comparison.json`). Each **trial** (one \
-variant, one seed) is a run below it.
+**Views** (top right) has ready-made lists: *Variants* (mean over seeds), *Trials*, *Sweeps*, *Failed trials*.
 
-- **Views** (top right) has ready-made lists: *Variants* (mean over seeds), *Trials*, *Sweeps*, *Failed trials*.
+- Each **sweep** (one `python -m ablate ... -m`) is a parent run: its description holds the table of the comparison, \
+its artifacts the report (`report/comparison.html`), the figures, and the table (`comparison.json`). Each **trial** \
+(one variant, one seed) is a run below it.
 - **Group by** a tag: `ablate.variant`, or a factor: `ablate.module`, `ablate.insertion`, `ablate.optimizer`, \
 `ablate.model`, `ablate.data`; `ablate.sweep` is the sweep that trained it.
 - **Compare**: tick trials, press *Compare*, and switch on *Show diff only*: what remains is what differs, also in how \
 they were really trained (`realised.*`).
 - **Search**: `tags."ablate.module" = "hmha" and metrics."final/map50_95" > 0.3`.
-- Metrics: `final/` of the best epoch (the table's), `last/` of the last one, `class/` by class, `cost/`; without a \
-slash: each epoch's.
+- Metrics: `final/` of the best epoch (the table's), `last/` of the last one, `per_class_map50_95/`, `cost/`; without \
+a slash: each epoch's.
 
 The report's intervals and tests are not MLflow's averages: what can be concluded stands in the report.
 """
@@ -75,7 +76,13 @@ def _columns(tags: Sequence[str], metrics: Sequence[str], description: bool = Fa
 
 
 def _view(name: str, search: str, columns: list[str], group: str | None, *, now: int) -> str:
-    state: dict[str, Any] = {**_LIST, "searchFilter": search, "selectedColumns": columns}
+    state: dict[str, Any] = {
+        **_LIST,
+        "searchFilter": search,
+        "selectedColumns": columns,
+        "columnOrder": [RUN_NAME, "runDateAndNestInfo", *columns],  # else by the alphabet: cost before accuracy
+        "columnWidths": {RUN_NAME: 300, **dict.fromkeys(columns, 160)},
+    }
     if group is not None:
         keys = [{"mode": "tag", "groupByData": group}]
         state["groupBy"] = {"aggregateFunction": "average", "groupByKeys": keys}

@@ -72,15 +72,15 @@ def realised_parameters(record: Mapping[str, Any]) -> dict[str, str]:
 def final_metrics(record: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of a trial that has ended.
 
-    ``final/`` is the best epoch's checkpoint (the table's numbers), ``last/`` the last epoch's, ``class/`` the best
-    one's mAP50-95 of each class, ``cost/`` what the network costs.
+    ``final/`` is the best epoch's checkpoint (the table's numbers), ``last/`` the last epoch's, ``per_class_map50_95/``
+    the best one's by class, ``cost/`` what the network costs. MLflow makes a section of charts of each.
     """
     found = {f"final/{name}": number(record, "metrics", name) for name in mapping(record, "metrics")}
     found |= {f"last/{name}": number(record, "metrics_last", name) for name in mapping(record, "metrics_last")}
     found |= {f"cost/{name}": number(record, "cost", name) for name in mapping(record, "cost")}
     rows = [row for row in sequence(record, "per_class") if isinstance(row, Mapping)]
     for row in rows if len(rows) <= MAX_CLASSES else []:
-        found[f"class/{str(row.get('name')).replace('/', '_')}/map50_95"] = number(row, "map50_95")
+        found[f"per_class_map50_95/{str(row.get('name')).replace('/', '_')}"] = number(row, "map50_95")
     return {metric_key(name): value for name, value in found.items() if value is not None}
 
 
@@ -91,6 +91,12 @@ def epoch_metrics(row: Mapping[str, Any]) -> dict[str, float]:
         for name, value in row.items()
         if isinstance(value, int | float) and name not in ("epoch", "epochs", "time")
     }
+
+
+def sample_metrics(sample: Mapping[str, Any]) -> dict[str, float]:
+    """Return a sample of the machine under MLflow's names."""
+    names = [name for name in sample if name not in ("time", "step")]
+    return {f"system/{name}": value for name in names if (value := number(sample, name)) is not None}
 
 
 def metric_key(name: str) -> str:
@@ -110,7 +116,7 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
             sample = json.loads(line)
         except ValueError:
             continue
-        if isinstance(sample, dict) and number(sample, "time") is not None:
+        if number(sample, "time") is not None and number(sample, "step") is not None:
             samples.append(sample)
     return samples
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,16 @@ class Inputs:
         self._tags = dict(tags)
         self._models: dict[tuple[str, ...], str] = {}  # network and weights -> MLflow's model
 
-    def log_dataset(self, run: Any, header: Mapping[str, Any]) -> None:
-        """Log the data set of a trial, if its record tells of one and the run has none."""
+    def log_datasets(self, run: Any, headers: Sequence[Mapping[str, Any]]) -> None:
+        """Log the data sets that trials tell of, as far as the run does not have them."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        found = entries.dataset(header)
-        if found is not None and not (run.inputs and run.inputs.dataset_inputs):
-            used = DatasetInput(Dataset(**found), tags=[InputTag("mlflow.data.context", "training")])
-            self._client.log_inputs(run.info.run_id, datasets=[used])
+        known = {item.dataset.digest for item in run.inputs.dataset_inputs} if run.inputs else set()
+        found = [dataset for header in headers if (dataset := entries.dataset(header)) is not None]
+        tags = [InputTag("mlflow.data.context", "training")]
+        used = [DatasetInput(Dataset(**dataset), tags) for dataset in found if dataset["digest"] not in known]
+        if used:
+            self._client.log_inputs(run.info.run_id, datasets=used)
 
     def log_model(self, run: Any, record: Mapping[str, Any]) -> None:
         """Log the network and the weights that a trial started from; trials that share them share MLflow's model."""

@@ -24,6 +24,8 @@ LIMITS = (800, 100, 100)  # metrics, parameters, tags in one request; MLflow all
 SAMPLED = "cpu_utilization_percentage"  # every sample of the machine has it
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql", "oracle")  # MLflow writes to these by itself, without a server
 
+_Points = dict[tuple[str, int, int], dict[str, float]]  # (epoch or sample, step, milliseconds) -> metrics
+
 
 def tracking_uri(root: Path, uri: str | None) -> str:
     """Return MLflow's tracking URI: the given one, or SQLite below the root."""
@@ -54,7 +56,7 @@ class Store:
         root.mkdir(parents=True, exist_ok=True)
         self._client = MlflowClient(tracking_uri=self.uri)
         self._experiment = self._find_experiment(experiment)
-        self._sampled: dict[str, tuple[float, int]] = {}  # run -> time of its first sample, how many were sent
+        self._sent: dict[str, set[tuple[str, int, int]]] = {}  # run -> epochs and samples that it is known to hold
         self._sweeps: dict[str, str] = {}  # parent run -> its sweep's name
         self._inputs = Inputs(self._client, self._experiment, root, common_tags())
 
@@ -68,7 +70,7 @@ class Store:
         self._client.update_run(run_id, status="RUNNING")
         run = self._client.get_run(run_id)
         self._send(run_id, params=_lacking(run.data.params, entries.parameters(header["config"])))
-        self._inputs.log_dataset(run, header)
+        self._inputs.log_datasets(run, [header])
         self._link(folder, run_id, "running", parent)
         return run_id
 
@@ -86,11 +88,13 @@ class Store:
         link = read_link(folder)
         running = link.get("state") == "running" and link.get("uri") == self.uri
         run_id = str(link["run_id"]) if running else self.begin(folder, header, parent, rows)
-        self._send(run_id, metrics=[*_epochs(rows), *self._new_samples(run_id, folder)])
+        self.epochs(run_id, rows, entries.read_samples(folder))
 
-    def epochs(self, run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Log finished epochs: losses, learning rates, mAP."""
-        self._send(run_id, metrics=_epochs(rows))
+    def epochs(self, run_id: str, rows: Sequence[Mapping[str, Any]], samples: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Log finished epochs (losses, learning rates, mAP) and samples of the machine, as far as they are new."""
+        new = self._new(run_id, rows, samples)
+        self._send(run_id, metrics=_metrics(new))
+        self._sent.setdefault(run_id, set()).update(new)
 
     def publish(self, folder: Path, parent: str | None = None) -> str:
         """Send a trial's whole record; return the run's id."""
@@ -110,9 +114,9 @@ class Store:
                 self._client.delete_tag(run_id, name)
         ended = entries.milliseconds(record["finished"], default=int(time.time() * 1000))
         final = [Metric(name, value, ended, 0) for name, value in entries.final_metrics(record).items()]
-        metrics = [*_epochs(rows), *self._new_samples(run_id, folder), *final]
+        metrics = [*_metrics(self._new(run_id, rows, entries.read_samples(folder))), *final]
         self._send(run_id, metrics, _lacking(run.data.params, params), tags)
-        self._inputs.log_dataset(run, record)
+        self._inputs.log_datasets(run, [record])
         self._inputs.log_model(run, record)
         if self._artifacts:
             for file, place in entries.trial_files(folder, record):
@@ -120,6 +124,7 @@ class Store:
         finished = record["status"] == "finished"
         self._client.set_terminated(run_id, "FINISHED" if finished else "FAILED", end_time=ended)
         self._link(folder, run_id, "complete", parent)
+        self._sent.pop(run_id, None)
         return run_id
 
     def publish_missing(
@@ -172,8 +177,9 @@ class Store:
                 self._client.set_tag(link["run_id"], "ablate.control", kind)
         now = int(time.time() * 1000)
         metrics = [Metric(name, value, now, 0) for name, value in told.metrics.items()]
-        known = self._client.get_run(run_id).data.params
-        self._send(run_id, metrics, _lacking(known, told.shared), {**told.tags, entries.NOTE: note})
+        run = self._client.get_run(run_id)
+        self._send(run_id, metrics, _lacking(run.data.params, told.shared), {**told.tags, entries.NOTE: note})
+        self._inputs.log_datasets(run, told.trained)
         if self._artifacts:
             self._log_table(run_id, told.table)
             for file in sorted(directory.iterdir()):
@@ -318,31 +324,24 @@ class Store:
             self._client.log_batch(run_id, *first)
             rest = rest[0][LIMITS[0] :], rest[1][LIMITS[1] :], rest[2][LIMITS[2] :]
 
-    def _new_samples(self, run_id: str, folder: Path) -> list[Any]:
-        """Return the samples of the machine that were not sent yet, under MLflow's names."""
-        from mlflow.entities import Metric
-
-        samples = entries.read_samples(folder)
-        if not samples:
-            return []
-        began, sent = self._sampled.get(run_id, (samples[0]["time"], 0))
-        sent = sent if began == samples[0]["time"] else 0  # else it is another try
-        self._sampled[run_id] = samples[0]["time"], len(samples)
-        return [
-            Metric(f"system/{name}", float(value), int(sample["time"] * 1000), int(sample["step"]))
-            for sample in samples[sent:]
-            for name, value in sample.items()
-            if name not in ("time", "step")
-        ]
+    def _new(self, run_id: str, rows: Sequence[Mapping[str, Any]], samples: Sequence[Mapping[str, Any]]) -> _Points:
+        """Return the points of curves that this process has not sent yet; a store that holds one ignores it."""
+        sent = self._sent.get(run_id, set())
+        points = {("epoch", int(row["epoch"]), int(row["time"] * 1000)): entries.epoch_metrics(row) for row in rows}
+        points |= {
+            ("sample", int(sample["step"]), int(sample["time"] * 1000)): entries.sample_metrics(sample)
+            for sample in samples
+        }
+        return {point: values for point, values in points.items() if point not in sent}
 
 
-def _epochs(rows: Sequence[Mapping[str, Any]]) -> list[Any]:
+def _metrics(points: _Points) -> list[Any]:
     from mlflow.entities import Metric
 
     return [
-        Metric(name, value, int(row["time"] * 1000), int(row["epoch"]))
-        for row in rows
-        for name, value in entries.epoch_metrics(row).items()
+        Metric(name, value, moment, step)
+        for (_, step, moment), values in points.items()
+        for name, value in values.items()
     ]
 
 

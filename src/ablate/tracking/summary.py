@@ -26,6 +26,7 @@ class Summary:
         shared: Parameters that all trials share.
         table: The comparison's rows.
         controls: Signature of a control's trial -> its kind.
+        trained: One record for each data set.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -33,6 +34,7 @@ class Summary:
     shared: dict[str, str] = field(default_factory=dict)
     table: list[dict[str, Any]] = field(default_factory=list)
     controls: dict[str, str] = field(default_factory=dict)
+    trained: list[dict[str, Any]] = field(default_factory=list)
 
 
 def of_sweep(directory: Path) -> Summary:
@@ -73,6 +75,7 @@ def of_sweep(directory: Path) -> Summary:
         {name: text for name, text in shared.items() if not name.startswith(PLACES)},
         table,
         controls,
+        list({str(mapping(record, "data").get("fingerprint")): record for record in records}.values()),
     )
 
 
