@@ -27,7 +27,7 @@ from ablate.measuring.latency.backends import (
     verify,
 )
 from ablate.measuring.latency.pipeline import Pipeline, drawn_pictures, read_pictures
-from ablate.measuring.latency.rounds import Runner, Stopwatch, run_rounds
+from ablate.measuring.latency.rounds import Runner, Stopwatch, one_line, run_rounds
 from ablate.measuring.latency.settings import Setting
 
 if TYPE_CHECKING:
@@ -92,16 +92,30 @@ def measure_checkpoints(payload: Mapping[str, Any]) -> dict[str, Any]:
         _check_device(plan.device)
         before, reasons = surroundings.busy_before(plan.device)
         _refuse(payload["busy"], reasons)
-        from ultralytics.nn.tasks import load_checkpoint
-
-        networks = {
-            key: (deploy(load_checkpoint(entry["checkpoint"])[0], entry["head"]), int(entry["imgsz"]))
-            for key, entry in payload["networks"].items()
-        }
+        networks, unreadable = _load(payload["networks"])
+        if not networks:
+            raise ConfigError(f"no checkpoint can be measured: {next(iter(unreadable.values()))}")
         settings = [Setting(**words) for words in payload["settings"]]
         found = measure_networks(networks, settings, plan, on_progress=_to_file(payload.get("progress")))
         _refuse(payload["busy"], found["flags"])
+    for setting in found["settings"]:
+        for key, reason in unreadable.items():
+            setting["networks"][key] = {"parts": [], "difference": None, "reason": reason}
     return {**found, "facts": {**found["facts"], **before}, "flags": [*reasons, *found["flags"]]}
+
+
+def _load(entries: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, tuple[nn.Module, int]], dict[str, str]]:
+    """Return the deployed networks with their image sizes, and why the others cannot be loaded."""
+    from ultralytics.nn.tasks import load_checkpoint
+
+    networks: dict[str, tuple[nn.Module, int]] = {}
+    unreadable: dict[str, str] = {}
+    for key, entry in entries.items():
+        try:
+            networks[key] = deploy(load_checkpoint(entry["checkpoint"])[0], entry["head"]), int(entry["imgsz"])
+        except Exception as error:  # a damaged file may raise anything
+            unreadable[key] = f"the checkpoint cannot be loaded: {one_line(error)}"
+    return networks, unreadable
 
 
 def measure_networks(

@@ -1,0 +1,280 @@
+"""A sweep's latencies: measured in worker processes, written as everybody reads them, and only when they must be."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from ablate import verbs
+from ablate.config import Config, ConfigError, option_file
+from ablate.measuring.latency.settings import asked
+from ablate.sweeping import latency
+from ablate.tracking.records import atomic_write_json, load_sweep, save_record
+
+QUICK = {**asdict(Config().latency), "rounds": 3, "warmup": 1, "warmup_max": 1, "threads": 1}
+ROW = {
+    "variant", "variant_key", "signature", "latency_ms", "latency_p95_ms", "latency_ci_low", "latency_ci_high",
+    "latency_ratio", "ratio_ci_low", "ratio_ci_high", "samples_ms",
+}  # fmt: skip
+
+
+def write_sweep(root: Path, modules: tuple[str, ...] = ("none", "sta")) -> Path:
+    """A sweep whose trials are finished, with real checkpoints of untrained networks."""
+    from ultralytics.nn.tasks import DetectionModel
+
+    from ablate.grafting.surgery import graft_spec, operate
+
+    signatures = []
+    for number, module in enumerate(modules):
+        torch.manual_seed(0)
+        network = DetectionModel("yolo26n.yaml", nc=3, verbose=False)
+        options = option_file("module", module)
+        spec = graft_spec(options, {"name": options["insertion"], "at": None, "wiring": "plain"})
+        if spec is not None:
+            operate(network, spec)
+        signature = f"{number + 1}" * 64
+        trial = root / "trials" / signature
+        (trial / "samples").mkdir(parents=True)
+        torch.save({"model": network}, trial / "best.pt")
+        Image.effect_noise((80, 60), 50).convert("RGB").save(trial / "samples" / "0.jpg")
+        record = {
+            "schema": 1,
+            "signature": signature,
+            "status": "finished",
+            "variant": "baseline" if module == "none" else module,
+            "variant_key": module,
+            "comparison_key": "all",
+            "factors": {"module": module},
+            "seed": 0,
+            "realised": {"imgsz": 64, "device": "cpu"},
+            "samples": [{"image": "samples/0.jpg"}],
+            "artifacts": {"best": "best.pt"},
+        }
+        save_record(trial, record)
+        signatures.append(signature)
+    folder = root / "sweeps" / "tiny"
+    folder.mkdir(parents=True)
+    atomic_write_json(folder / "sweep.json", {"name": "tiny", "signatures": signatures, "latency": QUICK})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sweep(tmp_path_factory.mktemp("latency"))
+
+
+def run(folder: Path, again: bool = False, device: str = "auto", **words: Any) -> tuple[dict[str, Any] | None, str]:
+    said = io.StringIO()
+    console = Console(file=said, width=200)
+    settings = {"latency": {**QUICK, **words}, "device": device}
+    return latency.measure_sweep(folder, settings, console, again=again), said.getvalue()
+
+
+@pytest.fixture(scope="module")
+def measured(sweep: Path) -> dict[str, Any]:
+    found, _ = run(sweep, backend=["eager", "torchscript"], batch=[1, 2])
+    assert found is not None
+    return found
+
+
+def test_the_first_setting_stands_on_top_and_all_of_them_below(sweep: Path, measured: dict[str, Any]) -> None:
+    written = json.loads((sweep / "latency.json").read_text(encoding="utf-8"))
+
+    assert written == json.loads(json.dumps(measured))
+    assert [(s["scope"], s["backend"], s["precision"], s["batch"]) for s in written["settings"]] == [
+        (scope, backend, "fp32", batch)
+        for scope in ("network", "pipeline")
+        for backend in ("eager", "torchscript")
+        for batch in (1, 2)
+    ]
+    assert written["variants"] == written["settings"][0]["variants"]
+    for setting in written["settings"]:
+        assert [row["variant"] for row in setting["variants"]] == ["baseline", "sta"]
+        for row in setting["variants"]:
+            assert set(row) >= ROW
+            assert row["latency_ms"] > 0
+            assert len(row["samples_ms"]) == 3
+            assert ("parts_ms" in row) == (setting["scope"] == "pipeline")
+        assert setting["variants"][0]["latency_ratio"] == 1.0
+
+
+def test_the_protocol_tells_all_that_a_reader_must_know(measured: dict[str, Any]) -> None:
+    protocol = measured["protocol"]
+
+    assert protocol["device"] == "cpu"
+    assert protocol["imgsz"] == 64
+    assert (protocol["rounds"], protocol["processes"], protocol["threads"]) == (3, 1, 1)
+    assert protocol["head"].startswith("one-to-many")  # what the accuracy was measured with
+    for name in ("device_name", "clock", "torch", "order", "interval", "load_before", "load_after", "memory_format"):
+        assert protocol[name] is not None
+    for name in ("others_cpu_before", "others_cpu_during"):
+        assert 0 <= protocol[name] <= 1
+    pipeline = measured["settings"][-1]["protocol"]
+    assert pipeline["pictures"] == "1 of the data"
+
+
+def test_the_same_is_not_measured_twice(sweep: Path, measured: dict[str, Any]) -> None:
+    found, said = run(sweep, backend=["eager", "torchscript"], batch=[1, 2])
+
+    assert found is None
+    assert said == ""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"batch": [1]},
+        {"precision": ["bf16"]},
+        {"backend": ["eager"]},
+        {"pipeline": False},
+        {"rounds": 4},
+        {"head": "one_to_one"},
+        {"processes": 3},
+        {"threads": 2},
+    ],
+)
+def test_something_else_is_measured_anew(sweep: Path, measured: dict[str, Any], change: dict[str, Any]) -> None:
+    content = load_sweep(sweep)
+    chosen = latency._first_of_each_variant(content)
+    before = {**QUICK, "backend": ["eager", "torchscript"], "batch": [1, 2]}
+
+    assert latency._is_measured(content, chosen, asked(before, "cpu"))
+    assert not latency._is_measured(content, chosen, asked({**before, **change}, "cpu"))
+    assert not latency._is_measured(content, chosen, asked(before, "cuda:0"))
+    assert latency._is_measured(content, chosen, asked({**before, "busy": "refuse"}, "cpu"))
+
+
+def test_an_old_measurement_without_settings_is_no_error_and_is_made_anew(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path, ("none",))
+    content = load_sweep(folder)
+    old = {"protocol": {"rounds": 50}, "variants": [{"signature": content.signatures[0], "latency_ms": 5.0}]}
+    atomic_write_json(folder / "latency.json", old)
+    content = load_sweep(folder)
+
+    assert not latency._is_measured(content, latency._first_of_each_variant(content), asked(QUICK, "cpu"))
+
+
+def test_a_damaged_checkpoint_costs_its_own_row_only(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path)
+    checkpoint = load_sweep(folder).trial_dir("2" * 64) / "best.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    found, said = run(folder, pipeline=False)
+
+    assert found is not None
+    stock, broken = found["variants"]
+    assert stock["latency_ms"] > 0
+    assert (broken["latency_ms"], broken["latency_ratio"], broken["samples_ms"]) == (None, None, [])
+    assert "the checkpoint cannot be loaded" in broken["reason"]
+    assert "sta has no latency: the checkpoint cannot be loaded" in said
+    assert any("sta has no latency" in flag for flag in found["flags"])
+
+
+@pytest.fixture
+def busy_machine() -> Iterator[None]:
+    """Real processes that keep more than a tenth of the machine busy."""
+    words = [sys.executable, "-c", "print(1, flush=True)\nwhile True: pass"]
+    count = (psutil.cpu_count() or 1) // 4 + 1
+    processes = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(count)]
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()
+    yield
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_a_busy_machine_is_refused_where_that_is_asked_for(sweep: Path, busy_machine: None) -> None:
+    with pytest.raises(ConfigError, match=r"latency\.busy=refuse: other processes took \d+% of the processor's time"):
+        run(sweep, again=True, busy="refuse")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_a_device_that_is_not_there_is_said_in_one_line(sweep: Path) -> None:
+    with pytest.raises(ConfigError, match="device=cuda:3: this machine has no CUDA devices"):
+        run(sweep, again=True, device="3")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["latency.backend=onx"], "latency.backend=onx: did you mean 'onnx'? valid: eager, compile, torchscript, onnx"),
+        (["latency.precision=[fp32,int8]"], "latency.precision=int8: "),
+        (["latency.batch=0"], "latency.batch=0 is out of range: it must be >= 1 and <= 4096"),
+        (["latency.batch=[]"], "latency.batch=[]: a list with at least one value is needed, such as [1]"),
+        (["latency.batch=many"], "latency.batch=many: "),
+        (["latency.rounds=2"], "latency.rounds=2 is out of range: it must be >= 3"),
+        (["latency.busy=maybe"], "latency.busy=maybe: valid: flag, refuse"),
+        (["latency.head=both"], "latency.head=both: "),
+        (["latency.pipeline=7up"], "latency.pipeline=7up: "),
+        (["latency.round=5"], "latency.round: no such key. did you mean 'latency.rounds'? valid: root, device, "),
+        (["rounds=5"], "rounds: no such key. "),
+        (["device=gpu"], "device=gpu: valid are auto, cpu, or GPU numbers"),
+    ],
+)
+def test_a_bad_word_ends_in_one_line(
+    sweep: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    assert verbs.latency([*words, f"root={sweep.parent.parent}"]) == 2
+
+    said = capsys.readouterr().err
+    assert said.startswith(f"ablate: {message}")
+    assert said.count("\n") == 1
+
+
+def test_a_bad_word_is_found_without_torch() -> None:
+    code = "import sys; from ablate.verbs import latency; latency(['latency.batch=0']); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "False"
+
+
+def test_a_value_may_stand_for_a_list() -> None:
+    assert verbs._latency_words(["latency.batch=1,8", "latency.backend=onnx", "device=0"]) == (
+        "0",
+        {"batch": [1, 8], "backend": ["onnx"]},
+    )
+    assert verbs._latency_words(["latency.batch=[1,8]", "latency.threads=null"]) == (
+        "auto",
+        {"batch": [1, 8], "threads": None},
+    )
+
+
+def test_onnx_is_refused_at_once_where_it_is_not_installed(
+    sweep: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if "onnx" in name else find(name, *rest))
+
+    assert verbs.latency(["latency.backend=onnx", f"root={sweep.parent.parent}"]) == 2
+    assert "latency.backend=onnx: onnx is not installed: pip install 'ablate[export]'" in capsys.readouterr().err
+
+
+def test_progress_of_a_worker_is_shown_from_its_file(tmp_path: Path) -> None:
+    said = io.StringIO()
+    console = Console(file=said, force_terminal=True, width=100)
+    path = tmp_path / "progress.json"
+    with latency._Bar(console, processes=2) as bar:
+        bar.show(0, path)  # not there yet
+        path.write_text('{"what": "network, batch 1, fp32, eager", "done": 30, "total"', encoding="utf-8")
+        bar.show(0, path)  # half written
+        path.write_text('{"what": "network, batch 1, fp32, eager", "done": 30, "total": 60}', encoding="utf-8")
+        bar.show(1, path)
+        assert bar._progress.tasks[0].completed == 1.5
+        bar._progress.refresh()
+
+    assert "latency: network, batch 1, fp32, eager" in said.getvalue()
