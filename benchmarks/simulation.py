@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from ablate.comparing.bootstrap import paired_bootstrap, resampled_map
+from ablate.comparing.bootstrap import image_interval, resampled_map
 from ablate.comparing.factors import FactorAnalysis, factor_analysis
-from ablate.comparing.statistics import ALPHA, Interval, holm, paired_differences, paired_t, t_interval
+from ablate.comparing.statistics import ALPHA, LEVEL, Interval, holm, paired_differences, paired_t, t_interval
 from ablate.tracking.evidence import Evidence
 
 SEED_SPREAD = 0.012  # what a seed does to all variants alike, standard deviation in mAP
@@ -171,54 +171,54 @@ def population(images: int, rates: Sequence[float], seed: int) -> Population:
 
 
 def image_coverage(
-    random: np.random.Generator, whole: Population, images: int, count: int, resamples: int = 1000
+    random: np.random.Generator,
+    whole: Population,
+    images: int,
+    count: int,
+    resamples: int = 1000,
+    *,
+    apart: bool = False,
 ) -> dict[str, float]:
     """How often the interval over images holds the population's difference, in `count` samples of so many images.
 
+    Args:
+        random: Chooses the samples.
+        whole: What they are drawn from.
+        images: In each sample.
+        count: Of samples.
+        resamples: Of each sample.
+        apart: Whether variant and baseline get other resamples than one another, which is wrong.
+
     Returns:
-        coverage, and how often the truth lay below and above; the interval's mean width over that of the true spread.
+        coverage; how often the truth lay below and above; the interval's mean width over that which the estimates'
+        own spread calls for; and the coverage of the customary intervals, by name.
     """
-    below, above, widths, estimates = 0, 0, [], []
-    for index in range(count):
-        baseline, variant = whole.sample(random, images)
-        found = paired_bootstrap([(variant, baseline)], resamples=resamples, seed=index)
-        below += whole.difference < found.low
-        above += whole.difference > found.high
-        widths.append(found.high - found.low)
-        estimates.append(found.estimate)
-    spread = 2 * special.ndtri(0.975) * float(np.std(estimates))
-    return {
-        "coverage": 1 - (below + above) / count,
-        "below": below / count,
-        "above": above / count,
-        "relative width": float(np.mean(widths)) / spread,
-    }
-
-
-def intervals_compared(
-    random: np.random.Generator, whole: Population, images: int, count: int, resamples: int = 1000
-) -> dict[str, float]:
-    """How often each of the customary bootstrap intervals holds the population's difference: why the one was chosen."""
+    held = dict.fromkeys(("below", "above", "percentile", "basic", "bias-corrected", "widened bias-corrected"), 0)
+    widths, estimates, truth = [], [], whole.difference
     normal = special.ndtri(0.975)
     student = special.stdtrit(images - 1, 0.975) * np.sqrt(images / (images - 1))
-    held = dict.fromkeys(("percentile", "widened percentile", "basic", "bias-corrected", "widened bias-corrected"), 0)
     for index in range(count):
         baseline, variant = whole.sample(random, images)
-        differences = resampled_map(variant, resamples=resamples, seed=index)
-        differences -= resampled_map(baseline, resamples=resamples, seed=index)
-        estimate, drawn = differences[0], differences[1:]
-        bias = special.ndtri(np.clip((drawn < estimate).mean() + (drawn == estimate).mean() / 2, 0.001, 0.999))
-        for name, reach, shift in (
-            ("percentile", normal, 0.0),
-            ("widened percentile", student, 0.0),
-            ("bias-corrected", normal, 2 * bias),
-            ("widened bias-corrected", student, 2 * bias),
-        ):
-            low, high = np.quantile(drawn, special.ndtr([shift - reach, shift + reach]))
-            held[name] += low <= whole.difference <= high
+        better = resampled_map(variant, resamples=resamples, seed=index)
+        plain = resampled_map(baseline, resamples=resamples, seed=index + count * apart)
+        found = image_interval([(better, plain)], LEVEL, baseline)
+        held["below"] += truth < found.low
+        held["above"] += truth > found.high
+        widths.append(found.high - found.low)
+        estimates.append(found.estimate)
+        drawn = (better - plain)[1:]
         low, high = np.quantile(drawn, [0.025, 0.975])
-        held["basic"] += 2 * estimate - high <= whole.difference <= 2 * estimate - low
-    return {name: times / count for name, times in held.items()}
+        held["percentile"] += low <= truth <= high
+        held["basic"] += 2 * found.estimate - high <= truth <= 2 * found.estimate - low
+        middle = (drawn < found.estimate).mean() + (drawn == found.estimate).mean() / 2
+        bias = special.ndtri(np.clip(middle, 0.001, 0.999))
+        for name, reach in (("bias-corrected", normal), ("widened bias-corrected", student)):
+            low, high = np.quantile(drawn, special.ndtr([2 * bias - reach, 2 * bias + reach]))
+            held[name] += low <= truth <= high
+    parts = {name: float(times / count) for name, times in held.items()}
+    spread = 2 * normal * float(np.std(estimates))
+    width = float(np.mean(widths)) / spread
+    return {"coverage": 1 - parts["below"] - parts["above"], "relative width": width, **parts}
 
 
 def _rows(image: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
