@@ -38,11 +38,13 @@ class Page(HTMLParser):
         super().__init__()
         self.words: list[str] = []
         self.links: list[str] = []
+        self.places: set[str] = set()
         self.open: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.links += [found or "" for name, found in attrs if name in ("src", "href")]
+        self.places |= {found for name, found in attrs if name == "id" and found}
         if tag not in self.void:
             self.open.append(tag)
 
@@ -80,8 +82,12 @@ def test_the_page_is_one_well_formed_file_without_outside_resources(records: Gri
     report = write_report(load_sweep(write(records(), samples=True)), notebook=False)
     page = Page(report.files["comparison.html"].read_text())
     assert page.open == []
-    assert len(page.links) == 4
-    assert all(link.startswith("data:image/") for link in page.links)
+    embedded = [link for link in page.links if link.startswith("data:image/")]
+    beside = {link for link in page.links if link in report.files}
+    within = [link[1:] for link in page.links if link.startswith("#")]
+    assert len(embedded) + len(within) + sum(link in beside for link in page.links) == len(page.links)
+    assert len(embedded) == len({Path(name).stem for name in beside})
+    assert set(within) <= page.places
     assert report.problems == []
 
 

@@ -88,7 +88,18 @@ def hang(sweep: Sweep, table: pd.DataFrame, out: Path) -> tuple[list[Picture], d
             files[path.name] = path
         photographs = entry.name.startswith(PHOTOGRAPHS)
         shown = encode(drawing.figure, "jpg", dpi=170) if photographs else contents["svg"]
-        pictures.append(Picture(entry.title, drawing.caption, shown, "jpg" if photographs else "svg"))
+        pictures.append(
+            Picture(
+                title=entry.title,
+                caption=drawing.caption,
+                content=shown,
+                kind="jpg" if photographs else "svg",
+                name=entry.name,
+                files=tuple(f"{entry.name}.{kind}" for kind in KINDS[::-1]),
+                rows=drawing.rows,
+                counts=drawing.counts,
+            )
+        )
     _remove_earlier(out, files)
     return pictures, files, problems
 

@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
-import re
 from base64 import b64encode
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 import jinja2
 import pandas as pd
 
+from ablate.comparing import page_tables as tables
 from ablate.comparing import summary
-from ablate.comparing.formatting import SHOWN, best_rows, cell, display, group_title, named_by_marks, short_lines
-from ablate.comparing.statistics import ALPHA
-from ablate.comparing.table import baselines, components_of, rows_of, trial_table
+from ablate.comparing.columns import left_out, rows_of
+from ablate.comparing.figures.style import groups_of, title_of
 from ablate.comparing.variants import variant_key
-from ablate.tracking.records import Sweep, short
+from ablate.tracking.records import Sweep
 
-SMALL = {"map50_95_std", "delta_ci", "latency_p95_ms", "p_value", "comparable", "notes", "variant"}
 MEDIA = {"png": "image/png", "jpg": "image/jpeg", "svg": "image/svg+xml"}
+MANY = 60  # rows from which on a long table is folded, and the comparison can be searched
+FEW = 6  # links to rows that stand beneath a figure unfolded
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure on the page: what it is called, what it shows, and its file's content."""
+    """A figure on the page: what it is called, what it shows, and its file's content.
+
+    Attributes:
+        title: Its heading.
+        caption: What it shows.
+        content: The bytes of the image on the page.
+        kind: "png", "jpg" or "svg": what `content` is.
+        name: Its name in links.
+        files: Names of the files beside the page that hold the same figure.
+        rows: Keys of the variants that it draws.
+        counts: A small table beneath it, if any.
+    """
 
     title: str
     caption: str
     content: bytes
-    kind: str  # png, jpg or svg
+    kind: str
+    name: str = ""
+    files: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
+    counts: pd.DataFrame | None = field(default=None, compare=False)
 
     @property
     def url(self) -> str:
@@ -39,117 +54,71 @@ class Picture:
 
 def table_html(table: pd.DataFrame) -> str:
     """The comparison table as an HTML fragment with its own style."""
-    return _templates().get_template("fragment.html").render(table=_table(table))
+    return _templates().get_template("fragment.html").render(table=tables.comparison(table))
 
 
 def trials_html(sweep: Sweep, table: pd.DataFrame) -> str:
     """Which trials and MLflow runs each row of the comparison comes from, as an HTML fragment."""
-    return _templates().get_template("fragment.html").render(trials=_trials(sweep, table))
+    return _templates().get_template("fragment.html").render(trials=tables.trials(sweep, table))
 
 
 def page_html(sweep: Sweep, table: pd.DataFrame, pictures: list[Picture], caption: str) -> str:
     """The whole report as one HTML file that needs nothing from elsewhere."""
-    recipes = []
-    for _, rows in table.groupby("comparison_key", sort=False):
-        keys = set(rows["variant_key"])
-        facts = summary.recipe_facts([record for record in sweep.records if variant_key(record) in keys])
-        if facts:
-            recipes.append((group_title(rows), facts))
     return (
         _templates()
         .get_template("comparison.html")
         .render(
             sweep=sweep,
             head=summary.head(sweep, table),
-            findings=[_minus(sentence) for sentence in summary.sentences(sweep, table)],
-            table=_table(table) if len(table) else None,
+            findings=[tables.minus(sentence) for sentence in summary.sentences(sweep, table)],
+            table=tables.comparison(table) if len(table) else None,
             caption=caption,
-            pictures=pictures,
-            trials=_trials(sweep, table),
+            pictures=[_hung(picture, table) for picture in pictures],
+            classes=tables.classes(sweep, table),
+            cost=tables.cost(table),
+            settings=tables.latency_settings(sweep, table),
+            trials=tables.trials(sweep, table),
             latency=summary.latency_facts(sweep),
-            recipes=recipes,
+            recipes=_recipes(sweep, table),
+            unfair=_unfair(table),
             data=summary.data_facts(sweep),
+            many=MANY,
+            few=FEW,
         )
     )
 
 
-def _table(table: pd.DataFrame) -> dict[str, Any]:
-    """What the template needs to draw the table: heads, and rows of cells with a small second line."""
-    shown = display(table)
-    best = best_rows(table)
-    below = {
-        "map50_95": "map50_95_std",
-        "delta_map50_95": "delta_ci",
-        "latency_ms": "latency_p95_ms",
-        "p_holm": "p_value",
+def _hung(picture: Picture, table: pd.DataFrame) -> dict[str, Any]:
+    """A figure as its template needs it, with links to the rows that it draws."""
+    places = tables.anchors(table)
+    counts = picture.counts
+    return {
+        "picture": picture,
+        "rows": [places[key] for key in dict.fromkeys(picture.rows) if key in places],
+        "files": [(name, name.rpartition(".")[2].upper()) for name in picture.files],
+        "counts": None if counts is None else (list(counts.columns), counts.to_numpy().tolist()),
     }
-    under = {"map50_95_std": "± {}", "delta_ci": "{}", "latency_p95_ms": "p95 {}", "p_value": "raw {}"}
-    columns = [column for column in SHOWN if column.source in shown.columns and column.source not in SMALL]
-    components = components_of(table)
-    reference = list(baselines(table))
-    rows = []
-    for position, (texts, values) in enumerate(zip(rows_of(shown), rows_of(table), strict=True)):
-        cells = []
-        for column in columns:
-            name = column.source
-            small = texts.get(below.get(name, ""), "")
-            sign = _sign(values) if name == "delta_map50_95" else ""
-            cells.append(
-                {
-                    "text": _minus(texts[name]),
-                    "small": _minus(under[below[name]].format(small)) if small else "",
-                    "sort": "" if not texts[name] else values[name],
-                    "style": "best" if position in best.get(name, ()) else sign,
-                }
-            )
-        rows.append(
-            {
-                "label": texts["variant"],
-                "baseline": reference[position],
-                "marks": [texts[name] for name in components],
-                "cells": cells,
-                "comparable": texts["comparable"],
-                "notes": texts["notes"],
-                "signatures": values["signatures"].split(),
-                "new_group": bool(position) and values["comparison_key"] != table["comparison_key"].iloc[position - 1],
-            }
-        )
-    heads = [column.title.partition(" (")[::2] for column in columns]
-    parts = [short_lines(name) for name in components]
-    return {"heads": heads, "rows": rows, "components": parts, "named": not named_by_marks(table)}
 
 
-def _trials(sweep: Sweep, table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Trials in the order of the comparison table's rows."""
-    trials = trial_table(sweep)
-    order = {label: position for position, label in enumerate(table["variant"])}
-    trials = trials.assign(position=trials["variant"].map(order)).sort_values("position", kind="stable")
-    return [
-        {
-            "variant": row["variant"],
-            "seed": "" if pd.isna(row["seed"]) else str(row["seed"]),
-            "status": row["status"],
-            "accuracy": cell("map50_95", row["map50_95"]),
-            "evaluated": row["evaluated"],
-            "minutes": cell("train_minutes", row["train_minutes"]),
-            "signature": row["signature"],
-            "short": short(row["signature"]),
-            "run": row["mlflow_run"],
-        }
-        for row in rows_of(trials)
+def _recipes(sweep: Sweep, table: pd.DataFrame) -> list[tuple[str, dict[str, str]]]:
+    """The realised recipe of each comparison group; of equal ones the first stands for all."""
+    found: list[tuple[str, dict[str, str]]] = []
+    for rows in groups_of(table):
+        keys = set(rows["variant_key"])
+        facts = summary.recipe_facts([record for record in sweep.records if variant_key(record) in keys])
+        if facts:
+            found.append((title_of(rows), facts))
+    return found
+
+
+def _unfair(table: pd.DataFrame) -> list[dict[str, str]]:
+    """The rows that may not be compared with their baseline, or were left out for that, and why."""
+    rows = [
+        {"anchor": tables.anchor(i), "label": row["variant"], "why": row["notes"]}
+        for i, row in enumerate(rows_of(table))
+        if row["comparable"] != "yes"
     ]
-
-
-def _sign(values: dict[str, Any]) -> str:
-    """'up' or 'down' for a difference that is supported: corrected p below alpha, and comparable."""
-    if values["comparable"] == "yes" and values["p_holm"] < ALPHA:
-        return "up" if values["delta_map50_95"] > 0 else "down"
-    return ""
-
-
-def _minus(text: str) -> str:
-    """Typographic minus signs before numbers, but not in exponents or inside words."""
-    return re.sub(r"(?<![\w.])-(?=\d)", "\u2212", text)
+    return rows + [{"anchor": "", "label": label, "why": f"left out: {why}"} for label, why in left_out(table).items()]
 
 
 @cache

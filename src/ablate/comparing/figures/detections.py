@@ -37,7 +37,7 @@ TRIED = 40  # images that are looked for on disk before a place is left empty
 SIDE = 320  # pixels of a part, as it is drawn
 ROOM = 0.35  # of the part's side, around what is to be seen
 LEAST = 0.22  # of the image's shorter side: parts are not cut smaller
-TITLE = 20  # characters of a line of a name
+TITLE = 17  # characters of a line of a name
 
 GAINED: Any = (PALETTE[0], "-", 1.7)
 LOST: Any = (PALETTE[1], (0, (3.2, 1.3)), 1.7)
@@ -232,8 +232,9 @@ def _figure(comparison: Comparison, chosen: list[tuple[Against, list[Part | None
         figure.text(x / total[0], 1 - (top - 0.06) / total[1], text, fontweight="bold", fontsize=7.5, va="bottom")
     handles = [_line(GAINED, "variant only"), _line(LOST, "baseline only"), _line(BOTH, "both"), _line(NONE, "none")]
     figure.legend(
-        handles=handles, loc="lower center", ncols=4, handlelength=3.2, 
-        title=f"true objects found by (baseline: {base})", title_fontsize=7.5, facecolor="#cfcfcf", frameon=True, edgecolor="none",
+        handles=handles, loc="lower center", ncols=4, handlelength=3.2,
+        title=f"true objects found by (baseline: {base})", title_fontsize=7.5,
+        facecolor="#cfcfcf", frameon=True, edgecolor="none",
     )  # fmt: skip
     return figure
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ablate.comparing.figures.style import TWO_COLUMNS, foremost, groups_of, is_control
 from ablate.comparing.table import rows_of
@@ -87,6 +88,7 @@ def prepare(axes: Axes, lines: Sequence[Line], rule: str = "#9a9a9a") -> None:
     axes.set_yticks([line.y for line in named])
     axes.set_yticklabels([shortened(line.row["variant"]) for line in named if line.row is not None])
     axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.spines["left"].set_visible(False)
     axes.grid(False, axis="y")
     across = axes.get_yaxis_transform()
