@@ -100,6 +100,24 @@ def test_what_grafts_added_is_the_difference_to_the_deployed_stock_network(targe
     assert stock.params_added == 0
 
 
+@pytest.mark.parametrize(
+    ("target", "size"),
+    [("ablate.modules.acmix.ACmix", 320), ("ablate.modules.sta.StokenAttention", 320)],
+)
+def test_ultralytics_number_hides_what_its_rules_and_its_small_image_do_not_see(target: str, size: int) -> None:
+    """ACmix: its window loop is no layer. STA after P5: the proxy's map is smaller than what the tokens look at."""
+    found, stock = complexity(network(target), size), complexity(network(), size)
+    assert found.gflops_ultralytics is not None
+    assert stock.gflops_ultralytics is not None
+
+    added, reported = found.gflops - stock.gflops, found.gflops_ultralytics - stock.gflops_ultralytics
+    if "acmix" in target:
+        assert reported == pytest.approx(added - found.gflops_uncounted, rel=0.01)
+    else:
+        assert reported < added / 5
+    assert stock.gflops_ultralytics > stock.gflops  # it counts the head that is only trained
+
+
 MODULES = {
     "none": None,
     "hmha": "ablate.modules.hmha.HMHA",
