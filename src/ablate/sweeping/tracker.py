@@ -66,9 +66,10 @@ class Tracker:
 
     def _heard(self, future: Future[Any]) -> Any:
         try:
-            answer = future.result()
+            outcome = future.result()
         except Exception as error:  # its process died; the next call gets another one
-            answer = {"problem": self._backend.explain(error).message}
+            outcome = self._backend.explain(error)
+        answer = {"problem": outcome.message} if outcome.failure else outcome.result
         self.problem = answer.get("problem")
         return answer.get("result")
 
