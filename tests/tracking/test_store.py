@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -196,3 +197,115 @@ def test_no_global_state_of_mlflow_is_touched(root: Path, trial: Path) -> None:
 
     assert mlflow.get_tracking_uri() == before
     assert mlflow.active_run() is None
+
+
+DATA = {"name": "shapes", "classes": ["a"], "images": {"train": 4}, "instances": {"train": 9}, "fingerprint": "f" * 64}
+MODEL = {"name": "yolo26n", "architecture": "yolo26n.yaml", "weights": None}
+
+
+def write_samples(folder: Path, first: float, count: int) -> None:
+    lines = [{"time": first + n, "step": n, "cpu_utilization_percentage": 10.0 * n} for n in range(count)]
+    (folder / "system.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+def test_samples_of_the_machine_follow_a_trial_and_are_there_once(root: Path, trial: Path) -> None:
+    rows = record()["history"]
+    store = Store(root)
+    write_samples(trial, 1.79e9, 1)
+    store.follow(trial, record(), None, rows[:1])
+    write_samples(trial, 1.79e9, 3)
+    store.follow(trial, record(), None, rows[1:])
+    write_samples(trial, 1.79e9, 4)
+    run_id = Store(root).publish(trial)  # another command, which does not know what was sent
+
+    held = store._client.get_metric_history(run_id, "system/cpu_utilization_percentage")
+    assert [(m.step, m.value, m.timestamp) for m in held] == [
+        (n, 10.0 * n, (1_790_000_000 + n) * 1000) for n in range(4)
+    ]
+
+    write_samples(trial, 1.8e9, 2)  # it began anew, and failed before its first epoch
+    atomic_write_json(trial / "result.json", record(history=[]))
+    second = store.publish(trial)
+    assert second != run_id
+    assert len(store._client.get_metric_history(second, "system/cpu_utilization_percentage")) == 2
+
+
+def test_what_a_trial_was_made_from_is_logged_as_inputs(root: Path, trial: Path) -> None:
+    atomic_write_json(trial / "result.json", record(data=DATA, config={"model": MODEL}))
+    store = Store(root)
+    run_id = store.publish(trial)
+    assert store.publish(trial) == run_id
+    run = store._client.get_run(run_id)
+
+    (used,) = run.inputs.dataset_inputs
+    assert (used.dataset.name, used.dataset.digest) == ("shapes", "f" * 36)
+    assert [(tag.key, tag.value) for tag in used.tags] == [("mlflow.data.context", "training")]
+    (network,) = run.inputs.model_inputs
+    model = store._client.get_logged_model(network.model_id)
+    assert (model.name, model.params["weights"], str(model.status)) == ("yolo26n", "random, by the seed", "READY")
+
+    other = root / "trials" / ("cd" * 32)
+    atomic_write_json(other / "result.json", record(signature="cd" * 32, data=DATA, config={"model": MODEL}))
+    (shared,) = Store(root)._client.get_run(Store(root).publish(other)).inputs.model_inputs
+    assert shared.model_id == network.model_id, "trials that start alike share the model"
+
+
+def test_a_run_that_tells_of_another_training_is_replaced(root: Path, trial: Path) -> None:
+    store = Store(root)
+    first = store.publish(trial)
+    atomic_write_json(trial / "result.json", record(realised={"batch": 2}))
+
+    second = store.publish(trial)
+
+    assert second != first
+    assert store._client.get_run(second).data.params["realised.batch"] == "2"
+    assert store._client.get_run(first).info.lifecycle_stage == "deleted"
+
+
+def test_a_sweep_closed_twice_has_its_table_once_and_knows_its_trials(root: Path, trial: Path) -> None:
+    import mlflow.artifacts
+
+    atomic_write_json(trial / "result.json", record(data=DATA))
+    directory = root / "sweeps" / "s"
+    controls = {"cd" * 8: {"kind": "params", "signatures": [SIGNATURE]}}
+    atomic_write_json(directory / "sweep.json", {"signatures": [SIGNATURE], "controls": controls})
+    (directory / "comparison.csv").write_text("variant,delta_map50_95\nbaseline,\nhmha,0.5\n", encoding="utf-8")
+    (directory / "comparison.html").write_text("<p>report</p>", encoding="utf-8")
+    (directory / "figures").mkdir()
+    (directory / "figures" / "forest.svg").write_text("<svg/>", encoding="utf-8")
+    store = Store(root)
+    parent = store.open_sweep("s", "python -m ablate -m")
+    child = store.publish(trial, parent)
+    for _ in range(2):
+        store.close_sweep(parent, directory, [SIGNATURE], "the table", failed=False)
+
+    run = store._client.get_run(parent)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["mlflow.note.content"] == "the table"
+    assert run.data.tags["ablate.module"] == "hmha"
+    assert run.data.metrics["sweep/largest_delta_map50_95"] == 0.5
+    assert run.data.params["train.epochs"] == "2"
+    assert [used.dataset.name for used in run.inputs.dataset_inputs] == ["shapes"]
+    files = {
+        file.path
+        for folder in ("", "report", "report/figures")
+        for file in store._client.list_artifacts(parent, folder)
+    }
+    assert {"comparison.json", "report/comparison.html", "report/figures/forest.svg"} <= files
+    table = json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/comparison.json"))
+    assert table == {"columns": ["variant", "delta_map50_95"], "data": [["baseline", None], ["hmha", 0.5]]}
+    tags = store._client.get_run(child).data.tags
+    assert (tags["ablate.sweep"], tags["ablate.sweeps"], tags["ablate.control"]) == ("s", "s", "params")
+    assert tags["mlflow.parentRunId"] == parent
+
+
+def test_a_trial_of_two_sweeps_says_so(root: Path, trial: Path) -> None:
+    store = Store(root)
+    child = store.publish(trial, store.open_sweep("first", "command"))
+    directory = root / "sweeps" / "second"
+    atomic_write_json(directory / "sweep.json", {"signatures": [SIGNATURE]})
+
+    store.close_sweep(store.open_sweep("second", "command"), directory, [SIGNATURE], "", failed=False)
+
+    tags = store._client.get_run(child).data.tags
+    assert (tags["ablate.sweep"], tags["ablate.sweeps"]) == ("first", "first second")

@@ -19,6 +19,7 @@ MAX_DIGEST = 36  # characters of a data set's digest; MLflow's own limit
 MAX_CLASSES = 100  # classes with a metric of their own; of more, result.json has them all
 NOTE = "mlflow.note.content"  # the run's description in the UI
 FAILURE_TAGS = ("ablate.failure", "ablate.failure.message", NOTE)
+SECRET = "tracking.uri"  # it may hold a password, and whoever may look at the runs would see it
 SYSTEM = "system.jsonl"  # what the machine did while a trial trained: a line for each sample
 # A row of a YOLO label file, so that the UI shows what the data set's labels are.
 LABEL_SCHEMA = [{"name": "class", "type": "long"}, *({"name": n, "type": "double"} for n in ("x", "y", "w", "h"))]
@@ -60,7 +61,7 @@ def outcome_tags(record: Mapping[str, Any]) -> dict[str, str]:
 
 def parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Return nested settings as MLflow's parameters."""
-    return {name: str(value)[:MAX_VALUE] for name, value in flatten(config, prefix)}
+    return {name: str(value)[:MAX_VALUE] for name, value in flatten(config, prefix) if name != SECRET}
 
 
 def realised_parameters(record: Mapping[str, Any]) -> dict[str, str]:

@@ -76,3 +76,11 @@ def one_at_a_time(root: Path) -> Iterator[None]:
     with (root / ".tracking.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def one_at_a_trial(root: Path, signature: str) -> Iterator[None]:
+    """Keep other commands in the same folder from writing to the same trial's run; other trials' go on."""
+    with (root / ".publishing.lock").open("a+b") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX, 1, int(signature[:12], 16))  # one byte for each trial, which need not exist
+        yield

@@ -10,19 +10,27 @@ import logging
 import os
 import time
 from collections.abc import Container, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ablate.environment import prepare
 from ablate.tracking import entries, summary
 from ablate.tracking.browsing import experiment_tags
-from ablate.tracking.inputs import Inputs, one_at_a_time
+from ablate.tracking.inputs import Inputs, one_at_a_time, one_at_a_trial
 from ablate.tracking.records import DamagedRecordError, atomic_write_json, load_object, load_record
 
 LINK = "mlflow.json"  # beside result.json: which run has it, and whether that is running, stopped or complete
 LIMITS = (800, 100, 100)  # metrics, parameters, tags in one request; MLflow allows 1000 of all kinds together
 SAMPLED = "cpu_utilization_percentage"  # every sample of the machine has it
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql", "oracle")  # MLflow writes to these by itself, without a server
+DATABASES = (
+    "sqlite",
+    "postgresql",
+    "postgres",
+    "mysql",
+    "mssql",
+    "oracle",
+)  # MLflow writes to these by itself, without a server
 
 _Points = dict[tuple[str, int, int], dict[str, float]]  # (epoch or sample, step, milliseconds) -> metrics
 
@@ -30,6 +38,15 @@ _Points = dict[tuple[str, int, int], dict[str, float]]  # (epoch or sample, step
 def tracking_uri(root: Path, uri: str | None) -> str:
     """Return MLflow's tracking URI: the given one, or SQLite below the root."""
     return uri or f"sqlite:///{root.absolute() / 'mlflow.db'}"
+
+
+def with_driver(uri: str) -> str:
+    """Return a URI of PostgreSQL with the driver that is installed; which one is the default depends on SQLAlchemy."""
+    scheme, separator, place = uri.partition("://")
+    if scheme in ("postgresql", "postgres"):
+        driver = "psycopg2" if find_spec("psycopg2") is not None else "psycopg"
+        return f"postgresql+{driver}{separator}{place}"
+    return uri
 
 
 class Store:
@@ -54,7 +71,7 @@ class Store:
         self._root = root
         self._artifacts = artifacts
         root.mkdir(parents=True, exist_ok=True)
-        self._client = MlflowClient(tracking_uri=self.uri)
+        self._client = MlflowClient(tracking_uri=with_driver(self.uri))
         self._experiment = self._find_experiment(experiment)
         self._sent: dict[str, set[tuple[str, int, int]]] = {}  # run -> epochs and samples that it is known to hold
         self._sweeps: dict[str, str] = {}  # parent run -> its sweep's name
@@ -66,6 +83,12 @@ class Store:
         self, folder: Path, header: Mapping[str, Any], parent: str | None, rows: Sequence[Mapping[str, Any]] = ()
     ) -> str:
         """Open the run of a trial that starts now, or take up the one it has; return its id."""
+        with one_at_a_trial(self._root, header["signature"]):  # MLflow refuses a parameter that another wrote just now
+            return self._begin(folder, header, parent, rows)
+
+    def _begin(
+        self, folder: Path, header: Mapping[str, Any], parent: str | None, rows: Sequence[Mapping[str, Any]]
+    ) -> str:
         run_id = self._run_of(folder, header, parent, rows)
         self._client.update_run(run_id, status="RUNNING")
         run = self._client.get_run(run_id)
@@ -98,9 +121,13 @@ class Store:
 
     def publish(self, folder: Path, parent: str | None = None) -> str:
         """Send a trial's whole record; return the run's id."""
+        record = load_record(folder)
+        with one_at_a_trial(self._root, record["signature"]):
+            return self._publish(folder, record, parent)
+
+    def _publish(self, folder: Path, record: Mapping[str, Any], parent: str | None) -> str:
         from mlflow.entities import Metric
 
-        record = load_record(folder)
         rows = record.get("history", [])
         params = {**entries.parameters(record.get("config", {})), **entries.realised_parameters(record)}
         run = self._client.get_run(self._run_of(folder, record, parent, rows))

@@ -1,0 +1,131 @@
+"""A record in MLflow's terms, without MLflow."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ablate.tracking import entries, summary
+from ablate.tracking.browsing import DESCRIPTION, experiment_tags
+from ablate.tracking.records import atomic_write_json
+
+RECORD: dict[str, Any] = {
+    "status": "finished",
+    "metrics": {"map50_95": 0.25, "map50_95_small": None, "checkpoint": "best", "epoch": 3},
+    "metrics_last": {"map50_95": 0.2, "map50": float("nan")},
+    "per_class": [{"name": "red/white", "map50_95": 0.5}, {"name": "größe", "map50_95": None}],
+    "cost": {"params": 10, "energy_kwh": None},
+    "realised": {"batch": 8, "amp": False, "weights": {"sha256": None, "missing": [], "source": None}},
+    "config": {"model": {"name": "yolo26n", "architecture": "yolo26n.yaml", "weights": None}, "data": {"path": None}},
+    "data": {"name": "shapes", "classes": ["a", "b"], "images": {"train": 4}, "instances": {"train": 9},
+             "fingerprint": "0123456789" * 6 + "abcd"},
+}  # fmt: skip
+
+
+def test_only_numbers_that_are_there_become_metrics() -> None:
+    assert entries.final_metrics(RECORD) == {
+        "final/map50_95": 0.25,
+        "final/epoch": 3.0,
+        "last/map50_95": 0.2,
+        "per_class_map50_95/red_white": 0.5,
+        "cost/params": 10.0,
+    }
+
+
+def test_a_record_of_an_older_version_has_fewer_metrics_and_no_inputs() -> None:
+    old = {"status": "finished", "metrics": {"map50_95": 0.25}}
+    assert entries.final_metrics(old) == {"final/map50_95": 0.25}
+    assert entries.dataset(old) is None
+    assert entries.starting_model(old) is None
+    assert entries.realised_parameters(old) == {}
+
+
+def test_of_a_thousand_classes_none_has_a_metric() -> None:
+    many = {"per_class": [{"name": str(number), "map50_95": 0.5} for number in range(1000)]}
+    assert entries.final_metrics(many) == {}
+
+
+def test_what_a_training_really_was_is_told_without_what_is_empty() -> None:
+    assert entries.realised_parameters(RECORD) == {"realised.batch": "8", "realised.amp": "False"}
+
+
+def test_a_data_set_is_named_by_its_fingerprint_and_described_by_its_counts() -> None:
+    found = entries.dataset(RECORD)
+    assert found is not None
+    assert found["digest"] == RECORD["data"]["fingerprint"][:36]
+    assert json.loads(found["profile"])["fingerprint"] == RECORD["data"]["fingerprint"]
+    assert json.loads(found["profile"])["images_train"] == 4
+    assert json.loads(found["source"]) == {"uri": "ablate: data=shapes"}
+
+
+def test_weights_that_are_not_given_are_the_seeds() -> None:
+    found = entries.starting_model(RECORD)
+    assert found == {
+        "name": "yolo26n",
+        "architecture": "yolo26n.yaml",
+        "weights": "random, by the seed",
+        "weights_sha256": "none",
+    }
+
+
+def test_what_trials_share_is_told_apart_from_what_varies() -> None:
+    shared, varying = entries.shared_and_varying(
+        [{"seed": 0, "train": {"epochs": 3}}, {"seed": 1, "train": {"epochs": 3}}]
+    )
+    assert (shared, varying) == ({"train.epochs": "3"}, ["seed"])
+    assert entries.shared_and_varying([]) == ({}, [])
+
+
+def test_a_sweep_is_summed_up_from_its_folder(tmp_path: Path) -> None:
+    directory = tmp_path / "sweeps" / "s"
+    for seed, signature in enumerate(("aa", "bb")):
+        content = {
+            **RECORD,
+            "signature": signature,
+            "variant_key": signature,
+            "seed": seed,
+            "factors": {"module": "none"},
+        }
+        atomic_write_json(
+            tmp_path / "trials" / signature / "result.json", {**content, "config": {"seed": seed, "device": "cpu"}}
+        )
+    head = {"signatures": ["aa", "bb", "cc"], "controls": {"bb": {"kind": "identity", "signatures": ["bb"]}, "x": None}}
+    atomic_write_json(directory / "sweep.json", head)
+    (directory / "comparison.csv").write_text(
+        "variant,delta_map50_95,p_holm,control\nbaseline,,,\nhmha,0.02,0.01,\nbigger,0.5,,scale\n", encoding="utf-8"
+    )
+
+    told = summary.of_sweep(directory)
+
+    assert told.metrics == {
+        "sweep/trials": 3.0,
+        "sweep/finished": 2.0,
+        "sweep/failed": 0.0,
+        "sweep/variants": 2.0,
+        "sweep/largest_delta_map50_95": 0.02,
+        "sweep/variants_with_p_holm_below_0.05": 1.0,
+    }
+    assert told.shared == {"device": "cpu"}
+    assert told.tags == {"ablate.module": "none", "ablate.seed": "0, 1", "ablate.varies": "seed"}
+    assert told.controls == {"bb": "identity"}
+    assert [row["variant"] for row in told.table] == ["baseline", "hmha", "bigger"]
+    assert told.table[0]["delta_map50_95"] is None
+
+
+def test_a_folder_without_anything_is_summed_up_as_nothing(tmp_path: Path) -> None:
+    told = summary.of_sweep(tmp_path)
+    assert told.metrics["sweep/trials"] == 0
+    assert (told.table, told.shared, told.controls) == ([], {}, {})
+
+
+def test_views_and_description_that_somebody_changed_are_left_alone() -> None:
+    all_of_them = experiment_tags(0)
+    assert all_of_them["mlflow.note.content"] == DESCRIPTION
+    views = {
+        name: json.loads(value) for name, value in all_of_them.items() if name.startswith("mlflow.sharedViewState.")
+    }
+    assert len(views) == 4
+    assert all(isinstance(json.loads(view["state"])["selectedColumns"], list) for view in views.values())
+    assert set(experiment_tags(0, {"mlflow.note.content": "mine"})) == set(all_of_them) - {"mlflow.note.content"}
+    assert experiment_tags(0, all_of_them) == {}
