@@ -164,7 +164,9 @@ def test_every_data_set_is_a_study_with_its_own_baseline(study: Study, write: Wr
     assert table.loc["hmha@c3k2 + musgd [data=coco8]", "baseline"] == "baseline [data=coco8]"
     assert not named_by_marks(table)
     assert "With data=coco8, against all components together" in text_of(directory)
-    assert "Variant" in write_report(load_sweep(directory), notebook=False).files["comparison.md"].read_text()
+    assert (
+        "Variant" in write_report(load_sweep(directory), figures=(), notebook=False).files["comparison.md"].read_text()
+    )
 
 
 def test_a_variant_outside_of_the_design_is_compared_as_ever(study: Study, record: Make, write: Write) -> None:
@@ -427,7 +429,7 @@ def test_a_terminal_without_check_marks_gets_crosses(study: Study, write: Write)
 
 def test_files_show_check_marks_in_place_of_names(study: Study, write: Write) -> None:
     records, design = study("leave_one_out")
-    report = write_report(load_sweep(write(records, design=design)), notebook=False)
+    report = write_report(load_sweep(write(records, design=design)), figures=(), notebook=False)
     text = {kind: report.files[f"comparison.{kind}"].read_text() for kind in ("csv", "md", "tex", "html")}
 
     assert report.problems == []
@@ -447,7 +449,7 @@ def test_files_show_check_marks_in_place_of_names(study: Study, write: Write) ->
 
 def test_all_rows_of_a_study_share_one_recipe_and_one_panel(study: Study, write: Write) -> None:
     records, design = study("leave_one_out")
-    report = write_report(load_sweep(write(records, design=design)), notebook=False)
+    report = write_report(load_sweep(write(records, design=design)), figures=(), notebook=False)
     html = report.files["comparison.html"].read_text()
     assert "Realised recipe: yolo26n, shapes" in html
     assert "<dd>SGD | MuSGD</dd>" in html
@@ -470,7 +472,9 @@ def test_the_description_for_mlflow_has_marks_in_place_of_names(study: Study, wr
 def test_hostile_names_of_components_do_no_harm(study: Study, write: Write) -> None:
     records, design = study("leave_one_out")
     hostile = ["<b>x</b>|y", "50%_$&", "train.mosaic=1.0"]
-    report = write_report(load_sweep(write(records, design={**design, "components": hostile})), notebook=False)
+    report = write_report(
+        load_sweep(write(records, design={**design, "components": hostile})), figures=(), notebook=False
+    )
 
     assert report.problems == []
     assert "<b>x" not in report.files["comparison.html"].read_text()

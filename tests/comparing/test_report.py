@@ -60,7 +60,7 @@ def numbers(text: str) -> set[str]:
 
 
 def test_all_formats_say_the_numbers_of_the_table(records: Grid, write: Write) -> None:
-    report = write_report(load_sweep(write(records())), notebook=False)
+    report = write_report(load_sweep(write(records())), figures=(), notebook=False)
     csv = pd.read_csv(report.files["comparison.csv"], dtype=str, keep_default_na=False)
     assert list(csv.columns[: len(COLUMNS)]) == list(COLUMNS)
     published = [*COLUMNS[7:24]]
@@ -72,14 +72,15 @@ def test_all_formats_say_the_numbers_of_the_table(records: Grid, write: Write) -
 
 
 def test_the_csv_reads_back_as_the_table_rounded(records: Grid, write: Write) -> None:
-    report = write_report(load_sweep(write(records())), notebook=False)
+    report = write_report(load_sweep(write(records())), figures=(), notebook=False)
     back = pd.read_csv(report.files["comparison.csv"])
     for name in ("map50_95", "delta_map50_95", "p_value"):
         assert back[name].tolist() == pytest.approx(report.table[name].tolist(), abs=5.1e-5, nan_ok=True)
 
 
 def test_the_page_is_one_well_formed_file_without_outside_resources(records: Grid, write: Write) -> None:
-    report = write_report(load_sweep(write(records(), samples=True)), notebook=False)
+    made = records(("none", "hmha"), ("sgd",), (0, 1))
+    report = write_report(load_sweep(write(made, samples=True)), figures=("png",), notebook=False)
     page = Page(report.files["comparison.html"].read_text())
     assert page.open == []
     embedded = [link for link in page.links if link.startswith("data:image/")]
@@ -94,25 +95,27 @@ def test_the_page_is_one_well_formed_file_without_outside_resources(records: Gri
 def test_every_row_leads_to_signatures_and_runs_in_every_format(records: Grid, write: Write) -> None:
     made = records(("none", "hmha"), ("sgd",), (0, 1))
     sweep = load_sweep(write(made))
-    report = write_report(sweep, notebook=False)
+    report = write_report(sweep, figures=(), notebook=False)
     for kind in ("csv", "md", "tex", "html"):
         text = report.files[f"comparison.{kind}"].read_text()
         assert all(found["signature"][:12] in text for found in made), kind
         assert all(run in text for run in sweep.run_ids.values()), kind
 
 
-def test_figures_are_written_as_png_and_svg(records: Grid, write: Write) -> None:
-    report = write_report(load_sweep(write(records(("none", "hmha")), samples=True)), notebook=False)
+def test_figures_are_written_as_png_svg_and_pdf(records: Grid, write: Write) -> None:
+    made = records(("none", "hmha"), ("sgd", "musgd"), (0,))
+    report = write_report(load_sweep(write(made, samples=True)), notebook=False)
     for name in ("accuracy_latency", "training_curves", "samples_1", "samples_2"):
+        assert report.files[f"{name}.pdf"].read_bytes().startswith(b"%PDF")
         assert report.files[f"{name}.png"].read_bytes().startswith(b"\x89PNG")
         assert b"<svg" in report.files[f"{name}.svg"].read_bytes()[:1000]
 
 
 def test_a_figure_of_an_earlier_report_does_not_outlive_its_data(records: Grid, write: Write) -> None:
     directory = write(records(("none", "hmha"), ("sgd",), (0,)))
-    assert "accuracy_latency.png" in write_report(load_sweep(directory), notebook=False).files
+    assert "accuracy_latency.png" in write_report(load_sweep(directory), figures=("png",), notebook=False).files
     (directory / "latency.json").unlink()
-    report = write_report(load_sweep(directory), notebook=False)
+    report = write_report(load_sweep(directory), figures=("png",), notebook=False)
     assert "accuracy_latency.png" not in report.files
     assert not (directory / "accuracy_latency.png").exists()
 
@@ -120,7 +123,7 @@ def test_a_figure_of_an_earlier_report_does_not_outlive_its_data(records: Grid, 
 def test_a_report_can_be_written_elsewhere(records: Grid, write: Write, tmp_path: Path) -> None:
     directory = write(records(("none", "hmha"), ("sgd",), (0,)))
     before = sorted(path.name for path in directory.iterdir())
-    report = write_report(load_sweep(directory), tmp_path / "a" / "b", notebook=False)
+    report = write_report(load_sweep(directory), tmp_path / "a" / "b", figures=("svg",), notebook=False)
     assert all(path.parent == tmp_path / "a" / "b" and path.is_file() for path in report.files.values())
     assert sorted(path.name for path in directory.iterdir()) == before
 
@@ -129,7 +132,7 @@ def test_hostile_names_do_no_harm(records: Grid, write: Write) -> None:
     made = records(("none", "hmha"), ("sgd",), (0, 1))
     for found in made[2:]:
         found["variant"] = "<script>alert(1)</script> 50% a_b & $x$ | \\ ~ ^ # {y}"
-    report = write_report(load_sweep(write(made)), notebook=False)
+    report = write_report(load_sweep(write(made)), figures=("svg",), notebook=False)
     assert "<script>alert" not in report.files["comparison.html"].read_text()
     assert Page(report.files["comparison.html"].read_text()).open == []
     row = next(
@@ -140,7 +143,7 @@ def test_hostile_names_do_no_harm(records: Grid, write: Write) -> None:
 
 
 def test_latex_has_as_many_cells_as_columns(records: Grid, write: Write) -> None:
-    text = write_report(load_sweep(write(records())), notebook=False).files["comparison.tex"].read_text()
+    text = write_report(load_sweep(write(records())), figures=(), notebook=False).files["comparison.tex"].read_text()
     for tabular in re.findall(r"\\begin\{tabular\}\{@\{\}(\w+)@\{\}\}(.*?)\\end\{tabular\}", text, re.DOTALL):
         rows = [line for line in tabular[1].splitlines() if line.rstrip().endswith(r"\\")]
         assert len(rows) == 11
@@ -159,7 +162,7 @@ def test_latex_specials_are_escaped() -> None:
 def test_latex_compiles(records: Grid, write: Write, tmp_path: Path) -> None:
     if subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True).returncode:
         pytest.skip("LaTeX's booktabs is not installed")
-    write_report(load_sweep(write(records())), tmp_path, notebook=False)
+    write_report(load_sweep(write(records())), tmp_path, figures=(), notebook=False)
     document = r"\documentclass{article}\usepackage{amsmath,booktabs}\begin{document}\input{comparison}\end{document}"
     (tmp_path / "main.tex").write_text(document)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "main.tex"]
@@ -246,7 +249,7 @@ def test_damage_costs_numbers_but_never_the_report(records: Grid, write: Write, 
     made = records(("none", "hmha"), ("sgd",), (0, 1))
     directory = write(made)
     damage(kind, directory, made, multirun)
-    report = write_report(load_sweep(directory), notebook=False)
+    report = write_report(load_sweep(directory), figures=("svg",), notebook=False)
     assert report.problems == []
     assert report.findings
     for kind_of_file in ("csv", "md", "tex", "html"):
@@ -257,14 +260,14 @@ def test_damage_costs_numbers_but_never_the_report(records: Grid, write: Write, 
 
 @pytest.mark.parametrize("modules", [("hmha", "acmix"), ("none",)])
 def test_half_a_comparison_is_still_reported(records: Grid, write: Write, modules: tuple[str, ...]) -> None:
-    report = write_report(load_sweep(write(records(modules, ("sgd",), (0, 1)))), notebook=False)
+    report = write_report(load_sweep(write(records(modules, ("sgd",), (0, 1)))), figures=("svg",), notebook=False)
     assert report.table["delta_map50_95"].isna().all()
     assert report.problems == []
 
 
 def test_a_sweep_of_failures_is_reported(records: Grid, as_failed: Make, write: Write) -> None:
     made = [as_failed(found, "killed") for found in records(("none", "hmha"), ("sgd",), (0,))]
-    report = write_report(load_sweep(write(made)), notebook=False)
+    report = write_report(load_sweep(write(made)), figures=("svg",), notebook=False)
     assert "failed: killed" in report.files["comparison.html"].read_text()
     assert report.problems == []
 
@@ -325,7 +328,7 @@ def test_a_report_imports_neither_torch_nor_mlflow(records: Grid, write: Write) 
     code = (
         "import sys; from pathlib import Path; from ablate.comparing.report import write_report, print_table; "
         "from ablate.tracking.records import load_sweep; s = load_sweep(Path(sys.argv[1])); "
-        "r = write_report(s, notebook=False); print_table(s, r.table); "
+        "r = write_report(s, figures=('svg',), notebook=False); print_table(s, r.table); "
         "sys.exit(str([m for m in ('torch', 'ultralytics', 'mlflow', 'ablate.trial') if m in sys.modules] or ''))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from ablate.comparing.figures import KINDS
 from ablate.comparing.figures.style import Drawing, encode, groups_of
 from ablate.tracking.records import Sweep, atomic_write_bytes
 
 if TYPE_CHECKING:
     from ablate.comparing.page import Picture
 
-KINDS = ("png", "svg", "pdf")
 NAMES = (
     "differences", "accuracy_latency", "training_curves", "per_class", "effects", "interactions", "latency",
     "found_missed", "samples",
@@ -61,8 +61,10 @@ def gallery(sweep: Sweep, table: pd.DataFrame) -> list[Entry]:
     ]
 
 
-def hang(sweep: Sweep, table: pd.DataFrame, out: Path) -> tuple[list[Picture], dict[str, Path], list[str]]:
-    """Draw every figure for which there are records, and write it as .png, .svg and .pdf.
+def hang(
+    sweep: Sweep, table: pd.DataFrame, out: Path, kinds: Collection[str] = KINDS
+) -> tuple[list[Picture], dict[str, Path], list[str]]:
+    """Draw every figure for which there are records, and write it as files of these kinds; for no kind draw nothing.
 
     A figure that cannot be drawn costs only itself; files of an earlier report whose figure is no longer drawn are
     removed. Raises OSError when the folder cannot be written.
@@ -73,10 +75,10 @@ def hang(sweep: Sweep, table: pd.DataFrame, out: Path) -> tuple[list[Picture], d
     from ablate.comparing.page import Picture
 
     pictures, files, problems = [], {}, []
-    for entry in gallery(sweep, table):
+    for entry in gallery(sweep, table) if kinds else ():
         try:
             drawing = entry.draw()
-            contents = {} if drawing is None else {kind: encode(drawing.figure, kind, dpi=200) for kind in KINDS}
+            contents = {} if drawing is None else {kind: encode(drawing.figure, kind, dpi=200) for kind in kinds}
         except Exception as error:  # one figure must not take the table along
             problems.append(f"the figure {entry.name} could not be drawn: {type(error).__name__}: {error}")
             continue
@@ -87,7 +89,11 @@ def hang(sweep: Sweep, table: pd.DataFrame, out: Path) -> tuple[list[Picture], d
             atomic_write_bytes(path, content)
             files[path.name] = path
         photographs = entry.name.startswith(PHOTOGRAPHS)
-        shown = encode(drawing.figure, "jpg", dpi=170) if photographs else contents["svg"]
+        shown = (
+            encode(drawing.figure, "jpg", dpi=170)
+            if photographs
+            else contents.get("svg") or encode(drawing.figure, "svg")
+        )
         pictures.append(
             Picture(
                 title=entry.title,
@@ -95,7 +101,7 @@ def hang(sweep: Sweep, table: pd.DataFrame, out: Path) -> tuple[list[Picture], d
                 content=shown,
                 kind="jpg" if photographs else "svg",
                 name=entry.name,
-                files=tuple(f"{entry.name}.{kind}" for kind in KINDS[::-1]),
+                files=tuple(f"{entry.name}.{kind}" for kind in KINDS[::-1] if kind in kinds),
                 rows=drawing.rows,
                 counts=drawing.counts,
             )

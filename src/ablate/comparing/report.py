@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ import pandas as pd
 from ablate.comparing.bootstrap import RESAMPLES
 from ablate.comparing.columns import components_of, left_out, rows_of
 from ablate.comparing.evaluation import compute_intervals
+from ablate.comparing.figures import KINDS
 from ablate.comparing.formatting import DETAILS, best_rows, display, markdown_table, named_by_marks, published
 from ablate.comparing.summary import head, latency_facts, sentences
 from ablate.comparing.table import comparison_table, trial_table
@@ -41,6 +44,7 @@ def write_report(
     sweep: Sweep,
     out_dir: Path | None = None,
     *,
+    figures: Collection[str] = KINDS,
     notebook: bool = True,
     strict: bool = False,
     resamples: int = RESAMPLES,
@@ -51,6 +55,7 @@ def write_report(
     Args:
         sweep: what `load_sweep` read.
         out_dir: where to; the sweep's own folder if None. Created when missing.
+        figures: kinds of files that figures are written as; none of them draws no figure.
         notebook: whether to execute the notebook, which takes some seconds.
         strict: leave out what may not be compared with its baseline.
         resamples: of the images, for intervals that are not known yet; 0 computes none.
@@ -67,24 +72,25 @@ def write_report(
         compute_intervals(sweep, resamples=resamples)
         table = comparison_table(sweep, strict=strict)
     report = Report(table, sentences(sweep, table), out)
-    _write(report, "comparison.csv", _csv(table))
-    _write(report, "comparison.tex", _latex(sweep, table))
-    pictures, files, problems = hang(sweep, table, out)
-    report.files.update(files)
-    report.problems.extend(problems)
-    _write(
-        report,
-        "comparison.md",
-        markdown(sweep, table, figures=[n for n in report.files if n.endswith(".png")]),
-    )
-    _write(report, "comparison.html", _html(sweep, table, pictures))
-    if notebook:
-        from ablate.comparing.notebook import NotebookError, execute
-
-        try:
-            report.files["comparison.ipynb"] = execute(sweep.directory, out / "comparison.ipynb", strict=strict)
-        except NotebookError as error:
-            report.problems.append(str(error))
+    with ThreadPoolExecutor(1) as beside:  # the notebook works in a kernel of its own
+        executed = beside.submit(_execute, sweep, out, strict) if notebook else None
+        _write(report, "comparison.csv", _csv(table))
+        _write(report, "comparison.tex", _latex(sweep, table))
+        pictures, files, problems = hang(sweep, table, out)
+        report.files.update(files)
+        report.problems.extend(problems)
+        _write(
+            report,
+            "comparison.md",
+            markdown(sweep, table, figures=[n for n in report.files if n.endswith(".png")]),
+        )
+        _write(report, "comparison.html", _html(sweep, table, pictures))
+        if executed is not None:
+            found = executed.result()
+            if isinstance(found, str):
+                report.problems.append(found)
+            else:
+                report.files["comparison.ipynb"] = found
     return report
 
 
@@ -201,6 +207,16 @@ def description(sweep: Sweep, table: pd.DataFrame, limit: int = DESCRIPTION_LIMI
         if len(text) <= limit:
             return text
     return text[: limit - 4] + "\n..."
+
+
+def _execute(sweep: Sweep, out: Path, strict: bool) -> Path | str:
+    """The notebook, or why there is none."""
+    from ablate.comparing.notebook import NotebookError, execute
+
+    try:
+        return execute(sweep.directory, out / "comparison.ipynb", strict=strict)
+    except NotebookError as error:
+        return str(error)
 
 
 def _csv(table: pd.DataFrame) -> str:

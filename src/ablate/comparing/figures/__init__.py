@@ -1,1 +1,3 @@
 """Figures of a comparison, one kind a file; `ablate.comparing.gallery` is the list of them all."""
+
+KINDS = ("png", "svg", "pdf")  # of files that a figure is written as

@@ -159,9 +159,9 @@ def said(parts: Iterable[str]) -> str:
 def settle(figure: Figure) -> None:
     """Lay a figure out once and for all, so that each time it is drawn it looks the same."""
     FigureCanvasAgg(figure)
-    for _ in range(2):  # texts beside an axis move as it shrinks
+    if figure.get_layout_engine() is not None:
         figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+        figure.set_layout_engine("none")
 
 
 def encode(figure: Figure, kind: str, *, dpi: int = 160) -> bytes:
