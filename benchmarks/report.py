@@ -9,7 +9,6 @@ the table within 15 s, figures, pages and the executed notebook within 60 s, tor
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import subprocess
@@ -44,22 +43,15 @@ def main() -> None:
             write_recorded(root, seeds=asked.seeds, epochs=asked.epochs)
         results = list((root / "trials").glob("*/result.json"))
         size = sum(path.stat().st_size for path in results)
-        cold = _report(root)
-        keep(
-            "report",
-            {
-                "trials": len(results),
-                "epochs": asked.epochs,
-                "records_mb": round(size / 1e6),
-                **cold,
-                "files": sorted(path.name for path in (root / "sweeps" / "generated").iterdir()),
-            },
-        )
+        measured = _report(root)
+        figures = len(list((root / "sweeps" / "generated").glob("*.svg")))
+        known = {"trials": len(results), "epochs": asked.epochs, "records_mb": round(size / 1e6), "figures": figures}
+        keep("report", {**known, **measured})
 
 
 def _report(root: Path) -> dict[str, Any]:
     """Run the command; seconds until the table and its findings stand there, and until everything is written."""
-    started = time.perf_counter()
+    load, started = os.getloadavg()[0], time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-c", COMMAND, "report", f"root={root}"],
         stdout=subprocess.PIPE,
@@ -81,14 +73,15 @@ def _report(root: Path) -> dict[str, Any]:
     if not last.startswith("HEAVY [] "):
         raise SystemExit(f"the report failed, or imported what it must not: {last}")
     peak = int(last.split("PEAK ")[1].split()[0])
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "seconds_to_table": round(table, 1),
         "seconds_to_all": round(total, 1),
         "peak_memory_mb": round(peak / 1024),
-        "peak_memory_with_notebook_mb": round(max(peak, children) / 1024),
-        "problems": json.dumps(problems),
-        "cores_free": round(os.cpu_count() or 1 - os.getloadavg()[0], 1),
+        "peak_memory_with_notebook_mb": round(max(peak, used.ru_maxrss) / 1024),
+        "problems": problems,
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "load_of_others": round(load, 1),
     }
 
 
