@@ -1,0 +1,205 @@
+"""Intervals over images: from evidence, kept beside the sweep, and a reason in words where there is none."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ablate.comparing.accuracy import ultralytics_ap
+from ablate.comparing.bootstrap import paired_bootstrap
+from ablate.comparing.evaluation import FILE, compute_intervals
+from ablate.comparing.summary import sentences
+from ablate.comparing.table import comparison_table
+from ablate.tracking.evidence import Evidence, load_evidence, save_evidence
+from ablate.tracking.records import load_sweep
+
+Grid = Callable[..., list[dict[str, Any]]]
+Write = Callable[..., Path]
+BOUNDS = ["images_ci_low", "images_ci_high"]
+
+
+def detections(skill: float, seed: int, images: int = 30) -> Evidence:
+    """Evidence of a detector that finds this share of three true objects an image, and as many that are not there."""
+    true_image = np.repeat(np.arange(images), 3)
+    random = np.random.default_rng([int(1000 * skill), seed])
+    found = np.flatnonzero(random.random(len(true_image)) < skill)
+    image = np.sort(np.concatenate([true_image[found], random.integers(0, images, images)]))
+    count = len(image)
+    is_true = np.isin(np.arange(count), random.permutation(count)[: len(found)])
+    reach = random.integers(1, 11, count)
+    return Evidence(
+        names=np.array([f"{index:03d}.jpg" for index in range(images)]),
+        sizes=np.full((images, 2), 160, dtype=np.int32),
+        thresholds=np.linspace(0.5, 0.95, 10),
+        image=image.astype(np.int32),
+        cls=np.zeros(count, dtype=np.int32),
+        conf=random.permutation(count) / count + 0.5 / count,
+        box=np.zeros((count, 4), dtype=np.uint16),
+        hit=is_true[:, None] & (np.arange(10)[None, :] < reach[:, None]),
+        true_image=true_image.astype(np.int32),
+        true_cls=np.zeros(len(true_image), dtype=np.int32),
+        true_box=np.zeros((len(true_image), 4), dtype=np.uint16),
+    )
+
+
+@pytest.fixture
+def with_evidence(records: Grid, write: Write, multirun: Path) -> Callable[..., tuple[Path, list[Path]]]:
+    """How to write a sweep of two variants whose records follow from their evidence."""
+
+    def make(seeds: tuple[int, ...] = (0, 1)) -> tuple[Path, list[Path]]:
+        made = records(("none", "hmha"), ("sgd",), seeds)
+        files = []
+        for record in made:
+            evidence = detections(0.5 if record["factors"]["module"] == "none" else 0.7, record["seed"])
+            record["metrics"]["map50_95"] = ultralytics_ap(evidence).map50_95
+            record["artifacts"]["evidence"] = {"best": "evidence/best.npz"}
+            files.append(multirun / "trials" / record["signature"] / "evidence" / "best.npz")
+            save_evidence(files[-1], evidence)
+        return write(made), files
+
+    return make
+
+
+def row_of(directory: Path, resamples: int = 60) -> pd.Series:
+    sweep = load_sweep(directory)
+    compute_intervals(sweep, resamples=resamples)
+    return comparison_table(sweep).set_index("module").loc["hmha"]
+
+
+def test_the_interval_is_that_of_the_paired_bootstrap(with_evidence: Callable[..., Any]) -> None:
+    directory, files = with_evidence()
+    evidence = [load_evidence(path) for path in files]
+    row = row_of(directory)
+    expected = paired_bootstrap([(evidence[2], evidence[0]), (evidence[3], evidence[1])], resamples=60)
+    assert row[BOUNDS].tolist() == pytest.approx([expected.low, expected.high])
+    assert row["delta_map50_95"] == pytest.approx(expected.estimate)
+    assert row["images_ci_low"] < row["delta_map50_95"] < row["images_ci_high"]
+
+
+def test_one_seed_has_an_interval_over_images_and_the_words_say_what_it_covers(
+    with_evidence: Callable[..., Any],
+) -> None:
+    directory, _ = with_evidence((0,))
+    row = row_of(directory)
+    assert row[BOUNDS].notna().all()
+    assert row[["delta_ci_low", "p_value"]].isna().all()
+    sweep = load_sweep(directory)
+    text = " ".join(sentences(sweep, comparison_table(sweep)))
+    assert "With one seed, this covers which validation images were drawn, not the luck of training." in text
+
+
+def test_a_second_report_computes_nothing_again(with_evidence: Callable[..., Any]) -> None:
+    directory, files = with_evidence()
+    sweep = load_sweep(directory)
+    told: list[float] = []
+    assert compute_intervals(sweep, resamples=60, on_progress=lambda _, share: told.append(share)) == 1
+    assert told == sorted(told)
+    assert told[-1] == pytest.approx(1)
+    before = comparison_table(sweep)
+    assert compute_intervals(load_sweep(directory), resamples=60) == 0
+    assert compute_intervals(load_sweep(directory), resamples=40) == 0, "fewer resamples are no better"
+    assert comparison_table(load_sweep(directory)).equals(before)
+    assert compute_intervals(load_sweep(directory), resamples=80) == 1
+    os.utime(files[0], ns=(1, 1))
+    assert comparison_table(load_sweep(directory))["images_ci_low"].isna().all(), "of other evidence than it was"
+    assert compute_intervals(load_sweep(directory), resamples=80) == 1
+
+
+def test_no_resamples_compute_nothing(with_evidence: Callable[..., Any]) -> None:
+    directory, _ = with_evidence()
+    assert compute_intervals(load_sweep(directory), resamples=0) == 0
+    assert not (directory / FILE).exists()
+
+
+def damage_file(kind: str, path: Path) -> None:
+    """Damage one evidence file as it may happen."""
+    content = path.read_bytes()
+    if kind == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("not an archive")
+    elif kind == "missing":
+        path.unlink()
+    elif kind == "foreign schema":
+        with np.load(path) as file:
+            fields = {name: file[name] for name in file.files}
+        np.savez_compressed(path, **{**fields, "schema": np.array(7)})
+    elif kind == "other images":
+        evidence = load_evidence(path)
+        save_evidence(path, replace(evidence, names=np.array([f"x{name}" for name in evidence.names])))
+    elif kind == "other accuracy":
+        evidence = load_evidence(path)
+        save_evidence(path, replace(evidence, hit=np.zeros_like(evidence.hit)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("truncated", "is not complete"),
+        ("empty", "is not complete"),
+        ("text", "is not complete"),
+        ("missing", "is not there"),
+        ("foreign schema", "has schema 7; this version knows 1"),
+        ("other images", "was evaluated on other images than the rest"),
+        ("other accuracy", "gives mAP50-95 0.0000, its record 0."),
+    ],
+)
+def test_evidence_that_cannot_be_used_is_an_empty_interval_with_its_reason(
+    with_evidence: Callable[..., Any], kind: str, words: str
+) -> None:
+    directory, files = with_evidence()
+    damage_file(kind, files[3])
+    row = row_of(directory)
+    assert row[BOUNDS].isna().all()
+    assert "no interval over images: " in row["notes"]
+    assert words in row["notes"]
+    assert "\n" not in row["notes"]
+    assert row[["delta_map50_95", "delta_ci_low"]].notna().all(), "what does not need it stays"
+    assert row["comparable"] == "yes"
+
+
+def test_evidence_that_was_mended_is_used_again(with_evidence: Callable[..., Any]) -> None:
+    directory, files = with_evidence()
+    whole = files[3].read_bytes()
+    damage_file("truncated", files[3])
+    assert row_of(directory)[BOUNDS].isna().all()
+    files[3].write_bytes(whole)
+    assert row_of(directory)[BOUNDS].notna().all()
+
+
+def test_trials_without_evidence_are_not_spoken_of(records: Grid, write: Write) -> None:
+    directory = write(records(("none", "hmha"), ("sgd",), (0, 1)))
+    row = row_of(directory)
+    assert row[BOUNDS].isna().all()
+    assert row["notes"] == ""
+    assert not (directory / FILE).exists()
+
+
+def test_some_trials_without_evidence_are_named(
+    with_evidence: Callable[..., Any], multirun: Path, records: Grid
+) -> None:
+    directory, files = with_evidence()
+    path = files[3].parent.parent / "result.json"
+    record = json.loads(path.read_text())
+    del record["artifacts"]["evidence"]
+    path.write_text(json.dumps(record))
+    assert f"trial {record['signature'][:12]} kept no evidence of single images" in row_of(directory)["notes"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"schema": 9}', '{"schema": 1, "intervals": {"x": null, "y": {"reason": 3}}}']
+)
+def test_a_cache_that_cannot_be_read_is_computed_again(with_evidence: Callable[..., Any], content: str) -> None:
+    directory, _ = with_evidence()
+    (directory / FILE).write_text(content)
+    assert row_of(directory)[BOUNDS].notna().all()
