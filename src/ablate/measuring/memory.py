@@ -18,12 +18,13 @@ class PeakMemory:
 
     def __init__(self, cuda: bool) -> None:
         self._cuda = cuda
+        _return_free_memory()
         if cuda:
             import torch
 
+            torch.cuda.empty_cache()  # blocks that an earlier training has left would count as reserved by this one
             torch.cuda.reset_peak_memory_stats()
             return
-        _return_free_memory()
         try:
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets VmHWM, see proc(5)
             self._known = True
