@@ -90,7 +90,7 @@ def test_no_warm_up_is_needed_where_none_is_asked_for() -> None:
 def test_a_network_that_fails_half_way_has_no_number_and_stops_no_other() -> None:
     def fails(turn: int) -> Sequence[float]:
         if turn == 4:
-            raise RuntimeError("CUDA out of memory.\nTried to allocate")
+            raise RuntimeError("\x1b[96mCUDA out\x1b[0m of memory.\nTried to allocate")
         return (1.0,)
 
     found = run_rounds({"fails": fails, "other": constant(2.0)}, rounds=6, warmup=1)

@@ -110,6 +110,8 @@ def busy_before(device: str, seconds: float = 1.0) -> tuple[dict[str, Any], list
         with _Gpu(device) as gpu:
             used, processes = gpu.use()
         facts |= {"gpu_use_before": used, "gpu_processes": processes}
+        if used is None and processes is None:
+            reasons.append("whether others use the GPU is not known: NVML does not answer (pip install nvidia-ml-py)")
         if used is not None and used > BUSY_GPU:
             reasons.append(f"the GPU was in use for {used} % of the time before the measurement")
         if processes:
