@@ -76,7 +76,7 @@ def write_report(
         executed = beside.submit(_execute, sweep, out, strict) if notebook else None
         _write(report, "comparison.csv", _csv(table))
         _write(report, "comparison.tex", _latex(sweep, table))
-        pictures, files, problems = hang(sweep, table, out)
+        pictures, files, problems = hang(sweep, table, out, figures)
         report.files.update(files)
         report.problems.extend(problems)
         _write(
