@@ -38,6 +38,9 @@ BLOCK = record("convblock[like=hmha]@c3k2 musgd", "n", module="convblock", inser
 BIGGER = record("baseline musgd", "s", model="yolo26s")
 
 
+OFF = "parameters differ from the graft's by up to 1.6% at a place"
+
+
 def shown(root: Path, records: list[dict[str, Any]], controls: Any) -> dict[str, Variant]:
     for found in records:
         atomic_write_json(root / "trials" / found["signature"] / "result.json", found)
@@ -79,6 +82,26 @@ def test_a_bigger_network_that_was_asked_for_as_well_is_a_baseline_and_a_control
     ]
     assert found["control: scale yolo26s musgd"].control is not None
     assert "baseline musgd[model=yolo26s]" in {label.replace(" [", "[") for label in found}
+
+
+@pytest.mark.parametrize(
+    ("places", "notes"),
+    [
+        ([{"params_error": 0.009}, {"params_error": -0.002}], []),
+        ([{"params_error": 0.002}, {"params_error": -0.016}], [OFF]),
+        (
+            [{"params_error": 14.4, "smallest": True}, {"params_error": 0.0, "smallest": False}],
+            ["the graft is smaller than the smallest block at 1 of 2 places"],
+        ),
+        ([], []),
+        ([None, {"params_error": "?"}], []),
+    ],
+)
+def test_a_block_that_is_not_as_large_as_its_graft_says_so(tmp_path: Path, places: list[Any], notes: list[str]) -> None:
+    block = {**BLOCK, "graft": {"wiring": "plain", "places": places}}
+    found = shown(tmp_path, [BASELINE, HMHA, block], control_of(BLOCK, "params", of="hmha@c3k2"))
+
+    assert found["control: params of hmha@c3k2 musgd"].notes == notes
 
 
 def test_controls_of_equal_name_are_told_apart(tmp_path: Path) -> None:

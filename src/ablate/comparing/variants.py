@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ablate.comparing.labels import FACTORS, display_labels
-from ablate.tracking.records import SCHEMA, Control, Design, Record, Sweep, number, value
+from ablate.tracking.records import SCHEMA, Control, Design, Record, Sweep, number, sequence, value
+
+MATCHED = 0.01  # of a graft's parameters: what a block of the control params may differ by without a word
 
 
 @dataclass
@@ -86,7 +88,10 @@ def variants_of(sweep: Sweep) -> list[Variant]:
     marks = sweep.design.marks if sweep.design else {}
     variants = [Variant(key, labels[key], by_key[key], own[key], marks.get(key)) for key in asked]
     labels = display_labels({key: _named(by_key[key], control) for key, control in controls.items()})
-    variants += [Variant(k, labels[k], by_key[k], c.comparison_key, control=c) for k, c in controls.items()]
+    variants += [
+        Variant(k, labels[k], by_key[k], c.comparison_key, control=c, notes=_mismatch(by_key[k], c))
+        for k, c in controls.items()
+    ]
     if sweep.design is not None:
         for members, title in studies_of(variants, sweep.design):
             group = next((v.group for v in members if v.is_baseline), members[0].group)
@@ -114,6 +119,18 @@ def _named(records: Sequence[Record], control: Control) -> list[Record]:
         "scale": f"scale {value(first, 'factors', 'model')} {optimizer}",
     }[control.kind]
     return [{**first, "variant": f"control: {said}".strip()}, *records[1:]]
+
+
+def _mismatch(records: Sequence[Record], control: Control) -> list[str]:
+    """What is to be said of a block that is not as large as the graft it stands for."""
+    if control.kind != "params":
+        return []
+    places = next((found for record in records if (found := sequence(record, "graft", "places"))), [])
+    smallest = [place for place in places if value(place, "smallest")]
+    if smallest:
+        return [f"the graft is smaller than the smallest block at {len(smallest)} of {len(places)} places"]
+    worst = max((abs(error) for place in places if (error := number(place, "params_error")) is not None), default=0.0)
+    return [f"parameters differ from the graft's by up to {worst:.1%} at a place"] if worst > MATCHED else []
 
 
 def studies_of(variants: Sequence[Variant], design: Design) -> list[tuple[list[Variant], str]]:
