@@ -158,16 +158,56 @@ def test_latex_specials_are_escaped() -> None:
     assert escape("\\{") == r"\textbackslash{}\{"
 
 
-@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
-def test_latex_compiles(records: Grid, write: Write, tmp_path: Path) -> None:
-    if subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True).returncode:
-        pytest.skip("LaTeX's booktabs is not installed")
-    write_report(load_sweep(write(records())), tmp_path, figures=(), notebook=False)
-    document = r"\documentclass{article}\usepackage{amsmath,booktabs}\begin{document}\input{comparison}\end{document}"
-    (tmp_path / "main.tex").write_text(document)
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "main.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+def compiled(folder: Path) -> subprocess.CompletedProcess[str]:
+    """A paper with the comparison, made by whatever LaTeX is installed; skips where there is none."""
+    packages = "amsmath,amssymb,booktabs"
+    document = (
+        rf"\documentclass{{article}}\usepackage{{{packages}}}\begin{{document}}\input{{comparison}}\end{{document}}"
+    )
+    (folder / "main.tex").write_text(document)
+    if shutil.which("pdflatex"):
+        if subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True).returncode:
+            pytest.skip("LaTeX's booktabs is not installed")
+        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "main.tex"]
+    elif shutil.which("tectonic"):
+        command = ["tectonic", "--only-cached", "main.tex"]
+    else:
+        pytest.skip("neither pdflatex nor tectonic is installed")
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def test_latex_compiles_whatever_variants_are_called(records: Grid, write: Write, tmp_path: Path) -> None:
+    made = records()
+    for found in made[3:6]:
+        found["variant"] = "50% a_b & $x$ | \\ ~ ^ # {y} [z] <é> 中文 \u2212\u2265 😀"
+    write_report(load_sweep(write(made)), tmp_path, figures=(), notebook=False)
+    done = compiled(tmp_path)
     assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_latex_of_a_study_of_components_compiles(study: Make, write: Write, tmp_path: Path) -> None:
+    made, design = study("factorial")
+    write_report(load_sweep(write(made, design=design)), tmp_path, figures=(), notebook=False)
+    done = compiled(tmp_path)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_latex_stars_what_is_supported_and_sets_controls_apart(
+    records: Grid, write: Write, multirun: Path, tmp_path: Path
+) -> None:
+    made = records(("none", "hmha", "acmix"), ("sgd",))
+    directory = write(made)
+    head = json.loads((directory / "sweep.json").read_text())
+    control = {"kind": "params", "comparison_key": made[0]["comparison_key"], "of": "hmha@c3k2"}
+    head["controls"] = {made[-1]["variant_key"]: control}
+    (directory / "sweep.json").write_text(json.dumps(head))
+    report = write_report(load_sweep(directory), tmp_path, figures=(), notebook=False)
+    first = report.files["comparison.tex"].read_text().partition(r"\end{table}")[0]
+    row = report.table[report.table["module"] == "hmha"].iloc[0]
+    assert row["p_holm"] < 0.05
+    assert f"$+{row['delta_map50_95']:.4f}^{{*}}$" in first
+    assert first.index(r"\cmidrule") < first.index(r"\textit{")
+    assert first.count("^{*}$ &") == 1
 
 
 def test_one_seed_is_said_in_words(records: Grid, write: Write) -> None:
