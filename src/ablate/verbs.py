@@ -77,7 +77,7 @@ def ui(words: Sequence[str]) -> int:
         if not (root / "mlflow.db").is_file():
             raise ConfigError(f"{root}/mlflow.db does not exist: no trial has been recorded here yet")
         from ablate.environment import prepare
-        from ablate.tracking.store import tracking_uri
+        from ablate.tracking.address import tracking_uri
 
         prepare()
         page = f"http://127.0.0.1:{parsed.port}/#/experiments/{_experiment(root)}/runs?workflowType=machine_learning"

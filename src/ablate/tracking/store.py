@@ -10,12 +10,12 @@ import logging
 import os
 import time
 from collections.abc import Container, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ablate.environment import prepare
 from ablate.tracking import entries, summary
+from ablate.tracking.address import is_database, tracking_uri, with_driver
 from ablate.tracking.browsing import experiment_tags
 from ablate.tracking.inputs import Inputs, one_at_a_time, one_at_a_trial
 from ablate.tracking.records import DamagedRecordError, atomic_write_json, load_object, load_record
@@ -23,30 +23,8 @@ from ablate.tracking.records import DamagedRecordError, atomic_write_json, load_
 LINK = "mlflow.json"  # beside result.json: which run has it, and whether that is running, stopped or complete
 LIMITS = (800, 100, 100)  # metrics, parameters, tags in one request; MLflow allows 1000 of all kinds together
 SAMPLED = "cpu_utilization_percentage"  # every sample of the machine has it
-DATABASES = (
-    "sqlite",
-    "postgresql",
-    "postgres",
-    "mysql",
-    "mssql",
-    "oracle",
-)  # MLflow writes to these by itself, without a server
 
 _Points = dict[tuple[str, int, int], dict[str, float]]  # (epoch or sample, step, milliseconds) -> metrics
-
-
-def tracking_uri(root: Path, uri: str | None) -> str:
-    """Return MLflow's tracking URI: the given one, or SQLite below the root."""
-    return uri or f"sqlite:///{root.absolute() / 'mlflow.db'}"
-
-
-def with_driver(uri: str) -> str:
-    """Return a URI of PostgreSQL with the driver that is installed; which one is the default depends on SQLAlchemy."""
-    scheme, separator, place = uri.partition("://")
-    if scheme in ("postgresql", "postgres"):
-        driver = "psycopg2" if find_spec("psycopg2") is not None else "psycopg"
-        return f"postgresql+{driver}{separator}{place}"
-    return uri
 
 
 class Store:
@@ -247,8 +225,7 @@ class Store:
         now = int(time.time() * 1000)
         if found is None:
             # without a server MLflow would put files into the folder where the command was given
-            local = self.uri.split(":")[0].split("+")[0] in DATABASES
-            place = (self._root.absolute() / "mlartifacts").as_uri() if local else None
+            place = (self._root.absolute() / "mlartifacts").as_uri() if is_database(self.uri) else None
             try:
                 return str(self._client.create_experiment(name, artifact_location=place, tags=experiment_tags(now)))
             except MlflowException:  # another command made it in this moment
