@@ -9,7 +9,7 @@ from typing import Any
 
 from ablate.comparing.labels import FACTORS
 from ablate.comparing.statistics import sample_std
-from ablate.comparing.variants import Variant, is_measured
+from ablate.comparing.variants import Variant, fraction, is_measured
 from ablate.tracking.records import SCHEMA, Record, Sweep, number, sequence, short, value
 
 ACCURACIES = (
@@ -22,6 +22,7 @@ ACCURACIES = (
     "map50_95_medium",
     "map50_95_large",
 )
+LIMIT = 1e15  # no cost is as large; a sum of such numbers would be no number
 LATENCIES = ("latency_ms", "latency_p95_ms", "latency_ratio", "latency_ci_low", "latency_ci_high")
 
 
@@ -30,14 +31,14 @@ def fill_measured(variant: Variant, sweep: Sweep) -> None:
     first, measured = variant.records[0], variant.measured
     variant.row |= {"variant": variant.label, "control": variant.control.kind if variant.control else ""}
     variant.row |= {name: str(value(first, "factors", name) or "") for name in FACTORS}
-    variant.row |= {name: mean(measured, "metrics", name) for name in ACCURACIES}
+    variant.row |= {name: _accuracy(measured, "metrics", name) for name in ACCURACIES}
     described = measured or variant.records
     variant.row |= {
         "replicates": len(measured),
         "trials": len(variant.records),
         "seeds": " ".join(str(seed) for seed in sorted(variant.by_seed)),
         "map50_95_std": sample_std([record["metrics"]["map50_95"] for record in measured]),
-        "map50_95_last": mean(measured, "metrics_last", "map50_95"),
+        "map50_95_last": _accuracy(measured, "metrics_last", "map50_95"),
         "params_m": _millions(mean(described, "cost", "params")),
         "params_added_m": _millions(mean(described, "cost", "params_added")),
         "gflops": mean(described, "cost", "gflops"),
@@ -84,8 +85,9 @@ def evaluated(records: Sequence[Record]) -> str:
 
 
 def numbers(records: Sequence[Record], *path: str) -> list[float]:
-    """The finite numbers under nested keys of records, as far as they have one."""
-    return [found for record in records if (found := number(record, *path)) is not None]
+    """The numbers under nested keys of records, as far as they have one that can have been measured."""
+    found = [number(record, *path) for record in records]
+    return [figure for figure in found if figure is not None and abs(figure) < LIMIT]
 
 
 def mean(records: Sequence[Record], *path: str) -> float | None:
@@ -114,10 +116,16 @@ def _fill_latency(variant: Variant, sweep: Sweep) -> None:
         return
     for entry in latency_rows(sweep):
         if value(entry, "variant_key") == variant.key:
-            variant.row |= {name: number(entry, name) for name in LATENCIES}
+            variant.row |= {name: mean([entry], name) for name in LATENCIES}
             break
     if variant.measured and variant.row.get("latency_ms") is None:
         variant.notes.append("latency not measured")
+
+
+def _accuracy(records: Sequence[Record], *path: str) -> float | None:
+    """The mean of a recorded accuracy."""
+    found = [part for record in records if (part := fraction(record, *path)) is not None]
+    return fmean(found) if found else None
 
 
 def _millions(found: float | None) -> float | None:

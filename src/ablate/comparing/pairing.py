@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ablate.comparing.statistics import paired_differences
-from ablate.comparing.variants import Variant, variants_of
-from ablate.tracking.records import Record, Sweep, number
+from ablate.comparing.variants import Variant, fraction, variants_of
+from ablate.tracking.records import Record, Sweep
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,15 @@ def trial_pairs(variant: Variant, baseline: Variant) -> list[tuple[Record, Recor
 
 
 def differences_of(variant: Variant, baseline: Variant, *path: str) -> tuple[list[int], list[float]]:
-    """Differences of a recorded number over the seeds at which both have it; as `paired_differences`.
+    """Differences of a recorded accuracy over the seeds at which both have it; as `paired_differences`.
 
     Args:
         variant: One variant.
         baseline: What it is compared with.
-        *path: Keys of the number in a record, such as "metrics", "map50_95_small".
+        *path: Keys of the accuracy in a record, such as "metrics", "map50_95_small".
     """
     values = [
-        {seed: found for seed, record in v.by_seed.items() if (found := number(record, *path)) is not None}
+        {seed: found for seed, record in v.by_seed.items() if (found := fraction(record, *path)) is not None}
         for v in (variant, baseline)
     ]
     return paired_differences(*values)

@@ -62,7 +62,13 @@ def is_measured(record: Record) -> bool:
     """Whether a trial finished, has an accuracy that is a number, and was recorded in a form that we know."""
     if record.get("schema", SCHEMA) != SCHEMA:
         return False
-    return value(record, "status") == "finished" and number(record, "metrics", "map50_95") is not None
+    return value(record, "status") == "finished" and fraction(record, "metrics", "map50_95") is not None
+
+
+def fraction(record: Record, *path: str) -> float | None:
+    """A recorded accuracy, from 0 to 1; None where there is none, or a number that cannot be one."""
+    found = number(record, *path)
+    return found if found is not None and 0 <= found <= 1 else None
 
 
 def variant_key(record: Record) -> str:
