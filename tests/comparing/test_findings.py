@@ -1,0 +1,205 @@
+"""What is said of controls, epochs, sizes and flagged rows: no more than the numbers hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from ablate.comparing.controls import ALARM
+from ablate.comparing.formatting import best_rows
+from ablate.comparing.summary import findings
+from ablate.comparing.table import baselines, comparison_table
+from ablate.tracking.records import load_sweep
+
+Make = Callable[..., dict[str, Any]]
+Grid = Callable[..., list[dict[str, Any]]]
+Write = Callable[..., Path]
+BASE = {0: 0.350, 1: 0.356, 2: 0.347}
+
+
+def trials(record: Make, module: str, accuracies: dict[int, float], **changes: Any) -> list[dict[str, Any]]:
+    """Trials of one variant with these accuracies; changes are of the record, as a control has them."""
+    made = []
+    for seed, accuracy in accuracies.items():
+        found = record(module, seed=seed)
+        found["metrics"]["map50_95"] = accuracy
+        found |= changes
+        made.append(found)
+    return made
+
+
+def gained(by: float, spread: float = 0.0) -> dict[int, float]:
+    """Accuracies that differ from the baseline's by about so much."""
+    return {seed: base + by + spread * (seed - 1) for seed, base in BASE.items()}
+
+
+def with_controls(write: Write, made: list[dict[str, Any]], controls: dict[str, tuple[str, str]]) -> Path:
+    """Write a sweep whose variants of these modules are controls: module -> kind and the graft it is matched with."""
+    directory = write(made)
+    head = json.loads((directory / "sweep.json").read_text())
+    entries = {
+        found["variant_key"]: {"kind": kind, "comparison_key": made[0]["comparison_key"], "of": of}
+        for found in made
+        for module, (kind, of) in controls.items()
+        if found["factors"]["module"] == module
+    }
+    (directory / "sweep.json").write_text(json.dumps({**head, "controls": entries}))
+    return directory
+
+
+def told(directory: Path, **options: Any) -> tuple[pd.DataFrame, list[str]]:
+    sweep = load_sweep(directory)
+    table = comparison_table(sweep, **options)
+    return table, findings(sweep, table)
+
+
+def test_an_identity_that_differs_from_the_baseline_comes_before_all_else(record: Make, write: Write) -> None:
+    made = [*trials(record, "none", BASE), *trials(record, "acmix", gained(0.02, 0.001))]
+    made += trials(record, "sta", gained(0.0, 0.0012))
+    _, said = told(with_controls(write, made, {"sta": ("identity", "")}))
+    assert said[0].startswith(ALARM)
+    assert "differs by up to 0.12 points" in said[0]
+
+
+def test_an_identity_that_reproduces_the_baseline_says_that_surgery_changes_nothing(record: Make, write: Write) -> None:
+    made = [*trials(record, "none", BASE), *trials(record, "sta", BASE)]
+    table, said = told(with_controls(write, made, {"sta": ("identity", "")}))
+    assert not any(ALARM in text for text in said)
+    assert any("reproduced the baseline exactly, with 3 seeds" in text for text in said)
+    assert table["control"].tolist() == ["", "identity"]
+
+
+def test_an_identity_on_another_device_cannot_judge(record: Make, write: Write) -> None:
+    made = [*trials(record, "none", BASE), *trials(record, "sta", gained(0.01))]
+    for found in made[3:]:
+        found["realised"]["device_name"] = "another"
+    _, said = told(with_controls(write, made, {"sta": ("identity", "")}))
+    assert "cannot say whether the comparison is sound" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("module", "plain", "words"),
+    [
+        (gained(0.008, 0.002), gained(0.007, -0.002), "the difference is not told apart from size"),
+        (gained(0.030, 0.001), gained(0.007, 0.0), "it gives more than its size does"),
+        (gained(0.001, 0.001), gained(0.020, 0.0), "it gives less than its size does"),
+    ],
+)
+def test_a_gain_is_held_against_a_plain_block_of_its_size(
+    record: Make, write: Write, module: dict[int, float], plain: dict[int, float], words: str
+) -> None:
+    made = [*trials(record, "none", BASE), *trials(record, "hmha", module), *trials(record, "acmix", plain)]
+    _, said = told(with_controls(write, made, {"acmix": ("params", "hmha@c3k2")}))
+    (text,) = [text for text in said if "a plain block of the same size" in text]
+    assert text.startswith("hmha@c3k2 musgd gains")
+    assert words in text
+
+
+def test_controls_take_no_part_in_holms_family_nor_in_what_is_best(record: Make, write: Write) -> None:
+    made = [*trials(record, "none", BASE), *trials(record, "hmha", gained(0.01, 0.001))]
+    made += trials(record, "acmix", gained(0.05, 0.001))
+    table, _ = told(with_controls(write, made, {"acmix": ("params", "hmha@c3k2")}))
+    assert table["module"].tolist() == ["none", "hmha", "acmix"], "controls stand last"
+    assert table["p_holm"].notna().tolist() == [False, True, False]
+    assert table["p_value"].notna().tolist() == [False, True, True]
+    assert table["p_holm"][1] == pytest.approx(table["p_value"][1])
+    assert best_rows(table)["map50_95"] == {1}
+    assert baselines(table).tolist() == [True, False, False]
+
+
+def test_a_bigger_network_is_not_flagged_for_being_one(record: Make, write: Write) -> None:
+    made = [*trials(record, "none", BASE), *trials(record, "hmha", gained(0.01, 0.001))]
+    bigger = trials(record, "none", gained(0.04, 0.002), variant_key="bigger", comparison_key="its own")
+    for found in bigger:
+        found["signature"] = found["signature"][::-1]
+        found["factors"] = {**found["factors"], "model": "yolo26s"}
+        found["config"]["model"] = {"name": "yolo26s"}
+        found["realised"]["weights"] = {"source": "yolo26s.pt", "expected": 9, "transferred": 9}
+    directory = write([*made, *bigger], latency=False)
+    head = json.loads((directory / "sweep.json").read_text())
+    control = {"bigger": {"kind": "scale", "comparison_key": made[0]["comparison_key"], "of": ""}}
+    (directory / "sweep.json").write_text(json.dumps({**head, "controls": control}))
+    for found in made:
+        path = directory.parent.parent / "trials" / found["signature"] / "result.json"
+        path.write_text(json.dumps({**found, "config": {**found["config"], "model": {"name": "yolo26n"}}}))
+    table, said = told(directory)
+    row = table[table["control"] == "scale"].iloc[0]
+    assert (row["comparable"], row["notes"]) == ("yes", "")
+    assert any("The next bigger stock network, yolo26s, gains 4.00 points" in text for text in said)
+
+
+def test_best_and_last_epoch_that_disagree_are_said(record: Make, write: Write) -> None:
+    made = [*trials(record, "none", BASE), *trials(record, "hmha", gained(0.01, 0.001))]
+    for found in made:
+        worse = 0.02 if found["factors"]["module"] == "hmha" else 0.0
+        found["metrics_last"] = {"map50_95": found["metrics"]["map50_95"] - worse}
+    table, said = told(write(made))
+    assert table["delta_last"][1] == pytest.approx(-0.01)
+    (text,) = [text for text in said if text.startswith("Best and last epoch disagree")]
+    assert "hmha@c3k2 musgd +1.00 points" in text
+
+
+def test_a_large_difference_on_small_objects_is_said(record: Make, write: Write) -> None:
+    made = [*trials(record, "none", BASE), *trials(record, "hmha", gained(0.001, 0.004))]
+    for found in made:
+        more = 0.04 + 0.001 * found["seed"] if found["factors"]["module"] == "hmha" else 0.0
+        found["metrics"] |= {"map50_95_small": 0.1 + more, "map50_95_large": 0.5}
+    _, said = told(write(made))
+    (text,) = [text for text in said if text.startswith("By size of object")]
+    assert "hmha@c3k2 musgd on small objects +4.10 points" in text
+    assert "large objects" not in text
+
+
+def test_what_could_not_have_been_seen_is_said(record: Make, write: Write) -> None:
+    made = [*trials(record, "none", BASE), *trials(record, "hmha", gained(0.001, 0.004))]
+    table, said = told(write(made))
+    row = table.iloc[1]
+    assert f"with 3 seeds, differences under {100 * row['smallest_detectable']:.2f} points cannot be" in said[0]
+    assert f"Seeds needed to detect 0.5 points at the spread seen: {row['seeds_needed']:.0f}." in said[0]
+
+
+def test_strict_leaves_out_what_is_flagged_and_corrects_over_the_rest(records: Grid, write: Write) -> None:
+    made = records(("none", "hmha", "acmix"), ("sgd",))
+    for found in made[6:]:
+        found["realised"]["amp"] = True
+    directory = write(made)
+    loose, _ = told(directory)
+    strict, said = told(directory, strict=True)
+    assert loose["comparable"].tolist() == ["yes", "yes", "no"]
+    assert strict["module"].tolist() == ["none", "hmha"]
+    assert strict["p_holm"][1] == pytest.approx(strict["p_value"][1])
+    assert loose["p_holm"][1] == pytest.approx(2 * loose["p_value"][1])
+    assert any("(1 variant): acmix@head sgd (AMP on (baseline off))" in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "words"),
+    [
+        ({"code": "a" * 64}, {"code": "b" * 64}, "code aaaaaaaaaaaa (baseline bbbbbbbbbbbb)"),
+        (
+            {"git": {"commit": "c" * 40, "dirty": False}},
+            {"git": {"commit": "d" * 40, "dirty": False}},
+            "code commit cccccccccccc (baseline commit dddddddddddd)",
+        ),
+        (
+            {"git": {"commit": "c" * 40, "dirty": True}},
+            {"git": {"commit": "c" * 40, "dirty": False}},
+            "code commit cccccccccccc with changes (baseline commit cccccccccccc)",
+        ),
+        ({"code": "a" * 64, "git": {"commit": "c" * 40}}, {"code": "a" * 64, "git": {"commit": "d" * 40}}, ""),
+    ],
+)
+def test_other_code_is_flagged_by_its_content_before_its_commit(
+    records: Grid, write: Write, mine: dict[str, Any], theirs: dict[str, Any], words: str
+) -> None:
+    made = records(("none", "hmha"), ("sgd",), (0, 1))
+    for found in made:
+        found["realised"] |= theirs if found["factors"]["module"] == "none" else mine
+    table, _ = told(write(made))
+    assert table["comparable"][1] == ("no" if words else "yes")
+    assert table["notes"][1] == words
