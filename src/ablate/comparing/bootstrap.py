@@ -15,6 +15,7 @@ The interval speaks of images and of nothing else: what another seed would have 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +25,6 @@ import numpy as np
 from scipy import special
 
 from ablate.comparing.statistics import LEVEL
-from ablate.environment import cpu_threads
 from ablate.tracking.evidence import Evidence
 
 RESAMPLES = 1000
@@ -199,6 +199,13 @@ def resampled_map(
             threads.shutdown(wait=False, cancel_futures=True)
             raise
     return answers
+
+
+def cpu_threads() -> int:
+    """How many threads to compute with: what `ablate.environment.prepare` has kept, else the cores of this process."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    kept = os.environ.get("ABLATE_CPU_THREADS", "")
+    return int(kept) if kept.isdigit() else cores
 
 
 def draw(images: int, seed: int, index: int) -> np.ndarray:
