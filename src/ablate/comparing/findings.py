@@ -133,9 +133,10 @@ def unfair_findings(table: pd.DataFrame, left_out: dict[str, str]) -> list[str]:
     unfair = table[(table["comparable"] == "no") & table["delta_map50_95"].notna() & (table["control"] != "identity")]
     if len(unfair):
         measured = names(f"{row['variant']} ({gain(row)})" for row in rows_of(unfair))
+        these = "These differences" if len(unfair) > 1 else "This difference"
         said.append(
-            f"Not trained as the baseline was: {measured}. These differences may have other causes than the "
-            "variant; the notes name them."
+            f"Not trained as the baseline was: {measured}. {these} may have other causes than the variant; the notes "
+            "name them."
         )
     if left_out:
         said.append(f"Left out, for strict=true ({count(len(left_out), 'variant')}): {_reasons(left_out)}.")
