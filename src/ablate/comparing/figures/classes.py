@@ -21,6 +21,7 @@ from ablate.comparing.figures.style import (
     TWO_COLUMNS,
     Drawing,
     foremost,
+    ink,
     is_control,
     minus,
     references,
@@ -149,12 +150,17 @@ def _figure(
     left = figure.add_axes((margin / width, 0.62 / total, cell / width, tall / total))
     right = figure.add_axes(((margin + 1.15 * cell) / width, 0.62 / total, cell * len(names) / width, tall / total))
     scale = figure.add_axes((margin / width, 0.46 / total, (width - margin - 0.7) / width, 0.07 / total))
-    left.imshow(100 * before.to_numpy()[:, None], aspect="auto", cmap="Greys", vmin=0, vmax=200)
-    _write(left, 100 * before.to_numpy()[:, None], "{:.1f}", np.zeros((len(before), 1), dtype=bool))
+    plain = left.imshow(100 * before.to_numpy()[:, None], aspect="auto", cmap="Greys", vmin=0, vmax=200)
+    _write(
+        left,
+        100 * before.to_numpy()[:, None],
+        "{:.1f}",
+        np.asarray(plain.cmap(plain.norm(100 * before.to_numpy()[:, None]))),
+    )
     norm = TwoSlopeNorm(0.0, -limit, limit)
     points = 100 * shown.to_numpy()
     drawn = right.imshow(points, aspect="auto", cmap=DIVERGING, norm=norm)
-    _write(right, points, "{:+.1f}", np.abs(points) > 0.62 * limit)
+    _write(right, points, "{:+.1f}", np.asarray(drawn.cmap(norm(points))))
     left.set_yticks(range(len(before)), lines)
     _heads(left, ["\n".join(textwrap.wrap(f"{base} (AP)", 14))], slanted=slanted)
     _heads(right, names, slanted=slanted)
@@ -165,12 +171,12 @@ def _figure(
     return figure
 
 
-def _write(axes: Axes, numbers: np.ndarray, form: str, light: np.ndarray) -> None:
-    """Numbers in the cells, white where the cell is dark."""
+def _write(axes: Axes, numbers: np.ndarray, form: str, grounds: np.ndarray) -> None:
+    """Numbers in the cells, in an ink that can be read on the cell's colour, (lines, columns, 4)."""
     for (line, column), found in np.ndenumerate(numbers):
         nothing = abs(found) < 0.05  # neither +0.0 nor -0.0
         text = "\N{EN DASH}" if found != found else "0.0" if nothing else minus(form.format(found))
-        color = "white" if light[line, column] else "black"
+        color = ink(grounds[line, column][:3]) if found == found else "black"
         axes.text(column, line, text, ha="center", va="center", fontsize=SMALLEST, color=color)
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 
 from ablate.comparing.formatting import group_title
@@ -149,6 +149,13 @@ def foremost(rows: pd.DataFrame, most: int) -> pd.DataFrame:
 def left_out(shown: int, total: int, what: str, how: str = "by size of the difference") -> str:
     """Words for a limit, such as 'The first 30 of 100 variants by size of the difference are shown.'."""
     return f" The first {shown} of {total} {what} {how} are shown." if shown < total else ""
+
+
+def ink(ground: Any) -> str:
+    """Black or white, whichever can be read better on a colour: by WCAG's contrast, at least 4.58 to 1 for any."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(ground)]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "black" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "white"
 
 
 def said(parts: Iterable[str]) -> str:

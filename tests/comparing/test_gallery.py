@@ -1,0 +1,345 @@
+"""The gallery: every figure from records that have something to draw, and none from those that have not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
+
+from ablate.comparing.figures.classes import class_differences, class_heat_map
+from ablate.comparing.figures.detections import found_and_missed
+from ablate.comparing.figures.distribution import latency_distribution, samples_of
+from ablate.comparing.figures.effects import factor_effects, interactions
+from ablate.comparing.figures.forest import forest
+from ablate.comparing.figures.missed import compare, found_objects
+from ablate.comparing.figures.style import DIVERGING, ONE_COLUMN, SMALLEST, TWO_COLUMNS, encode, ink, texts_of
+from ablate.comparing.gallery import gallery, hang
+from ablate.comparing.table import comparison_table
+from ablate.tracking.evidence import Evidence, quantised, save_evidence
+from ablate.tracking.records import Sweep, load_sweep
+
+Make = Callable[..., dict[str, Any]]
+Grid = Callable[..., list[dict[str, Any]]]
+Write = Callable[..., Path]
+SIZE = 200  # pixels of an image's side
+IMAGES = 3
+
+
+def evidence_of(found: list[list[bool]]) -> Evidence:
+    """Three images with four objects each, of which some were found: one detection each, of confidence 0.9."""
+    places = np.array([[10, 10, 50, 50], [120, 10, 180, 60], [20, 110, 70, 180], [110, 120, 190, 190]], dtype=float)
+    boxes = [quantised(places, SIZE, SIZE) for _ in range(IMAGES)]
+    kept = [np.flatnonzero(row) for row in found]
+    image = np.concatenate([np.full(len(k), i) for i, k in enumerate(kept)]).astype(np.int32)
+    count = len(image)
+    return Evidence(
+        names=np.array([f"images/val/{i}.png" for i in range(IMAGES)]),
+        sizes=np.full((IMAGES, 2), SIZE, dtype=np.int32),
+        thresholds=np.linspace(0.5, 0.95, 10),
+        image=image,
+        cls=np.concatenate([k % 2 for k in kept]).astype(np.int32),
+        conf=np.full(count, 0.9, dtype=np.float32),
+        box=np.concatenate([b[k] for b, k in zip(boxes, kept, strict=True)]),
+        hit=np.ones((count, 10), dtype=bool),
+        true_image=np.repeat(np.arange(IMAGES), 4).astype(np.int32),
+        true_cls=np.tile([0, 1, 0, 1], IMAGES).astype(np.int32),
+        true_box=np.concatenate(boxes),
+    )
+
+
+BASELINE = [[True, True, False, False], [True, False, False, False], [True, True, True, True]]
+VARIANT = [[True, True, True, True], [True, False, False, True], [True, True, False, True]]
+
+
+def with_evidence(made: list[dict[str, Any]], multirun: Path, root: Path | None) -> None:
+    """Give each record the evidence of a baseline or a variant, and tell where the images are."""
+    for record in made:
+        found = BASELINE if record["factors"]["module"] == "none" else VARIANT
+        record["artifacts"]["evidence"] = {"best": "evidence/best.npz"}
+        if root is not None:
+            record["data"]["root"] = str(root)
+        save_evidence(multirun / "trials" / record["signature"] / "evidence" / "best.npz", evidence_of(found))
+
+
+def draw_images(root: Path) -> None:
+    (root / "images" / "val").mkdir(parents=True)
+    for index in range(IMAGES):
+        pixels = np.random.default_rng(index).integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / "images" / "val" / f"{index}.png")
+
+
+def read(directory: Path) -> tuple[Sweep, Any]:
+    sweep = load_sweep(directory)
+    return sweep, comparison_table(sweep)
+
+
+@pytest.fixture
+def full(records: Grid, write: Write, multirun: Path, tmp_path: Path) -> tuple[Sweep, Any]:
+    """A sweep with everything that a figure can show: two optimizers, a control, evidence, images, many latencies."""
+    made = records(("none", "hmha", "acmix"), ("sgd", "musgd"), (0, 1, 2))
+    draw_images(tmp_path / "data")
+    with_evidence(made, multirun, tmp_path / "data")
+    directory = write(made, samples=True)
+    head = json.loads((directory / "sweep.json").read_text())
+    head["controls"] = {made[6]["variant_key"]: {"kind": "params", "comparison_key": made[0]["comparison_key"]}}
+    (directory / "sweep.json").write_text(json.dumps(head))
+    latency = json.loads((directory / "latency.json").read_text())
+    for row in latency["variants"]:
+        row["samples_ms"] = np.random.default_rng(0).gamma(40, row["latency_ms"] / 40, 60).tolist()
+    (directory / "latency.json").write_text(json.dumps(latency))
+    return read(directory)
+
+
+def test_every_figure_is_drawn_and_no_text_is_too_small_for_a_paper(full: tuple[Sweep, Any]) -> None:
+    drawn = {}
+    for entry in gallery(*full):
+        drawing = entry.draw()
+        if drawing is None:
+            continue
+        drawn[entry.name] = drawing
+        assert drawing.figure.get_size_inches()[0] in (ONE_COLUMN, TWO_COLUMNS), entry.name
+        assert min(text.get_fontsize() for text in texts_of(drawing.figure)) >= SMALLEST, entry.name
+        assert drawing.caption.endswith("."), entry.name
+        assert set(drawing.rows) <= set(full[1]["variant_key"]), entry.name
+        assert drawing.rows, entry.name
+    assert set(drawn) == {
+        "differences", "accuracy_latency", "training_curves", "per_class_1", "per_class_2", "latency",
+        "found_missed_1", "found_missed_2", "samples_1", "samples_2",
+    }  # fmt: skip
+
+
+def test_lines_of_a_panel_can_be_told_apart_in_grey(full: tuple[Sweep, Any]) -> None:
+    compared = 0
+    for entry in gallery(*full):
+        drawing = entry.draw()
+        if drawing is None or entry.name not in ("training_curves", "interactions"):
+            continue
+        for axes in drawing.figure.axes:
+            looks = [(str(line.get_linestyle()), line._unscaled_dash_pattern, line.get_marker()) for line in axes.lines]
+            assert len({str(look) for look in looks}) == len(looks), entry.name
+            compared += len(looks)
+    assert compared > 4
+
+
+def test_numbers_of_a_heat_map_can_be_read_on_every_colour() -> None:
+    def grey(color: Any) -> float:
+        red, green, blue = to_rgb(color)
+        return float(0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2)
+
+    for strength in np.linspace(0, 1, 41):
+        color = DIVERGING(strength)[:3]
+        ground, text = grey(color), grey(ink(color))
+        assert (max(ground, text) + 0.05) / (min(ground, text) + 0.05) >= 4.5, strength
+
+
+def test_the_forest_shows_the_table_in_its_order_with_controls_last(full: tuple[Sweep, Any]) -> None:
+    _, table = full
+    drawing = forest(table)
+    assert drawing is not None
+    first = table[table["comparison_key"] == table["comparison_key"].iloc[0]]
+    shown = [table.set_index("variant_key").loc[key, "variant"] for key in drawing.rows]
+    plain = first[(first["module"] != "none") & (first["control"] == "")]["variant"].tolist()
+    control = first[first["control"] != ""]["variant"].tolist()
+    assert control
+    assert shown[: len(plain) + 1] == [*plain, *control]
+    texts = {text.get_text() for text in texts_of(drawing.figure)}
+    assert all(f"{row:+.4f}".replace("-", "\N{MINUS SIGN}") in texts for row in table["delta_map50_95"].dropna())
+
+
+def test_an_interval_over_images_is_drawn_beneath_the_one_over_seeds(records: Grid, write: Write) -> None:
+    _, table = read(write(records(("none", "hmha"), ("sgd",))))
+    table.loc[1, ["images_ci_low", "images_ci_high"]] = [0.001, 0.05]
+    drawing = forest(table)
+    assert drawing is not None
+    boxes = [patch.get_bbox().extents[[0, 2]].tolist() for patch in drawing.figure.axes[0].patches]
+    assert [0.001, 0.05] in [pytest.approx(box) for box in boxes]
+    assert "over validation images" in drawing.caption
+    assert "over validation images" not in forest(table.assign(images_ci_low=np.nan)).caption  # type: ignore[union-attr]
+
+
+def test_differences_of_classes_are_paired_by_seed(records: Grid, write: Write) -> None:
+    made = records(("none", "hmha"), ("sgd",), (0, 1))
+    for record, accuracy in zip(made, (0.2, 0.4, 0.3, 0.6), strict=True):
+        record["per_class"] = [{"name": "circle", "map50_95": accuracy, "instances": 9}]
+    made[3]["per_class"].append({"name": "square", "map50_95": 0.5})
+    sweep, table = read(write(made))
+    from ablate.comparing.figures.classes import class_accuracy
+
+    differences = class_differences(class_accuracy(sweep, table), table)
+    assert differences.to_dict() == {"hmha@c3k2 sgd": {"circle": pytest.approx(0.15)}}
+    drawing = class_heat_map(sweep, table)
+    assert drawing is not None
+    assert {"30.0", "+15.0", "circle (9)"} <= {text.get_text() for text in texts_of(drawing.figure)}
+
+
+def test_of_many_classes_those_that_differ_most_are_shown(records: Grid, write: Write) -> None:
+    made = records(("none", "hmha"), ("sgd",), (0,))
+    for record, factor in zip(made, (0.0, 1.0), strict=True):
+        record["per_class"] = [{"name": f"kind {i}", "map50_95": 0.1 + factor * i / 100} for i in range(80)]
+    drawing = class_heat_map(*read(write(made)))
+    assert drawing is not None
+    assert "The 25 of 80 classes that differ most are shown." in drawing.caption
+    texts = {text.get_text() for text in texts_of(drawing.figure)}
+    assert "kind 79" in texts
+    assert "kind 54" not in texts
+
+
+def test_an_object_is_found_once_by_the_most_confident_detection_of_its_class() -> None:
+    one = evidence_of([[True] * 4, [False] * 4, [False] * 4])
+    assert found_objects(one).tolist() == [True] * 4 + [False] * 8
+    wrong = Evidence(**{**vars(one), "cls": 1 - one.cls})
+    assert not found_objects(wrong).any()
+    doubtful = Evidence(**{**vars(one), "conf": np.full(4, 0.2, dtype=np.float32)})
+    assert not found_objects(doubtful).any()
+
+
+def test_objects_are_counted_by_who_found_them(records: Grid, write: Write, multirun: Path, tmp_path: Path) -> None:
+    made = records(("none", "hmha"), ("sgd",), (0,))
+    draw_images(tmp_path / "data")
+    with_evidence(made, multirun, tmp_path / "data")
+    drawing = found_and_missed(*read(write(made)))
+    assert drawing is not None
+    assert drawing.counts is not None
+    assert drawing.counts.to_numpy().tolist() == [["hmha@c3k2 sgd", "3", "1", "6", "2"]]
+    assert sum(len(axes.images) for axes in drawing.figure.axes) == 3
+
+
+def test_evidence_in_another_order_is_of_the_same_objects(records: Grid, write: Write, multirun: Path) -> None:
+    made = records(("none", "hmha"), ("sgd",), (0,))
+    with_evidence(made, multirun, None)
+    path = multirun / "trials" / made[1]["signature"] / "evidence" / "best.npz"
+    one = evidence_of(VARIANT)
+    order = np.random.default_rng(0).permutation(len(one.true_image))
+    turned = {name: getattr(one, name)[order] for name in ("true_image", "true_cls", "true_box")}
+    save_evidence(path, Evidence(**{**vars(one), **turned}))
+    comparison = compare(*read(write(made)))
+    assert comparison is not None
+    assert comparison.counts().to_numpy().tolist() == [["hmha@c3k2 sgd", "3", "1", "6", "2"]]
+
+
+@pytest.mark.parametrize("kind", ["cut off", "missing", "other images"])
+def test_evidence_that_cannot_be_used_is_named(
+    records: Grid, write: Write, multirun: Path, tmp_path: Path, kind: str
+) -> None:
+    made = records(("none", "hmha", "acmix"), ("sgd",), (0,))
+    draw_images(tmp_path / "data")
+    with_evidence(made, multirun, tmp_path / "data")
+    directory = write(made)
+    path = multirun / "trials" / made[1]["signature"] / "evidence" / "best.npz"
+    if kind == "cut off":
+        path.write_bytes(path.read_bytes()[:200])
+    elif kind == "missing":
+        path.unlink()
+    else:
+        one = evidence_of(VARIANT)
+        save_evidence(path, Evidence(**{**vars(one), "names": np.array(["a", "b", "c"])}))
+    drawing = found_and_missed(*read(directory))
+    assert drawing is not None
+    assert drawing.counts is not None
+    assert drawing.counts["Variant"].tolist() == ["acmix@head sgd"]
+    assert "he evidence of hmha@c3k2 sgd" in drawing.caption
+
+
+def test_where_originals_are_gone_the_copies_are_shown_or_nothing(
+    records: Grid, write: Write, multirun: Path, tmp_path: Path
+) -> None:
+    made = records(("none", "hmha"), ("sgd",), (0,))
+    with_evidence(made, multirun, tmp_path / "gone")
+    directory = write(made, samples=True)
+    assert found_and_missed(*read(directory)) is None
+    for record in made:
+        path = multirun / "trials" / record["signature"] / "result.json"
+        found = json.loads(path.read_text())
+        found["samples"][0]["source"] = str(tmp_path / "gone" / "images" / "val" / "0.png")
+        path.write_text(json.dumps(found))
+    drawing = found_and_missed(*read(directory))
+    assert drawing is not None
+    assert "reduced copies are shown" in drawing.caption
+    assert sum(len(axes.images) for axes in drawing.figure.axes) == 1
+
+
+def test_latencies_that_are_no_times_are_left_out(records: Grid, write: Write) -> None:
+    directory = write(records(("none", "hmha"), ("sgd",), (0,)))
+    latency = json.loads((directory / "latency.json").read_text())
+    latency["variants"][0]["samples_ms"] = [7.0, None, "x", -1, 7.2]
+    latency["variants"][1]["samples_ms"] = None
+    (directory / "latency.json").write_text(json.dumps(latency))
+    sweep, table = read(directory)
+    assert [times.tolist() for times in samples_of(sweep).values()] == [[7.0, 7.2]]
+    drawing = latency_distribution(sweep, table)
+    assert drawing is not None
+    assert len(drawing.rows) == 1
+
+
+def test_effects_are_drawn_for_a_balanced_design_only(records: Grid, write: Write) -> None:
+    made = records(("none", "hmha", "acmix"), ("sgd", "musgd"), (0, 1, 2))
+    sweep, table = read(write(made))
+    drawing = factor_effects(sweep, table)
+    assert drawing is not None
+    texts = {text.get_text() for text in texts_of(drawing.figure)}
+    assert {"module", "optimizer", "interaction module x optimizer", "hmha x sgd"} <= texts
+    crossed = interactions(sweep, table)
+    assert crossed is not None
+    assert [line.get_label() for line in crossed.figure.axes[0].lines] == ["sgd", "musgd"]
+    unbalanced = read(write(made[:-1]))
+    assert factor_effects(*unbalanced) is None
+    assert interactions(*unbalanced) is None
+
+
+def test_effects_of_components_are_drawn(study: Make, write: Write) -> None:
+    made, design = study("factorial")
+    drawing = factor_effects(*read(write(made, design=design)))
+    assert drawing is not None
+    assert {"hmha@c3k2", "acmix@head", "musgd"} <= {text.get_text() for text in texts_of(drawing.figure)}
+
+
+def test_a_figure_that_fails_costs_only_itself(
+    records: Grid, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep, table = read(write(records(("none", "hmha"), ("sgd",), (0,))))
+    (tmp_path / "samples_3.pdf").write_bytes(b"of an earlier report")
+    (tmp_path / "samples_of_mine.pdf").write_bytes(b"the user's")
+    table = table.astype({"latency_ms": object})
+    table.loc[1, "latency_ms"] = "no number"  # what a reader of records would never let through
+    pictures, files, problems = hang(sweep, table, tmp_path, ("svg",))
+    assert len(problems) == 1
+    assert problems[0].startswith("the figure accuracy_latency could not be drawn: ")
+    assert "differences.svg" in files
+    assert {picture.name for picture in pictures} == {Path(name).stem for name in files}
+    assert not (tmp_path / "samples_3.pdf").exists()
+    assert (tmp_path / "samples_of_mine.pdf").exists()
+
+
+def test_fonts_travel_inside_of_pdf_files(records: Grid, write: Write) -> None:
+    drawing = forest(read(write(records(("none", "hmha"), ("sgd",))))[1])
+    assert drawing is not None
+    content = encode(drawing.figure, "pdf")
+    assert b"/FontFile2" in content
+    assert b"/Type3" not in content
+    assert content == encode(drawing.figure, "pdf")
+
+
+def test_drawing_leaves_the_settings_of_others_alone(full: tuple[Sweep, Any]) -> None:
+    before = mpl.rcParams.copy()
+    for entry in gallery(*full)[:3]:
+        entry.draw()
+    assert mpl.rcParams == before
+
+
+def test_a_large_sweep_is_limited_in_words(record: Make, write: Write) -> None:
+    made = [record("none", seed=s) for s in (0, 1)]
+    made += [record("hmha", seed=s, options={"heads": n}) for n in range(60) for s in (0, 1)]
+    sweep, table = read(write(made))
+    captions = {entry.name: drawing.caption for entry in gallery(sweep, table) if (drawing := entry.draw())}
+    assert "The first 40 of 60 variants by size of the difference are shown." in captions["differences"]
+    assert "24 of 61 points are named" in captions["accuracy_latency"]
+    assert "The first 10 of 61 variants" in captions["training_curves"]
+    assert "The first 10 of 60 variants by size of the difference are shown." in captions["per_class"]
+    assert "The first 40 of 61 variants" in captions["latency"]
