@@ -7,6 +7,8 @@ Fixed generators: nothing here can flake. Each check is tried on a wrong formula
 from __future__ import annotations
 
 import importlib.util
+import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -162,3 +164,13 @@ def test_over_images_at_length(rates: tuple[float, ...]) -> None:
     for images, least in ((70, 0.91), (200, 0.92)):
         found = simulation.image_coverage(np.random.default_rng(0), whole, images, 500)
         assert least <= found["coverage"] <= 0.97
+
+
+def test_the_page_on_statistics_says_what_was_simulated() -> None:
+    results = (SOURCE.parent / "results" / "coverage.jsonl").read_text(encoding="utf-8")
+    found = {(row["what"], row["setting"]): row["found"] for row in map(json.loads, results.splitlines())}
+    page = (SOURCE.parents[1] / "docs" / "statistics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([\d.]+) % ± [\d.]+ \| [^|]+ \|$", page, re.MULTILINE)
+    assert len(rows) >= 20
+    for what, setting, said in rows:
+        assert f"{100 * found[what, setting]:.1f}" == said

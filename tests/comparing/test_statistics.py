@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,3 +183,14 @@ def test_one_seed_detects_nothing_and_no_difference_needs_no_seeds() -> None:
     assert smallest_detectable(0.01, 1) is None
     assert seeds_needed(0.01, 0.0) is None
     assert seeds_needed(0.01, None) is None
+
+
+def test_the_page_on_statistics_says_what_is_computed() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "statistics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| ([\d.]+) s \| ([\d.]+) s \| ([\d.]+) s \| ([\d.]+) s \|$", page, re.MULTILINE)
+    assert len(rows) >= 8
+    for seeds, *cells in rows:
+        detectable = [smallest_detectable(1.0, int(seeds), 1 - 0.05 / family) for family in (1, 4, 10)]
+        half = stats.t.ppf(0.975, int(seeds) - 1) / np.sqrt(int(seeds))
+        assert [float(cell) for cell in cells] == pytest.approx([*detectable, half], abs=0.0051)
+    assert f"needs {seeds_needed(2.0, 1.0)} seeds" in page
