@@ -201,8 +201,8 @@ def rows(networks: dict[str, Any], settings: list[Setting], plan: Plan = QUICK) 
     return [setting_figures([setting], dict.fromkeys(networks, "base")) for setting in found["settings"]]
 
 
-def test_every_setting_gives_every_network_a_number(stock: nn.Module) -> None:
-    networks = {"base": (stock, SIZE), "sta": (detector("sta"), SIZE)}
+def test_every_setting_gives_every_network_a_number(stock: nn.Module, end_to_end: nn.Module) -> None:
+    networks = {"base": (stock, SIZE), "other": (end_to_end, SIZE)}
     settings = [
         Setting(),
         Setting(batch=2),
@@ -214,7 +214,7 @@ def test_every_setting_gives_every_network_a_number(stock: nn.Module) -> None:
     found = measure_networks(networks, settings, QUICK)
 
     for setting in found["settings"]:
-        figures = setting_figures([setting], {"base": "base", "sta": "base"})
+        figures = setting_figures([setting], {"base": "base", "other": "base"})
         for row in figures.values():
             assert row["latency_ms"] > 0
             assert len(row["samples_ms"]) == QUICK.rounds
