@@ -17,6 +17,7 @@ KIND = {"mlflow.experimentKind": "custom_model_development"}
 VIEW = "mlflow.sharedViewState."
 BY_VARIANT = "ablate-variants"
 RUN_NAME = "attributes.`Run Name`"
+FLAT = {"Trials": "metrics.`final/map50_95`", "Failed trials": "tags.`ablate.variant`"}  # view -> its order
 
 DESCRIPTION = """\
 **Views** (top right) has ready-made lists: *Variants* (mean over seeds), *Trials*, *Sweeps*, *Failed trials*.
@@ -83,6 +84,8 @@ def _view(name: str, search: str, columns: list[str], group: str | None, *, now:
         "columnOrder": [RUN_NAME, "runDateAndNestInfo", *columns],  # else by the alphabet: cost before accuracy
         "columnWidths": {RUN_NAME: 300, **dict.fromkeys(columns, 160)},
     }
+    if name in FLAT:  # ordered by date, MLflow folds trials away under their sweep
+        state["orderByKey"] = FLAT[name]
     if group is not None:
         keys = [{"mode": "tag", "groupByData": group}]
         state["groupBy"] = {"aggregateFunction": "average", "groupByKeys": keys}
