@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,10 +87,19 @@ def ui(words: Sequence[str]) -> int:
         uri = tracking_uri(root, None)
         command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
         artifacts = (root.absolute() / "mlartifacts").as_uri()
+        # A group of its own, for MLflow starts workers, which must not outlive us.
+        server = subprocess.Popen(
+            [*command, "--port", str(parsed.port), "--default-artifact-root", artifacts], start_new_session=True
+        )
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
-            return subprocess.call([*command, "--port", str(parsed.port), "--default-artifact-root", artifacts])
+            return server.wait()
         except KeyboardInterrupt:
             return 0
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+            server.wait()
 
     return _guarded(body)
 
