@@ -77,9 +77,9 @@ def test_the_last_epoch_is_evaluated_as_the_best_one_is(train: Train) -> None:
     assert best.conf.shape != last.conf.shape or (best.conf != last.conf).any(), "other weights see other things"
 
 
-def test_an_identity_graft_reproduces_the_baseline_exactly(train: Train, user_modules: str) -> None:
+def test_an_identity_graft_reproduces_the_baseline_exactly(train: Train) -> None:
     baseline = train(epochs=2)
-    control = train(f"{user_modules}.Same", "c3k2", epochs=2)
+    control = train("ablate.modules.identity.Identity", "c3k2", epochs=2)
 
     def comparable(trainer: Any) -> list[dict[str, Any]]:
         return [{k: v for k, v in row.items() if k not in ("time", "seconds")} for row in history(trainer)]
