@@ -203,3 +203,16 @@ def test_a_cache_that_cannot_be_read_is_computed_again(with_evidence: Callable[.
     directory, _ = with_evidence()
     (directory / FILE).write_text(content)
     assert row_of(directory)[BOUNDS].notna().all()
+
+
+def test_two_detectors_that_say_the_same_have_no_spread_to_judge_by(with_evidence: Callable[..., Any]) -> None:
+    directory, files = with_evidence((0,))
+    files[1].write_bytes(files[0].read_bytes())
+    for path in files:
+        result = path.parent.parent / "result.json"
+        record = json.loads(result.read_text())
+        record["metrics"]["map50_95"] = ultralytics_ap(load_evidence(path)).map50_95
+        result.write_text(json.dumps(record))
+    row = row_of(directory)
+    assert row[BOUNDS].isna().all()
+    assert "no interval over images: no choice of images changes the difference" in row["notes"]

@@ -129,6 +129,8 @@ def _computed(task: _Task, evaluations: _Evaluations) -> ImageInterval:
     found = image_interval(pairs, LEVEL, evaluations.images[task.variant.group])
     if not math.isfinite(found.low + found.high):
         return ImageInterval(reason=f"{found.images} images are too few")
+    if found.low == found.high:
+        return ImageInterval(reason="no choice of images changes the difference")
     return ImageInterval(
         found.estimate, found.low, found.high, found.resamples, found.images, found.seeds, evaluations.resamples
     )
