@@ -339,7 +339,7 @@ def test_a_large_sweep_is_limited_in_words(record: Make, write: Write) -> None:
     sweep, table = read(write(made))
     captions = {entry.name: drawing.caption for entry in gallery(sweep, table) if (drawing := entry.draw())}
     assert "The first 40 of 60 variants by size of the difference are shown." in captions["differences"]
-    assert "24 of 61 points are named" in captions["accuracy_latency"]
+    assert "10 of 61 points are named" in captions["accuracy_latency"]
     assert "The first 10 of 61 variants" in captions["training_curves"]
     assert "The first 10 of 60 variants by size of the difference are shown." in captions["per_class"]
     assert "The first 40 of 61 variants" in captions["latency"]

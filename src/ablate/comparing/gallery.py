@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ablate.comparing.figures import KINDS
-from ablate.comparing.figures.style import Drawing, encode, groups_of
+from ablate.comparing.figures.style import ONE_COLUMN, Drawing, encode, groups_of
 from ablate.tracking.records import Sweep, atomic_write_bytes
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def hang(
                 files=tuple(f"{entry.name}.{kind}" for kind in KINDS[::-1] if kind in kinds),
                 rows=drawing.rows,
                 counts=drawing.counts,
+                narrow=bool(drawing.figure.get_size_inches()[0] <= ONE_COLUMN),
             )
         )
     _remove_earlier(out, files)

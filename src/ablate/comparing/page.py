@@ -35,6 +35,7 @@ class Picture:
         files: Names of the files beside the page that hold the same figure.
         rows: Keys of the variants that it draws.
         counts: A small table beneath it, if any.
+        narrow: Whether it is one column of a paper wide.
     """
 
     title: str
@@ -45,6 +46,7 @@ class Picture:
     files: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
     counts: pd.DataFrame | None = field(default=None, compare=False)
+    narrow: bool = False
 
     @property
     def url(self) -> str:

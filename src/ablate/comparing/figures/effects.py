@@ -109,7 +109,8 @@ def interactions(sweep: Sweep, table: pd.DataFrame) -> Drawing | None:
             axes = figure.add_subplot(1, len(shown), position)
             _panel(axes, rows, found, first, second)
             several = len({(f.model, f.data) for f, *_ in panels}) > 1
-            axes.set_title(f"{found.model}, {found.data}" if several else "")
+            if several:
+                axes.set_xlabel(f"{first} ({found.model}, {found.data})")
         settle(figure)
     parts = [
         "Mean mAP50-95 of each pair of levels, over seeds and the levels of other factors. Parallel lines: no "
@@ -214,5 +215,8 @@ def _panel(axes: Axes, rows: pd.DataFrame, found: FactorAnalysis, first: str, se
         axes.tick_params(axis="x", labelrotation=90)
     axes.margins(x=0.12)
     axes.set(xlabel=first, ylabel="mAP50-95")
-    axes.legend(title=second, title_fontsize=7.5, handlelength=3.6, loc="upper center", bbox_to_anchor=(0.5, -0.28),
-                ncols=2 if max(map(len, found.levels[second])) < 12 else 1)  # fmt: skip
+    broad = max(map(len, found.levels[second])) >= 12
+    axes.legend(
+        title=second, title_fontsize=7.5, handlelength=3.4, columnspacing=1.2, loc="lower center",
+        bbox_to_anchor=(0.5, 1.0), ncols=1 if broad else 2,
+    )  # fmt: skip

@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
-from matplotlib.text import Annotation
 from scipy import special
 
 from ablate.comparing.figures.style import (
@@ -29,8 +28,10 @@ from ablate.comparing.figures.style import (
 from ablate.comparing.statistics import LEVEL
 from ablate.comparing.table import rows_of
 
-NAMED = 24  # points of a panel that get their name
+ALL_NAMED = 24  # points of a panel that all get their name
+NAMED = 10  # of more than these
 PANELS = 4
+FILLS: tuple[Any, ...] = ("full", "none", "left", "bottom", "right", "top")  # of a marker, one for each optimizer
 
 
 def accuracy_against_latency(table: pd.DataFrame) -> Drawing | None:
@@ -90,7 +91,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, drawn: dict[str, Style]) -> None:
     controls = list(is_control(rows))
     for row, control in zip(rows_of(rows), controls, strict=True):
         style = drawn[row["variant"]]
-        solid = optimizers.index(row["optimizer"]) % 2 == 0 and not control
+        fill = "none" if control else FILLS[optimizers.index(row["optimizer"]) % len(FILLS)]
         x, y = row["latency_ms"], row["map50_95"]
         bars: dict[str, Any] = {"color": style.color, "linewidth": 0.9, "zorder": 2, "alpha": 0.8}
         if row["low"] == row["low"]:
@@ -104,7 +105,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, drawn: dict[str, Style]) -> None:
             style.marker,
             color=style.color,
             markersize=7,
-            markerfacecolor=style.color if solid else "white",
+            **_filled(style.color, fill),
             markeredgewidth=1.3,
             zorder=3,
         )
@@ -121,12 +122,19 @@ def _panel(axes: Axes, rows: pd.DataFrame, drawn: dict[str, Style]) -> None:
     )
     if len(optimizers) > 1:
         for index, name in enumerate(optimizers):
-            face = "#666666" if index % 2 == 0 else "white"
-            axes.plot([], [], "o", color="#666666", markerfacecolor=face, markersize=7, label=name)
+            look = _filled("#666666", FILLS[index % len(FILLS)])
+            axes.plot([], [], "o", color="#666666", markersize=7, label=name, **look)
     if any(controls):
         axes.plot([], [], "s", color="#767676", markerfacecolor="white", markersize=7, label="control (grey)")
     _limits(axes, rows)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=min(4, len(axes.get_legend_handles_labels()[0])))
+
+
+def _filled(color: str, fill: str) -> dict[str, Any]:
+    """A marker that is full, half full or hollow; what is not full is white."""
+    if fill == "none":
+        return {"markerfacecolor": "white"}
+    return {"markerfacecolor": color, "markerfacecoloralt": "white", "fillstyle": fill}
 
 
 def _limits(axes: Axes, rows: pd.DataFrame) -> None:
@@ -174,7 +182,7 @@ def _caption(rows: pd.DataFrame, named: int, panels: int) -> str:
 
 def _worth_a_name(rows: pd.DataFrame) -> set[str]:
     """Variants whose name is written: all, or the baselines, the front and the largest differences."""
-    if len(rows) <= NAMED:
+    if len(rows) <= ALL_NAMED:
         return set(rows["variant"])
     first = [*rows.loc[rows["delta_map50_95"].isna(), "variant"], *pareto(rows)["variant"]]
     size = rows["delta_map50_95"].abs().sort_values(ascending=False, kind="stable")
@@ -204,13 +212,43 @@ def _label_points(axes: Axes, rows: pd.DataFrame, worth: set[str]) -> None:
 
 def _place(axes: Axes, row: dict[str, Any], taken: list[Any], frame: Any, renderer: Any) -> Any:
     """Write one name at the best of a few places; returns its box in pixels."""
-    best: tuple[float, Annotation, Any] | None = None
+    point = (row["latency_ms"], row["map50_95"])
+    text = axes.annotate(
+        row["variant"],
+        point,
+        (0, 0),
+        textcoords="offset points",
+        fontsize=7.0,
+        zorder=5,
+        path_effects=[withStroke(linewidth=2.5, foreground="white")],
+    )
+    text.set_in_layout(False)
+    size = text.get_window_extent(renderer)
+    pixel = axes.transData.transform(point)
+    scale = renderer.points_to_pixels(1.0)
     crowded = np.array(taken)
+    best: tuple[float, Any, Any] | None = None
     for dx, dy, horizontal, vertical in _places():
-        leader = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.6} if abs(dx) + abs(dy) > 15 else None
-        text = axes.annotate(
+        left = pixel[0] + scale * dx - size.width * {"left": 0.0, "center": 0.5, "right": 1.0}[horizontal]
+        bottom = pixel[1] + scale * dy - size.height * {"bottom": 0.0, "center": 0.5, "top": 1.0}[vertical]
+        box = (left, bottom, left + size.width, bottom + size.height)
+        outside = max(0.0, frame.x0 - box[0]) + max(0.0, box[2] - frame.x1)
+        outside += max(0.0, frame.y0 - box[1]) + max(0.0, box[3] - frame.y1)
+        across = np.minimum(box[2], crowded[:, 2]) - np.maximum(box[0], crowded[:, 0])
+        down = np.minimum(box[3], crowded[:, 3]) - np.maximum(box[1], crowded[:, 1])
+        overlap = float((np.clip(across, 0, None) * np.clip(down, 0, None)).sum())
+        cost = overlap + 60 * outside + 2 * (abs(dx) + abs(dy))
+        if best is None or cost < best[0]:
+            best = (cost, (dx, dy, horizontal, vertical), box)
+    assert best is not None
+    dx, dy, horizontal, vertical = best[1]
+    text.set(position=(dx, dy), horizontalalignment=horizontal, verticalalignment=vertical)
+    if abs(dx) + abs(dy) > 15:
+        leader = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.6}
+        text.remove()
+        axes.annotate(
             row["variant"],
-            (row["latency_ms"], row["map50_95"]),
+            point,
             (dx, dy),
             textcoords="offset points",
             ha=horizontal,
@@ -219,22 +257,7 @@ def _place(axes: Axes, row: dict[str, Any], taken: list[Any], frame: Any, render
             zorder=5,
             arrowprops=leader,
             path_effects=[withStroke(linewidth=2.5, foreground="white")],
-        )
-        text.set_in_layout(False)
-        box = text.get_window_extent(renderer).extents
-        outside = max(0.0, frame.x0 - box[0]) + max(0.0, box[2] - frame.x1)
-        outside += max(0.0, frame.y0 - box[1]) + max(0.0, box[3] - frame.y1)
-        across = np.minimum(box[2], crowded[:, 2]) - np.maximum(box[0], crowded[:, 0])
-        down = np.minimum(box[3], crowded[:, 3]) - np.maximum(box[1], crowded[:, 1])
-        overlap = float((np.clip(across, 0, None) * np.clip(down, 0, None)).sum())
-        cost = overlap + 60 * outside + 2 * (abs(dx) + abs(dy))
-        if best is None or cost < best[0]:
-            if best:
-                best[1].remove()
-            best = (cost, text, box)
-        else:
-            text.remove()
-    assert best is not None
+        ).set_in_layout(False)
     return best[2]
 
 
