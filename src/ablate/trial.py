@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shutil
 import socket
 import statistics
-import subprocess
 import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ablate import __version__
 from ablate.config import ConfigError
 from ablate.data.catalogue import DataSet, resolve
 from ablate.environment import output_to, prepare
@@ -34,7 +30,7 @@ from ablate.launching.devices import DEVICE, LOADERS, SLOT
 from ablate.launching.jobs import BUSY
 from ablate.locking import Held, lock
 from ablate.measuring.system import watching
-from ablate.tracking.code import code_hash
+from ablate.tracking.code import code_hash, git_state, versions
 from ablate.tracking.entries import SYSTEM
 from ablate.tracking.records import (
     SCHEMA,
@@ -251,7 +247,7 @@ def _train(trial: Trial, last: Path | None) -> dict[str, Any]:
     config, folder = trial.config, trial.folder
     arguments = trainer_arguments(config, trial.data, folder)
     device = str(arguments["device"])
-    git, code = _git(folder), code_hash()
+    git, code = git_state(folder), code_hash()
     trainer = AblateTrainer(overrides={**arguments, "resume": str(last) if last else False})
     trainer.train()
     realised = json.loads((folder / "train" / REALISED).read_text(encoding="utf-8"))
@@ -325,15 +321,6 @@ def pick_device(device: str) -> str:
     return wanted
 
 
-def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
-    return {
-        "python": platform.python_version(),
-        "ablate": __version__,
-        **{name: version(name) for name in ("torch", "torchvision", "ultralytics", "numpy")},
-    }
-
-
 def _weights_source(weights: str | None) -> dict[str, str | None]:
     """Return a checkpoint's path and the hash that tells it from others wherever it lies."""
     return {"source": weights, "sha256": None if weights is None else file_hash(weights)}
@@ -391,24 +378,6 @@ def _note_try(trial: Trial, epochs_done: int) -> list[dict[str, Any]]:
     tries = [*load_object(path).get("tries", []), entry]
     atomic_write_json(path, {"tries": tries})
     return tries
-
-
-def _git(folder: Path) -> dict[str, Any]:
-    """Return the commit of the working folder's repository; keep what differs from it in `git.diff`."""
-
-    def ask(*words: str) -> bytes | None:
-        try:
-            return subprocess.run(["git", *words], capture_output=True, check=True, timeout=30).stdout
-        except (OSError, subprocess.SubprocessError):
-            return None
-
-    commit = ask("rev-parse", "HEAD")
-    if commit is None:
-        return {}
-    diff = ask("diff", "HEAD") or b""
-    if diff:
-        (folder / "git.diff").write_bytes(diff)  # bytes: the user's files may be in any encoding
-    return {"commit": commit.decode().strip(), "dirty": bool(diff)}
 
 
 def _now() -> str:

@@ -182,4 +182,4 @@ def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     common = np.clip(high - low, 0, None).prod(axis=2)
     union = _areas(boxes)[:, None] + _areas(others)[None] - common
-    return common / np.where(union > 0, union, 1.0)
+    return np.asarray(common / np.where(union > 0, union, 1.0))

@@ -20,7 +20,8 @@ from ablate.launching.jobs import Limits, Observer, Outcome, run_jobs
 from ablate.launching.local import LocalBackend
 from ablate.notation import MATCHED
 from ablate.sweeping.caching import Cache
-from ablate.trial import Trial, network_yaml, versions
+from ablate.tracking.code import versions
+from ablate.trial import Trial, network_yaml
 from ablate.validation import source_file
 
 NETWORK = ("module", "insertion", "grafts", "model", "on_oom")  # of a configuration: what it takes to build its network

@@ -1,9 +1,15 @@
-"""Which code made a result: a hash of the source files of ablate that a training and its evaluation go through."""
+"""Which code made a result: ours, the packages it stands on, and the repository that the user stands in."""
 
 from __future__ import annotations
 
 import hashlib
+import platform
+import subprocess
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
+
+from ablate import __version__
 
 # What can change the accuracy of a trial. A module's own file is part of the trial's identity already; reports,
 # launchers, sweeps and cost figures may change without making two trainings incomparable.
@@ -20,3 +26,30 @@ def code_hash() -> str:
             content = file.read_bytes().replace(b"\r\n", b"\n")
             found.update(f"{file.relative_to(package).as_posix()}:{len(content)}\n".encode() + content)
     return found.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    return {
+        "python": platform.python_version(),
+        "ablate": __version__,
+        **{name: version(name) for name in ("torch", "torchvision", "ultralytics", "numpy")},
+    }
+
+
+def git_state(folder: Path) -> dict[str, Any]:
+    """Return the commit of the working folder's repository; keep what differs from it in `git.diff`."""
+
+    def ask(*words: str) -> bytes | None:
+        try:
+            return subprocess.run(["git", *words], capture_output=True, check=True, timeout=30).stdout
+        except (OSError, subprocess.SubprocessError):
+            return None
+
+    commit = ask("rev-parse", "HEAD")
+    if commit is None:
+        return {}
+    diff = ask("diff", "HEAD") or b""
+    if diff:
+        (folder / "git.diff").write_bytes(diff)  # bytes: the user's files may be in any encoding
+    return {"commit": commit.decode().strip(), "dirty": bool(diff)}

@@ -62,7 +62,7 @@ def quantised(boxes: np.ndarray, width: float, height: float) -> np.ndarray:
     """Boxes in pixels, (n, 4), as `Evidence` keeps them: what lies outside of the image is cut off."""
     scale = STEPS / np.array([width, height, width, height], dtype=np.float64)
     found = np.rint(np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale)
-    return np.clip(np.nan_to_num(found), 0, STEPS).astype(np.uint16)
+    return np.asarray(np.clip(np.nan_to_num(found), 0, STEPS), dtype=np.uint16)
 
 
 def ranked(conf: np.ndarray, order: np.ndarray) -> np.ndarray:
