@@ -13,8 +13,9 @@ EPOCHS = 5
 
 def run_job(job: Mapping[str, Any]) -> dict[str, Any]:
     """Write the history and the record of a trial, as a training leaves them."""
+    from ablate.files import atomic_write_json
     from ablate.locking import lock
-    from ablate.tracking.records import atomic_write_json, save_record
+    from ablate.tracking.records import save_record
     from ablate.trial import Trial
 
     trial = Trial.of(job["config"], job["data"])

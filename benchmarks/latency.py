@@ -69,8 +69,9 @@ def _sweep(root: Path, imgsz: int, latency: dict[str, Any]) -> Path:
 
     from ablate.config import option_file
     from ablate.environment import prepare
+    from ablate.files import atomic_write_json
     from ablate.grafting.surgery import graft_spec, operate
-    from ablate.tracking.records import atomic_write_json, save_record
+    from ablate.tracking.records import save_record
 
     prepare()
     signatures = []

@@ -25,6 +25,7 @@ from ablate.config import ConfigError
 from ablate.data.catalogue import DataSet, resolve
 from ablate.environment import output_to, prepare
 from ablate.failures import describe, goes_on, kind_of, retried
+from ablate.files import atomic_write_json, atomic_write_text
 from ablate.identity import Identity, file_hash, identify, settle
 from ablate.launching.devices import DEVICE, LOADERS, SLOT
 from ablate.launching.jobs import BUSY
@@ -32,16 +33,7 @@ from ablate.locking import Held, lock
 from ablate.measuring.system import watching
 from ablate.tracking.code import code_hash, git_state, versions
 from ablate.tracking.entries import SYSTEM
-from ablate.tracking.records import (
-    SCHEMA,
-    DamagedRecordError,
-    atomic_write_json,
-    atomic_write_text,
-    drop_record,
-    load_object,
-    load_record,
-    save_record,
-)
+from ablate.tracking.records import SCHEMA, DamagedRecordError, drop_record, load_object, load_record, save_record
 from ablate.tracking.store import LINK
 
 LOG = "train.log"

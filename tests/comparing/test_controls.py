@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from ablate.comparing.variants import Variant, variants_of
-from ablate.tracking.records import Control, atomic_write_json, load_sweep
+from ablate.files import atomic_write_json
+from ablate.tracking.records import Control, load_sweep
 
 
 def record(variant: str, group: str, seed: int = 0, **factors: str) -> dict[str, Any]:

@@ -19,9 +19,10 @@ from rich.console import Console
 
 from ablate import verbs
 from ablate.config import Config, ConfigError, option_file
+from ablate.files import atomic_write_json
 from ablate.measuring.latency.settings import asked
 from ablate.sweeping import latency
-from ablate.tracking.records import atomic_write_json, load_sweep, save_record
+from ablate.tracking.records import load_sweep, save_record
 
 QUICK = {**asdict(Config().latency), "rounds": 3, "warmup": 1, "warmup_max": 1, "threads": 1}
 ROW = {

@@ -11,11 +11,11 @@ import pytest
 
 from ablate.config import Config, option_file
 from ablate.data.catalogue import resolve
+from ablate.files import atomic_write_json
 from ablate.launching.devices import Slot
 from ablate.sweeping import probing
 from ablate.sweeping.plan import make_plan, show_plan
 from ablate.sweeping.plan_view import print_plan
-from ablate.tracking.records import atomic_write_json
 from ablate.trial import Trial
 
 DATA = {"name": "shapes", "path": None, "train_images": 8, "val_images": 4, "imgsz": 64, "seed": 0}

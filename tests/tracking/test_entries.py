@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ablate.files import atomic_write_json
 from ablate.tracking import entries, summary
 from ablate.tracking.browsing import DESCRIPTION, experiment_tags
-from ablate.tracking.records import atomic_write_json
 
 RECORD: dict[str, Any] = {
     "status": "finished",

@@ -15,14 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablate.tracking.records import (
-    DamagedRecordError,
-    atomic_write_json,
-    leading_fields,
-    load_record,
-    load_sweep,
-    number,
-)
+from ablate.files import atomic_write_json
+from ablate.tracking.records import DamagedRecordError, leading_fields, load_record, load_sweep, number
 
 FIRST, SECOND = "a" * 64, "b" * 64
 
@@ -73,7 +67,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_temporary_one(tmp_path: Path) ->
     atomic_write_json(tmp_path / "x.json", {"a": 1})
     code = (
         "import resource, signal, sys; from pathlib import Path\n"
-        "from ablate.tracking.records import atomic_write_json\n"
+        "from ablate.files import atomic_write_json\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "atomic_write_json(Path(sys.argv[1]), {'a': 'x' * 100_000})\n"

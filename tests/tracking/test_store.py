@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ablate.tracking.records import atomic_write_json
+from ablate.files import atomic_write_json
 from ablate.tracking.store import Store, read_link
 
 SIGNATURE = "ab" * 32

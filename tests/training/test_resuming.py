@@ -18,7 +18,7 @@ import torch
 import yaml
 from ultralytics import YOLO
 
-from ablate.tracking import records
+from ablate import files
 from ablate.training.checkpoint import KEY, read_state, resumable, split
 from ablate.training.errors import TrainingError
 from ablate.training.trainer import AblateTrainer
@@ -224,7 +224,7 @@ def test_a_best_checkpoint_that_was_not_written_any_more_is_made_up_for(
         written.append(path.name)
         if written.count("best.pt") == 2:
             raise Interrupted
-        records.atomic_write_bytes(path, content)
+        files.atomic_write_bytes(path, content)
 
     with monkeypatch.context() as patch:
         patch.setattr("ablate.training.checkpoint.atomic_write_bytes", stop_before_best)

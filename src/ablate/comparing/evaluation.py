@@ -23,18 +23,9 @@ from ablate.comparing.bootstrap import RESAMPLES, NotPaired, check_paired, image
 from ablate.comparing.pairing import Group, comparison_groups, trial_pairs
 from ablate.comparing.statistics import LEVEL
 from ablate.comparing.variants import Variant
+from ablate.files import atomic_write_json
 from ablate.tracking.evidence import Evidence, evidence_path, load_evidence
-from ablate.tracking.records import (
-    DamagedRecordError,
-    Record,
-    Sweep,
-    atomic_write_json,
-    load_object,
-    mapping,
-    number,
-    short,
-    value,
-)
+from ablate.tracking.records import DamagedRecordError, Record, Sweep, load_object, mapping, number, short, value
 
 FILE = "image_intervals.json"
 SCHEMA = 1

@@ -12,7 +12,8 @@ import pandas as pd
 
 from ablate.comparing.figures import KINDS
 from ablate.comparing.figures.style import ONE_COLUMN, Drawing, encode, groups_of
-from ablate.tracking.records import Sweep, atomic_write_bytes
+from ablate.files import atomic_write_bytes
+from ablate.tracking.records import Sweep
 
 if TYPE_CHECKING:
     from ablate.comparing.page import Picture

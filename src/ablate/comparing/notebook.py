@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ablate.tracking.records import atomic_write_text
+from ablate.files import atomic_write_text
 
 NAME = "comparison.ipynb"
 

@@ -19,7 +19,8 @@ from ablate.comparing.formatting import DETAILS, best_rows, display, markdown_ta
 from ablate.comparing.summary import head, latency_facts, sentences
 from ablate.comparing.table import comparison_table, trial_table
 from ablate.comparing.terminal import print_table
-from ablate.tracking.records import Sweep, atomic_write_bytes, atomic_write_text, short
+from ablate.files import atomic_write_bytes, atomic_write_text
+from ablate.tracking.records import Sweep, short
 
 if TYPE_CHECKING:
     from ablate.comparing.page import Picture

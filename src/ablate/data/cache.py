@@ -17,19 +17,6 @@ def cache_dir() -> Path:
     return (Path(base).expanduser() if base else Path.home() / ".cache").absolute() / "ablate"
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small text file whole or not at all; folders are made as needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, fresh = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(fresh).replace(path)
-    except BaseException:
-        Path(fresh).unlink(missing_ok=True)
-        raise
-
-
 def put_folder_in_place(fresh: Path, folder: Path, is_whole: Callable[[Path], bool]) -> None:
     """Rename the finished folder `fresh` to `folder`, in one step.
 

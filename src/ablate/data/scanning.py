@@ -14,10 +14,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ablate.data.cache import cache_dir, write_atomically
+from ablate.data.cache import cache_dir
 from ablate.data.datafile import DataFile, Image
 from ablate.data.errors import DataError
 from ablate.data.labels import LabelFile, check_image, parse_label
+from ablate.files import atomic_write_text
 
 VERSION: Final = 1
 """Goes up when the fingerprint or the checks change; older memories are then not used."""
@@ -65,7 +66,7 @@ def scan(data: DataFile, images: dict[str, list[Image]]) -> Scan:
     started = time.time()
     found = _scan(data, images)
     if started - newest > _RACY_SECONDS:
-        write_atomically(memory, json.dumps(asdict(found), indent=1))
+        atomic_write_text(memory, json.dumps(asdict(found), indent=1))
     return found
 
 

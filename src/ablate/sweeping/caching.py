@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ablate.data.cache import cache_dir
-from ablate.tracking.records import atomic_write_json, load_object
+from ablate.files import atomic_write_json
+from ablate.tracking.records import load_object
 
 
 class Cache:

@@ -12,10 +12,11 @@ from typing import Any
 from rich.console import Console
 
 from ablate import __version__
+from ablate.files import atomic_write_text
 from ablate.launching.local import run_jobs
 from ablate.sweeping.folder import digest
 from ablate.sweeping.latency import measure_sweep
-from ablate.tracking.records import Sweep, atomic_write_text, load_object, load_sweep, mapping
+from ablate.tracking.records import Sweep, load_object, load_sweep, mapping
 
 FORMS = ("csv", "md", "tex", "ipynb")
 

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ablate.tracking.records import atomic_write_json, load_object, sequence
+from ablate.files import atomic_write_json
+from ablate.tracking.records import load_object, sequence
 from ablate.trial import Trial
 
 

@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ablate.config import ConfigError
+from ablate.files import atomic_write_json
 from ablate.launching.jobs import Observer
 from ablate.launching.local import run_jobs
 from ablate.measuring.latency.figures import INTERVAL, ORDER, setting_figures
 from ablate.measuring.latency.settings import Setting, asked, settings_of
-from ablate.tracking.records import Sweep, atomic_write_json, load_sweep, mapping, sequence, value
+from ablate.tracking.records import Sweep, load_sweep, mapping, sequence, value
 
 LEAST = 10  # rounds that a process must measure to be worth its start
 PLAN = ("rounds", "warmup", "warmup_max", "threads")

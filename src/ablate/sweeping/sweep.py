@@ -15,6 +15,7 @@ from rich.console import Console
 
 from ablate.config import ConfigError
 from ablate.failures import retry_word
+from ablate.files import atomic_write_json
 from ablate.sweeping.concluding import conclude
 from ablate.sweeping.folder import open_sweep
 from ablate.sweeping.preflight import preflight
@@ -22,7 +23,7 @@ from ablate.sweeping.reconcile import Reconciled, reconcile
 from ablate.sweeping.request import Request
 from ablate.sweeping.running import Launch, run_jobs
 from ablate.sweeping.tracker import Tracker
-from ablate.tracking.records import atomic_write_json, load_object
+from ablate.tracking.records import load_object
 
 
 def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ablate.tracking.records import DamagedRecordError, Record, atomic_write_bytes, value
+from ablate.files import atomic_write_bytes
+from ablate.tracking.records import DamagedRecordError, Record, value
 
 SCHEMA = 1
 STEPS = 65535  # a box's corner is kept as a 16 bit fraction of its image's side: to 0.01 pixels at 640

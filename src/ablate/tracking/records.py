@@ -14,12 +14,12 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import re
-import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from ablate.files import atomic_write_json
 
 SCHEMA = 1
 RESULT, COPY = "result.json", "result.backup.json"
@@ -136,46 +136,6 @@ def sequence(record: object, *path: str) -> list[Any]:
     """A list under nested keys, empty where there is none."""
     found = value(record, *path)
     return found if isinstance(found, list) else []
-
-
-def atomic_write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, also after a crash, sees the old content or the new, never a part.
-
-    The folder is created when it is missing. Raises OSError when the disk refuses.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    with contextlib.suppress(OSError):  # some file systems cannot sync a folder; the rename holds all the same
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def atomic_write_text(path: Path, content: str) -> None:
-    """`atomic_write_bytes` of UTF-8 text."""
-    atomic_write_bytes(path, content.encode("utf-8"))
-
-
-def atomic_write_json(path: Path, content: Any) -> None:
-    """Write a value as standard JSON, whole or not at all.
-
-    NaN and infinities become null, because JSON has no word for them; arrays and scalars of numpy
-    become lists and numbers, paths become text. Anything else that JSON lacks raises TypeError
-    before the disk is touched.
-    """
-    text = json.dumps(_without_nan(content), indent=1, ensure_ascii=False, allow_nan=False)
-    atomic_write_text(path, text + "\n")
 
 
 def load_object(path: Path) -> Record:
@@ -398,20 +358,3 @@ def _skip(text: str, position: int) -> int:
     while position < len(text) and text[position] in " \t\r\n":
         position += 1
     return position
-
-
-def _without_nan(content: Any) -> Any:
-    """The same value in terms of JSON."""
-    if isinstance(content, float):
-        return content if math.isfinite(content) else None
-    if content is None or isinstance(content, str | int):
-        return content
-    if isinstance(content, dict):
-        return {str(key): _without_nan(item) for key, item in content.items()}
-    if isinstance(content, list | tuple):
-        return [_without_nan(item) for item in content]
-    if isinstance(content, os.PathLike):
-        return os.fspath(content)
-    if hasattr(content, "tolist"):  # numpy, without importing it
-        return _without_nan(content.tolist())
-    raise TypeError(f"a {type(content).__name__} cannot be written as JSON")

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ablate.environment import prepare
+from ablate.files import atomic_write_json
 from ablate.tracking import entries, summary
 from ablate.tracking.address import is_database, tracking_uri, with_driver
 from ablate.tracking.browsing import experiment_tags
 from ablate.tracking.inputs import Inputs, one_at_a_time, one_at_a_trial
-from ablate.tracking.records import DamagedRecordError, atomic_write_json, load_object, load_record
+from ablate.tracking.records import DamagedRecordError, load_object, load_record
 
 LINK = "mlflow.json"  # beside result.json: which run has it, and whether that is running, stopped or complete
 LIMITS = (800, 100, 100)  # metrics, parameters, tags in one request; MLflow allows 1000 of all kinds together

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ablate.tracking.records import atomic_write_text
+from ablate.files import atomic_write_text
 
 HISTORY = "history.jsonl"
 PROGRESS = "progress.json"

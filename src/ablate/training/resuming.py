@@ -21,7 +21,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import LOCAL_RANK, RANK
 from ultralytics.utils.torch_utils import strip_optimizer, torch_distributed_zero_first, unwrap_model
 
-from ablate.tracking.records import atomic_write_text
+from ablate.files import atomic_write_text
 from ablate.training import checkpoint
 from ablate.training.errors import TrainingError
 from ablate.training.journal import Journal, Row, accuracy, best_epoch

@@ -22,12 +22,12 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from ablate.comparing.accuracy import coco_ap, ultralytics_ap
 from ablate.environment import cpu_threads
+from ablate.files import atomic_write_json
 from ablate.grafting.surgery import SPEC_KEY, operate
 from ablate.grafting.transfer import Coverage, coverage, load_weights
 from ablate.measuring.energy import EnergyMeter, gpu_uuids
 from ablate.measuring.memory import PeakMemory
 from ablate.tracking.evidence import Evidence, save_evidence
-from ablate.tracking.records import atomic_write_json
 from ablate.training.errors import Diverged, OutOfMemory, TrainingError
 from ablate.training.journal import accuracy
 from ablate.training.optimizer import describe_groups, exempt, exempt_parameters
