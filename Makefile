@@ -41,10 +41,15 @@ test: check ## check, then all tests but the slow ones
 test-slow: install ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-bench: install ## sweeping against plain Ultralytics scripts; results go to benchmarks/results
+bench: install ## everything that is measured, one after the other; results go to benchmarks/results
 	$(BIN)/python benchmarks/scheduling.py
 	$(BIN)/python benchmarks/one_trial.py
 	$(BIN)/python benchmarks/sweep.py
+	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/bootstrap.py
+	$(BIN)/python benchmarks/report.py
+	$(BIN)/python benchmarks/cost.py
+	$(BIN)/python benchmarks/coverage.py
 
 verify: install ## every module against its authors' golden values, and the conformance suite
 	$(BIN)/python -m ablate verify --golden tests/golden

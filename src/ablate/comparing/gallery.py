@@ -117,11 +117,12 @@ def _each_group(
 ) -> Iterator[Entry]:
     """An entry for each comparison group, as many as a reader will look at."""
     groups = groups_of(table)
+    most = f" (the first {GROUPS} of {len(groups)} groups are drawn)" if len(groups) > GROUPS else ""
     for number, rows in enumerate(groups[:GROUPS], start=1):
         several = len(groups) > 1
         yield Entry(
             f"{name}_{number}" if several else name,
-            f"{title}: {rows['variant'].iloc[0]} and what is compared with it" if several else title,
+            f"{title}: {rows['variant'].iloc[0]} and what is compared with it{most}" if several else title,
             lambda rows=rows: draw(rows),  # type: ignore[misc]
         )
 
