@@ -23,6 +23,7 @@ TINY = [
     "data.imgsz=64",
     "latency.rounds=3",
     "latency.warmup=1",
+    "latency.warmup_max=1",
 ]
 
 BLOCKS = '''
