@@ -126,18 +126,21 @@ def _keep(asked: argparse.Namespace, latency: dict[str, Any], runs: list[dict[st
             if None in ratios:
                 print(f"{row['variant']:>8}  {row.get('reason')}")
                 continue
-            spread = max(ratios) / min(ratios) - 1
+            spread = max(ratios) / min(ratios) - 1 if len(ratios) > 1 else None  # one run agrees with nothing
             intervals = [[one["ratio_ci_low"], one["ratio_ci_high"]] for one in found]
             rows[row["variant"]] = {
                 "latency_ms": [round(one["latency_ms"], 3) for one in found],
                 "ratio": [round(ratio, 4) for ratio in ratios],
                 "intervals of the ratio": [[end and round(end, 4) for end in pair] for pair in intervals],
-                "deviation": round(spread, 4),
+                "deviation": None if spread is None else round(spread, 4),
             }
-            print(f"{row['variant']:>8}  " + "  ".join(f"{ratio:7.3f}" for ratio in ratios) + f"   {spread:6.2%}")
+            shown = [f"{ratio:7.3f}" for ratio in ratios] + ([] if spread is None else [f" {spread:6.2%}"])
+            print(f"{row['variant']:>8}  " + "  ".join(shown))
         results[setting["scope"]] = {
             "rows": rows,
-            "greatest deviation": max((row["deviation"] for row in rows.values()), default=None),
+            "greatest deviation": max(
+                (row["deviation"] for row in rows.values() if row["deviation"] is not None), default=None
+            ),
         }
     protocol = runs[0]["protocol"]
     keep(
