@@ -55,8 +55,8 @@ def quantile(values: Sequence[float], share: float) -> float:
 def _variance_of_count(blocks: Sequence[Sequence[float]], middle: float) -> float:
     """Return the variance of how many values are at most the true median, neighbours taken into account.
 
-    Autocovariances within blocks up to the lag at which a pair of them first sums to less than nothing (Geyer, 1992),
-    never less than independent rounds would have.
+    Autocovariances within blocks up to the lag at which a pair of them first sums to less than nothing, much as Geyer
+    (1992) does; he pairs lags 0 and 1, 2 and 3, here it is 1 and 2, 3 and 4. Never less than independent rounds have.
     """
     signs = [[0.5 if value > middle else -0.5 if value < middle else 0.0 for value in block] for block in blocks]
     count = sum(map(len, signs))
