@@ -31,7 +31,7 @@ Forward = Callable[["Tensor"], Any]
 OPSET = 17  # of ONNX; the first with LayerNormalization, known to every runtime of the last years
 # The largest share by which an output may differ from fp32 in eager mode (see `deviation`).
 TOLERANCE = {"fp32": 0.01, "fp16": 0.05, "bf16": 0.2}
-_TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Unusable(RuntimeError):
@@ -78,7 +78,7 @@ def prepare(
     Raises:
         Unusable: The backend is not installed, or refuses the network.
     """
-    kind = _TYPES[precision]
+    kind = TYPES[precision]
     ready = copy.deepcopy(network).to(device=example.device, dtype=kind)
     example = example.to(kind)
     try:
@@ -111,7 +111,7 @@ def verify(forward: Forward, expected: Tensor, image: Tensor, precision: str) ->
     """
     try:
         with torch.inference_mode():
-            found = tensor_of(forward(image.to(_TYPES[precision]))).float().cpu()
+            found = tensor_of(forward(image.to(TYPES[precision]))).float().cpu()
     except Exception as error:
         raise Unusable(f"does not run: {one_line(error)}") from error
     if found.shape != expected.shape:

@@ -16,6 +16,7 @@ import torch
 from ablate.config import ConfigError
 from ablate.measuring.latency import surroundings
 from ablate.measuring.latency.backends import (
+    TYPES,
     Forward,
     Unusable,
     deploy,
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PICTURES = 8  # pictures that the pipeline takes in turn
-_TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def _measure(
         if forward is None:
             continue
         if setting.scope == "network":
-            image = _image(setting.batch, size, plan.seed).to(plan.device, _TYPES[setting.precision])
+            image = _image(setting.batch, size, plan.seed).to(plan.device, TYPES[setting.precision])
             runners[key] = _forward_runner(clock, forward, image)
         else:
             runners[key] = Pipeline(network, forward, pictures, size, setting, plan.device)

@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ablate.measuring.latency.backends import Forward, uses_events
+from ablate.measuring.latency.backends import TYPES, Forward, uses_events
 from ablate.measuring.latency.rounds import Stopwatch
 from ablate.measuring.latency.settings import Setting
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
-
-_TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Pipeline:
@@ -50,7 +48,7 @@ class Pipeline:
 
         batch, precision, backend = setting.batch, setting.precision, setting.backend
         self._forward, self._pictures, self._batch = forward, pictures, batch
-        self._kind = _TYPES[precision]
+        self._kind = TYPES[precision]
         # bfloat16 is no precision of Ultralytics' predictor, and torchvision's suppression has no half precision on
         # processors: predictions then go through it in fp32.
         self._in_fp32 = precision == "bf16" or (precision == "fp16" and device == "cpu")
