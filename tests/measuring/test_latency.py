@@ -227,6 +227,15 @@ def test_every_setting_gives_every_network_a_number(stock: nn.Module, end_to_end
     assert "one-to-many" in found["facts"]["head"]
 
 
+@pytest.mark.parametrize(("rounds", "warmed_up"), [(0, None), (1, False)])
+def test_what_was_not_warmed_up_is_not_called_warm(rounds: int, warmed_up: bool | None) -> None:
+    plan = Plan(rounds=3, warmup=rounds, warmup_max=rounds)
+    found = measure_networks({"base": (Tiny(), 32)}, [Setting()], plan)
+
+    assert found["settings"][0]["facts"]["warmup"] == rounds
+    assert found["settings"][0]["facts"]["warmed_up"] is warmed_up
+
+
 def test_each_network_gets_its_own_image_size() -> None:
     seen: dict[str, set[int]] = {"a": set(), "b": set()}
 

@@ -134,7 +134,7 @@ def _content(
                 **words.plain(),
                 **here[0]["facts"],
                 "warmup": [process["facts"]["warmup"] for process in here],
-                "warmed_up": all(process["facts"]["warmed_up"] for process in here),
+                "warmed_up": _all([process["facts"]["warmed_up"] for process in here]),
                 "rounds": sum(_rounds(process) for process in here),
                 "processes": len(here),
                 "order": ORDER,
@@ -175,6 +175,11 @@ def _flags(
 
 def _rounds(process: Mapping[str, Any]) -> int:
     return max((len(found["parts"]) for found in process["networks"].values()), default=0)
+
+
+def _all(found: Sequence[bool | None]) -> bool | None:
+    """Return whether all of them are true; None where one is not known."""
+    return None if None in found else all(found)
 
 
 def _first_of_each_variant(sweep: Sweep) -> dict[str, dict[str, Any]]:

@@ -218,7 +218,7 @@ def _measure(
         "facts": {
             "imgsz": sizes[0] if len(sizes) == 1 else sizes,
             "warmup": found.warmup,
-            "warmed_up": not found.unsteady,
+            "warmed_up": not found.unsteady if found.warmup else None,  # nothing warmed up can be neither
             "clock": clock.clock,
             "memory_format": memory_format(setting.backend, plan.device),
         },
