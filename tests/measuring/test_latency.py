@@ -402,6 +402,25 @@ def test_ones_own_work_is_not_taken_for_that_of_others() -> None:
     assert psutil.cpu_count()
 
 
+def test_what_runs_between_the_rounds_is_no_others_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0, 0.0, 0.0]  # seconds of all cores' work, of ours, of the clock
+    monkeypatch.setattr(surroundings.OthersLoad, "_now", staticmethod(lambda: tuple(now)))
+    monkeypatch.setattr("psutil.cpu_count", lambda: 1)
+    others = surroundings.OthersLoad(watching=False)
+    now[:] = [60.0, 0.0, 60.0]  # a minute of a compiler that we started
+    assert others.share() == 0.0
+
+    others.resume()
+    now[:] = [64.0, 2.0, 64.0]
+    others.pause()
+    now[:] = [90.0, 2.0, 90.0]  # another one
+    others.resume()
+    now[:] = [94.0, 6.0, 94.0]
+    others.pause()
+
+    assert others.share() == pytest.approx(2.0 / 8.0)
+
+
 def test_the_surroundings_tell_device_threads_and_clocks() -> None:
     facts, state = surroundings.describe("cpu"), surroundings.state("cpu")
 

@@ -113,6 +113,13 @@ def test_garbage_is_not_collected_while_timing_and_is_again_afterwards() -> None
     assert gc.isenabled()
 
 
+def test_the_start_of_the_rounds_that_count_is_told_once_after_warm_up() -> None:
+    calls: list[str] = []
+    run_rounds({"a": constant(1.0, "a", calls)}, rounds=3, warmup=2, on_start=lambda: calls.append("start"))
+
+    assert calls == ["a", "a", "start", "a", "a", "a"]
+
+
 def test_progress_is_told_after_each_round() -> None:
     heard: list[tuple[int, int]] = []
     run_rounds({"a": constant(1.0)}, rounds=3, warmup=2, on_round=lambda done, total: heard.append((done, total)))

@@ -147,7 +147,7 @@ def measure_networks(
     start = surroundings.state(plan.device)
     progress = _Progress(on_progress, len(settings) * (plan.warmup + plan.rounds))
     results: dict[Setting, dict[str, Any]] = {}
-    others = surroundings.OthersLoad()
+    others = surroundings.OthersLoad(watching=False)
     groups = dict.fromkeys((setting.backend, setting.precision, setting.batch) for setting in settings)
     for backend, precision, batch in groups:
         progress.say(f"preparing {backend}, {precision}, batch {batch}")
@@ -155,7 +155,7 @@ def measure_networks(
         for setting in settings:
             if (setting.backend, setting.precision, setting.batch) == (backend, precision, batch):
                 progress.say(str(setting))
-                results[setting] = _measure(networks, ready, setting, plan, pictures, progress)
+                results[setting] = _measure(networks, ready, setting, plan, pictures, progress, others)
                 results[setting]["facts"]["pictures"] = (
                     None if setting.scope == "network" else f"{len(pictures)} {'of the data' if real else 'drawn'}"
                 )
@@ -189,8 +189,9 @@ def _measure(
     plan: Plan,
     pictures: Sequence[Any],
     progress: _Progress,
+    others: surroundings.OthersLoad,
 ) -> dict[str, Any]:
-    """Time what is ready in one setting."""
+    """Time what is ready in one setting; watch others during the rounds that count."""
     clock = Stopwatch(plan.device, events=uses_events(setting.backend))
     runners: dict[str, Runner] = {}
     for key, (network, size) in networks.items():
@@ -210,7 +211,9 @@ def _measure(
             warmup_max=plan.warmup_max,
             seed=plan.seed,
             on_round=progress.round,
+            on_start=others.resume,
         )
+    others.pause()
     progress.end(plan.warmup + plan.rounds)
     sizes = sorted({size for _, size in networks.values()})
     return {

@@ -47,6 +47,7 @@ def run_rounds(
     warmup_max: int = 0,
     seed: int = 0,
     on_round: Callable[[int, int], None] | None = None,
+    on_start: Callable[[], None] | None = None,
 ) -> Rounds:
     """Warm up until stable, then time every runner once a round.
 
@@ -60,6 +61,7 @@ def run_rounds(
         warmup_max: Rounds before them, at most; in between, they end once two windows of each network agree.
         seed: Of the order.
         on_round: Called with (rounds done, rounds in all as far as is known) after each.
+        on_start: Called once, before the first round that counts.
     """
     order = _orders(list(runners), random.Random(seed))
     found = Rounds({key: [] for key in runners})
@@ -74,6 +76,8 @@ def run_rounds(
                 break
         first = found.warmup
         found.parts = {key: [] for key in runners}
+        if on_start is not None:
+            on_start()
         for turn in range(rounds):
             _round(runners, next(order), found, first + turn)
             heard(first + turn + 1, first + rounds)

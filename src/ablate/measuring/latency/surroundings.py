@@ -71,17 +71,43 @@ def cpu_mhz() -> float | None:
 
 
 class OthersLoad:
-    """The share of the processor's time that other processes, and the machine below a virtual one, take from now on."""
+    """The share of the processor's time that other processes, and the machine below a virtual one, take.
 
-    def __init__(self) -> None:
+    A compiler that we start is another process too: pause while there may be one.
+
+    Args:
+        watching: Watch from now on; else from `resume` on.
+    """
+
+    def __init__(self, *, watching: bool = True) -> None:
+        self._watching = watching
+        self._others = self._elapsed = 0.0  # seconds, of what was watched before
         self._start = self._now()
 
+    def resume(self) -> None:
+        """Watch from now on."""
+        self.pause()
+        self._start = self._now()
+        self._watching = True
+
+    def pause(self) -> None:
+        """Watch no more."""
+        self._others, self._elapsed = self._seen()
+        self._watching = False
+
     def share(self) -> float:
-        """Return the share, from 0 to 1, of all cores' time since construction."""
+        """Return the share, from 0 to 1, of all cores' time while it watched."""
         import psutil
 
+        others, elapsed = self._seen()
+        return min(max(others / max(elapsed * (psutil.cpu_count() or 1), 1e-9), 0.0), 1.0)
+
+    def _seen(self) -> tuple[float, float]:
+        """Return seconds of others' work and of the clock, of all that was watched so far."""
+        if not self._watching:
+            return self._others, self._elapsed
         busy, own, elapsed = (now - then for now, then in zip(self._now(), self._start, strict=True))
-        return min(max((busy - own) / max(elapsed * (psutil.cpu_count() or 1), 1e-9), 0.0), 1.0)
+        return self._others + busy - own, self._elapsed + elapsed
 
     @staticmethod
     def _now() -> tuple[float, float, float]:
