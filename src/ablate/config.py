@@ -159,9 +159,9 @@ class LatencyConfig:
     head: str = _choice("validated", HEADS)
     warmup: int = _ranged(10, ">= 0 and <= 10000")
     warmup_max: int = _ranged(30, ">= 0 and <= 10000")
-    rounds: int = _ranged(50, ">= 3 and <= 100000")
-    processes: int = _ranged(2, ">= 1 and <= 20")
-    threads: int | None = _ranged(None, ">= 1 and <= 1024")
+    rounds: int = _ranged(100, ">= 3 and <= 100000")
+    processes: int = _ranged(4, ">= 1 and <= 20")
+    threads: int | None = _ranged(1, ">= 1 and <= 1024")
     busy: str = _choice("flag", BUSY)
 
 
