@@ -402,6 +402,15 @@ def test_ones_own_work_is_not_taken_for_that_of_others() -> None:
     assert psutil.cpu_count()
 
 
+def test_who_comes_to_the_gpu_while_it_is_measured_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = iter([frozenset({1, 7}), frozenset({1, 7, 8})])  # 7: ourselves, as a container's host counts
+    monkeypatch.setattr(surroundings, "gpu_processes", lambda device: next(listed))
+    monkeypatch.setattr(surroundings, "BUSY", 1.0)
+    found = measure_networks({"base": (Tiny(), 32)}, [Setting()], QUICK)
+
+    assert found["flags"] == ["1 other process came to the GPU during the measurement"]
+
+
 def test_what_runs_between_the_rounds_is_no_others_load(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0, 0.0, 0.0]  # seconds of all cores' work, of ours, of the clock
     monkeypatch.setattr(surroundings.OthersLoad, "_now", staticmethod(lambda: tuple(now)))

@@ -145,6 +145,9 @@ def measure_networks(
         pictures = drawn_pictures(PICTURES, max(size for _, size in networks.values()), plan.seed)
     facts = {**surroundings.describe(plan.device), "head": _head(networks)}
     start = surroundings.state(plan.device)
+    if plan.device.startswith("cuda"):
+        torch.zeros(1, device=plan.device)  # so that NVML lists us from the beginning, whatever our number is to it
+    present = surroundings.gpu_processes(plan.device)
     progress = _Progress(on_progress, len(settings) * (plan.warmup + plan.rounds))
     results: dict[Setting, dict[str, Any]] = {}
     others = surroundings.OthersLoad(watching=False)
@@ -164,9 +167,13 @@ def measure_networks(
     facts |= {f"{name}_before": value for name, value in start.items()}
     facts |= {f"{name}_after": value for name, value in end.items()}
     facts["others_cpu_during"] = round(share, 3)
+    leaving = surroundings.gpu_processes(plan.device)
+    newcomers = None if present is None or leaving is None else len(leaving - present - {os.getpid()})
+    if plan.device.startswith("cuda"):
+        facts["gpu_newcomers_during"] = newcomers
     return {
         "facts": facts,
-        "flags": surroundings.busy_during(share),
+        "flags": surroundings.busy_during(share, newcomers or 0),
         "settings": [results[setting] for setting in settings],
     }
 

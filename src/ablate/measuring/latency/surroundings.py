@@ -145,9 +145,28 @@ def busy_before(device: str, seconds: float = 1.0) -> tuple[dict[str, Any], list
     return facts, reasons
 
 
-def busy_during(share: float) -> list[str]:
-    """Return in words what kept the processor busy beside us while measuring."""
-    return [_of_processor(share, "during the measurement")] if share > BUSY else []
+def gpu_processes(device: str) -> frozenset[int] | None:
+    """Return the numbers of the processes that compute on a GPU now; None where that is not known or it is no GPU.
+
+    With a CUDA context of our own we are among them, though in a container under a number that is not ours.
+    """
+    if not device.startswith("cuda"):
+        return None
+    with _Gpu(device) as gpu:
+        return gpu.processes()
+
+
+def busy_during(share: float, newcomers: int = 0) -> list[str]:
+    """Return in words what kept the device busy beside us while measuring.
+
+    Args:
+        share: Of the processor's time, that others took.
+        newcomers: Processes on the GPU at the end that were not there at the beginning.
+    """
+    reasons = [_of_processor(share, "during the measurement")] if share > BUSY else []
+    if newcomers:
+        reasons.append(f"{newcomers} other process{'es' * (newcomers > 1)} came to the GPU during the measurement")
+    return reasons
 
 
 def _of_processor(share: float, when: str) -> str:
@@ -203,10 +222,14 @@ class _Gpu:
     def use(self) -> tuple[int | None, int | None]:
         """Return the GPU's use in per cent and how many other processes compute on it; None where unknown."""
         used = self._ask(lambda nvml, card: int(nvml.nvmlDeviceGetUtilizationRates(card).gpu))
-        listed = self._ask(lambda nvml, card: nvml.nvmlDeviceGetComputeRunningProcesses(card))
+        listed = self.processes()
         # Where processes have numbers of their own (containers), ours is not among those listed.
-        processes = None if listed is None else sum(process.pid != os.getpid() for process in listed)
-        return used, processes
+        return used, None if listed is None else len(listed - {os.getpid()})
+
+    def processes(self) -> frozenset[int] | None:
+        """Return the numbers of the processes that compute on it; None where unknown."""
+        listed = self._ask(lambda nvml, card: nvml.nvmlDeviceGetComputeRunningProcesses(card))
+        return None if listed is None else frozenset(int(process.pid) for process in listed)
 
 
 def _text(found: Any) -> str:
