@@ -52,10 +52,10 @@ def detections(skill: float, seed: int, images: int = 30) -> Evidence:
 
 @pytest.fixture
 def with_evidence(records: Grid, write: Write, multirun: Path) -> Callable[..., tuple[Path, list[Path]]]:
-    """How to write a sweep of two variants whose records follow from their evidence."""
+    """How to write a sweep of some variants whose records follow from their evidence."""
 
-    def make(seeds: tuple[int, ...] = (0, 1)) -> tuple[Path, list[Path]]:
-        made = records(("none", "hmha"), ("sgd",), seeds)
+    def make(seeds: tuple[int, ...] = (0, 1), modules: tuple[str, ...] = ("none", "hmha")) -> tuple[Path, list[Path]]:
+        made = records(modules, ("sgd",), seeds)
         files = []
         for record in made:
             evidence = detections(0.5 if record["factors"]["module"] == "none" else 0.7, record["seed"])
@@ -166,6 +166,25 @@ def test_evidence_that_cannot_be_used_is_an_empty_interval_with_its_reason(
     assert "\n" not in row["notes"]
     assert row[["delta_map50_95", "delta_ci_low"]].notna().all(), "what does not need it stays"
     assert row["comparable"] == "yes"
+
+
+@pytest.mark.parametrize("kind", ["other images", "other accuracy", "truncated"])
+def test_a_foreign_first_variant_costs_only_itself(with_evidence: Callable[..., Any], kind: str) -> None:
+    directory, files = with_evidence((0, 1), ("none", "hmha", "acmix"))
+    damage_file(kind, files[2])
+    sweep = load_sweep(directory)
+    compute_intervals(sweep, resamples=60)
+    table = comparison_table(sweep).set_index("module")
+    assert "no interval over images: " in table.loc["hmha", "notes"]
+    assert table.loc["acmix", BOUNDS].notna().all(), table.loc["acmix", "notes"]
+
+
+def test_a_foreign_baseline_is_the_one_that_is_named(with_evidence: Callable[..., Any]) -> None:
+    directory, files = with_evidence()
+    damage_file("other accuracy", files[0])
+    sweep = load_sweep(directory)
+    baseline = next(r["signature"] for r in sweep.records if r["factors"]["module"] == "none" and r["seed"] == 0)
+    assert f"the evidence of trial {baseline[:12]} gives mAP50-95 0.0000" in row_of(directory)["notes"]
 
 
 def test_evidence_that_was_mended_is_used_again(with_evidence: Callable[..., Any]) -> None:

@@ -98,7 +98,9 @@ def compute_intervals(
     tasks = _tasks(sweep, comparison_groups(sweep))
     wanted = {task.identity for task in tasks}
     missing = [t for t in tasks if t.identity not in kept or _is_coarser(kept[t.identity], resamples)]
-    trials = {str(record["signature"]) for task in missing for pair in task.pairs for record in pair}
+    trials = {
+        (task.variant.group, str(record["signature"])) for task in missing for pair in task.pairs for record in pair
+    }
     evaluations = _Evaluations(sweep, resamples, len(trials), on_progress)
     for task in missing:
         kept[task.identity] = _computed(task, evaluations)
@@ -114,7 +116,9 @@ def _is_coarser(found: ImageInterval, resamples: int) -> bool:
 def _computed(task: _Task, evaluations: _Evaluations) -> ImageInterval:
     """The interval of one variant, or why there is none."""
     try:
-        pairs = [(evaluations.of(task, mine), evaluations.of(task, theirs)) for mine, theirs in task.pairs]
+        # The baseline first: it is what all of a group are held against, so that it is the foreign one that is named.
+        base = [evaluations.of(task, theirs) for _, theirs in task.pairs]
+        pairs = [(evaluations.of(task, mine), known) for (mine, _), known in zip(task.pairs, base, strict=True)]
     except (_NoEvidence, NotPaired) as error:
         return ImageInterval(reason=str(error))
     found = image_interval(pairs, LEVEL, evaluations.images[task.variant.group])
@@ -132,9 +136,10 @@ class _NoEvidence(ValueError):
 
 
 class _Evaluations:
-    """Accuracy of each trial on each resample of the images: computed once a trial, whatever it is compared with.
+    """Accuracy of each trial on each resample of the images: computed once a trial and comparison group.
 
-    Of the evidence itself only one trial's a comparison group is held, `images`, which all others must match.
+    Of the evidence itself only one trial's a comparison group is held, `images`, which all others must match: the
+    first that was asked for and is sound.
     """
 
     def __init__(
@@ -145,20 +150,20 @@ class _Evaluations:
         self.resamples = resamples
         self._trials = trials
         self._told = on_progress
-        self._found: dict[str, np.ndarray | ValueError] = {}
+        self._found: dict[tuple[str, str], np.ndarray | ValueError] = {}
 
     def of(self, task: _Task, record: Record) -> np.ndarray:
         """Accuracies on the images as they are and on each resample, (1 + resamples,).
 
         Raises _NoEvidence or NotPaired.
         """
-        signature = str(record["signature"])
-        if signature not in self._found:
+        trial = task.variant.group, str(record["signature"])
+        if trial not in self._found:
             try:
-                self._found[signature] = self._resampled(task, record)
+                self._found[trial] = self._resampled(task, record)
             except (_NoEvidence, NotPaired) as error:
-                self._found[signature] = error
-        found = self._found[signature]
+                self._found[trial] = error
+        found = self._found[trial]
         if isinstance(found, ValueError):
             raise found
         return found
@@ -166,9 +171,8 @@ class _Evaluations:
     def _resampled(self, task: _Task, record: Record) -> np.ndarray:
         trial = f"trial {short(record['signature'])}"
         evidence = self._load(record, trial)
-        reference = self.images.setdefault(task.variant.group, evidence)
         try:
-            check_paired(reference, evidence)
+            check_paired(self.images.get(task.variant.group, evidence), evidence)
         except NotPaired as error:
             raise NotPaired(f"{trial} was evaluated on other images than the rest ({error})") from None
         if not len(evidence.true_image):
@@ -183,6 +187,7 @@ class _Evaluations:
         if abs(found[0] - _accuracy(record)) > AGREEMENT:
             said = f"the evidence of {trial} gives mAP50-95 {found[0]:.4f}, its record {_accuracy(record):.4f}"
             raise _NoEvidence(said)
+        self.images.setdefault(task.variant.group, evidence)
         return found
 
     def _load(self, record: Record, trial: str) -> Evidence:
