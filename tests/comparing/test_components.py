@@ -205,6 +205,19 @@ def test_the_latency_ratio_refers_to_the_study_s_baseline(study: Study, write: W
     assert [table.loc[key, "latency_ratio"] for key in keys[1:]] == pytest.approx([1 + n / 10 for n in range(1, 8)])
 
 
+def test_a_latency_ratio_to_another_baseline_is_not_taken_for_the_study_s(study: Study, write: Write) -> None:
+    records, design = study("factorial")
+    directory = write(records, design=design)
+    latency = json.loads((directory / "latency.json").read_text())
+    for entry in latency["variants"]:
+        entry |= {"latency_ratio": 1.0, "samples_ms": []}  # as a version wrote it that knew of no designs
+    (directory / "latency.json").write_text(json.dumps(latency))
+    table = table_of(directory).set_index("variant_key")
+
+    keys = [entry["variant_key"] for entry in latency["variants"]]
+    assert table.loc[keys[1:], "latency_ratio"].isna().all()
+
+
 def test_a_component_that_is_called_as_a_column_gets_a_column_of_its_own(study: Study, write: Write) -> None:
     records, design = study("add_one_in")
     table = table_of(write(records, design={**design, "components": ["notes", "seeds", "musgd"]}))

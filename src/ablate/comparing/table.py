@@ -140,7 +140,7 @@ def _compare(variant: Variant, baseline: Variant | None, sweep: Sweep) -> None:
     else:
         variant.row["baseline"] = baseline.label
         if variant.marks is not None or variant.control is not None:
-            variant.row["latency_ratio"] = _latency_ratio(variant, baseline, sweep) or variant.row.get("latency_ratio")
+            variant.row["latency_ratio"] = _latency_ratio(variant, baseline, sweep)
         reasons = _fill_difference(variant, baseline) or reasons
         variant.row["comparable"] = "no" if reasons else "yes"
     variant.notes += reasons
