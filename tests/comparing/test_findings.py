@@ -12,6 +12,7 @@ import pytest
 
 from ablate.comparing.controls import ALARM
 from ablate.comparing.formatting import best_rows
+from ablate.comparing.statistics import seeds_needed, smallest_detectable
 from ablate.comparing.summary import findings
 from ablate.comparing.table import baselines, comparison_table
 from ablate.tracking.records import load_sweep
@@ -161,6 +162,21 @@ def test_what_could_not_have_been_seen_is_said(record: Make, write: Write) -> No
     row = table.iloc[1]
     assert f"with 3 seeds, differences under {100 * row['smallest_detectable']:.2f} points cannot be" in said[0]
     assert f"Seeds needed to detect 0.5 points at the spread seen: {row['seeds_needed']:.0f}." in said[0]
+
+
+def test_what_could_not_have_been_seen_is_told_by_the_corrected_test(record: Make, write: Write) -> None:
+    made = [*trials(record, "none", BASE), *trials(record, "hmha", gained(0.001, 0.004))]
+    made += [found for module in ("acmix", "sta", "hat") for found in trials(record, module, gained(0.03, 0.0001))]
+    table, said = told(write(made))
+    row = table[table["module"] == "hmha"].iloc[0]
+    strictest = {"std": 0.004, "level": 1 - 0.05 / 4}
+    least = smallest_detectable(n=3, **strictest)
+    assert least is not None
+    assert least > 1.5 * row["smallest_detectable"]
+    (text,) = [text for text in said if "no difference was detected" in text]
+    assert f"differences under {100 * least:.2f} points cannot be detected" in text
+    assert "(80% power, corrected for 4 tests)" in text
+    assert f"at the spread seen: {seeds_needed(difference=0.005, **strictest)}." in text
 
 
 def test_strict_leaves_out_what_is_flagged_and_corrects_over_the_rest(records: Grid, write: Write) -> None:

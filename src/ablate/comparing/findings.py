@@ -9,15 +9,21 @@ import pandas as pd
 
 from ablate.comparing.columns import baselines, components_of, rows_of
 from ablate.comparing.formatting import cell, points
-from ablate.comparing.statistics import ALPHA
+from ablate.comparing.statistics import ALPHA, seeds_needed, smallest_detectable
+from ablate.comparing.table import TO_FIND
 from ablate.comparing.wording import count, gain, interval, names, span
 
 MOST_NAMED = 4  # variants whose interval is said
 MOST_IMAGES = 3  # variants whose interval over images is said; the others are in the table
 
 
-def group_findings(group: pd.DataFrame) -> list[str]:
-    """The findings within one comparison group, most important first; `group` is its part of the comparison table."""
+def group_findings(group: pd.DataFrame, tests: int) -> list[str]:
+    """The findings within one comparison group, most important first.
+
+    Args:
+        group: Its part of the comparison table.
+        tests: How many tests the whole table makes: what `p_holm` is corrected for.
+    """
     asked = group[group["control"] == ""]
     compared = asked[asked["delta_map50_95"].notna()]
     if compared.empty:
@@ -31,7 +37,7 @@ def group_findings(group: pd.DataFrame) -> list[str]:
     label = compared["baseline"].iloc[0]
     fair = compared[compared["comparable"] == "yes"]
     tested, untested = fair[fair["p_holm"].notna()], fair[fair["p_holm"].isna()]
-    said = [*(_tested(tested) if len(tested) else []), *([_untested(untested)] if len(untested) else [])]
+    said = [*(_tested(tested, tests) if len(tested) else []), *([_untested(untested)] if len(untested) else [])]
     known = _known(group[group["variant"] == label])
     return [f"Against {label} {'' if index else known}{text}" for index, text in enumerate(said)]
 
@@ -65,7 +71,7 @@ def _known(base: pd.DataFrame) -> str:
     return f"(mAP50-95 {cell('map50_95', row['map50_95'])}, {count(int(row['replicates']), 'seed')}) "
 
 
-def _tested(rows: pd.DataFrame) -> list[str]:
+def _tested(rows: pd.DataFrame, tests: int) -> list[str]:
     """Words for differences with an interval; each continues 'Against <baseline> ...'."""
     real = rows["p_holm"] < ALPHA
     apart = (rows["delta_ci_low"] > 0) | (rows["delta_ci_high"] < 0)
@@ -81,25 +87,36 @@ def _tested(rows: pd.DataFrame) -> list[str]:
             f"a difference is suggested, but not supported once corrected for all rows: {_with_interval(hinted)}."
         )
     if len(unclear):
-        said.append(f"no difference was detected for {names(unclear['variant'], 6)}{_unseen(unclear)}")
+        said.append(f"no difference was detected for {names(unclear['variant'], 6)}{_unseen(unclear, tests)}")
     return said
 
 
-def _unseen(rows: pd.DataFrame) -> str:
-    """How large a difference may be there all the same, and how many seeds would show a small one."""
+def _unseen(rows: pd.DataFrame, tests: int) -> str:
+    """How large a difference may be there all the same, and how many seeds would show a small one.
+
+    By the test that `p_holm` makes, at its strictest step; the columns of the table are of a single test.
+    """
+    level = 1 - ALPHA / max(1, tests)
     known = rows[rows["smallest_detectable"].notna()]
-    if known.empty:
-        return "."
-    sizes = span(points(size, signed=False) for size in known["smallest_detectable"].sort_values())
     seeds = [len(found.split()) for found in known["shared_seeds"]]
+    spreads = [_spread(size, n) for size, n in zip(known["smallest_detectable"], seeds, strict=True)]
+    sizes = [smallest_detectable(std, n, level) for std, n in zip(spreads, seeds, strict=True)]
+    if not sizes or None in sizes:
+        return "."
+    least = span(points(size, signed=False) for size in sorted(size for size in sizes if size is not None))
     with_seeds = f"{span(str(n) for n in sorted(seeds))} seeds"
-    said = f"; with {with_seeds}, differences under {sizes} points cannot be detected reliably (80% power)."
-    needed = known["seeds_needed"].dropna().sort_values()
-    if len(needed) == len(known):
-        said += (
-            f" Seeds needed to detect 0.5 points at the spread seen: {span(cell('seeds_needed', n) for n in needed)}."
-        )
+    how = "80% power" if tests < 2 else f"80% power, corrected for {tests} tests"
+    said = f"; with {with_seeds}, differences under {least} points cannot be detected reliably ({how})."
+    needed = [n for n in (seeds_needed(std, TO_FIND, level) for std in spreads) if n is not None]
+    if len(needed) == len(spreads):
+        said += f" Seeds needed to detect 0.5 points at the spread seen: {span(str(n) for n in sorted(needed))}."
     return said
+
+
+def _spread(detectable: float, seeds: int) -> float | None:
+    """Standard deviation of the paired differences for which this is the smallest detectable difference."""
+    of_one = smallest_detectable(1.0, seeds)
+    return None if of_one is None else detectable / of_one
 
 
 def _untested(rows: pd.DataFrame) -> str:

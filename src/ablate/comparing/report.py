@@ -133,7 +133,8 @@ def details_caption(table: pd.DataFrame) -> str:
         "they do not cover the luck of training.",
         "effect_size": "The effect size is Hedges' g of the paired differences.",
         "smallest_detectable": "Detectable is the smallest difference that as many seeds find in 80 % of studies at "
-        "the spread seen, before correction; seeds for 0.005 is how many would find half a point.",
+        "the spread seen; seeds for 0.005 is how many would find half a point; both of a single test, before "
+        "correction.",
         "map50_95_last": "The last epoch is evaluated as the best one is.",
         "map50_95_small": "AP small, medium and large are COCO's, by area: under 32², to 96², above.",
         "params_added_m": "Added parameters are those beyond the stock network.",

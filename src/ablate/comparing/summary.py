@@ -35,8 +35,9 @@ def findings(sweep: Sweep, table: pd.DataFrame) -> list[str]:
         return ["No trial of this sweep has a result yet, so there is nothing to compare."]
     groups = _filled(comparison_groups(sweep), table)
     said = [*broken(groups), *effect_sentences(sweep)]
+    tests = int(table["p_holm"].notna().sum())
     for _, group in table.groupby("comparison_key", sort=False):
-        said += group_findings(group)
+        said += group_findings(group, tests)
     said += unfair_findings(table, left_out(table))
     said += control_findings(groups)
     said += factor_findings(sweep, table)
