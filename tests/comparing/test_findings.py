@@ -145,6 +145,28 @@ def test_best_and_last_epoch_that_disagree_are_said(record: Make, write: Write) 
     assert "hmha@c3k2 musgd +1.00 points" in text
 
 
+@pytest.mark.parametrize(
+    ("best", "last", "disagree"),
+    [
+        ((0.010, 0.011, 0.012), (0.002, 0.010, 0.020), False),  # one interval excludes zero, the other does not
+        ((0.002, 0.001, -0.001), (-0.001, -0.002, 0.001), False),  # opposite signs that noise alone makes
+        ((0.010, 0.011, 0.012), (-0.010, -0.012, -0.011), True),
+        ((0.030, 0.031, 0.032), (0.010, 0.012, 0.011), True),  # of one sign, but surely apart
+        ((0.0100, 0.0110, 0.0120), (0.0090, 0.0101, 0.0111), False),  # surely apart, but by next to nothing
+    ],
+)
+def test_best_and_last_epoch_disagree_where_their_paired_difference_says_so(
+    record: Make, write: Write, best: tuple[float, ...], last: tuple[float, ...], disagree: bool
+) -> None:
+    mine, theirs = ({seed: BASE[seed] + by for seed, by in enumerate(found)} for found in (best, last))
+    made = [*trials(record, "none", BASE), *trials(record, "hmha", mine)]
+    for found in made:
+        accuracy = BASE if found["factors"]["module"] == "none" else theirs
+        found["metrics_last"] = {"map50_95": accuracy[found["seed"]]}
+    _, said = told(write(made))
+    assert any(text.startswith("Best and last epoch disagree") for text in said) == disagree
+
+
 def test_a_large_difference_on_small_objects_is_said(record: Make, write: Write) -> None:
     made = [*trials(record, "none", BASE), *trials(record, "hmha", gained(0.001, 0.004))]
     for found in made:

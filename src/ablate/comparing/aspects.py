@@ -13,12 +13,13 @@ from ablate.comparing.wording import interval
 
 SIZES = ("small", "medium", "large")
 NOTICEABLE = 0.001  # mAP50-95: smaller differences of opposite sign are not worth a sentence
+APART = 0.005  # mAP50-95: from here on best and last differ enough to be said where their signs agree
 LARGE = 0.01  # mAP: from here on a difference on objects of one size is said
 MOST = 3
 
 
 def epoch_findings(groups: Sequence[Group]) -> list[str]:
-    """Variants for which best and last epoch do not say the same."""
+    """Variants for which best and last epoch do not say the same, as far as the seeds tell the two apart."""
     found = [text for variant, baseline in _fair(groups) for text in _epochs(variant, baseline)]
     if not found:
         return []
@@ -46,12 +47,14 @@ def _epochs(variant: Variant, baseline: Variant) -> Iterator[str]:
     if not seeds:
         return
     means = fmean(best), fmean(last)
-    intervals = t_interval(best), t_interval(last)
-    told = [found is not None and not found.low <= 0 <= found.high for found in intervals]
+    # One interval with zero inside and one without do not differ for that: their paired difference is what is tested.
+    between = t_interval([a - b for a, b in zip(best, last, strict=True)])
     opposite = means[0] * means[1] < 0 and max(map(abs, means)) >= NOTICEABLE
-    if opposite or told[0] != told[1]:
+    sure = between is None or not between.low <= 0 <= between.high
+    if sure and (opposite or abs(means[0] - means[1]) >= APART):
         known = [
-            _words(found) if found else f"{points(mean)} points" for found, mean in zip(intervals, means, strict=True)
+            _words(found) if found else f"{points(mean)} points"
+            for found, mean in zip((t_interval(best), t_interval(last)), means, strict=True)
         ]
         yield f"{variant.label} {known[0]} at the best, {known[1]} at the last"
 
