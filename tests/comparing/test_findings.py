@@ -149,7 +149,7 @@ def test_best_and_last_epoch_that_disagree_are_said(record: Make, write: Write) 
     ("best", "last", "disagree"),
     [
         ((0.010, 0.011, 0.012), (0.002, 0.010, 0.020), False),  # one interval excludes zero, the other does not
-        ((0.002, 0.001, -0.001), (-0.001, -0.002, 0.001), False),  # opposite signs that noise alone makes
+        ((0.006, 0.003, -0.003), (-0.003, -0.006, 0.003), False),  # opposite signs that noise alone makes
         ((0.010, 0.011, 0.012), (-0.010, -0.012, -0.011), True),
         ((0.030, 0.031, 0.032), (0.010, 0.012, 0.011), True),  # of one sign, but surely apart
         ((0.0100, 0.0110, 0.0120), (0.0090, 0.0101, 0.0111), False),  # surely apart, but by next to nothing

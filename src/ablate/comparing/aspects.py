@@ -50,8 +50,12 @@ def _epochs(variant: Variant, baseline: Variant) -> Iterator[str]:
     # One interval with zero inside and one without do not differ for that: their paired difference is what is tested.
     between = t_interval([a - b for a, b in zip(best, last, strict=True)])
     opposite = means[0] * means[1] < 0 and max(map(abs, means)) >= NOTICEABLE
-    sure = between is None or not between.low <= 0 <= between.high
-    if sure and (opposite or abs(means[0] - means[1]) >= APART):
+    if between is None:
+        disagree = opposite
+    else:
+        apart = abs(between.estimate) >= APART
+        disagree = not between.low <= 0 <= between.high and (opposite or apart)
+    if disagree:
         known = [
             _words(found) if found else f"{points(mean)} points"
             for found, mean in zip((t_interval(best), t_interval(last)), means, strict=True)
