@@ -126,6 +126,43 @@ def test_the_protocol_tells_all_that_a_reader_must_know(measured: dict[str, Any]
     assert pipeline["pictures"] == "1 of the data"
 
 
+def changed(folder: Path, signature: str, **fields: Any) -> None:
+    """Record something else of a trial."""
+    trial = load_sweep(folder).trial_dir(signature)
+    save_record(trial, {**json.loads((trial / "result.json").read_text(encoding="utf-8")), **fields})
+
+
+def test_a_control_is_compared_with_the_baseline_of_what_it_controls_and_told_from_it(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path, ("none", "sta"))
+    # The second becomes what the stock network of the next bigger scale is: a baseline by its own factors.
+    words = {"module": "none", "model": "yolo26s", "optimizer": "sgd"}
+    changed(folder, "2" * 64, variant="baseline", variant_key="bigger", comparison_key="other", factors=words)
+    head = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+    head["controls"] = {"bigger": {"kind": "scale", "comparison_key": "all", "signatures": ["2" * 64]}}
+    atomic_write_json(folder / "sweep.json", head)
+    found, _ = run(folder, pipeline=False)
+
+    assert found is not None
+    stock, bigger = found["variants"]
+    assert (stock["variant"], bigger["variant"]) == ("baseline", "control: scale yolo26s sgd")
+    assert stock["latency_ratio"] == 1.0
+    assert bigger["latency_ratio"] not in (None, 1.0)
+
+
+def test_variants_of_a_design_are_compared_with_the_one_that_has_no_component(tmp_path: Path) -> None:
+    folder = write_sweep(tmp_path, ("none", "sta"))
+    changed(folder, "2" * 64, comparison_key="other")  # an optimizer that is a component makes it another group
+    head = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+    marks = {"none": [False, False], "sta": [True, True]}
+    head["design"] = {"name": "factorial", "components": ["sta", "musgd"], "marks": marks, "studies": {}}
+    atomic_write_json(folder / "sweep.json", head)
+    found, _ = run(folder, pipeline=False)
+
+    assert found is not None
+    assert [row["variant"] for row in found["variants"]] == ["baseline", "sta + musgd"]
+    assert found["variants"][1]["latency_ratio"] not in (None, 1.0)
+
+
 def test_the_same_is_not_measured_twice(sweep: Path, measured: dict[str, Any]) -> None:
     found, said = run(sweep, backend=["eager", "torchscript"], batch=[1, 2])
 

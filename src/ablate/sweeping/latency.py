@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -19,6 +19,9 @@ from ablate.launching.local import run_jobs
 from ablate.measuring.latency.figures import INTERVAL, ORDER, setting_figures
 from ablate.measuring.latency.settings import Setting, asked, settings_of
 from ablate.tracking.records import Sweep, load_sweep, mapping, sequence, value
+
+if TYPE_CHECKING:
+    from ablate.comparing.variants import Variant
 
 LEAST = 10  # rounds that a process must measure to be worth its start
 PLAN = ("rounds", "warmup", "warmup_max", "threads")
@@ -112,7 +115,9 @@ def _content(
     wanted: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what `latency.json` holds."""
-    baseline = {key: _baseline_of(record, chosen) for key, record in chosen.items()}
+    shown = _as_reported(sweep)
+    labels = {key: shown[key][0].label for key in chosen}
+    baseline = {key: base.key if base and base.key in chosen else None for key in chosen for base in [shown[key][1]]}
     facts = dict(measured[0]["facts"])
     if len(measured) > 1:
         for name in [name for name in facts if name.endswith(("_before", "_during", "_after"))]:
@@ -124,7 +129,7 @@ def _content(
         figures = setting_figures(here, baseline)
         rows_of.append(
             [
-                {"variant_key": key, "variant": record["variant"], "signature": record["signature"], **figures[key]}
+                {"variant_key": key, "variant": labels[key], "signature": record["signature"], **figures[key]}
                 for key, record in chosen.items()
             ]
         )
@@ -141,7 +146,7 @@ def _content(
                 "interval": INTERVAL,
             }
         )
-        flags += _flags(words, here, rows_of[-1], chosen, str(wanted["device"]))
+        flags += _flags(words, here, rows_of[-1], labels, str(wanted["device"]))
     return {
         "protocol": protocols[0],
         "variants": rows_of[0],
@@ -158,14 +163,14 @@ def _flags(
     setting: Setting,
     processes: Sequence[Mapping[str, Any]],
     rows: Sequence[Mapping[str, Any]],
-    chosen: Mapping[str, Mapping[str, Any]],
+    labels: Mapping[str, str],
     device: str,
 ) -> list[str]:
     """Return in words what is wrong with one setting's numbers."""
     flags = []
     unsteady = dict.fromkeys(key for process in processes for key in process["unsteady"])
     if unsteady:
-        names = ", ".join(chosen[key]["variant"] for key in unsteady)
+        names = ", ".join(labels[key] for key in unsteady)
         flags.append(f"{setting}: still changing when warm-up ended: {names}")
     flags += [f"{setting}: {row['variant']} has no latency: {row['reason']}" for row in rows if row.get("reason")]
     if setting.precision == "fp16" and device == "cpu":
@@ -184,10 +189,12 @@ def _all(found: Sequence[bool | None]) -> bool | None:
 
 def _first_of_each_variant(sweep: Sweep) -> dict[str, dict[str, Any]]:
     """Return by variant key the finished record whose checkpoint stands for the variant."""
+    from ablate.comparing.variants import variant_key
+
     chosen: dict[str, dict[str, Any]] = {}
     for record in sweep.records:
         if record.get("status") == "finished" and _checkpoint(sweep, record).is_file():
-            chosen.setdefault(record["variant_key"], record)
+            chosen.setdefault(variant_key(record), record)
     return chosen
 
 
@@ -221,11 +228,16 @@ def _is_measured(sweep: Sweep, chosen: Mapping[str, Mapping[str, Any]], wanted: 
     return mapping(latency, "asked") == wanted and measured == {record["signature"] for record in chosen.values()}
 
 
-def _baseline_of(record: Mapping[str, Any], chosen: Mapping[str, Mapping[str, Any]]) -> str | None:
-    for key, other in chosen.items():
-        if other["comparison_key"] == record["comparison_key"] and other["factors"]["module"] == "none":
-            return key
-    return None
+def _as_reported(sweep: Sweep) -> dict[str, tuple[Variant, Variant | None]]:
+    """Return by key each variant as the reports name it, and what they compare it with.
+
+    What is a control, and a variant for itself too, counts as the latter.
+    """
+    from ablate.comparing.pairing import comparison_groups
+
+    members = [(variant, group.baseline) for group in comparison_groups(sweep) for variant in group.members]
+    members.sort(key=lambda member: member[0].control is None)
+    return {variant.key: (variant, baseline) for variant, baseline in members}
 
 
 def _device_of(chosen: Mapping[str, Mapping[str, Any]], device: str) -> str:
