@@ -95,6 +95,7 @@ def _sweep(root: Path, imgsz: int, latency: dict[str, Any]) -> Path:
             "comparison_key": "all",
             "factors": {"module": module},
             "seed": 0,
+            "metrics": {"map50_95": 0.0},
             "realised": {"imgsz": imgsz, "device": "0" if torch.cuda.is_available() else "cpu"},
             "artifacts": {"best": "untrained.pt"},
         }

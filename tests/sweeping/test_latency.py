@@ -59,6 +59,7 @@ def write_sweep(root: Path, modules: tuple[str, ...] = ("none", "sta")) -> Path:
             "comparison_key": "all",
             "factors": {"module": module},
             "seed": 0,
+            "metrics": {"map50_95": 0.1},
             "realised": {"imgsz": 64, "device": "cpu"},
             "samples": [{"image": "samples/0.jpg"}],
             "artifacts": {"best": "best.pt"},
@@ -161,6 +162,32 @@ def test_variants_of_a_design_are_compared_with_the_one_that_has_no_component(tm
     assert found is not None
     assert [row["variant"] for row in found["variants"]] == ["baseline", "sta + musgd"]
     assert found["variants"][1]["latency_ratio"] not in (None, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"schema": 7}, "recorded by another version: schema 7, this one reads 1"),
+        ({"metrics": {"map50_95": None}}, "finished without a number for mAP50-95"),
+        ({"realised": {}}, "its record lacks the image size or the device"),
+        ({"artifacts": {"best": "gone.pt"}}, "its checkpoint is not there"),
+    ],
+)
+def test_a_record_that_cannot_be_measured_costs_its_own_row_and_is_named(
+    tmp_path: Path, fields: dict[str, Any], reason: str
+) -> None:
+    folder = write_sweep(tmp_path, ("none", "sta"))
+    changed(folder, "2" * 64, **fields)
+    sweep = load_sweep(folder)
+    chosen = latency._first_of_each_variant(sweep)
+
+    assert list(chosen) == ["none"]
+    assert latency._left_out(sweep, chosen) == [f"sta was not measured: {reason}"]
+
+    changed(folder, "1" * 64, **fields)
+    found, said = run(folder)
+    assert found is None
+    assert said.splitlines() == [f"latency: {name} was not measured: {reason}" for name in ("baseline", "sta")]
 
 
 def test_the_same_is_not_measured_twice(sweep: Path, measured: dict[str, Any]) -> None:

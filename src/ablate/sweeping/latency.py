@@ -18,7 +18,7 @@ from ablate.launching.jobs import Observer
 from ablate.launching.local import run_jobs
 from ablate.measuring.latency.figures import INTERVAL, ORDER, setting_figures
 from ablate.measuring.latency.settings import Setting, asked, settings_of
-from ablate.tracking.records import Sweep, load_sweep, mapping, sequence, value
+from ablate.tracking.records import Sweep, load_sweep, mapping, number, sequence, value
 
 if TYPE_CHECKING:
     from ablate.comparing.variants import Variant
@@ -47,6 +47,8 @@ def measure_sweep(
     sweep = load_sweep(directory)
     chosen = _first_of_each_variant(sweep)
     if not chosen:
+        for line in _left_out(sweep, chosen):
+            console.print(f"latency: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
         return None
     latency = settings["latency"]
     device = _torch_device(_device_of(chosen, str(settings.get("device") or "auto") if again else "auto"))
@@ -58,7 +60,7 @@ def measure_sweep(
         "networks": {
             key: {
                 "checkpoint": str(_checkpoint(sweep, record)),
-                "imgsz": record["realised"]["imgsz"],
+                "imgsz": int(record["realised"]["imgsz"]),
                 "head": _head(record, latency["head"]),
             }
             for key, record in chosen.items()
@@ -123,6 +125,7 @@ def _content(
         for name in [name for name in facts if name.endswith(("_before", "_during", "_after"))]:
             facts[name] = [process["facts"][name] for process in measured]
     flags = list(dict.fromkeys(flag for process in measured for flag in process["flags"]))
+    flags += _left_out(sweep, chosen)
     rows_of, protocols = [], []
     for index, words in enumerate(settings_of(latency)):
         here = [process["settings"][index] for process in measured]
@@ -193,9 +196,32 @@ def _first_of_each_variant(sweep: Sweep) -> dict[str, dict[str, Any]]:
 
     chosen: dict[str, dict[str, Any]] = {}
     for record in sweep.records:
-        if record.get("status") == "finished" and _checkpoint(sweep, record).is_file():
+        if record.get("status") == "finished" and _unfit(sweep, record) is None:
             chosen.setdefault(variant_key(record), record)
     return chosen
+
+
+def _left_out(sweep: Sweep, chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return in words which variants have a finished trial, but none that can be measured, and why."""
+    from ablate.comparing.variants import variant_key
+
+    shown = _as_reported(sweep)
+    finished = {variant_key(record): record for record in reversed(sweep.records) if record.get("status") == "finished"}
+    left = [(key, record) for key, record in reversed(finished.items()) if key not in chosen]
+    return [f"{shown[key][0].label} was not measured: {_unfit(sweep, record)}" for key, record in left]
+
+
+def _unfit(sweep: Sweep, record: Mapping[str, Any]) -> str | None:
+    """Return why a finished record cannot stand for its variant; None where it can."""
+    from ablate.comparing.measured import status
+    from ablate.comparing.variants import is_measured
+
+    plain = dict(record)
+    if not is_measured(plain):
+        return status(plain)
+    if number(plain, "realised", "imgsz") is None or value(plain, "realised", "device") in (None, ""):
+        return "its record lacks the image size or the device"
+    return None if _checkpoint(sweep, record).is_file() else "its checkpoint is not there"
 
 
 def _checkpoint(sweep: Sweep, record: Mapping[str, Any]) -> Path:
