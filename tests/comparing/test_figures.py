@@ -88,6 +88,20 @@ def test_a_curve_ends_where_the_first_seed_ends(records: Grid, write: Write) -> 
     assert len(figure.axes[0].lines[0].get_xdata()) == 7
 
 
+def test_the_caption_of_curves_says_what_is_so(records: Grid, write: Write) -> None:
+    made = records(("none", "hmha"), ("sgd",), (0,))
+    drawing = training_curves(*read(write(made)))
+    assert drawing is not None
+    assert "The first epochs lie below the panel" in drawing.caption
+    assert "The baseline is the thick black line." in drawing.caption
+    for found in made:
+        found["history"] = [{"epoch": epoch, "map50_95": 0.3} for epoch in (1, 2)]
+    flat = training_curves(*read(write(made[1:])))
+    assert flat is not None
+    assert "below the panel" not in flat.caption
+    assert "baseline" not in flat.caption
+
+
 def test_one_seed_has_no_band(records: Grid, write: Write) -> None:
     drawing = training_curves(*read(write(records(("none", "hmha"), ("sgd",), (0,)))))
     assert drawing is not None

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ablate.comparing.figures.style import (
     BASELINE,
@@ -18,6 +19,7 @@ from ablate.comparing.figures.style import (
     foremost,
     groups_of,
     left_out,
+    references,
     said,
     settle,
     styles,
@@ -45,30 +47,37 @@ def training_curves(sweep: Sweep, table: pd.DataFrame) -> Drawing | None:
         return None
     shown = [foremost(rows[rows["variant_key"].isin(curves)], LINES) for rows in groups[:PANELS]]
     drawn = styles(table)
+    same = table["data"].nunique() == 1
     columns = min(2, len(shown))
     lines = -(-len(shown) // columns)
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(TWO_COLUMNS, 3.6 * lines), layout="constrained")
         share: Axes | None = None
         for position, rows in enumerate(shown, start=1):
-            same = share if table["data"].nunique() == 1 else None
-            axes = figure.add_subplot(lines, columns, position, sharey=same)
+            axes = figure.add_subplot(lines, columns, position, sharey=share if same else None)
             share = share or axes
             for row in rows_of(rows):
                 _draw_curve(axes, curves[row["variant_key"]], drawn[row["variant"]], row["variant"])
             axes.set(xlabel="epoch", ylabel="mAP50-95 (validation)", title=title_of(rows))
-            axes.set_ylim(*_limits(axes))
             axes.legend(
                 loc="upper center", bbox_to_anchor=(0.5, -0.19), ncols=1 if columns == 2 else 2, handlelength=3.8,
                 fontsize=SMALLEST,
             )  # fmt: skip
+        limits = [_limits(axes) for axes in figure.axes]
+        if same:  # panels that share an axis have the limits of the one that was set last
+            limits = [(min(low for low, _ in limits), max(high for _, high in limits))] * len(limits)
+        for axes, (low, high) in zip(figure.axes, limits, strict=True):
+            axes.set_ylim(low, high)
+        cut = any(
+            _lowest(line) < low for axes, (low, _) in zip(figure.axes, limits, strict=True) for line in axes.lines
+        )
         settle(figure)
     several = any(len(found) > 1 for found in curves.values())
     band = "the mean over seeds, as far as all seeds got; the band reaches from the lowest to the highest seed."
     caption = [
         f"mAP50-95 on the validation images after each epoch: {band if several else 'one seed each.'}",
-        "The baseline is the thick black line.",
-        "The first epochs lie below the panel, so that the rest can be told apart.",
+        "The baseline is the thick black line." if any(references(rows).any() for rows in shown) else "",
+        "The first epochs lie below the panel, so that the rest can be told apart." if cut else "",
         *(
             left_out(len(few), len(rows), f"variants of {title_of(rows)}")
             for few, rows in zip(shown, groups, strict=False)
@@ -85,6 +94,10 @@ def _limits(axes: Axes) -> tuple[float, float]:
     high = max(float(np.nanmax(line)) for line in lines)
     room = 0.06 * (high - low) or 0.01
     return low - room, high + 2 * room
+
+
+def _lowest(line: Line2D) -> float:
+    return float(np.nanmin(np.asarray(line.get_ydata(), dtype=np.float64)))
 
 
 def _curves(sweep: Sweep) -> dict[str, list[np.ndarray]]:
