@@ -10,8 +10,9 @@ import pytest
 
 from ablate.comparing.figures.curves import training_curves
 from ablate.comparing.figures.samples import sample_detections
-from ablate.comparing.figures.style import encode, styles
+from ablate.comparing.figures.style import encode, styles, texts_of
 from ablate.comparing.figures.tradeoff import accuracy_against_latency, pareto
+from ablate.comparing.gallery import gallery
 from ablate.comparing.table import comparison_table
 from ablate.tracking.records import Sweep, load_sweep
 
@@ -48,6 +49,35 @@ def test_on_the_pareto_front_nothing_is_beaten(records: Grid, write: Write) -> N
     for row in table.to_dict("records"):
         beaten = table[(table["latency_ms"] < row["latency_ms"]) & (table["map50_95"] >= row["map50_95"])]
         assert (row["variant"] in front) == beaten.empty
+
+
+def test_what_may_not_be_compared_is_flagged_and_no_part_of_the_front(records: Grid, write: Write) -> None:
+    made = records(("none", "hmha", "acmix"), ("sgd",))
+    for found in made[3:6]:
+        found["realised"]["amp"] = True
+        found["metrics"]["map50_95"] = 0.9
+    _, table = read(write(made))
+    assert set(pareto(table)["module"]) == {"none", "acmix"}
+    drawing = accuracy_against_latency(table)
+    assert drawing is not None
+    assert {text.get_text() for text in drawing.figure.axes[0].texts} == {
+        "none sgd", "hmha@c3k2 sgd †", "acmix@head sgd"
+    }  # fmt: skip
+    assert "†: not comparable with its baseline; the notes say why." in drawing.caption
+
+
+def test_every_figure_of_variants_flags_what_may_not_be_compared(records: Grid, write: Write) -> None:
+    made = records(("none", "hmha", "acmix"), ("sgd",))
+    for found in made[3:6]:
+        found["realised"]["amp"] = True
+    sweep, table = read(write(made, samples=True))
+    drawn = {entry.name: drawing for entry in gallery(sweep, table) if (drawing := entry.draw())}
+    assert {"differences", "accuracy_latency", "training_curves", "per_class", "latency", "samples"} <= set(drawn)
+    for name, drawing in drawn.items():
+        words = [text.get_text().replace("\n", " ") for text in texts_of(drawing.figure)]
+        assert any("†" in text and "hmha" in text for text in words), name
+        assert not any("†" in text and "acmix" in text for text in words), name
+        assert "†: not" in drawing.caption, name
 
 
 def test_two_data_sets_have_a_panel_each(record: Make, write: Write) -> None:

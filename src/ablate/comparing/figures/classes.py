@@ -20,10 +20,12 @@ from ablate.comparing.figures.style import (
     SMALLEST,
     TWO_COLUMNS,
     Drawing,
+    flags,
     foremost,
     ink,
     is_control,
     minus,
+    names_of,
     references,
     said,
     settle,
@@ -61,8 +63,9 @@ def class_heat_map(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
     shown = shown.loc[[name for name in shown.index if name in set(strongest)]]
     before = pd.Series({name: float(np.mean(list(found[base.iloc[0]][name].values()))) for name in shown.index})
     controls = dict(zip(rows["variant"], is_control(rows), strict=True))
+    names = names_of(rows)
     with mpl.rc_context({**SETTINGS, "axes.grid": False}):
-        figure = _figure(before, shown, base.iloc[0], _instances(sweep, rows), controls)
+        figure = _figure(before, shown, base.iloc[0], _instances(sweep, rows), controls, names)
         settle(figure)
     parts = [
         "First column: the baseline's AP50-95 in points (100 is perfect), the mean over seeds. The others: variant "
@@ -77,8 +80,9 @@ def class_heat_map(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
             f"The first {len(shown.columns)} of {len(differences.columns)} variants by size of the difference are "
             "shown."
         )
-    keys = rows.loc[rows["variant"].isin([base.iloc[0], *shown.columns]), "variant_key"]
-    return Drawing(figure, said(parts), tuple(keys))
+    drawn = rows[rows["variant"].isin([base.iloc[0], *shown.columns])]
+    parts.append(flags(drawn))
+    return Drawing(figure, said(parts), tuple(drawn["variant_key"]))
 
 
 def class_accuracy(sweep: Sweep, rows: pd.DataFrame) -> dict[str, Accuracy]:
@@ -131,10 +135,15 @@ def _counts(record: Record) -> dict[str, int]:
 
 
 def _figure(
-    before: pd.Series, shown: pd.DataFrame, base: str, instances: dict[str, int], controls: dict[str, bool]
+    before: pd.Series,
+    shown: pd.DataFrame,
+    base: str,
+    instances: dict[str, int],
+    controls: dict[str, bool],
+    written: dict[str, str],
 ) -> Figure:
     """The baseline's column, and beside it those of the variants with a colour bar."""
-    names = ["\n".join(textwrap.wrap(label, 18, max_lines=3, placeholder=" ...")) for label in shown.columns]
+    names = [_wrapped(label, written[label], 18) for label in shown.columns]
     names = [f"({name})" if controls[label] else name for name, label in zip(names, shown.columns, strict=True)]
     limit = 100 * float(np.nanmax(shown.abs().to_numpy())) or 1.0
     lines = [_class_name(name, instances) for name in before.index]
@@ -162,7 +171,7 @@ def _figure(
     drawn = right.imshow(points, aspect="auto", cmap=DIVERGING, norm=norm)
     _write(right, points, "{:+.1f}", np.asarray(drawn.cmap(norm(points))))
     left.set_yticks(range(len(before)), lines)
-    _heads(left, ["\n".join(textwrap.wrap(f"{base} (AP)", 14))], slanted=slanted)
+    _heads(left, ["\n".join(textwrap.wrap(f"{written[base]} (AP)", 14))], slanted=slanted)
     _heads(right, names, slanted=slanted)
     right.set_yticks([])
     bar = figure.colorbar(drawn, cax=scale, orientation="horizontal")
@@ -178,6 +187,11 @@ def _write(axes: Axes, numbers: np.ndarray, form: str, grounds: np.ndarray) -> N
         text = "\N{EN DASH}" if found != found else "0.0" if nothing else minus(form.format(found))
         color = ink(grounds[line, column][:3]) if found == found else "black"
         axes.text(column, line, text, ha="center", va="center", fontsize=SMALLEST, color=color)
+
+
+def _wrapped(label: str, written: str, width: int) -> str:
+    """A variant's name in three lines; a dagger survives what is cut off."""
+    return "\n".join(textwrap.wrap(label, width, max_lines=3, placeholder=" ...")) + written.removeprefix(label)
 
 
 def _heads(axes: Axes, names: Sequence[str], *, slanted: bool) -> None:

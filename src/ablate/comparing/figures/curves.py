@@ -16,9 +16,11 @@ from ablate.comparing.figures.style import (
     TWO_COLUMNS,
     Drawing,
     Style,
+    flags,
     foremost,
     groups_of,
     left_out,
+    named,
     references,
     said,
     settle,
@@ -57,7 +59,7 @@ def training_curves(sweep: Sweep, table: pd.DataFrame) -> Drawing | None:
             axes = figure.add_subplot(lines, columns, position, sharey=share if same else None)
             share = share or axes
             for row in rows_of(rows):
-                _draw_curve(axes, curves[row["variant_key"]], drawn[row["variant"]], row["variant"])
+                _draw_curve(axes, curves[row["variant_key"]], drawn[row["variant"]], named(row))
             axes.set(xlabel="epoch", ylabel="mAP50-95 (validation)", title=title_of(rows))
             axes.legend(
                 loc="upper center", bbox_to_anchor=(0.5, -0.19), ncols=1 if columns == 2 else 2, handlelength=3.8,
@@ -78,6 +80,7 @@ def training_curves(sweep: Sweep, table: pd.DataFrame) -> Drawing | None:
         f"mAP50-95 on the validation images after each epoch: {band if several else 'one seed each.'}",
         "The baseline is the thick black line." if any(references(rows).any() for rows in shown) else "",
         "The first epochs lie below the panel, so that the rest can be told apart." if cut else "",
+        flags(pd.concat(shown)),
         *(
             left_out(len(few), len(rows), f"variants of {title_of(rows)}")
             for few, rows in zip(shown, groups, strict=False)

@@ -23,7 +23,9 @@ from ablate.comparing.figures.style import (
     SMALLEST,
     TWO_COLUMNS,
     Drawing,
+    flags,
     left_out,
+    names_of,
     said,
     settle,
 )
@@ -73,7 +75,7 @@ def found_and_missed(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
         return None
     base = rows.loc[rows["variant_key"] == variant_key(comparison.trial), "variant"].iloc[0]
     with mpl.rc_context({**SETTINGS, "axes.grid": False}):
-        figure = _figure(comparison, chosen, base)
+        figure = _figure(comparison, chosen, base, names_of(rows))
         settle(figure)
     shown = [one.label for one, _ in chosen]
     words = [
@@ -86,8 +88,10 @@ def found_and_missed(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
         "Original images are not where they were: reduced copies are shown." if library.copied else "",
         "; ".join(comparison.unread).capitalize() + "." if comparison.unread else "",
     ]
-    keys = rows.loc[rows["variant"].isin([base, *(one.label for one in comparison.variants)]), "variant_key"]
-    return Drawing(figure, said(words), tuple(keys), comparison.counts())
+    counts = comparison.counts()
+    counts["Variant"] = counts["Variant"].map(names_of(rows))
+    drawn = rows[rows["variant"].isin([base, *(one.label for one in comparison.variants)])]
+    return Drawing(figure, said([*words, flags(drawn)]), tuple(drawn["variant_key"]), counts)
 
 
 def _most_telling(comparison: Comparison, rows: pd.DataFrame) -> list[Against]:
@@ -194,8 +198,10 @@ def _read(path: Path, frame: np.ndarray, size: tuple[int, int]) -> np.ndarray | 
         return None
 
 
-def _figure(comparison: Comparison, chosen: list[tuple[Against, list[Part | None]]], base: str) -> Figure:
-    """A line of parts for each variant, under heads, and a legend."""
+def _figure(
+    comparison: Comparison, chosen: list[tuple[Against, list[Part | None]]], base: str, names: dict[str, str]
+) -> Figure:
+    """A line of parts for each variant, under heads, and a legend; `names` as they are written."""
     across = 2 * EACH
     inch = (TWO_COLUMNS - 1.25) / (across + 0.2)
     figure = Figure(figsize=(TWO_COLUMNS, inch * len(chosen) * 1.05 + 0.8))
@@ -218,6 +224,7 @@ def _figure(comparison: Comparison, chosen: list[tuple[Against, list[Part | None
             _draw(axes, comparison, one, part, kinds, gained=column < EACH)
         gained, lost = int(one.gained.sum()), int(one.lost.sum())
         name = "\n".join(textwrap.wrap(one.label, TITLE, max_lines=3, placeholder=" ..."))
+        name += names[one.label].removeprefix(one.label)
         y = 1 - (top + line * inch * 1.05 + 0.45 * inch) / total[1]
         figure.text(0.05 / total[0], y, name, fontweight="bold", fontsize=7.5, va="bottom")
         figure.text(
@@ -233,7 +240,7 @@ def _figure(comparison: Comparison, chosen: list[tuple[Against, list[Part | None
     handles = [_line(GAINED, "variant only"), _line(LOST, "baseline only"), _line(BOTH, "both"), _line(NONE, "none")]
     figure.legend(
         handles=handles, loc="lower center", ncols=4, handlelength=3.2,
-        title=f"true objects found by (baseline: {base})", title_fontsize=7.5,
+        title=f"true objects found by (baseline: {names[base]})", title_fontsize=7.5,
         facecolor="#cfcfcf", frameon=True, edgecolor="none",
     )  # fmt: skip
     return figure

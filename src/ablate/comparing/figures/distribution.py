@@ -13,6 +13,7 @@ from ablate.comparing.figures.style import (
     SMALLEST,
     Drawing,
     Style,
+    flags,
     is_control,
     references,
     said,
@@ -60,6 +61,7 @@ def latency_distribution(sweep: Sweep, table: pd.DataFrame) -> Drawing | None:
         "The shape is the density." if counts[-1] >= VIOLIN else "Points are single measurements.",
         "The dotted line is the baseline's median." if any(references(table)) else "",
         f"{beyond} measurements lie beyond the right edge." if beyond else "",
+        flags(pd.DataFrame([line.row for line in shown])),
         words,
     ]
     return Drawing(figure, said(parts), tuple(line.row["variant_key"] for line in shown if line.row))

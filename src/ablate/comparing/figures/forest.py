@@ -131,7 +131,7 @@ def _numbers(axes: Axes, lines: Sequence[Line]) -> None:
         row = line.row
         if row is None:
             continue
-        mark = "*" if _supported(row, line.control) else "†" if row["comparable"] != "yes" else ""
+        mark = "*" if _supported(row, line.control) else ""
         write(places[0][1], line.y, cell("delta_map50_95", row["delta_map50_95"], signed=True))
         if row["delta_ci_low"] == row["delta_ci_low"]:
             ends = [cell(name, row[name], signed=True) for name in ("delta_ci_low", "delta_ci_high")]

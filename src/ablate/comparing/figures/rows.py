@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ablate.comparing.figures.style import TWO_COLUMNS, foremost, groups_of, is_control
+from ablate.comparing.figures.style import TWO_COLUMNS, foremost, groups_of, is_control, named
 from ablate.comparing.table import rows_of
 
 MOST = 40  # lines of one figure
@@ -84,9 +84,9 @@ def canvas(lines: Sequence[Line], *, right: float, below: float, tall: float = 1
 def prepare(axes: Axes, lines: Sequence[Line], rule: str = "#9a9a9a") -> None:
     """Names to the left, heads above their lines, a thin rule above controls; the axis runs downwards."""
     axes.set_ylim(lines[-1].y + 0.8, -0.8)
-    named = [line for line in lines if line.row is not None]
-    axes.set_yticks([line.y for line in named])
-    axes.set_yticklabels([shortened(line.row["variant"]) for line in named if line.row is not None])
+    shown = [line for line in lines if line.row is not None]
+    axes.set_yticks([line.y for line in shown])
+    axes.set_yticklabels([_tick(line.row) for line in shown if line.row is not None])
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.spines["left"].set_visible(False)
@@ -103,6 +103,12 @@ def prepare(axes: Axes, lines: Sequence[Line], rule: str = "#9a9a9a") -> None:
         elif line.control and before is not None and before.row is not None and not before.control:
             axes.plot([0, 1], [line.y - 0.675] * 2, color=rule, linewidth=0.7, transform=across, zorder=1)
         before = line
+
+
+def _tick(row: dict[str, Any]) -> str:
+    """A variant's name beside its line; a dagger survives what is cut off."""
+    name, plain = named(row), row["variant"]
+    return f"{shortened(plain)}{name.removeprefix(plain)}"
 
 
 def shortened(label: str) -> str:

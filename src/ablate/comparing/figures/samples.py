@@ -22,9 +22,11 @@ from ablate.comparing.figures.style import (
     SMALLEST,
     TWO_COLUMNS,
     Drawing,
+    flags,
     foremost,
     is_control,
     left_out,
+    names_of,
     said,
     settle,
 )
@@ -72,6 +74,7 @@ def sample_detections(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
     if not columns:
         return None
     reference = columns[0][1]
+    names = names_of(rows)
     images = list(reference)[:IMAGES]
     classes = [str(name) for name in sequence(chosen[0][1], "data", "classes")]
     step = 1 + GAP
@@ -94,7 +97,7 @@ def sample_detections(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
                         column * step + 0.5, line * down + shape / 2, "not recorded", ha="center", va="center",
                         color="#666666",
                     )  # fmt: skip
-        for column, title in enumerate(["ground truth", *(label for label, _ in columns)]):
+        for column, title in enumerate(["ground truth", *(names[label] for label, _ in columns)]):
             axes.text(
                 column * step + 0.5, -0.04, _wrapped(title), ha="center", va="bottom", fontsize=SMALLEST,
                 fontweight="bold",
@@ -114,12 +117,14 @@ def sample_detections(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
         )
         settle(figure)
     labels = [label for label, _ in columns]
+    drawn = rows[rows["variant"].isin(labels)]
     caption = [
         f"The same validation images for every variant, trained with seed {chosen[0][1].get('seed')}. Solid: hit "
         f"(right class, IoU at least {IOU}); dashed: false alarm; dotted: missed. Confidence at least {CONFIDENCE}.",
+        flags(drawn),
         left_out(len(labels), int((~is_control(rows)).sum()), "variants"),
     ]
-    return Drawing(figure, said(caption), tuple(rows.loc[rows["variant"].isin(labels), "variant_key"]))
+    return Drawing(figure, said(caption), tuple(drawn["variant_key"]))
 
 
 def _one_seed(sweep: Sweep, rows: pd.DataFrame) -> list[tuple[str, Record]]:

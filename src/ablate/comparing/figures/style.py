@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,6 +25,7 @@ ONE_COLUMN, TWO_COLUMNS = 3.5, 7.16  # inches
 SMALLEST = 7.0  # points
 BASELINE = "#000000"
 CONTROL = "#767676"
+DAGGER = " †"  # behind the name of what may not be compared with its baseline
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 2, 1, 2, 1, 2)))
@@ -119,6 +120,28 @@ def is_control(table: pd.DataFrame) -> pd.Series:
 def references(table: pd.DataFrame) -> pd.Series:
     """For each row of a comparison table whether others are compared with it, shape (rows,)."""
     return baselines(table) & ~is_control(table)
+
+
+def is_flagged(table: pd.DataFrame) -> pd.Series:
+    """For each row of a comparison table whether it may not be compared with its baseline, shape (rows,)."""
+    if "comparable" not in table.columns:
+        return pd.Series(False, index=table.index)
+    return table["comparable"] != "yes"
+
+
+def named(row: Mapping[str, Any]) -> str:
+    """A variant's name as figures write it: with a dagger where it may not be compared with its baseline."""
+    return f"{row['variant']}{DAGGER}" if row.get("comparable", "yes") != "yes" else str(row["variant"])
+
+
+def names_of(rows: pd.DataFrame) -> dict[str, str]:
+    """Variant -> its name as figures write it."""
+    return {row["variant"]: named(row) for row in rows_of(rows)}
+
+
+def flags(rows: pd.DataFrame) -> str:
+    """What a caption says of the daggers on these rows; nothing where there are none."""
+    return f"{DAGGER.strip()}: not comparable with its baseline; the notes say why." if is_flagged(rows).any() else ""
 
 
 def groups_of(table: pd.DataFrame) -> list[pd.DataFrame]:

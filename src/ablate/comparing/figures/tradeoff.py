@@ -19,7 +19,10 @@ from ablate.comparing.figures.style import (
     TWO_COLUMNS,
     Drawing,
     Style,
+    flags,
     is_control,
+    is_flagged,
+    named,
     optional,
     said,
     settle,
@@ -41,7 +44,7 @@ def accuracy_against_latency(table: pd.DataFrame) -> Drawing | None:
         return None
     panels = list(points.groupby("data", sort=False))
     drawn = styles(table)
-    named = 0
+    labelled = 0
     with mpl.rc_context(SETTINGS):
         shown = panels[:PANELS]
         figure = Figure(figsize=(TWO_COLUMNS, 4.3 * len(shown)), layout="constrained")
@@ -54,16 +57,21 @@ def accuracy_against_latency(table: pd.DataFrame) -> Drawing | None:
                 title=f"data: {data}" if data else "",
             )
             worth = _worth_a_name(rows)
-            named += len(worth)
+            labelled += len(worth)
             _label_points(axes, rows, worth)
         settle(figure)
     told = pd.concat([rows for _, rows in shown])
-    return Drawing(figure, _caption(told, named, len(panels)), tuple(told["variant_key"]))
+    return Drawing(figure, _caption(told, labelled, len(panels)), tuple(told["variant_key"]))
 
 
 def pareto(points: pd.DataFrame) -> pd.DataFrame:
-    """Rows that no other row beats in both latency and accuracy, by rising latency; controls take no part."""
-    ordered = points[~is_control(points)].sort_values(["latency_ms", "map50_95"], ascending=[True, False])
+    """Rows that no other row beats in both latency and accuracy, by rising latency.
+
+    Controls take no part, and nothing that may not be compared with its baseline.
+    """
+    ordered = points[~is_control(points) & ~is_flagged(points)].sort_values(
+        ["latency_ms", "map50_95"], ascending=[True, False]
+    )
     best = ordered["map50_95"].cummax()
     return ordered[ordered["map50_95"] > best.shift(fill_value=-np.inf)]
 
@@ -110,16 +118,17 @@ def _panel(axes: Axes, rows: pd.DataFrame, drawn: dict[str, Style]) -> None:
             zorder=3,
         )
     front = pareto(rows)
-    axes.step(
-        front["latency_ms"],
-        front["map50_95"],
-        where="post",
-        color="#888888",
-        linewidth=1,
-        zorder=1,
-        linestyle=(0, (4, 2)),
-        label="Pareto front: none is both faster and more accurate",
-    )
+    if len(front):
+        axes.step(
+            front["latency_ms"],
+            front["map50_95"],
+            where="post",
+            color="#888888",
+            linewidth=1,
+            zorder=1,
+            linestyle=(0, (4, 2)),
+            label="Pareto front: none is both faster and more accurate",
+        )
     if len(optimizers) > 1:
         for index, name in enumerate(optimizers):
             look = _filled("#666666", FILLS[index % len(FILLS)])
@@ -127,7 +136,9 @@ def _panel(axes: Axes, rows: pd.DataFrame, drawn: dict[str, Style]) -> None:
     if any(controls):
         axes.plot([], [], "s", color="#767676", markerfacecolor="white", markersize=7, label="control (grey)")
     _limits(axes, rows)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=min(4, len(axes.get_legend_handles_labels()[0])))
+    handles = axes.get_legend_handles_labels()[0]
+    if handles:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=min(4, len(handles)))
 
 
 def _filled(color: str, fill: str) -> dict[str, Any]:
@@ -151,11 +162,15 @@ def _limits(axes: Axes, rows: pd.DataFrame) -> None:
         setter(bottom - margin, top + margin)
 
 
-def _caption(rows: pd.DataFrame, named: int, panels: int) -> str:
+def _caption(rows: pd.DataFrame, labelled: int, panels: int) -> str:
     """What is drawn, and what the bars cover."""
     percent = f"{100 * LEVEL:.0f} %"
     covers = set(rows["covers"])
-    parts = ["One point per variant; up and to the left is better. On the dashed front no variant is beaten in both."]
+    parts = ["One point per variant; up and to the left is better."]
+    if (~is_control(rows) & ~is_flagged(rows)).any():
+        parts.append("On the dashed front no variant is beaten in both.")
+    if is_flagged(rows).any():
+        parts.append(f"{flags(rows)} Such variants take no part in the front.")
     if "seeds" in covers:
         parts.append(
             f"Vertical bars are the {percent} t interval of the mean over seeds. Variants share their seeds, so bars "
@@ -173,8 +188,10 @@ def _caption(rows: pd.DataFrame, named: int, panels: int) -> str:
     cut = ((rows["high"] - rows["map50_95"]) > (rows["map50_95"].max() - rows["map50_95"].min())).any()
     if cut:
         parts.append("Bars that are longer than the points are apart are cut off at the panel's edge.")
-    if named < len(rows):
-        parts.append(f"{named} of {len(rows)} points are named: the baselines, the front, and the largest differences.")
+    if labelled < len(rows):
+        parts.append(
+            f"{labelled} of {len(rows)} points are named: the baselines, the front, and the largest differences."
+        )
     if panels > PANELS:
         parts.append(f"The first {PANELS} of {panels} data sets are shown.")
     return said(parts)
@@ -214,7 +231,7 @@ def _place(axes: Axes, row: dict[str, Any], taken: list[Any], frame: Any, render
     """Write one name at the best of a few places; returns its box in pixels."""
     point = (row["latency_ms"], row["map50_95"])
     text = axes.annotate(
-        row["variant"],
+        named(row),
         point,
         (0, 0),
         textcoords="offset points",
@@ -247,7 +264,7 @@ def _place(axes: Axes, row: dict[str, Any], taken: list[Any], frame: Any, render
         leader = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.6}
         text.remove()
         axes.annotate(
-            row["variant"],
+            named(row),
             point,
             (dx, dy),
             textcoords="offset points",
