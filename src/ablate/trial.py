@@ -31,6 +31,7 @@ from ablate.launching.devices import DEVICE, LOADERS, SLOT
 from ablate.launching.jobs import BUSY
 from ablate.locking import Held, lock
 from ablate.measuring.system import watching
+from ablate.tracking.address import recorded
 from ablate.tracking.code import code_hash, git_state, versions
 from ablate.tracking.entries import SYSTEM
 from ablate.tracking.records import SCHEMA, DamagedRecordError, drop_record, load_object, load_record, save_record
@@ -95,7 +96,7 @@ class Trial:
             "comparison_key": identity.comparison_key,
             "factors": identity.factors,
             "seed": identity.seed,
-            "config": self.config,
+            "config": recorded(self.config),
             "data": {
                 "name": self.data.name,
                 "classes": list(self.data.classes),
@@ -158,7 +159,7 @@ def _run(trial: Trial, failed_before: Mapping[str, Any] | None) -> dict[str, Any
         (trial.folder / LINK).unlink(missing_ok=True)  # its run is found again by the signature, and is not complete
     trial.folder.mkdir(parents=True, exist_ok=True)
     tries = _note_try(trial, checkpoint["epoch"] if checkpoint else 0)
-    atomic_write_text(trial.folder / "config.yaml", yaml.safe_dump(trial.config, sort_keys=False))
+    atomic_write_text(trial.folder / "config.yaml", yaml.safe_dump(recorded(trial.config), sort_keys=False))
     device = os.environ.get(DEVICE, str(trial.config["device"]))
     seconds = trial.config["tracking"]["system_seconds"]
     with output_to(trial.folder / LOG), watching(trial.folder / SYSTEM, seconds, device):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.files import atomic_write_json
+from ablate.tracking.address import recorded, without_account
 from ablate.tracking.records import load_object, sequence
 from ablate.trial import Trial
 
@@ -42,7 +43,8 @@ def open_sweep(
 
     Args:
         trials: All trials of the sweep.
-        command: The command line's words; `retry=` is left out, because it asks for this once only.
+        command: The command line's words; `retry=` is left out, because it asks for this once only, and so are user
+            and password of `tracking.uri`, because all may read what is recorded.
         design: What the report needs to know of a design of components (see `ablate.sweeping.designs`).
         controls: By variant key what it is a control of (see `ablate.sweeping.controls`).
     """
@@ -53,14 +55,18 @@ def open_sweep(
     known = load_object(directory / "sweep.json")
     before = known.get("signatures", []) if settings["sweep"] else []  # a named sweep grows with each command
     signatures = list(dict.fromkeys([*before, *(trial.identity.signature for trial in trials)]))
-    words = [word for word in command if not word.startswith("retry=")]
+    words = [
+        without_account(word) if word.lstrip("+").startswith("tracking") else word
+        for word in command
+        if not word.startswith("retry=")
+    ]
     content = {
         "name": name,
         "command": f"python -m ablate {shlex.join(words)}",
         "signatures": signatures,
         "names": {**known.get("names", {}), **{t.identity.signature: t.identity.name for t in trials}},
         "created": known.get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
-        "tracking": settings["tracking"],
+        "tracking": recorded(settings)["tracking"],
         "latency": settings["latency"],
         "mlflow_run_id": known.get("mlflow_run_id"),
     }

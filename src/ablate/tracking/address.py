@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 DATABASES = ("sqlite", "postgresql", "postgres", "mysql", "mssql", "oracle")  # MLflow writes to them without a server
 
@@ -25,3 +28,17 @@ def with_driver(uri: str) -> str:
         driver = "psycopg2" if find_spec("psycopg2") is not None else "psycopg"
         return f"postgresql+{driver}{separator}{place}"
     return uri
+
+
+def without_account(text: str) -> str:
+    """Return a text with a URI in it less user and password, wherever in the URI they stand."""
+    # A password may hold any character, "@" too: all up to the last one goes.
+    text = re.sub(r"(?<=://)[^\s/@:?#]*(?::.*)?@", "", text)
+    return re.sub(r"(?<=[?&])(?:user|username|password|sslpassword|token)=[^&#\s'\"]*&?", "", text).rstrip("?&")
+
+
+def recorded(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration as it is written down: without the account at its tracking server or database."""
+    tracking = config.get("tracking") or {}
+    uri = tracking.get("uri")
+    return {**config, "tracking": {**tracking, "uri": without_account(str(uri))}} if uri else dict(config)

@@ -16,7 +16,7 @@ from typing import Any
 from ablate.environment import prepare
 from ablate.files import atomic_write_json
 from ablate.tracking import entries, summary
-from ablate.tracking.address import is_database, tracking_uri, with_driver
+from ablate.tracking.address import is_database, tracking_uri, with_driver, without_account
 from ablate.tracking.browsing import experiment_tags
 from ablate.tracking.inputs import Inputs, one_at_a_time, one_at_a_trial
 from ablate.tracking.records import DamagedRecordError, load_object, load_record
@@ -46,11 +46,12 @@ class Store:
             logging.getLogger(name).setLevel(logging.WARNING)
         from mlflow import MlflowClient
 
-        self.uri = tracking_uri(root, uri)
+        address = tracking_uri(root, uri)
+        self.uri = without_account(address)  # what links name a store by
         self._root = root
         self._artifacts = artifacts
         root.mkdir(parents=True, exist_ok=True)
-        self._client = MlflowClient(tracking_uri=with_driver(self.uri))
+        self._client = MlflowClient(tracking_uri=with_driver(address))
         self._experiment = self._find_experiment(experiment)
         self._sent: dict[str, set[tuple[str, int, int]]] = {}  # run -> epochs and samples that it is known to hold
         self._sweeps: dict[str, str] = {}  # parent run -> its sweep's name
