@@ -113,7 +113,7 @@ def test_the_baseline_takes_no_part() -> None:
     trials = design()
     baseline = design(modules=("acmix",), insertions=("c3k2",)).assign(module="none", insertion="none")
     assert only(pd.concat([baseline, trials])) == only(trials)
-    assert "no finished trial has a module" in only(baseline).refusal
+    assert "no finished, comparable trial has a module" in only(baseline).refusal
 
 
 def test_factors_with_one_level_take_no_part() -> None:
@@ -152,7 +152,7 @@ REFUSALS = {
     "unbalanced: sta at c3k2 with sgd has seeds 0, 2; sta at head with sgd has seeds 0, 2, the others 0, 1, 2": (
         lacking_a_result()
     ),
-    "unbalanced: hmha at head with sgd has no trial": without(
+    "unbalanced: hmha at head with sgd has no comparable trial": without(
         design(), module="hmha", insertion="head", optimizer="sgd"
     ),
     "unbalanced: hmha with sgd has seeds 10, 11, 12; hmha with musgd has seeds 10, 11, 12, the others 0, 1, 2; "

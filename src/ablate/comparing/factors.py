@@ -87,7 +87,8 @@ def factor_analysis(trials: pd.DataFrame) -> list[FactorAnalysis]:
 
     Args:
         trials: One row a trial, with columns module, insertion, optimizer, model, data, seed and map50_95 (a fraction;
-            a trial without one counts as not there). Rows of the baseline may be among them and take no part.
+            a trial without one counts as not there). Rows of the baseline may be among them and take no part. Trials
+            that may not be compared are for the caller to leave out: a refusal calls what is lacking comparable ones.
 
     Returns:
         One analysis for each model and data set, in order of appearance.
@@ -122,7 +123,7 @@ def _analysed(model: str, data: str, rows: pd.DataFrame) -> FactorAnalysis:
 def _too_few_factors(varying: list[str], trials: int) -> str:
     """Why there is no design at all, or nothing."""
     if not trials:
-        return "no finished trial has a module"
+        return "no finished, comparable trial has a module"
     if not varying:
         return "no factor varies: module, insertion and optimizer have one level each"
     if len(varying) == 1:
@@ -146,7 +147,7 @@ def _unbalanced(rows: pd.DataFrame, levels: dict[str, list[str]]) -> str:
     said = [f"{_named(cell, levels, module)} has {_seeds(seeds[cell])}" for cell in other[:NAMED]]
     if said:
         said[-1] += f", the others {_numbers(usual)}"
-    said += [f"{_named(cell, levels, module)} has no trial" for cell in missing[:NAMED]]
+    said += [f"{_named(cell, levels, module)} has no comparable trial" for cell in missing[:NAMED]]
     more = max(0, len(other) - NAMED) + max(0, len(missing) - NAMED)
     if more:
         said.append(f"and {more} more such cells")
