@@ -62,7 +62,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def evaluated(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Seeing, dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("val")
+    return evaluate(data, tmp_path_factory.mktemp("val"))
+
+
+def evaluate(data: Path, folder: Path) -> tuple[Seeing, dict[str, Any]]:
     arguments = {"data": str(data), "imgsz": 96, "batch": 4, "device": "cpu", "plots": False, "mode": "val"}
     validator = Seeing(save_dir=folder, args=arguments)
     torch.manual_seed(0)
@@ -102,6 +105,18 @@ def test_boxes_are_those_of_the_original_images(evaluated: tuple[Seeing, dict[st
         centre, half = label[:, 1:3] * size, label[:, 3:5] * size / 2
         theirs = np.clip(np.c_[centre - half, centre + half], 0, np.tile(size, 2))
         np.testing.assert_allclose(mine[np.lexsort(mine.T)], theirs[np.lexsort(theirs.T)], atol=0.02)
+
+
+def test_images_outside_of_the_data_sets_folder_are_named_wherever_they_lie(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    content = {**yaml.safe_load(data.read_text(encoding="utf-8")), "path": str(tmp_path / "set")}
+    images = str(data.parent / "images" / "val")
+    file = tmp_path / "data.yaml"
+    file.write_text(yaml.safe_dump({**content, "train": images, "val": images}), encoding="utf-8")
+    evidence = evaluate(file, tmp_path)[0].evidence
+
+    assert evidence is not None
+    assert sorted(evidence.names) == [f"val/{number}.png" for number in range(len(SIZES))]
 
 
 def test_equal_confidences_are_told_apart_without_changing_them(evaluated: tuple[Seeing, dict[str, Any]]) -> None:

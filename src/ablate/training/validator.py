@@ -30,6 +30,9 @@ class _Image:
 class EvidenceValidator(DetectionValidator):
     """Evaluates as Ultralytics does; after evaluating a checkpoint `evidence` says what its figures are made of.
 
+    Images are named by their place below the data set's folder; those that lie elsewhere by their own folder and file,
+    so that a copy of the data set in another place has the same names.
+
     Attributes:
         evidence: Of the last checkpoint evaluated; None after a validation within a training, and in the helping
             processes of a distributed one.
@@ -62,7 +65,7 @@ class EvidenceValidator(DetectionValidator):
             return quantised(scaled.cpu().numpy(), width, height)
 
         return _Image(
-            name=path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix(),
+            name=path.relative_to(root).as_posix() if path.is_relative_to(root) else f"{path.parent.name}/{path.name}",
             size=(int(width), int(height)),
             cls=found["cls"].cpu().numpy().astype(np.int32),
             box=original(found["bboxes"].float()),
