@@ -73,9 +73,9 @@ def test_main_effects_are_means_over_the_other_factors_and_interactions_what_the
 def test_intervals_and_p_values_agree_with_a_formula() -> None:
     trials = design()
     found = only(trials)
-    sum_coded = "map50_95 ~ C(seed) + (C(module, Sum) + C(insertion, Sum) + C(optimizer, Sum)) ** 2"
+    sum_coded = "map50_95 ~ C(seed) + (C(module, Sum) + C(insertion, Sum) + C(optimizer, Sum)) ** 3"
     fit = ols(sum_coded, trials).fit()
-    assert found.freedom == int(fit.df_resid)
+    assert found.freedom == int(fit.df_resid) == (3 * 2 * 2 - 1) * (3 - 1)
     assert found.std == pytest.approx(np.sqrt(fit.mse_resid))
     intervals = fit.conf_int(0.05)
     term = "C(module, Sum)[S.hmha]"
@@ -102,6 +102,19 @@ def test_what_is_there_is_found_and_a_seed_that_moves_all_alike_is_no_noise() ->
     assert hit["hmha x head"].p_value < 0.001
     assert hit["hmha x musgd"].p_value > 0.05
     assert found.std == pytest.approx(0.001, rel=0.5)
+
+
+def test_what_three_factors_do_together_is_no_noise() -> None:
+    trials = design()
+    sign = (
+        np.where(trials["module"] == "hmha", 1, np.where(trials["module"] == "sta", -1, 0))
+        * np.where(trials["insertion"] == "head", 1, -1)
+        * np.where(trials["optimizer"] == "sgd", 1, -1)
+    )
+    plain, together = only(trials), only(trials.assign(map50_95=trials["map50_95"] + 0.02 * sign))
+    assert together.std == pytest.approx(plain.std)
+    for one, other in zip(plain.effects, together.effects, strict=True):
+        assert one[2:] == pytest.approx(other[2:])
 
 
 def test_each_model_and_data_set_is_analysed_apart() -> None:

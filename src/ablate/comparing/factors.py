@@ -2,10 +2,11 @@
 
 A linear model of mAP50-95, fitted by statsmodels: a mean, a block for each seed (so that what a seed does to all
 variants alike is no noise, as in paired differences), an effect of each level of each factor, and of each pair of
-levels of two factors. Effects are coded to sum to zero, so that a main effect is how far a level's mean, over all
+levels of two factors; and, where all three vary, of each combination of three, which is not reported but must not pass
+for noise. Effects are coded to sum to zero, so that a main effect is how far a level's mean, over all
 levels of the other factors, lies from the mean of all; and an interaction is what a pair of levels gives beyond the
 sum of its main effects (Fisher 1935; Montgomery, Design and Analysis of Experiments). What is left over is the noise:
-how differently one seed turns out from variant to variant.
+how differently one seed turns out from variant to variant, with (cells - 1) x (seeds - 1) degrees of freedom.
 
 The baseline has no insertion, so it is no cell of the design. Only a balanced design is analysed, every cell with the
 same seeds: in any other one a level's mean would depend on which cells happen to be there.
@@ -181,7 +182,9 @@ def _fitted(analysis: FactorAnalysis, rows: pd.DataFrame) -> FactorAnalysis:
     coded = {name: _sum_coding(len(levels)) for name, levels in analysis.levels.items()}
     columns = {name: coded[name][_index(rows[name], levels)] for name, levels in analysis.levels.items()}
     blocks = _sum_coding(len(analysis.seeds))[_index(rows["seed"], analysis.seeds)]
-    terms: list[tuple[str, ...]] = [(name,) for name in coded] + list(combinations(coded, 2))
+    terms: list[tuple[str, ...]] = (
+        [(name,) for name in coded] + list(combinations(coded, 2)) + list(combinations(coded, 3))
+    )
     parts = [np.ones((len(rows), 1)), blocks, *(_crossed([columns[name] for name in term]) for term in terms)]
     fit = OLS(accuracy, np.hstack(parts)).fit()
     std = float(np.sqrt(fit.mse_resid))
