@@ -101,6 +101,17 @@ def test_a_gain_is_held_against_a_plain_block_of_its_size(
     assert words in text
 
 
+def test_one_seed_measures_a_control_and_calls_it_no_gain(record: Make, write: Write) -> None:
+    made = [*trials(record, "none", {0: 0.350}), *trials(record, "hmha", {0: 0.353})]
+    made += [*trials(record, "acmix", {0: 0.352}), *trials(record, "sta", {0: 0.38})]
+    _, said = told(with_controls(write, made, {"acmix": ("params", "hmha@c3k2"), "sta": ("scale", "")}))
+    (size,) = [text for text in said if "a plain block of the same size" in text]
+    assert size.startswith("hmha@c3k2 musgd measured +0.30 points, a plain block of the same size +0.20 points: ")
+    (scale,) = [text for text in said if text.startswith("The next bigger stock network")]
+    assert "measured +3.00 points" in scale
+    assert not any("gains" in text for text in said)
+
+
 def test_controls_take_no_part_in_holms_family_nor_in_what_is_best(record: Make, write: Write) -> None:
     made = [*trials(record, "none", BASE), *trials(record, "hmha", gained(0.01, 0.001))]
     made += trials(record, "acmix", gained(0.05, 0.001))
@@ -131,7 +142,9 @@ def test_a_bigger_network_is_not_flagged_for_being_one(record: Make, write: Writ
     table, said = told(directory)
     row = table[table["control"] == "scale"].iloc[0]
     assert (row["comparable"], row["notes"]) == ("yes", "")
-    assert any("The next bigger stock network, yolo26s, gains 4.00 points" in text for text in said)
+    bounds = f"{100 * row['delta_ci_low']:+.2f} to {100 * row['delta_ci_high']:+.2f}"
+    lead = f"The next bigger stock network, yolo26s, gains 4.00 points (95% interval {bounds})"
+    assert any(lead in text for text in said)
 
 
 def test_best_and_last_epoch_that_disagree_are_said(record: Make, write: Write) -> None:

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from ablate.comparing.formatting import cell, points
 from ablate.comparing.pairing import Group, shared
-from ablate.comparing.statistics import paired_differences, t_interval
+from ablate.comparing.statistics import Interval, paired_differences, t_interval
 from ablate.comparing.variants import Variant
 from ablate.comparing.wording import count, interval, names
 from ablate.tracking.records import value
@@ -81,10 +81,12 @@ def _size(control: Variant, group: Group) -> Iterator[str]:
         if not common:
             continue
         mine, plain, base = ([v.accuracy()[seed] for seed in common] for v in (variant, control, group.baseline))
-        gained = fmean(a - b for a, b in zip(mine, base, strict=True))
+        gained = [a - b for a, b in zip(mine, base, strict=True)]
+        against = [a - b for a, b in zip(plain, base, strict=True)]
         beyond = [a - b for a, b in zip(mine, plain, strict=True)]
         lead = (
-            f"{variant.label} {_gains(gained)}, a plain block of the same size {points(gained - fmean(beyond))} points"
+            f"{variant.label} {_gains(fmean(gained), t_interval(gained))}, a plain block of the same size "
+            f"{_difference(fmean(against), t_interval(against))}"
         )
         yield f"{lead}: {_beyond(beyond)}."
 
@@ -108,17 +110,32 @@ def _scale(control: Variant, group: Group) -> Iterator[str]:
         return
     model = value(control.records[0], "factors", "model")
     others = [v for v in group.members if v.control is None and v is not group.baseline and _is_fair(v)]
-    lead = f"The next bigger stock network, {model}, {_gains(control.row['delta_map50_95'])}{_at_cost(control)}"
+    known = float(control.row["delta_map50_95"]), _interval(control)
+    lead = f"The next bigger stock network, {model}, {_gains(*known)}{_at_cost(control)}"
     if not others:
         yield f"{lead}."
         return
     best = max(others, key=lambda variant: float(variant.row["delta_map50_95"]))
-    yield f"{lead}; the best variant, {best.label}, {points(best.row['delta_map50_95'])} points{_at_cost(best)}."
+    its = _difference(float(best.row["delta_map50_95"]), _interval(best))
+    yield f"{lead}; the best variant, {best.label}, {its}{_at_cost(best)}."
 
 
-def _gains(difference: float) -> str:
+def _gains(difference: float, known: Interval | None) -> str:
+    """A difference with its interval over seeds; without one it is what was measured, and no gain."""
+    if known is None:
+        return f"measured {points(difference)} points"
     verb = "gains" if difference >= BEST_GAIN else "loses" if difference <= -BEST_GAIN else "differs by"
-    return f"{verb} {points(abs(difference), signed=False)} points"
+    return f"{verb} {points(abs(difference), signed=False)} points ({interval(known.low, known.high)})"
+
+
+def _difference(difference: float, known: Interval | None) -> str:
+    return f"{points(difference)} points" + (f" ({interval(known.low, known.high)})" if known else "")
+
+
+def _interval(variant: Variant) -> Interval | None:
+    """The interval over seeds that a row has."""
+    estimate, low, high = (variant.row.get(name) for name in ("delta_map50_95", "delta_ci_low", "delta_ci_high"))
+    return None if estimate is None or low is None or high is None else Interval(estimate, low, high)
 
 
 def _at_cost(variant: Variant) -> str:
