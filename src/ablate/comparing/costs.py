@@ -51,7 +51,7 @@ def training_findings(table: pd.DataFrame) -> list[str]:
         line = f"The GPU took {cell('energy_kwh', least['energy_kwh'])} kWh a trial for {least['variant']}"
         if len(energy) > 1:
             line += f" (least) and {cell('energy_kwh', most['energy_kwh'])} kWh for {most['variant']} (most)"
-        said.append(line + ".")
+        said.append(line + ": the whole board's, with whatever else ran on it.")
     return said
 
 
