@@ -341,7 +341,11 @@ def _resumable(last: Path) -> dict[str, Any] | None:
     if not last.is_file():
         return None
     from ablate.training.checkpoint import resumable
+    from ablate.training.trainer import REALISED
 
+    realised = load_object(last.parents[1] / REALISED)
+    if realised and "evaluations" not in realised:  # ended by an earlier version, which did not keep what we record
+        return None
     return resumable(last)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ablate.training import checkpoint
+from ablate.trial import _resumable
 
 
 def whole(path: Path, **content: Any) -> Path:
@@ -99,6 +100,19 @@ def test_what_is_no_checkpoint_of_ours_cannot_be_continued(tmp_path: Path) -> No
 
     for path in (stock, text, tmp_path / "missing.pt", tmp_path, whole(tmp_path / "other.pt", format=-1)):
         assert checkpoint.resumable(path) is None
+
+
+def test_a_training_that_an_earlier_version_ended_is_done_anew(tmp_path: Path) -> None:
+    last = tmp_path / "train" / "weights" / "last.pt"
+    last.parent.mkdir(parents=True)
+    whole(last, stage="over")
+    assert _resumable(last) is not None
+
+    realised = tmp_path / "train" / "realised.json"
+    realised.write_text('{"batch": 4}', encoding="utf-8")  # without the evaluations that are kept now
+    assert _resumable(last) is None
+    realised.write_text('{"batch": 4, "evaluations": {}}', encoding="utf-8")
+    assert _resumable(last) is not None
 
 
 def test_a_copy_without_state_keeps_the_rest(tmp_path: Path) -> None:
