@@ -13,6 +13,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from ablate.comparing.bootstrap import BOX_TOLERANCE
 from ablate.comparing.figures.classes import class_differences, class_heat_map
 from ablate.comparing.figures.detections import found_and_missed
 from ablate.comparing.figures.distribution import latency_distribution, samples_of
@@ -222,6 +223,19 @@ def test_evidence_in_another_order_is_of_the_same_objects(records: Grid, write: 
     comparison = compare(*read(write(made)))
     assert comparison is not None
     assert comparison.counts().to_numpy().tolist() == [["hmha@c3k2 sgd", "3", "1", "6", "2"]]
+
+
+def test_objects_match_by_the_rule_of_the_intervals_over_images(records: Grid, write: Write, multirun: Path) -> None:
+    made = records(("none", "hmha"), ("sgd",), (0,))
+    with_evidence(made, multirun, None)
+    path = multirun / "trials" / made[1]["signature"] / "evidence" / "best.npz"
+    one = evidence_of(VARIANT)
+    for moved, matches in ((BOX_TOLERANCE, True), (BOX_TOLERANCE + 1, False)):
+        save_evidence(path, Evidence(**{**vars(one), "true_box": (one.true_box + moved).astype(one.true_box.dtype)}))
+        comparison = compare(*read(write(made)))
+        assert (comparison is not None) == matches
+        if comparison is not None:
+            assert comparison.counts().to_numpy().tolist() == [["hmha@c3k2 sgd", "3", "1", "6", "2"]]
 
 
 @pytest.mark.parametrize("kind", ["cut off", "missing", "other images"])

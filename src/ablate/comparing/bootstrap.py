@@ -118,9 +118,17 @@ def image_interval(pairs: Sequence[tuple[np.ndarray, np.ndarray]], level: float,
 
 
 def check_paired(one: Evidence, other: Evidence) -> None:
-    """Raise NotPaired unless both speak of the same images, whatever their order, with the same true objects.
+    """Raise NotPaired unless both speak of the same images and true objects, as `same_objects` has it."""
+    same_objects(one, other)
+
+
+def same_objects(one: Evidence, other: Evidence) -> np.ndarray:
+    """For each true object of one the index of the same in the other, (T,); whatever the order of either.
 
     Boxes of true objects may differ by 1 % of their image's side.
+
+    Raises:
+        NotPaired: Where the two do not speak of the same images, with the same true objects.
     """
     if not len(one.names) or not len(other.names):
         raise NotPaired("there are no images")
@@ -134,20 +142,31 @@ def check_paired(one: Evidence, other: Evidence) -> None:
             raise NotPaired("some images share a name and the evaluations differ in order")
     if len(one.true_image) != len(other.true_image):
         raise NotPaired(f"one evaluation has {len(one.true_image)} true objects, the other {len(other.true_image)}")
-    if not any(_same_objects(_true_objects(one, place), _true_objects(other, place)) for place in (False, True)):
-        raise NotPaired("the true objects differ between the two evaluations")
+    mine, theirs = _true_objects(one), _true_objects(other)
+    for place in (False, True):
+        ordered, alike = _order(mine, place), _order(theirs, place)
+        if _equal(mine[ordered], theirs[alike]):
+            index = np.empty(len(ordered), dtype=np.intp)
+            index[ordered] = alike
+            return index
+    raise NotPaired("the true objects differ between the two evaluations")
 
 
-def _same_objects(one: np.ndarray, other: np.ndarray) -> bool:
+def _equal(one: np.ndarray, other: np.ndarray) -> bool:
     """Whether two tables of true objects say the same, row by row."""
     return bool((one[:, :2] == other[:, :2]).all() and (abs(one[:, 2:] - other[:, 2:]) <= BOX_TOLERANCE).all())
 
 
-def _true_objects(evidence: Evidence, place: bool) -> np.ndarray:
-    """Image by name, class and box of the true objects, (T, 6): as labelled, image by image, or by class and place."""
-    table = np.column_stack([_rank(evidence)[evidence.true_image], evidence.true_cls, evidence.true_box]).astype(int)
-    keys = (table[:, 3], table[:, 2], table[:, 1], table[:, 0]) if place else (table[:, 0],)
-    return np.asarray(table[np.lexsort(keys)])
+def _true_objects(evidence: Evidence) -> np.ndarray:
+    """Image by name, class and box of the true objects, (T, 6)."""
+    columns = [_rank(evidence)[evidence.true_image], evidence.true_cls, evidence.true_box]
+    return np.asarray(np.column_stack(columns).astype(int))
+
+
+def _order(objects: np.ndarray, place: bool) -> np.ndarray:
+    """Order of true objects (T, 6): as labelled, image by image, or by class and place."""
+    keys = (objects[:, 3], objects[:, 2], objects[:, 1], objects[:, 0]) if place else (objects[:, 0],)
+    return np.asarray(np.lexsort(keys))
 
 
 def _rank(evidence: Evidence) -> np.ndarray:

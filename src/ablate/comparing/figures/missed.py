@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ablate.comparing.bootstrap import NotPaired, same_objects
+from ablate.comparing.boxes import overlaps
 from ablate.comparing.figures.style import is_control, references
 from ablate.comparing.table import rows_of
 from ablate.comparing.variants import is_measured, variant_key
@@ -79,7 +81,7 @@ def compare(sweep: Sweep, rows: pd.DataFrame) -> Comparison | None:
     """Match the evidence of one comparison group, object by object, for the seed that most variants have it for.
 
     Returns None where the baseline and at least one variant have no evidence of the same seed. Evidence that is
-    damaged, missing or of other images is left out and named.
+    damaged, missing or of other images or objects (`same_objects`) is left out and named.
     """
     base = next(iter(rows.loc[references(rows), "variant_key"]), None)
     trials = _with_evidence(sweep, rows)
@@ -99,9 +101,10 @@ def compare(sweep: Sweep, rows: pd.DataFrame) -> Comparison | None:
             mine = _load(sweep, trials[seed][row["variant_key"]], row["variant"], unread)
             if mine is None:
                 continue
-            index = _same_objects(mine, evidence)
-            if index is None:
-                unread.append(f"the evidence of {row['variant']} is of other images than the baseline's")
+            try:
+                index = same_objects(evidence, mine)
+            except NotPaired as error:
+                unread.append(f"the evidence of {row['variant']} does not match the baseline's ({error})")
                 continue
             variants.append(Against(row["variant"], found_objects(mine)[index], theirs))
         if variants:
@@ -127,7 +130,7 @@ def found_objects(evidence: Evidence) -> np.ndarray:
     offset = np.arange(len(detection)) - np.repeat(np.cumsum(counts) - counts, counts)
     thing = order[np.repeat(first, counts) + offset]
     boxes, true_boxes = evidence.pixels()
-    overlap = _iou(boxes[confident[detection]], true_boxes[thing])
+    overlap = overlaps(boxes[confident[detection]], true_boxes[thing])
     close = overlap >= IOU
     detection, thing, overlap = detection[close], thing[close], overlap[close]
     ranked = np.lexsort((-overlap, detection))
@@ -136,42 +139,6 @@ def found_objects(evidence: Evidence) -> np.ndarray:
         if not used[d] and not found[t]:
             used[d] = found[t] = True
     return found
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union of boxes of shape (n, 4), pair by pair."""
-    across = np.clip(np.minimum(a[:, 2], b[:, 2]) - np.maximum(a[:, 0], b[:, 0]), 0, None)
-    down = np.clip(np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1]), 0, None)
-    common = across * down
-    areas = [(box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1]) for box in (a, b)]
-    union = areas[0] + areas[1] - common
-    result: np.ndarray = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
-    return result
-
-
-def _same_objects(mine: Evidence, theirs: Evidence) -> np.ndarray | None:
-    """For each true object of the other the index of mine that is the same, (T,); None where they are not the same."""
-    order = [_order(evidence) for evidence in (mine, theirs)]
-    keys = [_keys(evidence)[o] for evidence, o in zip((mine, theirs), order, strict=True)]
-    if keys[0].shape != keys[1].shape or not np.array_equal(keys[0][:, 1:], keys[1][:, 1:]):
-        return None
-    named = [e.names[e.true_image[o]] for e, o in zip((mine, theirs), order, strict=True)]
-    if not np.array_equal(*named):
-        return None
-    index = np.empty(len(order[0]), dtype=np.int64)
-    index[order[1]] = order[0]
-    return index
-
-
-def _keys(evidence: Evidence) -> np.ndarray:
-    """What tells true objects apart: rank of the image's name, class, corners; (T, 6)."""
-    rank = np.argsort(np.argsort(evidence.names, kind="stable"), kind="stable")
-    columns = [rank[evidence.true_image], evidence.true_cls, *evidence.true_box.astype(np.int64).T]
-    return np.stack(columns, axis=1).astype(np.int64)
-
-
-def _order(evidence: Evidence) -> np.ndarray:
-    return np.lexsort(_keys(evidence).T[::-1])
 
 
 def _with_evidence(sweep: Sweep, rows: pd.DataFrame) -> dict[Any, dict[str, Record]]:

@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from ablate.comparing.boxes import overlaps
 from ablate.comparing.figures.style import (
     PALETTE,
     SETTINGS,
@@ -234,19 +235,11 @@ def _match(panel: Panel) -> tuple[list[bool], list[tuple[int, Box]]]:
     free = list(panel.truth)
     hits = []
     for kind, _, box in panel.predictions:
-        overlaps = [_iou(box, other) if kind == other_kind else 0.0 for other_kind, other in free]
-        best = int(np.argmax(overlaps)) if overlaps else -1
-        hit = best >= 0 and overlaps[best] >= IOU
+        same = [kind == other for other, _ in free]
+        shared = overlaps(np.array(box), np.array([other for _, other in free])) * same if free else np.zeros(0)
+        best = int(np.argmax(shared)) if free else -1
+        hit = best >= 0 and bool(shared[best] >= IOU)
         if hit:
             free.pop(best)
         hits.append(hit)
     return hits, free
-
-
-def _iou(a: Box, b: Box) -> float:
-    """Intersection over union of two boxes (x1, y1, x2, y2)."""
-    across = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-    down = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    common = across * down
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common
-    return common / union if union > 0 else 0.0
