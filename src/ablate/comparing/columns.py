@@ -32,7 +32,6 @@ TEXT_COLUMNS = {
     "evaluated", "mlflow_runs", "variant_key", "comparison_key", "control",
 }  # fmt: skip
 COUNT_COLUMNS = {"replicates", "trials"}  # always known
-WHOLE_COLUMNS = {"seeds_needed"}  # a whole number where it is known
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:

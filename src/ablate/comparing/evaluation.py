@@ -34,7 +34,7 @@ AGREEMENT = 1e-4  # mAP50-95: as far as evidence and record may be apart before 
 
 
 @dataclass(frozen=True)
-class ImageInterval:
+class KnownInterval:
     """The difference of a variant to its baseline with its 95 % interval over images; or why there is none.
 
     Accuracies are fractions. `resamples` had a true object, of those `asked` for. `reason` is empty where there is
@@ -61,7 +61,7 @@ class _Task:
     identity: str
 
 
-def known_intervals(sweep: Sweep, groups: Sequence[Group]) -> dict[tuple[str, str], ImageInterval]:
+def known_intervals(sweep: Sweep, groups: Sequence[Group]) -> dict[tuple[str, str], KnownInterval]:
     """The intervals that were computed from evidence as it is now, by variant key and comparison key.
 
     Reads `image_intervals.json` only. A variant that is not in the answer has no evidence, or nobody computed it yet.
@@ -109,24 +109,24 @@ def compute_intervals(
     return len(missing)
 
 
-def _is_coarser(found: ImageInterval, resamples: int) -> bool:
+def _is_coarser(found: KnownInterval, resamples: int) -> bool:
     return not found.reason and found.asked < resamples
 
 
-def _computed(task: _Task, evaluations: _Evaluations) -> ImageInterval:
+def _computed(task: _Task, evaluations: _Evaluations) -> KnownInterval:
     """The interval of one variant, or why there is none."""
     try:
         # The baseline first: it is what all of a group are held against, so that it is the foreign one that is named.
         base = [evaluations.of(task, theirs) for _, theirs in task.pairs]
         pairs = [(evaluations.of(task, mine), known) for (mine, _), known in zip(task.pairs, base, strict=True)]
     except (_NoEvidence, NotPaired) as error:
-        return ImageInterval(reason=str(error))
+        return KnownInterval(reason=str(error))
     found = image_interval(pairs, LEVEL, evaluations.images[task.variant.group])
     if not math.isfinite(found.low + found.high):
-        return ImageInterval(reason=f"{found.images} images are too few")
+        return KnownInterval(reason=f"{found.images} images are too few")
     if found.low == found.high:
-        return ImageInterval(reason="no choice of images changes the difference")
-    return ImageInterval(
+        return KnownInterval(reason="no choice of images changes the difference")
+    return KnownInterval(
         found.estimate, found.low, found.high, found.resamples, found.images, found.seeds, evaluations.resamples
     )
 
@@ -236,7 +236,7 @@ def _accuracy(record: Record) -> float:
     return float(record["metrics"]["map50_95"])
 
 
-def _kept(sweep: Sweep) -> dict[str, ImageInterval]:
+def _kept(sweep: Sweep) -> dict[str, KnownInterval]:
     """What `image_intervals.json` holds, as far as it can be understood."""
     content = load_object(sweep.directory / FILE)
     if content.get("schema") != SCHEMA:
@@ -247,11 +247,11 @@ def _kept(sweep: Sweep) -> dict[str, ImageInterval]:
         estimate, low, high = (number(entry, name) for name in ("estimate", "low", "high"))
         counts = {name: int(number(entry, name) or 0) for name in ("resamples", "images", "seeds", "asked")}
         if isinstance(reason, str) and (reason or None not in (estimate, low, high)):
-            found[identity] = ImageInterval(estimate=estimate, low=low, high=high, reason=reason, **counts)
+            found[identity] = KnownInterval(estimate=estimate, low=low, high=high, reason=reason, **counts)
     return found
 
 
-def _save(sweep: Sweep, kept: dict[str, ImageInterval]) -> None:
+def _save(sweep: Sweep, kept: dict[str, KnownInterval]) -> None:
     intervals = {identity: asdict(found) for identity, found in kept.items()}
     about = "Intervals over images, by what they were computed from; delete this file to compute them again."
     atomic_write_json(sweep.directory / FILE, {"schema": SCHEMA, "about": about, "intervals": intervals})

@@ -26,7 +26,7 @@ from ablate.comparing.columns import (
     rows_of,
 )
 from ablate.comparing.comparability import differences, disagreements
-from ablate.comparing.evaluation import ImageInterval, known_intervals
+from ablate.comparing.evaluation import KnownInterval, known_intervals
 from ablate.comparing.measured import evaluated, fill_measured, latency_rows, status
 from ablate.comparing.pairing import Group, comparison_groups, differences_of, trial_pairs
 from ablate.comparing.statistics import (
@@ -183,7 +183,7 @@ def _differs_by_design(variant: Variant) -> bool:
     return variant.control is not None and variant.control.kind == "scale"
 
 
-def _fill_images(variant: Variant, known: Mapping[tuple[str, str], ImageInterval]) -> None:
+def _fill_images(variant: Variant, known: Mapping[tuple[str, str], KnownInterval]) -> None:
     """Fill in what the sampling of validation images leaves open, or say why that is not known."""
     found = known.get((variant.key, variant.group))
     if found is None:
