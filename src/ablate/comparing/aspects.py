@@ -9,7 +9,7 @@ from ablate.comparing.formatting import points
 from ablate.comparing.pairing import Group, differences_of
 from ablate.comparing.statistics import Interval, t_interval
 from ablate.comparing.variants import Variant
-from ablate.comparing.wording import interval
+from ablate.comparing.wording import interval, limited
 
 SIZES = ("small", "medium", "large")
 NOTICEABLE = 0.001  # mAP50-95: smaller differences of opposite sign are not worth a sentence
@@ -23,7 +23,7 @@ def epoch_findings(groups: Sequence[Group]) -> list[str]:
     found = [text for variant, baseline in _fair(groups) for text in _epochs(variant, baseline)]
     if not found:
         return []
-    return [f"Best and last epoch disagree: {_limited(found)}. Which epoch is judged then decides what is found."]
+    return [f"Best and last epoch disagree: {limited(found, MOST)}. Which epoch is judged then decides what is found."]
 
 
 def size_findings(groups: Sequence[Group]) -> list[str]:
@@ -38,7 +38,9 @@ def size_findings(groups: Sequence[Group]) -> list[str]:
     if not found:
         return []
     listed = [text for _, text in sorted(found, reverse=True)]
-    return [f"By size of object (COCO's areas, intervals not corrected for how many there are): {_limited(listed)}."]
+    return [
+        f"By size of object (COCO's areas, intervals not corrected for how many there are): {limited(listed, MOST)}."
+    ]
 
 
 def _epochs(variant: Variant, baseline: Variant) -> Iterator[str]:
@@ -65,11 +67,6 @@ def _epochs(variant: Variant, baseline: Variant) -> Iterator[str]:
 
 def _words(found: Interval) -> str:
     return f"{points(found.estimate)} points ({interval(found.low, found.high)})"
-
-
-def _limited(texts: Sequence[str]) -> str:
-    more = f"; and {len(texts) - MOST} more" if len(texts) > MOST else ""
-    return "; ".join(texts[:MOST]) + more
 
 
 def _fair(groups: Sequence[Group]) -> Iterator[tuple[Variant, Variant]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -10,7 +10,7 @@ from ablate.comparing.comparability import differences
 from ablate.comparing.formatting import cell, points
 from ablate.comparing.statistics import ALPHA, Interval, holm, main_effect, paired_differences, paired_t, t_interval
 from ablate.comparing.variants import Variant, studies_of, variants_of
-from ablate.comparing.wording import interval
+from ablate.comparing.wording import interval, together
 from ablate.tracking.records import Sweep
 
 Marks = tuple[bool, ...]
@@ -133,7 +133,7 @@ def _mains(effects: Sequence[Effect]) -> list[str]:
     said = [f"{lead}: {'; '.join(words)}.{_doubts(known)}"] if known else []
     fewer = [f"{effect.component} ({effect.pairs} of {pairs})" for effect in known if effect.pairs < pairs]
     if fewer:
-        said.append(f"Pairs of variants are missing: the average is over fewer for {_names(fewer)}.")
+        said.append(f"Pairs of variants are missing: the average is over fewer for {together(fewer)}.")
     return said + _unknown(effects)
 
 
@@ -142,7 +142,7 @@ def _doubts(known: Sequence[Effect]) -> str:
     said = ""
     unclear = [e.component for e in known if e.interval is not None and not (e.p_value or 0.0) < ALPHA]
     if unclear:
-        said += f" No effect was detected for {_names(unclear)}: one within the interval may be there unseen."
+        said += f" No effect was detected for {together(unclear)}: one within the interval may be there unseen."
     if any(effect.interval is None for effect in known):
         these = "These numbers rest" if len(known) > 1 else "This number rests"
         few = "one seed" if max(len(effect.seeds) for effect in known) == 1 else "too few seeds, or seeds that agree"
@@ -164,8 +164,3 @@ def _sureness(effect: Effect, sign: int = 1) -> str:
 
 def _mean(effect: Effect) -> float:
     return effect.mean or 0.0
-
-
-def _names(names: Iterable[str]) -> str:
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last

@@ -11,7 +11,7 @@ from ablate.comparing.factors import FactorAnalysis, FactorEffect, factor_analys
 from ablate.comparing.formatting import cell, points
 from ablate.comparing.statistics import ALPHA
 from ablate.comparing.variants import variants_of
-from ablate.comparing.wording import interval, names
+from ablate.comparing.wording import interval, names, together
 from ablate.tracking.records import Sweep
 
 FACTORS = ("module", "insertion", "optimizer", "model", "data")
@@ -52,13 +52,13 @@ def factor_findings(sweep: Sweep, table: pd.DataFrame) -> list[str]:
 
 def _refused(found: FactorAnalysis) -> str:
     refusal = found.refusal if len(found.refusal) < 300 else f"{found.refusal[:297]}..."
-    return f"effects of {_and(list(found.levels))} are not told apart: {refusal}."
+    return f"effects of {together(found.levels)} are not told apart: {refusal}."
 
 
 def _told(found: FactorAnalysis) -> str:
     real = [effect for effect in found.effects if effect.p_value < ALPHA]
     crossed = [effect for effect in found.interactions if effect.p_value < ALPHA]
-    text = f"effects of {_and(list(found.levels))} ({len(found.seeds)} seeds, against the mean of all): "
+    text = f"effects of {together(found.levels)} ({len(found.seeds)} seeds, against the mean of all): "
     text += f"supported for {_listed(real)}" if real else "none is supported"
     text += (
         f"; together, more or less than their sum: {_listed(crossed)}" if crossed else "; no interaction is supported"
@@ -75,8 +75,3 @@ def _effect(effect: FactorEffect) -> str:
     corrected = cell("p_holm", effect.p_value)
     bounds = interval(effect.low, effect.high)
     return f"{effect.level} {points(effect.estimate)} points ({bounds}, corrected p {corrected})"
-
-
-def _and(words: Sequence[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last

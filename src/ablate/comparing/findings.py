@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -11,8 +10,9 @@ from ablate.comparing.columns import baselines, components_of, rows_of
 from ablate.comparing.formatting import cell, points
 from ablate.comparing.statistics import ALPHA, seeds_needed, smallest_detectable
 from ablate.comparing.table import TO_FIND
-from ablate.comparing.wording import count, gain, interval, names, span
+from ablate.comparing.wording import count, gain, interval, limited, names, span
 
+MOST_REASONS = 6  # for which variants were left out
 MOST_NAMED = 4  # variants whose interval is said
 MOST_IMAGES = 3  # variants whose interval over images is said; the others are in the table
 
@@ -165,9 +165,5 @@ def _reasons(left_out: dict[str, str]) -> str:
     by_reason: dict[str, list[str]] = {}
     for variant, reason in left_out.items():
         by_reason.setdefault(reason or "no reason is known", []).append(variant)
-    return "; ".join(_limited(f"{names(found, 4)} ({reason})" for reason, found in by_reason.items()))
-
-
-def _limited(texts: Iterable[str], most: int = 6) -> list[str]:
-    listed = list(texts)
-    return [*listed[:most], f"{len(listed) - most} more reasons"] if len(listed) > most else listed
+    told = [f"{names(found, 4)} ({reason})" for reason, found in by_reason.items()]
+    return limited(told, MOST_REASONS, "reasons")

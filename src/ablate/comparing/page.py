@@ -15,6 +15,7 @@ from ablate.comparing import summary
 from ablate.comparing.columns import left_out, rows_of
 from ablate.comparing.figures.style import groups_of, title_of
 from ablate.comparing.variants import variant_key
+from ablate.comparing.wording import minus
 from ablate.tracking.records import Sweep
 
 MEDIA = {"png": "image/png", "jpg": "image/jpeg", "svg": "image/svg+xml"}
@@ -72,7 +73,7 @@ def page_html(sweep: Sweep, table: pd.DataFrame, pictures: list[Picture], captio
         .render(
             sweep=sweep,
             head=summary.head(sweep, table),
-            findings=[tables.minus(sentence) for sentence in summary.sentences(sweep, table)],
+            findings=[minus(sentence) for sentence in summary.sentences(sweep, table)],
             table=tables.comparison(table) if len(table) else None,
             caption=caption,
             pictures=[_hung(picture, table) for picture in pictures],

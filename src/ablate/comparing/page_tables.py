@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +23,7 @@ from ablate.comparing.formatting import (
 )
 from ablate.comparing.statistics import ALPHA
 from ablate.comparing.table import trial_table
+from ablate.comparing.wording import minus
 from ablate.tracking.records import Sweep, mapping, number, sequence, short, value
 
 BROAD = (  # what stands in the table of the page; all else folds out of its row
@@ -186,11 +186,6 @@ def latency_settings(sweep: Sweep, table: pd.DataFrame) -> dict[str, Any]:
         "flags": [str(flag) for flag in sequence(sweep.latency, "flags")],
         "limit": left_out(len(shown), len(settings), "settings", "in the order of measuring"),
     }
-
-
-def minus(text: str) -> str:
-    """Typographic minus signs before numbers, but not in exponents or inside words."""
-    return re.sub(r"(?<![\w.])-(?=\d)", "\u2212", text)
 
 
 def _cell(column: Column, texts: dict[str, str], values: dict[str, Any], best: bool) -> Cell:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ablate.comparing.formatting import points
@@ -13,6 +14,23 @@ def names(found: Iterable[object], most: int = 12) -> str:
     listed = [str(name) for name in found]
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more
+
+
+def together(found: Iterable[str]) -> str:
+    """All names in a row, the last with 'and'."""
+    *first, last = found
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def limited(texts: Sequence[str], most: int, noun: str = "") -> str:
+    """The first few of texts between semicolons, and how many more there are, of what."""
+    more = f"; and {len(texts) - most} more{noun and ' ' + noun}" if len(texts) > most else ""
+    return "; ".join(texts[:most]) + more
+
+
+def minus(text: str) -> str:
+    """Typographic minus signs before numbers, but not in exponents or inside words."""
+    return re.sub(r"(?<![\w.])-(?=\.?\d)", "\N{MINUS SIGN}", text)
 
 
 def count(number: int, noun: str) -> str:

@@ -24,7 +24,6 @@ from ablate.comparing.figures.style import (
     foremost,
     ink,
     is_control,
-    minus,
     names_of,
     references,
     said,
@@ -33,6 +32,7 @@ from ablate.comparing.figures.style import (
 from ablate.comparing.statistics import paired_differences
 from ablate.comparing.table import rows_of
 from ablate.comparing.variants import is_measured, variant_key
+from ablate.comparing.wording import minus
 from ablate.tracking.records import Record, Sweep, number, sequence, value
 
 CLASSES = 25  # of a readable figure

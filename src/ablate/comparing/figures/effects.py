@@ -26,12 +26,12 @@ from ablate.comparing.figures.style import (
     TWO_COLUMNS,
     Drawing,
     is_control,
-    minus,
     said,
     settle,
 )
 from ablate.comparing.formatting import cell
 from ablate.comparing.statistics import ALPHA, LEVEL
+from ablate.comparing.wording import minus
 from ablate.tracking.records import Sweep
 
 RIGHT = 2.3  # inches for the numbers

@@ -21,7 +21,6 @@ from ablate.comparing.figures.style import (
     TWO_COLUMNS,
     Drawing,
     Style,
-    minus,
     optional,
     references,
     said,
@@ -31,6 +30,7 @@ from ablate.comparing.figures.style import (
 )
 from ablate.comparing.formatting import cell
 from ablate.comparing.statistics import ALPHA, LEVEL
+from ablate.comparing.wording import minus
 
 RIGHT = 2.3  # inches for the numbers
 BOX = 0.34  # half the height of the box that stands for the images

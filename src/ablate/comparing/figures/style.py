@@ -7,7 +7,6 @@ comes with its own marker and line. Widths are those of one and two columns of a
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -153,11 +152,6 @@ def title_of(rows: pd.DataFrame) -> str:
     """What the rows of a comparison group share; what a control differs in by design is no matter."""
     controls = is_control(rows)
     return group_title(rows if controls.all() else rows[~controls])
-
-
-def minus(text: str) -> str:
-    """Text with typographic minus signs before numbers."""
-    return re.sub(r"(?<![\w.])-(?=[\d.])", "\N{MINUS SIGN}", text)
 
 
 def foremost(rows: pd.DataFrame, most: int) -> pd.DataFrame:
