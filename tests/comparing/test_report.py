@@ -16,13 +16,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from ablate.comparing.latex import escape
 from ablate.comparing.notebook import NotebookError, execute, source_notebook
-from ablate.comparing.report import DESCRIPTION_LIMIT, description, write_report
+from ablate.comparing.report import DESCRIPTION_LIMIT, Report, description, write_report
 from ablate.comparing.summary import sentences
 from ablate.comparing.table import COLUMNS, comparison_table
-from ablate.tracking.records import load_sweep
+from ablate.sweeping.reporting import make_report, report_options
+from ablate.tracking.records import Sweep, load_sweep
 
 Make = Callable[..., dict[str, Any]]
 Grid = Callable[..., list[dict[str, Any]]]
@@ -303,6 +305,27 @@ def test_half_a_comparison_is_still_reported(records: Grid, write: Write, module
     report = write_report(load_sweep(write(records(modules, ("sgd",), (0, 1)))), figures=("svg",), notebook=False)
     assert report.table["delta_map50_95"].isna().all()
     assert report.problems == []
+
+
+@pytest.mark.parametrize(("words", "strict"), [([], True), (["strict=false"], False)])
+def test_a_report_is_as_strict_as_its_sweep_and_is_not_taken_for_the_sweep_s_own(
+    records: Grid, write: Write, monkeypatch: pytest.MonkeyPatch, words: list[str], strict: bool
+) -> None:
+    directory = write(records(("none", "hmha"), ("sgd",)))
+    head = json.loads((directory / "sweep.json").read_text())
+    (directory / "sweep.json").write_text(json.dumps({**head, "strict": True}))
+    (directory / ".reported").write_text("what the sweep's own report was made from")
+    asked = []
+
+    def written(sweep: Sweep, **how: Any) -> Report:
+        asked.append(how["strict"])
+        return Report(how["table"], [], directory)
+
+    monkeypatch.setattr("ablate.comparing.report.write_report", written)
+    make_report(directory, report_options([*words, "resamples=0"]), Console(stderr=True))
+
+    assert asked == [strict]
+    assert not (directory / ".reported").exists()
 
 
 def test_a_sweep_of_failures_is_reported(records: Grid, as_failed: Make, write: Write) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from ablate import __version__
 from ablate.files import atomic_write_text
 from ablate.launching.local import run_jobs
-from ablate.sweeping.folder import digest
+from ablate.sweeping.folder import STAMP, digest
 from ablate.sweeping.latency import measure_sweep
 from ablate.tracking.records import Sweep, load_object, load_sweep, mapping
 
@@ -76,7 +76,7 @@ def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console) -> str:
     content = [sweep.records, sweep.latency, sweep.run_ids, sweep.design and asdict(sweep.design), controls]
     images = load_object(sweep.directory / FILE)
     state = digest([__version__, f"strict={strict}", json.dumps([*content, images], sort_keys=True)])
-    stamp = sweep.directory / ".reported"  # what the files beside it were made from
+    stamp = sweep.directory / STAMP
     if not stamp.is_file() or stamp.read_text(encoding="utf-8") != state:
         with console.status("report") if console.is_terminal else nullcontext():
             written = write_report(sweep, table=table, strict=strict, notebook=settings["notebook"])

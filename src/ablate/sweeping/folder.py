@@ -14,6 +14,8 @@ from ablate.tracking.address import recorded, without_account
 from ablate.tracking.records import load_object, sequence
 from ablate.trial import Trial
 
+STAMP = ".reported"  # what the report beside it was made from; a command that writes another one removes it
+
 
 def sweep_name(trials: Sequence[Trial], joined: Collection[str] = ()) -> str:
     """Return a sweep's folder name: what varies, and a hash of all it holds; the same command finds it again.
@@ -68,6 +70,7 @@ def open_sweep(
         "created": known.get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
         "tracking": recorded(settings)["tracking"],
         "latency": settings["latency"],
+        "strict": bool(settings["strict"]),
         "mlflow_run_id": known.get("mlflow_run_id"),
     }
     if settings["sweep"]:
@@ -78,6 +81,11 @@ def open_sweep(
         content["design"] = dict(design)
     atomic_write_json(directory / "sweep.json", content)
     return directory
+
+
+def is_strict(directory: Path) -> bool:
+    """Tell whether the command of a sweep asked to leave out what may not be compared."""
+    return load_object(directory / "sweep.json").get("strict") is True
 
 
 def grown(before: Any, controls: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -25,12 +25,12 @@ class ReportOptions:
     """What may be asked of a report.
 
     Attributes:
-        strict: Leave out what may not be compared with its baseline.
+        strict: Leave out what may not be compared with its baseline; None: where the sweep's own command did.
         resamples: Of the images, for intervals that are not known yet; 0 computes none.
         notebook: Execute the notebook.
     """
 
-    strict: bool = False
+    strict: bool | None = None
     resamples: int = 1000
     notebook: bool = True
 
@@ -76,18 +76,21 @@ def make_report(directory: Path, options: ReportOptions, console: Console, *, as
     from ablate.comparing.report import write_report
     from ablate.comparing.table import comparison_table
     from ablate.comparing.terminal import image_progress, print_table
+    from ablate.sweeping.folder import STAMP, is_strict
 
     sweep = load_sweep(directory)
+    strict = is_strict(directory) if options.strict is None else options.strict
     with image_progress(console) as progress:
         compute_intervals(sweep, resamples=options.resamples, on_progress=progress)
-    table = comparison_table(sweep, strict=options.strict)
+    table = comparison_table(sweep, strict=strict)
     if as_json:
         print(json.dumps(told(sweep, table), ensure_ascii=False, allow_nan=False), flush=True)  # noqa: T201
     else:
         print_table(sweep, table, console=console)
     with console.status("figures and pages") if console.is_terminal else nullcontext():
         try:
-            written = write_report(sweep, table=table, strict=options.strict, notebook=options.notebook)
+            (directory / STAMP).unlink(missing_ok=True)  # the sweep, repeated, is to write its own
+            written = write_report(sweep, table=table, strict=strict, notebook=options.notebook)
         except OSError as error:
             raise ConfigError(f"the report cannot be written to {directory}: {error.strerror or error}") from error
     for problem in written.problems:
