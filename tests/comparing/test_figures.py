@@ -129,7 +129,7 @@ def test_the_caption_of_curves_says_what_is_so(records: Grid, write: Write) -> N
     flat = training_curves(*read(write(made[1:])))
     assert flat is not None
     assert "below the panel" not in flat.caption
-    assert "baseline" not in flat.caption
+    assert "black line" not in flat.caption
 
 
 def test_one_seed_has_no_band(records: Grid, write: Write) -> None:
