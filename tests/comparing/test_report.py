@@ -113,6 +113,21 @@ def test_figures_are_written_as_png_svg_and_pdf(records: Grid, write: Write) -> 
         assert b"<svg" in report.files[f"{name}.svg"].read_bytes()[:1000]
 
 
+def test_every_format_explains_the_interval_over_images_once(records: Grid, write: Write) -> None:
+    sweep = load_sweep(write(records(("none", "hmha"), ("sgd",))))
+    table = comparison_table(sweep)
+    for known in (True, False):
+        if known:
+            table.loc[1, ["images_ci_low", "images_ci_high"]] = [0.001, 0.05]
+        else:
+            table[["images_ci_low", "images_ci_high"]] = math.nan
+        report = write_report(sweep, figures=(), notebook=False, table=table)
+        for kind in ("md", "tex", "html"):
+            text = report.files[f"comparison.{kind}"].read_text()
+            assert text.count("what another training would change, the one over images") == known, kind
+            assert text.count("neither contains the other") == known, kind
+
+
 def test_a_figure_of_an_earlier_report_does_not_outlive_its_data(records: Grid, write: Write) -> None:
     directory = write(records(("none", "hmha"), ("sgd",), (0,)))
     assert "accuracy_latency.png" in write_report(load_sweep(directory), figures=("png",), notebook=False).files

@@ -102,7 +102,7 @@ def latex(sweep: Sweep, table: pd.DataFrame, accuracy_caption: str, cost_caption
     page = _Page(shown, table, names, best_rows(table))
     parts = [
         f"% {_comment(sweep.name)}: comparison tables; \\usepackage{{{packages}}}",
-        page.table(DIFFERENCES, escape(accuracy_caption) + _legend(shown, table), "accuracy"),
+        page.table(DIFFERENCES, escape(accuracy_caption) + _legend(table), "accuracy"),
         page.table(ACCURACY, "Further accuracies of the variants of Table~\\ref{tab:accuracy}.", "further"),
         page.table(COST, "What the variants cost, as the mean over seeds; memory is the highest peak.", "cost"),
         page.table(LATENCY, escape(cost_caption), "latency"),
@@ -126,14 +126,9 @@ def _letter(letter: str) -> str:
     return letter
 
 
-def _legend(shown: pd.DataFrame, table: pd.DataFrame) -> str:
-    """What marks and the two kinds of intervals mean, for a caption."""
+def _legend(table: pd.DataFrame) -> str:
+    """What marks mean, for a caption."""
     words = []
-    if "images_ci" in shown.columns:
-        words.append(
-            "The interval over seeds covers training again; the one over images (paired bootstrap) covers other "
-            "validation images for the same trained networks; neither contains the other."
-        )
     if any(_supported(row) for row in rows_of(table)):
         words.append(rf"$^{{*}}$ $p_{{\mathrm{{Holm}}}} < {ALPHA:g}$.")
     if (table["comparable"] != "yes").any():

@@ -82,7 +82,6 @@ def comparison(table: pd.DataFrame) -> dict[str, Any]:
         "rows": rows,
         "components": [short_lines(name) for name in components],
         "named": not named_by_marks(table),
-        "images": "images_ci" in details.columns,
     }
 
 

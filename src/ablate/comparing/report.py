@@ -122,6 +122,12 @@ def accuracy_caption(table: pd.DataFrame) -> str:
         words.append(
             "Intervals are Student's t over seeds; p is the paired t-test, corrected by Holm over all variants."
         )
+    if table["images_ci_low"].notna().any():
+        words.append(
+            "The interval over seeds tells what another training would change, the one over images (paired bootstrap) "
+            "what other validation images of the same kind would, for the same trained networks; neither contains the "
+            "other."
+        )
     words.append("Bold is the best of the comparable rows on the same data.")
     return " ".join(words)
 
@@ -129,8 +135,6 @@ def accuracy_caption(table: pd.DataFrame) -> str:
 def details_caption(table: pd.DataFrame) -> str:
     """What the columns of `DETAILS` mean, as far as they hold anything."""
     told = {
-        "images_ci_low": "Intervals over images cover which validation images were drawn, for these trained networks; "
-        "they do not cover the luck of training.",
         "effect_size": "The effect size is Hedges' g of the paired differences.",
         "smallest_detectable": "Detectable is the smallest difference that as many seeds find in 80 % of studies at "
         "the spread seen; seeds for 0.005 is how many would find half a point; both of a single test, before "
