@@ -113,6 +113,17 @@ def test_figures_are_written_as_png_svg_and_pdf(records: Grid, write: Write) -> 
         assert b"<svg" in report.files[f"{name}.svg"].read_bytes()[:1000]
 
 
+def test_the_page_and_markdown_say_why_ultralytics_counts_other_flops(records: Grid, write: Write) -> None:
+    made = records(("none", "hmha"), ("sgd",), (0,))
+    for found in made:
+        found["cost"] |= {"gflops": 5.48, "gflops_ultralytics": 6.24, "params": 2_408_932, "params_train": 2_572_280}
+    report = write_report(load_sweep(write(made)), figures=(), notebook=False)
+    for kind in ("md", "html"):
+        text = report.files[f"comparison.{kind}"].read_text().replace("&#39;", "'")
+        assert text.count("5.48 GFLOPs as deployed, 6.24 by Ultralytics' own counter: it counts the network as it") == 2
+        assert "leaves out" not in text
+
+
 def test_every_format_explains_the_interval_over_images_once(records: Grid, write: Write) -> None:
     sweep = load_sweep(write(records(("none", "hmha"), ("sgd",))))
     table = comparison_table(sweep)

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from ablate.tracking.records import Record, number, sequence
+import pandas as pd
+
+from ablate.comparing.columns import rows_of
+from ablate.comparing.variants import is_measured, variant_key
+from ablate.tracking.records import Record, Sweep, number, sequence
 
 SAME = 0.005  # of ours: from here on the two differ at the digits that a table shows
+
+
+def flops_differences(sweep: Sweep, table: pd.DataFrame) -> list[tuple[str, str]]:
+    """Label and `ultralytics_difference` of each row of a comparison table whose record has Ultralytics' number."""
+    records: dict[str, Record] = {}
+    for record in filter(is_measured, sweep.records):
+        records.setdefault(variant_key(record), record)
+    rows = [row for row in rows_of(table) if row["gflops_ultralytics"] == row["gflops_ultralytics"]]
+    told = [(row["variant"], ultralytics_difference(records.get(row["variant_key"], {}))) for row in rows]
+    return [(label, text) for label, text in told if text]
 
 
 def ultralytics_difference(record: Record) -> str:

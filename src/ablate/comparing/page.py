@@ -14,6 +14,7 @@ from ablate.comparing import page_tables as tables
 from ablate.comparing import summary
 from ablate.comparing.columns import left_out, rows_of
 from ablate.comparing.figures.style import groups_of, title_of
+from ablate.comparing.flops import flops_differences
 from ablate.comparing.variants import variant_key
 from ablate.comparing.wording import minus
 from ablate.tracking.records import Sweep
@@ -79,6 +80,7 @@ def page_html(sweep: Sweep, table: pd.DataFrame, pictures: list[Picture], captio
             pictures=[_hung(picture, table) for picture in pictures],
             classes=tables.classes(sweep, table),
             cost=tables.cost(table),
+            flops=flops_differences(sweep, table),
             settings=tables.latency_settings(sweep, table),
             trials=tables.trials(sweep, table),
             latency=summary.latency_facts(sweep),

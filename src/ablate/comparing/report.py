@@ -15,6 +15,7 @@ from ablate.comparing.bootstrap import RESAMPLES
 from ablate.comparing.columns import components_of, left_out, rows_of
 from ablate.comparing.evaluation import compute_intervals
 from ablate.comparing.figures import KINDS
+from ablate.comparing.flops import flops_differences
 from ablate.comparing.formatting import DETAILS, best_rows, display, markdown_table, named_by_marks, published
 from ablate.comparing.summary import head, latency_facts, sentences
 from ablate.comparing.table import comparison_table, trial_table
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Report", "as_json", "comparison_table", "description", "print_table", "write_report"]
 
+MOST_FLOPS = 10  # variants whose FLOPs are told as Ultralytics counts them; the page has all
 DESCRIPTION_LIMIT = 7500  # MLflow keeps 8000 characters of a tag
 
 
@@ -142,7 +144,8 @@ def details_caption(table: pd.DataFrame) -> str:
         "map50_95_last": "The last epoch is evaluated as the best one is.",
         "map50_95_small": "AP small, medium and large are COCO's, by area: under 32², to 96², above.",
         "params_added_m": "Added parameters are those beyond the stock network.",
-        "gflops_ultralytics": "Ultralytics' own number of GFLOPs leaves out what its counter cannot see.",
+        "gflops_ultralytics": "Ultralytics' own number of GFLOPs counts the network as it is trained, with heads that "
+        "are not deployed, at a small image and from there by its area, and no products that are no layer.",
     }
     return " ".join(words for name, words in told.items() if table[name].notna().any())
 
@@ -168,6 +171,11 @@ def markdown(sweep: Sweep, table: pd.DataFrame, *, figures: list[str] | None = N
         details = display(table, columns=DETAILS).drop(columns=components_of(table))
         if len(details.columns) > 1:
             parts += ["## In detail\n", markdown_table(details), f"{details_caption(table)}\n"]
+        told = flops_differences(sweep, table)
+        if told:
+            lines = [f"- {label}: {text}" for label, text in told[:MOST_FLOPS]]
+            lines += [f"- {len(told) - MOST_FLOPS} more are in comparison.html."] if len(told) > MOST_FLOPS else []
+            parts += ["By variant:\n", "\n".join(lines) + "\n"]
     parts += [f"![{Path(name).stem}]({name})\n" for name in figures or []]
     trials = trial_table(sweep)
     if len(trials):
