@@ -189,8 +189,7 @@ def test_no_damage_to_any_field_stops_a_report(records: Grid, write: Write, mult
         for _ in range(chance.randint(0, 3)):
             hurt(content, chance)
         (directory / name).write_text(json.dumps(content))
-    _, text = said(directory)
-    assert "Traceback" not in text
+    said(directory)  # raises where anything stops it
     if seed < 2:
         assert write_report(load_sweep(directory), notebook=False).files
 
