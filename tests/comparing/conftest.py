@@ -127,7 +127,7 @@ def make_record(
         "graft": {"wiring": "plain", "places": [{"place": "model.4.m.0.cv2", "channels": 64, "stride": 8}]},
         "data": {
             "name": data,
-            "classes": CLASSES,
+            "classes": list(CLASSES),
             "images": {"train": 480, "val": 160},
             "instances": {"train": 2012, "val": 698},
             "warnings": ["labels/12.txt: a box without area"],
