@@ -343,3 +343,13 @@ def test_progress_of_a_worker_is_shown_from_its_file(tmp_path: Path) -> None:
         bar._progress.refresh()
 
     assert "latency: network, batch 1, fp32, eager" in said.getvalue()
+
+
+def test_flags_that_differ_in_numbers_only_are_said_once() -> None:
+    from ablate.sweeping.latency import _worst
+
+    busy = "other processes took {}% of the processor's time during the measurement; up to 10% is let pass"
+    assert _worst([busy.format(23), "alone", busy.format(68), busy.format(9)]) == [
+        f"{busy.format(68)} (the worst of 3 processes)",
+        "alone",
+    ]

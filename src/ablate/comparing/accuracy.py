@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ablate.comparing.boxes import areas, overlaps
 from ablate.tracking.evidence import Evidence
 
 RECALLS = np.linspace(0, 1, 101)
@@ -87,18 +88,18 @@ def coco_ap(evidence: Evidence) -> dict[str, float | None]:
     A size is None where no true object has it. Areas are those of the original images.
     """
     boxes, true_boxes = evidence.pixels()
-    areas, true_areas = _areas(boxes), _areas(true_boxes)
+    areas_found, true_areas = areas(boxes), areas(true_boxes)
     ranges = np.array(list(SIZES.values()))
     ignored = (true_areas < ranges[:, :1]) | (true_areas > ranges[:, 1:])  # (sizes, T)
-    outside = (areas < ranges[:, :1]) | (areas > ranges[:, 1:])  # (sizes, N)
+    outside = (areas_found < ranges[:, :1]) | (areas_found > ranges[:, 1:])  # (sizes, N)
     shape = (len(ranges), len(evidence.thresholds), len(evidence.cls))
     matched, left_out = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
     counted = np.zeros(len(evidence.cls), dtype=bool)
     for found, true in _pairs(evidence):
         counted[found] = True
         if len(true):
-            overlaps = _overlaps(boxes[found], true_boxes[true])
-            matched[..., found], left_out[..., found] = _match(overlaps, ignored[:, true], evidence.thresholds)
+            shared = overlaps(boxes[found][:, None], true_boxes[true][None])
+            matched[..., found], left_out[..., found] = _match(shared, ignored[:, true], evidence.thresholds)
     left_out |= ~matched & outside[:, None]
     order = np.flatnonzero(counted)
     order = order[np.argsort(-evidence.conf[order], kind="stable")]
@@ -133,26 +134,26 @@ def _pairs(evidence: Evidence) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield found, true_order[first:last]
 
 
-def _match(overlaps: np.ndarray, ignored: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _match(shared: np.ndarray, ignored: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which detections, the most confident first, find a true object, and whether that is one to ignore.
 
     Args:
-        overlaps: IoU of n detections with t true objects, (n, t).
+        shared: IoU of n detections with t true objects, (n, t).
         ignored: Whether each true object is out of a range of sizes, (sizes, t).
         thresholds: (K,).
 
     Returns:
         Two arrays of shape (sizes, K, n).
     """
-    free = np.ones((len(ignored), len(thresholds), overlaps.shape[1]), dtype=bool)
-    matched = np.zeros((len(ignored), len(thresholds), len(overlaps)), dtype=bool)
+    free = np.ones((len(ignored), len(thresholds), shared.shape[1]), dtype=bool)
+    matched = np.zeros((len(ignored), len(thresholds), len(shared)), dtype=bool)
     left_out = np.zeros_like(matched)
     least = np.minimum(thresholds, 1 - 1e-10)
-    for d in np.flatnonzero(overlaps.max(axis=1) >= least[0]):
-        reached = free & (overlaps[d] >= least[:, None])
+    for d in np.flatnonzero(shared.max(axis=1) >= least[0]):
+        reached = free & (shared[d] >= least[:, None])
         wanted = reached & ~ignored[:, None]  # an object that counts goes before one that is ignored
         choice = np.where(wanted.any(axis=2, keepdims=True), wanted, reached)
-        score = np.where(choice, overlaps[d], -1.0)
+        score = np.where(choice, shared[d], -1.0)
         best = score.shape[2] - 1 - score[..., ::-1].argmax(axis=2)  # the last of equal ones
         found = choice.any(axis=2)
         size, threshold = np.nonzero(found)
@@ -169,17 +170,3 @@ def _mean_precision(true_found: np.ndarray, false_found: np.ndarray, count: int)
     precision = true_found / (true_found + false_found + np.spacing(1))
     envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
     return float(envelope[np.searchsorted(true_found / count, RECALLS, side="left")].mean())
-
-
-def _areas(boxes: np.ndarray) -> np.ndarray:
-    """Areas of boxes (n, 4), shape (n,)."""
-    return np.asarray((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
-
-
-def _overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """IoU of boxes (n, 4) with others (t, 4), shape (n, t)."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    common = np.clip(high - low, 0, None).prod(axis=2)
-    union = _areas(boxes)[:, None] + _areas(others)[None] - common
-    return np.asarray(common / np.where(union > 0, union, 1.0))

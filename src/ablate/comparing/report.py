@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Report", "as_json", "comparison_table", "description", "print_table", "write_report"]
 
 MOST_FLOPS = 10  # variants whose FLOPs are told as Ultralytics counts them; the page has all
+TOLD = ("device name", "scope", "batch", "precision", "backend", "imgsz", "threads", "rounds", "processes")
 DESCRIPTION_LIMIT = 7500  # MLflow keeps 8000 characters of a tag
 
 
@@ -155,7 +156,7 @@ def cost_caption(sweep: Sweep, table: pd.DataFrame) -> str:
     words = ["Training time is the mean, memory the highest peak over seeds."]
     protocol = latency_facts(sweep)
     if protocol and table["latency_ms"].notna().any():
-        facts = ", ".join(f"{key} {text}" for key, text in protocol.items())
+        facts = ", ".join(f"{key} {protocol[key]}" for key in TOLD if key in protocol)
         words.append(f"Latency is the median ({facts}).")
     return " ".join(words)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -124,7 +125,7 @@ def _content(
     if len(measured) > 1:
         for name in [name for name in facts if name.endswith(("_before", "_during", "_after"))]:
             facts[name] = [process["facts"][name] for process in measured]
-    flags = list(dict.fromkeys(flag for process in measured for flag in process["flags"]))
+    flags = _worst([flag for process in measured for flag in process["flags"]])
     flags += _left_out(sweep, chosen)
     rows_of, protocols = [], []
     for index, words in enumerate(settings_of(latency)):
@@ -160,6 +161,18 @@ def _content(
         "flags": flags,
         "asked": dict(wanted),
     }
+
+
+def _worst(flags: Sequence[str]) -> list[str]:
+    """Return flags that differ in their numbers alone once: that with the largest, and how many there were."""
+    alike: dict[str, list[str]] = {}
+    for flag in flags:
+        alike.setdefault(re.sub(r"\d+", "#", flag), []).append(flag)
+    worst = [
+        max(found, key=lambda flag: [int(number) for number in re.findall(r"\d+", flag)]) for found in alike.values()
+    ]
+    counts = [f" (the worst of {len(found)} processes)" if len(found) > 1 else "" for found in alike.values()]
+    return [flag + count for flag, count in zip(worst, counts, strict=True)]
 
 
 def _flags(

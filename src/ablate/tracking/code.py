@@ -13,7 +13,7 @@ from ablate import __version__
 
 # What can change the accuracy of a trial. A module's own file is part of the trial's identity already; reports,
 # launchers, sweeps and cost figures may change without making two trainings incomparable.
-PARTS = ("trial.py", "environment.py", "data", "grafting", "training", "comparing/accuracy.py")
+PARTS = ("trial.py", "environment.py", "data", "grafting", "training", "comparing/accuracy.py", "comparing/boxes.py")
 
 
 def code_hash() -> str:

@@ -159,7 +159,8 @@ def _limits(axes: Axes, rows: pd.DataFrame) -> None:
         bottom = max(float(np.nanmin([first, rows[lower].min()])), first - span)
         top = min(float(np.nanmax([last, rows[upper].max()])), last + span)
         margin = room * (top - bottom or span)
-        setter(bottom - margin, top + margin)
+        least = -0.05 * top if first >= 0 else -np.inf  # neither is negative, however far a bar reaches
+        setter(max(bottom - margin, least), top + margin)
 
 
 def _caption(rows: pd.DataFrame, labelled: int, panels: int) -> str:
