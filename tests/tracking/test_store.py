@@ -223,12 +223,6 @@ def test_samples_of_the_machine_follow_a_trial_and_are_there_once(root: Path, tr
         (n, 10.0 * n, (1_790_000_000 + n) * 1000) for n in range(4)
     ]
 
-    write_samples(trial, 1.8e9, 2)  # it began anew, and failed before its first epoch
-    atomic_write_json(trial / "result.json", record(history=[]))
-    second = store.publish(trial)
-    assert second != run_id
-    assert len(store._client.get_metric_history(second, "system/cpu_utilization_percentage")) == 2
-
 
 def test_what_a_trial_was_made_from_is_logged_as_inputs(root: Path, trial: Path) -> None:
     atomic_write_json(trial / "result.json", record(data=DATA, config={"model": MODEL}))

@@ -23,7 +23,6 @@ from ablate.tracking.records import DamagedRecordError, load_object, load_record
 
 LINK = "mlflow.json"  # beside result.json: which run has it, and whether that is running, stopped or complete
 LIMITS = (800, 100, 100)  # metrics, parameters, tags in one request; MLflow allows 1000 of all kinds together
-SAMPLED = "cpu_utilization_percentage"  # every sample of the machine has it
 
 _Points = dict[tuple[str, int, int], dict[str, float]]  # (epoch or sample, step, milliseconds) -> metrics
 
@@ -249,7 +248,7 @@ class Store:
         """
         with one_at_a_time(self._root):  # two commands that look at once would both find none
             known = self._known_run(folder, header["signature"])
-            if known is not None and self._holds_another_try(known, rows, entries.read_samples(folder)):
+            if known is not None and self._holds_another_try(known, rows):
                 self._client.delete_run(known)
                 known = None
             return known or self._new_run(header, parent)
@@ -261,18 +260,11 @@ class Store:
         found = self._client.search_runs([self._experiment], f"tags.`ablate.signature` = '{signature}'", max_results=1)
         return str(found[0].info.run_id) if found else None
 
-    def _holds_another_try(
-        self, run_id: str, rows: Sequence[Mapping[str, Any]], samples: Sequence[Mapping[str, Any]]
-    ) -> bool:
-        """Tell whether a run has an epoch, or a first sample, that these have too, but of another time."""
-        for key, times in (
-            ("map50_95", {int(row["epoch"]): int(row["time"] * 1000) for row in rows}),
-            (f"system/{SAMPLED}", {int(row["step"]): int(row["time"] * 1000) for row in samples[:1]}),
-        ):
-            held = self._client.get_metric_history(run_id, key) if times else []
-            if any(times.get(metric.step, metric.timestamp) != metric.timestamp for metric in held):
-                return True
-        return False
+    def _holds_another_try(self, run_id: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Tell whether a run has an epoch that these rows have too, but finished at another time."""
+        times = {int(row["epoch"]): int(row["time"] * 1000) for row in rows}
+        held = self._client.get_metric_history(run_id, "map50_95") if times else []
+        return any(times.get(metric.step, metric.timestamp) != metric.timestamp for metric in held)
 
     def _new_run(self, header: Mapping[str, Any], parent: str | None) -> str:
         tags = {**common_tags(), **entries.trial_tags(header), **self._sweep_tags({}, parent)}
