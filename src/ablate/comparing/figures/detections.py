@@ -39,7 +39,7 @@ TRIED = 40  # images that are looked for on disk before a place is left empty
 SIDE = 320  # pixels of a part, as it is drawn
 ROOM = 0.35  # of the part's side, around what is to be seen
 LEAST = 0.22  # of the image's shorter side: parts are not cut smaller
-TITLE = 17  # characters of a line of a name
+TITLE = 14  # characters of a line of a name
 
 GAINED: Any = (PALETTE[0], "-", 1.7)
 LOST: Any = (PALETTE[1], (0, (3.2, 1.3)), 1.7)
