@@ -200,7 +200,14 @@ def test_models_are_told_apart_where_there_are_several(root: Path, capsys: pytes
 
 
 def planned(**changes: Any) -> dict[str, Any]:
-    row = {"variant": "a", "variant_key": "a", "state": "run", "factors": {"model": "m", "data": "d"}, "places": []}
+    row = {
+        "variant": "a",
+        "variant_key": "a",
+        "state": "run",
+        "factors": {"model": "m", "data": "d"},
+        "places": [],
+        "control": None,
+    }
     row |= {"params": 1, "gflops": 1.0, "epochs": 1, "seconds": 60.0, "peak_memory_gb": 2.0, "probe_failure": None}
     content = {"trials": [row] * 6, "total": 6, "run": 6, "resume": 0, "reuse": 0, "failed": 0, "slots": 1}
     content |= {"trial_hours": 0.1, "finish": {"1": 360.0, "2": 180.0, "8": 60.0}, "device": "a device"}
