@@ -254,11 +254,13 @@ class AblateTrainer(ResumableTrainer):
 
     def _realised(self) -> dict[str, Any]:
         names = list(self.data["names"].values())
+        shared = {which: self._evidence_of(which) for which in self._evaluations}
+        found = {
+            whose: {**evaluation(*self._evaluations[whose], names), "evidence": f"{EVIDENCE}/{whose}.npz"}
+            for whose in set(shared.values())
+        }
         return {
-            "evaluations": {
-                which: {**evaluation(*kept, names), "evidence": f"{EVIDENCE}/{self._evidence_of(which)}.npz"}
-                for which, kept in self._evaluations.items()
-            },
+            "evaluations": {which: found[whose] for which, whose in shared.items()},
             "batch": self.batch_size,
             "amp": bool(self.amp),
             "epochs": self.epoch + 1,
