@@ -6,9 +6,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
@@ -56,3 +57,18 @@ def ablate(tmp_path: Path) -> Ablate:
         )
 
     return run
+
+
+@pytest.fixture
+def busy_machine() -> Iterator[None]:
+    """Real processes that keep more than a tenth of the machine busy."""
+    words = [sys.executable, "-c", "print(1, flush=True)\nwhile True: pass"]
+    count = (psutil.cpu_count() or 1) // 4 + 1
+    processes = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(count)]
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()
+    yield
+    for process in processes:
+        process.kill()
+        process.wait()

@@ -181,12 +181,10 @@ def _write_report(directory: Path, parsed: argparse.Namespace, console: Console)
 def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> int:
     import json
 
-    from ablate.comparing.report import write_report
-    from ablate.comparing.terminal import print_table
     from ablate.config import Config
-    from ablate.sweeping.folder import STAMP, is_strict
     from ablate.sweeping.latency import measure_sweep
-    from ablate.tracking.records import load_object, load_sweep, mapping
+    from ablate.sweeping.reporting import ReportOptions, make_report
+    from ablate.tracking.records import load_object, mapping
     from ablate.validation import check_latency
 
     known = asdict(Config().latency)
@@ -203,11 +201,7 @@ def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> i
         raise ConfigError(f"sweep '{directory.name}' has no finished trial whose latency could be measured")
     if parsed.json:
         print(json.dumps(measured))  # noqa: T201
-    sweep = load_sweep(directory)
-    (directory / STAMP).unlink(missing_ok=True)  # the sweep, repeated, is to write its own
-    written = write_report(sweep, strict=is_strict(directory), notebook=True)
-    print_table(sweep, written.table, console=console)
-    return 0
+    return make_report(directory, ReportOptions(), console)
 
 
 def _latency_words(words: Sequence[str]) -> tuple[str, dict[str, Any]]:

@@ -6,12 +6,10 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from PIL import Image
@@ -244,21 +242,6 @@ def test_a_damaged_checkpoint_costs_its_own_row_only(tmp_path: Path) -> None:
     assert "the checkpoint cannot be loaded" in broken["reason"]
     assert "sta has no latency: the checkpoint cannot be loaded" in said
     assert any("sta has no latency" in flag for flag in found["flags"])
-
-
-@pytest.fixture
-def busy_machine() -> Iterator[None]:
-    """Real processes that keep more than a tenth of the machine busy."""
-    words = [sys.executable, "-c", "print(1, flush=True)\nwhile True: pass"]
-    count = (psutil.cpu_count() or 1) // 4 + 1
-    processes = [subprocess.Popen(words, stdout=subprocess.PIPE) for _ in range(count)]
-    for process in processes:
-        assert process.stdout is not None
-        process.stdout.readline()
-    yield
-    for process in processes:
-        process.kill()
-        process.wait()
 
 
 def test_a_busy_machine_is_refused_where_that_is_asked_for(sweep: Path, busy_machine: None) -> None:
