@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,37 @@ def test_two_stores_at_once_give_a_trial_one_run(root: Path, trial: Path) -> Non
     assert [process.returncode for process in both] == [0, 0]
     store = Store(root)
     assert len(store._client.search_runs([store._experiment])) == 1
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_store_is_made_once_by_commands_that_open_it_together(tmp_path: Path, killed: bool) -> None:
+    """MLflow's own making of an SQLite store, twice at once or cut off, leaves a file that it never opens again."""
+    code = (
+        "import sys; from pathlib import Path; from ablate.tracking import opening; import mlflow.tracking; "
+        "print('ready', flush=True); sys.stdin.readline(); "
+        "opening.open_client('sqlite:///' + sys.argv[1], Path(sys.argv[1]).parent)"
+    )
+    place = tmp_path / "multirun" / "mlflow.db"
+    words = [sys.executable, "-c", code, str(place)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    together = [subprocess.Popen(words, text=True, **pipes) for _ in range(1 if killed else 3)]
+    for process in together:
+        assert process.stdout.readline() == "ready\n"
+    for process in together:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    if killed:
+        draft = place.with_name(".mlflow.db.draft")
+        while not (draft.exists() and draft.stat().st_size):  # MLflow has begun, and has not come to its end
+            assert together[0].poll() is None
+            time.sleep(0.005)
+        together[0].kill()
+    ends = [process.communicate(timeout=200) for process in together]
+
+    assert [process.returncode for process in together] == ([-9] if killed else [0, 0, 0]), ends
+    assert place.exists() != killed
+    assert Store(place.parent).uri
+    assert [path.name for path in place.parent.glob("*mlflow.db*")] == ["mlflow.db"]
 
 
 def test_the_log_of_a_failure_is_its_runs_description(root: Path, trial: Path) -> None:

@@ -16,9 +16,10 @@ from typing import Any
 from ablate.environment import prepare
 from ablate.files import atomic_write_json
 from ablate.tracking import entries, summary
-from ablate.tracking.address import is_database, tracking_uri, with_driver, without_account
+from ablate.tracking.address import is_database, tracking_uri, without_account
 from ablate.tracking.browsing import experiment_tags
 from ablate.tracking.inputs import Inputs, one_at_a_time, one_at_a_trial
+from ablate.tracking.opening import open_client
 from ablate.tracking.records import DamagedRecordError, load_object, load_record
 
 LINK = "mlflow.json"  # beside result.json: which run has it, and whether that is running, stopped or complete
@@ -43,14 +44,12 @@ class Store:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        from mlflow import MlflowClient
-
         address = tracking_uri(root, uri)
         self.uri = without_account(address)  # what links name a store by
         self._root = root
         self._artifacts = artifacts
         root.mkdir(parents=True, exist_ok=True)
-        self._client = MlflowClient(tracking_uri=with_driver(address))
+        self._client = open_client(address, root)
         self._experiment = self._find_experiment(experiment)
         self._sent: dict[str, set[tuple[str, int, int]]] = {}  # run -> epochs and samples that it is known to hold
         self._sweeps: dict[str, str] = {}  # parent run -> its sweep's name
