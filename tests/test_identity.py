@@ -12,6 +12,7 @@ import pytest
 
 from ablate.config import Config, option_file
 from ablate.identity import Identity, identify, settle
+from ablate.validation import source_files
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -97,6 +98,31 @@ def test_the_module_s_source_is_identity(tmp_path: Path, monkeypatch: pytest.Mon
         signatures.append(changed(lambda c: c["module"].update(_target_="evolving.M")).signature)
 
     assert signatures[0] != signatures[1]
+
+
+def test_what_the_module_stands_on_is_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies beside and below the module, imported in any manner; not what lies there and is not imported."""
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "growing"
+    (package / "parts").mkdir(parents=True)
+    files = {name: package / name for name in ("parts/deep.py", "parts/deeper.py", "parts/__init__.py", "beside.py")}
+    imports = "from growing.parts import deep\nclass M:\n    def f(self):\n        from .beside import g\n"
+    (package / "block.py").write_text(f"import torch, growing.other, nowhere.growing\n{imports}", encoding="utf-8")
+    for file in (package / "__init__.py", package / "other_too.py", *files.values()):
+        file.write_text("", encoding="utf-8")
+    files["parts/deep.py"].write_text("from . import deeper\nfrom ... import above\n", encoding="utf-8")
+
+    def signature() -> str:
+        return changed(lambda c: c["module"].update(_target_="growing.block.M")).signature
+
+    seen = {signature()}
+    for number, file in enumerate(files.values(), start=2):
+        file.write_text(f"{file.read_text(encoding='utf-8')}# {number}\n", encoding="utf-8")
+        seen.add(signature())
+        assert len(seen) == number, file
+    (package / "other_too.py").write_text("# not imported", encoding="utf-8")
+    assert signature() in seen
+    assert [path.name for path in source_files("ablate.modules.acmix.ACmix")][:1] == ["acmix.py"]
 
 
 def test_the_baseline_does_not_depend_on_where_nothing_is_inserted() -> None:

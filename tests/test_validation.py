@@ -41,6 +41,23 @@ def test_choices_types_and_ranges_are_read_from_annotations() -> None:
     assert sta["num_heads"] == Option(kind="int", constraint=">= 1")
 
 
+def test_an_option_may_be_a_boolean_or_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = 'class Mine:\n    def __init__(self, channels, fast: bool | Literal["auto"] = "auto"): ...\n'
+    (tmp_path / "two_forms.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def content(value: Any) -> dict[str, Any]:
+        module = {"name": "mine", "_target_": "two_forms.Mine", "insertion": "head", "fast": value}
+        return {**asdict(Config()), "train": training_arguments(), "module": module}
+
+    assert (module_options("two_forms.Mine") or {})["fast"].choices == (True, False, "auto")
+    for value in (True, False, "auto"):
+        check(content(value))
+    for value in (1, "ato"):
+        with pytest.raises(ConfigError, match=r"module.fast=.*valid: true, false, auto"):
+            check(content(value))
+
+
 def test_a_user_s_own_module_is_read_without_being_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = "raise RuntimeError('imported')\nclass Mine:\n    def __init__(self, channels, depth: int = 2): ...\n"
     (tmp_path / "my_blocks.py").write_text(source, encoding="utf-8")

@@ -16,7 +16,7 @@ from typing import Any
 
 from ablate.config import NOT_IDENTITY
 from ablate.notation import MATCHED, Graft, read_graft, settle_insertion, settle_like, show_graft
-from ablate.validation import source_file
+from ablate.validation import source_files
 
 SHOWN = 12  # hex digits of a signature that people see
 
@@ -138,7 +138,7 @@ def _unnamed(module: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _source_hash(module: Mapping[str, Any]) -> str:
-    return hashlib.sha256(source_file(str(module["_target_"])).read_bytes()).hexdigest()
+    return hashlib.sha256(b"".join(path.read_bytes() for path in source_files(str(module["_target_"])))).hexdigest()
 
 
 def _without(config: Mapping[str, Any], paths: tuple[str, ...]) -> dict[str, Any]:

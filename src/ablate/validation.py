@@ -11,7 +11,7 @@ import ast
 import importlib.util
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -32,7 +32,17 @@ from ablate.config import (
 )
 from ablate.notation import MATCHED, nearest, read_graft, settle_like
 
-__all__ = ["Option", "check", "check_device", "check_latency", "module_options", "nearest", "satisfies", "source_file"]
+__all__ = [
+    "Option",
+    "check",
+    "check_device",
+    "check_latency",
+    "module_options",
+    "nearest",
+    "satisfies",
+    "source_file",
+    "source_files",
+]
 
 _COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
@@ -170,6 +180,43 @@ def source_file(target: str) -> Path:
     return Path(spec.origin)
 
 
+def source_files(target: str) -> list[Path]:
+    """Return the source file of the class at a dotted path, then all files beside and below it that it stands on.
+
+    Raises:
+        ConfigError: There is no such Python module, or one of them is no Python.
+    """
+    first = source_file(target)
+    package = target.rpartition(".")[0].rpartition(".")[0]
+    found = [first]
+    for path in found:  # it grows meanwhile: what is imported imports in turn
+        for other in _imported(path, first.parent, f"{package}." if package else ""):
+            if other not in found:
+                found.append(other)
+    return [first, *sorted(found[1:])]
+
+
+def _imported(path: Path, home: Path, package: str) -> Iterator[Path]:
+    """Yield the files in `home`, the folder of a package, that a file imports; without importing anything."""
+    for node in ast.walk(_tree(path, path.stat().st_mtime_ns)):
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" if node.module else alias.name for alias in node.names]
+            start = [path, *path.parents][node.level] if node.level else home
+        elif isinstance(node, ast.Import):
+            names, start = [alias.name for alias in node.names], home
+        else:
+            continue
+        for name in names:
+            if start is home and not name.startswith(package):
+                continue
+            place = start
+            for part in name.removeprefix(package if start is home else "").split("."):
+                place = place / part
+                for file in (place.with_name(f"{part}.py"), place / "__init__.py"):
+                    if file.is_relative_to(home) and file.is_file():
+                        yield file
+
+
 @lru_cache(maxsize=32)
 def _tree(path: Path, modified: int) -> ast.Module:
     """Parse a source file; once for a thousand trials, and again when it was changed."""
@@ -288,8 +335,8 @@ def _check_like(module: Mapping[str, Any], key: str) -> None:
 
 
 def _check_option(where: str, value: Any, option: Option) -> None:
-    if option.choices and value not in option.choices:
-        names = [str(choice) for choice in option.choices]
+    if option.choices and not any(value == choice and type(value) is type(choice) for choice in option.choices):
+        names = [str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in option.choices]
         raise ConfigError(f"{where}={value}: {nearest(str(value), names)}valid: {', '.join(names)}")
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if option.kind == "bool" and not isinstance(value, bool):
@@ -313,6 +360,10 @@ def _constructor_options(node: ast.ClassDef) -> dict[str, Option] | None:
 
 
 def _option(annotation: ast.expr | None) -> Option:
+    if isinstance(annotation, ast.BinOp):  # bool | Literal["auto"]
+        parts = [_option(annotation.left), _option(annotation.right)]
+        choices = [(True, False) if part.kind == "bool" else part.choices for part in parts]
+        return Option(choices=choices[0] + choices[1]) if all(choices) else Option()
     if isinstance(annotation, ast.Name) and annotation.id in ("int", "float", "bool", "str"):
         return Option(kind=annotation.id)
     if isinstance(annotation, ast.Subscript) and isinstance(annotation.value, ast.Name):

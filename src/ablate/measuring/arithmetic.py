@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from ablate.modules.kernels.switch import composed
+
 aten = torch.ops.aten
 
 SOFTMAX = 5  # operations an element: maximum, difference, exponential, sum, quotient
@@ -64,7 +66,7 @@ def arithmetic(module: nn.Module, channels: int, height: int, width: int) -> Ari
     training = module.training
     module.eval()
     try:
-        with _Counter(height * width, weights) as counter:
+        with composed(), _Counter(height * width, weights) as counter:
             module(x)
     finally:
         module.train(training)

@@ -22,7 +22,7 @@ from ablate.notation import MATCHED
 from ablate.sweeping.caching import Cache
 from ablate.tracking.code import versions
 from ablate.trial import Trial, network_yaml
-from ablate.validation import source_file
+from ablate.validation import source_files
 
 NETWORK = ("module", "insertion", "grafts", "model", "on_oom")  # of a configuration: what it takes to build its network
 NETWORKS_PER_WORKER = 8  # a further process takes as long to start as this one takes to build these
@@ -199,7 +199,9 @@ def network_key(trial: Trial) -> dict[str, Any]:
         "grafts": [
             {
                 "module": {name: value for name, value in graft["module"].items() if name not in ("name", "insertion")},
-                "source": [_content(str(source_file(str(target)))) for target in _targets(graft["module"])],
+                "source": [
+                    _content(str(path)) for target in _targets(graft["module"]) for path in source_files(str(target))
+                ],
                 "insertion": graft["insertion"],
             }
             for graft in grafts_of(trial.config)
