@@ -260,7 +260,7 @@ def test_mixing_weights_start_at_one_half_and_are_not_decayed() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"kernel_att": 4, "stride": 2}], ids=str)
 def test_window_work_is_what_the_flop_counter_cannot_see(options: dict[str, Any]) -> None:
-    module = ACmix(16, **options)
+    module = ACmix(16, **options, fused=False)
     with FlopCounterMode(display=False) as counter:
         module(torch.randn(1, 16, 9, 10))
     n, out = 90, 90 if not options else 25

@@ -13,8 +13,13 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from ablate.modules.kernels.neighbourhood import neighbourhood_attention
+from ablate.modules.kernels.switch import check_fused, fuses
 
 
 class ACmix(nn.Module):
@@ -32,6 +37,8 @@ class ACmix(nn.Module):
         dilation: distance between neighbours in the attention window.
         fidelity: `corrected` and `authors` compute the same; `authors` also has the authors' `conv_p.bias`,
             which cancels in the softmax and so has no gradient.
+        fused: `auto` and `true` take the fast form where it can be (not in a graph that is exported, traced or, with
+            `auto`, compiled); `false` never. The fast form has no second derivatives, and raises if asked for them.
 
     Raises:
         ValueError: heads do not divide the output channels, or an option has no such value.
@@ -48,6 +55,7 @@ class ACmix(nn.Module):
         stride: Annotated[int, ">= 1"] = 1,
         dilation: Annotated[int, ">= 1"] = 1,
         fidelity: Literal["corrected", "authors"] = "corrected",
+        fused: bool | Literal["auto"] = "auto",
     ) -> None:
         super().__init__()
         out_channels = out_channels or channels
@@ -64,6 +72,8 @@ class ACmix(nn.Module):
             raise ValueError(f"ACmix cannot split {out_channels} channels into {heads} heads of equal size")
         if fidelity not in ("corrected", "authors"):
             raise ValueError(f"fidelity must be one of corrected, authors; got {fidelity!r}")
+        check_fused(fused)
+        self.fused = fused
         self.heads, self.head_dim = heads, out_channels // heads
         self.kernel_att, self.stride, self.dilation = kernel_att, stride, dilation
         taps = kernel_conv**2
@@ -121,6 +131,8 @@ class ACmix(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, H, W)."""
+        if fuses(self.fused, x):
+            return self._fused(x)
         q, k, v = self.conv1(x), self.conv2(x), self.conv3(x)  # 3 x (B, C, H, W)
         rate1, rate2 = self.rate1.to(q.dtype), self.rate2.to(q.dtype)
         return rate1 * self._attend(q, k, v) + rate2 * self._convolve(q, k, v)
@@ -153,6 +165,43 @@ class ACmix(nn.Module):
         taps = rearrange(self.fc(qkv), "b t d (h w) -> b (d t) h w", h=height)  # (B, d t, H, W)
         y: Tensor = self.dep_conv(taps)
         return y[:, :, : -(-height // self.stride), : -(-width // self.stride)]  # even kernels give one more
+
+    def _fused(self, x: Tensor) -> Tensor:
+        """The same with one projection, one convolution and attention by tiles, pixel by pixel in memory."""
+        b, m, d = len(x), self.heads, self.head_dim
+        height, width = x.shape[2:]
+        pixels = self._project(x).view(b, height, width, d, 3, m)
+        maps = pixels.flatten(3).permute(0, 3, 1, 2)  # (B, d 3 m, H, W) in channels_last
+        padding = self.dep_conv.kernel_size[0] // 2
+        convolution = F.conv2d(maps, self._kernel().to(maps.dtype), stride=self.stride, padding=padding, groups=d)
+        window = self.kernel_att, self.dilation, self.stride
+        q, k, v = _Windows.apply(pixels, self._position_codes(pixels), self.rate1, *window)
+        attention = neighbourhood_attention(q, k, v, *window)
+        out = attention.shape[3:]  # even kernels give one more
+        convolution = convolution[:, :, : out[0], : out[1]]
+        y = (convolution.view(attention.shape) + attention.to(maps.dtype)).flatten(1, 2)
+        return y if x.is_contiguous(memory_format=torch.channels_last) else y.contiguous()
+
+    def _project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values of each pixel, (B, H W, d 3 m): of a channel of the heads all that fc mixes."""
+        state = [(conv.weight, conv.bias) for conv in (self.conv1, self.conv2, self.conv3)]
+        weight, bias = (torch.stack(t).view(3, self.heads, self.head_dim, -1) for t in zip(*state, strict=True))
+        weight, bias = (t.permute(2, 0, 1, 3).flatten(0, 2) for t in (weight, bias))  # (d 3 m, C), (d 3 m, 1)
+        return F.linear(x.flatten(2).mT, weight, bias.flatten())
+
+    def _position_codes(self, pixels: Tensor) -> Tensor:
+        """conv_p of the coordinates, (H, W, d) in float32 or wider."""
+        with torch.autocast(pixels.device.type, enabled=False):
+            wide = _widen(pixels[:1, :, :, :1, 0, 0].permute(0, 3, 1, 2))  # (1, 1, H, W)
+            places = _coordinates(wide)[0].permute(1, 2, 0)  # (H, W, 2)
+            bias = None if self.conv_p.bias is None else self.conv_p.bias.to(wide)
+            return F.linear(places, self.conv_p.weight.flatten(1).to(wide), bias)
+
+    def _kernel(self) -> Tensor:
+        """dep_conv after fc, times rate2: one convolution in d groups of 3 m channels in and m out."""
+        with torch.autocast(self.fc.weight.device.type, enabled=False):
+            dep, fc = _widen(self.dep_conv.weight), _widen(self.fc.weight.flatten(1))
+            return _widen(self.rate2) * torch.einsum("otyx,tj->ojyx", dep, fc)
 
     def _reflect(self, t: Tensor) -> Tensor:
         """Pad (B, C, H, W) for the window by reflection at the border pixels, as often as it takes."""
@@ -188,3 +237,84 @@ def _coordinates(x: Tensor) -> Tensor:
 def _widen(t: Tensor) -> Tensor:
     """The tensor in float32; float64 stays."""
     return t.to(torch.promote_types(t.dtype, torch.float32))
+
+
+class _Windows(torch.autograd.Function):
+    """From the pixels (B, H, W, d, 3, m) what the windows need, channels side by side, in float32 or wider.
+
+    Queries (B, m, d, H', W'), scaled, with the stride; keys without their position codes (H, W, d), and values times
+    rate1, both (B, m, d, H + p, W + p), padded by reflection.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, pixels: Tensor, codes: Tensor, rate: Tensor, kernel: int, dilation: int, stride: int
+    ) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(pixels, rate)
+        ctx.reach, ctx.stride = dilation * (kernel - 1), stride
+        q, k, v = pixels.permute(4, 0, 5, 1, 2, 3)  # 3 x (B, m, H, W, d)
+        q = q[:, :, ::stride, ::stride]
+        b, m, height, width, d = k.shape
+        queries = codes.new_empty(q.shape)
+        torch.mul(q, codes.new_full((1,), d**-0.5), out=queries)
+        keys, values = (codes.new_empty(b, m, height + ctx.reach, width + ctx.reach, d) for _ in range(2))
+        torch.sub(k, codes, out=_inside(keys, ctx.reach))
+        torch.mul(v, rate.to(codes.dtype), out=_inside(values, ctx.reach))
+        _mirror(keys, ctx.reach)
+        _mirror(values, ctx.reach)
+        return tuple(t.permute(0, 1, 4, 2, 3) for t in (queries, keys, values))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        pixels, rate = ctx.saved_tensors
+        queries, keys, values = (t.permute(0, 1, 3, 4, 2) for t in gradients)
+        total = torch.empty_like(pixels)
+        q, k, v = total.permute(4, 0, 5, 1, 2, 3)
+        if ctx.stride > 1:
+            q.zero_()
+        torch.mul(queries, queries.shape[-1] ** -0.5, out=q[:, :, :: ctx.stride, :: ctx.stride])
+        _fold(keys, k, ctx.reach)
+        _fold(values, v, ctx.reach)
+        codes = -k.sum((0, 1), dtype=keys.dtype)
+        scale = (pixels.permute(4, 0, 5, 1, 2, 3)[2] * v).sum(dtype=keys.dtype).to(rate.dtype).view(1)
+        v.mul_(rate.to(v.dtype))
+        return total, codes, scale, None, None, None
+
+
+def _inside(padded: Tensor, reach: int) -> Tensor:
+    """What is not padding of (B, m, H + reach, W + reach, d)."""
+    height, width = (n - reach for n in padded.shape[2:4])
+    return padded.narrow(2, reach // 2, height).narrow(3, reach // 2, width)
+
+
+def _outside(size: int, reach: int) -> list[tuple[int, int]]:
+    """Each place in the padding of a padded axis, and the place that it mirrors, reflecting as often as it takes."""
+    before, last = reach // 2, size - reach - 1
+    places = [*range(before), *range(before + last + 1, size)]
+    return [(i, before + last - abs(last - (i - before) % max(2 * last, 1))) for i in places]
+
+
+def _mirror(padded: Tensor, reach: int) -> None:
+    """Fill the padding of (B, m, H + reach, W + reach, d) with the reflection of what is inside."""
+    columns = padded.narrow(3, reach // 2, padded.shape[3] - reach)
+    for place, source in _outside(padded.shape[2], reach):
+        columns.select(2, place).copy_(columns.select(2, source))
+    for place, source in _outside(padded.shape[3], reach):
+        padded.select(3, place).copy_(padded.select(3, source))
+
+
+def _fold(padded: Tensor, inside: Tensor, reach: int) -> None:
+    """The reverse for gradients: set `inside` to what is inside of `padded`, plus the padding where it came from."""
+    before, (height, width) = reach // 2, inside.shape[2:4]
+    columns = _outside(padded.shape[3], reach)
+    inside.copy_(_inside(padded, reach))
+    for place, source in columns:
+        inside.select(3, source - before).add_(padded.select(3, place).narrow(2, before, height))
+    for first, last in ((0, before), (before + height, padded.shape[2])):
+        strip = padded[:, :, first:last, before : before + width].clone()
+        for place, source in columns:
+            strip.select(3, source - before).add_(padded[:, :, first:last, place])
+        for place, source in _outside(padded.shape[2], reach):
+            if first <= place < last:
+                inside.select(2, source - before).add_(strip.select(2, place - first))
