@@ -16,7 +16,6 @@ values). The default differs at the border of the map and in the gradient of the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -24,7 +23,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-TINY = 1e-12  # the authors' guard of the division by a super token's total association
+from ablate.modules.kernels import supertoken
+from ablate.modules.kernels.switch import check_fused, fuses
 
 
 class TokenAttention(nn.Module):
@@ -34,16 +34,22 @@ class TokenAttention(nn.Module):
         channels: C; `num_heads` must divide it.
         num_heads: Attention heads.
         qkv_bias: Whether the projection to queries, keys and values has a bias.
+        fused: As in `StokenAttention`.
     """
 
-    def __init__(self, channels: int, num_heads: int, qkv_bias: bool) -> None:
+    def __init__(
+        self, channels: int, num_heads: int, qkv_bias: bool, *, fused: bool | Literal["auto"] = "auto"
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.fused = fused
         self.qkv = nn.Conv2d(channels, 3 * channels, 1, bias=qkv_bias)
         self.proj = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend; time and (without a fused kernel) memory grow with the square of H x W."""
+        if _fuses(self.fused, x):
+            return self._fused(x)
         height, width = x.shape[-2:]
         # The authors' channel order: a head's queries, keys and values lie side by side.
         qkv = rearrange(self.qkv(x), "b (n three d) h w -> three b n (h w) d", n=self.num_heads, three=3)
@@ -51,6 +57,16 @@ class TokenAttention(nn.Module):
         mixed = F.scaled_dot_product_attention(q, k, v)  # (B, heads, H*W, d); it keeps logits in float32
         out: Tensor = self.proj(rearrange(mixed, "b n (h w) d -> b (n d) h w", h=height, w=width))
         return out
+
+    def _fused(self, x: Tensor) -> Tensor:
+        """Do the same channels last: then the heads are views, and nothing is copied before or after the attention."""
+        (batch, channels), heads = x.shape[:2], self.num_heads
+        tokens = x.flatten(2).transpose(1, 2)  # (B, N, C), contiguous if `x` is channels last
+        qkv = F.linear(tokens, self.qkv.weight.flatten(1), self.qkv.bias)
+        q, k, v = qkv.view(batch, -1, heads, 3, channels // heads).permute(3, 0, 2, 1, 4).unbind(0)  # (B, heads, N, d)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (B, N, C)
+        out = F.linear(mixed, self.proj.weight.flatten(1), self.proj.bias)
+        return out.transpose(1, 2).reshape(x.shape)  # a view
 
 
 class StokenAttention(nn.Module):
@@ -69,6 +85,8 @@ class StokenAttention(nn.Module):
             "authors" does as their code does: zero-padded pixels count in the super tokens' means, zero super
             tokens beyond the border take a share of the association, and `association_grad` is off whatever
             was asked for.
+        fused: Whether to work on a few images at a time in the processor's caches: faster and smaller, but it cannot
+            be differentiated twice. "auto" does on CPUs wherever a graph of torch's own operations is not wanted.
 
     Raises:
         ValueError: If `num_heads` does not divide `channels`, or a size or count is below 1.
@@ -84,6 +102,7 @@ class StokenAttention(nn.Module):
         qkv_bias: bool = True,
         association_grad: bool = True,
         fidelity: Literal["corrected", "authors"] = "corrected",
+        fused: bool | Literal["auto"] = "auto",
     ) -> None:
         super().__init__()
         height, width = _pair(stoken_size)
@@ -97,12 +116,14 @@ class StokenAttention(nn.Module):
             )
         if fidelity not in ("corrected", "authors"):
             raise ValueError(f"fidelity must be 'corrected' or 'authors', got {fidelity!r}")
+        check_fused(fused)
         self.stoken_size = (height, width)
         self.n_iter = n_iter
         self.fidelity = fidelity
         self.association_grad = association_grad and fidelity == "corrected"
+        self.fused = fused
         self.scale = channels**-0.5
-        self.stoken_refine = TokenAttention(channels, num_heads, qkv_bias)
+        self.stoken_refine = TokenAttention(channels, num_heads, qkv_bias, fused=fused)
 
     @classmethod
     def from_authors(
@@ -129,11 +150,13 @@ class StokenAttention(nn.Module):
         if self.stoken_size == (1, 1):
             refined: Tensor = self.stoken_refine(x)
             return refined
+        if _fuses(self.fused, x):
+            return self._fused(x)
         (h, w), (height, width) = self.stoken_size, x.shape[-2:]
         rows, cols = -(-height // h), -(-width // w)  # cells; T = rows * cols, of n = h * w pixels
 
         # Products of features overflow float16 from a feature scale of about 300 on: associate in float32.
-        with _no_autocast(x):
+        with supertoken.no_autocast(x):
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
             wide = F.pad(wide, (0, cols * w - width, 0, rows * h - height))
             pixels = rearrange(wide, "b c (i h) (j w) -> b (i j) (h w) c", h=h, w=w)  # (B, T, n, C)
@@ -150,12 +173,18 @@ class StokenAttention(nn.Module):
 
         tokens = self.stoken_refine(tokens.to(x.dtype))  # (B, C, rows, cols)
 
-        with _no_autocast(x):
+        with supertoken.no_autocast(x):
             around = _gather(tokens.to(wide.dtype))  # (B, T, C, 9)
             out = around @ association.transpose(-1, -2)  # (B, T, C, n)
             out = rearrange(out, "b (i j) c (h w) -> b c (i h) (j w)", i=rows, h=h)
         result: Tensor = out[..., :height, :width].to(x.dtype)
         return result
+
+    def _fused(self, x: Tensor) -> Tensor:
+        cells = supertoken.Cells(x.shape[2], x.shape[3], *self.stoken_size, self.fidelity == "authors")
+        tokens, association = supertoken.associate(x, cells, self.n_iter, self.scale, self.association_grad)
+        refined = self.stoken_refine(tokens.to(x.dtype).permute(0, 3, 1, 2))  # (B, C, rows, cols)
+        return supertoken.hand_back(refined.permute(0, 2, 3, 1), association, cells, x)
 
     def _associate(self, pixels: Tensor, tokens: Tensor) -> Tensor:
         """Share each pixel out among the 3x3 super tokens around its cell.
@@ -202,7 +231,7 @@ def _aggregate(pixels: Tensor, association: Tensor, weights: Tensor, rows: int, 
     """
     total = _scatter(pixels.transpose(-1, -2) @ association, rows, cols)  # (B, C, rows, cols)
     mass = _scatter(weights.transpose(-1, -2) @ association, rows, cols)  # (B, 1, rows, cols)
-    return total / (mass + TINY)
+    return total / (mass + supertoken.TINY)
 
 
 def _gather(tokens: Tensor) -> Tensor:
@@ -219,11 +248,9 @@ def _scatter(parts: Tensor, rows: int, cols: int) -> Tensor:
     return F.fold(rearrange(parts, "b t c k -> b (c k) t"), (rows, cols), 3, padding=1)
 
 
-def _no_autocast(x: Tensor) -> AbstractContextManager[object]:
-    """Switch automatic mixed precision off on the device of `x` (the meta device has none)."""
-    if not torch.amp.is_autocast_available(x.device.type):
-        return nullcontext()
-    return torch.autocast(x.device.type, enabled=False)
+def _fuses(fused: bool | str, x: Tensor) -> bool:
+    """Tell whether to take the fused form; by itself only on CPUs, where it was measured."""
+    return fuses(fused, x) and (fused is True or x.device.type == "cpu")
 
 
 def _pair(size: Sequence[int] | int) -> tuple[int, int]:
