@@ -79,7 +79,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, kernel: int, dilation: int, stride:
 
     out, lse = _results(q, k, v, kernel, dilation, stride)
     height, width = q.shape[3:]
-    grid, sizes = _blocks(q, height * width, 2048)
+    grid, sizes = _blocks(q, height * width)
     with torch.cuda.device_of(q):  # type: ignore[no-untyped-call]
         neighbourhood_kernels.forward[grid](
             q, k, v, out, lse, *q.stride(), *k.stride(), *v.stride(), *out.stride(), q.shape[1], height, width,
@@ -118,14 +118,14 @@ def _differentiate(
     delta = torch.empty_like(lse)
     with torch.cuda.device_of(q):  # type: ignore[no-untyped-call]
         if needed[0] or needed[1]:
-            grid, sizes = _blocks(q, height * width, 1024)
+            grid, sizes = _blocks(q, height * width)
             neighbourhood_kernels.backward_queries[grid](
                 q, k, v, out, lse, grad, delta, grad_q,
                 *q.stride(), *k.stride(), *v.stride(), *out.stride(), *grad.stride(), *grad_q.stride(),
                 heads, height, width, NEEDED=needed[0], **window, **sizes,
             )  # fmt: skip
         if needed[1] or needed[2]:
-            grid, sizes = _blocks(q, k.shape[3] * k.shape[4], 1024)
+            grid, sizes = _blocks(q, k.shape[3] * k.shape[4])
             neighbourhood_kernels.backward_keys[grid](
                 q, k, v, lse, grad, delta, grad_k, grad_v,
                 *q.stride(), *k.stride(), *v.stride(), *grad.stride(), *grad_k.stride(), *grad_v.stride(),
@@ -179,20 +179,20 @@ def _backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Tensor | None, ..
 _attend.register_autograd(_backward, setup_context=_keep)
 
 
-def _blocks(q: Tensor, positions: int, numbers: int) -> tuple[tuple[int, int], dict[str, int]]:
-    """Grid and block sizes for so many positions per image and head, and about `numbers` numbers per operand and block.
+def _blocks(q: Tensor, positions: int) -> tuple[tuple[int, int], dict[str, Any]]:
+    """Grid and block sizes for so many positions per image and head.
 
-    One warp per 32 pixels, so that each thread holds a pixel's channels and the sum over them needs no other thread; at
-    most 4 warps. From 64 channels on (32 backward, where more operands are held), blocks have fewer pixels than a warp
-    lanes and several lanes share one. A rule rather than a search, which would cost its time at each start and could
-    choose differently from run to run.
+    A thread holds 16 numbers of each operand, such as all 16 channels of a pixel: with 32, the backward kernels spill
+    registers. From 32 channels on, lanes share a pixel, down to 8 pixels (a 32-byte sector of memory in float32)
+    per block, and then warps do. A rule rather than a search, which would cost its time at each start and could choose
+    differently from run to run.
     """
     d = q.shape[2]
     block_d = 1 << (d - 1).bit_length()
-    block = min(128, max(8, numbers // block_d), max(8, 1 << (positions - 1).bit_length()))
-    warps = max(1, block // 32, block * block_d // numbers)
+    block = min(128, max(8, 512 // block_d))
+    warps = max(1, block * block_d // 512, block // 32)
     grid = (-(-positions // block), q.shape[0] * q.shape[1])
-    return grid, {"D": d, "BLOCK_D": block_d, "BLOCK": block, "num_warps": warps}
+    return grid, {"D": d, "BLOCK_D": block_d, "BLOCK": block, "num_warps": warps, "enable_fp_fusion": True}
 
 
 def _check(q: Tensor, k: Tensor, v: Tensor, kernel: int, dilation: int, stride: int) -> None:
