@@ -50,6 +50,8 @@ bench: install ## everything that is measured, one after the other; results go t
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/cost.py
 	$(BIN)/python benchmarks/coverage.py
+	$(BIN)/python benchmarks/modules.py --table --sweep --largest
+	$(BIN)/python benchmarks/training.py
 
 verify: install ## every module against its authors' golden values, and the conformance suite
 	$(BIN)/python -m ablate verify --golden tests/golden

@@ -1,0 +1,181 @@
+"""The forms of a module that are measured beside one another, with equal weights, and proof that they compute the same.
+
+`authors`, `plain`, `composed` and `fused` do the same work: that of the authors' code (`fidelity="authors"`). `default`
+is the fused form as a trial gets it, where that is other work: a gradient through STA's association, HMHA's channels
+ranked for each image and no cache, HAT on maps of any size with nothing attending to padding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from authors import authors_module, load_weights
+from torch import Tensor, nn
+
+ROOT = Path(__file__).resolve().parents[1]
+
+MODULES = ("acmix", "sta", "hmha", "hat")
+FORMS = ("authors", "plain", "composed", "fused", "default")
+EQUAL = ("authors", "plain", "composed", "fused")  # forms that do the same work
+TITLES = {"acmix": "ACmix", "sta": "STA", "hmha": "HMHA", "hat": "HAT"}
+
+_CLASSES = {
+    "acmix": ("ablate.modules.acmix:ACmix", "tests.plain.acmix:PlainACmix"),
+    "sta": ("ablate.modules.sta:StokenAttention", "tests.plain.sta:PlainStokenAttention"),
+    "hmha": ("ablate.modules.hmha:HMHA", "tests.plain.hmha:PlainHMHA"),
+    "hat": ("ablate.modules.hat:RHAG", "tests.plain.hat:PlainRHAG"),
+}
+_AS_AUTHORS: dict[str, dict[str, Any]] = {
+    "acmix": {"fidelity": "authors"},
+    "sta": {"fidelity": "authors"},
+    "hmha": {"fidelity": "authors", "cache": "authors"},
+    "hat": {"fidelity": "authors"},
+}
+_WINDOW = 8  # of HAT; the authors' code takes multiples of it only
+
+TOLERANCE = 1e-4  # relative to the largest value: float32 on maps of thousands of pixels
+TOLERANCE_AMP = 0.1
+
+
+def forms_of(module: str, authors: Path | None) -> list[str]:
+    """Return the forms of a module that there are to measure."""
+    without = {*(() if authors else ("authors",)), *(("default",) if module == "acmix" else ())}
+    without |= set() if (ROOT / f"tests/plain/{module}.py").is_file() else {"plain"}
+    return [form for form in FORMS if form not in without]
+
+
+def target(module: str, *, plain: bool = False) -> str:
+    """Return the dotted path of a module's class, ours or the plain one."""
+    return _CLASSES[module][plain].replace(":", ".")
+
+
+def source_hash(module: str) -> str:
+    """Return the start of a SHA-256 over the files that a module's forms are made of."""
+    package = ROOT / "src/ablate/modules"
+    files = [package / f"{module}.py", *sorted((package / "kernels").glob("*.py")), ROOT / f"tests/plain/{module}.py"]
+    found = hashlib.sha256()
+    for file in files:
+        found.update(file.read_bytes() if file.is_file() else b"")
+    return found.hexdigest()[:12]
+
+
+def build(module: str, form: str, channels: int, side: int, authors: Path | None = None, seed: int = 0) -> nn.Module:
+    """Build one form of a module; (B, C, side, side) to the same. Equal forms have equal weights.
+
+    Args:
+        module: One of `MODULES`.
+        form: One of `FORMS`.
+        channels: C.
+        side: Height and width of the maps it will see.
+        authors: Where the checkouts are.
+        seed: Of the weights.
+    """
+    if form == "default":
+        torch.manual_seed(seed)
+        return _made(_class(module), channels, fused="auto")
+    ours = _reference(module, channels, seed)
+    if form == "authors":
+        if authors is None:
+            raise ValueError("the authors' code is in no folder: --authors")
+        built = authors_module(module, authors, channels)
+        load_weights(built, ours)
+    elif form == "plain":
+        built = _class(module, plain=True)(channels, **_AS_AUTHORS[module])
+        built.load_state_dict(ours.state_dict())
+    else:
+        built = _made(_class(module), channels, **_AS_AUTHORS[module], fused="auto" if form == "fused" else False)
+        built.load_state_dict(ours.state_dict())
+    return _Padded(built, _WINDOW) if module == "hat" and side % _WINDOW else built
+
+
+def disagreement(form: nn.Module, reference: nn.Module, x: Tensor, amp: bool = False) -> float:
+    """Return the largest relative difference of output and input gradient between two modules in training."""
+    found = [_run(module, x, amp) for module in (form, reference)]
+    return max(
+        float((a - b).abs().max()) / max(float(b.abs().max()), 1e-12) for a, b in zip(found[0], found[1], strict=True)
+    )
+
+
+def check_agreement(
+    module: str, forms: dict[str, nn.Module], shape: Sequence[int], device: torch.device, amp: bool = False
+) -> dict[str, float]:
+    """Compare all equal forms with the first; return how far each is from it.
+
+    HMHA sorts channels by a correlation: where two are equal to the last bits, forms may sort them differently. So
+    several inputs may be tried, and a form that computes something else fails on all.
+
+    Raises:
+        ValueError: A form computes something else.
+    """
+    equal = [name for name in forms if name in EQUAL]
+    found: dict[str, float] = {}
+    for name in equal[1:]:
+        for seed in range(5 if module == "hmha" else 1):
+            x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(device)
+            found[name] = disagreement(forms[name], forms[equal[0]], x, amp)
+            if found[name] <= (TOLERANCE_AMP if amp else TOLERANCE):
+                break
+        else:
+            raise ValueError(f"{module}: {name} differs from {equal[0]} by {found[name]:.1e} of the largest value")
+    return found
+
+
+class _Padded(nn.Module):
+    """Pads a map to multiples of a number, and crops the output, as the authors' network does for its windows."""
+
+    def __init__(self, core: nn.Module, multiple: int) -> None:
+        super().__init__()
+        self.core = core
+        self.multiple = multiple
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        y: Tensor = self.core(F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple)))
+        return y[..., :height, :width]
+
+
+def _class(module: str, *, plain: bool = False) -> Any:
+    if plain and str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))  # `tests` is not installed
+    home, _, name = _CLASSES[module][plain].partition(":")
+    return getattr(import_module(home), name)
+
+
+def _reference(module: str, channels: int, seed: int) -> nn.Module:
+    """Return our module with weights of which none is zero: each that were taken for another would be noticed."""
+    torch.manual_seed(seed)
+    built: nn.Module = _class(module)(channels, **_AS_AUTHORS[module])
+    with torch.no_grad():
+        for parameter in built.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.02)
+    return built
+
+
+def _run(module: nn.Module, x: Tensor, amp: bool) -> tuple[Tensor, Tensor]:
+    leaf = x.clone().requires_grad_()
+    with autocast(x.device, amp):
+        y = module(leaf)
+    cotangent = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y)
+    (gradient,) = torch.autograd.grad(y, leaf, cotangent)
+    return y.detach().float(), gradient
+
+
+def autocast(device: torch.device, enabled: bool) -> torch.autocast:
+    """Return automatic mixed precision as Ultralytics trains with: float16 on CUDA; bfloat16 on a CPU."""
+    dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=enabled)
+
+
+def _made(cls: Any, channels: int, **options: Any) -> Any:
+    import inspect
+
+    if "fused" not in inspect.signature(cls).parameters:
+        del options["fused"]
+    return cls(channels, **options)
