@@ -69,14 +69,17 @@ class Chain(nn.Module):
 # --- equality with the authors' code ---
 
 
+@pytest.mark.parametrize("fused", [False, True], ids=["composed", "fused"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
-def test_output_cache_and_gradients_equal_the_authors(path: Path, dtype: torch.dtype) -> None:
+def test_output_cache_and_gradients_equal_the_authors(path: Path, dtype: torch.dtype, fused: bool) -> None:
     with np.load(path) as golden:
         data = {key: torch.from_numpy(golden[key]).to(dtype) for key in golden.files if key != "config"}
         config = json.loads(str(golden["config"]))
     tolerance = 1e-5 if dtype == torch.float32 else 1e-12 if config["expected_dtype"] == "float64" else 1e-7
     module = HMHA.from_authors(**config["kwargs"]).to(dtype).eval()
+    assert module.fused == "auto"
+    module.fused = fused
     module.load_state_dict({k.removeprefix("param:"): v for k, v in data.items() if k.startswith("param:")})
     x = data["x"].requires_grad_()
 
@@ -397,7 +400,7 @@ def test_declared_scales_are_parameters_and_only_the_temperatures() -> None:
 
 
 def test_matrix_products_are_counted_by_the_dispatcher_and_only_elementwise_work_is_not() -> None:
-    module = HMHA(16)
+    module = HMHA(16, fused=False)
     x = torch.randn(1, 16, 10, 12)
     with FlopCounterMode(display=False) as counter:
         module(x)

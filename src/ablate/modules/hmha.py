@@ -4,19 +4,27 @@ Paper: S. Zhou et al., "Devil is in the Uniformity: Exploring Diverse Learners w
 Restoration" (HINT), arXiv 2503.20174. Authors' code: https://github.com/joshyZhou/HINT, `Attention` in
 basicsr/models/archs/HINT_arch.py, read at commit acb5417 for its definitions; the code here is our own.
 
+Two forms of one computation (`fused`): the composed one reads top to bottom in `HMHA._compose`, the fused one, with
+gradients by hand, is made of kernels/channel_attention.py.
+
 Status: with `fidelity="authors"` output, cache and gradients equal the authors' to 1e-5 in float32 and
-to rounding in float64, with and without an incoming cache. What differs by default: docs/modules/hmha.md.
+to rounding in float64, with and without an incoming cache, in both forms. What differs by default:
+docs/modules/hmha.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
+from ablate.modules.kernels.channel_attention import Plan, correlate, mix
+from ablate.modules.kernels.switch import check_fused, fuses
 
 HEADS = (1, 2, 2, 3)
 """Relative sizes of the four heads, from the most typical channels to the least."""
@@ -70,6 +78,8 @@ class HMHA(nn.Module):
         fidelity: `authors` turns the rerank `sample` into `batch`, averages the cache over the batch, and
             leaves the inter-layer modulators unused where no cache comes in. With `corrected` each image has
             its own cache, and a layer that gets none starts from zeros, so all its parameters are trained.
+        fused: compute in the fused form: `true` wherever it is possible, `false` never, `auto` where it was found to
+            be no slower, which is on CPUs. It cannot be differentiated twice.
 
     Raises:
         ValueError: channels do not divide by 8, or an option has no such value.
@@ -83,6 +93,7 @@ class HMHA(nn.Module):
         rerank: Literal["sample", "batch", "none"] = "sample",
         cache: Literal["none", "authors", "paper"] = "none",
         fidelity: Literal["corrected", "authors"] = "corrected",
+        fused: bool | Literal["auto"] = "auto",
     ) -> None:
         super().__init__()
         if channels < 8 or channels % 8:
@@ -90,7 +101,8 @@ class HMHA(nn.Module):
         _one_of("rerank", rerank, "sample", "batch", "none")
         _one_of("cache", cache, "none", "authors", "paper")
         _one_of("fidelity", fidelity, "corrected", "authors")
-        self.channels, self.cache, self.fidelity = channels, cache, fidelity
+        check_fused(fused)
+        self.channels, self.cache, self.fidelity, self.fused = channels, cache, fidelity, fused
         self.rerank = "batch" if fidelity == "authors" and rerank == "sample" else rerank
         self.sizes = [ratio * channels // sum(HEADS) for ratio in HEADS]
 
@@ -162,6 +174,12 @@ class HMHA(nn.Module):
         """
         if cache is not None and self.cache == "none":
             raise ValueError('this HMHA was built with cache="none" and has no use for a cache')
+        if fuses(self.fused, x) and (self.fused is True or x.device.type == "cpu"):
+            return self._fuse(x, cache)
+        return self._compose(x, cache)
+
+    def _compose(self, x: Tensor, cache: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The composed form of `forward_with_cache`: torch's own operations in the paper's order."""
         q, k, v = self.qkv_dwconv(self.qkv(x)).flatten(2).chunk(3, dim=1)  # 3 x (B, C, N), N = H W
         if self.rerank != "none":
             order = self._order(q)[..., None].expand_as(q)  # (B, C, N)
@@ -174,6 +192,27 @@ class HMHA(nn.Module):
         y = torch.cat([a @ value for a, value in zip(maps, values, strict=True)], dim=1)  # (B, C, N)
         y = y + self.intra_modulator(y, (q + k).detach())
         return self.project_out(rearrange(y, "b c (h w) -> b c h w", h=x.shape[-2])), cache
+
+    def _fuse(self, x: Tensor, cache: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The fused form of `forward_with_cache`. Under autocast all maps have its precision, as convolutions have."""
+        intra = self.intra_modulator
+        layers = [self.qkv, self.qkv_dwconv, intra.gatingConv, intra.down, intra.up, self.project_out]
+        weights = [weight for layer in layers for weight in (layer.weight, layer.bias)]
+        device = x.device.type
+        autocast = torch.is_autocast_enabled(device)
+        if autocast:
+            dtype = torch.get_autocast_dtype(device)
+            x, weights = x.to(dtype), [None if w is None else w.to(dtype) for w in weights]
+        keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, *weights))
+        plan = Plan(self.rerank, self.sizes, keep)
+        with torch.autocast(device, enabled=False) if autocast else nullcontext():
+            correlated = correlate(x, weights[:2], weights[2:4], plan)
+            logits = [cosine * t for cosine, t in zip(correlated.cosines, self.temperature, strict=True)]
+            maps = [_widen(logit).softmax(dim=-1).to(x.dtype) for logit in logits]
+        if self.cache != "none":
+            maps, cache = self._modulate(maps, cache)
+        with torch.autocast(device, enabled=False) if autocast else nullcontext():
+            return mix(x, correlated, [a.to(x.dtype) for a in maps], weights[4:], plan), cache
 
     @torch.no_grad()
     def _order(self, q: Tensor) -> Tensor:

@@ -1,0 +1,427 @@
+"""Channel attention of heads of unequal size, with gradients by hand: what HMHA's fused form consists of.
+
+Three things make it fast. Maps lie pixel by pixel, (B, N, C), from the first convolution to the last: the depthwise
+convolution and the matrix products of torch's CPU library are up to twice as fast there, and heads are column slices
+that matrix products read in place. Samples are worked off in chunks that fit into a processor's cache. And only what
+is expensive to make again is kept for the backward pass.
+
+Vocabulary: `rows` is a map as (b, N, c) with N = H W; a chunk holds b of the B samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+CHUNK = 1 << 19
+"""Elements of one map of a chunk: 2 MiB in float32, some of which a second-level cache holds at once."""
+
+LARGE_PRODUCT = 4_000_000
+"""Multiplications from which a convolution by oneDNN is faster than a call of the BLAS, in spite of its overhead."""
+
+EPS = 1e-12
+"""Rows are divided by their length or this, as `F.normalize` does."""
+
+
+class Plan(NamedTuple):
+    """What the forward pass of one input needs to know beside tensors.
+
+    Attributes:
+        rerank: sample, batch or none.
+        sizes: channels of each head.
+        keep: whether a backward pass may follow.
+    """
+
+    rerank: str
+    sizes: list[int]
+    keep: bool
+
+
+class Correlated(NamedTuple):
+    """What `correlate` hands to `mix`: chunks of sorted channels, and the heads' cosines.
+
+    Attributes:
+        cosines: of queries and keys, (B, c, c) for each head, in at least float32.
+        values: v of each chunk, (b, N, C).
+        pairs: q and k of each chunk side by side, (b, N, 2C); without gradient.
+        scale: one over the lengths of q's and k's channels, (B, 2C); without gradient.
+    """
+
+    cosines: list[Tensor]
+    values: list[Tensor]
+    pairs: list[Tensor]
+    scale: Tensor
+
+
+def correlate(
+    x: Tensor, pointwise: Sequence[Tensor | None], depthwise: Sequence[Tensor | None], plan: Plan
+) -> Correlated:
+    """Project x (B, C, H, W) to queries, keys and values, sort their channels and correlate each head's.
+
+    Args:
+        x: the map.
+        pointwise: weight (3C, C, 1, 1) and bias of the first convolution.
+        depthwise: weight (3C, 1, 3, 3) and bias of the second.
+        plan: the rest.
+    """
+    *found, scale = _Correlate.apply(x, *pointwise, *depthwise, plan)
+    heads = len(plan.sizes)
+    chunks = (len(found) - heads) // 2
+    return Correlated(found[:heads], found[heads : heads + chunks], found[heads + chunks :], scale)
+
+
+def mix(
+    x: Tensor, correlated: Correlated, maps: Sequence[Tensor], weights: Sequence[Tensor | None], plan: Plan
+) -> Tensor:
+    """Apply the heads' attention maps to the values, gate them by queries and keys, and project.
+
+    Args:
+        x: the module's input, for the shape and layout of the output.
+        correlated: what `correlate` found.
+        maps: (B, c, c) of each head.
+        weights: weight and bias of the gate, of the modulator's down and up and of the last projection.
+        plan: the rest.
+    """
+    shape = (*x.shape, _is_channels_last(x))
+    out: Tensor = _Mix.apply(shape, plan, correlated.scale, *correlated.pairs, *correlated.values, *maps, *weights)
+    return out
+
+
+# --- the two halves ---
+
+
+class _Correlate(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, w1: Tensor, b1: Tensor | None, w3: Tensor, b3: Tensor | None, plan: Plan
+    ) -> tuple[Tensor, ...]:
+        batch, channels, height, width = x.shape
+        chunks = _chunks(batch, channels * height * width)
+        weights = (w1, b1, w3, b3)
+        order = None  # of the channels, (B or 1, C)
+        early = plan.rerank != "none" and _ranks_early(x, plan.rerank)
+        if early and plan.rerank == "batch":  # the convolutions are linear: they take the mean to the mean
+            order = _order(_queries(_rows(x.mean(0, keepdim=True)), weights, height))
+        elif early:
+            order = torch.cat([_order(_queries(_rows(x[chunk]), weights, height)) for chunk in chunks])
+        before, after = [], []  # the depthwise convolution, (b, N, 3C)
+        for chunk in chunks:
+            first, first_bias, second, second_bias = _sorted(weights, order, chunk)
+            t = _product(_rows(x[chunk]), first, first_bias, height)
+            after.append(_depthwise(t, second, second_bias, height))
+            before.append(t if plan.keep else None)
+            del t
+        if plan.rerank != "none" and not early:
+            queries = [d[..., :channels] for d in after]
+            if plan.rerank == "batch":
+                queries = [torch.cat(queries).mean(0, keepdim=True)]
+            order = torch.cat([_order(q) for q in queries])
+            place = _threefold(order)[:, None]
+            after = [d.gather(2, _of(place, chunk).expand_as(d)) for d, chunk in zip(after, chunks, strict=True)]
+        wide = torch.promote_types(x.dtype, torch.float32)
+        pairs, values = zip(*(torch.split(d, [2 * channels, channels], 2) for d in after), strict=True)
+        length = torch.cat([_sum(p.to(wide).square()) for p in pairs]).sqrt_()  # (B, 2C)
+        scale = length.clamp_min(EPS).reciprocal_()
+        cosines = [x.new_empty(batch, size, size, dtype=wide) for size in plan.sizes]
+        for pair, chunk in zip(pairs, chunks, strict=True):
+            q, k = (torch.split(p, plan.sizes, 2) for p in pair.to(wide).chunk(2, 2))
+            for query, key, cosine in zip(q, k, cosines, strict=True):
+                torch.bmm(query.mT, key, out=cosine[chunk])
+        for cosine, row, column in zip(cosines, *_halves(scale, plan.sizes), strict=True):
+            cosine.mul_(row[:, :, None]).mul_(column[:, None])
+        ctx.plan, ctx.chunks, ctx.early = plan, chunks, early
+        ctx.mark_non_differentiable(*pairs, scale)
+        ctx.set_materialize_grads(False)
+        if plan.keep:
+            ctx.save_for_backward(x, w1, b1, w3, b3, order, length, scale, *cosines, *pairs, *before)
+        return (*cosines, *values, *pairs, scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        plan, chunks, heads = ctx.plan, ctx.chunks, len(ctx.plan.sizes)
+        x, w1, b1, w3, b3, order, length, scale, *rest = ctx.saved_tensors
+        cosines, pairs, before = _cut(rest, heads, len(chunks), len(chunks))
+        height, wide = x.shape[2], scale.dtype
+        inner, rows, columns = [], [], []  # gradients of the products of q and k, and those times the cosines
+        for g, cosine, row, column in zip(gradients[:heads], cosines, *_halves(scale, plan.sizes), strict=True):
+            given = torch.zeros_like(cosine) if g is None else g
+            weighted = given * cosine
+            rows.append(weighted.sum(2))
+            columns.append(weighted.sum(1))
+            inner.append(weighted.copy_(given).mul_(row[:, :, None]).mul_(column[:, None]))
+        along = torch.cat(rows + columns, 1) * scale.square()
+        along.masked_fill_(length < EPS, 0).neg_()  # (B, 2C): what does not change a channel's length is no gradient
+        order_of_weights, order_of_maps = (order, None) if ctx.early else (None, order)
+        back = None if order_of_maps is None else order_of_maps.argsort(1)[:, None]  # (B or 1, 1, C)
+        dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        totals = _Totals()
+        for i, chunk in enumerate(chunks):
+            q, k = pairs[i].to(wide).chunk(2, 2)
+            q_along, k_along = along[chunk, None].chunk(2, 2)
+            dd = torch.empty_like(before[i])
+            dq, dk, dv = dd.chunk(3, 2)
+            flat = _blocks(k, [g[chunk].mT for g in inner], plan.sizes)
+            _unsort(flat.addcmul_(q, q_along), back, chunk, dq)
+            flat = _blocks(q, [g[chunk] for g in inner], plan.sizes)
+            _unsort(flat.addcmul_(k, k_along), back, chunk, dk)
+            del flat, q, k
+            value_gradient = gradients[heads + i]
+            _unsort(torch.zeros_like(dv) if value_gradient is None else value_gradient, back, chunk, dv)
+            first, _, second, _ = _sorted((w1, None, w3, None), order_of_weights, chunk)
+            dt, dw3, db3 = _depthwise_gradients(dd, before[i], second, b3, height)
+            del dd, dq, dk, dv
+            dw1 = _outer(dt, _rows(x[chunk]), height) if ctx.needs_input_grad[1] else None
+            db1 = None if b1 is None else _sum(dt).sum(0)
+            if dx is not None:
+                _write(dx[chunk], _product(dt, first.transpose(0, 1), None, height))
+            found = [dw1, db1, dw3, db3]
+            if order_of_weights is not None:
+                place = _threefold(_of(order_of_weights, chunk))[0].argsort()
+                found = [None if d is None else d[place] for d in found]
+            totals.add(**dict(zip(("w1", "b1", "w3", "b3"), found, strict=True)))
+        return dx, totals.like("w1", w1), totals.like("b1", b1), totals.like("w3", w3), totals.like("b3", b3), None
+
+
+class _Mix(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, shape: tuple[Any, ...], plan: Plan, scale: Tensor, *given: Any) -> Tensor:
+        batch, channels, height, width, last = shape
+        chunks = _chunks(batch, channels * height * width)
+        heads = len(plan.sizes)
+        pairs, values, maps, weights = _cut(given, len(chunks), len(chunks), heads, 8)
+        gate, gate_bias, down, down_bias, up, up_bias, project, project_bias = weights
+        layout = torch.channels_last if last else torch.contiguous_format
+        out = scale.new_empty(shape[:4], dtype=project.dtype).contiguous(memory_format=layout)
+        kept: list[Tensor] = []
+        for pair, value, chunk in zip(pairs, values, chunks, strict=True):
+            y = _blocks(value, [a[chunk].mT for a in maps], plan.sizes)
+            q, k = pair.to(scale.dtype).chunk(2, 2)
+            q_scale, k_scale = scale[chunk, None].chunk(2, 2)
+            mixed = torch.addcmul(y.to(scale.dtype), q, q_scale).addcmul_(k, k_scale).to(y.dtype)
+            gating = _product(mixed, gate, gate_bias, height)
+            hidden = _product(F.gelu(gating).mul_(mixed), down, down_bias, height)
+            z = _product(hidden, up, up_bias, height).add_(y)
+            _write(out[chunk], _product(z, project, project_bias, height))
+            if plan.keep:
+                kept += [mixed, gating, z]
+        ctx.plan, ctx.chunks, ctx.height = plan, chunks, height
+        if plan.keep:
+            ctx.save_for_backward(*values, *maps, *weights, *kept)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        plan, chunks, height = ctx.plan, ctx.chunks, ctx.height
+        values, maps, weights, kept = _cut(ctx.saved_tensors, len(chunks), len(plan.sizes), 8, 3 * len(chunks))
+        gate, gate_bias, down, down_bias, up, up_bias, project, project_bias = weights
+        names = ("gate", "gate_bias", "down", "down_bias", "up", "up_bias", "project", "project_bias")
+        totals = _Totals()
+        map_gradients = [torch.empty_like(a) for a in maps]
+        value_gradients = []
+        for i, (chunk, value) in enumerate(zip(chunks, values, strict=True)):
+            mixed, gating, z = kept[3 * i : 3 * i + 3]
+            g = _rows(gradient[chunk])
+            dz = _product(g, project.transpose(0, 1), None, height)
+            totals.add(project=_outer(g, z, height), project_bias=_sum_all(g, project_bias))
+            active = F.gelu(gating)
+            gated = active * mixed
+            hidden = _product(gated, down, down_bias, height)
+            totals.add(up=_outer(dz, hidden, height), up_bias=_sum_all(dz, up_bias))
+            del hidden, g
+            dh = _product(dz, up.transpose(0, 1), None, height)
+            totals.add(down=_outer(dh, gated, height), down_bias=_sum_all(dh, down_bias))
+            del gated
+            dg = _product(dh, down.transpose(0, 1), None, height)
+            dy = active.mul_(dg).add_(dz)
+            de = torch.ops.aten.gelu_backward(dg.mul_(mixed), gating)
+            totals.add(gate=_outer(de, mixed, height), gate_bias=_sum_all(de, gate_bias))
+            dy.add_(_product(de, gate.transpose(0, 1), None, height))
+            value_gradients.append(_blocks(dy, [a[chunk] for a in maps], plan.sizes))
+            for d, v, da in zip(
+                torch.split(dy, plan.sizes, 2), torch.split(value, plan.sizes, 2), map_gradients, strict=True
+            ):
+                torch.bmm(d.mT, v, out=da[chunk])
+        found = [totals.like(name, weight) for name, weight in zip(names, weights, strict=True)]
+        return (None, None, None, *[None] * len(chunks), *value_gradients, *map_gradients, *found)
+
+
+# --- parts ---
+
+
+def _ranks_early(x: Tensor, rerank: str) -> bool:
+    """Whether to rank by queries that are computed for that alone, and to sort the weights then instead of the maps."""
+    return (rerank == "batch" and len(x) > 1) or 2 * x[0].numel() > CHUNK
+
+
+def _queries(rows: Tensor, weights: Sequence[Tensor | None], height: int) -> Tensor:
+    w1, b1, w3, b3 = (None if w is None else w[: rows.shape[2]] for w in weights)
+    assert w1 is not None
+    assert w3 is not None
+    return _depthwise(_product(rows, w1, b1, height), w3, b3, height)
+
+
+def _order(q: Tensor) -> Tensor:
+    """The ranking that `HMHA._order` defines, (b, C), of queries (b, N, C)."""
+    q = q.to(torch.promote_types(q.dtype, torch.float32))
+    eps = torch.finfo(q.dtype).eps
+    mean = q.mean(1, keepdim=True)
+    centred = q - mean
+    square = (centred * centred).sum(1, keepdim=True)  # (b, 1, C)
+    norm = square.sqrt()
+    varies = norm > 32 * eps * (square + q.shape[1] * mean.square()).sqrt()
+    inverse = torch.where(varies, norm.clamp_min(eps**2).reciprocal(), 0.0)
+    together = centred @ inverse.mT  # (b, N, 1): the sum of all channels of unit length
+    score = centred.mul_(together).sum(1) * inverse[:, 0]
+    return score.argsort(dim=1, descending=True, stable=True)
+
+
+def _threefold(order: Tensor) -> Tensor:
+    """(b, C) to (b, 3C): the order of queries, keys and values side by side."""
+    channels = order.shape[1]
+    return torch.cat([order, order + channels, order + 2 * channels], 1)
+
+
+def _sorted(weights: Sequence[Tensor | None], order: Tensor | None, chunk: slice) -> Sequence[Any]:
+    """Weights and biases of 3C outputs, as they are or in the order of the chunk, which is then of one sample."""
+    if order is None:
+        return weights
+    place = _threefold(_of(order, chunk))[0]
+    return [None if w is None else w[place] for w in weights]
+
+
+def _blocks(rows: Tensor, maps: Sequence[Tensor], sizes: list[int]) -> Tensor:
+    """Each head's rows (b, N, c) by its matrix (b, c, c), side by side (b, N, C)."""
+    return torch.cat([torch.bmm(part, a) for part, a in zip(torch.split(rows, sizes, 2), maps, strict=True)], 2)
+
+
+def _sum(rows: Tensor) -> Tensor:
+    """(b, N, c) to (b, c); faster than `sum`, above all for a slice of wider rows."""
+    return torch.bmm(rows.new_ones(1, 1, 1).expand(len(rows), 1, rows.shape[1]), rows)[:, 0]
+
+
+def _sum_all(rows: Tensor, bias: Tensor | None) -> Tensor | None:
+    """The gradient of a bias, if there is one."""
+    return None if bias is None else _sum(rows).sum(0)
+
+
+class _Totals:
+    """Gradients of weights, summed over chunks."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+
+    def add(self, **gradients: Tensor | None) -> None:
+        for name, gradient in gradients.items():
+            if gradient is not None:
+                self.sums[name] = self.sums[name].add_(gradient) if name in self.sums else gradient
+
+    def like(self, name: str, weight: Tensor | None) -> Tensor | None:
+        return self.sums[name].view(weight.shape) if weight is not None and name in self.sums else None
+
+
+def _chunks(batch: int, elements: int) -> list[slice]:
+    size = max(1, CHUNK // elements)
+    return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
+
+
+def _cut(given: Sequence[Any], *lengths: int) -> list[Sequence[Any]]:
+    parts, start = [], 0
+    for length in lengths:
+        parts.append(given[start : start + length])
+        start += length
+    return parts
+
+
+def _halves(pair: Tensor, sizes: list[int]) -> list[Sequence[Tensor]]:
+    """Both halves of (B, 2C), each split into heads."""
+    return [torch.split(half, sizes, 1) for half in pair.chunk(2, 1)]
+
+
+def _of(index: Tensor, chunk: slice) -> Tensor:
+    return index if len(index) == 1 else index[chunk]
+
+
+def _unsort(rows: Tensor, back: Tensor | None, chunk: slice, target: Tensor) -> None:
+    if back is None:
+        target.copy_(rows)
+    else:
+        torch.gather(rows.to(target.dtype), 2, _of(back, chunk).expand_as(rows), out=target)
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(b, c, H, W) as (b, N, c), contiguous."""
+    return x.flatten(2).mT.contiguous() if x.is_contiguous() else x.permute(0, 2, 3, 1).contiguous().flatten(1, 2)
+
+
+def _map(rows: Tensor, height: int) -> Tensor:
+    """(b, N, c) as (b, c, H, W), a view."""
+    return rows.view(len(rows), height, -1, rows.shape[2]).permute(0, 3, 1, 2)
+
+
+def _write(target: Tensor, rows: Tensor) -> None:
+    if target.is_contiguous():
+        target.flatten(2).copy_(rows.mT)
+    else:
+        target.copy_(_map(rows, target.shape[2]))
+
+
+def _by_convolution(rows: Tensor, outputs: int) -> bool:
+    """Whether a convolution by oneDNN shall multiply.
+
+    Under one thread torch takes the BLAS for 1x1 convolutions, which on AMD processors is half as fast; but not for
+    dilated ones, and dilation means nothing to a 1x1 kernel.
+    """
+    return (
+        rows.dtype == torch.float32
+        and rows.device.type == "cpu"
+        and rows.numel() * outputs >= LARGE_PRODUCT
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    )
+
+
+def _product(rows: Tensor, weight: Tensor, bias: Tensor | None, height: int) -> Tensor:
+    """1x1 convolution of (b, N, c) by (C', c, 1, 1) or (C', c, 1) to (b, N, C')."""
+    if not _by_convolution(rows, len(weight)):
+        return F.linear(rows, weight.flatten(1), bias)
+    y = F.conv2d(_map(rows, height), weight.reshape(*weight.shape[:2], 1, 1), bias, dilation=2)
+    return _rows(y)
+
+
+def _outer(gradient: Tensor, rows: Tensor, height: int) -> Tensor:
+    """The gradient of a 1x1 convolution's weight, (C', c)."""
+    outputs, inputs = gradient.shape[2], rows.shape[2]
+    if min(outputs, inputs) < 128 or not _by_convolution(rows, outputs):
+        return gradient.flatten(0, 1).mT @ rows.flatten(0, 1)
+    images = _map(gradient, height), _map(rows, height)
+    weight = rows.new_empty(outputs, inputs, 1, 1)
+    found: Tensor = torch.ops.aten.convolution_backward(
+        *images, weight, None, [1, 1], [0, 0], [2, 2], False, [0, 0], 1, [False, True, False]
+    )[1]
+    return found[:, :, 0, 0]
+
+
+def _depthwise(rows: Tensor, weight: Tensor, bias: Tensor | None, height: int) -> Tensor:
+    return _rows(F.conv2d(_map(rows, height), weight, bias, padding=1, groups=len(weight)))
+
+
+def _depthwise_gradients(
+    gradient: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None, height: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    maps = _map(gradient, height), _map(rows, height)
+    outputs = [True, True, bias is not None]
+    sizes = None if bias is None else list(bias.shape)
+    dt, dw, db = torch.ops.aten.convolution_backward(
+        *maps, weight, sizes, [1, 1], [1, 1], [1, 1], False, [0, 0], len(weight), outputs
+    )
+    return _rows(dt), dw, db
