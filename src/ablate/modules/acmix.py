@@ -274,11 +274,12 @@ class _Windows(torch.autograd.Function):
         if ctx.stride > 1:
             q.zero_()
         torch.mul(queries, queries.shape[-1] ** -0.5, out=q[:, :, :: ctx.stride, :: ctx.stride])
-        _fold(keys, k, ctx.reach)
-        _fold(values, v, ctx.reach)
-        codes = -k.sum((0, 1), dtype=keys.dtype)
-        scale = (pixels.permute(4, 0, 5, 1, 2, 3)[2] * v).sum(dtype=keys.dtype).to(rate.dtype).view(1)
-        v.mul_(rate.to(v.dtype))
+        keys, values = (_fold(t, ctx.reach) for t in (keys, values))
+        k.copy_(keys)
+        codes = -keys.sum((0, 1))
+        pairs = zip(pixels.permute(4, 0, 5, 1, 2, 3)[2], values, strict=True)  # image by image: the product is no map
+        scale = torch.stack([(a * b).sum() for a, b in pairs]).sum().to(rate.dtype).view(1)
+        torch.mul(values, rate.to(values.dtype), out=v)
         return total, codes, scale, None, None, None
 
 
@@ -304,17 +305,14 @@ def _mirror(padded: Tensor, reach: int) -> None:
         padded.select(3, place).copy_(padded.select(3, source))
 
 
-def _fold(padded: Tensor, inside: Tensor, reach: int) -> None:
-    """The reverse for gradients: set `inside` to what is inside of `padded`, plus the padding where it came from."""
-    before, (height, width) = reach // 2, inside.shape[2:4]
-    columns = _outside(padded.shape[3], reach)
-    inside.copy_(_inside(padded, reach))
-    for place, source in columns:
-        inside.select(3, source - before).add_(padded.select(3, place).narrow(2, before, height))
-    for first, last in ((0, before), (before + height, padded.shape[2])):
-        strip = padded[:, :, first:last, before : before + width].clone()
-        for place, source in columns:
-            strip.select(3, source - before).add_(padded[:, :, first:last, place])
-        for place, source in _outside(padded.shape[2], reach):
-            if first <= place < last:
-                inside.select(2, source - before).add_(strip.select(2, place - first))
+def _fold(padded: Tensor, reach: int) -> Tensor:
+    """The reverse for gradients: add the padding to where it came from, in place, and return what is inside.
+
+    In place, because the gradient of a padded map is made by the attention for this and for nothing else.
+    """
+    for place, source in _outside(padded.shape[3], reach):
+        padded.select(3, source).add_(padded.select(3, place))
+    columns = padded.narrow(3, reach // 2, padded.shape[3] - reach)
+    for place, source in _outside(padded.shape[2], reach):
+        columns.select(2, source).add_(columns.select(2, place))
+    return _inside(padded, reach)
