@@ -24,8 +24,8 @@ from ablate.modules.kernels.neighbourhood_triton import available, neighbourhood
 
 # B, m, d, H, W, kernel, dilation, stride
 SHAPES = [
-    (1, 1, 16, 5, 6, 7, 1, 1),
-    (2, 3, 5, 7, 9, 3, 1, 1),
+    (1, 1, 16, 4, 5, 7, 1, 1),
+    (2, 3, 5, 3, 7, 3, 1, 1),
     (1, 2, 24, 1, 1, 4, 2, 1),
     (1, 1, 1, 3, 50, 7, 1, 2),
     (2, 1, 5, 7, 5, 3, 2, 2),
@@ -106,7 +106,7 @@ def shapes_and_windows(device: str = "cpu") -> None:
 
 
 def layouts(device: str = "cpu") -> None:
-    shape = (2, 2, 8, 3, 4, 3, 1, 1)
+    shape = (2, 2, 8, 3, 2, 2, 1, 1)
     dense = passes(neighbourhood_attention, drawn(shape, device=device), shape[5:])
     for lay in (channels_last, beside_other_channels):
         inputs = drawn(shape, device=device, lay=lay)
@@ -114,7 +114,7 @@ def layouts(device: str = "cpu") -> None:
         for a, b in zip(passes(neighbourhood_attention, inputs, shape[5:]), dense, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
     last = drawn(shape, device=device, lay=channels_last)
-    assert neighbourhood_attention(*last, 3).stride(2) == 1, "the output has the layout of the queries"
+    assert neighbourhood_attention(*last, 2).stride(2) == 1, "the output has the layout of the queries"
     shape = (1, 1, 4, 3, 3, 3, 1, 1)
     q, k, v = (t.detach() for t in drawn(shape, device=device))
     same = k[:, :, :1].expand(-1, -1, 4, -1, -1)
@@ -141,7 +141,7 @@ def large_logits(device: str = "cpu") -> None:
 
 
 def determinism(device: str = "cpu") -> None:
-    shape = (1, 2, 5, 5, 7, 3, 1, 1)
+    shape = (1, 2, 5, 3, 5, 3, 1, 1)
     inputs = drawn(shape, device=device)
     for a, b in zip(*(passes(neighbourhood_attention, inputs, shape[5:]) for _ in range(2)), strict=True):
         assert torch.equal(a, b)
