@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 TINY = 1e-12  # the authors' guard of the division by a super token's total association
-GROUP_BYTES = 2 << 20  # of pixels worked on together, about what a core's cache holds
+GROUP_BYTES = 1 << 19  # of pixels worked on together; with what is computed of them, a core's cache holds it
 
 
 @dataclass(frozen=True)
@@ -88,24 +88,29 @@ class Cells:
             across[-1] -= self.cols * self.w - self.width
         return (tall * across).to(like)
 
-    def gather(self, tokens: Tensor, out: Tensor | None = None) -> Tensor:
-        """Take the 3x3 super tokens around each cell, 0 beyond the border: (G, rows, cols, C) to (G * T, 9, C)."""
+    def bordered(self, tokens: Tensor) -> Tensor:
+        """Put super tokens (G, rows, cols, C) inside a border of zeros, (G, rows + 2, cols + 2, C)."""
         inside = tokens.new_zeros(len(tokens), self.rows + 2, self.cols + 2, tokens.shape[3])
         inside[:, 1:-1, 1:-1] = tokens
-        around = inside.unfold(1, 3, 1).unfold(2, 3, 1).permute(0, 1, 2, 4, 5, 3)  # a view
+        return inside
+
+    def gather(self, bordered: Tensor, scale: float = 1.0, out: Tensor | None = None) -> Tensor:
+        """Take the 3x3 super tokens around each cell, times `scale`: `bordered` to (G * T, 9, C)."""
+        around = bordered.unfold(1, 3, 1).unfold(2, 3, 1).permute(0, 1, 2, 4, 5, 3)  # a view
         if out is None:
-            return around.reshape(-1, 9, tokens.shape[3])
-        out.view(around.shape).copy_(around)
+            out = bordered.new_empty(around[..., 0, 0, 0].numel(), 9, bordered.shape[3])
+        torch.mul(around, scale, out=out.view(around.shape))
         return out
 
     def scatter(self, parts: Tensor) -> Tensor:
-        """Sum what the cells give to the 3x3 super tokens around them: (G * T, 9, C) to (G, rows, cols, C)."""
-        parts = parts.view(-1, self.rows, self.cols, *parts.shape[1:])
-        total = parts.new_zeros(len(parts), self.rows + 2, self.cols + 2, parts.shape[4])
-        for place in range(9):
-            i, j = divmod(place, 3)
-            total[:, i : i + self.rows, j : j + self.cols] += parts[:, :, :, place]
-        return total[:, 1:-1, 1:-1]
+        """Sum what cells give to the 3x3 super tokens around: (G * T, 9, C), overwritten, to (G, rows, cols, C)."""
+        parts = parts.view(-1, self.rows, self.cols, 3, 3, parts.shape[2])
+        parts[:, :-1, :, 1].add_(parts[:, 1:, :, 0])  # what the cells below give upwards
+        parts[:, 1:, :, 1].add_(parts[:, :-1, :, 2])
+        middle = parts[:, :, :, 1]
+        middle[:, :, :-1, 1].add_(middle[:, :, 1:, 0])  # what the cells to the right give to the left
+        middle[:, :, 1:, 1].add_(middle[:, :, :-1, 2])
+        return middle[:, :, :, 1]
 
     def associate(self, pixels: Tensor, around: Tensor, out: Tensor) -> Tensor:
         """Share pixels (G * T, n, C) out among the super tokens (G * T, 9, C), scaled, around: (G * T, 9, n)."""
@@ -152,7 +157,8 @@ class _Associate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cells: Cells, n_iter: int, scale: float, grad: bool) -> tuple[Tensor, Tensor]:
         batch, grid = len(x), (cells.rows, cells.cols)
-        rounds = [_like(x, batch, *grid, x.shape[1]) for _ in range(n_iter + 1)]
+        rounds = [_like(x, batch, cells.rows + 2, cells.cols + 2, x.shape[1]).zero_() for _ in range(n_iter)]
+        rounds.append(_like(x, batch, *grid, x.shape[1]))
         masses = [_like(x, batch, *grid, 1) for _ in range(n_iter)]
         association = _like(x, batch, cells.rows * cells.cols, 9, cells.h * cells.w)
         counts = cells.counts(association)
@@ -160,13 +166,15 @@ class _Associate(torch.autograd.Function):
         for group in cells.groups(x):
             pixels = cells.pixels(x[group])
             shares = association[group].flatten(0, 1)
-            torch.div(pixels.sum(1).view_as(rounds[0][group]), counts, out=rounds[0][group])
-            for before, after, mass in zip(rounds, rounds[1:], masses, strict=False):
-                around = cells.gather(before[group] * scale)
+            first = rounds[0][group][:, 1:-1, 1:-1]
+            torch.div(pixels.sum(1).view(first.shape), counts, out=first)
+            for t, mass in enumerate(masses):
+                around = cells.gather(rounds[t][group], scale)
                 cells.associate(pixels, around, out=shares)
                 torch.add(cells.scatter(shares.sum(2, keepdim=True)), TINY, out=mass[group])
                 total = cells.scatter(torch.bmm(shares, pixels, out=around))
-                torch.div(total, mass[group], out=after[group])
+                after = rounds[t + 1][group]
+                torch.div(total, mass[group], out=after if t == n_iter - 1 else after[:, 1:-1, 1:-1])
 
         ctx.cells, ctx.scale, ctx.n_iter, ctx.kind = cells, scale, n_iter, (x.dtype, _layout(x))
         if grad:
@@ -187,7 +195,7 @@ class _Associate(torch.autograd.Function):
         with no_autocast(grad_tokens):
             for group in cells.groups(grad_x):
                 if len(saved) == 1:  # the association has no gradient
-                    around = cells.gather(grad_tokens[group] / saved[0][group])
+                    around = cells.gather(cells.bordered(grad_tokens[group] / saved[0][group]))
                     grad = torch.bmm(association[group].flatten(0, 1).transpose(1, 2), around)
                 else:
                     masses, x, rounds = saved[: ctx.n_iter], saved[ctx.n_iter], saved[ctx.n_iter + 1 :]
@@ -220,30 +228,31 @@ def _through_association(
     Each round takes the gradient of the super tokens it made to that of those it started from.
     """
     number, n, channels = pixels.shape
-    shares = pixels.new_empty(number, 18, n)  # the association, and the gradient of its logits
-    around = pixels.new_empty(
-        number, 18, channels
-    )  # gradients of the sums that each cell gave to, and the super tokens
-    grad_pixels = torch.zeros_like(pixels)
+    shares = pixels.new_empty(number, 18, n)  # the association, then the gradient of its logits
+    around = pixels.new_empty(number, 18, channels)  # the gradients of the sums cells give to, then the super tokens
+    grad_pixels = None
     last = len(masses) - 1
     for t in range(last, -1, -1):
+        after = rounds[t + 1] if t == last else rounds[t + 1][:, 1:-1, 1:-1]
         grad_total = grad_tokens / masses[t]
-        grad_mass = -(grad_total * rounds[t + 1]).sum(3, keepdim=True)
-        totals = cells.gather(grad_total, around[:, :9])
-        before = cells.gather(rounds[t] * scale, around[:, 9:])
+        grad_mass = (grad_total * after).sum(3, keepdim=True).neg_()
+        totals = cells.gather(cells.bordered(grad_total), out=around[:, :9])
+        before = cells.gather(rounds[t], scale, out=around[:, 9:])
         if t < last:
             association = cells.associate(pixels, before, torch.empty_like(association))
-            grad_shares = None
-        grad_share = torch.baddbmm(cells.gather(grad_mass), totals, pixels.transpose(1, 2))
-        if grad_shares is not None:
-            grad_share += grad_shares
+        weighted = torch.bmm(totals, pixels.transpose(1, 2)).add_(cells.gather(cells.bordered(grad_mass)))
+        if t == last and grad_shares is not None:
+            weighted.add_(grad_shares)
+        weighted.mul_(association)
         shares[:, :9] = association
-        weighted = grad_share.mul_(association)
         torch.addcmul(weighted, association, weighted.sum(1, keepdim=True), value=-1, out=shares[:, 9:])
-        grad_pixels.baddbmm_(shares.transpose(1, 2), around)
-        grad_tokens = cells.scatter(torch.bmm(shares[:, 9:], pixels)) * scale
-    first = (grad_tokens / cells.counts(grad_tokens)).reshape(number, 1, channels)
-    return grad_pixels.add_(first)
+        if grad_pixels is None:
+            grad_pixels = torch.bmm(shares.transpose(1, 2), around)
+        else:
+            grad_pixels.baddbmm_(shares.transpose(1, 2), around)
+        grad_tokens = cells.scatter(torch.bmm(shares[:, 9:], pixels)).mul_(scale)
+    assert grad_pixels is not None  # there is at least one round
+    return grad_pixels.add_((grad_tokens / cells.counts(grad_tokens)).view(number, 1, channels))
 
 
 class _HandBack(torch.autograd.Function):
@@ -255,7 +264,8 @@ class _HandBack(torch.autograd.Function):
         out = torch.empty(shape, dtype=dtype, device=tokens.device, memory_format=layout)
         for group in cells.groups(out):
             shares = association[group].flatten(0, 1)
-            cells.put(torch.bmm(shares.transpose(1, 2), cells.gather(tokens[group])), out[group])
+            around = cells.gather(cells.bordered(tokens[group]))
+            cells.put(torch.bmm(shares.transpose(1, 2), around), out[group])
         ctx.cells = cells
         ctx.save_for_backward(tokens, association)
         return out
@@ -271,7 +281,7 @@ class _HandBack(torch.autograd.Function):
             for group in cells.groups(grad_out):
                 pixels = cells.pixels(grad_out[group])
                 if grad_association is not None:
-                    around = cells.gather(tokens[group])
+                    around = cells.gather(cells.bordered(tokens[group]))
                     torch.bmm(around, pixels.transpose(1, 2), out=grad_association[group].flatten(0, 1))
                 grad_tokens[group] = cells.scatter(torch.bmm(association[group].flatten(0, 1), pixels))
         return grad_tokens, grad_association, None, None, None
