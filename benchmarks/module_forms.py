@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,10 @@ def target(module: str, *, plain: bool = False) -> str:
 
 def source_hash(module: str) -> str:
     """Return the start of a SHA-256 over the files that a module's forms are made of."""
-    package = ROOT / "src/ablate/modules"
-    files = [package / f"{module}.py", *sorted((package / "kernels").glob("*.py")), ROOT / f"tests/plain/{module}.py"]
+    from ablate.validation import source_files
+
     found = hashlib.sha256()
-    for file in files:
+    for file in [*source_files(target(module)), ROOT / f"tests/plain/{module}.py"]:
         found.update(file.read_bytes() if file.is_file() else b"")
     return found.hexdigest()[:12]
 
@@ -95,18 +96,10 @@ def build(module: str, form: str, channels: int, side: int, authors: Path | None
     return _Padded(built, _WINDOW) if module == "hat" and side % _WINDOW else built
 
 
-def disagreement(form: nn.Module, reference: nn.Module, x: Tensor, amp: bool = False) -> float:
-    """Return the largest relative difference of output and input gradient between two modules in training."""
-    found = [_run(module, x, amp) for module in (form, reference)]
-    return max(
-        float((a - b).abs().max()) / max(float(b.abs().max()), 1e-12) for a, b in zip(found[0], found[1], strict=True)
-    )
-
-
 def check_agreement(
     module: str, forms: dict[str, nn.Module], shape: Sequence[int], device: torch.device, amp: bool = False
 ) -> dict[str, float]:
-    """Compare all equal forms with the first; return how far each is from it.
+    """Compare output and input gradient of all equal forms with the first's; return how far each is from it.
 
     HMHA sorts channels by a correlation: where two are equal to the last bits, forms may sort them differently. So
     several inputs may be tried, and a form that computes something else fails on all.
@@ -114,16 +107,20 @@ def check_agreement(
     Raises:
         ValueError: A form computes something else.
     """
-    equal = [name for name in forms if name in EQUAL]
+    first, *others = [name for name in forms if name in EQUAL]
+    tolerance = TOLERANCE_AMP if amp else TOLERANCE
     found: dict[str, float] = {}
-    for name in equal[1:]:
-        for seed in range(5 if module == "hmha" else 1):
-            x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(device)
-            found[name] = disagreement(forms[name], forms[equal[0]], x, amp)
-            if found[name] <= (TOLERANCE_AMP if amp else TOLERANCE):
-                break
-        else:
-            raise ValueError(f"{module}: {name} differs from {equal[0]} by {found[name]:.1e} of the largest value")
+    for seed in range(5 if module == "hmha" else 1):
+        unsettled = [name for name in others if not found.get(name, 1.0) <= tolerance]
+        if not unsettled:
+            break
+        x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(device)
+        wanted = _run(forms[first], x, amp)
+        for name in unsettled:
+            found[name] = max(_distance(a, b) for a, b in zip(_run(forms[name], x, amp), wanted, strict=True))
+    for name, error in found.items():
+        if not error <= tolerance:
+            raise ValueError(f"{module}: {name} differs from {first} by {error:.1e} of the largest value")
     return found
 
 
@@ -167,10 +164,15 @@ def _run(module: nn.Module, x: Tensor, amp: bool) -> tuple[Tensor, Tensor]:
     return y.detach().float(), gradient
 
 
-def autocast(device: torch.device, enabled: bool) -> torch.autocast:
+def _distance(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().max()) / max(float(b.abs().max()), 1e-12)
+
+
+def autocast(device: torch.device, enabled: bool) -> AbstractContextManager[object]:
     """Return automatic mixed precision as Ultralytics trains with: float16 on CUDA; bfloat16 on a CPU."""
-    dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
-    return torch.autocast(device.type, dtype=dtype, enabled=enabled)
+    if not enabled:
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.float16 if device.type == "cuda" else torch.bfloat16)
 
 
 def _made(cls: Any, channels: int, **options: Any) -> Any:

@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stdout
+from math import log
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -92,7 +93,7 @@ def table(asked: argparse.Namespace) -> None:
             work = ["composed", *(["default"] if "default" in forms_of(module, None) else [])]
             of = [(module, shape, form) for form in work]
             floors = child(asked, what="floors", of=of, **rates)
-            found = _times(asked, module, shape, asked.processes)
+            found = _times(asked, module, shape)
             peaks = _memories(asked, module, shape)
             for kind in PASSES:
                 least = {form: _rounded(floors[f"{module} {shape} {form}"][kind]) for form in work}
@@ -104,13 +105,16 @@ def sweep(asked: argparse.Namespace) -> None:
     """Times over the sizes of a map, fused form and default against the authors' (or the plain) form."""
     sides = (4, 5) if asked.quick else SWEEP
     for module in asked.only:
+        names = [_reference(asked), "fused", *(["default"] if "default" in forms_of(module, None) else [])]
+        what = {"what": "sweep", "module": module, "forms": names, "passes": PASSES, "sides": sides, "check": True}
+        how = {"rounds": asked.rounds, "seconds": asked.seconds / 3, "clock": asked.clock}
         for batch in SWEEP_BATCHES:
-            for side in sides:
-                shape = [batch, SWEEP_CHANNELS, side, side]
-                names = [_reference(asked), "fused", *(["default"] if "default" in forms_of(module, None) else [])]
-                found = _times(asked, module, shape, 1, names)
+            shape = [batch, SWEEP_CHANNELS]
+            runs = [child(asked, **what, **how, shape=shape, seed=seed) for seed in range(min(asked.processes, 2))]
+            for side in map(str, sides):
                 for kind in PASSES:
-                    _keep(_line(asked, "sweep", module, shape, kind, found))
+                    found = [run[side] for run in runs]
+                    _keep(_line(asked, "sweep", module, [*shape, int(side), int(side)], kind, found))
 
 
 def largest(asked: argparse.Namespace) -> None:
@@ -134,8 +138,8 @@ def largest(asked: argparse.Namespace) -> None:
 def search(peak: Callable[[int], float], limit: float, cap: int, step: int) -> int:
     """Return the largest multiple of `step` up to `cap` whose peak is within the limit; 0 if there is none.
 
-    A peak grows with the map, nearly in proportion to its pixels or (attention among all tokens) to their square: the
-    next size to try is where the limit would be, so that no much larger map is ever run.
+    A peak grows with a map's pixels or, with attention among all tokens, with their square. The next size to try is
+    where the limit should be, by the two sizes that are known around it, so no much larger map is ever run.
     """
     known = {0: 0.0}
     side = min(8 * step, cap)
@@ -145,13 +149,12 @@ def search(peak: Callable[[int], float], limit: float, cap: int, step: int) -> i
         over = min((tried for tried in known if known[tried] > limit), default=cap + step)
         if over - fits <= step:
             return fits
-        base = max(known, key=lambda tried: (known[tried] <= limit, tried))  # the largest that fits
-        guess = (
-            int(base * min((limit / max(known[base], 1e-3)) ** 0.5, 2.0))
-            if base
-            else int(side * (limit / known[side]) ** 0.5)
-        )
-        side = min(max(guess // step * step, fits + step), over - step)
+        base = fits or over
+        power = 2.0
+        if fits and over in known:
+            power = log(known[over] / max(known[fits], 1e-3)) / log(over / fits)
+        guess = min(base * (limit / max(known[base], 1e-3)) ** (1 / power), 3.0 * base)
+        side = min(max(int(guess) // step * step, fits + step), over - step)
 
 
 def child(asked: argparse.Namespace, **words: Any) -> dict[str, Any]:
@@ -200,15 +203,13 @@ def compare(samples: dict[str, list[float]], processes: Sequence[int], reference
     return {"ms": {form: round(median(times), 4) for form, times in samples.items()}, "faster": faster}
 
 
-def _times(
-    asked: argparse.Namespace, module: str, shape: list[int], processes: int, names: Sequence[str] = ()
-) -> list[dict[str, Any]]:
-    forms = list(names) or forms_of(module, asked.authors)
-    if asked.compile and not names:
+def _times(asked: argparse.Namespace, module: str, shape: list[int]) -> list[dict[str, Any]]:
+    forms = forms_of(module, asked.authors)
+    if asked.compile:
         forms += [f"{form}{COMPILED}" for form in forms]
     what = {"what": "times", "module": module, "shape": shape, "forms": forms, "passes": PASSES}
     how = {"rounds": asked.rounds, "seconds": asked.seconds, "clock": asked.clock}
-    return [child(asked, **what, **how, seed=seed) for seed in range(processes)]
+    return [child(asked, **what, **how, seed=seed, check=seed == 0) for seed in range(asked.processes)]
 
 
 def _memories(asked: argparse.Namespace, module: str, shape: list[int]) -> dict[str, dict[str, float]]:

@@ -25,8 +25,8 @@ from module_forms import autocast, build, check_agreement
 from torch import Tensor, nn
 
 PASSES = ("forward", "forward + backward")
-WARMUP = 2  # calls of each form before any is timed
-LEAST_ROUNDS = 3
+WARMUP = 1  # calls of each form before the one that tells how often it fits into a sample
+LEAST_ROUNDS = 2
 SAMPLE = 0.004  # seconds that a sample takes at least; quick passes are repeated within one
 COMPILED = " compiled"  # after the name of a form
 
@@ -43,8 +43,9 @@ def times(asked: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         asked: ``module``, ``shape`` (B, C, H, W), ``forms`` (a name with `COMPILED` after it is compiled), ``passes``,
-            ``authors`` (a folder or null), ``device``, ``amp``, ``rounds`` at most, ``seconds`` for a pass after which
-            no round begins (but for the first three), ``clock`` (wall or processor), ``seed`` of the order.
+            ``authors`` (a folder or null), ``check`` (whether to compare what the forms compute), ``device``, ``amp``,
+            ``rounds`` at most, ``seconds`` for a pass after which no round begins (but for the first two), ``clock``
+            (wall or processor), ``seed`` of the order.
 
     Returns:
         ``agreement`` by form, ``failed`` by form, and ``passes``: by pass and form the milliseconds of each round.
@@ -53,7 +54,7 @@ def times(asked: dict[str, Any]) -> dict[str, Any]:
     device, amp = torch.device(asked["device"]), asked["amp"]
     names = list(dict.fromkeys(name.removesuffix(COMPILED) for name in asked["forms"]))
     forms = {name: build(module, name, shape[1], shape[2], authors).to(device) for name in names}
-    agreement = check_agreement(module, forms, shape, device, amp)
+    agreement = check_agreement(module, forms, shape, device, amp) if asked["check"] else {}
     compiled = {name: torch.compile(forms[name.removesuffix(COMPILED)]) for name in asked["forms"] if COMPILED in name}
     forms = {**forms, **compiled}
     order = random.Random(asked["seed"])
@@ -71,6 +72,11 @@ def times(asked: dict[str, Any]) -> dict[str, Any]:
             calls[name] = call
         passes[kind] = rounds(calls, device, asked["rounds"], asked["seconds"], order, asked["clock"])
     return {"agreement": agreement, "failed": failed, "passes": passes}
+
+
+def sweep(asked: dict[str, Any]) -> dict[str, Any]:
+    """Time forms of a module on maps of all ``sides``, as `times` does; ``shape`` is (B, C). By side, as a text."""
+    return {str(side): times({**asked, "shape": [*asked["shape"], side, side]}) for side in asked["sides"]}
 
 
 def rounds(
@@ -96,7 +102,7 @@ def rounds(
             order.shuffle(names)
             for name in names:
                 found[name].append(1e3 * _seconds(calls[name], repeats[name], device, clock))
-            gc.collect()
+            gc.collect(1)  # what is young: a whole collection takes longer than a round
     finally:
         gc.enable()
     return found
@@ -105,12 +111,15 @@ def rounds(
 def make_call(
     module: nn.Module, shape: list[int], kind: str, device: torch.device, amp: bool = False
 ) -> Callable[[], None]:
-    """Return a function that runs a module once: forward (eval, no gradient), or forward and backward (training)."""
+    """Put a module into the mode of a pass and return a function that runs it once.
+
+    ``forward`` is evaluation without gradient, ``forward + backward`` training with gradients of input and parameters.
+    """
+    module.train(kind != "forward")
     x = torch.randn(*shape, generator=torch.Generator().manual_seed(0)).to(device)
     if kind == "forward":
 
         def forward() -> None:
-            module.train(False)
             with torch.no_grad(), autocast(device, amp):
                 module(x)
 
@@ -120,7 +129,6 @@ def make_call(
     leaves: list[Tensor] = [leaf, *module.parameters()]
 
     def both() -> None:
-        module.train(True)
         for tensor in leaves:
             tensor.grad = None
         with autocast(device, amp):
@@ -182,6 +190,7 @@ def floors(asked: dict[str, Any]) -> dict[str, Any]:
 
 _WHAT: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "times": times,
+    "sweep": sweep,
     "memory": memory,
     "rates": rates,
     "floors": floors,
