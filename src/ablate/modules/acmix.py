@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from ablate.modules.kernels.neighbourhood import neighbourhood_attention
+from ablate.modules.kernels.once import once
 from ablate.modules.kernels.switch import check_fused, fuses
 
 
@@ -43,6 +43,8 @@ class ACmix(nn.Module):
     Raises:
         ValueError: heads do not divide the output channels, or an option has no such value.
     """
+
+    fused: bool | Literal["auto"] = "auto"  # of a module pickled before there was a choice
 
     def __init__(
         self,
@@ -265,22 +267,22 @@ class _Windows(torch.autograd.Function):
         return tuple(t.permute(0, 1, 4, 2, 3) for t in (queries, keys, values))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         pixels, rate = ctx.saved_tensors
-        queries, keys, values = (t.permute(0, 1, 3, 4, 2) for t in gradients)
-        total = torch.empty_like(pixels)
-        q, k, v = total.permute(4, 0, 5, 1, 2, 3)
-        if ctx.stride > 1:
-            q.zero_()
-        torch.mul(queries, queries.shape[-1] ** -0.5, out=q[:, :, :: ctx.stride, :: ctx.stride])
-        keys, values = (_fold(t, ctx.reach) for t in (keys, values))
-        k.copy_(keys)
-        codes = -keys.sum((0, 1))
-        pairs = zip(pixels.permute(4, 0, 5, 1, 2, 3)[2], values, strict=True)  # image by image: the product is no map
-        scale = torch.stack([(a * b).sum() for a, b in pairs]).sum().to(rate.dtype).view(1)
-        torch.mul(values, rate.to(values.dtype), out=v)
-        return total, codes, scale, None, None, None
+        with torch.no_grad():
+            queries, keys, values = (t.permute(0, 1, 3, 4, 2) for t in gradients)
+            keys, values = _fold(keys, ctx.reach), _fold(values, ctx.reach)
+            total = torch.empty_like(pixels)
+            q, k, v = total.permute(4, 0, 5, 1, 2, 3)
+            if ctx.stride > 1:
+                q.zero_()
+            torch.mul(queries, queries.shape[-1] ** -0.5, out=q[:, :, :: ctx.stride, :: ctx.stride])
+            k.copy_(keys)
+            torch.mul(values, rate.to(values.dtype), out=v)
+            pairs = zip(pixels.permute(4, 0, 5, 1, 2, 3)[2], values, strict=True)  # of an image: the product is no map
+            mixing = torch.stack([(a * b).sum() for a, b in pairs]).sum().to(rate.dtype).view(1)
+            made = total, -keys.sum((0, 1)), mixing
+        return *once(made, pixels, rate, *gradients), None, None, None
 
 
 def _inside(padded: Tensor, reach: int) -> Tensor:

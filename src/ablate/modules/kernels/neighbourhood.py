@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from ablate.modules.kernels.once import once
 
 TILE = 4  # queries a side: 16 x 100 logits for windows of 7 x 7, twice what is needed; 8 x 8 needs four times as many
 BUFFERED = (
@@ -102,26 +103,29 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, tiling: _Tiling) -> Tensor:
-        ctx.tiling, ctx.inputs = tiling, [(t.shape, t.dtype) for t in (q, k, v)]
-        rows, columns = (-(-n // TILE) * TILE for n in q.shape[3:])
-        wide = torch.promote_types(torch.promote_types(q.dtype, v.dtype), torch.float32)
-        q = _planes(q, rows, columns, wide)
-        tall, broad = (max(tiling.reach(n), m) for n, m in zip((rows, columns), k.shape[3:], strict=True))
-        k, v = (_planes(t, tall, broad, wide) for t in (k, v))
         with torch.autocast(q.device.type, enabled=False):
-            y, lse = _attend(q, k, v, tiling)
+            y, lse = _attend(*_aligned(q, k, v, tiling), tiling)
+        ctx.tiling = tiling
         ctx.save_for_backward(q, k, v, lse)
-        (shape, _), (_, dtype) = ctx.inputs[0], ctx.inputs[2]
-        return _maps(y, shape).to(dtype)
+        return _maps(y, q.shape).to(v.dtype)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, lse = ctx.saved_tensors
-        with torch.autocast(q.device.type, enabled=False):
-            g = _planes(gradient, q.shape[1], q.shape[2], q.dtype)
-            gradients = _attend_backward(g, q, k, v, lse, ctx.tiling)
-        return *(_maps(t, shape).to(dtype) for t, (shape, dtype) in zip(gradients, ctx.inputs, strict=True)), None
+        with torch.no_grad(), torch.autocast(q.device.type, enabled=False):
+            queries, keys, values = _aligned(q, k, v, ctx.tiling)
+            g = _planes(gradient, queries.shape[1], queries.shape[2], queries.dtype)
+            gradients = _attend_backward(g, queries, keys, values, lse, ctx.tiling)
+            made = [_maps(t, given.shape).to(given.dtype) for t, given in zip(gradients, (q, k, v), strict=True)]
+        return *once(tuple(made), gradient, q, k, v), None
+
+
+def _aligned(q: Tensor, k: Tensor, v: Tensor, tiling: _Tiling) -> tuple[Tensor, Tensor, Tensor]:
+    """As planes, with whole tiles and the keys for them, in float32 or wider; what is so already is not copied."""
+    rows, columns = (-(-n // TILE) * TILE for n in q.shape[3:])
+    tall, broad = (max(tiling.reach(n), m) for n, m in zip((rows, columns), k.shape[3:], strict=True))
+    wide = torch.promote_types(torch.promote_types(q.dtype, v.dtype), torch.float32)
+    return _planes(q, rows, columns, wide), _planes(k, tall, broad, wide), _planes(v, tall, broad, wide)
 
 
 def _planes(t: Tensor, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
