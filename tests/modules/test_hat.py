@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ablate.modules import hat
 from ablate.modules.hat import HAB, OCAB, RHAG
+from ablate.modules.kernels import window as kernel
 
 ROOT = Path(__file__).parents[2]
 CLASSES: dict[str, Any] = {"HAB": HAB, "OCAB": OCAB, "RHAG": RHAG}
@@ -103,6 +104,7 @@ def test_window_attention_equals_the_definition_computed_by_hand(
     with torch.no_grad():
         expected = torch.stack([window_attention_by_hand(block, image, moved) for image in x])
         torch.testing.assert_close(block._attend_in_windows(x), expected)
+        torch.testing.assert_close(block._attend_in_parts(x), expected)
 
 
 def overlap_attention_by_hand(block: OCAB, x: Tensor) -> Tensor:
@@ -139,6 +141,7 @@ def test_overlapping_attention_equals_the_definition_computed_by_hand(
     with torch.no_grad():
         expected = torch.stack([overlap_attention_by_hand(block, image) for image in x])
         torch.testing.assert_close(block._attend_around_windows(x), expected)
+        torch.testing.assert_close(block._attend_around_parts(x), expected)
 
 
 @pytest.mark.parametrize("shift", [0, 2])
@@ -179,8 +182,8 @@ def test_no_pixel_is_left_with_nothing_to_attend_to() -> None:
     cpu = torch.device("cpu")
     for n in range(1, 18):
         for shift in range(4):
-            assert not hat._build_mask((n, 5), 4, (shift, 0), 0, cpu).all(-1).any()
-            assert not hat._build_mask((n, 5), 4, (0, 0), shift, cpu).all(-1).any()
+            assert not kernel.build_mask((n, 5), 4, (shift, 0), 0, cpu).all(-1).any()
+            assert not kernel.build_mask((n, 5), 4, (0, 0), shift, cpu).all(-1).any()
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -249,16 +252,20 @@ def test_the_seam_of_a_shift_is_closed_even_to_large_logits() -> None:
     assert influence["authors"] > 0.1
 
 
-def test_masks_are_kept_per_size_and_device_and_bounded() -> None:
-    hat._kept_mask.cache_clear()
-    module = RHAG(16).eval()
+def test_masks_are_kept_per_size_and_device_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    build = kernel.build_mask
+    monkeypatch.setattr(kernel, "build_mask", lambda *given: (made.append(given), build(*given))[1])
+    module = RHAG(16, fused=False).eval()
     for _ in range(3):
         module(noise(1, 16, 20, 20))
-    assert hat._kept_mask.cache_info().misses == 3  # plain, shifted, overlapping
-    assert hat._kept_mask.cache_info().hits == 6
+    assert len(made) == 3  # plain, shifted, overlapping
     for n in range(9, 30):
         module(noise(1, 16, n, n))
-    assert hat._kept_mask.cache_info().currsize <= hat.KEPT_MASKS
+    blocks = [*module.residual_group.blocks, module.residual_group.overlap_attn]
+    assert max(len(block.masks.kept) for block in blocks) == kernel.KEPT_MASKS
+    assert all(not block.masks.kept for block in copy.deepcopy(module).residual_group.blocks)
+    assert len(pickle.dumps(module)) == len(pickle.dumps(RHAG(16, fused=False).eval()))
     assert module.to("meta")(noise(1, 16, 20, 20).to("meta")).device.type == "meta"
 
 
@@ -283,8 +290,7 @@ def test_modules_hold_no_mask_and_survive_copies(block: Any) -> None:
 
 
 def test_a_mask_first_made_in_inference_mode_serves_training() -> None:
-    hat._kept_mask.cache_clear()
-    module = RHAG(16)
+    module = RHAG(16, fused=False)
     with torch.inference_mode():
         module(noise(1, 16, 11, 11))
     module(noise(1, 16, 11, 11)).sum().backward()
@@ -293,8 +299,7 @@ def test_a_mask_first_made_in_inference_mode_serves_training() -> None:
 def test_a_fake_tensor_leaves_no_fake_mask_behind() -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    hat._kept_mask.cache_clear()
-    module = RHAG(16)
+    module = RHAG(16, fused=False)
     with FakeTensorMode(allow_non_fake_inputs=True):
         module(torch.zeros(1, 16, 11, 11))
     assert module(noise(1, 16, 11, 11)).isfinite().all()
@@ -327,13 +332,13 @@ def test_a_traced_graph_is_right_for_another_batch_and_another_size() -> None:
     module = randomised(RHAG(16, window_size=4)).eval()
     traced = torch.jit.trace(module, noise(1, 16, 9, 10))
     for shape in ((3, 16, 9, 10), (1, 16, 8, 8), (2, 16, 21, 5)):
-        torch.testing.assert_close(traced(noise(*shape)), module(noise(*shape)))
+        torch.testing.assert_close(traced(noise(*shape)), module(noise(*shape)), atol=1e-4, rtol=1e-4)
 
 
 def test_exports_for_an_input_size() -> None:
     module = randomised(RHAG(16, window_size=4)).eval()
     x = noise(2, 16, 9, 10)
-    torch.testing.assert_close(torch.export.export(module, (x,)).module()(x), module(x))
+    torch.testing.assert_close(torch.export.export(module, (x,)).module()(x), module(x), atol=1e-4, rtol=1e-4)
 
 
 def test_bias_tables_are_exempt_from_decay_and_orthogonalisation() -> None:

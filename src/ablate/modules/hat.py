@@ -15,7 +15,6 @@ the channel attention; see `docs/modules/hat.md`. Dropout and stochastic depth a
 from __future__ import annotations
 
 from collections import OrderedDict
-from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
@@ -23,8 +22,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ablate.modules.kernels.dense import add_normed_mlp, linear
+from ablate.modules.kernels.switch import check_fused, fuses
+from ablate.modules.kernels.window import Masks, WindowAttention, attend, overlap_index
+from ablate.modules.kernels.window_parts import attend_in_parts
+
 MIN_SQUEEZE_UNITS = 4  # of the channel attention; the published models have 6, and one or two easily die
-KEPT_MASKS = 32  # attention masks kept per process, each for one map size, window, shift and device
 
 
 class _Block(nn.Module):
@@ -49,8 +52,7 @@ class _Block(nn.Module):
 class HAB(_Block):
     """Hybrid attention block, (B, C, H, W) to (B, C, H, W).
 
-    Arguments and errors as in `RHAG`; `shift_size`, 0 <= shift_size < window_size, is how far the windows are
-    shifted.
+    Arguments and errors as in `RHAG`; `shift_size`, from 0 to window_size - 1, is how far the windows are shifted.
     """
 
     authors_defaults = {"window_size": 7, "mlp_ratio": 4.0}  # noqa: RUF012 (declared ClassVar above)
@@ -68,15 +70,19 @@ class HAB(_Block):
         mlp_ratio: Annotated[float, "> 0"] = 2.0,
         qkv_bias: bool = True,
         fidelity: Literal["corrected", "authors"] = "corrected",
+        fused: bool | Literal["auto"] = "auto",
     ) -> None:
         super().__init__()
         _check(channels, num_heads, window_size, fidelity)
+        check_fused(fused)
         _require(0 <= shift_size < window_size, f"shift_size={shift_size} is not in 0..{window_size - 1}")
         _require(conv_scale >= 0, f"conv_scale must be at least 0, got {conv_scale}")
         self.window_size = window_size
         self.shift_size = shift_size
         self.conv_scale = conv_scale
         self.fidelity = fidelity
+        self.fused = fused
+        self.masks = Masks(window_size)
         self.norm1 = nn.LayerNorm(channels)
         self.attn = WindowAttention(channels, window_size, num_heads, qkv_bias)
         self.conv_block = _conv_branch(channels, compress_ratio, squeeze_factor, fidelity)
@@ -86,12 +92,32 @@ class HAB(_Block):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block to a map, (B, C, H, W) to (B, C, H, W)."""
+        if _takes_fused(self.fused, x):
+            return self._forward_fused(x)
         x = x.permute(0, 2, 3, 1)  # (B, H, W, C)
         normed = self.norm1(x)
         local = self.conv_block(normed.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # never sees window padding
         x = x + self._attend_in_windows(normed) + self.conv_scale * local
         x = x + self.mlp(self.norm2(x))
         return x.permute(0, 3, 1, 2)
+
+    def _forward_fused(self, x: Tensor) -> Tensor:
+        x = x.permute(0, 2, 3, 1).contiguous()  # (B, H, W, C)
+        normed = self.norm1(x)
+        convolutions: Any = self.conv_block.get_submodule("cab")
+        local = convolutions[:3](normed.permute(0, 3, 1, 2))  # (B, C, H, W), channels last
+        weight = self.conv_scale * convolutions[3].attention(local)  # (B, C, 1, 1)
+        x = self._attend_in_parts(normed, x)
+        x = torch.addcmul(x, local.permute(0, 2, 3, 1), weight.permute(0, 2, 3, 1))
+        return add_normed_mlp(x, self.norm2, self.mlp).permute(0, 3, 1, 2)
+
+    def _attend_in_parts(self, x: Tensor, added: Tensor | None = None) -> Tensor:
+        """The same as `_attend_in_windows`, by the parts of windows inside the map; `added` is added."""
+        attn, authors = self.attn, self.fidelity == "authors"
+        _check_size(x.shape[1], x.shape[2], self.window_size, authors)
+        qkv = linear(x, attn.qkv.weight, attn.qkv.bias)
+        out = attend_in_parts(qkv, attn.bias(), self.window_size, self.shift_size, authors=authors)
+        return linear(out, attn.proj.weight, attn.proj.bias, added)
 
     def _attend_in_windows(self, x: Tensor) -> Tensor:
         """Attention inside (shifted) windows, (B, H, W, C) to (B, H, W, C)."""
@@ -102,7 +128,7 @@ class HAB(_Block):
         # A single window is not shifted: that would only cut it into pieces that cannot see each other.
         shift_h = self.shift_size if authors or height > window else 0
         shift_w = self.shift_size if authors or width > window else 0
-        blocked = _mask((height, width), window, (shift_h, shift_w), 0, x)  # (windows, N, N), N = window^2
+        blocked = self.masks.of((height, width), (shift_h, shift_w), x)  # (windows, N, N), N = window^2
 
         x = F.pad(x, (0, 0, 0, pad_w, 0, pad_h)).roll((-shift_h, -shift_w), (1, 2))  # (B, H', W', C)
         windows = rearrange(x, "b (i h) (j w) c -> b (i j) (h w) c", h=window, w=window)
@@ -115,8 +141,7 @@ class HAB(_Block):
 class OCAB(_Block):
     """Overlapping cross-attention block, (B, C, H, W) to (B, C, H, W).
 
-    The queries of a window attend to the keys and values of a larger window around it. Arguments and errors
-    as in `RHAG`.
+    The queries of a window attend to the keys and values of a larger one around it. Arguments, errors: see `RHAG`.
     """
 
     relative_position_index: Tensor
@@ -131,9 +156,11 @@ class OCAB(_Block):
         mlp_ratio: Annotated[float, "> 0"] = 2.0,
         qkv_bias: bool = True,
         fidelity: Literal["corrected", "authors"] = "corrected",
+        fused: bool | Literal["auto"] = "auto",
     ) -> None:
         super().__init__()
         _check(channels, num_heads, window_size, fidelity)
+        check_fused(fused)
         _require(overlap_ratio >= 0, f"overlap_ratio must be at least 0, got {overlap_ratio}")
         overlap = int(window_size * overlap_ratio)
         if fidelity == "corrected":
@@ -145,9 +172,11 @@ class OCAB(_Block):
         self.window_size = window_size
         self.margin = overlap // 2
         self.fidelity = fidelity
+        self.fused = fused
+        self.masks = Masks(window_size, self.margin)
         table = torch.empty((window_size + outer - 1) ** 2, num_heads)
         self.relative_position_bias_table = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
-        index = _overlap_index(window_size, outer)  # (window^2, outer^2)
+        index = overlap_index(window_size, outer)  # (window^2, outer^2)
         self.register_buffer("relative_position_index", index, persistent=False)
         self.norm1 = nn.LayerNorm(channels)
         self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
@@ -158,6 +187,10 @@ class OCAB(_Block):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block to a map, (B, C, H, W) to (B, C, H, W)."""
+        if _takes_fused(self.fused, x):
+            x = x.permute(0, 2, 3, 1).contiguous()
+            x = self._attend_around_parts(self.norm1(x), x)
+            return add_normed_mlp(x, self.norm2, self.mlp).permute(0, 3, 1, 2)
         x = x.permute(0, 2, 3, 1)  # (B, H, W, C)
         x = x + self._attend_around_windows(self.norm1(x))
         x = x + self.mlp(self.norm2(x))
@@ -169,7 +202,7 @@ class OCAB(_Block):
         authors = self.fidelity == "authors"
         _check_size(height, width, window, authors)
         pad_h, pad_w, outer = -height % window, -width % window, window + 2 * margin
-        blocked = None if authors else _mask((height, width), window, (0, 0), margin, x)  # (windows, N, M)
+        blocked = None if authors else self.masks.of((height, width), (0, 0), x)  # (windows, N, M)
 
         q, k, v = self.qkv(x).chunk(3, dim=-1)  # (B, H, W, C) each
         q = F.pad(q, (0, 0, 0, pad_w, 0, pad_h))
@@ -177,12 +210,21 @@ class OCAB(_Block):
         kv = F.pad(torch.cat((k, v), -1), (0, 0, margin, pad_w + margin, margin, pad_h + margin))
         kv = kv.unfold(1, outer, window).unfold(2, outer, window)  # (B, i, j, 2C, outer, outer)
         kv = rearrange(kv, "b i j (two n d) h w -> two b (i j) n (h w) d", two=2, n=self.num_heads)
-        bias = self.relative_position_bias_table[self.relative_position_index]  # (N, M, heads)
-        windows = _attend(q, kv[0], kv[1], bias, blocked, -torch.inf)  # (B, windows, N, C)
+        windows = attend(q, kv[0], kv[1], self._bias(), blocked, -torch.inf)  # (B, windows, N, C)
         rows = (height + pad_h) // window
         out = rearrange(windows, "b (i j) (h w) c -> b (i h) (j w) c", i=rows, h=window)
-        projected: Tensor = self.proj(out[:, :height, :width])
-        return projected
+        return self.proj(out[:, :height, :width])  # type: ignore[no-any-return]
+
+    def _attend_around_parts(self, x: Tensor, added: Tensor | None = None) -> Tensor:
+        """The same as `_attend_around_windows`, by the parts of windows inside the map; `added` is added."""
+        authors = self.fidelity == "authors"
+        _check_size(x.shape[1], x.shape[2], self.window_size, authors)
+        qkv = linear(x, self.qkv.weight, self.qkv.bias)
+        out = attend_in_parts(qkv, self._bias(), self.window_size, margin=self.margin, authors=authors)
+        return linear(out, self.proj.weight, self.proj.bias, added)
+
+    def _bias(self) -> Tensor:  # (N, M, heads)
+        return self.relative_position_bias_table[self.relative_position_index]
 
 
 class RHAG(_Block):
@@ -206,6 +248,8 @@ class RHAG(_Block):
             across the seam of the shift get -100 on their logit instead of being excluded; zeros beyond the
             border take part in the overlapping attention; the squeeze has no minimum and may be dead from the
             start.
+        fused: "auto" takes the fast form where it was measured to be faster (float32 and float64 on the CPU, not in
+            autocast), true wherever it is possible, false the form composed of torch's operations.
 
     Raises:
         ValueError: If the channels cannot be divided as asked, or a number is out of its range.
@@ -227,6 +271,7 @@ class RHAG(_Block):
         mlp_ratio: Annotated[float, "> 0"] = 2.0,
         qkv_bias: bool = True,
         fidelity: Literal["corrected", "authors"] = "corrected",
+        fused: bool | Literal["auto"] = "auto",
     ) -> None:
         super().__init__()
         _require(depth >= 1, f"depth must be at least 1, got {depth}")
@@ -242,6 +287,7 @@ class RHAG(_Block):
                 mlp_ratio=mlp_ratio,
                 qkv_bias=qkv_bias,
                 fidelity=fidelity,
+                fused=fused,
             )
             for i in range(depth)
         ]
@@ -253,14 +299,14 @@ class RHAG(_Block):
             mlp_ratio=mlp_ratio,
             qkv_bias=qkv_bias,
             fidelity=fidelity,
+            fused=fused,
         )
         self.residual_group = AttentionBlocks(blocks, overlap_attn)
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the group to a map, (B, C, H, W) to (B, C, H, W)."""
-        out: Tensor = x + self.conv(self.residual_group(x))
-        return out
+        return x + self.conv(self.residual_group(x))  # type: ignore[no-any-return]
 
 
 class AttentionBlocks(nn.Module):
@@ -273,30 +319,7 @@ class AttentionBlocks(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply all blocks to a map, (B, C, H, W) to (B, C, H, W)."""
-        out: Tensor = self.overlap_attn(self.blocks(x))
-        return out
-
-
-class WindowAttention(nn.Module):
-    """Self-attention inside windows with a relative position bias, (B, windows, N, C); N = window_size^2."""
-
-    relative_position_index: Tensor
-
-    def __init__(self, channels: int, window_size: int, num_heads: int, qkv_bias: bool) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        table = torch.empty((2 * window_size - 1) ** 2, num_heads)
-        self.relative_position_bias_table = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
-        self.register_buffer("relative_position_index", _self_index(window_size), persistent=False)  # (N, N)
-        self.qkv = nn.Linear(channels, 3 * channels, bias=qkv_bias)
-        self.proj = nn.Linear(channels, channels)
-
-    def forward(self, x: Tensor, blocked: Tensor | None, penalty: float) -> Tensor:
-        """Attend; pairs marked in `blocked` (windows, N, N) get `penalty` on their logit."""
-        qkv = rearrange(self.qkv(x), "b w n (three h d) -> three b w h n d", three=3, h=self.num_heads)
-        bias = self.relative_position_bias_table[self.relative_position_index]  # (N, N, heads)
-        out: Tensor = self.proj(_attend(qkv[0], qkv[1], qkv[2], bias, blocked, penalty))
-        return out
+        return self.overlap_attn(self.blocks(x))  # type: ignore[no-any-return]
 
 
 class ChannelAttention(nn.Module):
@@ -321,8 +344,7 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Gate the channels of a map."""
-        gated: Tensor = x * self.attention(x)  # (B, C, H, W) * (B, C, 1, 1)
-        return gated
+        return x * self.attention(x)  # type: ignore[no-any-return]  # (B, C, H, W) * (B, C, 1, 1)
 
 
 def _conv_branch(channels: int, compress_ratio: int, squeeze_factor: int, fidelity: str) -> nn.Module:
@@ -343,77 +365,12 @@ def _mlp(channels: int, mlp_ratio: float) -> nn.Module:
     """Two linear layers with GELU between them, on the last axis."""
     hidden = int(channels * mlp_ratio)
     _require(hidden > 0, f"mlp_ratio={mlp_ratio} leaves no hidden unit for {channels} channels")
-    fc1, fc2 = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
-    return nn.Sequential(OrderedDict(fc1=fc1, act=nn.GELU(), fc2=fc2))
+    return nn.Sequential(OrderedDict(fc1=nn.Linear(channels, hidden), act=nn.GELU(), fc2=nn.Linear(hidden, channels)))
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, blocked: Tensor | None, penalty: float) -> Tensor:
-    """Multi-head attention with position bias and mask; logits and softmax are float32 at least.
-
-    q (B, windows, heads, N, d), k and v (B, windows, heads, M, d), bias (N, M, heads) and blocked
-    (windows, N, M) to (B, windows, N, heads * d).
-    """
-    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, windows, heads, N, M)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) + bias.permute(2, 0, 1)
-    if blocked is not None:  # never blocks a whole row, not even of padding: every pixel sees itself
-        logits = logits + torch.where(blocked, penalty, 0.0)[:, None]
-    mixed = logits.softmax(-1).to(v.dtype) @ v  # (B, windows, heads, N, d)
-    merged: Tensor = rearrange(mixed, "b w h n d -> b w n (h d)")
-    return merged
-
-
-def _mask(size: tuple[int, int], window: int, shift: tuple[int, int], margin: int, like: Tensor) -> Tensor | None:
-    """Say which pairs of pixels must not attend, on the device of `like`; None if all may.
-
-    Masks are kept per process, so no module holds one that could be saved, copied or left on another device.
-    """
-    exact = all(isinstance(n, int) for n in size)  # False inside a traced graph, whose sizes may vary
-    if exact and not (any(shift) or margin or size[0] % window or size[1] % window):
-        return None
-    if exact and type(like) is Tensor and not torch.compiler.is_compiling():
-        return _kept_mask(size, window, shift, margin, like.device)
-    return _build_mask(size, window, shift, margin, like.device)
-
-
-def _build_mask(
-    size: tuple[int, int], window: int, shift: tuple[int, int], margin: int, device: torch.device
-) -> Tensor:
-    """(windows, N, M) booleans, True where query and key lie in regions with different labels."""
-    labels = []
-    for n, s in zip(size, shift, strict=True):
-        padded = -(-n // window) * window
-        place = torch.arange(padded, device=device)
-        # The two sides of the shift's seam are 0 and 1; padding is 2 or 3.
-        labels.append((place >= padded - s).long() + 2 * ((place + s) % padded >= n))
-    label = 4 * labels[0][:, None] + labels[1]  # (H', W'); equal for all pixels of the map that may meet
-    queries = rearrange(label, "(i h) (j w) -> (i j) (h w) 1", h=window, w=window)
-    label = F.pad(label, (margin,) * 4, value=-1)  # beyond the border: like no pixel
-    outer = window + 2 * margin
-    keys = rearrange(label.unfold(0, outer, window).unfold(1, outer, window), "i j h w -> (i j) 1 (h w)")
-    blocked: Tensor = queries != keys
-    return blocked
-
-
-_kept_mask = lru_cache(maxsize=KEPT_MASKS)(_build_mask)
-
-
-def _self_index(window: int) -> Tensor:
-    """Row of the bias table for each query and key of a window, (window^2, window^2)."""
-    place = torch.arange(window)
-    offset = place[:, None] - place + window - 1  # query minus key on one axis, from 0
-    index: Tensor = rearrange(offset * (2 * window - 1), "qy ky -> qy 1 ky 1") + offset[:, None]
-    return index.reshape(window**2, window**2)
-
-
-def _overlap_index(window: int, outer: int) -> Tensor:
-    """Row of the bias table for each query of a window and key of the larger one, (window^2, outer^2).
-
-    The authors' indices start below 0 and reach their rows by wrapping around; these name the same rows.
-    """
-    span = window + outer - 1
-    offset = torch.arange(outer) - torch.arange(window)[:, None] + window - outer + 1  # key minus query
-    index: Tensor = rearrange(offset * span, "qy ky -> qy 1 ky 1") + offset[:, None]
-    return index.reshape(window**2, outer**2) % span**2
+def _takes_fused(fused: bool | str, x: Tensor) -> bool:
+    """Tell whether a block takes its fused form; with "auto" only where that was measured to be faster."""
+    return fuses(fused, x) and (fused is True or (x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")))
 
 
 def _initialise(module: nn.Module) -> None:
