@@ -265,6 +265,7 @@ def test_on_a_gpu_they_equal_the_portable_form_on_real_maps(
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:.*TensorFloat32.*:UserWarning")  # the compiler's advice to give up precision
 def test_on_a_gpu_they_go_through_the_compiler() -> None:
     compiling("cuda", backend="inductor")
 

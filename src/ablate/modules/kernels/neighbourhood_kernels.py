@@ -23,7 +23,7 @@ What decides their speed:
 
 ESTIMATE, NOT MEASURED: float32, maps (4, 64, 80, 80), 4 heads, kernel 7: 16 x 6400 x 49 x 2 x 16 = 161 million
 lane loads, 22 us on 132 multiprocessors at 1.7 GHz; reading q, k, v and writing the output once, 26 MB, takes 8 us at
-3.35 TB/s. So about three times the time of a copy forward, and 3 x as long again backward (two kernels of 2 x 49 x d
+3.35 TB/s. So about three times the time of a copy forward, and twice as long again backward (two kernels of 2 x 49 x d
 loads, plus recomputation). 6 multiply-adds per byte moved: tensor cores could do this as dense tiles (64 queries x 196
 keys, three quarters of it masked), but only in half precision or TF32, which does not keep float32's 1e-5.
 """
