@@ -63,9 +63,8 @@ class TokenAttention(nn.Module):
         (batch, channels), heads = x.shape[:2], self.num_heads
         tokens = x.flatten(2).transpose(1, 2)  # (B, N, C), contiguous if `x` is channels last
         qkv = F.linear(tokens, self.qkv.weight.flatten(1), self.qkv.bias)
-        q, k, v = (
-            qkv.view(batch, tokens.shape[1], heads, 3, channels // heads).permute(3, 0, 2, 1, 4).unbind(0)
-        )  # (B, heads, N, d)
+        qkv = qkv.view(batch, tokens.shape[1], heads, 3, channels // heads)
+        q, k, v = qkv.permute(3, 0, 2, 1, 4).unbind(0)  # (B, heads, N, d) each
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)  # (B, N, C)
         out = F.linear(mixed, self.proj.weight.flatten(1), self.proj.bias)
         return out.transpose(1, 2).reshape(x.shape)  # a view

@@ -80,13 +80,14 @@ class Cells:
                 part = part.view(*x.shape[:2], tall, h, across, w).permute(0, 2, 4, 3, 5, 1)
                 yield cells[:, top : top + tall, left : left + across, :h, :w], part
 
-    def counts(self, like: Tensor) -> Tensor:
-        """Count the pixels of each cell, (rows, cols, 1)."""
-        tall, across = torch.full((self.rows, 1, 1), self.h), torch.full((self.cols, 1), self.w)
-        if not self.open_border:
-            tall[-1] -= self.rows * self.h - self.height
-            across[-1] -= self.cols * self.w - self.width
-        return (tall * across).to(like)
+    def counts(self, like: Tensor) -> Tensor | int:
+        """Count the pixels of each cell: a number, or (rows, cols, 1) where the cells differ."""
+        if self.open_border or not self.ragged:
+            return self.h * self.w
+        tall, across = like.new_full((self.rows, 1, 1), self.h), like.new_full((self.cols, 1), self.w)
+        tall[-1] -= self.rows * self.h - self.height
+        across[-1] -= self.cols * self.w - self.width
+        return tall * across
 
     def bordered(self, tokens: Tensor) -> Tensor:
         """Put super tokens (G, rows, cols, C) inside a border of zeros, (G, rows + 2, cols + 2, C)."""
@@ -96,10 +97,12 @@ class Cells:
 
     def gather(self, bordered: Tensor, scale: float = 1.0, out: Tensor | None = None) -> Tensor:
         """Take the 3x3 super tokens around each cell, times `scale`: `bordered` to (G * T, 9, C)."""
-        around = bordered.unfold(1, 3, 1).unfold(2, 3, 1).permute(0, 1, 2, 4, 5, 3)  # a view
+        (images, _, _, channels), (image, row, col, last) = bordered.shape, bordered.stride()
+        shape = (images, self.rows, self.cols, 3, 3, channels)
+        around = bordered.as_strided(shape, (image, row, col, row, col, last))
         if out is None:
-            out = bordered.new_empty(around[..., 0, 0, 0].numel(), 9, bordered.shape[3])
-        torch.mul(around, scale, out=out.view(around.shape))
+            out = bordered.new_empty(images * self.rows * self.cols, 9, channels)
+        torch.mul(around, scale, out=out.view(shape))
         return out
 
     def scatter(self, parts: Tensor) -> Tensor:
@@ -250,7 +253,7 @@ def _through_association(
             grad_pixels = torch.bmm(shares.transpose(1, 2), around)
         else:
             grad_pixels.baddbmm_(shares.transpose(1, 2), around)
-        grad_tokens = cells.scatter(torch.bmm(shares[:, 9:], pixels)).mul_(scale)
+        grad_tokens = cells.scatter(torch.bmm(shares[:, 9:], pixels, out=around[:, :9])).mul_(scale)
     assert grad_pixels is not None  # there is at least one round
     return grad_pixels.add_((grad_tokens / cells.counts(grad_tokens)).view(number, 1, channels))
 
