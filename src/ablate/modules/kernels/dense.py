@@ -88,9 +88,10 @@ class _AddNormedMlp(torch.autograd.Function):
     @staticmethod
     @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        given = ctx.saved_tensors  # once: checkpointing hands them out a single time
         with torch.no_grad():
-            found = _gradients_of_mlp(grad.contiguous(), ctx.eps, *ctx.saved_tensors)
-        return *once(found, grad, *ctx.saved_tensors), None
+            found = _gradients_of_mlp(grad.contiguous(), ctx.eps, *given)
+        return *once(found, grad, *given), None
 
 
 def _gradients_of_mlp(grad: Tensor, eps: float, x: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:

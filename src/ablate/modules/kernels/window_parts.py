@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -135,7 +136,8 @@ class _Piece(NamedTuple):
         return x.as_strided(shape, stride, x.storage_offset() + first)
 
 
-class _Plan(NamedTuple):
+@dataclass(frozen=True)
+class _Plan:
     rows: tuple[Span, ...]
     columns: tuple[Span, ...]
     penalty: float
@@ -209,9 +211,10 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        given = ctx.saved_tensors  # once: checkpointing hands them out a single time
         with torch.no_grad():
-            found = _gradients(ctx.plan, grad.contiguous(), *ctx.saved_tensors)
-        return *once(found, grad, *ctx.saved_tensors), None
+            found = _gradients(ctx.plan, grad.contiguous(), *given)
+        return *once(found, grad, *given), None
 
 
 def _gradients(plan: _Plan, grad: Tensor, qkv: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
