@@ -18,11 +18,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK = 1 << 19
-"""Elements of one map of a chunk: 2 MiB in float32, some of which a second-level cache holds at once."""
+CHUNK = 1 << 20
+"""Elements of one map of a chunk: 4 MiB in float32. Twice and half as many were slower at (4, 64, 80, 80)."""
+
+LARGE_MAP = 1 << 18
+"""Elements of one sample's map from which its queries are computed twice, to sort weights instead of maps."""
 
 LARGE_PRODUCT = 4_000_000
 """Multiplications from which a convolution by oneDNN is faster than a call of the BLAS, in spite of its overhead."""
+
+LARGE_WEIGHT = 40_000
+"""Entries of a weight from which oneDNN is faster for its gradient too."""
+
+SMALL_HEAD = 16
+"""Channels under which a head's matrix products are so slow that two heads in one are faster."""
 
 EPS = 1e-12
 """Rows are divided by their length or this, as `F.normalize` does."""
@@ -101,7 +110,7 @@ class _Correlate(torch.autograd.Function):
         ctx: Any, x: Tensor, w1: Tensor, b1: Tensor | None, w3: Tensor, b3: Tensor | None, plan: Plan
     ) -> tuple[Tensor, ...]:
         batch, channels, height, width = x.shape
-        chunks = _chunks(batch, channels * height * width)
+        chunks = _chunks(batch, channels * height * width, plan.rerank)
         weights = (w1, b1, w3, b3)
         order = None  # of the channels, (B or 1, C)
         early = plan.rerank != "none" and _ranks_early(x, plan.rerank)
@@ -109,13 +118,16 @@ class _Correlate(torch.autograd.Function):
             order = _order(_queries(_rows(x.mean(0, keepdim=True)), weights, height))
         elif early:
             order = torch.cat([_order(_queries(_rows(x[chunk]), weights, height)) for chunk in chunks])
-        before, after = [], []  # the depthwise convolution, (b, N, 3C)
+        rows, before, after = [], [], []  # of the map, and before and after the depthwise convolution
         for chunk in chunks:
             first, first_bias, second, second_bias = _sorted(weights, order, chunk)
-            t = _product(_rows(x[chunk]), first, first_bias, height)
+            row = _rows(x[chunk])
+            t = _product(row, first, first_bias, height)
             after.append(_depthwise(t, second, second_bias, height))
-            before.append(t if plan.keep else None)
-            del t
+            if plan.keep:
+                rows.append(row)
+                before.append(t)
+            del row, t
         if plan.rerank != "none" and not early:
             queries = [d[..., :channels] for d in after]
             if plan.rerank == "batch":
@@ -134,49 +146,49 @@ class _Correlate(torch.autograd.Function):
                 torch.bmm(query.mT, key, out=cosine[chunk])
         for cosine, row, column in zip(cosines, *_halves(scale, plan.sizes), strict=True):
             cosine.mul_(row[:, :, None]).mul_(column[:, None])
-        ctx.plan, ctx.chunks, ctx.early = plan, chunks, early
+        ctx.plan, ctx.chunks, ctx.early, ctx.shape = plan, chunks, early, x.shape
+        ctx.channels_last = _is_channels_last(x)
         ctx.mark_non_differentiable(*pairs, scale)
         ctx.set_materialize_grads(False)
         if plan.keep:
-            ctx.save_for_backward(x, w1, b1, w3, b3, order, length, scale, *cosines, *pairs, *before)
+            ctx.save_for_backward(w1, b1, w3, b3, order, length, scale, *cosines, *pairs, *rows, *before)
         return (*cosines, *values, *pairs, scale)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         plan, chunks, heads = ctx.plan, ctx.chunks, len(ctx.plan.sizes)
-        x, w1, b1, w3, b3, order, length, scale, *rest = ctx.saved_tensors
-        cosines, pairs, before = _cut(rest, heads, len(chunks), len(chunks))
-        height, wide = x.shape[2], scale.dtype
-        inner, rows, columns = [], [], []  # gradients of the products of q and k, and those times the cosines
+        w1, b1, w3, b3, order, length, scale, *rest = ctx.saved_tensors
+        cosines, pairs, rows, before = _cut(rest, heads, *[len(chunks)] * 3)
+        height, wide = ctx.shape[2], scale.dtype
+        inner, by_query, by_key = [], [], []  # gradients of the products of q and k, and those times the cosines
         for g, cosine, row, column in zip(gradients[:heads], cosines, *_halves(scale, plan.sizes), strict=True):
             given = torch.zeros_like(cosine) if g is None else g
             weighted = given * cosine
-            rows.append(weighted.sum(2))
-            columns.append(weighted.sum(1))
+            by_query.append(weighted.sum(2))
+            by_key.append(weighted.sum(1))
             inner.append(weighted.copy_(given).mul_(row[:, :, None]).mul_(column[:, None]))
-        along = torch.cat(rows + columns, 1) * scale.square()
+        along = torch.cat(by_query + by_key, 1) * scale.square()
         along.masked_fill_(length < EPS, 0).neg_()  # (B, 2C): what does not change a channel's length is no gradient
         order_of_weights, order_of_maps = (order, None) if ctx.early else (None, order)
-        back = None if order_of_maps is None else order_of_maps.argsort(1)[:, None]  # (B or 1, 1, C)
-        dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        back = None if order_of_maps is None else _threefold(order_of_maps.argsort(1))[:, None]  # (B or 1, 1, 3C)
+        dx = _empty(ctx.shape, w1, ctx.channels_last) if ctx.needs_input_grad[0] else None
         totals = _Totals()
         for i, chunk in enumerate(chunks):
-            q, k = pairs[i].to(wide).chunk(2, 2)
-            q_along, k_along = along[chunk, None].chunk(2, 2)
-            dd = torch.empty_like(before[i])
-            dq, dk, dv = dd.chunk(3, 2)
-            flat = _blocks(k, [g[chunk].mT for g in inner], plan.sizes)
-            _unsort(flat.addcmul_(q, q_along), back, chunk, dq)
-            flat = _blocks(q, [g[chunk] for g in inner], plan.sizes)
-            _unsort(flat.addcmul_(k, k_along), back, chunk, dk)
-            del flat, q, k
-            value_gradient = gradients[heads + i]
-            _unsort(torch.zeros_like(dv) if value_gradient is None else value_gradient, back, chunk, dv)
+            pair, given = pairs[i].to(wide), gradients[heads + i]
+            q, k = pair.chunk(2, 2)
+            dv = torch.zeros_like(q) if given is None else given.to(wide)
+            of_q = _blocks(k, [g[chunk].mT for g in inner], plan.sizes)
+            dd = torch.cat([*of_q, *_blocks(q, [g[chunk] for g in inner], plan.sizes), dv], 2)
+            del of_q, dv, given
+            dd[..., : pair.shape[2]].addcmul_(pair, along[chunk, None])
+            dd = dd.to(rows[i].dtype)
+            if back is not None:
+                dd = dd.gather(2, _of(back, chunk).expand_as(dd))
             first, _, second, _ = _sorted((w1, None, w3, None), order_of_weights, chunk)
             dt, dw3, db3 = _depthwise_gradients(dd, before[i], second, b3, height)
-            del dd, dq, dk, dv
-            dw1 = _outer(dt, _rows(x[chunk]), height) if ctx.needs_input_grad[1] else None
+            del dd, pair, q, k
+            dw1 = _outer(dt, rows[i], height) if ctx.needs_input_grad[1] else None
             db1 = None if b1 is None else _sum(dt).sum(0)
             if dx is not None:
                 _write(dx[chunk], _product(dt, first.transpose(0, 1), None, height))
@@ -192,15 +204,14 @@ class _Mix(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, shape: tuple[Any, ...], plan: Plan, scale: Tensor, *given: Any) -> Tensor:
         batch, channels, height, width, last = shape
-        chunks = _chunks(batch, channels * height * width)
+        chunks = _chunks(batch, channels * height * width, plan.rerank)
         heads = len(plan.sizes)
         pairs, values, maps, weights = _cut(given, len(chunks), len(chunks), heads, 8)
         gate, gate_bias, down, down_bias, up, up_bias, project, project_bias = weights
-        layout = torch.channels_last if last else torch.contiguous_format
-        out = scale.new_empty(shape[:4], dtype=project.dtype).contiguous(memory_format=layout)
+        out = _empty(shape[:4], project, last)
         kept: list[Tensor] = []
         for pair, value, chunk in zip(pairs, values, chunks, strict=True):
-            y = _blocks(value, [a[chunk].mT for a in maps], plan.sizes)
+            y = torch.cat(_blocks(value, [a[chunk].mT for a in maps], plan.sizes), 2)
             q, k = pair.to(scale.dtype).chunk(2, 2)
             q_scale, k_scale = scale[chunk, None].chunk(2, 2)
             mixed = torch.addcmul(y.to(scale.dtype), q, q_scale).addcmul_(k, k_scale).to(y.dtype)
@@ -209,7 +220,7 @@ class _Mix(torch.autograd.Function):
             z = _product(hidden, up, up_bias, height).add_(y)
             _write(out[chunk], _product(z, project, project_bias, height))
             if plan.keep:
-                kept += [mixed, gating, z]
+                kept += [mixed, gating, hidden, z]
         ctx.plan, ctx.chunks, ctx.height = plan, chunks, height
         if plan.keep:
             ctx.save_for_backward(*values, *maps, *weights, *kept)
@@ -219,22 +230,21 @@ class _Mix(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         plan, chunks, height = ctx.plan, ctx.chunks, ctx.height
-        values, maps, weights, kept = _cut(ctx.saved_tensors, len(chunks), len(plan.sizes), 8, 3 * len(chunks))
+        values, maps, weights, kept = _cut(ctx.saved_tensors, len(chunks), len(plan.sizes), 8, 4 * len(chunks))
         gate, gate_bias, down, down_bias, up, up_bias, project, project_bias = weights
         names = ("gate", "gate_bias", "down", "down_bias", "up", "up_bias", "project", "project_bias")
         totals = _Totals()
         map_gradients = [torch.empty_like(a) for a in maps]
         value_gradients = []
         for i, (chunk, value) in enumerate(zip(chunks, values, strict=True)):
-            mixed, gating, z = kept[3 * i : 3 * i + 3]
+            mixed, gating, hidden, z = kept[4 * i : 4 * i + 4]
             g = _rows(gradient[chunk])
             dz = _product(g, project.transpose(0, 1), None, height)
             totals.add(project=_outer(g, z, height), project_bias=_sum_all(g, project_bias))
             active = F.gelu(gating)
             gated = active * mixed
-            hidden = _product(gated, down, down_bias, height)
             totals.add(up=_outer(dz, hidden, height), up_bias=_sum_all(dz, up_bias))
-            del hidden, g
+            del g
             dh = _product(dz, up.transpose(0, 1), None, height)
             totals.add(down=_outer(dh, gated, height), down_bias=_sum_all(dh, down_bias))
             del gated
@@ -243,7 +253,7 @@ class _Mix(torch.autograd.Function):
             de = torch.ops.aten.gelu_backward(dg.mul_(mixed), gating)
             totals.add(gate=_outer(de, mixed, height), gate_bias=_sum_all(de, gate_bias))
             dy.add_(_product(de, gate.transpose(0, 1), None, height))
-            value_gradients.append(_blocks(dy, [a[chunk] for a in maps], plan.sizes))
+            value_gradients.append(torch.cat(_blocks(dy, [a[chunk] for a in maps], plan.sizes), 2))
             for d, v, da in zip(
                 torch.split(dy, plan.sizes, 2), torch.split(value, plan.sizes, 2), map_gradients, strict=True
             ):
@@ -257,7 +267,7 @@ class _Mix(torch.autograd.Function):
 
 def _ranks_early(x: Tensor, rerank: str) -> bool:
     """Whether to rank by queries that are computed for that alone, and to sort the weights then instead of the maps."""
-    return (rerank == "batch" and len(x) > 1) or 2 * x[0].numel() > CHUNK
+    return (rerank == "batch" and len(x) > 1) or x[0].numel() > LARGE_MAP
 
 
 def _queries(rows: Tensor, weights: Sequence[Tensor | None], height: int) -> Tensor:
@@ -296,9 +306,13 @@ def _sorted(weights: Sequence[Tensor | None], order: Tensor | None, chunk: slice
     return [None if w is None else w[place] for w in weights]
 
 
-def _blocks(rows: Tensor, maps: Sequence[Tensor], sizes: list[int]) -> Tensor:
-    """Each head's rows (b, N, c) by its matrix (b, c, c), side by side (b, N, C)."""
-    return torch.cat([torch.bmm(part, a) for part, a in zip(torch.split(rows, sizes, 2), maps, strict=True)], 2)
+def _blocks(rows: Tensor, maps: Sequence[Tensor], sizes: list[int]) -> list[Tensor]:
+    """Each head's rows (b, N, c) by its matrix (b, c, c)."""
+    if sizes[0] < SMALL_HEAD:  # the first two heads as one of 3c channels, with zeros between them
+        first, second, *others = maps
+        together = torch.cat([F.pad(first, (0, sizes[1])), F.pad(second, (sizes[0], 0))], 1)
+        maps, sizes = [together, *others], [sizes[0] + sizes[1], *sizes[2:]]
+    return [torch.bmm(part, a) for part, a in zip(torch.split(rows, sizes, 2), maps, strict=True)]
 
 
 def _sum(rows: Tensor) -> Tensor:
@@ -326,8 +340,9 @@ class _Totals:
         return self.sums[name].view(weight.shape) if weight is not None and name in self.sums else None
 
 
-def _chunks(batch: int, elements: int) -> list[slice]:
-    size = max(1, CHUNK // elements)
+def _chunks(batch: int, elements: int, rerank: str) -> list[slice]:
+    """Which samples go together; each goes alone where weights are sorted for it."""
+    size = 1 if rerank == "sample" and elements > LARGE_MAP else max(1, CHUNK // elements)
     return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
 
 
@@ -348,15 +363,13 @@ def _of(index: Tensor, chunk: slice) -> Tensor:
     return index if len(index) == 1 else index[chunk]
 
 
-def _unsort(rows: Tensor, back: Tensor | None, chunk: slice, target: Tensor) -> None:
-    if back is None:
-        target.copy_(rows)
-    else:
-        torch.gather(rows.to(target.dtype), 2, _of(back, chunk).expand_as(rows), out=target)
-
-
 def _is_channels_last(x: Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+def _empty(shape: Sequence[int], like: Tensor, channels_last: bool) -> Tensor:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -401,7 +414,7 @@ def _product(rows: Tensor, weight: Tensor, bias: Tensor | None, height: int) -> 
 def _outer(gradient: Tensor, rows: Tensor, height: int) -> Tensor:
     """The gradient of a 1x1 convolution's weight, (C', c)."""
     outputs, inputs = gradient.shape[2], rows.shape[2]
-    if min(outputs, inputs) < 128 or not _by_convolution(rows, outputs):
+    if outputs * inputs < LARGE_WEIGHT or not _by_convolution(rows, outputs):
         return gradient.flatten(0, 1).mT @ rows.flatten(0, 1)
     images = _map(gradient, height), _map(rows, height)
     weight = rows.new_empty(outputs, inputs, 1, 1)
