@@ -42,7 +42,6 @@ _AS_AUTHORS: dict[str, dict[str, Any]] = {
 _WINDOW = 8  # of HAT; the authors' code takes multiples of it only
 
 TOLERANCE = 1e-4  # relative to the largest value: float32 on maps of thousands of pixels
-TOLERANCE_AMP = 0.1
 
 
 def forms_of(module: str, authors: Path | None) -> list[str]:
@@ -97,9 +96,9 @@ def build(module: str, form: str, channels: int, side: int, authors: Path | None
 
 
 def check_agreement(
-    module: str, forms: dict[str, nn.Module], shape: Sequence[int], device: torch.device, amp: bool = False
+    module: str, forms: dict[str, nn.Module], shape: Sequence[int], device: torch.device
 ) -> dict[str, float]:
-    """Compare output and input gradient of all equal forms with the first's; return how far each is from it.
+    """Compare output and input gradient of all equal forms with the first's, in float32; return how far it is.
 
     HMHA sorts channels by a correlation: where two are equal to the last bits, forms may sort them differently. So
     several inputs may be tried, and a form that computes something else fails on all.
@@ -108,18 +107,17 @@ def check_agreement(
         ValueError: A form computes something else.
     """
     first, *others = [name for name in forms if name in EQUAL]
-    tolerance = TOLERANCE_AMP if amp else TOLERANCE
     found: dict[str, float] = {}
     for seed in range(5 if module == "hmha" else 1):
-        unsettled = [name for name in others if not found.get(name, 1.0) <= tolerance]
+        unsettled = [name for name in others if not found.get(name, 1.0) <= TOLERANCE]
         if not unsettled:
             break
         x = torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(device)
-        wanted = _run(forms[first], x, amp)
+        wanted = _run(forms[first], x)
         for name in unsettled:
-            found[name] = max(_distance(a, b) for a, b in zip(_run(forms[name], x, amp), wanted, strict=True))
+            found[name] = max(_distance(a, b) for a, b in zip(_run(forms[name], x), wanted, strict=True))
     for name, error in found.items():
-        if not error <= tolerance:
+        if not error <= TOLERANCE:
             raise ValueError(f"{module}: {name} differs from {first} by {error:.1e} of the largest value")
     return found
 
@@ -155,13 +153,17 @@ def _reference(module: str, channels: int, seed: int) -> nn.Module:
     return built
 
 
-def _run(module: nn.Module, x: Tensor, amp: bool) -> tuple[Tensor, Tensor]:
+def _run(module: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     leaf = x.clone().requires_grad_()
-    with autocast(x.device, amp):
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False  # 10 bits would hide what differs
+    try:
         y = module(leaf)
-    cotangent = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y)
-    (gradient,) = torch.autograd.grad(y, leaf, cotangent)
-    return y.detach().float(), gradient
+        cotangent = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y)
+        (gradient,) = torch.autograd.grad(y, leaf, cotangent)
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
+    return y.detach(), gradient
 
 
 def _distance(a: Tensor, b: Tensor) -> float:

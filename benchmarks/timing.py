@@ -54,7 +54,7 @@ def times(asked: dict[str, Any]) -> dict[str, Any]:
     device, amp = torch.device(asked["device"]), asked["amp"]
     names = list(dict.fromkeys(name.removesuffix(COMPILED) for name in asked["forms"]))
     forms = {name: build(module, name, shape[1], shape[2], authors).to(device) for name in names}
-    agreement = check_agreement(module, forms, shape, device, amp) if asked["check"] else {}
+    agreement = check_agreement(module, forms, shape, device) if asked["check"] else {}
     compiled = {name: torch.compile(forms[name.removesuffix(COMPILED)]) for name in asked["forms"] if COMPILED in name}
     forms = {**forms, **compiled}
     order = random.Random(asked["seed"])
