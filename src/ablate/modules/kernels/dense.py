@@ -48,13 +48,11 @@ class _Linear(torch.autograd.Function):
         x = x.contiguous()
         ctx.save_for_backward(x, weight)
         ctx.biased, ctx.added = bias is not None, added is not None
-        out = x.new_empty(*x.shape[:-1], len(weight))
         if added is None:
-            for part, into in _chunks(len(weight), x, out):
-                into.copy_(_product(part, weight, bias))
-        else:
-            for part, other, into in _chunks(len(weight), x, added.contiguous(), out):
-                torch.add(_product(part, weight, bias), other, out=into)
+            return _product(x, weight, bias)
+        out = x.new_empty(*x.shape[:-1], len(weight))
+        for part, other, into in _chunks(len(weight), x, added.contiguous(), out):
+            torch.add(_product(part, weight, bias), other, out=into)
         return out
 
     @staticmethod
@@ -113,7 +111,7 @@ def _gradients_of_mlp(grad: Tensor, eps: float, x: Tensor, *parameters: Tensor) 
             grad_shift,
             _outer(normed, below).t(),
             below.sum(0),
-            _outer(active, above).t(),
+            _outer(above, active),
             above.sum(0),
         )
         for total, more in zip(sums, parts, strict=True):
@@ -138,7 +136,7 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _outer(x: Tensor, y: Tensor) -> Tensor:
-    """Return x.T @ y of (n, C) and (n, D), for gradients of weights."""
+    """Return x.T @ y of (n, C) and (n, D), for gradients of weights. oneDNN copies x: let it be the smaller."""
     if not _onednn(x, y):
         return x.t() @ y
     total = x.new_zeros(x.shape[1], y.shape[1])
