@@ -10,7 +10,8 @@ MODULES = registry()
 
 
 def test_the_registry_holds_the_four_papers() -> None:
-    assert {"acmix", "hat", "hmha", "sta"} <= set(MODULES)
+    forms = {f"{name}[fused={form}]" for name in ("acmix", "hat", "hmha", "sta") for form in ("true", "false")}
+    assert set(MODULES) == {*forms, "convblock", "identity"}
 
 
 @pytest.mark.parametrize("check", CHECKS)

@@ -30,7 +30,10 @@ Build = Callable[[], nn.Module]
 
 
 def registry() -> dict[str, Build]:
-    """Return for each module of `conf/module/` (ours and the working folder's) what builds it with its defaults."""
+    """Return for each module of `conf/module/` (ours and the working folder's) what builds it with its defaults.
+
+    A module with two forms is there twice: `acmix[fused=true]` and `acmix[fused=false]`.
+    """
     folders = (conf_dir() / "module", Path.cwd() / "conf" / "module")  # in Hydra's order
     builders: dict[str, Build] = {}
     for name in options("module"):
@@ -38,7 +41,10 @@ def registry() -> dict[str, Build]:
         content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         target = content.pop("_target_", None)
         kept = {key: value for key, value in content.items() if key not in ("name", "insertion", "defaults")}
-        if target is not None:
+        if target is not None and "fused" in kept:
+            for form in (True, False):
+                builders[f"{name}[fused={str(form).lower()}]"] = _builder(target, {**kept, "fused": form})
+        elif target is not None:
             builders[name] = _builder(target, kept)
     return builders
 

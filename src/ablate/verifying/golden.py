@@ -29,9 +29,9 @@ class Comparison:
 
     Attributes:
         case: Name of the file.
-        error: Largest relative error over output, input gradient, parameter gradients and cache; NaN and infinite
-            differences count as infinite.
-        worst: The tensor with that error.
+        error: Largest relative error over output, input gradient, parameter gradients and cache, in the fused and in
+            the composed form; NaN and infinite differences count as infinite.
+        worst: The tensor with that error, and the form.
         problem: Why the case could not be run, or None.
     """
 
@@ -62,7 +62,11 @@ def compare_case(path: Path) -> Comparison:
     """Run one case in float32 and compare."""
     try:
         config, data = _read(path)
-        errors = dict(_errors(config, data))
+        errors = {
+            f"{tensor}{told}": error
+            for fused, told in ((True, ""), (False, " (composed)"))
+            for tensor, error in _errors(config, data, fused)
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         return Comparison(path.stem, float("inf"), "", problem=f"{type(error).__name__}: {reason}"[:200])
@@ -77,8 +81,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return config, data
 
 
-def _errors(config: Mapping[str, Any], data: Mapping[str, Tensor]) -> Iterator[tuple[str, float]]:
-    """Yield name and relative error of every compared tensor."""
+def _errors(config: Mapping[str, Any], data: Mapping[str, Tensor], fused: bool) -> Iterator[tuple[str, float]]:
+    """Yield name and relative error of every compared tensor, in the fused or the composed form of the module."""
     name = AUTHORS_NAMES.get(config["module"], config["module"])
     module: nn.Module = getattr(ablate.modules, name).from_authors(**config["kwargs"]).eval()
     parameters = {key.removeprefix("param:"): value for key, value in data.items() if key.startswith("param:")}
@@ -86,6 +90,9 @@ def _errors(config: Mapping[str, Any], data: Mapping[str, Tensor]) -> Iterator[t
     ours = dict(module.named_parameters())
     _require_same_names(set(ours), set(parameters), unused)
     module.load_state_dict({key: parameters[key] for key in ours}, strict=False)
+    for part in module.modules():
+        if hasattr(part, "fused"):
+            part.fused = fused  # type: ignore[assignment]
 
     x = data["x"].clone().requires_grad_()
     if "qv_cache" in data or "y_cache" in data:
