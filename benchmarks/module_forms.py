@@ -47,7 +47,6 @@ TOLERANCE = 1e-4  # relative to the largest value: float32 on maps of thousands 
 def forms_of(module: str, authors: Path | None) -> list[str]:
     """Return the forms of a module that there are to measure."""
     without = {*(() if authors else ("authors",)), *(("default",) if module == "acmix" else ())}
-    without |= set() if (ROOT / f"tests/plain/{module}.py").is_file() else {"plain"}
     return [form for form in FORMS if form not in without]
 
 
@@ -62,7 +61,7 @@ def source_hash(module: str) -> str:
 
     found = hashlib.sha256()
     for file in [*source_files(target(module)), ROOT / f"tests/plain/{module}.py"]:
-        found.update(file.read_bytes() if file.is_file() else b"")
+        found.update(file.read_bytes())
     return found.hexdigest()[:12]
 
 
@@ -79,7 +78,7 @@ def build(module: str, form: str, channels: int, side: int, authors: Path | None
     """
     if form == "default":
         torch.manual_seed(seed)
-        return _made(_class(module), channels, fused="auto")
+        return _class(module)(channels, fused="auto")
     ours = _reference(module, channels, seed)
     if form == "authors":
         if authors is None:
@@ -90,7 +89,7 @@ def build(module: str, form: str, channels: int, side: int, authors: Path | None
         built = _class(module, plain=True)(channels, **_AS_AUTHORS[module])
         built.load_state_dict(ours.state_dict())
     else:
-        built = _made(_class(module), channels, **_AS_AUTHORS[module], fused="auto" if form == "fused" else False)
+        built = _class(module)(channels, **_AS_AUTHORS[module], fused="auto" if form == "fused" else False)
         built.load_state_dict(ours.state_dict())
     return _Padded(built, _WINDOW) if module == "hat" and side % _WINDOW else built
 
@@ -175,11 +174,3 @@ def autocast(device: torch.device, enabled: bool) -> AbstractContextManager[obje
     if not enabled:
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.float16 if device.type == "cuda" else torch.bfloat16)
-
-
-def _made(cls: Any, channels: int, **options: Any) -> Any:
-    import inspect
-
-    if "fused" not in inspect.signature(cls).parameters:
-        del options["fused"]
-    return cls(channels, **options)

@@ -14,7 +14,7 @@ import random
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ from module_forms import autocast, build, check_agreement
 from torch import Tensor, nn
 
 PASSES = ("forward", "forward + backward")
-WARMUP = 1  # calls of each form before the one that tells how often it fits into a sample
 LEAST_ROUNDS = 2
+SLOW = 0.2  # seconds of a call that needs no second one to warm up
 SAMPLE = 0.004  # seconds that a sample takes at least; quick passes are repeated within one
 COMPILED = " compiled"  # after the name of a form
 
@@ -61,16 +61,17 @@ def times(asked: dict[str, Any]) -> dict[str, Any]:
     failed: dict[str, str] = {}
     passes = {}
     for kind in asked["passes"]:
-        calls = {}
+        calls, slow = {}, set()
         for name in asked["forms"]:
             call = make_call(forms[name], shape, kind, device, amp)
             try:
-                _warm(call, device)
+                if _warm(call, device) > SLOW:
+                    slow.add(name)
             except Exception as error:  # such as a form that cannot be compiled
                 failed[name] = " ".join(str(error).split())[:200] or type(error).__name__
                 continue
             calls[name] = call
-        passes[kind] = rounds(calls, device, asked["rounds"], asked["seconds"], order, asked["clock"])
+        passes[kind] = rounds(calls, device, asked["rounds"], asked["seconds"], order, asked["clock"], slow)
     return {"agreement": agreement, "failed": failed, "passes": passes}
 
 
@@ -86,10 +87,15 @@ def rounds(
     seconds: float,
     order: random.Random,
     clock: str = "wall",
+    slow: Collection[str] = (),
 ) -> dict[str, list[float]]:
-    """Time each call once a round, in another order each time; return milliseconds of one call by round."""
-    repeats = {}
-    for name, call in calls.items():
+    """Time each call once a round, in another order each time; return milliseconds of one call by round.
+
+    A quick one (all but those in `slow`) is called once more before, to tell how often it fits into a sample.
+    """
+    repeats = dict.fromkeys(slow, 1)
+    for name in calls.keys() - set(slow):
+        call = calls[name]
         repeats[name] = max(1, min(200, int(SAMPLE / max(_seconds(call, 1, device, "wall"), 1e-6))))
     found: dict[str, list[float]] = {name: [] for name in calls}
     names, began = list(calls), time.perf_counter()
@@ -197,11 +203,9 @@ _WHAT: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 }
 
 
-def _warm(call: Callable[[], None], device: torch.device) -> None:
-    for _ in range(WARMUP):
-        call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _warm(call: Callable[[], None], device: torch.device) -> float:
+    """Call once; return the seconds that it took."""
+    return _seconds(call, 1, device, "wall")
 
 
 def _seconds(call: Callable[[], None], repeats: int, device: torch.device, clock: str) -> float:
