@@ -16,6 +16,7 @@ from tests.plain.acmix import PlainACmix
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ablate.modules import acmix
 from ablate.modules.acmix import ACmix
 from ablate.modules.kernels import neighbourhood
 from ablate.modules.kernels.neighbourhood import neighbourhood_attention
@@ -39,11 +40,17 @@ OPTIONS: list[dict[str, Any]] = [
 SIZES = [(1, 1, 1), (2, 1, 6), (1, 4, 4), (3, 5, 2), (2, 9, 14), (1, 21, 16)]
 
 
-@pytest.fixture(autouse=True)
-def _seeded() -> Iterator[None]:
+@pytest.fixture(autouse=True, params=["tiles"])
+def small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The pixels up to which all pairs are made: by default none, so that small maps test the tiles."""
+    pixels = {"tiles": 0, "all pairs": 10**9}[request.param]
+    monkeypatch.setattr(acmix, "SMALL", pixels)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        yield
+        yield pixels
+
+
+both = pytest.mark.parametrize("small", ["tiles", "all pairs"], indirect=True)
 
 
 def forms(dtype: torch.dtype = torch.float64, channels: int = 8, **options: Any) -> list[ACmix]:
@@ -81,6 +88,7 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance
         assert error < tolerance, (name, error)
 
 
+@both
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_the_forms_agree_in_values_and_gradients(options: dict[str, Any], size: tuple[int, int, int]) -> None:
@@ -150,6 +158,7 @@ def test_an_unknown_form_is_named_with_the_valid_ones() -> None:
 # --- layouts, dtypes, modes ---
 
 
+@both
 @pytest.mark.parametrize("kind", ["channels_last", "strided", "transposed", "expanded"])
 def test_any_layout_gives_the_same(kind: str) -> None:
     (module, _, plain), x = forms(), torch.randn(2, 8, 9, 7, dtype=torch.float64)
@@ -175,6 +184,7 @@ def test_a_gradient_of_any_layout_gives_the_same() -> None:
     assert_same(run(module, x, torch.ones((), dtype=torch.float64).expand_as(g)), ones, 1e-12)
 
 
+@both
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_half_precision_is_as_near_to_float64_as_the_composed_form(dtype: torch.dtype) -> None:
     modules = forms(torch.float32, channels=16)[:2]
@@ -189,6 +199,7 @@ def test_half_precision_is_as_near_to_float64_as_the_composed_form(dtype: torch.
         assert errors[0] < 2 * errors[1] < 0.2, (name, errors)
 
 
+@both
 def test_under_autocast_it_is_near_float32_and_gradients_keep_their_dtype() -> None:
     module, x = forms(torch.float32, channels=16)[0], torch.randn(2, 16, 12, 10)
     expected = run(module, x)
@@ -207,6 +218,7 @@ def test_under_autocast_it_is_near_float32_and_gradients_keep_their_dtype() -> N
         assert error < 0.1, (name, error)
 
 
+@both
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_without_gradients_it_computes_the_same(mode: Any) -> None:
     module, x = forms()[0], torch.randn(2, 8, 9, 7, dtype=torch.float64)
@@ -226,6 +238,7 @@ def test_parameters_get_their_gradients_where_the_input_needs_none() -> None:
         torch.testing.assert_close(parameter.grad, expected[name])
 
 
+@both
 def test_frozen_parameters_leave_the_input_its_gradient() -> None:
     module, x = forms()[0], torch.randn(2, 8, 9, 7, dtype=torch.float64)
     expected = run(module, x, torch.ones_like(x))
@@ -235,6 +248,7 @@ def test_frozen_parameters_leave_the_input_its_gradient() -> None:
     torch.testing.assert_close(x.grad, expected["x"])
 
 
+@both
 @pytest.mark.parametrize("rate", [0.0, -1.5])
 def test_any_mixing_weight_has_its_gradient(rate: float) -> None:
     modules, x = forms(), torch.randn(1, 8, 6, 7, dtype=torch.float64)
@@ -267,7 +281,7 @@ def test_the_same_input_gives_the_same_bits() -> None:
 def test_gradients_of_the_fused_form_are_those_of_the_function(options: dict[str, Any]) -> None:
     module = ACmix(4, heads=2, fused=True, **options).double()
     x = torch.randn(1, 4, 3, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x, *_: module(x), (x, *module.parameters()))
+    assert torch.autograd.gradcheck(lambda x, *_: module(x), (x, *module.parameters()), fast_mode=True)
 
 
 @pytest.mark.parametrize("power", [1, 2])
@@ -281,11 +295,19 @@ def test_a_second_derivative_is_refused_and_the_first_is_not(power: int) -> None
         torch.autograd.grad(first.sum(), x)
 
 
+@pytest.mark.parametrize("small", ["all pairs"], indirect=True)
+def test_all_pairs_have_their_derivatives() -> None:
+    module, x = ACmix(4, heads=2, fused=True).double(), torch.randn(1, 4, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, *_: module(x), (x, *module.parameters()), fast_mode=True)
+    assert torch.autograd.gradgradcheck(module, x, fast_mode=True)
+
+
 def test_the_composed_form_has_second_derivatives() -> None:
-    module, x = ACmix(4, heads=2, kernel_att=3, fused=False).double(), torch.randn(1, 4, 2, 3, dtype=torch.float64)
+    module, x = ACmix(4, heads=2, fused=False).double(), torch.randn(1, 4, 2, 3, dtype=torch.float64)
     assert torch.autograd.gradgradcheck(module, x.requires_grad_(), fast_mode=True)
 
 
+@both
 @pytest.mark.parametrize("scale", [1e3, 1e6])
 def test_logits_however_large_stay_finite(scale: float) -> None:
     module, x = ACmix(16, fused=True), scale * torch.randn(2, 16, 9, 9)

@@ -21,6 +21,8 @@ from ablate.modules.kernels.neighbourhood import neighbourhood_attention
 from ablate.modules.kernels.once import once
 from ablate.modules.kernels.switch import check_fused, fuses
 
+SMALL = 144  # pixels, up to which the logits of all pairs are faster than tiles: 3 times at 4 x 4, even at 12 x 12
+
 
 class ACmix(nn.Module):
     """Window attention plus convolution over shared projections; (B, C, H, W) to (B, C, H, W), any H x W.
@@ -176,13 +178,39 @@ class ACmix(nn.Module):
         maps = pixels.flatten(3).permute(0, 3, 1, 2)  # (B, d 3 m, H, W) in channels_last
         padding = self.dep_conv.kernel_size[0] // 2
         convolution = F.conv2d(maps, self._kernel().to(maps.dtype), stride=self.stride, padding=padding, groups=d)
-        window = self.kernel_att, self.dilation, self.stride
-        q, k, v = _Windows.apply(pixels, self._position_codes(pixels), self.rate1, *window)
-        attention = neighbourhood_attention(q, k, v, *window)
+        if height * width <= SMALL:
+            attention = self._attend_to_all(pixels)  # (B, m, d, H', W')
+        else:
+            window = self.kernel_att, self.dilation, self.stride
+            q, k, v = _Windows.apply(pixels, self._position_codes(pixels), self.rate1, *window)
+            attention = neighbourhood_attention(q, k, v, *window)
         out = attention.shape[3:]  # even kernels give one more
         convolution = convolution[:, :, : out[0], : out[1]]
         y = (convolution.view(attention.shape) + attention.to(maps.dtype)).flatten(1, 2)
         return y if x.is_contiguous(memory_format=torch.channels_last) else y.contiguous()
+
+    def _attend_to_all(self, pixels: Tensor) -> Tensor:
+        """Attention with the logits of all pairs of positions, where those are hardly more than the windows' places.
+
+        Nothing is padded: a key that reflection shows to a query n times counts n times, log n in its logit.
+        """
+        (b, height, width), (m, d), step = pixels.shape[:3], (self.heads, self.head_dim), self.stride
+        with torch.autocast(pixels.device.type, enabled=False):
+            q, k, v = _widen(pixels).permute(4, 0, 5, 1, 2, 3)  # 3 x (B, m, H, W, d)
+            q = q[:, :, ::step, ::step]
+            size = q.shape[2:4]
+            counts = torch.kron(*(self._counts(n, q) for n in (height, width)))  # (H' W', H W)
+            q, k, v = (t.reshape(b * m, -1, d) for t in (q, k - self._position_codes(pixels), v))
+            logits = torch.baddbmm(counts.log().expand(b * m, -1, -1), q, k.mT, alpha=d**-0.5)
+            y = self.rate1.to(q.dtype) * torch.bmm(logits.softmax(-1), v)
+        return y.view(b, m, *size, d).permute(0, 1, 4, 2, 3)
+
+    def _counts(self, size: int, like: Tensor) -> Tensor:
+        """How often the windows (H') along an axis show each of its positions (H): (H', H)."""
+        reach = self.dilation * (self.kernel_att - 1)
+        starts = torch.arange(-(reach // 2), size - reach // 2, self.stride, device=like.device)
+        places = starts[:, None] + torch.arange(0, reach + 1, self.dilation, device=like.device)
+        return F.one_hot(_mirrored(places, size), size).sum(1).to(like.dtype)
 
     def _project(self, x: Tensor) -> Tensor:
         """Queries, keys and values of each pixel, (B, H W, d 3 m): of a channel of the heads all that fc mixes."""
@@ -202,16 +230,15 @@ class ACmix(nn.Module):
     def _kernel(self) -> Tensor:
         """dep_conv after fc, times rate2: one convolution in d groups of 3 m channels in and m out."""
         with torch.autocast(self.fc.weight.device.type, enabled=False):
-            dep, fc = _widen(self.dep_conv.weight), _widen(self.fc.weight.flatten(1))
-            return _widen(self.rate2) * torch.einsum("otyx,tj->ojyx", dep, fc)
+            dep, fc = _widen(self.dep_conv.weight).permute(0, 2, 3, 1), _widen(self.rate2 * self.fc.weight.flatten(1))
+            return (dep @ fc).permute(0, 3, 1, 2)  # (C, 3 m, k, k)
 
     def _reflect(self, t: Tensor) -> Tensor:
         """Pad (B, C, H, W) for the window by reflection at the border pixels, as often as it takes."""
         reach = self.dilation * (self.kernel_att - 1)
         for dim in (2, 3):
-            last = t.shape[dim] - 1
-            index = torch.arange(-(reach // 2), last + 1 + reach - reach // 2, device=t.device)
-            t = t.index_select(dim, last - (last - index.remainder(max(2 * last, 1))).abs())
+            index = torch.arange(-(reach // 2), t.shape[dim] + reach - reach // 2, device=t.device)
+            t = t.index_select(dim, _mirrored(index, t.shape[dim]))
         return t
 
     def _windows(self, height: int, width: int) -> list[tuple[slice, ...]]:
@@ -225,6 +252,12 @@ class ACmix(nn.Module):
         if self.conv_p.bias is None:  # the authors' weights have one, without effect
             state_dict.pop(f"{prefix}conv_p.bias", None)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def _mirrored(index: Tensor, size: int) -> Tensor:
+    """The positions that an axis of that size shows at any integer places, reflected at its ends back and forth."""
+    last = size - 1
+    return last - (last - index.remainder(max(2 * last, 1))).abs()
 
 
 def _coordinates(x: Tensor) -> Tensor:
@@ -259,11 +292,11 @@ class _Windows(torch.autograd.Function):
         b, m, height, width, d = k.shape
         queries = codes.new_empty(q.shape)
         torch.mul(q, codes.new_full((1,), d**-0.5), out=queries)
-        keys, values = (codes.new_empty(b, m, height + ctx.reach, width + ctx.reach, d) for _ in range(2))
+        padded = codes.new_empty(2, b, m, height + ctx.reach, width + ctx.reach, d)
+        keys, values = padded
         torch.sub(k, codes, out=_inside(keys, ctx.reach))
         torch.mul(v, rate.to(codes.dtype), out=_inside(values, ctx.reach))
-        _mirror(keys, ctx.reach)
-        _mirror(values, ctx.reach)
+        _mirror(padded.flatten(0, 1), ctx.reach)
         return tuple(t.permute(0, 1, 4, 2, 3) for t in (queries, keys, values))
 
     @staticmethod
