@@ -29,7 +29,7 @@ from ablate.modules.kernels.switch import check_fused, fuses
 HEADS = (1, 2, 2, 3)
 """Relative sizes of the four heads, from the most typical channels to the least."""
 
-SMALL = 1 << 16
+SMALL = 102_400
 """Elements of an input (B, C, H, W) under which the fused form's calls cost more than they save."""
 
 CACHE_DECAY = 0.9
