@@ -16,6 +16,7 @@ from ultralytics.nn.tasks import yaml_model_load
 from ablate.grafting.surgery import load_class
 from ablate.measuring import complexity as measuring
 from ablate.measuring.complexity import complexity
+from ablate.modules.kernels.switch import composed
 from ablate.training.trainer import build_network
 
 
@@ -133,7 +134,7 @@ def test_the_count_is_that_of_torch_s_own_counter(module: str) -> None:
     found = complexity(model, 96)
 
     deployed = deepcopy(model).eval().fuse(verbose=False)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), composed():
         deployed(torch.zeros(1, 3, 96, 96))
     assert (found.gflops - found.gflops_uncounted) * 1e9 == pytest.approx(counter.get_total_flops(), abs=0.5)
 

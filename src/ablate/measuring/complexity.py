@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ablate.grafting.surgery import stock_name
+from ablate.modules.kernels.switch import composed
 
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
@@ -60,9 +61,10 @@ def complexity(network: DetectionModel, imgsz: int, *, spend: bool = False) -> C
 
     work = (network if spend else deepcopy(network)).cpu().float()
     params_train = sum(p.numel() for p in work.parameters())
-    reported = get_flops(work, imgsz) or None  # 0.0 is how it says that it failed
-    deployed = work.eval().fuse(verbose=False)
-    counted, declared = _count(deployed, imgsz, quick=reported is not None and reported < QUICK_GFLOPS)
+    with composed():  # what a module's fast form spends is its own affair; the count is of what the formulas say
+        reported = get_flops(work, imgsz) or None  # 0.0 is how it says that it failed
+        deployed = work.eval().fuse(verbose=False)
+        counted, declared = _count(deployed, imgsz, quick=reported is not None and reported < QUICK_GFLOPS)
     return Complexity(
         params=sum(p.numel() for p in deployed.parameters()),
         params_added=sum(p.numel() for name, p in deployed.named_parameters() if stock_name(name) is None),
