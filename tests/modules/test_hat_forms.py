@@ -15,6 +15,7 @@ from tests.plain.hat import PlainHAB, PlainOCAB, PlainRHAG
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ablate.modules import hat
 from ablate.modules.hat import HAB, OCAB, RHAG
 from ablate.modules.kernels import dense, window_parts
 from ablate.modules.kernels.switch import composed
@@ -137,6 +138,9 @@ def test_auto_takes_the_fused_form_unless_composed_is_asked_for(monkeypatch: pyt
     monkeypatch.setattr(window_parts, "attend_in_spans", lambda *a, **o: (taken.append(1), real(*a, **o))[1])
     x = noise(1, 16, 5, 5)
     module = build(RHAG)
+    module(x)
+    assert not taken  # too small a map
+    monkeypatch.setattr(hat, "SMALL", x.numel())
     module(x)
     assert len(taken) == 3
     with composed():
