@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ablate.modules import hat
 from ablate.modules.hat import HAB, OCAB, RHAG
-from ablate.modules.kernels import dense, window_parts
+from ablate.modules.kernels import dense, matrix, window_parts
 from ablate.modules.kernels.switch import composed
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -42,7 +42,8 @@ def pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small maps are one piece; make them many."""
     monkeypatch.setattr(window_parts, "CHUNK", 700)
     monkeypatch.setattr(dense, "CHUNK", 700)
-    monkeypatch.setattr(dense, "ROWS", 10)
+    monkeypatch.setattr(matrix, "ROWS", 10)
+    monkeypatch.setattr(matrix, "SMALL", 0)
 
 
 def noise(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -181,7 +182,8 @@ def test_without_onednn_the_same_comes_out(monkeypatch: pytest.MonkeyPatch) -> N
     module = build(RHAG, window_size=4, fused=True)
     x = noise(2, 16, 9, 10)
     expected = results(module, x)
-    monkeypatch.setattr(dense, "_onednn", lambda *_: False)
+    for user in (dense, matrix):
+        monkeypatch.setattr(user, "onednn", lambda *_: False)
     assert_same(results(module, x), expected, 1e-5)
 
 

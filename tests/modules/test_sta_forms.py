@@ -159,7 +159,7 @@ def test_a_second_derivative_is_refused_rather_than_wrong() -> None:
                 (gradient,) = torch.autograd.grad(forms[form](x).square().sum(), x, create_graph=True)
             gradient.sum().backward()
         else:
-            with pytest.raises(RuntimeError, match=r"differentiate twice|once_differentiable"):
+            with pytest.raises(RuntimeError, match="no second derivative"):
                 gradient.sum().backward()
 
 

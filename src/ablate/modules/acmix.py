@@ -17,8 +17,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ablate.modules.kernels.dense import linear
 from ablate.modules.kernels.neighbourhood import neighbourhood_attention
 from ablate.modules.kernels.once import once
+from ablate.modules.kernels.precision import wide_dtype, widen
 from ablate.modules.kernels.switch import check_fused, fuses
 
 SMALL = 144  # pixels, up to which the logits of all pairs are faster than tiles: 3 times at 4 x 4, even at 12 x 12
@@ -149,8 +151,8 @@ class ACmix(nn.Module):
         """
         batch, step = len(q), self.stride
         q, k, v = (rearrange(t, "b (m d) h w -> (b m) d h w", m=self.heads) for t in (q, k, v))
-        q = _widen(q[:, :, ::step, ::step]) * self.head_dim**-0.5  # (B m, d, H', W')
-        k = self._reflect(_widen(k) - _widen(self.conv_p(_coordinates(v))))  # (B m, d, H + p, W + p)
+        q = widen(q[:, :, ::step, ::step]) * self.head_dim**-0.5  # (B m, d, H', W')
+        k = self._reflect(widen(k) - widen(self.conv_p(_coordinates(v))))  # (B m, d, H + p, W + p)
         v = self._reflect(v)
         windows = self._windows(*q.shape[2:])
         logits = torch.stack([(q * k[window]).sum(1) for window in windows], dim=1)  # (B m, k k, H', W')
@@ -196,7 +198,7 @@ class ACmix(nn.Module):
         """
         (b, height, width), (m, d), step = pixels.shape[:3], (self.heads, self.head_dim), self.stride
         with torch.autocast(pixels.device.type, enabled=False):
-            q, k, v = _widen(pixels).permute(4, 0, 5, 1, 2, 3)  # 3 x (B, m, H, W, d)
+            q, k, v = widen(pixels).permute(4, 0, 5, 1, 2, 3)  # 3 x (B, m, H, W, d)
             q = q[:, :, ::step, ::step]
             size = q.shape[2:4]
             counts = torch.kron(*(self._counts(n, q) for n in (height, width)))  # (H' W', H W)
@@ -217,12 +219,12 @@ class ACmix(nn.Module):
         state = [(conv.weight, conv.bias) for conv in (self.conv1, self.conv2, self.conv3)]
         weight, bias = (torch.stack(t).view(3, self.heads, self.head_dim, -1) for t in zip(*state, strict=True))
         weight, bias = (t.permute(2, 0, 1, 3).flatten(0, 2) for t in (weight, bias))  # (d 3 m, C), (d 3 m, 1)
-        return F.linear(x.flatten(2).mT, weight, bias.flatten())
+        return linear(x.flatten(2).mT, weight, bias.flatten())
 
     def _position_codes(self, pixels: Tensor) -> Tensor:
         """conv_p of the coordinates, (H, W, d) in float32 or wider."""
         with torch.autocast(pixels.device.type, enabled=False):
-            wide = _widen(pixels[:1, :, :, :1, 0, 0].permute(0, 3, 1, 2))  # (1, 1, H, W)
+            wide = widen(pixels[:1, :, :, :1, 0, 0].permute(0, 3, 1, 2))  # (1, 1, H, W)
             places = _coordinates(wide)[0].permute(1, 2, 0)  # (H, W, 2)
             bias = None if self.conv_p.bias is None else self.conv_p.bias.to(wide)
             return F.linear(places, self.conv_p.weight.flatten(1).to(wide), bias)
@@ -230,7 +232,7 @@ class ACmix(nn.Module):
     def _kernel(self) -> Tensor:
         """dep_conv after fc, times rate2: one convolution in d groups of 3 m channels in and m out."""
         with torch.autocast(self.fc.weight.device.type, enabled=False):
-            dep, fc = _widen(self.dep_conv.weight).permute(0, 2, 3, 1), _widen(self.rate2 * self.fc.weight.flatten(1))
+            dep, fc = widen(self.dep_conv.weight).permute(0, 2, 3, 1), widen(self.rate2 * self.fc.weight.flatten(1))
             return (dep @ fc).permute(0, 3, 1, 2)  # (C, 3 m, k, k)
 
     def _reflect(self, t: Tensor) -> Tensor:
@@ -263,15 +265,10 @@ def _mirrored(index: Tensor, size: int) -> Tensor:
 def _coordinates(x: Tensor) -> Tensor:
     """Column and row of each position, from -1 to 1, as (1, 2, H, W) with the dtype and device of x."""
     height, width = x.shape[2:]
-    dtype = torch.promote_types(x.dtype, torch.float32)
+    dtype = wide_dtype(x.dtype)
     columns = torch.linspace(-1, 1, width, dtype=dtype, device=x.device).expand(height, width)
     rows = torch.linspace(-1, 1, height, dtype=dtype, device=x.device)[:, None].expand(height, width)
     return torch.stack([columns, rows])[None].to(x.dtype)
-
-
-def _widen(t: Tensor) -> Tensor:
-    """The tensor in float32; float64 stays."""
-    return t.to(torch.promote_types(t.dtype, torch.float32))
 
 
 class _Windows(torch.autograd.Function):
@@ -300,22 +297,21 @@ class _Windows(torch.autograd.Function):
         return tuple(t.permute(0, 1, 4, 2, 3) for t in (queries, keys, values))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        pixels, rate = ctx.saved_tensors
-        with torch.no_grad():
-            queries, keys, values = (t.permute(0, 1, 3, 4, 2) for t in gradients)
-            keys, values = _fold(keys, ctx.reach), _fold(values, ctx.reach)
-            total = torch.empty_like(pixels)
-            q, k, v = total.permute(4, 0, 5, 1, 2, 3)
-            if ctx.stride > 1:
-                q.zero_()
-            torch.mul(queries, queries.shape[-1] ** -0.5, out=q[:, :, :: ctx.stride, :: ctx.stride])
-            k.copy_(keys)
-            torch.mul(values, rate.to(values.dtype), out=v)
-            pairs = zip(pixels.permute(4, 0, 5, 1, 2, 3)[2], values, strict=True)  # of an image: the product is no map
-            mixing = torch.stack([(a * b).sum() for a, b in pairs]).sum().to(rate.dtype).view(1)
-            made = total, -keys.sum((0, 1)), mixing
-        return *once(made, pixels, rate, *gradients), None, None, None
+    @once
+    def backward(ctx: Any, saved: tuple[Tensor, ...], *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        pixels, rate = saved
+        queries, keys, values = (t.permute(0, 1, 3, 4, 2) for t in gradients)
+        keys, values = _fold(keys, ctx.reach), _fold(values, ctx.reach)
+        total = torch.empty_like(pixels)
+        q, k, v = total.permute(4, 0, 5, 1, 2, 3)
+        if ctx.stride > 1:
+            q.zero_()
+        torch.mul(queries, queries.shape[-1] ** -0.5, out=q[:, :, :: ctx.stride, :: ctx.stride])
+        k.copy_(keys)
+        torch.mul(values, rate.to(values.dtype), out=v)
+        pairs = zip(pixels.permute(4, 0, 5, 1, 2, 3)[2], values, strict=True)  # of an image: the product is no map
+        mixing = torch.stack([(a * b).sum() for a, b in pairs]).sum().to(rate.dtype).view(1)
+        return total, -keys.sum((0, 1)), mixing, None, None, None
 
 
 def _inside(padded: Tensor, reach: int) -> Tensor:

@@ -24,6 +24,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ablate.modules.kernels.channel_attention import Plan, correlate, mix
+from ablate.modules.kernels.precision import widen
 from ablate.modules.kernels.switch import check_fused, fuses
 
 HEADS = (1, 2, 2, 3)
@@ -216,7 +217,7 @@ class HMHA(nn.Module):
         with torch.autocast(device, enabled=False) if autocast else nullcontext():
             correlated = correlate(x, weights[:2], weights[2:4], plan)
             logits = [cosine * t for cosine, t in zip(correlated.cosines, self.temperature, strict=True)]
-            maps = [_widen(logit).softmax(dim=-1).to(x.dtype) for logit in logits]
+            maps = [widen(logit).softmax(dim=-1).to(x.dtype) for logit in logits]
         if self.cache != "none":
             maps, cache = self._modulate(maps, cache)
         with torch.autocast(device, enabled=False) if autocast else nullcontext():
@@ -229,7 +230,7 @@ class HMHA(nn.Module):
         Row i of the correlation matrix sums to z_i . (z_1 + ... + z_C) for centred channels z of unit length:
         the matrix is not needed. A constant channel correlates with none (0, not 0 / 0); ties stay in order.
         """
-        q = _widen(q)
+        q = widen(q)
         if self.rerank == "batch":
             q = q.mean(0, keepdim=True)
         eps = torch.finfo(q.dtype).eps
@@ -244,7 +245,7 @@ class HMHA(nn.Module):
         """Channel attention maps of the four heads, (B, c, c) each; the softmax is taken in float32."""
         queries, keys = torch.split(q, self.sizes, dim=1), torch.split(k, self.sizes, dim=1)
         logits = [(q @ k.mT) * t for q, k, t in zip(queries, keys, self.temperature, strict=True)]
-        return [_widen(logit).softmax(dim=-1).to(q.dtype) for logit in logits]
+        return [widen(logit).softmax(dim=-1).to(q.dtype) for logit in logits]
 
     def _modulate(self, maps: list[Tensor], cache: Tensor | None) -> tuple[list[Tensor], Tensor]:
         """Modulate the four maps by the incoming cache; also return the outgoing one, (B or 1, C, C)."""
@@ -304,14 +305,9 @@ class _Relay:
         return {"length": self.length, "place": 0, "cache": None}
 
 
-def _widen(t: Tensor) -> Tensor:
-    """The tensor in float32; float64 stays."""
-    return t.to(torch.promote_types(t.dtype, torch.float32))
-
-
 def _unit(t: Tensor) -> Tensor:
     """Scale the rows of (B, C, N) to length 1; the norm is taken in float32, the result has t's dtype."""
-    return F.normalize(_widen(t), dim=-1).to(t.dtype)
+    return F.normalize(widen(t), dim=-1).to(t.dtype)
 
 
 def _pool(square: Tensor, size: int) -> Tensor:

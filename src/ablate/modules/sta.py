@@ -24,6 +24,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ablate.modules.kernels import supertoken
+from ablate.modules.kernels.precision import no_autocast, widen
 from ablate.modules.kernels.switch import check_fused, fuses
 
 
@@ -157,8 +158,8 @@ class StokenAttention(nn.Module):
         rows, cols = -(-height // h), -(-width // w)  # cells; T = rows * cols, of n = h * w pixels
 
         # Products of features overflow float16 from a feature scale of about 300 on: associate in float32.
-        with supertoken.no_autocast(x):
-            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        with no_autocast(x):
+            wide = widen(x)
             wide = F.pad(wide, (0, cols * w - width, 0, rows * h - height))
             pixels = rearrange(wide, "b c (i h) (j w) -> b (i j) (h w) c", h=h, w=w)  # (B, T, n, C)
             weights = self._pixel_weights(height, width, rows, cols, pixels)  # (T, n, 1), 0 where padded
@@ -174,7 +175,7 @@ class StokenAttention(nn.Module):
 
         tokens = self.stoken_refine(tokens.to(x.dtype))  # (B, C, rows, cols)
 
-        with supertoken.no_autocast(x):
+        with no_autocast(x):
             around = _gather(tokens.to(wide.dtype))  # (B, T, C, 9)
             out = around @ association.transpose(-1, -2)  # (B, T, C, n)
             out = rearrange(out, "b (i j) c (h w) -> b c (i h) (j w)", i=rows, h=h)

@@ -16,19 +16,16 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from ablate.modules.kernels.matrix import outer, product
+from ablate.modules.kernels.once import once
+from ablate.modules.kernels.precision import wide_dtype
 
 CHUNK = 1 << 20
 """Elements of one map of a chunk: 4 MiB in float32. Twice and half as many were slower at (4, 64, 80, 80)."""
 
 LARGE_MAP = 1 << 18
 """Elements of one sample's map from which its queries are computed twice, to sort weights instead of maps."""
-
-LARGE_PRODUCT = 4_000_000
-"""Multiplications from which a convolution by oneDNN is faster than a call of the BLAS, in spite of its overhead."""
-
-LARGE_WEIGHT = 40_000
-"""Entries of a weight from which oneDNN is faster for its gradient too."""
 
 SMALL_HEAD = 16
 """Channels under which a head's matrix products are so slow that two heads in one are faster."""
@@ -122,7 +119,7 @@ class _Correlate(torch.autograd.Function):
         for chunk in chunks:
             first, first_bias, second, second_bias = _sorted(weights, order, chunk)
             row = _rows(x[chunk])
-            t = _product(row, first, first_bias, height)
+            t = _product(row, first, first_bias)
             after.append(_depthwise(t, second, second_bias, height))
             if plan.keep:
                 rows.append(row)
@@ -135,7 +132,7 @@ class _Correlate(torch.autograd.Function):
             order = torch.cat([_order(q) for q in queries])
             place = _threefold(order)[:, None]
             after = [d.gather(2, _of(place, chunk).expand_as(d)) for d, chunk in zip(after, chunks, strict=True)]
-        wide = torch.promote_types(x.dtype, torch.float32)
+        wide = wide_dtype(x.dtype)
         pairs, values = zip(*(torch.split(d, [2 * channels, channels], 2) for d in after), strict=True)
         length = torch.cat([_sum(p.to(wide).square()) for p in pairs]).sqrt_()  # (B, 2C)
         scale = length.clamp_min(EPS).reciprocal_()
@@ -155,10 +152,10 @@ class _Correlate(torch.autograd.Function):
         return (*cosines, *values, *pairs, scale)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    @once
+    def backward(ctx: Any, saved: tuple[Tensor, ...], *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         plan, chunks, heads = ctx.plan, ctx.chunks, len(ctx.plan.sizes)
-        w1, b1, w3, b3, order, length, scale, *rest = ctx.saved_tensors
+        w1, b1, w3, b3, order, length, scale, *rest = saved
         cosines, pairs, rows, before = _cut(rest, heads, *[len(chunks)] * 3)
         height, wide = ctx.shape[2], scale.dtype
         inner, by_query, by_key = [], [], []  # gradients of the products of q and k, and those times the cosines
@@ -188,10 +185,10 @@ class _Correlate(torch.autograd.Function):
             first, _, second, _ = _sorted((w1, None, w3, None), order_of_weights, chunk)
             dt, dw3, db3 = _depthwise_gradients(dd, before[i], second, b3, height)
             del dd, pair, q, k
-            dw1 = _outer(dt, rows[i], height) if ctx.needs_input_grad[1] else None
+            dw1 = _outer(dt, rows[i]) if ctx.needs_input_grad[1] else None
             db1 = None if b1 is None else _sum(dt).sum(0)
             if dx is not None:
-                _write(dx[chunk], _product(dt, first.transpose(0, 1), None, height))
+                _write(dx[chunk], _product(dt, first.transpose(0, 1)))
             found = [dw1, db1, dw3, db3]
             if order_of_weights is not None:
                 place = _threefold(_of(order_of_weights, chunk))[0].argsort()
@@ -215,22 +212,22 @@ class _Mix(torch.autograd.Function):
             q, k = pair.to(scale.dtype).chunk(2, 2)
             q_scale, k_scale = scale[chunk, None].chunk(2, 2)
             mixed = torch.addcmul(y.to(scale.dtype), q, q_scale).addcmul_(k, k_scale).to(y.dtype)
-            gating = _product(mixed, gate, gate_bias, height)
-            hidden = _product(F.gelu(gating).mul_(mixed), down, down_bias, height)
-            z = _product(hidden, up, up_bias, height).add_(y)
-            _write(out[chunk], _product(z, project, project_bias, height))
+            gating = _product(mixed, gate, gate_bias)
+            hidden = _product(F.gelu(gating).mul_(mixed), down, down_bias)
+            z = _product(hidden, up, up_bias).add_(y)
+            _write(out[chunk], _product(z, project, project_bias))
             if plan.keep:
                 kept += [mixed, gating, hidden, z]
-        ctx.plan, ctx.chunks, ctx.height = plan, chunks, height
+        ctx.plan, ctx.chunks = plan, chunks
         if plan.keep:
             ctx.save_for_backward(*values, *maps, *weights, *kept)
         return out
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        plan, chunks, height = ctx.plan, ctx.chunks, ctx.height
-        values, maps, weights, kept = _cut(ctx.saved_tensors, len(chunks), len(plan.sizes), 8, 4 * len(chunks))
+    @once
+    def backward(ctx: Any, saved: tuple[Tensor, ...], gradient: Tensor) -> tuple[Tensor | None, ...]:
+        plan, chunks = ctx.plan, ctx.chunks
+        values, maps, weights, kept = _cut(saved, len(chunks), len(plan.sizes), 8, 4 * len(chunks))
         gate, gate_bias, down, down_bias, up, up_bias, project, project_bias = weights
         names = ("gate", "gate_bias", "down", "down_bias", "up", "up_bias", "project", "project_bias")
         totals = _Totals()
@@ -239,20 +236,20 @@ class _Mix(torch.autograd.Function):
         for i, (chunk, value) in enumerate(zip(chunks, values, strict=True)):
             mixed, gating, hidden, z = kept[4 * i : 4 * i + 4]
             g = _rows(gradient[chunk])
-            dz = _product(g, project.transpose(0, 1), None, height)
-            totals.add(project=_outer(g, z, height), project_bias=_sum_all(g, project_bias))
+            dz = _product(g, project.transpose(0, 1))
+            totals.add(project=_outer(g, z), project_bias=_sum_all(g, project_bias))
             active = F.gelu(gating)
             gated = active * mixed
-            totals.add(up=_outer(dz, hidden, height), up_bias=_sum_all(dz, up_bias))
+            totals.add(up=_outer(dz, hidden), up_bias=_sum_all(dz, up_bias))
             del g
-            dh = _product(dz, up.transpose(0, 1), None, height)
-            totals.add(down=_outer(dh, gated, height), down_bias=_sum_all(dh, down_bias))
+            dh = _product(dz, up.transpose(0, 1))
+            totals.add(down=_outer(dh, gated), down_bias=_sum_all(dh, down_bias))
             del gated
-            dg = _product(dh, down.transpose(0, 1), None, height)
+            dg = _product(dh, down.transpose(0, 1))
             dy = active.mul_(dg).add_(dz)
             de = torch.ops.aten.gelu_backward(dg.mul_(mixed), gating)
-            totals.add(gate=_outer(de, mixed, height), gate_bias=_sum_all(de, gate_bias))
-            dy.add_(_product(de, gate.transpose(0, 1), None, height))
+            totals.add(gate=_outer(de, mixed), gate_bias=_sum_all(de, gate_bias))
+            dy.add_(_product(de, gate.transpose(0, 1)))
             value_gradients.append(torch.cat(_blocks(dy, [a[chunk] for a in maps], plan.sizes), 2))
             for d, v, da in zip(
                 torch.split(dy, plan.sizes, 2), torch.split(value, plan.sizes, 2), map_gradients, strict=True
@@ -274,12 +271,12 @@ def _queries(rows: Tensor, weights: Sequence[Tensor | None], height: int) -> Ten
     w1, b1, w3, b3 = (None if w is None else w[: rows.shape[2]] for w in weights)
     assert w1 is not None
     assert w3 is not None
-    return _depthwise(_product(rows, w1, b1, height), w3, b3, height)
+    return _depthwise(_product(rows, w1, b1), w3, b3, height)
 
 
 def _order(q: Tensor) -> Tensor:
     """The ranking that `HMHA._order` defines, (b, C), of queries (b, N, C)."""
-    q = q.to(torch.promote_types(q.dtype, torch.float32))
+    q = q.to(wide_dtype(q.dtype))
     eps = torch.finfo(q.dtype).eps
     mean = q.mean(1, keepdim=True)
     centred = q - mean
@@ -389,39 +386,14 @@ def _write(target: Tensor, rows: Tensor) -> None:
         target.copy_(_map(rows, target.shape[2]))
 
 
-def _by_convolution(rows: Tensor, outputs: int) -> bool:
-    """Whether a convolution by oneDNN shall multiply.
-
-    Under one thread torch takes the BLAS for 1x1 convolutions, which on AMD processors is half as fast; but not for
-    dilated ones, and dilation means nothing to a 1x1 kernel.
-    """
-    return (
-        rows.dtype == torch.float32
-        and rows.device.type == "cpu"
-        and rows.numel() * outputs >= LARGE_PRODUCT
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    )
-
-
-def _product(rows: Tensor, weight: Tensor, bias: Tensor | None, height: int) -> Tensor:
+def _product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """1x1 convolution of (b, N, c) by (C', c, 1, 1) or (C', c, 1) to (b, N, C')."""
-    if not _by_convolution(rows, len(weight)):
-        return F.linear(rows, weight.flatten(1), bias)
-    y = F.conv2d(_map(rows, height), weight.reshape(*weight.shape[:2], 1, 1), bias, dilation=2)
-    return _rows(y)
+    return product(rows, weight.flatten(1), bias)
 
 
-def _outer(gradient: Tensor, rows: Tensor, height: int) -> Tensor:
+def _outer(gradient: Tensor, rows: Tensor) -> Tensor:
     """The gradient of a 1x1 convolution's weight, (C', c)."""
-    outputs, inputs = gradient.shape[2], rows.shape[2]
-    if outputs * inputs < LARGE_WEIGHT or not _by_convolution(rows, outputs):
-        return gradient.flatten(0, 1).mT @ rows.flatten(0, 1)
-    images = _map(gradient, height), _map(rows, height)
-    weight = rows.new_empty(outputs, inputs, 1, 1)
-    found: Tensor = torch.ops.aten.convolution_backward(
-        *images, weight, None, [1, 1], [0, 0], [2, 2], False, [0, 0], 1, [False, True, False]
-    )[1]
-    return found[:, :, 0, 0]
+    return outer(gradient.flatten(0, 1), rows.flatten(0, 1))
 
 
 def _depthwise(rows: Tensor, weight: Tensor, bias: Tensor | None, height: int) -> Tensor:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ablate.modules.kernels.once import once
+from ablate.modules.kernels.precision import wide_dtype
 
 TILE = 4  # queries a side: 16 x 100 logits for windows of 7 x 7, twice what is needed; 8 x 8 needs four times as many
 BUFFERED = (
@@ -110,21 +111,22 @@ class _Attention(torch.autograd.Function):
         return _maps(y, q.shape).to(v.dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, lse = ctx.saved_tensors
-        with torch.no_grad(), torch.autocast(q.device.type, enabled=False):
+    @once
+    def backward(ctx: Any, saved: tuple[Tensor, ...], gradient: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, lse = saved
+        with torch.autocast(q.device.type, enabled=False):
             queries, keys, values = _aligned(q, k, v, ctx.tiling)
             g = _planes(gradient, queries.shape[1], queries.shape[2], queries.dtype)
             gradients = _attend_backward(g, queries, keys, values, lse, ctx.tiling)
             made = [_maps(t, given.shape).to(given.dtype) for t, given in zip(gradients, (q, k, v), strict=True)]
-        return *once(tuple(made), gradient, q, k, v), None
+        return *made, None
 
 
 def _aligned(q: Tensor, k: Tensor, v: Tensor, tiling: _Tiling) -> tuple[Tensor, Tensor, Tensor]:
     """As planes, with whole tiles and the keys for them, in float32 or wider; what is so already is not copied."""
     rows, columns = (-(-n // TILE) * TILE for n in q.shape[3:])
     tall, broad = (max(tiling.reach(n), m) for n, m in zip((rows, columns), k.shape[3:], strict=True))
-    wide = torch.promote_types(torch.promote_types(q.dtype, v.dtype), torch.float32)
+    wide = wide_dtype(torch.promote_types(q.dtype, v.dtype))
     return _planes(q, rows, columns, wide), _planes(k, tall, broad, wide), _planes(v, tall, broad, wide)
 
 

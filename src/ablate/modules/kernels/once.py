@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
 
+Backward = Callable[..., tuple[Tensor | None, ...]]
 
-def once(gradients: tuple[Tensor, ...], *causes: Tensor) -> tuple[Tensor, ...]:
-    """Return the gradients that a backward pass has made of its causes, such that a derivative of them raises.
 
-    Where no graph is made of the backward pass they are returned as they are. `once_differentiable` is not enough: what
-    it returns has no path to the causes, so `torch.autograd.grad` passes by its error and leaves their part out.
+def once(backward: Backward) -> Backward:
+    """Decorate the `backward` of a `torch.autograd.Function` such that a derivative of its gradients raises.
+
+    It is called without a graph, with the context, the saved tensors (which checkpointing hands out a single time) and
+    the gradients. `once_differentiable` is not enough: what it returns has no path to the saved tensors, so
+    `torch.autograd.grad` passes by its error and leaves their part out.
     """
-    if not torch.is_grad_enabled():
-        return gradients
-    made: tuple[Tensor, ...] = _Once.apply(len(gradients), *gradients, *causes)
-    return made
+
+    @wraps(backward)
+    def guarded(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        with torch.no_grad():
+            found = backward(ctx, saved, *gradients)
+        if not torch.is_grad_enabled():  # nobody makes a graph of this backward pass
+            return found
+        made = [t for t in found if t is not None]
+        causes = [t for t in (*gradients, *saved) if t is not None]
+        handed_on = iter(_Once.apply(len(made), *made, *causes))
+        return tuple(None if t is None else next(handed_on) for t in found)
+
+    return guarded
 
 
 class _Once(torch.autograd.Function):

@@ -12,13 +12,14 @@ n-th of the input each) are kept. It cannot be differentiated again.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from ablate.modules.kernels.once import once
+from ablate.modules.kernels.precision import no_autocast, wide_dtype
 
 TINY = 1e-12  # the authors' guard of the division by a super token's total association
 GROUP_BYTES = 1 << 19  # of pixels worked on together; with what is computed of them, a core's cache holds it
@@ -54,14 +55,16 @@ class Cells:
 
     def groups(self, x: Tensor) -> Iterator[slice]:
         """Cut the batch of `x` (B, C, height, width) into groups of images to work on together."""
-        image = self.rows * self.cols * self.h * self.w * x.shape[1] * wide(x.dtype).itemsize
+        image = self.rows * self.cols * self.h * self.w * x.shape[1] * wide_dtype(x.dtype).itemsize
         size = max(1, GROUP_BYTES // image)
         return (slice(first, first + size) for first in range(0, len(x), size))
 
     def pixels(self, x: Tensor) -> Tensor:
         """Copy maps (G, C, height, width) into cells (G * T, n, C), at least in float32, 0 where padded."""
         make = torch.zeros if self.ragged else torch.empty
-        cells = make((len(x), self.rows, self.cols, self.h, self.w, x.shape[1]), dtype=wide(x.dtype), device=x.device)
+        cells = make(
+            (len(x), self.rows, self.cols, self.h, self.w, x.shape[1]), dtype=wide_dtype(x.dtype), device=x.device
+        )
         for in_cells, in_map in self._parts(cells, x):
             in_cells.copy_(in_map)
         return cells.view(-1, self.h * self.w, x.shape[1])
@@ -188,9 +191,11 @@ class _Associate(torch.autograd.Function):
         return rounds[-1], association
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_tokens: Tensor, grad_association: Tensor | None) -> tuple[Tensor | None, ...]:
-        association, *saved = ctx.saved_tensors
+    @once
+    def backward(
+        ctx: Any, kept: tuple[Tensor, ...], grad_tokens: Tensor, grad_association: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        association, *saved = kept
         cells: Cells = ctx.cells
         dtype, layout = ctx.kind
         shape = (len(grad_tokens), grad_tokens.shape[3], cells.height, cells.width)
@@ -274,9 +279,9 @@ class _HandBack(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        tokens, association = ctx.saved_tensors
+    @once
+    def backward(ctx: Any, saved: tuple[Tensor, ...], grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        tokens, association = saved
         cells: Cells = ctx.cells
         grad_tokens = torch.empty_like(tokens)
         grad_association = torch.empty_like(association) if ctx.needs_input_grad[1] else None
@@ -290,20 +295,8 @@ class _HandBack(torch.autograd.Function):
         return grad_tokens, grad_association, None, None, None
 
 
-def no_autocast(x: Tensor) -> AbstractContextManager[object]:
-    """Switch automatic mixed precision off on the device of `x` (the meta device has none)."""
-    if not torch.amp.is_autocast_available(x.device.type):
-        return nullcontext()
-    return torch.autocast(x.device.type, enabled=False)
-
-
-def wide(dtype: torch.dtype) -> torch.dtype:
-    """At least float32: products of features overflow float16 from a feature scale of about 300 on."""
-    return torch.promote_types(dtype, torch.float32)
-
-
 def _like(x: Tensor, *shape: int) -> Tensor:
-    return torch.empty(shape, dtype=wide(x.dtype), device=x.device)
+    return torch.empty(shape, dtype=wide_dtype(x.dtype), device=x.device)
 
 
 def _layout(x: Tensor) -> torch.memory_format:

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ablate.modules.kernels.precision import widen
+
 KEPT_MASKS = 4  # attention masks that a module keeps, each for one map size and device
 
 
@@ -64,7 +66,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, blocked: Tensor | None
     (windows, N, M) to (B, windows, N, heads * d).
     """
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, windows, heads, N, M)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) + bias.permute(2, 0, 1)
+    logits = widen(logits) + bias.permute(2, 0, 1)
     if blocked is not None:  # never blocks a whole row, not even of padding: every pixel sees itself
         logits = logits + torch.where(blocked, penalty, 0.0)[:, None]
     mixed = logits.softmax(-1).to(v.dtype) @ v  # (B, windows, heads, N, d)

@@ -19,6 +19,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ablate.modules.kernels.once import once
+from ablate.modules.kernels.precision import wide_dtype
 
 CHUNK = 2**19  # logits at once: 2 MB, which stay in the cache
 
@@ -172,7 +173,7 @@ class _Space:
         """Uninitialised tensor of this shape; what had the same name before is lost."""
         size = math.prod(shape)
         if name not in self.flat or self.flat[name].numel() < size:
-            self.flat[name] = self.like.new_empty(size, dtype=wide(self.like))
+            self.flat[name] = self.like.new_empty(size, dtype=wide_dtype(self.like.dtype))
         return self.flat[name][:size].view(shape)
 
     def by_head(self, name: str, x: Tensor) -> Tensor:
@@ -209,20 +210,18 @@ class _Attention(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once
     @torch.amp.custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        given = ctx.saved_tensors  # once: checkpointing hands them out a single time
-        with torch.no_grad():
-            found = _gradients(ctx.plan, grad.contiguous(), *given)
-        return *once(found, grad, *given), None
+    def backward(ctx: Any, saved: tuple[Tensor, ...], grad: Tensor) -> tuple[Tensor | None, ...]:
+        return *_gradients(ctx.plan, grad.contiguous(), *saved), None
 
 
 def _gradients(plan: _Plan, grad: Tensor, qkv: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     heads, depth = len(bias), qkv.shape[-1] // (3 * len(bias))
     shared = bias.shape[3] > bias.shape[1]  # keys belong to several windows
-    grad_qkv = (torch.zeros_like if shared else torch.empty_like)(qkv, dtype=wide(qkv))
+    grad_qkv = (torch.zeros_like if shared else torch.empty_like)(qkv, dtype=wide_dtype(qkv.dtype))
     put = _add if shared else _put
-    grad_bias = torch.zeros_like(bias, dtype=wide(bias))
+    grad_bias = torch.zeros_like(bias, dtype=wide_dtype(bias.dtype))
     space = _Space(qkv)
     for piece in plan.pieces(len(qkv), heads):
         q = space.by_head("q", piece.queries(qkv, heads, 0, 3)).mul_(depth**-0.5)
@@ -264,17 +263,12 @@ def _attend_by_sdpa(qkv: Tensor, bias: Tensor, plan: _Plan) -> Tensor:
             piece = _Piece(0, len(qkv), row, column)
             cut = (piece.queries(qkv, heads, 0, 3), piece.keys(qkv, heads, 1, 3), piece.keys(qkv, heads, 2, 3))
             q, k, v = (rearrange(t, "b i j n h w d -> (b i j) n (h w) d") for t in cut)
-            added = plan.bias(bias, row, column).to(q.dtype).expand(len(q), -1, -1, -1)
+            added = plan.bias(bias, row, column)[None].to(q.dtype)  # not expanded: torch pads what it is given
             mixed = F.scaled_dot_product_attention(q, k, v, added)
             sizes = {"i": row.windows, "j": column.windows, "h": row.queries}
             line.append(rearrange(mixed, "(b i j) n (h w) d -> b (i h) (j w) (n d)", **sizes))
         lines.append(torch.cat(line, 2))
     return torch.cat(lines, 1)
-
-
-def wide(x: Tensor) -> torch.dtype:
-    """What to compute sums of values like x in."""
-    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _bias_part(bias: Tensor, row: Span, column: Span) -> Tensor:
