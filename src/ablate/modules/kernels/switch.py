@@ -31,7 +31,8 @@ def fuses(fused: bool | str, x: Tensor) -> bool:
     """
     if fused is False or _composing or x.is_meta:
         return False
-    if torch.jit.is_tracing() or torch.compiler.is_exporting():  # type: ignore[attr-defined, no-untyped-call]
+    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # before 2.7 there is but one word
+    if torch.jit.is_tracing() or exporting():  # type: ignore[attr-defined, no-untyped-call]
         return False
     return fused is True or not torch.compiler.is_compiling()
 
