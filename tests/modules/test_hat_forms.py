@@ -42,6 +42,7 @@ def pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small maps are one piece; make them many."""
     monkeypatch.setattr(window_parts, "CHUNK", 700)
     monkeypatch.setattr(dense, "CHUNK", 700)
+    monkeypatch.setattr(dense, "FEW", 0)
     monkeypatch.setattr(matrix, "ROWS", 10)
     monkeypatch.setattr(matrix, "SMALL", 0)
 

@@ -201,7 +201,8 @@ class ACmix(nn.Module):
             q, k, v = widen(pixels).permute(4, 0, 5, 1, 2, 3)  # 3 x (B, m, H, W, d)
             q = q[:, :, ::step, ::step]
             size = q.shape[2:4]
-            counts = torch.kron(*(self._counts(n, q) for n in (height, width)))  # (H' W', H W)
+            rows = self._counts(height, q)
+            counts = torch.kron(rows, rows if width == height else self._counts(width, q))  # (H' W', H W)
             q, k, v = (t.reshape(b * m, -1, d) for t in (q, k - self._position_codes(pixels), v))
             logits = torch.baddbmm(counts.log().expand(b * m, -1, -1), q, k.mT, alpha=d**-0.5)
             y = self.rate1.to(q.dtype) * torch.bmm(logits.softmax(-1), v)

@@ -13,12 +13,13 @@ from ablate.modules.kernels.matrix import onednn, outer, product
 from ablate.modules.kernels.once import once
 from ablate.modules.kernels.precision import wide_dtype
 
+FEW = 4_000_000  # multiplications, under which a function of our own costs more than oneDNN gains
 CHUNK = 2**18  # hidden values at once in the MLP: 1 MB, which stays in the cache and never meets a fresh page
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, added: Tensor | None = None) -> Tensor:
     """`F.linear`, (..., C) to (..., D), with gradients, and a map of the result's shape `added` to it."""
-    if not onednn(x, weight) or torch.is_autocast_enabled("cpu"):
+    if x.numel() * len(weight) < FEW or not onednn(x, weight) or torch.is_autocast_enabled("cpu"):
         projected = F.linear(x, weight, bias)
         return projected if added is None else projected + added
     out: Tensor = _Linear.apply(x, weight, bias, added)
