@@ -222,9 +222,10 @@ def _training(setting: str, lines: Sequence[Line]) -> str:
                 "" if plain is None else f"{line['peak_gb'] / plain['peak_gb']:.0%}",
             ])  # fmt: skip
     first = lines[0]
+    steps = " or ".join(str(count) for count in sorted({line["steps"] for line in last.values()}))
     head = ["graft", "form", "steps a second", "times the network alone", "times the plain form", "peak memory, GB"]
     said = (
-        f"YOLO26n with each module at its customary place, {first['steps']} steps at {first['imgsz']} px, batch "
+        f"YOLO26n with each module at its customary place, {steps} steps at {first['imgsz']} px, batch "
         f"{first['batch']}, each in a process of its own; a step is the median of all but the first "
         f"{first['warmup']}. The peak is that of the whole process, libraries included.\n\n"
     )
@@ -264,7 +265,7 @@ def _settings(lines: Sequence[Line]) -> list[tuple[str, list[Line]]]:
     """Group lines by machine and precision; of repeated measurements keep the last."""
     last: dict[tuple[Any, ...], Line] = {}
     for line in lines:
-        size = line["side"] if line.get("part") != "largest" else None
+        size = line.get("side") if line.get("part") != "largest" else None
         of = [line.get(name) for name in ("part", "module", "form", "batch", "channels", "pass")]
         key = (_setting(line), *of, size)
         last.pop(key, None)
@@ -276,7 +277,7 @@ def _settings(lines: Sequence[Line]) -> list[tuple[str, list[Line]]]:
 def _setting(line: Line) -> str:
     if line["device"] == "cpu":
         count = line["threads"]
-        clock = ", processor time" if line["clock"] == "processor" else ""
+        clock = ", processor time" if line.get("clock") == "processor" else ""
         return f"{line['cpu']}, {count} thread{'s' * (count != 1)}, {line['precision']}{clock}"
     return f"{line['device_name']}, {line['precision']}"
 

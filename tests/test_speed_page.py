@@ -90,6 +90,24 @@ def test_of_repeated_measurements_the_last_one_counts_and_settings_stay_apart() 
     assert text.count("### ACmix") == 2
 
 
+def test_trainings_are_compared_with_the_plain_form_and_with_the_network_alone() -> None:
+    asked = argparse.Namespace(device="cpu", threads=2, imgsz=320, batch=16, steps=50)
+    lines = []
+    for module, form, speed, peak in (
+        ("none", "stock", 1.0, 2.0),
+        ("sta", "plain", 0.4, 4.0),
+        ("sta", "fused", 0.8, 3),
+    ):
+        found = {"warmup": 5, "steps_per_second": speed, "peak_gb": peak}
+        lines.append({"cpu": "Processor", "torch": "9.9", **training._row(asked, module, form), **found})
+    text = " ".join(speed_page.generated([], [*lines[:2], {**lines[2], "steps": 20}]).split())
+
+    assert "20 or 50 steps at 320 px, batch 16" in text
+    assert "| YOLO26n alone | | 1.00 | | | 2.00 | |" in text
+    assert "| STA | plain | 0.40 | 0.40x | | 4.00 | |" in text
+    assert "| STA | fused | 0.80 | 0.80x | 2.00x | 3.00 | 75% |" in text
+
+
 def test_the_page_says_what_no_gpu_has_measured() -> None:
     assert "Nothing on this page has been measured on a GPU yet" in speed_page.generated([line()], [])
     text = speed_page.generated([line(), line(device="cuda", device_name="GPU", precision="amp float16")], [])
