@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -52,21 +51,14 @@ def neighbourhood_attention(q: Tensor, k: Tensor, v: Tensor, kernel: int, dilati
     tiling = _Tiling(kernel, dilation, stride)
     _check(q, k, v, tiling)
     if q.is_cuda:
-        triton = _triton()
-        if triton is not None and triton.available(q, k, v, kernel, dilation, stride):
-            y: Tensor = triton.neighbourhood_attention(q, k, v, kernel, dilation, stride)
-            return y
-    y = _Attention.apply(q, k, v, tiling)
+        from ablate.modules.kernels import (
+            neighbourhood_triton as triton,
+        )  # registers operators: only where they are used
+
+        if triton.available(q, k, v, kernel, dilation, stride):
+            return triton.neighbourhood_attention(q, k, v, kernel, dilation, stride)
+    y: Tensor = _Attention.apply(q, k, v, tiling)
     return y
-
-
-def _triton() -> ModuleType | None:
-    """The form for GPUs, where Triton is installed."""
-    try:
-        from ablate.modules.kernels import neighbourhood_triton
-    except ImportError:
-        return None
-    return neighbourhood_triton
 
 
 @dataclass(frozen=True)

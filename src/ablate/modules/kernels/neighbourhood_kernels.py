@@ -44,6 +44,22 @@ def _read(pointers, real, WHOLE: tl.constexpr):
 
 
 @triton.jit
+def _positions(height, width, BLOCK: tl.constexpr):
+    """The block's positions of a map, which of them there are, their rows and columns; clamped where there are none."""
+    position = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = position < height * width
+    position = tl.minimum(position, height * width - 1)
+    return position, inside, position // width, position % width
+
+
+@triton.jit
+def _plane(heads):
+    """The program's plane, its image and its head; those two are multiplied by strides and need 64 bits."""
+    plane = tl.program_id(1)
+    return plane, (plane // heads).to(tl.int64), (plane % heads).to(tl.int64)
+
+
+@triton.jit
 def forward(
     q, k, v, out, lse,
     q_b, q_m, q_d, q_y, q_x,
@@ -55,12 +71,8 @@ def forward(
     D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Softmax over the window as it is walked: a running maximum, sum and weighted sum, all in float32."""
-    position = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = position < height * width
-    position = tl.minimum(position, height * width - 1)
-    y, x = position // width, position % width
-    plane = tl.program_id(1)
-    image, head = (plane // heads).to(tl.int64), (plane % heads).to(tl.int64)
+    position, inside, y, x = _positions(height, width, BLOCK)
+    plane, image, head = _plane(heads)
     channel = tl.arange(0, BLOCK_D)[:, None]
     real = channel < D
 
@@ -103,12 +115,8 @@ def backward_queries(
     D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr, NEEDED: tl.constexpr,
 ):  # fmt: skip
     """Store delta = grad . out of each query, and, if it is needed, the gradient of q."""
-    position = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = position < height * width
-    position = tl.minimum(position, height * width - 1)
-    y, x = position // width, position % width
-    plane = tl.program_id(1)
-    image, head = (plane // heads).to(tl.int64), (plane % heads).to(tl.int64)
+    position, inside, y, x = _positions(height, width, BLOCK)
+    plane, image, head = _plane(heads)
     channel = tl.arange(0, BLOCK_D)[:, None]
     real = channel < D
 
@@ -155,12 +163,8 @@ def backward_keys(
     D: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK: tl.constexpr, NEEDED_K: tl.constexpr, NEEDED_V: tl.constexpr,
 ):  # fmt: skip
     """Collect, for every padded position, from the queries whose window holds it: no atomics, one fixed order."""
-    position = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = position < height * width
-    position = tl.minimum(position, height * width - 1)
-    y, x = position // width, position % width
-    plane = tl.program_id(1)
-    image, head = (plane // heads).to(tl.int64), (plane % heads).to(tl.int64)
+    _, inside, y, x = _positions(height, width, BLOCK)
+    plane, image, head = _plane(heads)
     channel = tl.arange(0, BLOCK_D)[:, None]
     real = channel < D
 
