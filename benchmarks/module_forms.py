@@ -57,10 +57,10 @@ def target(module: str, *, plain: bool = False) -> str:
 
 def source_hash(module: str) -> str:
     """Return the start of a SHA-256 over the files that a module's forms are made of."""
-    from ablate.validation import source_files
+    from ablate.module_source import module_source
 
     found = hashlib.sha256()
-    for file in [*source_files(target(module)), ROOT / f"tests/plain/{module}.py"]:
+    for file in [*module_source(target(module)).files, ROOT / f"tests/plain/{module}.py"]:
         found.update(file.read_bytes())
     return found.hexdigest()[:12]
 

@@ -12,7 +12,7 @@ import pytest
 
 from ablate.config import Config, option_file
 from ablate.identity import Identity, identify, settle
-from ablate.validation import source_files
+from ablate.module_source import module_source
 
 Change = Callable[[dict[str, Any]], Any]
 
@@ -122,7 +122,7 @@ def test_what_the_module_stands_on_is_identity(tmp_path: Path, monkeypatch: pyte
         assert len(seen) == number, file
     (package / "other_too.py").write_text("# not imported", encoding="utf-8")
     assert signature() in seen
-    assert [path.name for path in source_files("ablate.modules.acmix.ACmix")][:1] == ["acmix.py"]
+    assert [path.name for path in module_source("ablate.modules.acmix.ACmix").files][:1] == ["acmix.py"]
 
 
 def test_the_baseline_does_not_depend_on_where_nothing_is_inserted() -> None:

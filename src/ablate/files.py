@@ -3,12 +3,54 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
 import secrets
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class FileState(NamedTuple):
+    """What the file system says of a file or folder; any write to it changes this, even where its times are set back.
+
+    Attributes:
+        inode: The number of its inode, another one where a file was replaced.
+        size: Bytes.
+        modified: Time of the last change of its content, ns.
+        changed: Time of the last change of its content or of what the file system says of it, ns; cannot be set.
+    """
+
+    inode: int
+    size: int
+    modified: int
+    changed: int
+
+
+def file_state(path: Path) -> FileState | None:
+    """Return the state of a file or folder, None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return FileState(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, 64 hex digits; a file is read once as long as its state is the same.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    return _sha256(path.absolute(), file_state(path))
+
+
+@lru_cache(maxsize=1024)
+def _sha256(path: Path, state: FileState | None) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def atomic_write_bytes(path: Path, content: bytes) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ablate.config import NOT_IDENTITY
+from ablate.files import file_sha256
+from ablate.module_source import module_source
 from ablate.notation import MATCHED, Graft, read_graft, settle_insertion, settle_like, show_graft
-from ablate.validation import source_files
 
 SHOWN = 12  # hex digits of a signature that people see
 
@@ -138,7 +139,7 @@ def _unnamed(module: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _source_hash(module: Mapping[str, Any]) -> str:
-    return hashlib.sha256(b"".join(path.read_bytes() for path in source_files(str(module["_target_"])))).hexdigest()
+    return module_source(str(module["_target_"])).sha256
 
 
 def _without(config: Mapping[str, Any], paths: tuple[str, ...]) -> dict[str, Any]:
@@ -171,7 +172,4 @@ def _canonical(value: Any) -> Any:
 def file_hash(path: str) -> str:
     """Return the SHA-256 of a file, or the name of what is no file here, such as an architecture of Ultralytics."""
     found = Path(path).expanduser()
-    if not found.is_file():
-        return f"name:{path}"
-    with found.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(found) if found.is_file() else f"name:{path}"

@@ -11,10 +11,8 @@ import ast
 import importlib.util
 import operator
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields, is_dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from ablate.config import (
@@ -30,6 +28,7 @@ from ablate.config import (
     options,
     training_arguments,
 )
+from ablate.module_source import module_source
 from ablate.notation import MATCHED, nearest, read_graft, settle_like
 
 __all__ = [
@@ -40,8 +39,6 @@ __all__ = [
     "module_options",
     "nearest",
     "satisfies",
-    "source_file",
-    "source_files",
 ]
 
 _COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
@@ -149,8 +146,7 @@ def module_options(target: str) -> dict[str, Option] | None:
         ConfigError: There is no such module or class, or its file is no Python.
     """
     home, _, name = target.rpartition(".")
-    path = source_file(target)
-    tree = _tree(path, path.stat().st_mtime_ns)
+    tree = module_source(target).tree
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return _constructor_options(node)
@@ -160,70 +156,6 @@ def module_options(target: str) -> dict[str, Option] | None:
     raise ConfigError(
         f"module._target_: {home} has no class '{name}'; {nearest(name, classes)}it has {', '.join(classes)}"
     )
-
-
-def source_file(target: str) -> Path:
-    """Return the source file of the class at a dotted path.
-
-    Raises:
-        ConfigError: There is no such Python module.
-    """
-    home = target.rpartition(".")[0]
-    try:
-        spec = importlib.util.find_spec(home) if home else None
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-        raise ConfigError(
-            f"module._target_: '{target}' cannot be found; it must be package.module.Class, importable from here"
-        )
-    return Path(spec.origin)
-
-
-def source_files(target: str) -> list[Path]:
-    """Return the source file of the class at a dotted path, then all files beside and below it that it stands on.
-
-    Raises:
-        ConfigError: There is no such Python module, or one of them is no Python.
-    """
-    first = source_file(target)
-    package = target.rpartition(".")[0].rpartition(".")[0]
-    found = [first]
-    for path in found:  # it grows meanwhile: what is imported imports in turn
-        for other in _imported(path, first.parent, f"{package}." if package else ""):
-            if other not in found:
-                found.append(other)
-    return [first, *sorted(found[1:])]
-
-
-def _imported(path: Path, home: Path, package: str) -> Iterator[Path]:
-    """Yield the files in `home`, the folder of a package, that a file imports; without importing anything."""
-    for node in ast.walk(_tree(path, path.stat().st_mtime_ns)):
-        if isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{alias.name}" if node.module else alias.name for alias in node.names]
-            start = [path, *path.parents][node.level] if node.level else home
-        elif isinstance(node, ast.Import):
-            names, start = [alias.name for alias in node.names], home
-        else:
-            continue
-        for name in names:
-            if start is home and not name.startswith(package):
-                continue
-            place = start
-            for part in name.removeprefix(package if start is home else "").split("."):
-                place = place / part
-                for file in (place.with_name(f"{part}.py"), place / "__init__.py"):
-                    if file.is_relative_to(home) and file.is_file():
-                        yield file
-
-
-@lru_cache(maxsize=32)
-def _tree(path: Path, modified: int) -> ast.Module:
-    """Parse a source file; once for a thousand trials, and again when it was changed."""
-    try:
-        return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    except SyntaxError as error:
-        raise ConfigError(f"module._target_: {path.name}, line {error.lineno}: {error.msg}") from error
 
 
 def _check_dataclass(prefix: str, values: Mapping[str, Any], schema: type) -> None:

@@ -18,11 +18,11 @@ from ablate.identity import file_hash, grafts_of
 from ablate.launching.devices import Slot
 from ablate.launching.jobs import Limits, Observer, Outcome, run_jobs
 from ablate.launching.local import LocalBackend
+from ablate.module_source import module_source
 from ablate.notation import MATCHED
 from ablate.sweeping.caching import Cache
 from ablate.tracking.code import versions
 from ablate.trial import Trial, network_yaml
-from ablate.validation import source_files
 
 NETWORK = ("module", "insertion", "grafts", "model", "on_oom")  # of a configuration: what it takes to build its network
 NETWORKS_PER_WORKER = 8  # a further process takes as long to start as this one takes to build these
@@ -199,14 +199,12 @@ def network_key(trial: Trial) -> dict[str, Any]:
         "grafts": [
             {
                 "module": {name: value for name, value in graft["module"].items() if name not in ("name", "insertion")},
-                "source": [
-                    _content(str(path)) for target in _targets(graft["module"]) for path in source_files(str(target))
-                ],
+                "source": [module_source(str(target)).sha256 for target in _targets(graft["module"])],
                 "insertion": graft["insertion"],
             }
             for graft in grafts_of(trial.config)
         ],
-        "architecture": [Path(model["architecture"]).name, _content(str(model["architecture"]))],
+        "architecture": [Path(model["architecture"]).name, file_hash(str(model["architecture"]))],
         "classes": len(trial.data.classes),
         "versions": _versions(),
         "code": _code(),
@@ -222,7 +220,7 @@ def _targets(module: Mapping[str, Any]) -> list[Any]:
 def _key(trial: Trial, with_cost: bool) -> dict[str, Any]:
     """Return all that an answer depends on."""
     weights = trial.config["model"]["weights"]
-    own = {"weights": _content(str(weights)), "names": list(trial.data.classes)} if weights else {"weights": None}
+    own = {"weights": file_hash(str(weights)), "names": list(trial.data.classes)} if weights else {"weights": None}
     return {**network_key(trial), **own, "imgsz": trial.config["train"]["imgsz"] if with_cost else None}
 
 
@@ -292,17 +290,6 @@ def _checkpoint(source: str, changed: int) -> Any:
         raise ConfigError(
             f"model.weights={source}: this is no checkpoint that Ultralytics can read: {reason}"
         ) from error
-
-
-def _content(path: str) -> str:
-    """Return a file's hash, read once as long as it does not change."""
-    found = Path(path).expanduser()
-    return _hash(path, found.stat().st_mtime_ns) if found.is_file() else file_hash(path)
-
-
-@lru_cache(maxsize=256)
-def _hash(path: str, changed: int) -> str:
-    return file_hash(path)
 
 
 @cache
