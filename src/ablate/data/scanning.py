@@ -21,7 +21,13 @@ from ablate.data.labels import LabelFile, check_image, parse_label
 from ablate.files import atomic_write_text
 
 VERSION: Final = 1
-"""Goes up when the fingerprint or the checks change; older memories are then not used."""
+"""Part of every fingerprint: goes up when the same content is to be taken for another data set."""
+
+MEMORY_VERSION: Final = 2
+"""Goes up when the checks, or what is remembered of them, change; older memories are then not used."""
+
+clock = time.time
+"""Seconds since 1970; a name of its own so that a test can let time pass."""
 
 _RACY_SECONDS = 2.0  # a file changed this recently could change again without a new time of change
 
@@ -52,7 +58,7 @@ class _Seen:
 
 
 def scan(data: DataFile, images: dict[str, list[Image]]) -> Scan:
-    """Check and count every file of a data set, or recall it while sizes and times are as they were.
+    """Check and count every file of a data set, or recall it while no file has changed.
 
     Raises:
         DataError: the first file that is not sound; train or val without any box.
@@ -63,7 +69,7 @@ def scan(data: DataFile, images: dict[str, list[Image]]) -> Scan:
         return Scan(**json.loads(memory.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         pass
-    started = time.time()
+    started = clock()
     found = _scan(data, images)
     if started - newest > _RACY_SECONDS:
         atomic_write_text(memory, json.dumps(asdict(found), indent=1))
@@ -71,8 +77,12 @@ def scan(data: DataFile, images: dict[str, list[Image]]) -> Scan:
 
 
 def _state(data: DataFile, images: dict[str, list[Image]]) -> tuple[str, float]:
-    """A hash over the names, sizes and times of all files, and the latest time in seconds."""
-    digest = hashlib.sha256(repr((VERSION, str(data.path), data.classes, sorted(data.extra.items()))).encode())
+    """A hash over what tells of a change to any file, and the latest time of change in seconds.
+
+    The time of modification can be set back (`touch -r`, `rsync -t`, `cp -p` over a file) and the size stay; the time
+    of change and the inode cannot. Where a file system has no time of change, the system gives some other time.
+    """
+    digest = hashlib.sha256(repr((MEMORY_VERSION, str(data.path), data.classes, sorted(data.extra.items()))).encode())
     newest = 0
     for split, listed in images.items():
         digest.update(f"\0{split}\0".encode())
@@ -83,8 +93,9 @@ def _state(data: DataFile, images: dict[str, list[Image]]) -> tuple[str, float]:
                 except OSError:
                     digest.update(b"-\n")
                     continue
-                newest = max(newest, stat.st_mtime_ns)
-                digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
+                newest = max(newest, stat.st_mtime_ns, stat.st_ctime_ns)
+                marks = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+                digest.update(f"{path}\0{marks}\n".encode(errors="surrogateescape"))
     return digest.hexdigest(), newest / 1e9
 
 
