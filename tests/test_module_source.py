@@ -46,9 +46,9 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_module_is_parsed_once_however_often_it_is_asked_for(package: Path, parsed: list[str]) -> None:
     sources = [module_source(TARGET) for _ in range(100)]
 
-    assert parsed == ["block.py", "beside.py"]
+    assert parsed == ["block.py", "__init__.py", "beside.py"]
     assert {source.sha256 for source in sources} == {sources[0].sha256}
-    assert [path.name for path in sources[0].files] == ["block.py", "beside.py"]
+    assert [path.name for path in sources[0].files] == ["block.py", "__init__.py", "beside.py"]
 
 
 def test_an_edit_of_equal_length_with_the_old_times_is_noticed(package: Path) -> None:

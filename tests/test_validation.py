@@ -42,7 +42,8 @@ def test_choices_types_and_ranges_are_read_from_annotations() -> None:
 
 
 def test_an_option_may_be_a_boolean_or_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = 'class Mine:\n    def __init__(self, channels, fast: bool | Literal["auto"] = "auto"): ...\n'
+    head = "from torch import nn\nclass Mine(nn.Module):\n"
+    source = head + '    def __init__(self, channels, fast: bool | Literal["auto"] = "auto"): ...\n'
     (tmp_path / "two_forms.py").write_text(source, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
 

@@ -1,21 +1,40 @@
 """The source that a module's class stands on: which files it is, and their hash; nothing is imported for it.
 
 What was read is kept for as long as no file or folder that it came from changes, so that a grid of a thousand trials
-reads and parses each module once, and a process that lives long still notices an edit.
+reads and parses each module once, and a process that lives long still notices an edit. What counts, and why, stands in
+docs/signatures.md.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 from ablate.config import ConfigError
 from ablate.files import FileState, file_state
+from ablate.sources.data import content_hash, data_files
+from ablate.sources.definitions import Definition, find_definition, names_of
+from ablate.sources.distributions import Distribution, distribution_of, metadata_files
+from ablate.sources.imports import (
+    Imports,
+    PythonModule,
+    exported,
+    find_module,
+    find_modules,
+    imports_of,
+    parse,
+)
+
+OURS = "ablate.modules"  # whose source counts file by file, without what its own __init__.py imports
+# Recorded with every trial and compared between a variant and its baseline (`ablate.tracking.code`): no part of the
+# source of a user's class that imports them.
+RECORDED = ("numpy", "torch", "torchvision", "ultralytics")
+FEW = 20  # names that a message lists
 
 
 @dataclass(frozen=True)
@@ -23,14 +42,18 @@ class ModuleSource:
     """The source of one class.
 
     Attributes:
-        files: The file of the class, then all files beside and below it that it imports, sorted.
-        sha256: Hash of their contents in this order.
-        tree: The syntax tree of the first file.
+        files: The file that its dotted path names, then every Python file of the user's (or ours) that it imports.
+        data: The data files that it stands on, by the name under which they are hashed.
+        distributions: The installed distributions that its source comes from or imports.
+        definition: The class where it is defined, which may be another file than the one that is named.
+        sha256: Hash of all of it.
     """
 
     files: tuple[Path, ...]
+    data: tuple[tuple[str, Path], ...]
+    distributions: tuple[Distribution, ...]
+    definition: Definition
     sha256: str
-    tree: ast.Module
 
 
 @dataclass(frozen=True)
@@ -45,6 +68,45 @@ class _Read:
         return all(file_state(path) == state for path, state in self.states)
 
 
+@dataclass
+class _Reading:
+    """What has been read so far of a class.
+
+    Attributes:
+        states: The state of each file and folder, taken before it was read, so that an edit meanwhile is noticed.
+        contents: Bytes of each Python file.
+        trees: Its syntax tree.
+        modules: The modules of the user's (or ours) that were read, by file.
+        distributions: Those that the source comes from or imports.
+    """
+
+    states: dict[Path, FileState | None] = field(default_factory=dict)
+    contents: dict[Path, bytes] = field(default_factory=dict)
+    trees: dict[Path, ast.Module] = field(default_factory=dict)
+    modules: dict[Path, PythonModule] = field(default_factory=dict)
+    distributions: dict[Distribution, None] = field(default_factory=dict)
+
+    def note(self, paths: Iterable[Path]) -> None:
+        """Take the state of files, and of folders, in which a file that appears may count as well."""
+        for path in paths:
+            if path not in self.states:
+                self.states[path] = file_state(path)
+
+    def read(self, module: PythonModule) -> None:
+        """Read and parse a module's file.
+
+        Raises:
+            ConfigError: It cannot be read, or is no Python.
+        """
+        path = module.path
+        self.note((path, path.parent, module.root))
+        try:
+            self.contents[path] = path.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"module._target_: {path}: {error.strerror}") from error
+        self.trees[path] = parse(path, self.contents[path])
+
+
 _known: dict[tuple[str, ...], _Read] = {}  # by dotted path and sys.path, which says where it leads
 
 
@@ -52,7 +114,7 @@ def module_source(target: str) -> ModuleSource:
     """Return the source of the class at a dotted path; read again only where a file or folder of it has changed.
 
     Raises:
-        ConfigError: There is no such Python module, or one of its files is no Python.
+        ConfigError: There is no such Python module or class, or one of its files is no Python.
     """
     key = (target, str(Path.cwd()), *sys.path)
     known = _known.get(key)
@@ -61,76 +123,160 @@ def module_source(target: str) -> ModuleSource:
     return known.source
 
 
-def source_file(target: str) -> Path:
-    """Return the source file of the class at a dotted path.
+def _read(target: str) -> _Read:
+    """Read all that a class stands on."""
+    home, _, name = target.rpartition(".")
+    first = _named_module(target)
+    reading = _Reading()
+    reading.note([Path.cwd()])
+    reading.read(first)
+    definition = find_definition(first, reading.trees[first.path], name)
+    if definition is None:
+        valid = names_of(first, reading.trees[first.path])
+        few = 0 < len(valid) <= FEW
+        holds = f"it has {', '.join(valid)}" if few else f"it has {len(valid)} others" if valid else "it has no class"
+        raise ConfigError(f"module._target_: {home} has no class '{name}'; {_nearest(name, valid)}{holds}")
+    if first.top == "ablate":
+        first = definition.module  # whichever way it is named
+    distribution = None if first.top == "ablate" else distribution_of(first.top, first.root)
+    if distribution is not None:
+        return _installed(reading, definition, distribution)
+    reading.modules[first.path] = first
+    _follow(reading, [first, definition.module])
+    others = [path for path in reading.modules if path != first.path]
+    files = [first.path, *sorted(others, key=lambda path: _below(path, reading.modules[path].root))]
+    pairs = [(module, reading.trees[path]) for path, module in reading.modules.items() if path in reading.trees]
+    own = [(module, tree) for module, tree in pairs if module.top != "ablate"]
+    data = data_files(own)
+    binary = {module.name: path for path, module in reading.modules.items() if not module.is_source}
+    named = sorted({**data.files, **binary}.items())
+    reading.note([*data.folders, *(path for _, path in named), *metadata_files(reading.distributions)])
+    distributions = tuple(sorted(reading.distributions, key=str))
+    sources = [path for path in files if path in reading.contents]
+    digest = hashlib.sha256(b"".join(reading.contents[path] for path in sources))
+    for label, path in named:  # nothing where there is none: then the hash is that of the source alone, as it was
+        digest.update(f"\0{label}\0{content_hash(path)}\n".encode())
+    for each in distributions:
+        digest.update(f"\0{each}\n".encode())
+    source = ModuleSource(tuple(sources), tuple(named), distributions, definition, digest.hexdigest())
+    return _Read(source, tuple(reading.states.items()))
+
+
+def _installed(reading: _Reading, definition: Definition, distribution: Distribution) -> _Read:
+    """Return the source of a class of an installed package: its version, and the one file that defines it."""
+    path = definition.module.path
+    reading.read(definition.module)
+    reading.note(metadata_files([distribution]))
+    digest = hashlib.sha256(f"{distribution}\n".encode() + reading.contents[path])
+    source = ModuleSource((path,), (), (distribution,), definition, digest.hexdigest())
+    return _Read(source, tuple(reading.states.items()))
+
+
+def _named_module(target: str) -> PythonModule:
+    """Return the module that the dotted path of a class names.
 
     Raises:
-        ConfigError: There is no such Python module.
+        ConfigError: There is none, or it is no Python file.
     """
     home = target.rpartition(".")[0]
-    try:
-        spec = importlib.util.find_spec(home) if home else None
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-        raise ConfigError(
-            f"module._target_: '{target}' cannot be found; it must be package.module.Class, importable from here"
-        )
-    return Path(spec.origin)
+    module = find_module(home) if home else None
+    if module is not None and module.is_source:
+        return module
+    guess = ""
+    if home and module is None:
+        parent, _, leaf = home.rpartition(".")
+        folder = find_modules(parent)[-1].path.parent if parent and find_modules(parent) else Path.cwd()
+        beside = [path.stem for path in folder.glob("*.py")]
+        close = get_close_matches(leaf, beside, n=1, cutoff=0.5)
+        guess = f"did you mean '{'.'.join(filter(None, [parent, close[0]]))}'? " if close else ""
+    raise ConfigError(
+        f"module._target_: '{target}' cannot be found; {guess}it must be package.module.Class, importable from here"
+    )
 
 
-def _read(target: str) -> _Read:
-    """Read a class's files; their state is taken before, so that an edit meanwhile is noticed the next time."""
-    first = source_file(target)
-    package = target.rpartition(".")[0].rpartition(".")[0]
-    states: dict[Path, FileState | None] = {}
-    contents: dict[Path, bytes] = {}
-    trees: dict[Path, ast.Module] = {}
-    files = [first]
-    for path in files:  # it grows meanwhile: what is imported imports in turn
-        _note(states, (path, path.parent))
-        contents[path] = path.read_bytes()
-        trees[path] = _parse(path, contents[path])
-        for other in _imported(trees[path], path, first.parent, f"{package}." if package else ""):
-            if other not in files:
-                files.append(other)
-    files = [first, *sorted(files[1:])]
-    sha256 = hashlib.sha256(b"".join(contents[path] for path in files)).hexdigest()
-    return _Read(ModuleSource(tuple(files), sha256, trees[first]), tuple(states.items()))
-
-
-def _note(states: dict[Path, FileState | None], paths: Iterable[Path]) -> None:
-    """Take the state of files, and of folders, in which a file that appears may be imported instead of another."""
-    for path in paths:
-        if path not in states:
-            states[path] = file_state(path)
-
-
-def _imported(tree: ast.Module, path: Path, home: Path, package: str) -> Iterator[Path]:
-    """Yield the files in `home`, the folder of a package, that a file imports; without importing anything."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            names = [f"{node.module}.{alias.name}" if node.module else alias.name for alias in node.names]
-            start = [path, *path.parents][node.level] if node.level else home
-        elif isinstance(node, ast.Import):
-            names, start = [alias.name for alias in node.names], home
-        else:
+def _follow(reading: _Reading, modules: list[PythonModule]) -> None:
+    """Read what modules import, and what that imports, as far as it is the user's or ours; note distributions."""
+    waiting = list(modules)
+    done: set[Path] = set()
+    for module in waiting:  # it grows meanwhile
+        if module.path in done:
             continue
-        for name in names:
-            if start is home and not name.startswith(package):
-                continue
-            place = start
-            for part in name.removeprefix(package if start is home else "").split("."):
-                place = place / part
-                for file in (place.with_name(f"{part}.py"), place / "__init__.py"):
-                    if file.is_relative_to(home) and file.is_file():
-                        yield file
+        done.add(module.path)
+        reading.modules[module.path] = module
+        if not module.is_source:
+            reading.note([module.path])
+            continue
+        if module.path not in reading.trees:
+            reading.read(module)
+        tree = reading.trees[module.path]
+        imports = imports_of(tree, module)
+        ours = module.top == "ablate"
+        if not ours:
+            waiting += [package for package in find_modules(module.name) if package.path not in done]
+        for name in _names(imports):
+            waiting += _counted(reading, name, ours=ours)
+        if imports.computed and module.in_package and not ours:
+            waiting += _whole_package(module)
 
 
-def _parse(path: Path, content: bytes) -> ast.Module:
-    try:
-        return ast.parse(content, filename=str(path))
-    except SyntaxError as error:
-        raise ConfigError(f"module._target_: {path.name}, line {error.lineno}: {error.msg}") from error
-    except ValueError as error:  # a null byte
-        raise ConfigError(f"module._target_: {path.name}: {error}") from error
+def _names(imports: Imports) -> list[str]:
+    """Return what is imported by name, and what star imports bring."""
+    names = list(imports.names)
+    for base in imports.stars:
+        names.append(base)
+        module = find_module(base)
+        if module is not None and module.is_source:
+            tree = parse(module.path, module.path.read_bytes())
+            names += [f"{base}.{name}" for name in exported(tree)]
+    return names
+
+
+def _counted(reading: _Reading, name: str, *, ours: bool) -> list[PythonModule]:
+    """Return the modules behind an imported name that are part of the source; note a distribution that it is from."""
+    top = name.partition(".")[0]
+    if top == "ablate":
+        return _of_ours(name)
+    if ours or not top or top in sys.stdlib_module_names or top in RECORDED:
+        return []
+    found = find_modules(name)
+    root = found[0].root if found else None
+    distribution = distribution_of(top, root) if root is not None else None
+    if distribution is not None:
+        reading.distributions[distribution] = None
+        return []
+    return found
+
+
+def _of_ours(name: str) -> list[PythonModule]:
+    """Return our modules behind a name, without the `__init__.py` that names all of them."""
+    if not name.startswith(f"{OURS}."):
+        return []
+    found = [module for module in find_modules(name) if module.name.startswith(f"{OURS}.")]
+    if found:
+        return found
+    package = find_module(OURS)  # a class that is imported from the package: read the file that defines it
+    if package is None:
+        return []
+    tree = parse(package.path, package.path.read_bytes())
+    definition = find_definition(package, tree, name.removeprefix(f"{OURS}."))
+    return [definition.module] if definition is not None and definition.module != package else []
+
+
+def _whole_package(module: PythonModule) -> list[PythonModule]:
+    """Return every module in a package's folder: the package imports some whose names are computed."""
+    prefix = f"{module.package}." if module.package else ""
+    return [
+        PythonModule(f"{prefix}{path.stem}", path, module.root)
+        for path in sorted(module.path.parent.glob("*.py"))
+        if path.stem.isidentifier() and path.name != "__init__.py"
+    ]
+
+
+def _below(path: Path, root: Path) -> tuple[str, ...]:
+    """Return what files are sorted by, which is the same wherever the root lies."""
+    return path.relative_to(root).parts if path.is_relative_to(root) else path.parts
+
+
+def _nearest(word: str, valid: Iterable[str]) -> str:
+    close = get_close_matches(word, list(valid), n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'? " if close else ""

@@ -30,6 +30,8 @@ from ablate.config import (
 )
 from ablate.module_source import module_source
 from ablate.notation import MATCHED, nearest, read_graft, settle_like
+from ablate.sources.checks import check_class
+from ablate.sources.definitions import constructor
 
 __all__ = [
     "Option",
@@ -139,23 +141,17 @@ def satisfies(value: float, constraint: str) -> bool:
 def module_options(target: str) -> dict[str, Option] | None:
     """Return the options that the class at a dotted path takes beside `channels`, read from its source.
 
-    None where the source alone does not tell: the class is imported from elsewhere, inherits its constructor, or
-    takes any keyword. Such a module is checked when the network is built.
+    None where the source alone does not tell: the class inherits its constructor, or takes any keyword. Such a module
+    is checked when the network is built.
 
     Raises:
         ConfigError: There is no such module or class, or its file is no Python.
     """
-    home, _, name = target.rpartition(".")
-    tree = module_source(target).tree
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return _constructor_options(node)
-    if any(isinstance(node, ast.ImportFrom | ast.Assign) and name in ast.dump(node) for node in ast.walk(tree)):
+    init = constructor(module_source(target).definition)
+    if init is None or init.args.kwarg is not None:
         return None
-    classes = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
-    raise ConfigError(
-        f"module._target_: {home} has no class '{name}'; {nearest(name, classes)}it has {', '.join(classes)}"
-    )
+    arguments = [*init.args.posonlyargs, *init.args.args][2:] + init.args.kwonlyargs  # without self and channels
+    return {argument.arg: _option(argument.annotation) for argument in arguments}
 
 
 def _check_dataclass(prefix: str, values: Mapping[str, Any], schema: type) -> None:
@@ -239,13 +235,13 @@ def _check_module(module: Mapping[str, Any], where: str = "") -> None:
     target = module.get("_target_")
     if target is None:
         return
+    key = where or "module."
+    given = {name: value for name, value in module.items() if name not in ("name", "_target_", "insertion")}
+    check_class(module_source(str(target)).definition, str(target), given, key)
     known = module_options(str(target))
     if known is None:
         return
-    key = where or "module."
-    for name, value in module.items():
-        if name in ("name", "_target_", "insertion"):
-            continue
+    for name, value in given.items():
         if name not in known:
             raise ConfigError(
                 f"{key}{name}: {target} has no such option. {nearest(name, known)}valid: {', '.join(known) or 'none'}"
@@ -279,16 +275,6 @@ def _check_option(where: str, value: Any, option: Option) -> None:
         raise ConfigError(f"{where}={value}: a number is needed")
     if option.constraint and number and not satisfies(value, option.constraint):
         raise ConfigError(f"{where}={value} is out of range: it must be {option.constraint}")
-
-
-def _constructor_options(node: ast.ClassDef) -> dict[str, Option] | None:
-    for item in node.body:
-        if isinstance(item, ast.FunctionDef) and item.name == "__init__":
-            if item.args.kwarg is not None:
-                return None
-            arguments = [*item.args.posonlyargs, *item.args.args][2:] + item.args.kwonlyargs  # without self, channels
-            return {argument.arg: _option(argument.annotation) for argument in arguments}
-    return None
 
 
 def _option(annotation: ast.expr | None) -> Option:
