@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -163,12 +165,103 @@ def test_garbage_in_a_label_names_file_and_line(make_set: MakeSet) -> None:
         custom(make_set(labels={"val/1": "0 .5 .5 .1 .1\n0 x .5 .1 .1\n"}))
 
 
-def test_a_damaged_image_is_named(make_set: MakeSet) -> None:
+def test_images_that_cannot_be_used_are_left_out_counted_and_named(make_set: MakeSet) -> None:
+    file = make_set(counts=(8, 4))
+    train = file.parent / "images" / "train"
+    for index in range(4):
+        path = train / f"{index}.png"
+        path.write_bytes(path.read_bytes()[:-40])
+    (train / "5.png").unlink()
+    (train / "5.png").symlink_to(train / "gone")
+    found = custom(file)
+    assert found.images == {"train": 3, "val": 4}
+    assert found.instances == {"train": 3, "val": 4}
+    (warning,) = found.warnings
+    assert warning.startswith("train: 5 images are left out")
+    assert [f"{index}.png" in warning for index in range(6)] == [True, True, True, False, False, False]
+    assert warning.endswith(" and 2 more")
+    assert sorted(p.name for p in (found.yaml.parent / "images" / "train").iterdir()) == ["4.png", "6.png", "7.png"]
+
+
+def test_the_label_of_an_image_that_is_left_out_is_no_matter(make_set: MakeSet) -> None:
+    file = make_set(labels={"train/0": "garbage"})
+    (file.parent / "images" / "train" / "0.png").write_bytes(b"no image")
+    assert custom(file).instances == {"train": 2, "val": 2}
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_of_which_no_image_can_be_used_is_an_error(make_set: MakeSet, split: str) -> None:
     file = make_set()
-    image = file.parent / "images" / "train" / "1.png"
-    image.write_bytes(image.read_bytes()[:-40])
-    with pytest.raises(DataError, match=r"images/train/1\.png: the image file is damaged or cut off"):
+    for path in (file.parent / "images" / split).iterdir():
+        path.write_bytes(b"no image")
+    with pytest.raises(DataError, match=rf"no image of split '{split}' can be used: 0\.png \(not an image"):
         custom(file)
+
+
+def test_the_fingerprint_is_over_all_images_and_was_the_same_before_any_was_left_out(make_set: MakeSet) -> None:
+    """Signatures of finished trials hold it: what it is made of must not change."""
+    file = make_set()
+    (file.parent / "images" / "train" / "0.png").write_bytes(b"no image")
+    parts: list[object] = [1, ["cat", "dog"], []]
+    for split, count in (("train", 3), ("val", 2)):
+        names = [f"{index}.png" for index in range(count)]
+        bytes_of = {
+            kind: [(file.parent / kind / split / n).with_suffix(suffix).read_bytes() for n in names]
+            for kind, suffix in (("images", ".png"), ("labels", ".txt"))
+        }
+        hashes = [[hashlib.sha256(content).hexdigest() for content in bytes_of[kind]] for kind in ("images", "labels")]
+        parts.append([split, [list(one) for one in zip(names, *hashes, strict=True)]])
+    assert custom(file).fingerprint == hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def test_all_label_files_with_errors_are_counted(make_set: MakeSet) -> None:
+    labels = {"train/1": "0 .5 .5 .1\n", "train/2": "7 .5 .5 .1 .1\n", "val/1": "x\n"}
+    with pytest.raises(DataError, match=r"labels/train/1\.txt, line 1: 4 columns .* \(2 more of its label files"):
+        custom(make_set(labels=labels))
+
+
+def test_files_that_a_training_passes_over_are_warnings(make_set: MakeSet) -> None:
+    file = make_set()
+    root = file.parent
+    (root / "images" / "train" / "a.gif").write_bytes(b"GIF89a")
+    (root / "images" / "train" / "png").write_bytes((root / "images" / "train" / "0.png").read_bytes())
+    (root / "labels" / "val" / "9.txt").write_text("0 .5 .5 .1 .1\n")
+    (root / "labels" / "val" / "classes.txt").write_text("cat\ndog\n")
+    for _ in range(2):  # the second time from memory
+        found = custom(file)
+        assert found.images == {"train": 3, "val": 2}
+        assert [warning.partition(" (first: ") for warning in found.warnings] == [
+            ("train: 1 file has the ending of no image that is read", " (first: ", "a.gif)"),
+            ("val: 1 label file without an image", " (first: ", "9.txt)"),
+        ]
+
+
+def test_a_link_to_a_folder_above_does_not_multiply_the_images(make_set: MakeSet) -> None:
+    file = make_set()
+    (file.parent / "images" / "train" / "again").symlink_to(file.parent / "images" / "train")
+    (file.parent / "images" / "val" / "all").symlink_to(file.parent / "images")
+    found = custom(file)
+    assert found.images["train"] == 3
+    assert found.images["val"] == 2 + 3  # not a loop: the training images are in val, which is said
+    assert any("in train as well" in warning for warning in found.warnings)
+
+
+def test_names_that_are_not_text_can_be_printed(make_set: MakeSet) -> None:
+    name = os.fsdecode(b"\xff")
+    file = make_set()
+    image, label = (
+        file.parent / kind / "train" / f"0{suffix}" for kind, suffix in (("images", ".png"), ("labels", ".txt"))
+    )
+    image.rename(image.with_name(f"{name}.png"))
+    found = custom(file)
+    assert found.images["train"] == 3
+    assert any("without a label file" in warning for warning in found.warnings)
+    "".join(found.warnings).encode()
+    label.write_text("x")
+    label.rename(label.with_name(f"{name}.txt"))
+    with pytest.raises(DataError) as caught:
+        custom(file)
+    str(caught.value).encode()
 
 
 def test_a_failed_resolve_leaves_nothing_half_written(make_set: MakeSet, cache: Path) -> None:

@@ -126,3 +126,51 @@ def test_a_view_whose_source_came_back_elsewhere_is_made_anew(make_set: MakeSet)
     second = resolve({"path": str(file)}).yaml
     assert first == second
     assert (second.parent / "images" / "train" / "0.png").exists()
+
+
+def boxes(loaded: Any) -> list[list[float]]:
+    return [row for label in loaded.labels for row in label["bboxes"].tolist()]
+
+
+def test_an_edited_label_of_the_same_size_and_time_is_what_is_trained(make_set: MakeSet) -> None:
+    file = make_set()
+    label = file.parent / "labels" / "train" / "0.txt"
+    before = label.stat()
+    first = resolve({"path": str(file)})
+    assert boxes(load(first.yaml))[0] == [0.5, 0.5, 0.25, 0.25]  # and Ultralytics' cache is written
+
+    def edit(text: str) -> None:
+        label.write_text(text)
+        os.utime(label, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    edit("0 0.5 0.5 0.25 0.75\n")
+    second = resolve({"path": str(file)})
+    assert boxes(load(second.yaml))[0] == [0.5, 0.5, 0.25, 0.75]
+    load(first.yaml)
+    (first.yaml.parent / "labels" / "train.cache").unlink()
+    assert boxes(load(first.yaml))[0] == [0.5, 0.5, 0.25, 0.75]  # a cache of the edited label in the first view
+    edit("0 0.5 0.5 0.25 0.25\n")
+    third = resolve({"path": str(file)})
+    assert third.yaml == first.yaml
+    assert boxes(load(third.yaml))[0] == [0.5, 0.5, 0.25, 0.25]
+
+
+def test_an_image_that_cannot_be_used_never_reaches_ultralytics(make_set: MakeSet) -> None:
+    file = make_set()
+    Image.new("F", (32, 32)).save(file.parent / "images" / "train" / "0.tif")  # it would end a training in its middle
+    (file.parent / "images" / "train" / "1.png").write_bytes(b"no image")
+    found = resolve({"path": str(file)})
+    loaded = load(found.yaml)
+    assert [Path(label["im_file"]).name for label in loaded.labels] == ["0.png", "2.png"]
+    assert len(loaded) == found.images["train"]
+    assert len(boxes(loaded)) == found.instances["train"]
+
+
+def test_folders_called_images_with_and_without_a_dash_below_stay_apart(make_set: MakeSet) -> None:
+    file = make_set()
+    for index, name in enumerate(("images", "images_")):
+        folder = file.parent / "images" / "train" / name
+        folder.mkdir()
+        (file.parent / "images" / "train" / f"{index}.png").rename(folder / "a.png")
+    found = resolve({"path": str(file)})
+    assert len(load(found.yaml)) == found.images["train"] == 3

@@ -19,7 +19,7 @@ from typing import Any
 from ablate.data import bccd, shapes
 from ablate.data.datafile import DataFile, datasets_dir, locate, read
 from ablate.data.errors import DataError, NotDownloaded
-from ablate.data.scanning import scan
+from ablate.data.scanning import passed_over, scan
 from ablate.data.view import ensure_view
 
 __all__ = ["DataError", "DataSet", "NotDownloaded", "check", "fetch", "fingerprint_on_disk", "resolve"]
@@ -34,13 +34,13 @@ class DataSet:
     """Absolute path of a data file for Ultralytics, in our cache: nothing is written beside the source."""
     classes: list[str]
     images: dict[str, int]
-    """Images per split: train, val and, where there is one, test."""
+    """Images per split that a training can use: train, val and, where there is one, test."""
     instances: dict[str, int]
-    """Boxes per split."""
+    """Boxes of these images per split."""
     fingerprint: str
     """SHA-256 (hex) over class names, splits, label and image contents, wherever they lie."""
     warnings: list[str] = field(default_factory=list)
-    """What is odd but no error, one sentence each: boxes without area, images without label, copies."""
+    """What is odd but no error, one sentence each: images that are left out, boxes without area, copies."""
     instances_per_class: dict[str, list[int]] = field(default_factory=dict)
     """Boxes per split and class."""
     source: Path = Path()
@@ -84,12 +84,12 @@ def resolve(data: Mapping[str, Any], download: bool = False) -> DataSet:
     found = scan(file, images)
     return DataSet(
         name=str(data.get("name") or file.path.stem),
-        yaml=ensure_view(file, images, found.fingerprint),
+        yaml=ensure_view(file, found.usable(images), found.fingerprint, found.state),
         classes=list(file.classes),
         images=found.images,
         instances=found.instances,
         fingerprint=found.fingerprint,
-        warnings=found.warnings,
+        warnings=[*found.warnings, *passed_over(file, images)],
         instances_per_class=found.per_class,
         source=file.path,
     )

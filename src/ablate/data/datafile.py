@@ -16,7 +16,7 @@ import yaml
 
 from ablate.data.cache import cache_dir
 from ablate.data.errors import DataError, NotDownloaded
-from ablate.data.labels import IMAGE_SUFFIXES
+from ablate.data.images import IMAGE_SUFFIXES, OTHER_SUFFIXES
 
 SPLITS: Final = ("train", "val", "test")
 
@@ -56,6 +56,15 @@ class DataFile:
         shared = os.path.commonpath([os.path.dirname(path) for path in found])  # noqa: PTH120 - 100 000 of them
         start = len(shared.rstrip("/\\")) + 1
         return [Image(p[start:].replace(os.sep, "/"), Path(p), Path(_label_of(p))) for p in found]
+
+    def other_images(self, split: str) -> list[str]:
+        """Names of images in a split's folders whose suffix Ultralytics does not know (`a.gif`), in order."""
+        folders = [entry for entry in self.splits[split] if entry.is_dir()]
+        return sorted(os.path.basename(p) for f in folders for p in _files(f) if _suffix(p) in OTHER_SUFFIXES)  # noqa: PTH119
+
+    def has_lists(self) -> bool:
+        """Whether a split is given by anything but folders."""
+        return not all(entry.is_dir() for entries in self.splits.values() for entry in entries)
 
 
 def read(path: str) -> DataFile:
@@ -217,13 +226,28 @@ def _absolute(root: Path, entry: str) -> Path:
 def _expand(entry: Path) -> Iterator[str]:
     """Absolute paths of the images in a folder (with subfolders) or a .txt list."""
     if entry.is_dir():
-        for folder, below, names in os.walk(entry, followlinks=True):
-            below[:] = [name for name in below if not name.startswith(".")]
-            yield from (f"{folder}{os.sep}{n}" for n in names if _is_image(n) and not n.startswith("."))
+        yield from (path for path in _files(entry) if _is_image(path))
     elif _is_image(entry.name):
         yield str(entry)
     else:
         yield from _listed(entry)
+
+
+def _files(top: Path) -> Iterator[str]:
+    """Absolute paths of the files below a folder, but for hidden ones; a link to a folder above is not followed."""
+    above: dict[str, tuple[str, ...]] = {
+        str(top): (os.path.realpath(top),)
+    }  # real paths of a folder and of those that lead to it
+    for folder, below, names in os.walk(top, followlinks=True):
+        trail = above.pop(folder)
+        for name in list(below):
+            path = f"{folder}{os.sep}{name}"
+            real = os.path.realpath(path) if os.path.islink(path) else f"{trail[-1]}{os.sep}{name}"  # noqa: PTH114
+            if name.startswith(".") or real in trail:
+                below.remove(name)
+            else:
+                above[path] = (*trail, real)
+        yield from (f"{folder}{os.sep}{name}" for name in names if not name.startswith("."))
 
 
 def _listed(entry: Path) -> Iterator[str]:
@@ -245,7 +269,13 @@ def _listed(entry: Path) -> Iterator[str]:
 
 
 def _is_image(name: str) -> bool:
-    return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES
+    return _suffix(name) in IMAGE_SUFFIXES
+
+
+def _suffix(name: str) -> str:
+    """What follows the last dot of a file's name, in lower case; empty where there is no dot."""
+    _, dot, suffix = name.rpartition(".")
+    return suffix.lower() if dot else ""
 
 
 def _label_of(image: str) -> str:

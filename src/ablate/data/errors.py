@@ -6,6 +6,14 @@ from __future__ import annotations
 class DataError(ValueError):
     """A data set cannot be used as it is; the message is one line that says what is wrong and where."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
 
 class NotDownloaded(DataError):
     """The data set is known but its files are not on this machine; `catalogue.fetch` gets them."""
+
+
+def printable(name: str) -> str:
+    """A file's name as it can be written anywhere: bytes that are not UTF-8 become replacement characters."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import time
-import warnings
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +15,9 @@ from typing import Any, Final
 
 from ablate.data.cache import cache_dir
 from ablate.data.datafile import DataFile, Image
-from ablate.data.errors import DataError
-from ablate.data.labels import LabelFile, check_image, parse_label
+from ablate.data.errors import DataError, printable
+from ablate.data.images import decoders, image_problem, quiet_decoders
+from ablate.data.labels import LabelFile, parse_label, pose_columns
 from ablate.files import atomic_write_text
 
 VERSION: Final = 1
@@ -29,6 +29,9 @@ MEMORY_VERSION: Final = 2
 clock = time.time
 """Seconds since 1970; a name of its own so that a test can let time pass."""
 
+UNREADABLE: Final = "cannot be read"
+"""Why an image cannot be used whose file the system does not give; it may at another time."""
+
 _RACY_SECONDS = 2.0  # a file changed this recently could change again without a new time of change
 
 
@@ -39,12 +42,26 @@ class Scan:
     fingerprint: str
     """SHA-256 over class names, splits, and names and bytes of images and labels; not over where they lie."""
     images: dict[str, int] = field(default_factory=dict)
-    """Images per split."""
+    """Usable images per split."""
     instances: dict[str, int] = field(default_factory=dict)
-    """Boxes per split."""
+    """Boxes of the usable images per split."""
     per_class: dict[str, list[int]] = field(default_factory=dict)
-    """Boxes per split and class."""
+    """The same boxes per split and class."""
     warnings: list[str] = field(default_factory=list)
+    unusable: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Split -> name of an image that a training cannot use -> why."""
+    state: str = ""
+    """Hash over what tells of a change to any file: another one as soon as a file was written to."""
+
+    def usable(self, images: dict[str, list[Image]]) -> dict[str, list[Image]]:
+        """The images per split without those that a training cannot use."""
+        return {
+            split: [image for image in listed if image.name not in self.unusable[split]]
+            for split, listed in images.items()
+        }
+
+
+NO_BOXES: Final = LabelFile(())
 
 
 @dataclass(frozen=True)
@@ -52,9 +69,15 @@ class _Seen:
     """One image with its label, read and checked."""
 
     image: Image
-    image_hash: str
+    image_hash: str | None
+    """None where the file cannot be read."""
+    problem: str
+    """Why a training cannot use the image; empty where it can."""
     label_hash: str | None
-    label: LabelFile
+    """None where there is no label file."""
+    label: LabelFile = NO_BOXES
+    error: str = ""
+    """What is wrong with the label file; empty where nothing is."""
 
 
 def scan(data: DataFile, images: dict[str, list[Image]]) -> Scan:
@@ -66,12 +89,14 @@ def scan(data: DataFile, images: dict[str, list[Image]]) -> Scan:
     key, newest = _state(data, images)
     memory = cache_dir() / "scans" / f"{key}.json"
     try:
-        return Scan(**json.loads(memory.read_text(encoding="utf-8")))
+        return Scan(**{**json.loads(memory.read_text(encoding="utf-8")), "state": key})
     except (OSError, ValueError, TypeError):
         pass
     started = clock()
     found = _scan(data, images)
-    if started - newest > _RACY_SECONDS:
+    found.state = key
+    settled = started - newest > _RACY_SECONDS
+    if settled and not any(UNREADABLE in reason for split in found.unusable.values() for reason in split.values()):
         atomic_write_text(memory, json.dumps(asdict(found), indent=1))
     return found
 
@@ -82,7 +107,8 @@ def _state(data: DataFile, images: dict[str, list[Image]]) -> tuple[str, float]:
     The time of modification can be set back (`touch -r`, `rsync -t`, `cp -p` over a file) and the size stay; the time
     of change and the inode cannot. Where a file system has no time of change, the system gives some other time.
     """
-    digest = hashlib.sha256(repr((MEMORY_VERSION, str(data.path), data.classes, sorted(data.extra.items()))).encode())
+    known = (MEMORY_VERSION, decoders(), str(data.path), data.classes, sorted(data.extra.items()))
+    digest = hashlib.sha256(repr(known).encode())
     newest = 0
     for split, listed in images.items():
         digest.update(f"\0{split}\0".encode())
@@ -100,35 +126,52 @@ def _state(data: DataFile, images: dict[str, list[Image]]) -> tuple[str, float]:
 
 
 def _scan(data: DataFile, images: dict[str, list[Image]]) -> Scan:
-    keypoints: Any = data.extra.get("kpt_shape") or (0, 0)
-    pose_columns = int(keypoints[0]) * int(keypoints[1])
+    behind = pose_columns(data.extra)
+    channels = int(data.extra.get("channels", 3))
 
     def look(image: Image) -> _Seen:
-        content = _bytes(image.path)
-        check_image(content, image.path)
-        image_hash = hashlib.sha256(content).hexdigest()
+        try:
+            content = image.path.read_bytes()
+        except OSError as error:
+            image_hash, problem = None, f"{UNREADABLE} ({error.strerror})"
+        else:
+            image_hash, problem = hashlib.sha256(content).hexdigest(), image_problem(content, image.path, channels)
         if not image.label.is_file():
-            return _Seen(image, image_hash, None, LabelFile(()))
+            return _Seen(image, image_hash, problem, None)
         content = _bytes(image.label)
-        label = parse_label(content, image.label, len(data.classes), pose_columns)
-        return _Seen(image, image_hash, hashlib.sha256(content).hexdigest(), label)
+        label_hash = hashlib.sha256(content).hexdigest()
+        if problem:
+            return _Seen(image, image_hash, problem, label_hash)
+        try:
+            label = parse_label(content, image.label, len(data.classes), behind)
+        except DataError as error:
+            return _Seen(image, image_hash, problem, label_hash, error=str(error))
+        return _Seen(image, image_hash, problem, label_hash, label)
 
     found = Scan("", warnings=list(data.warnings))
     parts: list[Any] = [VERSION, data.classes, sorted(data.extra.items())]
+    errors: list[str] = []
     hashes: dict[str, dict[str, str]] = {}
-    with warnings.catch_warnings(), ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        warnings.simplefilter("ignore")  # Pillow's, about very large images and odd metadata
+    with quiet_decoders(), ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         for split, listed in images.items():
-            seen = list(pool.map(look, listed))
-            parts.append([split, [(s.image.name, s.image_hash, s.label_hash) for s in seen]])
+            every = list(pool.map(look, listed))
+            parts.append([split, [(s.image.name, s.image_hash, s.label_hash) for s in every]])
+            errors += [s.error for s in every if s.error]
+            found.unusable[split] = {s.image.name: s.problem for s in every if s.problem}
+            seen = [s for s in every if not s.problem]
             counts = Counter(cls for s in seen for cls in s.label.classes)
             found.images[split] = len(seen)
             found.instances[split] = counts.total()
             found.per_class[split] = [counts[index] for index in range(len(data.classes))]
             found.warnings += _warnings(split, seen, found)
-            hashes[split] = {s.image_hash: s.image.name for s in reversed(seen)}
+            hashes[split] = {str(s.image_hash): s.image.name for s in reversed(seen)}
     found.warnings += _leaks(hashes)
+    if errors:
+        more = f" ({len(errors) - 1} more of its label files have errors)" if len(errors) > 1 else ""
+        raise DataError(errors[0] + more)
     for split in ("train", "val"):
+        if not found.images[split]:
+            raise DataError(f"{data.path}: no image of split '{split}' can be used: {_first(found.unusable[split])}")
         if not found.instances[split]:
             first = images[split][0].label
             raise DataError(f"{data.path}: split '{split}' has no boxes; the first label file would be {first}")
@@ -136,24 +179,34 @@ def _scan(data: DataFile, images: dict[str, list[Image]]) -> Scan:
     return found
 
 
+def _first(unusable: dict[str, str], count: int = 3) -> str:
+    """The first few images that cannot be used, each with the reason."""
+    named = [f"{printable(name)} ({reason})" for name, reason in list(unusable.items())[:count]]
+    more = len(unusable) - count
+    return ", ".join(named) + (f" and {more} more" if more > 0 else "")
+
+
 def _warnings(split: str, seen: list[_Seen], found: Scan) -> Iterable[str]:
     """What is odd in a split but does not stop a training."""
+    if unusable := found.unusable[split]:
+        images = _count(len(unusable), "image is", "images are")
+        yield f"{split}: {images} left out, which a training cannot use: {_first(unusable)}"
     empty = [(s.image.label.name, line) for s in seen for line in s.label.empty_boxes]
     if empty:
         boxes = _count(len(empty), "box", "boxes")
-        yield f"{split}: {boxes} without area (first: {empty[0][0]}, line {empty[0][1]})"
+        yield f"{split}: {boxes} without area (first: {printable(empty[0][0])}, line {empty[0][1]})"
     repeated = [s for s in seen if s.label.repeated]
     if repeated:
         boxes = _count(sum(s.label.repeated for s in repeated), "repeated box", "repeated boxes")
-        yield f"{split}: {boxes} left out (first: {repeated[0].image.label.name})"
+        yield f"{split}: {boxes} left out (first: {printable(repeated[0].image.label.name)})"
     bare = [s for s in seen if s.label_hash is None]
     if bare:
         images = _count(len(bare), "image", "images")
-        yield f"{split}: {images} without a label file, taken as background (first: {bare[0].image.name})"
+        yield f"{split}: {images} without a label file, taken as background (first: {printable(bare[0].image.name)})"
     copies = len(seen) - len({s.image_hash for s in seen})
     if copies:
         hashes = Counter(s.image_hash for s in seen)
-        first = next(s.image.name for s in seen if hashes[s.image_hash] > 1)
+        first = printable(next(s.image.name for s in seen if hashes[s.image_hash] > 1))
         yield f"{split}: {_count(copies, 'image is a copy', 'images are copies')} of another (first: {first})"
     counts = found.per_class[split]
     if split != "test" and 0 in counts:
@@ -166,7 +219,29 @@ def _leaks(hashes: dict[str, dict[str, str]]) -> Iterable[str]:
         both = [name for digest, name in hashes.get(split, {}).items() if digest in hashes["train"]]
         if both:
             images = _count(len(both), "image is", "images are")
-            yield f"{split}: {images} in train as well (first: {min(both)})"
+            yield f"{split}: {images} in train as well (first: {printable(min(both))})"
+
+
+def passed_over(data: DataFile, images: dict[str, list[Image]]) -> list[str]:
+    """Files beside the images and labels that a training takes no notice of, one sentence for each kind and split.
+
+    Labels without an image are looked for where every split is a folder: a list may leave images out on purpose.
+    """
+    sentences = []
+    for split in images:
+        if others := data.other_images(split):
+            files = _count(len(others), "file has", "files have")
+            sentences.append(f"{split}: {files} the ending of no image that is read (first: {printable(others[0])})")
+    if not data.has_lists():
+        used = {str(image.label) for listed in images.values() for image in listed}
+        for split, listed in images.items():
+            folders = {image.label.parent for image in listed}
+            bare = sorted(p for f in folders if f.is_dir() for p in map(str, f.glob("*.txt")) if p not in used)
+            bare = [path for path in bare if not path.endswith(f"{os.sep}classes.txt")]  # as labelling tools write it
+            if bare:
+                files = _count(len(bare), "label file", "label files")
+                sentences.append(f"{split}: {files} without an image (first: {printable(os.path.basename(bare[0]))})")  # noqa: PTH119
+    return list(dict.fromkeys(sentences))
 
 
 def _bytes(path: Path) -> bytes:

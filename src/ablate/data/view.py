@@ -18,15 +18,25 @@ import yaml
 
 from ablate.data.cache import cache_dir, put_folder_in_place
 from ablate.data.datafile import DataFile, Image
+from ablate.files import atomic_write_text
 
 DATA_FILE: Final = "data.yaml"
+STATE: Final = ".state"
+"""A file of the view with the state of the source in which Ultralytics' caches in the view were begun."""
 
 
-def ensure_view(data: DataFile, images: dict[str, list[Image]], fingerprint: str) -> Path:
+def ensure_view(data: DataFile, images: dict[str, list[Image]], fingerprint: str, state: str) -> Path:
     """Return the data file of the view of a data set, which is made first if it is missing or incomplete.
 
     Its name holds the fingerprint and the place of the source: equal copies in two places have two views, so
-    that a later change to one of them cannot reach trainings on the other.
+    that a later change to one of them cannot reach trainings on the other. Ultralytics takes its caches for fresh
+    while sizes and times of modification are the same; so they go when the source has any other state.
+
+    Args:
+        data: the data file.
+        images: the images of each split that are to be in the view.
+        fingerprint: of the data set.
+        state: of its files, as `Scan.state`.
     """
     place = "\0".join(str(image.path) for listed in images.values() for image in listed)
     name = f"{fingerprint[:16]}-{hashlib.sha256(place.encode(errors='surrogateescape')).hexdigest()[:8]}"
@@ -44,10 +54,22 @@ def ensure_view(data: DataFile, images: dict[str, list[Image]], fingerprint: str
         try:
             fresh.chmod(0o755)
             _write(fresh, view, data, images)
+            (fresh / STATE).write_text(state, encoding="utf-8")
             put_folder_in_place(fresh, view, is_whole)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
+    if not _is_of(view, state):
+        for cache in (*view.rglob("*.cache"), *view.rglob("*.npy")):
+            cache.unlink(missing_ok=True)
+        atomic_write_text(view / STATE, state)
     return view / DATA_FILE
+
+
+def _is_of(view: Path, state: str) -> bool:
+    try:
+        return (view / STATE).read_text(encoding="utf-8") == state
+    except OSError:  # made by an earlier version
+        return False
 
 
 def _write(fresh: Path, view: Path, data: DataFile, images: dict[str, list[Image]]) -> None:
@@ -77,6 +99,6 @@ def _write(fresh: Path, view: Path, data: DataFile, images: dict[str, list[Image
 def _inside(view: Path, split: str, kind: str, image: Image) -> str:
     """Where an image (or its label, by Ultralytics' rule) lies in the view."""
     name = image.name if kind == "images" else str(PurePosixPath(image.name).with_suffix(".txt"))
-    # A folder `images` below would be the one that the rule replaces.
-    name = "/".join(part if part != "images" else "images_" for part in name.split("/"))
+    # A folder `images` below would be the one that the rule replaces; one `images_` makes way for it.
+    name = "/".join(f"{part}_" if part.rstrip("_") == "images" else part for part in name.split("/"))
     return f"{view}/{kind}/{split}/{name}"

@@ -1,0 +1,146 @@
+"""Which image files a training can use: Ultralytics' own check, and what comes after it, before anything is trained.
+
+Ultralytics drops an image that its check (`ultralytics.data.utils.check_image`) refuses, with a line in a log; an
+image that passes the check and then cannot be decoded ends a training in its middle. Both are asked here by the same
+means, Pillow and OpenCV, so that the answers agree; neither torch nor ultralytics is imported.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+IMAGE_SUFFIXES: Final = frozenset(
+    ("avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "tif", "tiff", "webp")
+)
+"""What Ultralytics takes for an image, by the end of its name in lower case."""
+
+OTHER_SUFFIXES: Final = frozenset(
+    ("arw", "cr2", "exr", "gif", "hdr", "ico", "j2k", "jfif", "jif", "jpe", "jxl", "nef", "pbm", "pgm", "pnm", "ppm",
+     "psd", "svg", "tga")
+)  # fmt: skip
+"""Images by the end of their name that Ultralytics passes over."""
+
+MIN_SIDE: Final = 10
+"""Ultralytics drops images with a side of fewer pixels."""
+
+_FORMATS = IMAGE_SUFFIXES | {"jpeg2000"}  # what an image may be by its content, as Pillow names it
+_BY_PILLOW = frozenset(("avif", "heic", "heif"))  # suffixes that Ultralytics has Pillow decode
+_HEIF_PLUGIN = "pi_heif"  # what Ultralytics looks for where Pillow alone knows no such image
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+_lock = threading.Lock()
+_loud: list[int] = []  # OpenCV's level of logging before it was made quiet
+
+
+def image_problem(content: bytes, path: Path, channels: int = 3) -> str:
+    """Why a training cannot use an image file, in words; empty where it can.
+
+    JPEG and PNG are checked by header, checksums and end; other formats, which have none of these, are decoded.
+
+    Args:
+        content: the file's bytes.
+        path: its name, whose suffix decides how it is decoded.
+        channels: of the network's input; 1 and 3 are converted to.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if not content:
+        return "the file is empty"
+    try:
+        with _opened(content) as image:
+            width, height = image.size
+            kind = image.format or ""
+            if kind.lower() not in _FORMATS:
+                return f"a format that is not read: {kind}"
+            if min(width, height) < MIN_SIDE:
+                return f"{width}x{height} pixels, at least {MIN_SIDE}x{MIN_SIDE} are needed"
+            image.verify()
+        if kind == "PNG" and len(content) < content.rfind(b"IEND") + 8:
+            return "damaged or cut off (its end is missing)"
+        if kind == "JPEG" and content[-2:] != b"\xff\xd9":
+            with _opened(content) as image:
+                image.load()  # an odd end is not always damage: Ultralytics decodes these and writes them anew
+    except Image.DecompressionBombError:
+        return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which Pillow does not open"
+    except (UnidentifiedImageError, ImportError):  # the second where Ultralytics, once imported, opens images
+        needs_plugin = content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS and find_spec(_HEIF_PLUGIN) is None
+        return "HEIF, which needs the package pi-heif" if needs_plugin else "not an image that can be read"
+    except Exception as error:  # Ultralytics drops an image whatever its check raises
+        return f"damaged or cut off ({error})"
+    if kind in {"JPEG", "PNG"} or _is_decoded(content, path.suffix.lower().lstrip("."), channels):
+        return ""
+    return f"{kind} that cannot be decoded (damaged, cut off, or of an unusual kind)"
+
+
+def decoders() -> str:
+    """What the answers depend on besides the files: another Pillow, or a plugin for it, may read other images."""
+    import PIL
+
+    return f"Pillow {PIL.__version__}, {_HEIF_PLUGIN}: {find_spec(_HEIF_PLUGIN) is not None}"
+
+
+@contextmanager
+def quiet_decoders() -> Iterator[None]:
+    """Keep off the terminal what Pillow and OpenCV print about odd files, which `image_problem` says."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        finally:
+            with _lock:
+                while _loud:
+                    sys.modules["cv2"].utils.logging.setLogLevel(_loud.pop())
+
+
+def _quiet_opencv() -> Any:
+    """OpenCV, imported by the first image that needs it; as quiet as `quiet_decoders` asks."""
+    import cv2
+
+    with _lock:
+        level = cv2.utils.logging.setLogLevel(0)
+        if level:
+            _loud.append(level)
+    return cv2
+
+
+def _opened(content: bytes) -> Any:
+    """The image, opened as Ultralytics does: with the plugin for HEIF where Pillow alone knows no such image."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(io.BytesIO(content))
+    except UnidentifiedImageError:
+        if find_spec(_HEIF_PLUGIN) is None:
+            raise
+        import_module(_HEIF_PLUGIN).register_heif_opener()
+        return Image.open(io.BytesIO(content))
+
+
+def _is_decoded(content: bytes, suffix: str, channels: int) -> bool:
+    """Whether an image comes out of the decoder that Ultralytics gives it to (`ultralytics.utils.patches.imread`)."""
+    import numpy as np
+
+    cv2 = _quiet_opencv()
+    data = np.frombuffer(content, np.uint8)
+    flags = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)
+    try:
+        if suffix in _BY_PILLOW:
+            with _opened(content) as image:
+                image.convert("RGB")
+            return True
+        if suffix in {"tif", "tiff"} and channels != 1:
+            whole, frames = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED)
+            if whole and frames[0].ndim == 3:
+                return True
+        return cv2.imdecode(data, flags) is not None
+    except Exception:  # whatever a decoder raises, there is no image
+        return False

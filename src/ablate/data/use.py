@@ -1,0 +1,83 @@
+"""How many images and boxes a training is to use, and how many it used: the two are held against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ablate.data.catalogue import DataSet
+from ablate.data.datafile import DataFile, read
+from ablate.data.labels import parse_label, pose_columns
+
+SPLITS = ("train", "val")
+"""What a training reads."""
+
+
+@dataclass(frozen=True)
+class DataUse:
+    """Images and boxes of a training, by split."""
+
+    images: dict[str, int]
+    instances: dict[str, int]
+
+
+def promised_use(data: DataSet, train: Mapping[str, Any]) -> DataUse:
+    """What a training with these arguments is to use of a data set: all of it, or a fraction, or some classes.
+
+    Args:
+        data: the data set, as it was when the trial was planned.
+        train: Ultralytics' arguments; `fraction` (one for train, or a list by split) and `classes` matter here.
+
+    Raises:
+        DataError: a label file is wrong, which it was not when the data set was resolved.
+    """
+    images, instances = dict[str, int](), dict[str, int]()
+    file = read(str(data.yaml))
+    for split in SPLITS:
+        count = _count_of(_fraction_of(train.get("fraction", 1.0), split), data.images[split])
+        whole = count >= data.images[split]
+        per_class = data.instances_per_class[split] if whole else _boxes(file, split, count)
+        images[split] = min(count, data.images[split])
+        instances[split] = sum(per_class[index] for index in _chosen(train.get("classes"), len(per_class)))
+    return DataUse(images, instances)
+
+
+def used_of(datasets: Mapping[str, Any]) -> DataUse:
+    """What is in Ultralytics' own data sets, by split, after all that it drops."""
+    return DataUse(
+        {split: len(dataset.labels) for split, dataset in datasets.items()},
+        {split: sum(len(label["cls"]) for label in dataset.labels) for split, dataset in datasets.items()},
+    )
+
+
+def _fraction_of(fraction: Any, split: str) -> float | int:
+    """Ultralytics' rule: a single number is meant for train, a list for train, val, test."""
+    if isinstance(fraction, list):
+        place = SPLITS.index(split)
+        fraction = fraction[place] if place < len(fraction) else 1.0
+    elif split != "train":
+        return 1.0
+    return float(fraction) if fraction == 1 else fraction
+
+
+def _count_of(fraction: float | int, images: int) -> int:
+    return fraction if isinstance(fraction, int) else max(1, round(images * fraction))
+
+
+def _chosen(classes: Any, class_count: int) -> Iterable[int]:
+    if classes is None:
+        return range(class_count)
+    listed = classes if isinstance(classes, list | tuple) else [classes]
+    return sorted({index for index in map(int, listed) if 0 <= index < class_count})
+
+
+def _boxes(file: DataFile, split: str, count: int) -> list[int]:
+    """Boxes of each class in the first images of a split, in the order in which Ultralytics takes them."""
+    per_class = [0] * len(file.classes)
+    for image in file.images(split)[:count]:
+        if image.label.is_file():
+            label = parse_label(image.label.read_bytes(), image.label, len(file.classes), pose_columns(file.extra))
+            for index in label.classes:
+                per_class[index] += 1
+    return per_class
