@@ -102,7 +102,7 @@ def make_trials(load: Callable[[Sequence[str]], DictConfig], cells: Sequence[Seq
     from ablate.data.catalogue import resolve
     from ablate.trial import Trial
 
-    composer = Composer(load, plain)
+    composer = Composer(load, complete, cells)
     configs = []
     for cell in cells:
         try:
@@ -143,18 +143,18 @@ def finish(request: Request, launch: Launch) -> int:
 
 def plain(config: DictConfig) -> dict[str, Any]:
     """Return a composed configuration as plain values, without Hydra's own part."""
-    from omegaconf import OmegaConf
+    from ablate.composing import contents
 
-    content: dict[str, Any] = {}
-    for name in map(str, config):
-        if name != "hydra":
-            value = config[name]
-            is_leaf = not OmegaConf.is_config(value)
-            content[name] = value if is_leaf else OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+    content = contents(config)
+    complete(content)
+    return content
+
+
+def complete(content: dict[str, Any]) -> None:
+    """Make the paths of a configuration absolute, and find the checkpoint that it names; in place."""
     _absolute(content)
     if content["model"]["weights"] is not None:
         content["model"]["weights"] = weights_file(str(content["model"]["weights"]))
-    return content
 
 
 def weights_file(weights: str) -> str:

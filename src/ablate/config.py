@@ -234,11 +234,14 @@ def options(group: str) -> list[str]:
     return sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.yaml")})
 
 
+def option_path(group: str, name: str) -> Path | None:
+    """Return the file of a group's option: ours, else the working folder's; None where there is none."""
+    paths = (folder / group / f"{name}.yaml" for folder in (conf_dir(), Path.cwd() / "conf"))
+    return next((path for path in paths if path.is_file()), None)
+
+
 def option_file(group: str, name: str) -> dict[str, Any]:
     """Return what the file of a group's option holds (ours, else the working folder's); empty where there is none."""
-    for folder in (conf_dir(), Path.cwd() / "conf"):
-        path = folder / group / f"{name}.yaml"
-        if path.is_file():
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-            return content if isinstance(content, dict) else {}
-    return {}
+    path = option_path(group, name)
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path is not None else None
+    return content if isinstance(content, dict) else {}
