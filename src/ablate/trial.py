@@ -14,7 +14,7 @@ import statistics
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import yaml
 
 from ablate.config import ConfigError
 from ablate.data.catalogue import DataSet, resolve
+from ablate.data.use import promised_use
 from ablate.environment import output_to, prepare
 from ablate.failures import describe, goes_on, kind_of, retried
 from ablate.files import atomic_write_json, atomic_write_text
@@ -241,6 +242,7 @@ def _train(trial: Trial, last: Path | None) -> dict[str, Any]:
     arguments = trainer_arguments(config, trial.data, folder)
     device = str(arguments["device"])
     git, code = git_state(folder), code_hash()
+    promised = promised_use(trial.data, config["train"])
     trainer = AblateTrainer(overrides={**arguments, "resume": str(last) if last else False})
     trainer.train()
     realised = json.loads((folder / "train" / REALISED).read_text(encoding="utf-8"))
@@ -278,6 +280,7 @@ def _train(trial: Trial, last: Path | None) -> dict[str, Any]:
             "device_name": device_name(trainer.device),
             "weights": {**realised["weights"], **_weights_source(config["model"]["weights"])},
             "data_fingerprint": trial.data.fingerprint,
+            "promised": asdict(promised),
             "versions": versions(),
             "git": git,
             "code": code,

@@ -43,7 +43,9 @@ def test_a_training_writes_down_what_it_was(train: Train) -> None:
     assert not facts["early_stop"]
     assert not facts["amp"], "there is no automatic mixed precision on a CPU"
     assert len(facts["graft"]["places"]) == 13
-    assert facts["images"] == {"train": 8, "val": 4}
+    labels = Path(trainer.data["path"]) / "labels"
+    boxes = {s: sum(len(p.read_text().splitlines()) for p in (labels / s).glob("*.txt")) for s in ("train", "val")}
+    assert (facts["images"], facts["instances"]) == ({"train": 8, "val": 4}, boxes)
     assert set(facts["evaluations"]) == {"best", "last"}
     for evaluation in facts["evaluations"].values():
         evidence = load_evidence(Path(trainer.save_dir) / evaluation["evidence"])

@@ -21,6 +21,7 @@ from ultralytics.utils.events import events
 from ultralytics.utils.torch_utils import unwrap_model
 
 from ablate.comparing.accuracy import coco_ap, ultralytics_ap
+from ablate.data.use import used_of
 from ablate.environment import cpu_threads
 from ablate.files import atomic_write_json
 from ablate.grafting.surgery import SPEC_KEY, operate
@@ -282,7 +283,7 @@ class AblateTrainer(ResumableTrainer):
             "weights": self.covered.summary(),
             "graft": self.graft_summary,
             "parameter_groups": self._groups,
-            "images": {"train": len(self.train_loader.dataset), "val": len(self.test_loader.dataset)},
+            **asdict(used_of({"train": self.train_loader.dataset, "val": self.test_loader.dataset})),
             "samples": _samples(self.test_loader.dataset.labels),
         }
 
@@ -312,17 +313,14 @@ def _is_integration(function: Any) -> bool:
 
 
 def _samples(labels: list[dict[str, Any]], count: int = 6) -> list[dict[str, Any]]:
-    """Pick validation images spread over the split, with their true boxes (class, x1, y1, x2, y2 in pixels)."""
-    from PIL import Image
-
+    """Pick validation images spread over the split, with their true boxes: class, x, y, w, h in parts of the image."""
     chosen = labels[:: max(len(labels) // count, 1)][:count]
-    samples = []
-    for label in chosen:
-        with Image.open(label["im_file"]) as image:
-            width, height = image.size
-        truth = []
-        for cls, (x, y, w, h) in zip(label["cls"].reshape(-1), label["bboxes"], strict=True):
-            corners = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
-            truth.append([int(cls), *(round(float(v), 1) for v in corners)])
-        samples.append({"path": str(label["im_file"]), "width": width, "height": height, "truth": truth})
-    return samples
+    return [
+        {
+            "path": str(label["im_file"]),
+            "boxes": [
+                [int(cls), *map(float, box)] for cls, box in zip(label["cls"].reshape(-1), label["bboxes"], strict=True)
+            ],
+        }
+        for label in chosen
+    ]
