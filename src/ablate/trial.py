@@ -100,7 +100,7 @@ class Trial:
             "config": recorded(self.config),
             "data": {
                 "name": self.data.name,
-                "classes": list(self.data.classes),
+                "classes": trained_classes(self.config, self.data),
                 "images": dict(self.data.images),
                 "instances": dict(self.data.instances),
                 "warnings": list(self.data.warnings),
@@ -194,7 +194,7 @@ def network_yaml(config: Mapping[str, Any]) -> dict[str, Any]:
     from ultralytics.nn.tasks import yaml_model_load
 
     from ablate.grafting.surgery import SPEC_KEY, graft_spec_of
-    from ablate.training.trainer import POLICY_KEY
+    from ablate.training.network import POLICY_KEY
 
     content: dict[str, Any] = yaml_model_load(config["model"]["architecture"])
     content[POLICY_KEY] = config["on_oom"]
@@ -202,6 +202,11 @@ def network_yaml(config: Mapping[str, Any]) -> dict[str, Any]:
     if spec is not None:
         content[SPEC_KEY] = spec
     return content
+
+
+def trained_classes(config: Mapping[str, Any], data: DataSet) -> list[str]:
+    """Return the names of the classes that a network is trained to tell apart: with `single_cls` one."""
+    return ["item"] if config["train"]["single_cls"] else list(data.classes)
 
 
 def trainer_arguments(config: Mapping[str, Any], data: DataSet, folder: Path) -> dict[str, Any]:
@@ -232,11 +237,13 @@ def trainer_arguments(config: Mapping[str, Any], data: DataSet, folder: Path) ->
 
 def _train(trial: Trial, last: Path | None) -> dict[str, Any]:
     """Train through Ultralytics, from the start or from the last checkpoint; return what the record says of it."""
+    from ultralytics.nn.tasks import load_checkpoint
+
     from ablate.measuring.complexity import complexity
     from ablate.measuring.latency import device_name
     from ablate.measuring.samples import detect_samples
     from ablate.training.journal import best_epoch
-    from ablate.training.trainer import REALISED, AblateTrainer, build_network
+    from ablate.training.trainer import REALISED, AblateTrainer
 
     config, folder = trial.config, trial.folder
     arguments = trainer_arguments(config, trial.data, folder)
@@ -253,8 +260,8 @@ def _train(trial: Trial, last: Path | None) -> dict[str, Any]:
         which: {**evaluations[which]["metrics"], "epoch": epoch, "checkpoint": which, "split": split}
         for which, epoch in judged.items()
     }
-    network, _, _ = build_network(network_yaml(config), classes=len(trial.data.classes))
     checkpoint = folder / "train" / "weights" / "best.pt"
+    network = load_checkpoint(str(checkpoint))[0]  # what was trained, whatever weights and images gave it its shapes
     plots = sorted(p.relative_to(folder).as_posix() for p in (folder / "train").glob("*.[pj][np]g"))
     (folder / "parameter_groups.json").write_text(
         json.dumps(realised.pop("parameter_groups"), indent=1), encoding="utf-8"

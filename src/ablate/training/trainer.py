@@ -24,73 +24,22 @@ from ablate.comparing.accuracy import coco_ap, ultralytics_ap
 from ablate.data.use import used_of
 from ablate.environment import cpu_threads
 from ablate.files import atomic_write_json
-from ablate.grafting.surgery import SPEC_KEY, operate
-from ablate.grafting.transfer import Coverage, coverage, load_weights
+from ablate.grafting.transfer import Coverage
 from ablate.measuring.energy import EnergyMeter, gpu_uuids
 from ablate.measuring.memory import PeakMemory
 from ablate.tracking.evidence import Evidence, save_evidence
 from ablate.training.errors import Diverged, OutOfMemory, TrainingError
 from ablate.training.journal import accuracy
+from ablate.training.network import POLICY_KEY, build_network
 from ablate.training.optimizer import describe_groups, exempt, exempt_parameters
 from ablate.training.resuming import ResumableTrainer
 from ablate.training.validator import EvidenceValidator
-
-POLICY_KEY = "ablate_on_oom"  # in the network's yaml, the one place that reaches distributed workers
 
 events.enabled = False  # Ultralytics' usage reports; the validator would hang them onto our trainer's callbacks
 
 REALISED = "realised.json"
 EVIDENCE = "evidence"  # a folder
 FAILURE = "failure.json"
-
-
-def build_network(
-    cfg: str | dict[str, Any],
-    *,
-    classes: int,
-    channels: int = 3,
-    names: dict[int, str] | None = None,
-    weights: nn.Module | None = None,
-    source: str = "weights",
-    seed: int = 0,
-    resume: bool = False,
-) -> tuple[DetectionModel, dict[str, Any], Coverage]:
-    """Build the stock network, load its weights, then graft what its yaml asks for.
-
-    Args:
-        cfg: A network's yaml (path or content); its `ablate` entry, if any, is the graft.
-        classes: Number of classes.
-        channels: Channels of the input image.
-        names: Class names; the classifier's rows of like-named classes are taken over from `weights`.
-        weights: A stock network to start from; with `resume` this very network, further trained.
-        source: What to call the weights in errors and records.
-        seed: Seeds the graft's new weights.
-        resume: Whether `weights` is a checkpoint of this very training, graft and all.
-
-    Returns:
-        The network, a summary of the surgery, and how many tensors of the stock network the weights filled.
-
-    Raises:
-        GraftError: No such place, channels that the module refuses, or weights of another architecture.
-    """
-    content = dict(cfg) if isinstance(cfg, dict) else yaml_model_load(cfg)
-    spec = content.pop(SPEC_KEY, None)
-    network = DetectionModel(content, nc=classes, ch=channels, verbose=False)
-    if names:
-        network.names = names
-    covered = Coverage(None, len(network.state_dict()), 0)
-    if weights is not None and not resume:
-        covered = load_weights(network, weights, source)
-    summary: dict[str, Any] = {"wiring": None, "places": []}
-    if spec is not None:
-        summary = operate(network, spec, seed).summary()
-    if weights is not None and resume:
-        network.load_state_dict(weights.float().state_dict())
-    elif weights is not None:
-        after = coverage(network, weights, source)
-        if after.transferred != covered.transferred:
-            raise RuntimeError(f"surgery lost {covered.transferred - after.transferred} tensors of {source}")
-    return network, summary, covered
 
 
 class AblateTrainer(ResumableTrainer):
@@ -157,6 +106,7 @@ class AblateTrainer(ResumableTrainer):
             classes=self.data["nc"],
             channels=self.data["channels"],
             names=self.data["names"],
+            remap=self.args.cls_remap,
             weights=weights,
             source=str(self.args.pretrained),
             seed=self.args.seed,
