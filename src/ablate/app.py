@@ -10,8 +10,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate.arguments import OWNED
 from ablate.config import (
-    OWNED_ARGUMENTS,
     Config,
     ConfigError,
     InsertionConfig,
@@ -256,8 +256,8 @@ def _unknown_key(text: str) -> str | None:
 
 def _explain_key(key: str, arguments: Sequence[str]) -> str:
     parent, _, leaf = key.rpartition(".")
-    if parent == "train" and leaf in OWNED_ARGUMENTS:
-        return f"train.{leaf}: set it with {OWNED_ARGUMENTS[leaf]}"
+    if parent == "train" and leaf in OWNED:
+        return f"train.{leaf}: set it with {OWNED[leaf]}"
     schemas: dict[str, Any] = {
         "": Config,
         "insertion": InsertionConfig,

@@ -194,10 +194,12 @@ def network_yaml(config: Mapping[str, Any]) -> dict[str, Any]:
     from ultralytics.nn.tasks import yaml_model_load
 
     from ablate.grafting.surgery import SPEC_KEY, graft_spec_of
-    from ablate.training.network import POLICY_KEY
+    from ablate.training.network import FREEZE_KEY, POLICY_KEY
 
     content: dict[str, Any] = yaml_model_load(config["model"]["architecture"])
     content[POLICY_KEY] = config["on_oom"]
+    if config.get("freeze_grafts"):
+        content[FREEZE_KEY] = True
     spec = graft_spec_of(config)
     if spec is not None:
         content[SPEC_KEY] = spec

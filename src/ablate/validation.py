@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import operator
 import re
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields, is_dataclass
 from typing import Any
 
+from ablate.argument_checks import check_train, satisfies
 from ablate.config import (
     CONTROLS,
-    OWNED_ARGUMENTS,
     Config,
     ConfigError,
     InsertionConfig,
@@ -26,7 +25,6 @@ from ablate.config import (
     OptimizerConfig,
     TrackingConfig,
     options,
-    training_arguments,
 )
 from ablate.module_source import module_source
 from ablate.notation import MATCHED, nearest, read_graft, settle_like
@@ -42,33 +40,6 @@ __all__ = [
     "nearest",
     "satisfies",
 ]
-
-_COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
-
-# Ranges of Ultralytics' training arguments, where a wrong value would fail late or pass silently.
-_TRAIN_RANGES = {
-    "epochs": ">= 1",
-    "patience": ">= 0",
-    "batch": ">= 1",
-    "imgsz": ">= 32 and <= 8192",
-    "nbs": ">= 1",
-    "workers": ">= 0",
-    "close_mosaic": ">= 0",
-    "iou": ">= 0 and <= 1",
-    "max_det": ">= 1",
-    "multi_scale": ">= 0 and <= 1",
-    "box": ">= 0",
-    "cls": ">= 0",
-    "cls_pw": ">= 0 and <= 1",
-    "dfl": ">= 0",
-    "degrees": ">= -180 and <= 180",
-    "perspective": ">= 0 and <= 0.001",
-    **dict.fromkeys(
-        ("hsv_h", "hsv_s", "hsv_v", "translate", "flipud", "fliplr", "bgr", "mosaic", "mixup", "cutmix", "copy_paste"),
-        ">= 0 and <= 1",
-    ),
-}
-_TRAIN_INTEGERS = {"epochs", "patience", "batch", "imgsz", "nbs", "workers", "close_mosaic", "max_det"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +64,7 @@ def check(config: Mapping[str, Any]) -> None:
     _check_dataclass("tracking.", config["tracking"], TrackingConfig)
     check_latency(config["latency"])
     _check_insertion(config["insertion"], config["module"])
-    _check_train(config["train"])
+    check_train(config["train"])
     _check_module(config["module"])
     for graft in config["grafts"]:
         _check_graft(graft)
@@ -127,15 +98,6 @@ def check_latency(latency: Mapping[str, Any]) -> None:
         for package in ("onnx", "onnxruntime"):
             if importlib.util.find_spec(package) is None:
                 raise ConfigError(f"latency.backend=onnx: {package} is not installed: pip install 'ablate[export]'")
-
-
-def satisfies(value: float, constraint: str) -> bool:
-    """Tell whether a number satisfies a constraint such as ``">= 1"`` or ``"> 0 and <= 1"``."""
-    for part in constraint.split(" and "):
-        sign, bound = part.split()
-        if not _COMPARE[sign](value, float(bound)):
-            return False
-    return True
 
 
 def module_options(target: str) -> dict[str, Option] | None:
@@ -208,26 +170,6 @@ def _check_graft(given: Any) -> None:
     _check_dataclass(where, graft["insertion"], InsertionConfig)
     _check_insertion(graft["insertion"], graft["module"], where)
     _check_module(graft["module"], where)
-
-
-def _check_train(train: Mapping[str, Any]) -> None:
-    defaults = training_arguments()
-    for name, value in train.items():
-        if name in OWNED_ARGUMENTS:
-            raise ConfigError(f"train.{name}: set it with {OWNED_ARGUMENTS[name]}")
-        if name not in defaults:
-            raise ConfigError(f"train.{name}: not an Ultralytics training argument. {nearest(name, defaults)}".rstrip())
-        if isinstance(defaults[name], bool) and name not in ("amp", "cache", "compile") and not isinstance(value, bool):
-            raise ConfigError(f"train.{name}={value}: true or false is needed")
-        if isinstance(defaults[name], int | float) and not isinstance(defaults[name], bool) and isinstance(value, str):
-            raise ConfigError(f"train.{name}={value}: a number is needed")
-        if name in _TRAIN_INTEGERS and (not isinstance(value, int) or isinstance(value, bool)):
-            raise ConfigError(f"train.{name}={value}: a whole number is needed")
-        if name in _TRAIN_RANGES and isinstance(value, int | float) and not satisfies(value, _TRAIN_RANGES[name]):
-            raise ConfigError(f"train.{name}={value} is out of range: it must be {_TRAIN_RANGES[name]}")
-    fraction = train["fraction"]
-    if isinstance(fraction, int | float) and (fraction <= 0 or (fraction > 1 and fraction != int(fraction))):
-        raise ConfigError(f"train.fraction={fraction}: a share from above 0 to 1, or a number of images, is needed")
 
 
 def _check_module(module: Mapping[str, Any], where: str = "") -> None:

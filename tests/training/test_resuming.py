@@ -129,6 +129,7 @@ CASES: dict[str, tuple[int, dict[str, Any]]] = {
         2,
         {"optimizer": "AdamW", "epochs": 2, "multi_scale": 0.5, "mixup": 0.5, "close_mosaic": 0},
     ),
+    "sgd, frozen layers, not validated": (2, {"optimizer": "SGD", "epochs": 3, "freeze": 5, "val": False}),
 }
 
 

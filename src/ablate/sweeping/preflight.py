@@ -24,7 +24,14 @@ from ablate.sweeping.caching import Cache
 from ablate.tracking.code import versions
 from ablate.trial import Trial, network_yaml, trained_classes
 
-NETWORK = ("module", "insertion", "grafts", "model", "on_oom")  # of a configuration: what it takes to build its network
+NETWORK = (
+    "module",
+    "insertion",
+    "grafts",
+    "model",
+    "on_oom",
+    "freeze_grafts",
+)  # of a configuration: what it takes to build its network
 COCO_CLASSES = 80  # of the detectors that Ultralytics publishes, which give a network the width of their class branch
 NETWORKS_PER_WORKER = 8  # a further process takes as long to start as this one takes to build these
 
@@ -114,8 +121,8 @@ def build(asked: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         asked: The `NETWORK` part of a configuration, its ``seed``, the names of the ``classes``, whether
-            ``cls_remap`` looks for them in the weights, the ``channels`` of the images, and ``imgsz`` if the cost is
-            asked for.
+            ``cls_remap`` looks for them in the weights, the ``channels`` of the images, what is to ``freeze``, and
+            ``imgsz`` if the cost is asked for.
 
     Returns:
         An answer (see `Preflight`), or else ``{"invalid": reason}`` or ``{"error": reason}``.
@@ -126,6 +133,7 @@ def build(asked: Mapping[str, Any]) -> dict[str, Any]:
         from ablate.grafting.insertion import GraftError
         from ablate.grafting.surgery import load_class
         from ablate.measuring.complexity import complexity
+        from ablate.training.freezing import check_freeze
         from ablate.training.network import trained_imgsz
 
         source = asked["model"]["weights"]
@@ -139,6 +147,10 @@ def build(asked: Mapping[str, Any]) -> dict[str, Any]:
             network, surgery, covered = _network(asked, weights)
         except GraftError as error:
             return {"invalid": str(error)} if weights is None or not _fits(asked) else {"error": str(error)}
+        try:
+            check_freeze(network, asked["freeze"])
+        except ConfigError as error:
+            return {"error": str(error)}
         answer: dict[str, Any] = {**surgery, "weights": covered.summary()}
         if source is not None and not _is_file(source):
             answer["weights"] |= {"source": source, "transferred": None, "missing": []}
@@ -193,6 +205,7 @@ def _asked(trial: Trial, with_cost: bool) -> dict[str, Any]:
         "classes": trained_classes(config, trial.data),
         "cls_remap": config["train"]["cls_remap"],
         "channels": trial.data.channels,
+        "freeze": config["train"]["freeze"],
         "imgsz": config["train"]["imgsz"] if with_cost else None,
     }
 
@@ -229,6 +242,7 @@ def _key(trial: Trial, with_cost: bool) -> dict[str, Any]:
     weights = trial.config["model"]["weights"]
     names = trained_classes(trial.config, trial.data)
     own = {"names": names, "cls_remap": trial.config["train"]["cls_remap"]} if weights else {}
+    own |= {"freeze": freeze} if (freeze := trial.config["train"]["freeze"]) else {}
     return {**network_key(trial), **own, "imgsz": trial.config["train"]["imgsz"] if with_cost else None}
 
 

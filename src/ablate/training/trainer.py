@@ -29,8 +29,9 @@ from ablate.measuring.energy import EnergyMeter, gpu_uuids
 from ablate.measuring.memory import PeakMemory
 from ablate.tracking.evidence import Evidence, save_evidence
 from ablate.training.errors import Diverged, OutOfMemory, TrainingError
+from ablate.training.freezing import Frozen, freeze_exactly, trainable
 from ablate.training.journal import accuracy
-from ablate.training.network import POLICY_KEY, build_network
+from ablate.training.network import FREEZE_KEY, POLICY_KEY, build_network
 from ablate.training.optimizer import describe_groups, exempt, exempt_parameters
 from ablate.training.resuming import ResumableTrainer
 from ablate.training.validator import EvidenceValidator
@@ -60,6 +61,7 @@ class AblateTrainer(ResumableTrainer):
         self._retries = 0
         self._halvings = 0
         self._policy = "fail"
+        self._freeze_grafts = False
         self._groups: list[dict[str, Any]] = []
         self._peak: float | None = None  # GB, of the parts before this one
         self._energy: float | None = 0.0  # kWh, of the parts before this one; None where it is not known
@@ -101,6 +103,7 @@ class AblateTrainer(ResumableTrainer):
         """Return the network with its weights and its graft."""
         content = dict(cfg) if isinstance(cfg, dict) else yaml_model_load(cfg)
         self._policy = content.get(POLICY_KEY, "fail")
+        self._freeze_grafts = content.get(FREEZE_KEY, False)
         network, self.graft_summary, self.covered = build_network(
             content,
             classes=self.data["nc"],
@@ -116,10 +119,33 @@ class AblateTrainer(ResumableTrainer):
             network.info()
         return network
 
+    @property
+    def freeze_layer_names(self) -> list[str]:
+        """Names of what is frozen; Ultralytics looks for them in the names of parameters."""
+        return self._frozen_names
+
+    @freeze_layer_names.setter
+    def freeze_layer_names(self, parts: list[str]) -> None:
+        """Take what Ultralytics is about to freeze by parts of names, and leave it the whole names of what we freeze.
+
+        It goes through this very list right after, and before it shares the network among processes.
+        """
+        self._frozen = Frozen(tuple(parts), self._freeze_grafts)
+        parts[:] = self._frozen.parameters(unwrap_model(self.model))
+        self._frozen_names = parts
+
+    def _model_train(self) -> None:
+        """Go to training mode; norms of frozen layers keep their statistics, those of grafts that learn do not."""
+        self.model.train()
+        for path, module in unwrap_model(self.model).named_modules():
+            if isinstance(module, nn.BatchNorm2d) and self._frozen.covers(path):
+                module.eval()
+
     def build_optimizer(self, model: nn.Module, *args: Any, **kwargs: Any) -> optim.Optimizer:
         """Build Ultralytics' optimizer, then exempt what is not a weight matrix."""
         optimizer: optim.Optimizer = super().build_optimizer(model, *args, **kwargs)
         network = unwrap_model(model)
+        freeze_exactly(network, self._frozen)  # a graft's parameter may end in the whole name of a frozen one
         exempt(optimizer, exempt_parameters(network))
         self._groups = describe_groups(optimizer, network)
         return optimizer
@@ -214,9 +240,7 @@ class AblateTrainer(ResumableTrainer):
             "evaluations": {which: found[whose] for which, whose in shared.items()},
             "batch": self.batch_size,
             "amp": bool(self.amp),
-            "epochs": self.epoch + 1,
-            "epochs_asked": self.epochs,
-            "early_stop": self.epoch + 1 < self.epochs,
+            **self._length(),
             "oom_retries": self._halvings,
             "optimizer": type(self.optimizer).__name__,
             "lr0": self.args.lr0,
@@ -232,9 +256,30 @@ class AblateTrainer(ResumableTrainer):
             "split": self.args.split,
             "weights": self.covered.summary(),
             "graft": self.graft_summary,
+            "trainable": trainable(unwrap_model(self.model)),
             "parameter_groups": self._groups,
             **asdict(used_of({"train": self.train_loader.dataset, "val": self.test_loader.dataset})),
             "samples": _samples(self.test_loader.dataset.labels),
+        }
+
+    def _length(self) -> dict[str, Any]:
+        """Return how long it was to train and how long it did; Ultralytics counts its epochs anew from `time`."""
+        done = self.epoch + 1
+        worse = done - self.stopper.best_epoch  # epochs since the best one
+        if self.args.time:
+            reason = "patience" if self.stopper.best_epoch and worse >= self.stopper.patience else "time"
+        else:
+            reason = "patience" if done < self.epochs else "epochs"
+        clock: dict[str, Any] = {}
+        if self.args.time:  # it stops within an epoch
+            batches = [self.journal.rows[-1]["batches"], len(self.train_loader)]
+            clock = {"hours_asked": self.args.time, "last_epoch_batches": batches}
+        return {
+            "epochs": done,
+            "epochs_asked": None if self.args.time else self.epochs,
+            "stopped_by": reason,
+            "early_stop": reason == "patience",
+            **clock,
         }
 
 
