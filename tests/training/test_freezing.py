@@ -57,7 +57,7 @@ def test_the_stock_layers_that_are_frozen_are_those_of_the_baseline(insertion: s
     with_grafts = Frozen(frozen.parts, grafts=True).parameters(grafted)
     brought = [name for name in with_grafts if stock_name(name) is None]
     first = 2 in freeze if isinstance(freeze, list) else freeze == 10
-    assert bool(brought) == (first and insertion == "c3k2" or freeze == 10 and insertion == "backbone_p3")
+    assert bool(brought) == ((first and insertion == "c3k2") or (freeze == 10 and insertion == "backbone_p3"))
 
 
 @pytest.mark.parametrize(
