@@ -161,7 +161,7 @@ def _with_sweep(verb: str, words: Sequence[str], body: Callable[[Path, argparse.
         directory = find_sweep(_root(parsed.overrides), parsed.sweep)
         from rich.console import Console
 
-        return body(directory, parsed, Console(stderr=parsed.json))
+        return body(directory, parsed, Console(stderr=parsed.json, emoji=False))
 
     return _guarded(run)
 
