@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ablate.__main__ import main
+
 Ablate = Callable[..., "subprocess.CompletedProcess[str]"]
 
 CASES = [
@@ -78,14 +80,31 @@ CASES = [
 
 
 @pytest.mark.parametrize(("words", "expected"), CASES, ids=[" ".join(words) for words, _ in CASES])
-def test_bad_input_is_one_line_and_exit_code_2(words: list[str], expected: str, ablate: Ablate, tmp_path: Path) -> None:
-    done = ablate(*words)
+def test_bad_input_is_one_line_and_exit_code_2(
+    words: list[str],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
 
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert len(done.stderr.strip().splitlines()) == 1
-    assert expected in done.stderr
+    code = main(words)
+
+    out, errors = capsys.readouterr()
+    assert code == 2
+    assert out == ""
+    assert len(errors.strip().splitlines()) == 1
+    assert expected in errors
     assert not list(tmp_path.glob("multirun/*")), "something was written"
+
+
+def test_bad_input_on_the_command_line_is_the_same(ablate: Ablate) -> None:
+    done = ablate("module=hmah")
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_an_empty_data_file_is_named(ablate: Ablate, tmp_path: Path) -> None:

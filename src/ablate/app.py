@@ -6,26 +6,22 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablate.arguments import OWNED
 from ablate.config import (
+    OWNED_ARGUMENTS,
     Config,
     ConfigError,
-    InsertionConfig,
-    LatencyConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TrackingConfig,
     conf_dir,
     option_file,
     options,
-    training_arguments,
 )
-from ablate.notation import nearest, quote_list
-from ablate.validation import check
+from ablate.guessing import nearest
+from ablate.notation import quote_list
+from ablate.option_files import SCHEMAS, known_keys
+from ablate.validation import check, check_same
+from ablate.words import check_words
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -83,6 +79,8 @@ def run(arguments: Sequence[str], *, plan: dict[str, Any] | None = None) -> int:
             return fail(str(error))
         raise
     except SystemExit as end:
+        if end.code == 1 and any(word.startswith(("--cfg", "-c")) for word in arguments):
+            return 2  # Hydra has said that there is no such part to show
         return end.code if isinstance(end.code, int) else 0
     finally:
         sys.argv = program
@@ -111,6 +109,7 @@ def make_trials(load: Callable[[Sequence[str]], DictConfig], cells: Sequence[Seq
             raise ConfigError(f"{explain(error, cell)} (in {' '.join(cell)})") from error
     for config in configs:
         check(config)
+    check_same(configs)
     found: dict[str, Any] = {}
     trials = []
     for config in configs:
@@ -174,6 +173,8 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
     from omegaconf.errors import MissingMandatoryValue
 
     text = str(error)
+    if isinstance(error, ConfigError):
+        return text
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         valid = sorted({*options(group), "local", "ray"}) if group == "hydra/launcher" else options(group)
@@ -192,7 +193,8 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
     full_key = getattr(error, "full_key", None)
     line = _first_line(text)
     if error.__cause__ is not None:
-        line = f"{line}: {_first_line(str(error.__cause__))}"
+        cause = _first_line(str(error.__cause__))
+        line = _explain_value(line, cause) or f"{line}: {cause}"
     return f"{full_key}: {line}" if full_key and full_key not in line else line
 
 
@@ -224,10 +226,14 @@ def _for_hydra(arguments: Sequence[str]) -> list[str]:
     `device=0,1` are two GPUs of one trial, not a sweep. Grafts in a list need quotes. `-m` may stand anywhere. And an
     option of a module, in a sweep over modules, belongs to each trial: Hydra first composes a configuration without
     what is swept, where the module is none and has no options.
+
+    Raises:
+        ConfigError: A word cannot be meant.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     said = [re.sub(r"^device=(\d+(?:,\d+)+)$", r"device='\1'", quote_list(argument)) for argument in arguments]
+    said = check_words(said)
     flags = [argument for argument in said if argument in ("-m", "--multirun")]
     if not flags:
         return said
@@ -236,7 +242,7 @@ def _for_hydra(arguments: Sequence[str]) -> list[str]:
     for index, argument in enumerate(said):
         if re.match(r"module\.\w+=", argument) and not parser.parse_override(argument).is_sweep_override():
             key, _, value = argument.partition("=")
-            said[index] = f"{key}=choice({value})"
+            said[index] = f"{key}=null,null" if value == "null" else f"{key}=choice({value})"  # choice takes no null
     return said
 
 
@@ -254,26 +260,34 @@ def _unknown_key(text: str) -> str | None:
     return match[1] if match else None
 
 
+_KINDS = {
+    "is not Optional": "a value is needed, not null",
+    "could not be converted to Integer": "a whole number is needed",
+    "could not be converted to Float": "a number is needed",
+    "is not a valid bool": "true or false is needed",
+    "is not a ListConfig": "a list is needed, in brackets",
+}
+
+
+def _explain_value(text: str, cause: str) -> str | None:
+    """Return what is wrong with a value of another type than its key's, from Hydra's message and its cause."""
+    merged = re.match(r"Error merging override \+*(.+)", text)
+    kind = next((kind for words, kind in _KINDS.items() if words in cause), None)
+    return f"{merged[1]}: {kind}" if merged and kind else None
+
+
 def _explain_key(key: str, arguments: Sequence[str]) -> str:
     parent, _, leaf = key.rpartition(".")
-    if parent == "train" and leaf in OWNED:
-        return f"train.{leaf}: set it with {OWNED[leaf]}"
-    schemas: dict[str, Any] = {
-        "": Config,
-        "insertion": InsertionConfig,
-        "latency": LatencyConfig,
-        "model": ModelConfig,
-        "optimizer": OptimizerConfig,
-        "tracking": TrackingConfig,
-    }
-    if parent in schemas:
-        valid = [entry.name for entry in fields(schemas[parent])]
-    elif parent == "train":
-        valid = list(training_arguments())
+    if key.partition(".")[0] == "hydra":
+        return f"{key}: no such key of Hydra or of the launcher; see all with --cfg hydra"
+    if parent == "train" and leaf in OWNED_ARGUMENTS:
+        return f"train.{leaf}: set it with {OWNED_ARGUMENTS[leaf]}"
+    if parent in SCHEMAS or parent == "train":
+        valid = known_keys(parent)
     elif parent in ("module", "data"):
         valid = _keys_of_chosen(parent, arguments)
     else:
-        leaf, valid = parent.partition(".")[0], [entry.name for entry in fields(Config)]
+        leaf, valid = parent.partition(".")[0], known_keys("")
     listing = f"valid: {', '.join(valid)}" if valid and len(valid) < 40 else "see all fields with --cfg job"
     return f"{key}: no such key. {nearest(leaf, valid)}{listing}"
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from ablate.arguments import OWNED
+from ablate.yaml_files import YamlFileError, read_mapping
 
 WIRINGS = ("plain", "residual", "rezero")
 OPTIMIZERS = ("SGD", "MuSGD", "AdamW")
@@ -40,7 +40,6 @@ NOT_IDENTITY = (
     "design",
     "device",
     "exclude",
-    "freeze_grafts",  # enters the signature of grafts where layers are frozen
     "latency",
     "module.insertion",
     "model.weights",
@@ -57,6 +56,38 @@ NOT_IDENTITY = (
     "train.save_period",
     "train.verbose",
 )
+
+# Fields that a command says once, for all of its trials.
+OF_COMMAND = (
+    *("baseline", "components", "controls", "design", "exclude", "latency", "notebook", "order", "probe", "retry"),
+    *("root", "skip_invalid", "strict", "sweep", "tracking"),
+)
+
+# Ultralytics training arguments that another part of the configuration owns: `train.<arg>` would contradict it.
+OWNED_ARGUMENTS = {
+    "cfg": "train.<arg>",
+    "cos_lr": "optimizer.cos_lr",
+    "data": "data=<name> or data.path",
+    "device": "device",
+    "exist_ok": "root",
+    "lr0": "optimizer.lr0",
+    "lrf": "optimizer.lrf",
+    "mode": "the command",
+    "model": "model=<name>",
+    "momentum": "optimizer.momentum",
+    "name": "sweep",
+    "optimizer": "optimizer=<name>",
+    "pretrained": "model.weights",
+    "project": "root",
+    "resume": "the same command once more",
+    "save": "nothing: checkpoints are always kept",
+    "seed": "seed",
+    "task": "detection only",
+    "warmup_bias_lr": "optimizer.warmup_bias_lr",
+    "warmup_epochs": "optimizer.warmup_epochs",
+    "warmup_momentum": "optimizer.warmup_momentum",
+    "weight_decay": "optimizer.weight_decay",
+}
 
 
 class ConfigError(ValueError):
@@ -166,7 +197,6 @@ class Config:
     device: str = "auto"
     on_oom: str = _choice("fail", OOM_POLICIES)
     grafts: list[Any] = field(default_factory=list)
-    freeze_grafts: bool = False
     baseline: bool = True
     design: str = _choice("product", DESIGNS)
     components: list[str] = field(default_factory=list)
@@ -194,7 +224,7 @@ def training_arguments() -> Mapping[str, Any]:
         raise ConfigError("ultralytics is not installed in this environment: pip install 'ultralytics>=8.4.190'")
     text = (Path(spec.submodule_search_locations[0]) / "cfg" / "default.yaml").read_text(encoding="utf-8")
     defaults: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    return {name: value for name, value in defaults.items() if name not in OWNED}
+    return {name: value for name, value in defaults.items() if name not in OWNED_ARGUMENTS}
 
 
 def conf_dir() -> Path:
@@ -219,7 +249,13 @@ def option_path(group: str, name: str) -> Path | None:
 
 
 def option_file(group: str, name: str) -> dict[str, Any]:
-    """Return what the file of a group's option holds (ours, else the working folder's); empty where there is none."""
+    """Return what the file of a group's option holds (ours, else the working folder's); empty where there is none.
+
+    Raises:
+        ConfigError: It is no YAML mapping.
+    """
     path = option_path(group, name)
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path is not None else None
-    return content if isinstance(content, dict) else {}
+    try:
+        return read_mapping(path, f"conf/{group}/{name}.yaml") if path is not None else {}
+    except YamlFileError as error:
+        raise ConfigError(str(error)) from error

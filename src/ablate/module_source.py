@@ -12,11 +12,11 @@ import hashlib
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 
 from ablate.config import ConfigError
 from ablate.files import FileState, file_state
+from ablate.guessing import nearest
 from ablate.sources.data import content_hash, data_files
 from ablate.sources.definitions import Definition, find_definition, names_of
 from ablate.sources.distributions import Distribution, distribution_of, metadata_files
@@ -135,7 +135,7 @@ def _read(target: str) -> _Read:
         valid = names_of(first, reading.trees[first.path])
         few = 0 < len(valid) <= FEW
         holds = f"it has {', '.join(valid)}" if few else f"it has {len(valid)} others" if valid else "it has no class"
-        raise ConfigError(f"module._target_: {home} has no class '{name}'; {_nearest(name, valid)}{holds}")
+        raise ConfigError(f"module._target_: {home} has no class '{name}'; {nearest(name, valid)}{holds}")
     if first.top == "ablate":
         first = definition.module  # whichever way it is named
     distribution = None if first.top == "ablate" else distribution_of(first.top, first.root)
@@ -184,11 +184,10 @@ def _named_module(target: str) -> PythonModule:
         return module
     guess = ""
     if home and module is None:
-        parent, _, leaf = home.rpartition(".")
+        parent = home.rpartition(".")[0]
         folder = find_modules(parent)[-1].path.parent if parent and find_modules(parent) else Path.cwd()
         beside = [path.stem for path in folder.glob("*.py")]
-        close = get_close_matches(leaf, beside, n=1, cutoff=0.5)
-        guess = f"did you mean '{'.'.join(filter(None, [parent, close[0]]))}'? " if close else ""
+        guess = nearest(home, [".".join(filter(None, [parent, name])) for name in beside])
     raise ConfigError(
         f"module._target_: '{target}' cannot be found; {guess}it must be package.module.Class, importable from here"
     )
@@ -275,8 +274,3 @@ def _whole_package(module: PythonModule) -> list[PythonModule]:
 def _below(path: Path, root: Path) -> tuple[str, ...]:
     """Return what files are sorted by, which is the same wherever the root lies."""
     return path.relative_to(root).parts if path.is_relative_to(root) else path.parts
-
-
-def _nearest(word: str, valid: Iterable[str]) -> str:
-    close = get_close_matches(word, list(valid), n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'? " if close else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ablate.config import ConfigError, option_file, options
+from ablate.guessing import nearest
+from ablate.option_files import check_option_file
 
 Graft = dict[
     str, Any
@@ -20,12 +21,6 @@ _GRAFT = re.compile(r"(?P<name>[^\[\]@=]+)(\[(?P<options>[^\]]*)\])?(@(?P<place>
 _LAYERS = re.compile(r"(layer)?(\d+(\+\d+)*)")
 MATCHED = "ablate.modules.convblock.ConvBlock"  # a block with as many parameters as the module in its option `like`
 FORM = "name[option=value,...]@place[wiring]"
-
-
-def nearest(word: str, valid: Iterable[str]) -> str:
-    """Return a did-you-mean clause with a trailing space, or nothing, for a word that is not among the valid ones."""
-    close = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'? " if close else ""
 
 
 def modules() -> list[str]:
@@ -156,6 +151,7 @@ def plain_value(text: str) -> Any:
 @cache
 def _usual(module: str, folder: Path) -> Mapping[str, Any]:
     """Return what a module's file holds, read once for each working folder, where a user may keep her own."""
+    check_option_file("module", module)
     return option_file("module", module)
 
 

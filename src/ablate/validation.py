@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import math
+import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, fields, is_dataclass
 from typing import Any
 
-from ablate.argument_checks import check_train, satisfies
 from ablate.config import (
     CONTROLS,
+    OF_COMMAND,
     Config,
     ConfigError,
     InsertionConfig,
@@ -25,9 +27,12 @@ from ablate.config import (
     OptimizerConfig,
     TrackingConfig,
     options,
+    training_arguments,
 )
+from ablate.guessing import nearest
 from ablate.module_source import module_source
-from ablate.notation import MATCHED, nearest, read_graft, settle_like
+from ablate.notation import MATCHED, read_graft, settle_like
+from ablate.option_files import GROUPS, SCHEMAS, fields_of_data, known_keys, misspelt_reserved, unknown_key
 from ablate.sources.checks import check_class
 from ablate.sources.definitions import constructor
 
@@ -37,9 +42,35 @@ __all__ = [
     "check_device",
     "check_latency",
     "module_options",
-    "nearest",
     "satisfies",
 ]
+
+_COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+
+# Ranges of Ultralytics' training arguments, where a wrong value would fail late or pass silently.
+_TRAIN_RANGES = {
+    "epochs": ">= 1",
+    "patience": ">= 0",
+    "batch": ">= 1",
+    "imgsz": ">= 32 and <= 8192",
+    "nbs": ">= 1",
+    "workers": ">= 0",
+    "close_mosaic": ">= 0",
+    "iou": ">= 0 and <= 1",
+    "max_det": ">= 1",
+    "multi_scale": ">= 0 and <= 1",
+    "box": ">= 0",
+    "cls": ">= 0",
+    "cls_pw": ">= 0 and <= 1",
+    "dfl": ">= 0",
+    "degrees": ">= -180 and <= 180",
+    "perspective": ">= 0 and <= 0.001",
+    **dict.fromkeys(
+        ("hsv_h", "hsv_s", "hsv_v", "translate", "flipud", "fliplr", "bgr", "mosaic", "mixup", "cutmix", "copy_paste"),
+        ">= 0 and <= 1",
+    ),
+}
+_TRAIN_INTEGERS = {"epochs", "patience", "batch", "imgsz", "nbs", "workers", "close_mosaic", "max_det"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +88,8 @@ def check(config: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: With one line that says what is wrong, where, and which values are valid.
     """
+    for group, values in (("", config), *((group, config.get(group)) for group in (*GROUPS, "latency"))):
+        _check_keys(group, values)
     _check_dataclass("", config, Config)
     _check_dataclass("insertion.", config["insertion"], InsertionConfig)
     _check_dataclass("optimizer.", config["optimizer"], OptimizerConfig)
@@ -64,7 +97,8 @@ def check(config: Mapping[str, Any]) -> None:
     _check_dataclass("tracking.", config["tracking"], TrackingConfig)
     check_latency(config["latency"])
     _check_insertion(config["insertion"], config["module"])
-    check_train(config["train"])
+    _check_train(config["train"])
+    _check_data(config["data"])
     _check_module(config["module"])
     for graft in config["grafts"]:
         _check_graft(graft)
@@ -75,6 +109,25 @@ def check(config: Mapping[str, Any]) -> None:
     sweep = config["sweep"]
     if sweep is not None and not re.fullmatch(r"[\w.+@=-]{1,120}", str(sweep)):
         raise ConfigError(f"sweep={sweep}: a name of letters, digits and . _ - + @ = is needed; it becomes a folder")
+
+
+def check_same(configs: Sequence[Mapping[str, Any]]) -> None:
+    """Check that what a command says once is the same in every configuration that it makes.
+
+    Raises:
+        ConfigError: It is not, such as `root=${module.name}`.
+    """
+    for config in configs:
+        for key in OF_COMMAND:
+            first, other = configs[0].get(key), config.get(key)
+            if isinstance(first, Mapping) and isinstance(other, Mapping):
+                leaf = next((name for name in first if first[name] != other.get(name)), None)
+                if leaf is None:
+                    continue
+                key, first, other = f"{key}.{leaf}", first[leaf], other.get(leaf)
+            if first != other:
+                values = f"{_shown(first)} in one trial and {_shown(other)} in another"
+                raise ConfigError(f"{key}: takes one value for the whole command, but it is {values}")
 
 
 def check_device(device: str) -> None:
@@ -100,6 +153,15 @@ def check_latency(latency: Mapping[str, Any]) -> None:
                 raise ConfigError(f"latency.backend=onnx: {package} is not installed: pip install 'ablate[export]'")
 
 
+def satisfies(value: float, constraint: str) -> bool:
+    """Tell whether a number satisfies a constraint such as ``">= 1"`` or ``"> 0 and <= 1"``."""
+    for part in constraint.split(" and "):
+        sign, bound = part.split()
+        if not _COMPARE[sign](value, float(bound)):
+            return False
+    return True
+
+
 def module_options(target: str) -> dict[str, Option] | None:
     """Return the options that the class at a dotted path takes beside `channels`, read from its source.
 
@@ -114,6 +176,20 @@ def module_options(target: str) -> dict[str, Option] | None:
         return None
     arguments = [*init.args.posonlyargs, *init.args.args][2:] + init.args.kwonlyargs  # without self and channels
     return {argument.arg: _option(argument.annotation) for argument in arguments}
+
+
+def _check_keys(group: str, values: Any) -> None:
+    """Check that a group has all of its keys and no other; an empty name is that of the configuration itself."""
+    where = f"{group}." if group else ""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{group or 'the configuration'}={values}: a mapping of keys to values is needed")
+    valid = known_keys(group, str(values.get("name")))
+    for key in values:
+        if valid and key not in valid:
+            raise unknown_key(str(key), where, group, valid)
+    for key in valid if group in SCHEMAS or group == "train" else ():
+        if key not in values:
+            raise ConfigError(f"{where}{key} is missing: a key cannot be deleted; write {where}{key}=<value>")
 
 
 def _check_dataclass(prefix: str, values: Mapping[str, Any], schema: type) -> None:
@@ -143,6 +219,18 @@ def _check_value(where: str, value: Any, wanted: Mapping[str, Any]) -> None:
         raise ConfigError(f"{where}={value} is out of range: it must be {constraint}")
 
 
+def _check_data(data: Mapping[str, Any]) -> None:
+    """Check that no field of a data set of ours is null which has a value; the data set itself is read later."""
+    for key, value in fields_of_data(str(data.get("name"))).items():
+        if value is not None and data.get(key, value) is None:
+            raise ConfigError(f"data.{key}=null: a value is needed; its default is {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    """Return a value as it is written on the command line."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _one(entry: Field[Any]) -> Any:
     """Return a valid value of a list."""
     return entry.default_factory()[0] if callable(entry.default_factory) else ""
@@ -153,6 +241,9 @@ def _check_insertion(insertion: Mapping[str, Any], module: Mapping[str, Any], wh
     name = insertion["name"]
     if name == "customary":
         name = module.get("insertion")
+        if name in (None, "none") and insertion["at"] is None and module.get("_target_") is not None:
+            file = f"the file of module {module.get('name')} names no customary one: insertion: <place>"
+            raise ConfigError(f"{where}insertion is missing: {file}; valid: {', '.join(valid)}")
     if insertion["at"] is not None:
         if not insertion["at"] or min(insertion["at"]) < 0:
             raise ConfigError(f"{where}insertion.at={insertion['at']}: layer indices from 0 are needed, such as [4,6]")
@@ -166,28 +257,63 @@ def _check_graft(given: Any) -> None:
     if not isinstance(given, str | Mapping):
         raise ConfigError(f"grafts: {given!r} is no graft; a list is needed, such as [hmha@c3k2,acmix@head]")
     graft = read_graft(given) if isinstance(given, str) else given
+    for key in ("module", "insertion"):
+        if not isinstance(graft.get(key), Mapping):
+            raise ConfigError(f"grafts: {given!r}: a mapping needs module and insertion, each a mapping; or hmha@c3k2")
+    for key in graft:
+        if key not in ("module", "insertion"):
+            raise ConfigError(
+                f"grafts: {key}: no such key. {nearest(str(key), ['module', 'insertion'])}valid: module, insertion"
+            )
+    _check_keys("insertion", graft["insertion"])
     where = f"grafts: {given if isinstance(given, str) else graft['module'].get('name')}: "
     _check_dataclass(where, graft["insertion"], InsertionConfig)
     _check_insertion(graft["insertion"], graft["module"], where)
     _check_module(graft["module"], where)
 
 
+def _check_train(train: Mapping[str, Any]) -> None:
+    defaults = training_arguments()
+    for name, value in train.items():
+        if value is None and defaults[name] is not None:
+            raise ConfigError(f"train.{name}=null: a value is needed; its default is {_shown(defaults[name])}")
+        if isinstance(defaults[name], bool) and name not in ("amp", "cache", "compile") and not isinstance(value, bool):
+            raise ConfigError(f"train.{name}={_shown(value)}: true or false is needed")
+        if isinstance(defaults[name], int | float) and not isinstance(defaults[name], bool) and isinstance(value, str):
+            raise ConfigError(f"train.{name}={_shown(value)}: a number is needed")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"train.{name}={value}: a finite number is needed")
+        if name in _TRAIN_INTEGERS and (not isinstance(value, int) or isinstance(value, bool)):
+            raise ConfigError(f"train.{name}={_shown(value)}: a whole number is needed")
+        if name in _TRAIN_RANGES and isinstance(value, int | float) and not satisfies(value, _TRAIN_RANGES[name]):
+            raise ConfigError(f"train.{name}={_shown(value)} is out of range: it must be {_TRAIN_RANGES[name]}")
+    fraction = train["fraction"]
+    if isinstance(fraction, int | float) and (fraction <= 0 or (fraction > 1 and fraction != int(fraction))):
+        raise ConfigError(f"train.fraction={fraction}: a share from above 0 to 1, or a number of images, is needed")
+
+
 def _check_module(module: Mapping[str, Any], where: str = "") -> None:
     """Check a module's options against its source; `where` leads the message."""
-    target = module.get("_target_")
-    if target is None:
+    target, name = module.get("_target_"), module.get("name")
+    if target is None and not where and name == "none":
         return
     key = where or "module."
+    if not isinstance(target, str):
+        raise ConfigError(f"{key}_target_={_shown(target)}: package.module.Class is needed; no class: module=none only")
+    if name == "none":
+        raise ConfigError(f"{key}_target_={target}: the module is none; choose a module's file: module=<its name>")
     given = {name: value for name, value in module.items() if name not in ("name", "_target_", "insertion")}
     check_class(module_source(str(target)).definition, str(target), given, key)
     known = module_options(str(target))
     if known is None:
+        for name in given:
+            if reserved := misspelt_reserved(name):
+                raise ConfigError(f"{key}{name}: no such key. did you mean '{reserved}'?")
         return
     for name, value in given.items():
         if name not in known:
-            raise ConfigError(
-                f"{key}{name}: {target} has no such option. {nearest(name, known)}valid: {', '.join(known) or 'none'}"
-            )
+            guess = nearest(name, [*known, "insertion"])
+            raise ConfigError(f"{key}{name}: {target} has no such option. {guess}valid: {', '.join(known) or 'none'}")
         _check_option(f"{key}{name}", value, known[name])
     if target == MATCHED and module.get("like") is not None:
         _check_like(module, key)
@@ -207,16 +333,16 @@ def _check_like(module: Mapping[str, Any], key: str) -> None:
 def _check_option(where: str, value: Any, option: Option) -> None:
     if option.choices and not any(value == choice and type(value) is type(choice) for choice in option.choices):
         names = [str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in option.choices]
-        raise ConfigError(f"{where}={value}: {nearest(str(value), names)}valid: {', '.join(names)}")
+        raise ConfigError(f"{where}={_shown(value)}: {nearest(str(value), names)}valid: {', '.join(names)}")
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if option.kind == "bool" and not isinstance(value, bool):
-        raise ConfigError(f"{where}={value}: true or false is needed")
+        raise ConfigError(f"{where}={_shown(value)}: true or false is needed")
     if option.kind == "int" and not (number and isinstance(value, int)):
-        raise ConfigError(f"{where}={value}: a whole number is needed")
+        raise ConfigError(f"{where}={_shown(value)}: a whole number is needed")
     if option.kind == "float" and not number:
-        raise ConfigError(f"{where}={value}: a number is needed")
+        raise ConfigError(f"{where}={_shown(value)}: a number is needed")
     if option.constraint and number and not satisfies(value, option.constraint):
-        raise ConfigError(f"{where}={value} is out of range: it must be {option.constraint}")
+        raise ConfigError(f"{where}={_shown(value)} is out of range: it must be {option.constraint}")
 
 
 def _option(annotation: ast.expr | None) -> Option:

@@ -12,14 +12,11 @@ from typing import Any
 
 import yaml
 
-from ablate.config import ConfigError, conf_dir, options
-from ablate.notation import is_graft, modules, nearest, plain_value, read_graft
+from ablate.config import OF_COMMAND, ConfigError, conf_dir, options
+from ablate.guessing import nearest
+from ablate.notation import is_graft, modules, plain_value, read_graft
 from ablate.sweeping.grid import Axes, key_of
 
-NO_FACTORS = (
-    "baseline", "components", "controls", "design", "exclude", "latency", "notebook", "order", "probe", "retry", "root",
-    "skip_invalid", "strict", "sweep",
-)  # fmt: skip
 GROUPS = ("optimizer", "model", "train", "data")  # whose options are components by their names alone
 
 
@@ -76,7 +73,7 @@ def _override(word: str, axes: Axes, settings: Mapping[str, Any]) -> Component:
         key, value = _group_of(word), word
     if key.split(".")[0] in ("module", "insertion", "grafts"):
         raise ConfigError(f"components: '{word}': a graft is named by its module, such as hmha[rerank=batch]@c3k2")
-    if key in NO_FACTORS or key == "seed":
+    if key.split(".")[0] in OF_COMMAND or key == "seed":
         raise ConfigError(f"components: '{word}': {key} is no part of a variant")
     given = next((list(levels) for name, levels in axes.items() if key_of(name) == key), [])
     if len(given) > 1:

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ablate.config import ConfigError
+from ablate.config import OF_COMMAND, ConfigError
 from ablate.notation import quote
-from ablate.sweeping.components import NO_FACTORS, Component, read_components
+from ablate.sweeping.components import Component, read_components
 from ablate.sweeping.grid import Axes, Cell, compares_grafts, key_of, with_baselines
 
 Marks = tuple[bool, ...]  # for each component whether a variant has it
@@ -90,7 +90,7 @@ def lay_out(axes: Axes, settings: Mapping[str, Any]) -> Layout:
         ConfigError: The design and what it is to be made of do not fit together.
     """
     for key, levels in axes.items():
-        if key_of(key) in NO_FACTORS and len(levels) > 1:
+        if key_of(key).split(".")[0] in OF_COMMAND and len(levels) > 1:
             raise ConfigError(f"{key}: takes one value for the whole command; it is no factor")
     design, words = str(settings["design"]), [str(word) for word in settings["components"]]
     if design in SUBSETS:

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
 
 from ablate.config import ORDERS, Config, ConfigError, option_file, options
+from ablate.guessing import nearest
 from ablate.identity import Identity, grafts_of
-from ablate.notation import nearest
 
 FACTORS = ("module", "insertion", "optimizer", "model", "data")
 

@@ -64,7 +64,7 @@ def _values(override: Override) -> list[str]:
             from ablate.config import CONTROL_MODULES
 
             values = [value for value in values if value not in CONTROL_MODULES]
-        return [f"{key}={value}" for value in values]
+        return list(dict.fromkeys(f"{key}={value}" for value in values))
     if override.is_delete():
         return [override.input_line or key]
     return [f"{key}={override.get_value_element_as_str()}"]

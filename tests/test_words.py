@@ -1,0 +1,123 @@
+"""Words that cannot be meant end in one line that names them, exit code 2, and nothing runs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablate.__main__ import main
+
+Run = Callable[..., tuple[int, str, str]]
+
+QUICK = ("probe=false", "latency.enabled=false", "train=smoke", "data.train_images=8", "data.val_images=4")
+
+REFUSED = {
+    "+note=x": "note: no such key. did you mean 'notebook'?",
+    "+epochs=50": "epochs: no such key",
+    "++imgsz=640": "imgsz: no such key",
+    "+optimizer.lr=1": "optimizer.lr: no such key. did you mean 'lr",
+    "++latency.round=3": "latency.round: no such key. did you mean 'rounds'?",
+    "+data.pth=x": "data.pth: no such key. did you mean 'path'?",
+    "+model.depth=3": "model.depth: no such key",
+    "+train.imgz=3": "train.imgz: not an Ultralytics training argument. did you mean 'imgsz'?",
+    "++train.lr0=0.1": "train.lr0: set it with optimizer.lr0",
+    "+train.epochs=3": "write train.epochs=",
+    "+module=hmha": "write module=",
+    "+module@extra=hmha": "one place only",
+    "module=hmha +module.depth=3": "module.depth: ablate.modules.hmha.HMHA has no such option",
+    "~train.epochs": "~train.epochs: a key cannot be deleted; write train.epochs=",
+    "~seed": "write seed=",
+    "~data": "write data=",
+    "~latency": "write latency=",
+    "~module": "write module=none",
+    "seed=null": "seed=null: a value is needed",
+    "optimizer.lr0=null": "optimizer.lr0=null: a value is needed",
+    "train.hsv_h=null": "train.hsv_h=null: a value is needed; its default is 0.015",
+    "data.imgsz=null": "data.imgsz=null: a value is needed; its default is 128",
+    "latency.rounds=null": "latency.rounds=null: a value is needed",
+    "module=sta module.num_heads=null": "module.num_heads=null: a whole number is needed",
+    "train.scale=nan": "train.scale=nan: a finite number is needed",
+    "seed=true": "seed=true: a whole number is needed",
+    "module=": "module=: it names no option; valid: acmix",
+    "optimizer=null": "optimizer=null: it names no option",
+    "train=3": "train=3: no such option. valid: demo",
+    "model=1,2": "model=1,2: no such option",
+    "module=glob(x*)": "matches no option",
+    "module=hmha,": "module=hmha,: it cannot be read: a value is missing beside a comma",
+    "module=[hmha,acmix]": "grafts=[hmha@c3k2,acmix@head]",
+    "module={a:1}": "module.<key>=<value>",
+    "seed=range(0,2": "a bracket is not closed",
+    "shuffle(seed)=1": "'shuffle(seed)' is no key",
+    "module.rerank=batch": "the module is none, which has no options",
+    "module=hmha module._target_=null": "package.module.Class is needed",
+    "--config-name=nope": "ablate reads its own configuration",
+    "--config-dir=.": "ablate reads its own configuration",
+    "--config-path=/tmp": "ablate reads its own configuration",
+    "--fast": "no such flag: --fast",
+    "hydra/sweeper=basic": "ablate's own sweeper",
+    "hydra.mode=RUN": "ablate's own sweeper",
+    "hydra.launcher=null": "cannot be deleted",
+    "+hydra.note=x": "no such key of Hydra",
+    "module=hmha root=${module.name}": "root: takes one value for the whole command, but it is none in one",
+    "module=hmha tracking.experiment=${module.name}": "tracking.experiment: takes one value for the whole command",
+    "module=hmha latency.rounds=10,20": "latency.rounds: takes one value for the whole command",
+    "grafts=[{modul:{}}]": "no module '{modul",
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process and an empty folder; return its exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def command(*words: str) -> tuple[int, str, str]:
+        code = main(words)
+        out, errors = capsys.readouterr()
+        return code, out, errors
+
+    return command
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_what_cannot_be_meant_is_one_line(words: str, run: Run, tmp_path: Path) -> None:
+    code, out, errors = run("plan", *words.split(), *QUICK)
+
+    assert (code, out) == (2, "")
+    assert REFUSED[words] in errors
+    assert len(errors.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir()), "something was written"
+
+
+def plan_of(run: Run, *words: str) -> list[dict[str, Any]]:
+    code, out, errors = run("plan", *words, *QUICK, "--json")
+    assert code == 0, errors
+    trials: list[dict[str, Any]] = json.loads(out)["trials"]
+    return trials
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        (["++optimizer.lr0=0.02"], ["optimizer.lr0=0.02"]),
+        (["seed=0,0,1"], ["seed=0,1"]),
+        (["optimizer.lr0=0.1,1e-1,.10"], ["optimizer.lr0=0.1"]),
+        (["train.batch=${train.imgsz}"], ["train.batch=64"]),
+    ],
+)
+def test_one_thing_written_in_two_ways_is_one_trial(words: list[str], same: list[str], run: Run) -> None:
+    assert [t["signature"] for t in plan_of(run, *words)] == [t["signature"] for t in plan_of(run, *same)]
+
+
+def test_flags_may_stand_between_overrides(run: Run) -> None:
+    code, out, _ = run("seed=3", "--cfg", "job", "module=none", "-p", "seed")
+    assert (code, out.strip()) == (0, "3")
+
+    code, _, errors = run("seed=3", "--cfg", "job", "module=none", "-p", "nothing")
+    assert code == 2
+    assert "'nothing'" in errors
