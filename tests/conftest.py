@@ -29,7 +29,15 @@ def pytest_configure(config: pytest.Config) -> None:
     prepare()
 
 
+# Files whose tests share nothing: each test may run beside the others of its file.
+SPREAD = ("faults/test_processes.py", "faults/test_storage.py")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    for item in items:  # the other files stay whole (pytest-xdist, --dist loadgroup): fixtures of a module run once
+        if not item.path.as_posix().endswith(SPREAD):
+            item.add_marker(pytest.mark.xdist_group(item.path.as_posix()))
     gpu = [item for item in items if item.get_closest_marker("gpu")]
     if gpu:
         import torch

@@ -79,48 +79,48 @@ CASES = [
 ]
 
 
+@pytest.fixture
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder that this process stands in."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))  # the command adds the working folder
+    return tmp_path
+
+
 @pytest.mark.parametrize(("words", "expected"), CASES, ids=[" ".join(words) for words, _ in CASES])
 def test_bad_input_is_one_line_and_exit_code_2(
-    words: list[str],
-    expected: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    words: list[str], expected: str, user: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-
     code = main(words)
 
-    out, errors = capsys.readouterr()
+    printed = capfd.readouterr()
     assert code == 2
-    assert out == ""
-    assert len(errors.strip().splitlines()) == 1
-    assert expected in errors
+    assert printed.out == ""
+    assert len(printed.err.strip().splitlines()) == 1
+    assert expected in printed.err
+    assert not list(user.glob("multirun/*")), "something was written"
+
+
+@pytest.mark.parametrize("words", [["module=hmah"], ["module=hat", "root=/proc/ablate", "-m"], ["ui"]])
+def test_a_process_of_its_own_ends_the_same(words: list[str], ablate: Ablate, tmp_path: Path) -> None:
+    done = ablate(*words)
+
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.glob("multirun/*")), "something was written"
 
 
-def test_bad_input_on_the_command_line_is_the_same(ablate: Ablate) -> None:
-    done = ablate("module=hmah")
+def test_an_empty_data_file_is_named(user: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (user / "empty.yaml").write_text("", encoding="utf-8")
 
-    assert (done.returncode, done.stdout) == (2, "")
-    assert len(done.stderr.strip().splitlines()) == 1
-
-
-def test_an_empty_data_file_is_named(ablate: Ablate, tmp_path: Path) -> None:
-    (tmp_path / "empty.yaml").write_text("", encoding="utf-8")
-
-    done = ablate("data=custom", "data.path=empty.yaml")
-
-    assert done.returncode == 2
-    assert "empty.yaml" in done.stderr
+    assert main(["data=custom", "data.path=empty.yaml"]) == 2
+    assert "empty.yaml" in capfd.readouterr().err
 
 
-def test_ambiguous_sweep_without_m_says_to_add_it(ablate: Ablate) -> None:
-    done = ablate("module=hmha,acmix")
-
-    assert done.returncode == 2
-    assert "--multirun" in done.stderr
+def test_ambiguous_sweep_without_m_says_to_add_it(user: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["module=hmha,acmix"]) == 2
+    assert "--multirun" in capfd.readouterr().err
 
 
 def test_errors_and_help_come_without_importing_torch(ablate: Ablate) -> None:

@@ -40,6 +40,7 @@ NOT_IDENTITY = (
     "design",
     "device",
     "exclude",
+    "figures",
     "latency",
     "module.insertion",
     "model.weights",
@@ -59,8 +60,8 @@ NOT_IDENTITY = (
 
 # Fields that a command says once, for all of its trials.
 OF_COMMAND = (
-    *("baseline", "components", "controls", "design", "exclude", "latency", "notebook", "order", "probe", "retry"),
-    *("root", "skip_invalid", "strict", "sweep", "tracking"),
+    *("baseline", "components", "controls", "design", "exclude", "figures", "latency", "notebook", "order"),
+    *("probe", "retry", "root", "skip_invalid", "strict", "sweep", "tracking"),
 )
 
 # Ultralytics training arguments that another part of the configuration owns: `train.<arg>` would contradict it.
@@ -206,6 +207,7 @@ class Config:
     skip_invalid: bool = False
     retry: str = _choice("none", RETRIES)
     probe: bool = True
+    figures: bool = True
     notebook: bool = True
     strict: bool = False
     sweep: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -17,11 +18,13 @@ import pytest
 
 TINY = [
     "train=smoke",
+    "train.epochs=3",
     "train.fraction=1.0",
     "data.train_images=8",
     "data.val_images=4",
     "data.imgsz=64",
     "latency.enabled=false",
+    "figures=false",
     "notebook=false",
 ]
 
@@ -55,22 +58,30 @@ class Steady(nn.Module):
             time.sleep(0.05)
 
 
-class Faulty(Steady):
-    """Does what a file among the flags says."""
-
+class Raises(Steady):
     def fault(self, x):
-        if (FLAGS / "raise").exists():
+        if (FLAGS / "broken").exists():
             raise RuntimeError("this module is broken")
-        if (FLAGS / "nan").exists():
+
+
+class Diverges(Steady):
+    def fault(self, x):
+        if (FLAGS / "broken").exists():
             with torch.no_grad():
                 self.scale.fill_(float("nan"))
-        if (FLAGS / "leak").exists():
-            for _ in range(100):
-                self.kept.append(torch.ones(25_000_000))
-                time.sleep(0.1)
-        while (FLAGS / "hang").exists():
+
+
+class Leaks(Steady):
+    def fault(self, x):
+        while (FLAGS / "broken").exists():
+            self.kept.append(torch.ones(25_000_000))
+            time.sleep(0.1)
+
+
+class Hangs(Steady):
+    def fault(self, x):
+        while (FLAGS / "broken").exists():
             time.sleep(0.05)
-        super().fault(x)
 '''
 
 
@@ -78,16 +89,18 @@ class Shop:
     """A user's working folder.
 
     Attributes:
-        folder: The folder; `multirun` in it is made by the first command.
+        folder: The folder; `multirun` in it is made by the first command, or a copy of another shop's.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, started: Path | None = None) -> None:
         self.folder = folder
         self._started: list[subprocess.Popen[str]] = []
+        if started is not None:
+            shutil.copytree(started / "multirun", folder / "multirun", symlinks=True)
         (folder / "flags").mkdir()
         (folder / "my_blocks.py").write_text(BLOCKS, encoding="utf-8")
         (folder / "conf" / "module").mkdir(parents=True)
-        for name in ("Steady", "Faulty"):
+        for name in ("Steady", "Raises", "Diverges", "Leaks", "Hangs"):
             text = f"name: {name.lower()}\n_target_: my_blocks.{name}\ninsertion: neck_p5\n"
             (folder / "conf" / "module" / f"{name.lower()}.yaml").write_text(text, encoding="utf-8")
 
@@ -96,7 +109,7 @@ class Shop:
     def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "ablate", *words, *TINY],
+            [sys.executable, "-m", "ablate", *TINY, *words],
             cwd=self.folder,
             env={**os.environ, **environment},
             capture_output=True,
@@ -108,7 +121,7 @@ class Shop:
     def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
         """Start a command in a session of its own, as a terminal does."""
         driver = subprocess.Popen(
-            [sys.executable, "-m", "ablate", *words, *TINY],
+            [sys.executable, "-m", "ablate", *TINY, *words],
             cwd=self.folder,
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
@@ -199,12 +212,36 @@ class Shop:
         assert [(name, status) for _, name, status in self.runs()] == [(name, "FINISHED") for name in sorted(names)]
 
 
+@pytest.fixture(scope="session")
+def with_baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder in which the baseline is trained and recorded; most tests begin with a copy of it."""
+    folder = tmp_path_factory.mktemp("baseline")
+    done = Shop(folder).run("module=none")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    shop = Shop(tmp_path)
+def empty_shop(tmp_path: Path) -> Iterator[Shop]:
+    yield from _shop(tmp_path, None)
+
+
+@pytest.fixture
+def shop(tmp_path: Path, with_baseline: Path) -> Iterator[Shop]:
+    yield from _shop(tmp_path, with_baseline)
+
+
+@pytest.fixture(scope="module")
+def module_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """A shop for a story that several tests look at."""
+    yield from _shop(tmp_path_factory.mktemp("shop"), None)
+
+
+def _shop(folder: Path, started: Path | None) -> Iterator[Shop]:
+    shop = Shop(folder, started)
     yield shop
     shop.stop_all()
-    assert not _left_behind(tmp_path), "a process outlived its driver"
+    assert not _left_behind(folder), "a process outlived its driver"
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 WaitFor = Callable[..., None]
-SWEEP = ["module=steady", "train.epochs=4", "-m"]
+SWEEP = ["module=steady", "-m"]
 NAMES = ["baseline musgd s0", "steady@neck_p5 musgd s0"]
 STEADY = NAMES[1]
 
@@ -152,7 +152,8 @@ def test_terminated(shop: Any, wait_for: WaitFor) -> None:
 
 
 @pytest.mark.fault("two commands on the same grid at once", "each trial is trained by one of them, and used by both")
-def test_two_drivers(shop: Any) -> None:
+def test_two_drivers(empty_shop: Any) -> None:
+    shop = empty_shop
     both = [shop.start(*SWEEP, f"sweep=driver{number}") for number in (1, 2)]
     ends = [driver.communicate(timeout=300) for driver in both]
 

@@ -1,76 +1,100 @@
-"""Trials that go wrong by themselves: one ends, with its type; the others are unharmed."""
+"""Trials that go wrong by themselves: each ends with its type of failure; the others are unharmed."""
 
 from __future__ import annotations
 
 import sqlite3
-from pathlib import Path
+import subprocess
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-SWEEP = ["module=faulty,steady", "train.epochs=2", "-m"]
-FAULTY = "faulty@neck_p5 musgd s0"
-NAMES = ["baseline musgd s0", FAULTY, "steady@neck_p5 musgd s0"]
+LIMITS = ["hydra.launcher.memory_gb=3", "hydra.launcher.timeout=30"]
+SWEEP = ["module=raises,diverges,leaks,hangs,steady", *LIMITS, "-m"]
+UNHARMED = ["baseline musgd s0", "steady@neck_p5 musgd s0"]
+RAISES, DIVERGES, LEAKS, HANGS = (f"{name}@neck_p5 musgd s0" for name in ("raises", "diverges", "leaks", "hangs"))
+FAILED = [RAISES, DIVERGES, LEAKS, HANGS]
 
 
-def fails_alone(shop: Any, flag: str, kind: str, message: str, *words: str) -> Any:
-    """Run a sweep in which one trial fails; check that only it did, that it waits, and that `retry` mends it."""
-    shop.set(flag)
-    done = shop.run(*SWEEP, *words)
+@dataclass
+class Story:
+    """One sweep with four modules that fail, and the commands after it."""
 
-    assert done.returncode == 1, done.stdout + done.stderr
-    assert shop.states() == {NAMES[0]: "finished", FAULTY: kind, NAMES[2]: "finished"}
-    failure = shop.records()[FAULTY]["failure"]
-    assert message in failure["message"]
-    assert 0 < len(failure["tail"]) <= 50
-    assert f"failed: {FAULTY}: {kind}: " in done.stdout
-    retry = "retry=oom" if kind == "out_of_memory" else "retry=failed"
-    assert retry in done.stdout
-    assert "Traceback" not in done.stderr
-    assert mlflow_failure(shop.folder) == (FAULTY, "FAILED", kind)
+    shop: Any
+    broken: subprocess.CompletedProcess[str]
+    failures: dict[str, dict[str, Any]]
+    runs: list[tuple[str, str, str]]  # name, status, type of failure, as MLflow has them after the sweep
 
-    waits = shop.run(*SWEEP, *words)
-    assert waits.returncode == 1
-    assert "1 failed before" in waits.stdout
-    assert len(shop.records()[FAULTY]["tries"]) == len(shop.records()[NAMES[0]]["tries"]) == 1
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Give the command again."""
+        return self.shop.run(*SWEEP, *words)  # type: ignore[no-any-return]
 
-    shop.unset(flag)
-    mended = shop.run(*SWEEP, *words, retry)
-    assert mended.returncode == 0, mended.stdout + mended.stderr
-    shop.assert_all_finished_once(NAMES)
-    return failure
+    def assert_alone(self, name: str, kind: str, message: str) -> dict[str, Any]:
+        """A trial failed as this type, and the terminal, the record and MLflow say so; return its failure."""
+        failure = self.failures[name]
+        assert failure["type"] == kind
+        assert message in failure["message"]
+        assert 0 < len(failure["tail"]) <= 50
+        assert f"failed: {name}: {kind}: " in self.broken.stdout
+        assert (name, "FAILED", kind) in self.runs
+        assert sorted(self.shop.records().keys() - self.failures.keys()) == UNHARMED
+        return failure
 
 
-def mlflow_failure(folder: Path) -> tuple[str, str, str]:
-    with sqlite3.connect(folder / "multirun" / "mlflow.db") as database:
-        (row,) = database.execute(
+@pytest.fixture(scope="module")
+def story(module_shop: Any) -> Story:
+    module_shop.set("broken")
+    broken = module_shop.run(*SWEEP)
+    assert broken.stdout, broken.stderr
+    failures = {name: r["failure"] for name, r in module_shop.records().items() if r["failure"]}
+    with sqlite3.connect(module_shop.folder / "multirun" / "mlflow.db") as database:
+        runs = database.execute(
             "select r.name, r.status, t.value from runs r join tags t on t.run_uuid = r.run_uuid "
             "and t.key = 'ablate.failure'"
         ).fetchall()
-    return row  # type: ignore[no-any-return]
+    return Story(module_shop, broken, failures, runs)
 
 
 @pytest.mark.fault("an exception in a module's forward", "the trial fails as `code`, with its last 50 log lines")
-def test_exception(shop: Any) -> None:
-    failure = fails_alone(shop, "raise", "code", "this module is broken")
+def test_exception(story: Story) -> None:
+    failure = story.assert_alone(RAISES, "code", "this module is broken")
 
     assert any("my_blocks.py" in line for line in failure["tail"]), "the log says where"
 
 
 @pytest.mark.fault("a loss that is not a number", "the trial fails as `diverged`")
-def test_nan(shop: Any) -> None:
-    fails_alone(shop, "nan", "diverged", "nan")
+def test_nan(story: Story) -> None:
+    story.assert_alone(DIVERGES, "diverged", "nan")
+
+
+@pytest.mark.fault("a trial that leaks memory until it is killed", "the trial fails as `out_of_memory`")
+def test_leak(story: Story) -> None:
+    story.assert_alone(LEAKS, "out_of_memory", "grew beyond its limit of 3 GB")
+
+
+@pytest.mark.fault("a trial that hangs", "the trial fails as `timeout`")
+def test_hang(story: Story) -> None:
+    story.assert_alone(HANGS, "timeout", "its limit of 30 seconds")
 
 
 @pytest.mark.fault(
-    "a trial that leaks memory until it is killed", "the trial fails as `out_of_memory`, and waits for `retry=oom`"
+    "trials that failed, and the same command again",
+    "they wait; `retry=failed` trains all but those out of memory, `retry=oom` these",
 )
-def test_leak(shop: Any) -> None:
-    fails_alone(shop, "leak", "out_of_memory", "grew beyond its limit of 3 GB", "hydra.launcher.memory_gb=3")
+def test_retry(story: Story) -> None:
+    assert story.broken.returncode == 1, story.broken.stdout + story.broken.stderr
+    assert "retry=all" in story.broken.stdout
+    assert "Traceback" not in story.broken.stderr
+    assert sorted(story.failures) == sorted(FAILED)
 
+    waits = story.run()
+    assert waits.returncode == 1
+    assert "4 failed before" in waits.stdout
+    assert {len(record["tries"]) for record in story.shop.records().values()} == {1}
 
-@pytest.mark.fault(
-    "a trial that hangs", "the trial fails as `timeout`; `retry=failed` goes on from its last checkpoint"
-)
-def test_hang(shop: Any) -> None:
-    fails_alone(shop, "hang", "timeout", "its limit of 30 seconds", "hydra.launcher.timeout=30")
+    story.shop.unset("broken")
+    mended = story.run("retry=failed")
+    assert mended.returncode == 1, "the trial that was out of memory waits still"
+    assert [name for name, record in story.shop.records().items() if record["failure"]] == [LEAKS]
+    assert story.run("retry=oom").returncode == 0
+    story.shop.assert_all_finished_once(UNHARMED + FAILED)

@@ -64,6 +64,7 @@ def conclude_here(task: Mapping[str, Any]) -> dict[str, Any]:
 def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console) -> str:
     """Write what is not up to date, print the table; return the description for MLflow."""
     from ablate.comparing.evaluation import FILE, compute_intervals
+    from ablate.comparing.figures import KINDS
     from ablate.comparing.report import description, write_report
     from ablate.comparing.table import comparison_table
     from ablate.comparing.terminal import image_progress, print_table
@@ -71,15 +72,16 @@ def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console) -> str:
     with image_progress(console) as progress:
         compute_intervals(sweep, on_progress=progress)
     strict = bool(settings["strict"])
+    kinds = KINDS if settings["figures"] else ()
     table = comparison_table(sweep, strict=strict)
     controls = {key: asdict(control) for key, control in sweep.controls.items()}
     content = [sweep.records, sweep.latency, sweep.run_ids, sweep.design and asdict(sweep.design), controls]
     images = load_object(sweep.directory / FILE)
-    state = digest([__version__, f"strict={strict}", json.dumps([*content, images], sort_keys=True)])
+    state = digest([__version__, f"strict={strict}", f"figures={bool(kinds)}", json.dumps([*content, images], sort_keys=True)])
     stamp = sweep.directory / STAMP
     if not stamp.is_file() or stamp.read_text(encoding="utf-8") != state:
         with console.status("report") if console.is_terminal else nullcontext():
-            written = write_report(sweep, table=table, strict=strict, notebook=settings["notebook"])
+            written = write_report(sweep, table=table, strict=strict, figures=kinds, notebook=settings["notebook"])
         for problem in written.problems:
             console.print(f"report: {problem}", style="yellow", markup=False, highlight=False, soft_wrap=True)
         atomic_write_text(stamp, state)

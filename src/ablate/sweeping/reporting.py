@@ -16,7 +16,7 @@ from ablate.tracking.records import load_sweep
 if TYPE_CHECKING:
     from rich.console import Console
 
-VALID = ("root", "strict", "resamples", "notebook")
+VALID = ("root", "strict", "resamples", "figures", "notebook")
 TRUTH = {"true": True, "false": False}
 
 
@@ -27,11 +27,13 @@ class ReportOptions:
     Attributes:
         strict: Leave out what may not be compared with its baseline; None: where the sweep's own command did.
         resamples: Of the images, for intervals that are not known yet; 0 computes none.
+        figures: Draw the figures.
         notebook: Execute the notebook.
     """
 
     strict: bool | None = None
     resamples: int = 1000
+    figures: bool = True
     notebook: bool = True
 
 
@@ -72,6 +74,7 @@ def make_report(directory: Path, options: ReportOptions, console: Console, *, as
         The exit code.
     """
     from ablate.comparing.evaluation import compute_intervals
+    from ablate.comparing.figures import KINDS
     from ablate.comparing.report import as_json as told
     from ablate.comparing.report import write_report
     from ablate.comparing.table import comparison_table
@@ -90,7 +93,8 @@ def make_report(directory: Path, options: ReportOptions, console: Console, *, as
     with console.status("figures and pages") if console.is_terminal else nullcontext():
         try:
             (directory / STAMP).unlink(missing_ok=True)  # the sweep, repeated, is to write its own
-            written = write_report(sweep, table=table, strict=strict, notebook=options.notebook)
+            kinds = KINDS if options.figures else ()
+            written = write_report(sweep, table=table, strict=strict, figures=kinds, notebook=options.notebook)
         except OSError as error:
             raise ConfigError(f"the report cannot be written to {directory}: {error.strerror or error}") from error
     for problem in written.problems:

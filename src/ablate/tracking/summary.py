@@ -13,7 +13,7 @@ from ablate.tracking.records import DamagedRecordError, load_object, load_record
 
 TABLE = "comparison.json"  # the comparison as one of MLflow's tables
 # Where results go and how they are shown: of no interest beside what was trained.
-PLACES = ("root", "sweep", "tracking.", "latency.", "notebook", "retry")
+PLACES = ("root", "sweep", "tracking.", "latency.", "figures", "notebook", "retry")
 
 
 @dataclass(frozen=True)
