@@ -68,7 +68,8 @@ def hook(shop: Any, text: str) -> dict[str, str]:
     """Return the environment in which every Python process of a command runs this text first."""
     (shop.folder / "hooks").mkdir()
     (shop.folder / "hooks" / "sitecustomize.py").write_text(text, encoding="utf-8")
-    return {"PYTHONPATH": str(shop.folder / "hooks")}
+    before = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": os.pathsep.join([str(shop.folder / "hooks"), *([before] if before else [])])}
 
 
 @pytest.mark.parametrize("file", ["last.pt", "result.json"])
