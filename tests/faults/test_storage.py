@@ -160,7 +160,8 @@ def test_cut_lock(shop: Any, wait_for: WaitFor) -> None:
 
 
 @pytest.mark.fault(
-    "the SQLite store locked for longer than SQLite itself waits", "training goes on; the results are recorded when it is free, each once"
+    "the SQLite store locked for longer than SQLite itself waits",
+    "training goes on; the results are recorded when it is free, each once",
 )
 def test_locked_store(shop: Any, wait_for: WaitFor) -> None:
     database = sqlite3.connect(shop.folder / "multirun" / "mlflow.db", check_same_thread=False)
