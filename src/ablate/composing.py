@@ -24,6 +24,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ablate.config import option_path, options
+from ablate.plain import plain_copy
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -257,15 +258,6 @@ def contents(config: DictConfig, *, resolve: bool = True) -> Content:
         for name, node in config.items_ex(resolve=resolve)
         if name != "hydra"
     }
-
-
-def plain_copy(value: Any) -> Any:
-    """Return a copy of plain values, which shares no mapping and no list; several times as quick as `deepcopy`."""
-    if isinstance(value, dict):
-        return {key: plain_copy(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [plain_copy(item) for item in value]
-    return value
 
 
 def _refers(value: Any) -> bool:

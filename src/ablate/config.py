@@ -9,12 +9,14 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from ablate.files import FileState, file_state
+from ablate.plain import plain_copy
 from ablate.yaml_files import YamlFileError, read_mapping
 
 WIRINGS = ("plain", "residual", "rezero")
@@ -229,6 +231,7 @@ def training_arguments() -> Mapping[str, Any]:
     return {name: value for name, value in defaults.items() if name not in OWNED_ARGUMENTS}
 
 
+@cache
 def conf_dir() -> Path:
     """Return the folder of the Hydra config tree: inside the installed package, or at the top of a checkout."""
     package = Path(__file__).parent
@@ -239,8 +242,17 @@ def conf_dir() -> Path:
 
 
 def options(group: str) -> list[str]:
-    """Return the names that `conf/<group>/` offers, sorted, with those of ./conf where a user keeps her own."""
-    folders = [conf_dir() / group, Path.cwd() / "conf" / group]
+    """Return the names that `conf/<group>/` offers, sorted, with those of ./conf where a user keeps her own.
+
+    A folder is listed again only where it has changed: a thousand trials ask for the same names.
+    """
+    folders = (conf_dir() / group, Path.cwd() / "conf" / group)
+    return list(_names(folders, tuple(map(file_state, folders))))
+
+
+@lru_cache(maxsize=64)
+def _names(folders: tuple[Path, ...], states: tuple[FileState | None, ...]) -> list[str]:
+    """Return the sorted names of the options in folders of these states."""
     return sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.yaml")})
 
 
@@ -253,11 +265,22 @@ def option_path(group: str, name: str) -> Path | None:
 def option_file(group: str, name: str) -> dict[str, Any]:
     """Return what the file of a group's option holds (ours, else the working folder's); empty where there is none.
 
+    A file is read again only where it has changed.
+
     Raises:
         ConfigError: It is no YAML mapping.
     """
     path = option_path(group, name)
+    content: dict[str, Any] = {}
+    if path is not None:
+        content = plain_copy(_content(path, file_state(path), f"conf/{group}/{name}.yaml"))
+    return content
+
+
+@lru_cache(maxsize=256)
+def _content(path: Path, state: FileState | None, title: str) -> dict[str, Any]:
+    """Return what an option's file of this state holds."""
     try:
-        return read_mapping(path, f"conf/{group}/{name}.yaml") if path is not None else {}
+        return read_mapping(path, title)
     except YamlFileError as error:
         raise ConfigError(str(error)) from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from ablate.config import NOT_IDENTITY
 from ablate.files import file_sha256
 from ablate.module_source import module_source
 from ablate.notation import MATCHED, Graft, read_graft, settle_insertion, settle_like, show_graft
+from ablate.plain import plain_copy
 
 SHOWN = 12  # hex digits of a signature that people see
 
@@ -61,7 +61,7 @@ def settle(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: A text in `grafts` is none.
     """
-    settled = deepcopy(dict(config))
+    settled: dict[str, Any] = plain_copy(dict(config))
     data = settled["data"]
     if data.get("name") == "custom" and data.get("path"):
         data["name"] = Path(str(data["path"])).stem  # tells one data set of the user's from another
@@ -143,7 +143,7 @@ def _source_hash(module: Mapping[str, Any]) -> str:
 
 
 def _without(config: Mapping[str, Any], paths: tuple[str, ...]) -> dict[str, Any]:
-    kept = deepcopy(dict(config))
+    kept: dict[str, Any] = plain_copy(dict(config))
     for path in paths:
         *parents, leaf = path.split(".")
         node: Any = kept
