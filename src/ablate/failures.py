@@ -12,7 +12,7 @@ from typing import Any
 from ablate.data.errors import DataError
 from ablate.tracking.records import value
 
-TYPES = ("out_of_memory", "diverged", "data", "code", "killed", "timeout")
+TYPES = ("out_of_memory", "diverged", "data", "code", "killed", "timeout", "changed")
 TAIL = 50  # lines of the log that a record keeps
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _MACHINE = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.EAGAIN, errno.ENFILE)
@@ -32,7 +32,9 @@ def describe(kind: str, reason: Exception | str, log: Path) -> dict[str, Any]:
         "message": " ".join(str(reason).split()) or type(reason).__name__,
         "log": log.name,
         "transient": isinstance(reason, Exception) and _is_transient(reason),
-        "intact": kind in ("killed", "timeout") or isinstance(reason, OSError),
+        "intact": kind in ("killed", "timeout")
+        or isinstance(reason, OSError)
+        or bool(getattr(reason, "intact", False)),
         "tail": tail(log),
     }
 
@@ -56,7 +58,12 @@ def goes_on(failure: Mapping[str, Any]) -> bool:
 
 
 def retried(record: Mapping[str, Any], retry: str) -> bool:
-    """Tell whether a failed trial is to be tried again: ``failed`` means all but out of memory, ``oom`` just that."""
+    """Tell whether a failed trial is to be tried again: ``failed`` means all but out of memory, ``oom`` just that.
+
+    One whose files had changed runs whenever it is asked for: then they are again what its signature says.
+    """
+    if value(record, "failure", "type") == "changed":
+        return True
     out_of_memory = value(record, "failure", "type") == "out_of_memory"
     return retry == "all" or (retry == "oom" and out_of_memory) or (retry == "failed" and not out_of_memory)
 
@@ -65,6 +72,12 @@ def retry_word(failures: Sequence[Mapping[str, Any]]) -> str:
     """Return the `retry=` that tries all of these failed records again."""
     out_of_memory = [value(record, "failure", "type") == "out_of_memory" for record in failures]
     return "oom" if all(out_of_memory) else "all" if any(out_of_memory) else "failed"
+
+
+def retry_option(failures: Sequence[Mapping[str, Any]]) -> str:
+    """Return what to add to a command that is to try all of these failed records again; empty where it does anyway."""
+    waiting = [record for record in failures if not retried(record, "none")]
+    return f" retry={retry_word(waiting)}" if waiting else ""
 
 
 def tail(log: Path, lines: int = TAIL) -> list[str]:

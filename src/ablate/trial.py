@@ -22,20 +22,40 @@ from typing import Any
 import yaml
 
 from ablate.config import ConfigError
-from ablate.data.catalogue import DataSet, resolve
+from ablate.data.catalogue import DataError, DataSet, resolve
 from ablate.environment import output_to, prepare
 from ablate.failures import describe, goes_on, kind_of, retried
 from ablate.files import atomic_write_json, atomic_write_text
-from ablate.identity import Identity, file_hash, identify, settle
+from ablate.grafting.imports import outdated
+from ablate.identity import Identity, identify, settle
 from ablate.launching.devices import DEVICE, LOADERS, SLOT
-from ablate.launching.jobs import BUSY
+from ablate.launching.jobs import BUSY, STALE
 from ablate.locking import Held, lock
 from ablate.measuring.system import watching
 from ablate.tracking.address import recorded
-from ablate.tracking.code import code_hash, git_state, versions
+from ablate.tracking.code import git_state, remember_versions, versions
 from ablate.tracking.entries import SYSTEM
-from ablate.tracking.records import SCHEMA, DamagedRecordError, drop_record, load_object, load_record, save_record
+from ablate.tracking.origin import checkpoint_signature
+from ablate.tracking.records import (
+    SCHEMA,
+    DamagedRecordError,
+    drop_record,
+    load_object,
+    load_record,
+    save_record,
+    sequence,
+)
 from ablate.tracking.store import LINK
+from ablate.trial_checks import (
+    FOREIGN,
+    cause,
+    check_imported,
+    check_unchanged,
+    import_classes,
+    own_checkpoint,
+    set_foreign_aside,
+)
+from ablate.trial_inputs import InputsChanged, TrialInputs, classes_of
 
 LOG = "train.log"
 LAST = "train/weights/last.pt"
@@ -81,8 +101,10 @@ class Trial:
             return None
 
     def epochs_done(self) -> int:
-        """Return how many epochs an unfinished trial can go on from; 0 where it has no checkpoint."""
-        return len(history(self.folder)) if (self.folder / LAST).is_file() else 0
+        """Return how many epochs an unfinished trial can go on from; 0 where it has no checkpoint, or another's."""
+        last = self.folder / LAST
+        own = last.is_file() and checkpoint_signature(last) in (None, self.identity.signature)  # None: not whole
+        return len(history(self.folder)) if own else 0
 
     def header(self) -> dict[str, Any]:
         """Return the part of a record that is known before anything ran."""
@@ -112,24 +134,55 @@ class Trial:
 def run_job(job: Mapping[str, Any]) -> dict[str, Any] | str:
     """Run one trial of a sweep; what a worker process is asked to do.
 
+    All that the trial is made from is read anew here. Where it is not what the driver has seen, the trial fails as
+    ``changed`` without being trained.
+
     Args:
         job: ``config`` (a resolved configuration, plain values) and, where the driver knows them, ``data`` (its
-            `DataSet`) and ``retry`` (the number of tries after which its recorded failure is to be tried again).
+            `DataSet`), ``identity`` and ``inputs`` (what it has seen), and ``retry`` (the number of tries after which
+            its recorded failure is to be tried again).
 
     Returns:
         ``{"signature", "status", "failure"}``; the whole record is in `result.json`. A failure of the trial is a
-        record too, not an exception. Or `BUSY`, where another command trains this trial now.
+        record too, not an exception. Or `BUSY`, where another command trains this trial now, or `STALE`, where this
+        process has imported another version of its module.
     """
     prepare()
-    trial = Trial.of(job["config"], job.get("data"))
+    remember_versions()
+    trial, obstacle = _settle(job)
     try:
         with lock(trial.lock, device=_place(trial)):
             record = trial.record()
             if record is None or (record["status"] != "finished" and tries_of(record) == job.get("retry")):
-                record = _run(trial, record)
+                if obstacle is not None:
+                    obstacle.intact = record is None or goes_on(record["failure"])
+                    record = record_failure(trial, obstacle.kind, obstacle)
+                elif outdated(classes_of(trial.config)):
+                    return STALE
+                else:
+                    record = _run(trial, record)
     except Held:
         return BUSY
     return {key: record[key] for key in ("signature", "status", "failure")}
+
+
+def _settle(job: Mapping[str, Any]) -> tuple[Trial, InputsChanged | None]:
+    """Return the trial as it is on disk now; or as the driver has seen it, with what has changed since."""
+    promised = None
+    if "identity" in job:
+        promised = Trial(settle(job["config"]), job["data"], job["identity"])
+    try:
+        trial = Trial.of(job["config"])
+        if promised is None or trial.identity.signature == promised.identity.signature:
+            return trial, None
+        now = TrialInputs.of(trial.config, trial.data.fingerprint)
+        changes = job["inputs"].changes(now, trial.config) or ["ablate itself was edited"]
+    except (ConfigError, DataError) as error:
+        if promised is None:
+            raise
+        changes = [str(error)]
+    message = f"{'; '.join(changes)}: after the command had begun; the same command, given again, trains what is there"
+    return promised, InputsChanged(message)
 
 
 def run_trial(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,35 +204,44 @@ def tries_of(record: Mapping[str, Any]) -> int:
 def _run(trial: Trial, failed_before: Mapping[str, Any] | None) -> dict[str, Any]:
     """Train and record a trial whose lock is ours; return the record."""
     last = trial.folder / LAST
-    checkpoint = _resumable(last) if failed_before is None or goes_on(failed_before["failure"]) else None
+    foreign = set_foreign_aside(last)
+    checkpoint = own_checkpoint(last) if failed_before is None or goes_on(failed_before["failure"]) else None
     if checkpoint is None:
         _clear(trial.folder)
     if failed_before is not None:
         drop_record(trial.folder)
         (trial.folder / LINK).unlink(missing_ok=True)  # its run is found again by the signature, and is not complete
     trial.folder.mkdir(parents=True, exist_ok=True)
-    tries = _note_try(trial, checkpoint["epoch"] if checkpoint else 0)
+    tries = _note_try(trial, checkpoint["epoch"] if checkpoint else 0, foreign)
+    inputs = TrialInputs.of(trial.config, trial.data.fingerprint)
     atomic_write_text(trial.folder / "config.yaml", yaml.safe_dump(recorded(trial.config), sort_keys=False))
     device = os.environ.get(DEVICE, str(trial.config["device"]))
     seconds = trial.config["tracking"]["system_seconds"]
     with output_to(trial.folder / LOG), watching(trial.folder / SYSTEM, seconds, device):
         print(f"--- try {len(tries)} of {trial.identity.name}: {json.dumps(tries[-1])}", flush=True)  # noqa: T201
         try:
-            outcome = {"status": "finished", "failure": None, **_train(trial, last if checkpoint else None)}
+            outcome = {"status": "finished", "failure": None, **_train(trial, inputs, last if checkpoint else None)}
+            check_unchanged(trial.config, trial.data)
         except Exception as error:  # whatever went wrong ends this trial, and only this one
             traceback.print_exc()
-            outcome = failed(trial, kind_of(error), error)
-    record = {**trial.header(), **outcome, "started": tries[0]["started"], "finished": _now(), "tries": tries}
+            reason = cause(error, trial.config, trial.data)
+            outcome = failed(trial, kind_of(reason), reason)
+            if isinstance(reason, InputsChanged) and not reason.intact:
+                last.unlink(missing_ok=True)
+    record = {**trial.header(), **outcome, "inputs": inputs.plain()}
+    record |= {"started": tries[0]["started"], "finished": _now(), "tries": tries}
     save_record(trial.folder, record)
     return record
 
 
-def record_failure(trial: Trial, kind: str, message: str) -> None:
-    """Write the record of a trial whose process cannot do it any more."""
+def record_failure(trial: Trial, kind: str, reason: Exception | str) -> dict[str, Any]:
+    """Write the record of a trial that its process does not do, or cannot do any more; return it."""
     trial.folder.mkdir(parents=True, exist_ok=True)
-    tries = load_object(trial.folder / TRIES).get("tries", [])
+    tries = _tries(trial)
     times = {"started": tries[0]["started"] if tries else _now(), "finished": _now()}
-    save_record(trial.folder, {**trial.header(), **failed(trial, kind, message), **times, "tries": tries})
+    record = {**trial.header(), **failed(trial, kind, reason), **times, "tries": tries}
+    save_record(trial.folder, record)
+    return record
 
 
 def failed(trial: Trial, kind: str, reason: Exception | str) -> dict[str, Any]:
@@ -229,8 +291,12 @@ def trainer_arguments(config: Mapping[str, Any], data: DataSet, folder: Path) ->
     }
 
 
-def _train(trial: Trial, last: Path | None) -> dict[str, Any]:
-    """Train through Ultralytics, from the start or from the last checkpoint; return what the record says of it."""
+def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> dict[str, Any]:
+    """Train through Ultralytics, from the start or from the last checkpoint; return what the record says of it.
+
+    Raises:
+        InputsChanged: The source that was imported is not that of the inputs.
+    """
     from ablate.measuring.complexity import complexity
     from ablate.measuring.latency import device_name
     from ablate.measuring.samples import detect_samples
@@ -240,10 +306,12 @@ def _train(trial: Trial, last: Path | None) -> dict[str, Any]:
     config, folder = trial.config, trial.folder
     arguments = trainer_arguments(config, trial.data, folder)
     device = str(arguments["device"])
-    git, code = git_state(folder), code_hash()
+    git = git_state(folder)
+    import_classes(inputs)
     trainer = AblateTrainer(overrides={**arguments, "resume": str(last) if last else False})
     trainer.train()
     realised = json.loads((folder / "train" / REALISED).read_text(encoding="utf-8"))
+    check_imported(realised.pop("sources"), inputs)
     epochs = history(folder)
     evaluations, split = realised.pop("evaluations"), realised.pop("split")
     judged = {"best": best_epoch(epochs), "last": epochs[-1]["epoch"]}
@@ -276,11 +344,10 @@ def _train(trial: Trial, last: Path | None) -> dict[str, Any]:
         "realised": {
             **realised,
             "device_name": device_name(trainer.device),
-            "weights": {**realised["weights"], **_weights_source(config["model"]["weights"])},
+            "weights": {**realised["weights"], "source": config["model"]["weights"], "sha256": inputs.weights},
             "data_fingerprint": trial.data.fingerprint,
             "versions": versions(),
             "git": git,
-            "code": code,
         },
         "samples": detect_samples(checkpoint, samples, folder, imgsz=realised["imgsz"], device=device.split(",")[0]),
         "artifacts": {
@@ -314,11 +381,6 @@ def pick_device(device: str) -> str:
     return wanted
 
 
-def _weights_source(weights: str | None) -> dict[str, str | None]:
-    """Return a checkpoint's path and the hash that tells it from others wherever it lies."""
-    return {"source": weights, "sha256": None if weights is None else file_hash(weights)}
-
-
 def history(folder: Path) -> list[dict[str, Any]]:
     """Return the epochs that a trial has logged; a last line that was cut off is left out."""
     path = folder / "train" / "history.jsonl"
@@ -336,23 +398,10 @@ def seconds_per_epoch(epochs: Sequence[Mapping[str, Any]]) -> float:
     return statistics.median([float(row["seconds"]) for row in epochs[1:] or epochs])
 
 
-def _resumable(last: Path) -> dict[str, Any] | None:
-    """Return what a checkpoint can be resumed from, or None where it cannot."""
-    if not last.is_file():
-        return None
-    from ablate.training.checkpoint import resumable
-    from ablate.training.trainer import REALISED
-
-    realised = load_object(last.parents[1] / REALISED)
-    if realised and "evaluations" not in realised:  # ended by an earlier version, which did not keep what we record
-        return None
-    return resumable(last)
-
-
 def _clear(folder: Path) -> None:
     """Remove what an earlier try left, except what tells of it: log, list of tries, samples of the machine."""
     for path in folder.iterdir() if folder.is_dir() else []:
-        if path.name in (LOG, TRIES, SYSTEM):
+        if path.name in (LOG, TRIES, SYSTEM) or path.name.startswith(FOREIGN):
             continue
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
@@ -362,19 +411,26 @@ def _place(trial: Trial) -> str:
     return os.environ.get(SLOT) or os.environ.get(DEVICE) or str(trial.config["device"])
 
 
-def _note_try(trial: Trial, epochs_done: int) -> list[dict[str, Any]]:
-    """Write down that a try starts, who makes it and from where; return all tries so far."""
-    path = trial.folder / TRIES
+def _note_try(trial: Trial, epochs_done: int, note: str | None = None) -> list[dict[str, Any]]:
+    """Write down that a try starts, who makes it and from where, and what is odd; return all tries so far."""
     entry = {
         "started": _now(),
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "device": _place(trial),
         "epochs_done": epochs_done,
+        **({"note": note} if note else {}),
     }
-    tries = [*load_object(path).get("tries", []), entry]
-    atomic_write_json(path, {"tries": tries})
+    tries = [*_tries(trial), entry]
+    atomic_write_json(trial.folder / TRIES, {"signature": trial.identity.signature, "tries": tries})
     return tries
+
+
+def _tries(trial: Trial) -> list[dict[str, Any]]:
+    """Return the tries of a trial so far; those of another trial, whose file lies in this one's folder, are none."""
+    content = load_object(trial.folder / TRIES)
+    own = content.get("signature", trial.identity.signature) == trial.identity.signature
+    return sequence(content, "tries") if own else []
 
 
 def _now() -> str:

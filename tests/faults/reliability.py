@@ -28,6 +28,21 @@ How it holds together:
   random states included, and takes the place of the one before in one step. With images loaded in the training process
   (always so on a CPU) a continued trial ends with the same digits as an uninterrupted one; with loader processes their
   random streams start afresh, and `realised.resume_exact` says so.
+- **What is recorded is measured where it is trained.** The driver hashes data set, modules, weights and architecture
+  to find the signature; the training process hashes them again when it starts. Where they differ the trial fails as
+  `changed` before it is trained, and the same command, given again, trains what is there now (a new signature: what
+  was trained on the old files stays what it is). When the training is over the data set is looked at once more: names,
+  sizes, times of change and inodes, and the content of what changed in those. Where it is another one, nobody can say
+  which images and labels were trained on: the trial fails as `changed`, and what Ultralytics kept of the labels is
+  removed. A module edited meanwhile does no harm, because Python had imported it; the next trial finds that its process
+  has the old class and gets a new process. A data file beside a module may be read at any time and counts like data.
+  A trial that failed as `changed` needs no `retry=`: it runs whenever its files are again what its signature says.
+- **A checkpoint says whose it is.** `last.pt` and `best.pt` carry their trial's signature (`ablate_signature`, read
+  without loading the file); those of earlier versions tell it by the folder that they were trained in. Another trial's
+  `last.pt`, copied, swapped, or left by a folder that was moved, is put aside as `last-of-<signature>.pt`, and the trial
+  starts anew; `tries.json` and the record say so. The same holds for everything else that a trial goes on with or is
+  judged by: `best.pt`, `realised.json`, the list of tries, evidence, the record itself; a checkpoint of another trial,
+  or one whose module was edited after it was trained, is not measured for latency.
 - **Disk first.** A record is written, synced and renamed before MLflow hears of it, and has a copy. What MLflow lacks
   is sent by the next command. A trial keeps its one run; if it had to begin anew, the run with the old epochs goes to
   MLflow's bin.
@@ -45,7 +60,7 @@ def page() -> str:
 
 def rows() -> Iterator[tuple[str, str, str]]:
     """Yield what goes wrong, what follows, and the test that shows it."""
-    for path in (HERE / f"test_{name}.py" for name in ("processes", "trials", "storage")):
+    for path in (HERE / f"test_{name}.py" for name in ("processes", "trials", "storage", "changes")):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             for mark in node.decorator_list if isinstance(node, ast.FunctionDef) else []:
                 if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.fault":

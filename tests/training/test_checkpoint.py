@@ -11,8 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from ablate.tracking.origin import SIGNATURE, checkpoint_signature
 from ablate.training import checkpoint
-from ablate.trial import _resumable
+from ablate.trial_checks import own_checkpoint, set_foreign_aside
 
 
 def whole(path: Path, **content: Any) -> Path:
@@ -102,17 +103,81 @@ def test_what_is_no_checkpoint_of_ours_cannot_be_continued(tmp_path: Path) -> No
         assert checkpoint.resumable(path) is None
 
 
-def test_a_training_that_an_earlier_version_ended_is_done_anew(tmp_path: Path) -> None:
-    last = tmp_path / "train" / "weights" / "last.pt"
-    last.parent.mkdir(parents=True)
-    whole(last, stage="over")
-    assert _resumable(last) is not None
+MINE, OTHER = "a" * 64, "b" * 64
 
-    realised = tmp_path / "train" / "realised.json"
-    realised.write_text('{"batch": 4}', encoding="utf-8")  # without the evaluations that are kept now
-    assert _resumable(last) is None
-    realised.write_text('{"batch": 4, "evaluations": {}}', encoding="utf-8")
-    assert _resumable(last) is not None
+
+def trained(
+    folder: Path, *, last: str | None = MINE, best: str | None = MINE, stage: str = "epochs", written_anew: bool = False
+) -> Path:
+    """Write the checkpoints of a trial as these trials would write them; return last.pt."""
+    weights = folder / MINE / "train" / "weights"
+    weights.mkdir(parents=True, exist_ok=True)
+    state = {"format": checkpoint.FORMAT, "epoch": 3, "epochs": 5, "resumed": 1, "stage": stage, "best": written_anew}
+    checkpoint.write(weights / "last.pt", {SIGNATURE: last, "epoch": 2, checkpoint.KEY: state})
+    checkpoint.write(weights / "best.pt", {SIGNATURE: best, "epoch": 2})
+    return weights / "last.pt"
+
+
+def test_a_checkpoint_tells_which_trial_wrote_it(tmp_path: Path) -> None:
+    last = trained(tmp_path)
+
+    assert checkpoint_signature(last) == MINE
+    assert checkpoint_signature(last.rename(tmp_path / "moved.pt")) == MINE
+    checkpoint.write_without_state(tmp_path / "moved.pt", tmp_path / "best.pt")
+    assert checkpoint_signature(tmp_path / "best.pt") == MINE
+
+
+def test_a_checkpoint_of_an_earlier_version_tells_it_by_its_folder(tmp_path: Path) -> None:
+    arguments = {"model": "x.yaml", "project": f"/somewhere/trials/{OTHER}", "name": "train"}
+    checkpoint.write(tmp_path / "last.pt", {"epoch": 2, "train_args": arguments})
+
+    assert checkpoint_signature(tmp_path / "last.pt") == OTHER
+
+
+def test_what_is_no_checkpoint_of_a_trial_tells_nothing(tmp_path: Path) -> None:
+    whole(tmp_path / "unsigned.pt")
+    torch.save({"project": None, SIGNATURE: None, "name": OTHER}, tmp_path / "none.pt")
+    (tmp_path / "text.pt").write_text(f"{SIGNATURE} {OTHER}", encoding="utf-8")
+    cut = trained(tmp_path)
+    cut.write_bytes(cut.read_bytes()[:-200])
+
+    for path in (*tmp_path.glob("*.pt"), cut, tmp_path / "missing.pt", tmp_path):
+        assert checkpoint_signature(path) is None
+
+
+@pytest.mark.parametrize("writers", [{"last": OTHER}, {"last": None}, {"best": OTHER}, {"best": None}])
+def test_only_what_a_trial_wrote_itself_is_continued(tmp_path: Path, writers: dict[str, Any]) -> None:
+    assert (own_checkpoint(trained(tmp_path)) or {})["epoch"] == 3
+    assert own_checkpoint(trained(tmp_path, **writers)) is None
+
+
+def test_a_best_checkpoint_of_another_trial_does_no_harm_where_it_is_written_anew(tmp_path: Path) -> None:
+    assert own_checkpoint(trained(tmp_path, best=OTHER, written_anew=True)) is not None
+
+
+def test_a_training_that_is_over_needs_what_it_wrote_down_itself(tmp_path: Path) -> None:
+    last = trained(tmp_path, stage="over")
+    realised = last.parents[1] / "realised.json"
+
+    for content, own in (('{"batch": 4}', False), (f'{{"signature": "{OTHER}"}}', False), ("", False)):
+        realised.write_text(content, encoding="utf-8")
+        assert (own_checkpoint(last) is not None) == own
+    realised.write_text(f'{{"signature": "{MINE}"}}', encoding="utf-8")
+    assert own_checkpoint(last) is not None
+
+
+def test_the_checkpoint_of_another_trial_is_kept_beside(tmp_path: Path) -> None:
+    last = trained(tmp_path, last=OTHER)
+    content = last.read_bytes()
+
+    note = set_foreign_aside(last)
+
+    assert note is not None
+    assert OTHER[:12] in note
+    assert not last.exists()
+    assert (tmp_path / MINE / f"last-of-{OTHER[:12]}.pt").read_bytes() == content
+    assert set_foreign_aside(trained(tmp_path)) is None
+    assert own_checkpoint(trained(tmp_path)) is not None
 
 
 def test_a_copy_without_state_keeps_the_rest(tmp_path: Path) -> None:

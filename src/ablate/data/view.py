@@ -102,3 +102,10 @@ def _inside(view: Path, split: str, kind: str, image: Image) -> str:
     # A folder `images` below would be the one that the rule replaces; one `images_` makes way for it.
     name = "/".join(f"{part}_" if part.rstrip("_") == "images" else part for part in name.split("/"))
     return f"{view}/{kind}/{split}/{name}"
+
+
+def discard_caches(data_file: Path) -> None:
+    """Remove what Ultralytics has kept in a view of what it read there: labels, decoded images."""
+    for pattern in ("labels/**/*.cache", "images/**/*.npy"):
+        for path in data_file.parent.glob(pattern):
+            path.unlink(missing_ok=True)

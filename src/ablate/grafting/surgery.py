@@ -15,13 +15,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from ultralytics.nn.modules.head import Detect, v10Detect
 
+from ablate.grafting.imports import import_module_of
 from ablate.grafting.insertion import GraftError, Place, find_places
 from ablate.identity import grafts_of
 
@@ -216,9 +216,9 @@ def load_class(target: str) -> type[nn.Module]:
     Raises:
         GraftError: There is no such module or class.
     """
-    home, _, name = target.rpartition(".")
+    name = target.rpartition(".")[2]
     try:
-        found = getattr(import_module(home), name)
+        found = getattr(import_module_of(target), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise GraftError(f"module._target_: '{target}' cannot be imported: {error}") from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):

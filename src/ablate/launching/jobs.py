@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 LONGEST_WAIT = 30.0  # seconds before a busy job is asked again; on a cluster each time is a submission
 BUSY = "busy"  # a job that returns this could not run now, because somebody else does it; it is asked again later
+STALE = "stale"  # a job that returns this needs a new process: this one goes on with code that has changed since
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Observer:
         end: A job has ended for good.
         retry: A job's process died; it will be tried again.
         busy: Somebody else does this job; it will be asked again.
+        renew: A job's process is replaced by a new one, in which it will start; nothing was tried.
         transient: Tells whether an outcome may be another one next time.
         interval: Seconds between polls.
     """
@@ -91,6 +93,7 @@ class Observer:
     end: Callable[[int, Outcome], None] = lambda index, outcome: None
     retry: Callable[[int, Outcome], None] = lambda index, outcome: None
     busy: Callable[[int], None] = lambda index: None
+    renew: Callable[[int], None] = lambda index: None
     transient: Callable[[Outcome], bool] = lambda outcome: outcome.failure == "killed"
     interval: float = 0.5
 
@@ -110,6 +113,7 @@ class _Queue:
     later: list[tuple[float, int]] = field(default_factory=list)
     tries: dict[int, int] = field(default_factory=dict)
     asked: dict[int, int] = field(default_factory=dict)  # how often a job was busy
+    renewed: set[int] = field(default_factory=set)  # jobs that were given a new process
 
     def next(self) -> int | None:
         now = time.monotonic()
@@ -169,6 +173,8 @@ def run_jobs(
             for future in _ended(running, observer.interval):
                 job = running.pop(future)
                 outcome = _outcome(backend, future)
+                if outcome.result == STALE:
+                    backend.stop(job.slot, future)  # the next job on this slot gets a new process
                 _settle(job.index, outcome, outcomes, queue, observer, limits)
             for future, job in list(running.items()):
                 observer.poll(job.index)
@@ -221,10 +227,16 @@ def _settle(
         asked = queue.asked[index] = queue.asked.get(index, 0) + 1
         queue.later.append((time.monotonic() + min(2 * observer.interval * 2**asked, LONGEST_WAIT), index))
         observer.busy(index)
+    elif outcome.result == STALE and index not in queue.renewed:
+        queue.renewed.add(index)
+        queue.waiting.appendleft(index)
+        observer.renew(index)
     elif observer.transient(outcome) and queue.tries.get(index, 0) < limits.max_retries:
         queue.tries[index] = queue.tries.get(index, 0) + 1
         queue.waiting.appendleft(index)
         observer.retry(index, outcome)
     else:
+        if outcome.result == STALE:
+            outcome = Outcome(failure="code", message="a new process, too, has other code than the files on disk")
         outcomes[index] = outcome
         observer.end(index, outcome)

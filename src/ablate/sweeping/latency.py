@@ -19,6 +19,7 @@ from ablate.launching.jobs import Observer
 from ablate.launching.local import run_jobs
 from ablate.measuring.latency.figures import INTERVAL, ORDER, setting_figures
 from ablate.measuring.latency.settings import Setting, asked, settings_of
+from ablate.module_source import module_source
 from ablate.tracking.records import Sweep, load_sweep, mapping, number, sequence, value
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def measure_sweep(
         "networks": {
             key: {
                 "checkpoint": str(_checkpoint(sweep, record)),
+                "signature": record["signature"],
                 "imgsz": int(record["realised"]["imgsz"]),
                 "head": _head(record, latency["head"]),
             }
@@ -234,7 +236,21 @@ def _unfit(sweep: Sweep, record: Mapping[str, Any]) -> str | None:
         return status(plain)
     if number(plain, "realised", "imgsz") is None or value(plain, "realised", "device") in (None, ""):
         return "its record lacks the image size or the device"
-    return None if _checkpoint(sweep, record).is_file() else "its checkpoint is not there"
+    if not _checkpoint(sweep, record).is_file():
+        return "its checkpoint is not there"
+    return _edited_since(record)
+
+
+def _edited_since(record: Mapping[str, Any]) -> str | None:
+    """Return why a checkpoint would run other code than was trained; None where it would not, or nobody can say."""
+    for target, trained in mapping(dict(record), "inputs", "sources").items():
+        try:
+            source = module_source(target).sha256
+        except ConfigError as error:
+            return str(error).removeprefix("module._target_: ")
+        if source != trained:
+            return f"the source of {target} was edited after it was trained"
+    return None
 
 
 def _checkpoint(sweep: Sweep, record: Mapping[str, Any]) -> Path:

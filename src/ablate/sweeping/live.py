@@ -222,6 +222,10 @@ class Live:
             self._say(f"    {self._trials[index].name}: another command trains it; waiting for it", "yellow")
         self._refresh()
 
+    def renew(self, index: int) -> None:
+        """Note that a trial waits for a new process; nobody need hear of that."""
+        self._put_back(index)
+
     def _put_back(self, index: int) -> None:
         attempt = self._running.pop(index, None)
         self._handed[index] = attempt.handed if attempt else 0

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ablate.failures import goes_on, retried
-from ablate.tracking.records import mend_record
+from ablate.tracking.records import DamagedRecordError, load_record, mend_record
 from ablate.trial import Trial, tries_of
+from ablate.trial_inputs import TrialInputs
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,14 @@ class Job:
     @property
     def payload(self) -> dict[str, Any]:
         """What the trial's worker is given (see `ablate.trial.run_job`)."""
-        return {"config": self.trial.config, "data": self.trial.data, "retry": self.retry}
+        trial = self.trial
+        return {
+            "config": trial.config,
+            "data": trial.data,
+            "identity": trial.identity,
+            "inputs": TrialInputs.of(trial.config, trial.data.fingerprint),
+            "retry": self.retry,
+        }
 
 
 @dataclass
@@ -40,12 +48,14 @@ class Reconciled:
         done: Finished, in this sweep or in another.
         failed: Failed before, and not asked to be tried again.
         jobs: What runs.
+        ignored: In words, what lies in a trial's folder and cannot be used.
     """
 
     trials: list[Trial]
     done: list[Trial] = field(default_factory=list)
     failed: list[Trial] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
 
     @property
     def states(self) -> dict[str, str]:
@@ -72,7 +82,7 @@ def reconcile(trials: Sequence[Trial], *, mend: bool = False) -> Reconciled:
     for trial in found.trials:
         if mend:
             mend_record(trial.folder)
-        record = trial.record()
+        record = _record(trial, found.ignored)
         if record is None:
             found.jobs.append(Job(trial, trial.epochs_done()))
         elif record["status"] == "finished":
@@ -83,3 +93,14 @@ def reconcile(trials: Sequence[Trial], *, mend: bool = False) -> Reconciled:
         else:
             found.failed.append(trial)
     return found
+
+
+def _record(trial: Trial, ignored: list[str]) -> dict[str, Any] | None:
+    """Return a trial's record, None where it has none; say of one that cannot be used why, and what follows."""
+    try:
+        return load_record(trial.folder)
+    except FileNotFoundError:
+        return None
+    except DamagedRecordError as error:
+        ignored.append(f"{error}: {trial.identity.name} is trained again")
+        return None

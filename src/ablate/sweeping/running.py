@@ -86,6 +86,7 @@ class _Watch:
             end=self._end,
             retry=self._retry,
             busy=self._live.busy,
+            renew=self._live.renew,
             transient=_transient,
         )
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live as Screen
 from rich.text import Text
 
-from ablate.failures import retry_word
+from ablate.failures import retry_option
 from ablate.sweeping.display import (
     RECENT,
     STYLES,
@@ -200,7 +200,7 @@ def _print_advice(states: SweepStates, trials: Sequence[TrialState], console: Co
         advice.append(f"nothing runs now; to go on: {states.command}")
     failed: list[Mapping[str, Any]] = [{"failure": trial.failure} for trial in trials if trial.failure]
     if failed:
-        advice.append(f"to try what failed again: {states.command} retry={retry_word(failed)}")
+        advice.append(f"to try what failed again: {states.command}{retry_option(failed)}")
     if advice and states.command:
         print_line(console, "")
         for line in advice:

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from ablate.config import ConfigError
-from ablate.failures import retry_word
+from ablate.failures import retry_option
 from ablate.files import atomic_write_json
 from ablate.sweeping.concluding import conclude
 from ablate.sweeping.folder import open_sweep
@@ -55,6 +55,8 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     _say(console, f"sweep {directory.name}: {_counts(found)}")
     for name, reason in request.left_out:
         _say(console, f"left out: {name}: {reason}", "yellow")
+    for line in found.ignored:
+        _say(console, f"ignored: {line}", "yellow")
     for note in request.notes:
         _say(console, note, "yellow")
     for warning in dict.fromkeys(w for trial in found.trials for w in trial.data.warnings):
@@ -116,7 +118,7 @@ def _closing_words(
         _say(console, f"        log: {_shown(log)}")
     if failures:
         command = load_object(directory / "sweep.json").get("command", "")
-        _say(console, f"to try the failed trials again: {command} retry={retry_word(failures)}")
+        _say(console, f"to try the failed trials again: {command}{retry_option(failures)}")
     if ended.get("missing"):
         _say(console, f"{ended['missing']} trials have no result yet: repeat the command", "yellow")
     for line in ended.get("ignored", []):

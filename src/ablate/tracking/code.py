@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,18 @@ from ablate import __version__
 PARTS = ("trial.py", "environment.py", "data", "grafting", "training", "comparing/accuracy.py", "comparing/boxes.py")
 
 
+def remember_versions() -> None:
+    """Read now what this process runs; files may be edited, and packages replaced, while it lives."""
+    code_hash()
+    versions()
+
+
+@cache
 def code_hash() -> str:
-    """Return a SHA-256 over these files' names and contents, hex; the same wherever ablate is installed."""
+    """Return a SHA-256 over these files' names and contents, hex; the same wherever ablate is installed.
+
+    They are read once: a process goes on with what it has imported.
+    """
     package = Path(__file__).parents[1]
     found = hashlib.sha256()
     for part in PARTS:
@@ -28,8 +39,9 @@ def code_hash() -> str:
     return found.hexdigest()
 
 
+@cache
 def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
+    """Return the versions that a result depends on; they are looked up once, as `code_hash` is."""
     return {
         "python": platform.python_version(),
         "ablate": __version__,

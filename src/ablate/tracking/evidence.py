@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ablate.files import atomic_write_bytes
-from ablate.tracking.records import DamagedRecordError, Record, value
+from ablate.tracking.records import DamagedRecordError, Record, short, value
 
 SCHEMA = 1
 STEPS = 65535  # a box's corner is kept as a 16 bit fraction of its image's side: to 0.01 pixels at 640
@@ -90,20 +90,20 @@ def evidence_path(record: Record, folder: Path, checkpoint: str = "best") -> Pat
     return folder / name if isinstance(name, str) else None
 
 
-def save_evidence(path: Path, evidence: Evidence) -> None:
-    """Write evidence, whole or not at all. Raises OSError when the disk refuses."""
+def save_evidence(path: Path, evidence: Evidence, signature: str | None = None) -> None:
+    """Write evidence of a trial, whole or not at all. Raises OSError when the disk refuses."""
     fields = dict(vars(evidence))
     fields["hit"] = np.packbits(evidence.hit, axis=1)
     stream = io.BytesIO()
-    np.savez_compressed(stream, schema=np.array(SCHEMA), **fields)
+    np.savez_compressed(stream, schema=np.array(SCHEMA), signature=np.array(signature or ""), **fields)
     atomic_write_bytes(path, stream.getvalue())
 
 
 def load_evidence(path: Path) -> Evidence:
     """Read evidence.
 
-    Raises FileNotFoundError where there is none, DamagedRecordError where it is cut off, contradicts itself, or is
-    of another version.
+    Raises FileNotFoundError where there is none, DamagedRecordError where it is cut off, contradicts itself, is of
+    another trial than the folder that it lies in, or of another version.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -112,7 +112,10 @@ def load_evidence(path: Path) -> Evidence:
         raise FileNotFoundError(f"no such file: {path}") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DamagedRecordError(path, f"is not complete ({type(error).__name__})") from None
-    schema = fields.pop("schema", None)
+    schema, signature = fields.pop("schema", None), str(fields.pop("signature", ""))
+    folder = path.absolute().parents[2].name  # <trial>/train/evidence/best.npz
+    if signature and signature != folder:
+        raise DamagedRecordError(path, f"is of trial {short(signature)}, not of the one in whose folder it lies")
     if schema is None or schema.ndim or int(schema) != SCHEMA:
         raise DamagedRecordError(path, f"has schema {schema}; this version knows {SCHEMA}")
     try:

@@ -22,6 +22,7 @@ from ultralytics.utils import LOCAL_RANK, RANK
 from ultralytics.utils.torch_utils import strip_optimizer, torch_distributed_zero_first, unwrap_model
 
 from ablate.files import atomic_write_text
+from ablate.tracking.origin import SIGNATURE, folder_signature
 from ablate.training import checkpoint
 from ablate.training.errors import TrainingError
 from ablate.training.journal import Journal, Row, accuracy, best_epoch
@@ -245,9 +246,15 @@ class ResumableTrainer(DetectionTrainer):
             checkpoint.write(self.wdir / f"epoch{self.epoch}.pt", content)
         return True
 
+    @property
+    def signature(self) -> str | None:
+        """The signature of the trial that is trained, which its folder is named by; None outside of a trial."""
+        return folder_signature(self.args.project)
+
     def _checkpoint(self) -> dict[str, Any]:
         """Return a checkpoint as Ultralytics reads it; of its optimizer, in half precision, nobody could make use."""
         return {
+            SIGNATURE: self.signature,
             "epoch": self.epoch,
             "best_fitness": self.best_fitness,
             "stopper": dict(vars(self.stopper)),

@@ -23,10 +23,12 @@ from ultralytics.utils.torch_utils import unwrap_model
 from ablate.comparing.accuracy import coco_ap, ultralytics_ap
 from ablate.environment import cpu_threads
 from ablate.files import atomic_write_json
-from ablate.grafting.surgery import SPEC_KEY, operate
+from ablate.grafting.imports import imported_source
+from ablate.grafting.surgery import SPEC_KEY, grafts_in, operate
 from ablate.grafting.transfer import Coverage, coverage, load_weights
 from ablate.measuring.energy import EnergyMeter, gpu_uuids
 from ablate.measuring.memory import PeakMemory
+from ablate.tracking.code import code_hash
 from ablate.tracking.evidence import Evidence, save_evidence
 from ablate.training.errors import Diverged, OutOfMemory, TrainingError
 from ablate.training.journal import accuracy
@@ -111,6 +113,7 @@ class AblateTrainer(ResumableTrainer):
         self._halvings = 0
         self._policy = "fail"
         self._groups: list[dict[str, Any]] = []
+        self._classes: list[str] = []  # of the grafts
         self._peak: float | None = None  # GB, of the parts before this one
         self._energy: float | None = 0.0  # kWh, of the parts before this one; None where it is not known
         self._evaluations: dict[str, tuple[dict[str, float], Evidence | None]] = {}
@@ -151,6 +154,7 @@ class AblateTrainer(ResumableTrainer):
         """Return the network with its weights and its graft."""
         content = dict(cfg) if isinstance(cfg, dict) else yaml_model_load(cfg)
         self._policy = content.get(POLICY_KEY, "fail")
+        self._classes = [graft["module"]["_target_"] for graft in grafts_in(content.get(SPEC_KEY) or {"grafts": []})]
         network, self.graft_summary, self.covered = build_network(
             content,
             classes=self.data["nc"],
@@ -244,7 +248,7 @@ class AblateTrainer(ResumableTrainer):
         """Write down what this training really was; first the evidence of its accuracy."""
         for which, (_, evidence) in self._evaluations.items():
             if evidence is not None and self._evidence_of(which) == which:
-                save_evidence(Path(self.save_dir) / EVIDENCE / f"{which}.npz", evidence)
+                save_evidence(Path(self.save_dir) / EVIDENCE / f"{which}.npz", evidence, self.signature)
         atomic_write_json(Path(self.save_dir) / REALISED, self._realised())
 
     def _evidence_of(self, which: str) -> str:
@@ -260,6 +264,9 @@ class AblateTrainer(ResumableTrainer):
             for whose in set(shared.values())
         }
         return {
+            "signature": self.signature,
+            "code": code_hash(),
+            "sources": {target: imported_source(target) for target in self._classes},
             "evaluations": {which: found[whose] for which, whose in shared.items()},
             "batch": self.batch_size,
             "amp": bool(self.amp),

@@ -30,6 +30,8 @@ from ablate.measuring.latency.backends import (
 from ablate.measuring.latency.pipeline import Pipeline, drawn_pictures, read_pictures
 from ablate.measuring.latency.rounds import Runner, Stopwatch, one_line, run_rounds
 from ablate.measuring.latency.settings import Setting
+from ablate.tracking.origin import checkpoint_signature
+from ablate.tracking.records import short
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -73,9 +75,9 @@ def measure_checkpoints(payload: Mapping[str, Any]) -> dict[str, Any]:
     """Measure trained checkpoints.
 
     Args:
-        payload: ``networks`` {key: {"checkpoint", "imgsz", "head"}}, ``settings`` (each as `Setting.plain`), ``busy``
-            ("flag" or "refuse"), ``plan`` (fields of `Plan`; ``threads`` may be None: all that this process may use),
-            ``progress`` (a file to write it to, or None).
+        payload: ``networks`` {key: {"checkpoint", "signature" (of its trial), "imgsz", "head"}}, ``settings`` (each
+            as `Setting.plain`), ``busy`` ("flag" or "refuse"), ``plan`` (fields of `Plan`; ``threads`` may be None:
+            all that this process may use), ``progress`` (a file to write it to, or None).
 
     Returns:
         As `measure_networks`.
@@ -111,6 +113,10 @@ def _load(entries: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, tuple[nn.
     networks: dict[str, tuple[nn.Module, int]] = {}
     unreadable: dict[str, str] = {}
     for key, entry in entries.items():
+        writer = checkpoint_signature(Path(entry["checkpoint"]))
+        if writer not in (None, entry.get("signature", writer)):
+            unreadable[key] = f"the checkpoint is of another trial, {short(writer)}"
+            continue
         try:
             networks[key] = deploy(load_checkpoint(entry["checkpoint"])[0], entry["head"]), int(entry["imgsz"])
         except Exception as error:  # a damaged file may raise anything
