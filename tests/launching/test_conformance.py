@@ -64,6 +64,8 @@ def job(word):
         if word == "busy":
             return "busy"
         os.kill(os.getpid(), signal.SIGKILL)
+    if word == "stale" or (word == "other" and path == str(os.getpid())):
+        return "stale"
     return f"{word} done", os.getpid()
 """
 
@@ -257,6 +259,32 @@ def test_the_process_stays_warm_between_jobs(make: Make) -> None:
     first, second = run(make(1), "a", "b")
 
     assert first.result[1] == second.result[1] != os.getpid()
+
+
+@warm
+def test_a_job_that_finds_its_process_outdated_gets_a_new_one(make: Make) -> None:
+    renewed: list[int] = []
+    words = ["a", "", "b"]
+    ended: list[int] = []
+
+    def end(index: int, outcome: Outcome) -> None:
+        ended.append(index)
+        if index == 0:
+            words[1] = f"other {outcome.result[1]}"  # a process other than this one
+
+    observer = Observer(end=end, renew=renewed.append)
+    first, second, third = run_jobs(make(1), "the_jobs:job", words, observer, ONCE)
+
+    assert (first.result[0], second.result[0], third.result[0]) == ("a done", "other done", "b done")
+    assert first.result[1] != second.result[1] == third.result[1]
+    assert (ended, renewed) == ([0, 1, 2], [1])
+
+
+@each
+def test_a_job_that_finds_every_process_outdated_fails(make: Make) -> None:
+    (outcome,) = run(make(1), "stale")
+
+    assert (outcome.result, outcome.failure) == (None, "code")
 
 
 @warm

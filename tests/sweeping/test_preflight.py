@@ -100,6 +100,15 @@ def test_a_changed_module_is_built_again(mine: Path, monkeypatch: pytest.MonkeyP
     assert large["params"] - small["params"] == 8 * 256 * 256
 
 
+def test_what_is_known_of_a_module_edited_meanwhile_is_not_kept(mine: Path, cache: Path) -> None:
+    edits = "open(__file__, 'a').write('# edited'); super().__init__(channels, channels, 1)"
+    mine.write_text(block(edits), encoding="utf-8")
+
+    preflight([own()], with_cost=True)
+
+    assert not list(cache.glob("*.json"))
+
+
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"answer": 1}'])
 def test_a_damaged_entry_of_the_cache_is_built_again(damage: str, cache: Path) -> None:
     first = preflight([trial()], with_cost=True)

@@ -161,7 +161,7 @@ def _answers(
         answer = outcome.result
         if outcome.failure:
             answer = {"error": f"{_title(trial)}: {outcome.message}"}
-        elif not {"error", "invalid"} & set(answer):
+        elif not {"error", "invalid"} & set(answer) and _key(trial, with_cost) == key:  # else edited meanwhile
             known.put(key, answer)
         answers[missing[index]] = answer
 

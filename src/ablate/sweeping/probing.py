@@ -69,8 +69,9 @@ def probe_variants(trials: Sequence[Trial], slots: Sequence[Slot] = ()) -> Probe
 
     def keep(text: str, answer: dict[str, Any]) -> None:
         found[text] = answer
-        if "failure" not in answer:
-            known.put(keys[missing[text]], answer)  # at once: probing may be interrupted
+        variant = missing[text]
+        if "failure" not in answer and _key(first[variant], apart[0], hardware) == keys[variant]:  # else edited meanwhile
+            known.put(keys[variant], answer)  # at once: probing may be interrupted
 
     if missing:
         _measure({text: first[variant] for text, variant in missing.items()}, apart, keep)
