@@ -39,10 +39,10 @@ How it holds together:
   A trial that failed as `changed` needs no `retry=`: it runs whenever its files are again what its signature says.
 - **A checkpoint says whose it is.** `last.pt` and `best.pt` carry their trial's signature (`ablate_signature`, read
   without loading the file); those of earlier versions tell it by the folder that they were trained in. Another trial's
-  `last.pt`, copied, swapped, or left by a folder that was moved, is put aside as `last-of-<signature>.pt`, and the trial
-  starts anew; `tries.json` and the record say so. The same holds for everything else that a trial goes on with or is
-  judged by: `best.pt`, `realised.json`, the list of tries, evidence, the record itself; a checkpoint of another trial,
-  or one whose module was edited after it was trained, is not measured for latency.
+  `last.pt`, copied, swapped, or left by a folder that was moved, is put aside as `last-of-<signature>.pt`, and the
+  trial starts anew; `tries.json` and the record say so. The same holds for everything else that a trial goes on with
+  or is judged by: `best.pt`, `realised.json`, the list of tries, evidence, the record itself; a checkpoint of another
+  trial, or one whose module was edited after it was trained, is not measured for latency.
 - **Disk first.** A record is written, synced and renamed before MLflow hears of it, and has a copy. What MLflow lacks
   is sent by the next command. A trial keeps its one run; if it had to begin anew, the run with the old epochs goes to
   MLflow's bin.

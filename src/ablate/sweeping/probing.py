@@ -70,7 +70,9 @@ def probe_variants(trials: Sequence[Trial], slots: Sequence[Slot] = ()) -> Probe
     def keep(text: str, answer: dict[str, Any]) -> None:
         found[text] = answer
         variant = missing[text]
-        if "failure" not in answer and _key(first[variant], apart[0], hardware) == keys[variant]:  # else edited meanwhile
+        if (
+            "failure" not in answer and _key(first[variant], apart[0], hardware) == keys[variant]
+        ):  # else edited meanwhile
             known.put(keys[variant], answer)  # at once: probing may be interrupted
 
     if missing:
