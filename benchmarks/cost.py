@@ -54,7 +54,7 @@ def measured(module: dict[str, Any] | None, place: str, imgsz: int) -> dict[str,
     from ultralytics.nn.tasks import yaml_model_load
 
     from ablate.measuring.complexity import complexity
-    from ablate.training.trainer import build_network
+    from ablate.training.network import build_network
 
     content = yaml_model_load("yolo26n.yaml")
     if module is not None:

@@ -124,6 +124,7 @@ def test_a_record_says_what_was_done_and_what_came_out(sweep: Done, folder: Path
     assert record["cost"]["peak_memory_gb"] > 0.1
     assert len(record["graft"]["places"]) == 13
     assert record["realised"]["data_fingerprint"] == record["data"]["fingerprint"]
+    assert record["realised"]["promised"] == {kind: record["realised"][kind] for kind in ("images", "instances")}
     assert record["realised"]["weights"]["source"] is None
     assert len(record["samples"]) == 4
     trial = folder / "multirun" / "trials" / record["signature"]

@@ -12,6 +12,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # a user's own modules, with the console script as with python -m
+    from ablate.help import asks_for_help, help_text
+
+    if asks_for_help(words):
+        print(help_text())  # noqa: T201
+        return 0
     from ablate.app import fail, run
     from ablate.guessing import nearest
     from ablate.verbs import VERBS

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate.arguments import OWNED
 from ablate.config import (
-    OWNED_ARGUMENTS,
     Config,
     ConfigError,
     conf_dir,
@@ -280,8 +280,8 @@ def _explain_key(key: str, arguments: Sequence[str]) -> str:
     parent, _, leaf = key.rpartition(".")
     if key.partition(".")[0] == "hydra":
         return f"{key}: no such key of Hydra or of the launcher; see all with --cfg hydra"
-    if parent == "train" and leaf in OWNED_ARGUMENTS:
-        return f"train.{leaf}: set it with {OWNED_ARGUMENTS[leaf]}"
+    if parent == "train" and leaf in OWNED:
+        return f"train.{leaf}: set it with {OWNED[leaf]}"
     if parent in SCHEMAS or parent == "train":
         valid = known_keys(parent)
     elif parent in ("module", "data"):

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from ablate.arguments import OWNED
 from ablate.files import FileState, file_state
 from ablate.plain import plain_copy
 from ablate.yaml_files import YamlFileError, read_mapping
@@ -43,6 +44,7 @@ NOT_IDENTITY = (
     "device",
     "exclude",
     "figures",
+    "freeze_grafts",  # enters the signature of grafts where layers are frozen
     "latency",
     "module.insertion",
     "model.weights",
@@ -65,32 +67,6 @@ OF_COMMAND = (
     *("baseline", "components", "controls", "design", "exclude", "figures", "latency", "notebook", "order"),
     *("probe", "retry", "root", "skip_invalid", "strict", "sweep", "tracking"),
 )
-
-# Ultralytics training arguments that another part of the configuration owns: `train.<arg>` would contradict it.
-OWNED_ARGUMENTS = {
-    "cfg": "train.<arg>",
-    "cos_lr": "optimizer.cos_lr",
-    "data": "data=<name> or data.path",
-    "device": "device",
-    "exist_ok": "root",
-    "lr0": "optimizer.lr0",
-    "lrf": "optimizer.lrf",
-    "mode": "the command",
-    "model": "model=<name>",
-    "momentum": "optimizer.momentum",
-    "name": "sweep",
-    "optimizer": "optimizer=<name>",
-    "pretrained": "model.weights",
-    "project": "root",
-    "resume": "the same command once more",
-    "save": "nothing: checkpoints are always kept",
-    "seed": "seed",
-    "task": "detection only",
-    "warmup_bias_lr": "optimizer.warmup_bias_lr",
-    "warmup_epochs": "optimizer.warmup_epochs",
-    "warmup_momentum": "optimizer.warmup_momentum",
-    "weight_decay": "optimizer.weight_decay",
-}
 
 
 class ConfigError(ValueError):
@@ -200,6 +176,7 @@ class Config:
     device: str = "auto"
     on_oom: str = _choice("fail", OOM_POLICIES)
     grafts: list[Any] = field(default_factory=list)
+    freeze_grafts: bool = False
     baseline: bool = True
     design: str = _choice("product", DESIGNS)
     components: list[str] = field(default_factory=list)
@@ -228,7 +205,7 @@ def training_arguments() -> Mapping[str, Any]:
         raise ConfigError("ultralytics is not installed in this environment: pip install 'ultralytics>=8.4.190'")
     text = (Path(spec.submodule_search_locations[0]) / "cfg" / "default.yaml").read_text(encoding="utf-8")
     defaults: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    return {name: value for name, value in defaults.items() if name not in OWNED_ARGUMENTS}
+    return {name: value for name, value in defaults.items() if name not in OWNED}
 
 
 @cache

@@ -99,7 +99,8 @@ def identify(config: Mapping[str, Any], data_fingerprint: str) -> Identity:
         "architecture": file_hash(str(config["model"]["architecture"])),  # a file of the user's own, by content
     }
     grafts = grafts_of(config)
-    contents: list[dict[str, Any]] = [_content(graft) for graft in grafts]
+    frozen = {"frozen": bool(config.get("freeze_grafts"))} if config["train"].get("freeze") else {}
+    contents: list[dict[str, Any]] = [{**_content(graft), **frozen} for graft in grafts]
     graft = contents if len(contents) > 1 else next(iter(contents), None)
     factors = {
         "module": "+".join(str(graft["module"]["name"]) for graft in grafts) or str(config["module"]["name"]),

@@ -13,8 +13,8 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
+from ablate.arguments import OWNED
 from ablate.config import (
-    OWNED_ARGUMENTS,
     Config,
     ConfigError,
     InsertionConfig,
@@ -98,8 +98,8 @@ def fields_of_data(name: str | None) -> dict[str, Any]:
 
 def unknown_key(key: str, where: str, group: str, valid: list[str]) -> ConfigError:
     """Return the error about a key that a group does not have; `where` leads the message."""
-    if group == "train" and key in OWNED_ARGUMENTS:
-        return ConfigError(f"{where}{key}: set it with {OWNED_ARGUMENTS[key]}")
+    if group == "train" and key in OWNED:
+        return ConfigError(f"{where}{key}: set it with {OWNED[key]}")
     if group == "train":
         return ConfigError(f"{where}{key}: not an Ultralytics training argument. {nearest(key, valid)}".rstrip())
     return ConfigError(f"{where}{key}: no such key. {nearest(key, valid)}valid: {', '.join(valid)}")

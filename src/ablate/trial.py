@@ -14,7 +14,7 @@ import statistics
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import yaml
 
 from ablate.config import ConfigError
 from ablate.data.catalogue import DataError, DataSet, resolve
+from ablate.data.use import promised_use
 from ablate.environment import output_to, prepare
 from ablate.failures import describe, goes_on, kind_of, retried
 from ablate.files import atomic_write_json, atomic_write_text
@@ -121,7 +122,7 @@ class Trial:
             "config": recorded(self.config),
             "data": {
                 "name": self.data.name,
-                "classes": list(self.data.classes),
+                "classes": trained_classes(self.config, self.data),
                 "images": dict(self.data.images),
                 "instances": dict(self.data.instances),
                 "warnings": list(self.data.warnings),
@@ -255,14 +256,21 @@ def network_yaml(config: Mapping[str, Any]) -> dict[str, Any]:
     from ultralytics.nn.tasks import yaml_model_load
 
     from ablate.grafting.surgery import SPEC_KEY, graft_spec_of
-    from ablate.training.trainer import POLICY_KEY
+    from ablate.training.network import FREEZE_KEY, POLICY_KEY
 
     content: dict[str, Any] = yaml_model_load(config["model"]["architecture"])
     content[POLICY_KEY] = config["on_oom"]
+    if config.get("freeze_grafts"):
+        content[FREEZE_KEY] = True
     spec = graft_spec_of(config)
     if spec is not None:
         content[SPEC_KEY] = spec
     return content
+
+
+def trained_classes(config: Mapping[str, Any], data: DataSet) -> list[str]:
+    """Return the names of the classes that a network is trained to tell apart: with `single_cls` one."""
+    return ["item"] if config["train"]["single_cls"] else list(data.classes)
 
 
 def trainer_arguments(config: Mapping[str, Any], data: DataSet, folder: Path) -> dict[str, Any]:
@@ -297,16 +305,19 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> dict[str, An
     Raises:
         InputsChanged: The source that was imported is not that of the inputs.
     """
+    from ultralytics.nn.tasks import load_checkpoint
+
     from ablate.measuring.complexity import complexity
     from ablate.measuring.latency import device_name
     from ablate.measuring.samples import detect_samples
     from ablate.training.journal import best_epoch
-    from ablate.training.trainer import REALISED, AblateTrainer, build_network
+    from ablate.training.trainer import REALISED, AblateTrainer
 
     config, folder = trial.config, trial.folder
     arguments = trainer_arguments(config, trial.data, folder)
     device = str(arguments["device"])
     git = git_state(folder)
+    promised = promised_use(trial.data, config["train"])
     import_classes(inputs)
     trainer = AblateTrainer(overrides={**arguments, "resume": str(last) if last else False})
     trainer.train()
@@ -319,8 +330,8 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> dict[str, An
         which: {**evaluations[which]["metrics"], "epoch": epoch, "checkpoint": which, "split": split}
         for which, epoch in judged.items()
     }
-    network, _, _ = build_network(network_yaml(config), classes=len(trial.data.classes))
     checkpoint = folder / "train" / "weights" / "best.pt"
+    network = load_checkpoint(str(checkpoint))[0]  # what was trained, whatever weights and images gave it its shapes
     plots = sorted(p.relative_to(folder).as_posix() for p in (folder / "train").glob("*.[pj][np]g"))
     (folder / "parameter_groups.json").write_text(
         json.dumps(realised.pop("parameter_groups"), indent=1), encoding="utf-8"
@@ -346,6 +357,7 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> dict[str, An
             "device_name": device_name(trainer.device),
             "weights": {**realised["weights"], "source": config["model"]["weights"], "sha256": inputs.weights},
             "data_fingerprint": trial.data.fingerprint,
+            "promised": asdict(promised),
             "versions": versions(),
             "git": git,
         },

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import math
-import operator
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, fields, is_dataclass
 from typing import Any
 
+from ablate.argument_checks import check_train, satisfies, shown
 from ablate.config import (
     CONTROLS,
     OF_COMMAND,
@@ -27,7 +26,6 @@ from ablate.config import (
     OptimizerConfig,
     TrackingConfig,
     options,
-    training_arguments,
 )
 from ablate.guessing import nearest
 from ablate.module_source import module_source
@@ -44,33 +42,6 @@ __all__ = [
     "module_options",
     "satisfies",
 ]
-
-_COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
-
-# Ranges of Ultralytics' training arguments, where a wrong value would fail late or pass silently.
-_TRAIN_RANGES = {
-    "epochs": ">= 1",
-    "patience": ">= 0",
-    "batch": ">= 1",
-    "imgsz": ">= 32 and <= 8192",
-    "nbs": ">= 1",
-    "workers": ">= 0",
-    "close_mosaic": ">= 0",
-    "iou": ">= 0 and <= 1",
-    "max_det": ">= 1",
-    "multi_scale": ">= 0 and <= 1",
-    "box": ">= 0",
-    "cls": ">= 0",
-    "cls_pw": ">= 0 and <= 1",
-    "dfl": ">= 0",
-    "degrees": ">= -180 and <= 180",
-    "perspective": ">= 0 and <= 0.001",
-    **dict.fromkeys(
-        ("hsv_h", "hsv_s", "hsv_v", "translate", "flipud", "fliplr", "bgr", "mosaic", "mixup", "cutmix", "copy_paste"),
-        ">= 0 and <= 1",
-    ),
-}
-_TRAIN_INTEGERS = {"epochs", "patience", "batch", "imgsz", "nbs", "workers", "close_mosaic", "max_det"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +68,7 @@ def check(config: Mapping[str, Any]) -> None:
     _check_dataclass("tracking.", config["tracking"], TrackingConfig)
     check_latency(config["latency"])
     _check_insertion(config["insertion"], config["module"])
-    _check_train(config["train"])
+    check_train(config["train"])
     _check_data(config["data"])
     _check_module(config["module"])
     for graft in config["grafts"]:
@@ -126,7 +97,7 @@ def check_same(configs: Sequence[Mapping[str, Any]]) -> None:
                     continue
                 key, first, other = f"{key}.{leaf}", first[leaf], other.get(leaf)
             if first != other:
-                values = f"{_shown(first)} in one trial and {_shown(other)} in another"
+                values = f"{shown(first)} in one trial and {shown(other)} in another"
                 raise ConfigError(f"{key}: takes one value for the whole command, but it is {values}")
 
 
@@ -151,15 +122,6 @@ def check_latency(latency: Mapping[str, Any]) -> None:
         for package in ("onnx", "onnxruntime"):
             if importlib.util.find_spec(package) is None:
                 raise ConfigError(f"latency.backend=onnx: {package} is not installed: pip install 'ablate[export]'")
-
-
-def satisfies(value: float, constraint: str) -> bool:
-    """Tell whether a number satisfies a constraint such as ``">= 1"`` or ``"> 0 and <= 1"``."""
-    for part in constraint.split(" and "):
-        sign, bound = part.split()
-        if not _COMPARE[sign](value, float(bound)):
-            return False
-    return True
 
 
 def module_options(target: str) -> dict[str, Option] | None:
@@ -223,12 +185,7 @@ def _check_data(data: Mapping[str, Any]) -> None:
     """Check that no field of a data set of ours is null which has a value; the data set itself is read later."""
     for key, value in fields_of_data(str(data.get("name"))).items():
         if value is not None and data.get(key, value) is None:
-            raise ConfigError(f"data.{key}=null: a value is needed; its default is {_shown(value)}")
-
-
-def _shown(value: Any) -> str:
-    """Return a value as it is written on the command line."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+            raise ConfigError(f"data.{key}=null: a value is needed; its default is {shown(value)}")
 
 
 def _one(entry: Field[Any]) -> Any:
@@ -272,26 +229,6 @@ def _check_graft(given: Any) -> None:
     _check_module(graft["module"], where)
 
 
-def _check_train(train: Mapping[str, Any]) -> None:
-    defaults = training_arguments()
-    for name, value in train.items():
-        if value is None and defaults[name] is not None:
-            raise ConfigError(f"train.{name}=null: a value is needed; its default is {_shown(defaults[name])}")
-        if isinstance(defaults[name], bool) and name not in ("amp", "cache", "compile") and not isinstance(value, bool):
-            raise ConfigError(f"train.{name}={_shown(value)}: true or false is needed")
-        if isinstance(defaults[name], int | float) and not isinstance(defaults[name], bool) and isinstance(value, str):
-            raise ConfigError(f"train.{name}={_shown(value)}: a number is needed")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"train.{name}={value}: a finite number is needed")
-        if name in _TRAIN_INTEGERS and (not isinstance(value, int) or isinstance(value, bool)):
-            raise ConfigError(f"train.{name}={_shown(value)}: a whole number is needed")
-        if name in _TRAIN_RANGES and isinstance(value, int | float) and not satisfies(value, _TRAIN_RANGES[name]):
-            raise ConfigError(f"train.{name}={_shown(value)} is out of range: it must be {_TRAIN_RANGES[name]}")
-    fraction = train["fraction"]
-    if isinstance(fraction, int | float) and (fraction <= 0 or (fraction > 1 and fraction != int(fraction))):
-        raise ConfigError(f"train.fraction={fraction}: a share from above 0 to 1, or a number of images, is needed")
-
-
 def _check_module(module: Mapping[str, Any], where: str = "") -> None:
     """Check a module's options against its source; `where` leads the message."""
     target, name = module.get("_target_"), module.get("name")
@@ -299,7 +236,7 @@ def _check_module(module: Mapping[str, Any], where: str = "") -> None:
         return
     key = where or "module."
     if not isinstance(target, str):
-        raise ConfigError(f"{key}_target_={_shown(target)}: package.module.Class is needed; no class: module=none only")
+        raise ConfigError(f"{key}_target_={shown(target)}: package.module.Class is needed; no class: module=none only")
     if name == "none":
         raise ConfigError(f"{key}_target_={target}: the module is none; choose a module's file: module=<its name>")
     given = {name: value for name, value in module.items() if name not in ("name", "_target_", "insertion")}
@@ -333,16 +270,16 @@ def _check_like(module: Mapping[str, Any], key: str) -> None:
 def _check_option(where: str, value: Any, option: Option) -> None:
     if option.choices and not any(value == choice and type(value) is type(choice) for choice in option.choices):
         names = [str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in option.choices]
-        raise ConfigError(f"{where}={_shown(value)}: {nearest(str(value), names)}valid: {', '.join(names)}")
+        raise ConfigError(f"{where}={shown(value)}: {nearest(str(value), names)}valid: {', '.join(names)}")
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if option.kind == "bool" and not isinstance(value, bool):
-        raise ConfigError(f"{where}={_shown(value)}: true or false is needed")
+        raise ConfigError(f"{where}={shown(value)}: true or false is needed")
     if option.kind == "int" and not (number and isinstance(value, int)):
-        raise ConfigError(f"{where}={_shown(value)}: a whole number is needed")
+        raise ConfigError(f"{where}={shown(value)}: a whole number is needed")
     if option.kind == "float" and not number:
-        raise ConfigError(f"{where}={_shown(value)}: a number is needed")
+        raise ConfigError(f"{where}={shown(value)}: a number is needed")
     if option.constraint and number and not satisfies(value, option.constraint):
-        raise ConfigError(f"{where}={_shown(value)} is out of range: it must be {option.constraint}")
+        raise ConfigError(f"{where}={shown(value)} is out of range: it must be {option.constraint}")
 
 
 def _option(annotation: ast.expr | None) -> Option:

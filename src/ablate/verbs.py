@@ -136,8 +136,6 @@ def find_sweep(root: Path, name: str | None) -> Path:
 
 def _with_sweep(verb: str, words: Sequence[str], body: Callable[[Path, argparse.Namespace, Console], int]) -> int:
     def run() -> int:
-        from rich.console import Console
-
         parser = _Parser(prog=f"ablate {verb}", description=VERBS[verb].__doc__)
         parser.add_argument("sweep", nargs="?", help="name or folder of a sweep; the last one where it is left out")
         more = " latency.<field>=<value> device=<device>" if verb == "latency" else ""
@@ -161,7 +159,9 @@ def _with_sweep(verb: str, words: Sequence[str], body: Callable[[Path, argparse.
             parsed.asked = _latency_words(own)
             parsed.overrides = [word for word in parsed.overrides if word not in own]
         directory = find_sweep(_root(parsed.overrides), parsed.sweep)
-        return body(directory, parsed, Console(stderr=parsed.json))
+        from rich.console import Console
+
+        return body(directory, parsed, Console(stderr=parsed.json, emoji=False))
 
     return _guarded(run)
 

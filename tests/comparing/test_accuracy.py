@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -104,6 +105,24 @@ def test_many_detections_of_a_class_are_cut_as_coco_does() -> None:
     ours, theirs = coco_ap(evidence), pycocotools_ap(evidence)
     for name in SIZES:
         assert ours[name] == pytest.approx(theirs[name], abs=1e-9), name
+
+
+@pytest.mark.parametrize("nothing", ["detected", "there", "at all"])
+def test_where_nothing_is_there_or_nothing_detected_there_is_no_accuracy_and_no_failure(nothing: str) -> None:
+    evidence = make_evidence(1, images=6)
+    detections, objects = ("image", "cls", "conf", "box", "hit"), ("true_image", "true_cls", "true_box")
+    gone = {"detected": detections, "there": objects, "at all": (*detections, *objects)}[nothing]
+    evidence = replace(evidence, **{name: getattr(evidence, name)[:0] for name in gone})
+
+    found = ultralytics_ap(evidence)
+    assert (found.map50_95, found.map50, found.map75) == (0.0, 0.0, 0.0)
+    sizes = coco_ap(evidence)
+    assert set(sizes) == set(SIZES)
+    if nothing == "detected":
+        assert len(found.classes) > 0
+        assert {0.0} <= set(sizes.values()) <= {0.0, None}
+    else:
+        assert set(sizes.values()) == {None}
 
 
 def pycocotools_ap(evidence: Evidence) -> dict[str, float]:

@@ -128,6 +128,18 @@ def test_a_larger_evaluation_equals_plain_ones_too() -> None:
     np.testing.assert_allclose(found[1:], [plain_map(evidence, 5, index) for index in range(30)], atol=1e-9, rtol=0)
 
 
+def test_a_detector_that_sees_nothing_has_no_accuracy_in_any_resample() -> None:
+    evidence = small_evidence(3)
+    blind = replace(evidence, **{name: getattr(evidence, name)[:0] for name in ("image", "cls", "conf", "box", "hit")})
+    assert np.unique(resampled_map(blind, resamples=20)).tolist() == [0.0]
+    found = paired_bootstrap([(blind, evidence)], resamples=20)
+    assert found.estimate == pytest.approx(-ultralytics_ap(evidence).map50_95, abs=1e-12)
+    assert paired_bootstrap([(blind, blind)], resamples=20)[:3] == (0.0, 0.0, 0.0)
+    nothing = replace(evidence, **{n: getattr(evidence, n)[:0] for n in ("true_image", "true_cls", "true_box")})
+    with pytest.raises(NotPaired, match="no true objects"):
+        paired_bootstrap([(nothing, nothing)], resamples=20)
+
+
 def test_a_resample_without_true_objects_is_left_out_and_one_class_after_another_may_vanish() -> None:
     evidence = without_objects(small_evidence(3), 2)
     found = resampled_map(evidence, resamples=60, seed=1)

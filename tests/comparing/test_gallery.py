@@ -22,6 +22,7 @@ from ablate.comparing.figures.forest import forest
 from ablate.comparing.figures.missed import compare, found_objects
 from ablate.comparing.figures.style import DIVERGING, ONE_COLUMN, SMALLEST, TWO_COLUMNS, encode, ink, texts_of
 from ablate.comparing.gallery import gallery, hang
+from ablate.comparing.report import write_report
 from ablate.comparing.table import comparison_table
 from ablate.tracking.evidence import Evidence, quantised, save_evidence
 from ablate.tracking.records import Sweep, load_sweep
@@ -174,7 +175,7 @@ def test_differences_of_classes_are_paired_by_seed(records: Grid, write: Write) 
     from ablate.comparing.figures.classes import class_accuracy
 
     differences = class_differences(class_accuracy(sweep, table), table)
-    assert differences.to_dict() == {"hmha@c3k2 sgd": {"circle": pytest.approx(0.15)}}
+    assert {name.label: gain for name, gain in differences["hmha@c3k2 sgd"].items()} == {"circle": pytest.approx(0.15)}
     drawing = class_heat_map(sweep, table)
     assert drawing is not None
     assert {"30.0", "+15.0", "circle (9)"} <= {text.get_text() for text in texts_of(drawing.figure)}
@@ -236,6 +237,37 @@ def test_objects_match_by_the_rule_of_the_intervals_over_images(records: Grid, w
         assert (comparison is not None) == matches
         if comparison is not None:
             assert comparison.counts().to_numpy().tolist() == [["hmha@c3k2 sgd", "3", "1", "6", "2"]]
+
+
+@pytest.mark.parametrize("who", ["the variant", "all", "nothing is there"])
+def test_a_detector_that_sees_nothing_is_reported_like_any_other(
+    records: Grid, write: Write, multirun: Path, tmp_path: Path, who: str
+) -> None:
+    made = records(("none", "hmha"), ("sgd",), (0, 1))
+    draw_images(tmp_path / "data")
+    with_evidence(made, multirun, tmp_path / "data")
+    for record in made:
+        if who != "all" and record["factors"]["module"] == "none":
+            continue
+        one = evidence_of([[False] * 4] * IMAGES)
+        if who == "nothing is there":
+            one = Evidence(**{**vars(one), **{n: getattr(one, n)[:0] for n in ("true_image", "true_cls", "true_box")}})
+        save_evidence(multirun / "trials" / record["signature"] / "evidence" / "best.npz", one)
+        record["metrics"] |= dict.fromkeys(("map50_95", "map50", "precision", "recall"), 0.0)
+        record["per_class"] = [{"name": row["name"], "map50_95": 0.0, "map50": 0.0} for row in record["per_class"]]
+        record["history"] = [{**row, "map50_95": 0.0} for row in record["history"]]
+    sweep, table = read(write(made))
+
+    report = write_report(sweep, tmp_path / "report", figures=["svg"], notebook=False, table=table)
+
+    assert report.problems == []
+    assert {"differences.svg", "training_curves.svg", "per_class.svg", "comparison.html"} <= set(report.files)
+    row = table[table["module"] == "hmha"].iloc[0]
+    assert row["map50_95"] == 0.0
+    found = compare(sweep, table)
+    if who == "the variant":
+        assert found is not None
+        assert found.counts().to_numpy().tolist() == [["hmha@c3k2 sgd", "0", "7", "0", "5"]]
 
 
 @pytest.mark.parametrize("kind", ["cut off", "missing", "other images"])

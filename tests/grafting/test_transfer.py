@@ -10,7 +10,7 @@ from ultralytics.nn.tasks import DetectionModel, load_checkpoint
 
 from ablate.grafting.insertion import INSERTIONS, GraftError
 from ablate.grafting.surgery import stock_name
-from ablate.training.trainer import build_network
+from ablate.training.network import build_network
 
 NAMES = {0: "a", 1: "b", 2: "c"}
 

@@ -17,7 +17,7 @@ from ablate.grafting.surgery import load_class
 from ablate.measuring import complexity as measuring
 from ablate.measuring.complexity import complexity
 from ablate.modules.kernels.switch import composed
-from ablate.training.trainer import build_network
+from ablate.training.network import build_network
 
 
 def network(target: str | None = None, insertion: str = "neck_p5", **options: Any) -> Any:

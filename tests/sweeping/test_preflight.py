@@ -55,7 +55,7 @@ def test_the_cost_is_that_of_the_network_itself() -> None:
     from ultralytics.nn.tasks import yaml_model_load
 
     from ablate.measuring.complexity import complexity
-    from ablate.training.trainer import build_network
+    from ablate.training.network import build_network
 
     asked = trial("acmix")
     (answer,) = preflight([asked], with_cost=True).answers.values()

@@ -79,6 +79,8 @@ def make_trainer(
 
     content = yaml_model_load("yolo26n.yaml")
     content["ablate_on_oom"] = on_oom
+    if given.pop("freeze_grafts", False):
+        content["ablate_freeze_grafts"] = True
     options = given.pop("options", {})
     callbacks = given.pop("callbacks", {})
     if target:

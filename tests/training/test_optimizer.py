@@ -9,8 +9,8 @@ import torch
 from torch import nn, optim
 from ultralytics.models.yolo.detect import DetectionTrainer
 
+from ablate.training.network import build_network
 from ablate.training.optimizer import describe_groups, exempt, exempt_parameters
-from ablate.training.trainer import build_network
 
 GRAFTS = {
     "hat": "module.residual_group.blocks.0.attn.relative_position_bias_table",

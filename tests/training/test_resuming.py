@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from ultralytics import YOLO
+from ultralytics.nn.tasks import DetectionModel
 
 from ablate import files
 from ablate.training.checkpoint import KEY, read_state, resumable, split
@@ -128,6 +129,7 @@ CASES: dict[str, tuple[int, dict[str, Any]]] = {
         2,
         {"optimizer": "AdamW", "epochs": 2, "multi_scale": 0.5, "mixup": 0.5, "close_mosaic": 0},
     ),
+    "sgd, frozen layers, not validated": (2, {"optimizer": "SGD", "epochs": 3, "freeze": 5, "val": False}),
 }
 
 
@@ -164,11 +166,13 @@ def test_a_resumed_training_leaves_the_same_state_to_the_last_bit(build: Train) 
         assert flat(ours[part]) == flat(theirs[part])
 
 
-def test_a_graft_on_old_weights_interrupted_in_every_epoch_ends_as_an_uninterrupted_one(
-    build: Train, uninterrupted: Whole
+def test_a_graft_on_weights_of_other_classes_interrupted_in_every_epoch_ends_as_an_uninterrupted_one(
+    build: Train, uninterrupted: Whole, tmp_path: Path
 ) -> None:
+    stock = DetectionModel("yolo26n.yaml", nc=80, verbose=False)
+    torch.save({"model": stock, "train_args": {}}, tmp_path / "coco.pt")
     words = ("ablate.modules.hmha.HMHA", "neck_p5")
-    arguments = {"epochs": 3, "pretrained": str(uninterrupted(epochs=2) / "weights" / "best.pt")}
+    arguments = {"epochs": 3, "pretrained": str(tmp_path / "coco.pt")}
     whole = uninterrupted(*words, **arguments)
     folder = interrupted(build, *words, callbacks={"on_train_batch_end": interrupt_in(2)}, **arguments)
     with pytest.raises(Interrupted):
@@ -179,6 +183,8 @@ def test_a_graft_on_old_weights_interrupted_in_every_epoch_ends_as_an_uninterrup
     assert_same(folder, whole)
     assert facts(folder)["weights"]["transferred"] > 0
     assert (facts(folder)["resumed"], facts(folder)["resume_exact"]) == (2, True)
+    head = torch.load(folder / "weights" / "best.pt", weights_only=False)["model"].model[-1]
+    assert head.cv3[0][-1].weight.shape[:2] == (6, 80), "six classes in a branch as wide as that of 80"
 
 
 @pytest.mark.parametrize("moment", ["kill_in_mid_epoch", "kill_while_writing"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from ablate.comparing.accuracy import ultralytics_ap
 from ablate.tracking.evidence import load_evidence
 from ablate.training.checkpoint import KEY
 from ablate.training.errors import Diverged, OutOfMemory
+from ablate.training.journal import best_epoch
 
 Train = Callable[..., Any]
 
@@ -43,7 +45,9 @@ def test_a_training_writes_down_what_it_was(train: Train) -> None:
     assert not facts["early_stop"]
     assert not facts["amp"], "there is no automatic mixed precision on a CPU"
     assert len(facts["graft"]["places"]) == 13
-    assert facts["images"] == {"train": 8, "val": 4}
+    labels = Path(trainer.data["path"]) / "labels"
+    boxes = {s: sum(len(p.read_text().splitlines()) for p in (labels / s).glob("*.txt")) for s in ("train", "val")}
+    assert (facts["images"], facts["instances"]) == ({"train": 8, "val": 4}, boxes)
     assert set(facts["evaluations"]) == {"best", "last"}
     for evaluation in facts["evaluations"].values():
         evidence = load_evidence(Path(trainer.save_dir) / evaluation["evidence"])
@@ -138,8 +142,51 @@ def test_an_early_stop_is_recorded(train: Train) -> None:
     trainer = train(epochs=5, callbacks={"on_train_epoch_end": stop})
 
     assert realised(trainer)["early_stop"]
+    assert realised(trainer)["stopped_by"] == "patience"
     assert realised(trainer)["epochs"] == 2
     assert realised(trainer)["epochs_asked"] == 5
+
+
+def test_a_detector_that_sees_nothing_has_an_accuracy_of_nothing(train: Train) -> None:
+    trainer = train(conf=1.0)
+
+    facts = realised(trainer)
+    assert set(facts["evaluations"]) == {"best", "last"}
+    for evaluation in facts["evaluations"].values():
+        evidence = load_evidence(Path(trainer.save_dir) / evaluation["evidence"])
+        assert (len(evidence.cls), len(evidence.names)) == (0, 4)
+        assert {evaluation["metrics"][name] for name in ("map50_95", "map50", "map75", "precision", "recall")} == {0.0}
+        assert {evaluation["metrics"][f"map50_95_{size}"] for size in ("small", "medium", "large")} <= {0.0, None}
+        rows = {row["name"]: (row["map50_95"], row["instances"]) for row in evaluation["per_class"]}
+        assert set(rows.values()) > {(None, 0)}, "a class without objects has no accuracy"
+        assert all((accuracy == 0.0) == (instances > 0) for accuracy, instances in rows.values())
+
+
+def test_epochs_that_nobody_validated_have_no_figures_and_the_last_one_is_the_best(train: Train) -> None:
+    trainer = train(epochs=3, val=False, plots=True)
+
+    rows = history(trainer)
+    figures = [{name for name in row if name.startswith(("val/", "map", "precision", "recall"))} for row in rows]
+    assert figures[:2] == [set(), set()]
+    assert {"val/box_loss", "map50_95", "recall"} <= figures[2]
+    assert [row["fitness"] is None for row in rows] == [True, True, False]
+    assert {"train/box_loss", "lr/pg0", "seconds"} <= set(rows[0])
+    assert best_epoch(rows) == 3
+    facts = realised(trainer)
+    assert facts["evaluations"]["best"] == facts["evaluations"]["last"]
+    table = list(csv.DictReader((Path(trainer.save_dir) / "results.csv").read_text(encoding="utf-8").splitlines()))
+    assert [row["metrics/mAP50-95(B)"] for row in table[:2]] == ["nan", "nan"]
+    assert float(table[2]["val/box_loss"]) > 0
+    assert (Path(trainer.save_dir) / "results.png").is_file()
+
+
+def test_a_training_that_the_clock_stops_says_so(train: Train) -> None:
+    facts = realised(trainer := train(epochs=9, time=1e-6))
+
+    assert (facts["epochs"], facts["epochs_asked"], facts["hours_asked"]) == (1, None, 1e-6)
+    assert (facts["stopped_by"], facts["early_stop"]) == ("time", False)
+    assert facts["last_epoch_batches"] == [1, 2]
+    assert trainer.epochs != 9, "Ultralytics counts its epochs anew"
 
 
 def test_integrations_of_ultralytics_are_taken_off(train: Train) -> None:

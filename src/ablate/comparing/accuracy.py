@@ -125,7 +125,7 @@ def _pairs(evidence: Evidence) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     order = np.lexsort((-evidence.conf, key))
     true_order = np.argsort(true_key, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(key[order]) > 0]) if len(order) else np.empty(0, dtype=int)
-    for start, stop in zip(starts, np.r_[starts[1:], len(order)].astype(int), strict=True):
+    for start, stop in zip(starts, [*starts[1:], len(order)][: len(starts)], strict=True):  # none without detections
         found = order[start : min(stop, start + MOST)]
         first, last = (
             np.searchsorted(true_key[true_order], key[found[0]], side="left"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from ablate.comparing.data_use import in_words
 from ablate.tracking.records import SHORT, Record, mapping, number, value
 
 REALISED = {
@@ -37,6 +38,8 @@ CONFIGURED: dict[str, tuple[tuple[str, ...], bool]] = {
     "starting weights": (("model",), False),
     "data fingerprint": (("data",), False),
 }
+DATA_USED = "data used"
+CHOOSE_DATA = (("data",), ("train", "fraction"), ("train", "classes"))  # what it follows from
 
 
 def differences(variant: Sequence[Record], baseline: Sequence[Record], *, by_design: bool = False) -> list[str]:
@@ -86,6 +89,8 @@ def _as_configured(title: str, variant: Sequence[Record], baseline: Sequence[Rec
     """Whether two sets of trials differ in a realised value because, and just as, they were configured to."""
     if title == "epochs" and _as_configured("early stop", variant, baseline):
         return True  # another patience is another number of epochs
+    if title == DATA_USED:
+        return any(_configured(variant[0], path) != _configured(baseline[0], path) for path in CHOOSE_DATA)
     path, exactly = CONFIGURED.get(title, ((), False))
     if not path or _configured(variant[0], path) == _configured(baseline[0], path):
         return False
@@ -111,6 +116,7 @@ def _readers(records: Sequence[Record]) -> dict[str, Reader]:
     readers: dict[str, Reader] = {title: _reader("realised", key) for key, title in REALISED.items()}
     readers["starting weights"] = coverage
     readers["code"] = _code_reader(records)
+    readers[DATA_USED] = lambda record: in_words(records, record)
     packages = {name for record in records for name in mapping(record, "realised", "versions")}
     readers |= {f"{name} version": _reader("realised", "versions", name) for name in sorted(packages)}
     return readers

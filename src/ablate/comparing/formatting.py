@@ -23,6 +23,11 @@ DECIMALS = {
 HIGHER_IS_BETTER = ("map50_95", "map50", "precision", "recall")
 
 
+# What Markdown (and GitHub's: ~~ and $) takes for marks. Underscores within words and brackets before no address are
+# none, and stay readable.
+_MARKS = re.compile(r"[\\*`$~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|\](?=\()")
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of the tables for people: where it comes from and how it is headed."""
@@ -155,6 +160,12 @@ def best_rows(table: pd.DataFrame) -> dict[str, set[int]]:
     return best
 
 
+def literal(text: str) -> str:
+    """Text as Markdown shows it literally, on one line: names may hold what is emphasis, code, HTML or mathematics."""
+    line = " ".join(text.splitlines()) if "\n" in text or "\r" in text else text
+    return _MARKS.sub(r"\\\g<0>", line).replace("<", "&lt;")
+
+
 def markdown_table(
     shown: pd.DataFrame, *, bold: dict[str, set[int]] | None = None, centred: Collection[str] = ()
 ) -> str:
@@ -192,5 +203,4 @@ def _row(cells: list[str]) -> str:
 
 
 def _escape(text: object) -> str:
-    escaped = str(text).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
-    return escaped.replace("*", "\\*").replace("<", "&lt;")
+    return literal(str(text)).replace("|", "\\|")

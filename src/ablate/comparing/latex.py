@@ -40,6 +40,9 @@ SPECIAL = {
     "’": "'",  # noqa: RUF001
     "“": "``",
     "”": "''",
+    "[": "{[}",  # at the start of a row it would be taken for an argument of what ends the row before
+    "]": "{]}",
+    "*": "{*}",
     "\n": " ",
     CHECK: r"\checkmark{}",
 }
@@ -117,12 +120,14 @@ def latex(sweep: Sweep, table: pd.DataFrame, accuracy_caption: str, cost_caption
 
 def escape(text: object) -> str:
     """Text as LaTeX prints it literally; letters that it lacks without further packages as their code point."""
-    return "".join(SPECIAL.get(letter) or _letter(letter) for letter in str(text))
+    letters = list(str(text))
+    pairs = zip(letters, ["", *letters], strict=False)
+    return "".join(("{}" if a == b == "-" else "") + (SPECIAL.get(a) or _letter(a)) for a, b in pairs)  # -- is a dash
 
 
 def _letter(letter: str) -> str:
     if ord(letter) > LATIN or not letter.isprintable():
-        return f"[U+{ord(letter):04X}]"
+        return f"{{[}}U+{ord(letter):04X}{{]}}"
     return letter
 
 
@@ -204,4 +209,4 @@ def _notes(shown: pd.DataFrame) -> str:
 
 
 def _comment(text: object) -> str:
-    return str(text).replace("\n", " ")
+    return " ".join(str(text).split())  # whatever ends a line would end the comment

@@ -132,7 +132,7 @@ def classes(sweep: Sweep, table: pd.DataFrame) -> list[dict[str, Any]]:
         names = [label for label in kept["variant"] if label != base]
         lines = [
             {
-                "name": name,
+                "name": name.label,
                 "baseline": cell("map50_95", float(np.mean(list(accuracy[base][name].values())))),
                 "differences": [
                     minus(cell("delta_map50_95", differences.at[name, label], signed=True)) for label in names

@@ -16,7 +16,7 @@ from ablate.comparing.columns import components_of, left_out, rows_of
 from ablate.comparing.evaluation import compute_intervals
 from ablate.comparing.figures import KINDS
 from ablate.comparing.flops import flops_differences
-from ablate.comparing.formatting import DETAILS, best_rows, display, markdown_table, named_by_marks, published
+from ablate.comparing.formatting import DETAILS, best_rows, display, literal, markdown_table, named_by_marks, published
 from ablate.comparing.summary import head, latency_facts, sentences
 from ablate.comparing.table import comparison_table, trial_table
 from ablate.comparing.terminal import print_table
@@ -163,18 +163,18 @@ def cost_caption(sweep: Sweep, table: pd.DataFrame) -> str:
 
 def markdown(sweep: Sweep, table: pd.DataFrame, *, figures: list[str] | None = None) -> str:
     """The comparison as Markdown: findings, table, figures, and the runs behind each number."""
-    parts = [f"# {sweep.name}\n", f"{head(sweep, table)}.\n"]
-    parts.append("\n".join(f"- {sentence}" for sentence in sentences(sweep, table)) + "\n")
+    parts = [f"# {literal(sweep.name)}\n", f"{literal(head(sweep, table))}.\n"]
+    parts.append("\n".join(f"- {literal(sentence)}" for sentence in sentences(sweep, table)) + "\n")
     if len(table):
         shown = display(table).drop(columns=["variant"] if named_by_marks(table) else [])
         text = markdown_table(shown, bold=best_rows(table), centred=components_of(table))
-        parts += [text, f"{caption(sweep, table)}\n"]
+        parts += [text, f"{literal(caption(sweep, table))}\n"]
         details = display(table, columns=DETAILS).drop(columns=components_of(table))
         if len(details.columns) > 1:
             parts += ["## In detail\n", markdown_table(details), f"{details_caption(table)}\n"]
         told = flops_differences(sweep, table)
         if told:
-            lines = [f"- {label}: {text}" for label, text in told[:MOST_FLOPS]]
+            lines = [f"- {literal(label)}: {literal(text)}" for label, text in told[:MOST_FLOPS]]
             lines += [f"- {len(told) - MOST_FLOPS} more are in comparison.html."] if len(told) > MOST_FLOPS else []
             parts += ["By variant:\n", "\n".join(lines) + "\n"]
     parts += [f"![{Path(name).stem}]({name})\n" for name in figures or []]
@@ -198,7 +198,7 @@ def description(sweep: Sweep, table: pd.DataFrame, limit: int = DESCRIPTION_LIMI
 
     It has the columns that fit beside MLflow's own; rows, then findings are left out until the length fits.
     """
-    findings = "\n".join(f"- {sentence}" for sentence in sentences(sweep, table)) + "\n"
+    findings = "\n".join(f"- {literal(sentence)}" for sentence in sentences(sweep, table)) + "\n"
     if table.empty:
         return findings[:limit]
     shown, bold = display(table), best_rows(table)

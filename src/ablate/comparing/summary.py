@@ -18,6 +18,7 @@ from ablate.comparing.findings import group_findings, image_findings, unfair_fin
 from ablate.comparing.pairing import Group, comparison_groups
 from ablate.comparing.variants import is_measured
 from ablate.comparing.wording import count, names
+from ablate.tracking.class_names import class_names
 from ablate.tracking.records import Record, Sweep, mapping, sequence, short, value
 
 
@@ -110,7 +111,7 @@ def data_facts(sweep: Sweep) -> list[dict[str, str]]:
         name = str(data.get("name") or "")
         if not name or name in found:
             continue
-        classes = [str(item) for item in sequence(data, "classes")]
+        classes = [name.label for name in class_names(sequence(data, "classes"))]
         warnings = [str(item) for item in sequence(data, "warnings")]
         found[name] = {
             "name": name,

@@ -26,6 +26,7 @@ from ablate.comparing.columns import (
     rows_of,
 )
 from ablate.comparing.comparability import differences, disagreements
+from ablate.comparing.data_use import shortfalls
 from ablate.comparing.evaluation import KnownInterval, known_intervals
 from ablate.comparing.measured import evaluated, fill_measured, latency_rows, status
 from ablate.comparing.pairing import Group, comparison_groups, differences_of, trial_pairs
@@ -132,8 +133,9 @@ def _compare(variant: Variant, baseline: Variant | None, sweep: Sweep) -> None:
     if not variant.measured:
         return
     reasons = disagreements(variant.measured)
+    other_data = shortfalls(variant.measured)
     if variant is baseline:
-        variant.row["comparable"] = "no" if reasons else "yes"
+        variant.row["comparable"] = "no" if reasons or other_data else "yes"
     elif baseline is None or not baseline.measured:
         problem = "no baseline in this sweep" if baseline is None else "the baseline has no finished trial"
         reasons.append(f"{problem}: no difference can be given")
@@ -142,8 +144,8 @@ def _compare(variant: Variant, baseline: Variant | None, sweep: Sweep) -> None:
         if variant.marks is not None or variant.control is not None:
             variant.row["latency_ratio"] = _latency_ratio(variant, baseline, sweep)
         reasons = _fill_difference(variant, baseline) or reasons
-        variant.row["comparable"] = "no" if reasons else "yes"
-    variant.notes += reasons
+        variant.row["comparable"] = "no" if reasons or other_data else "yes"
+    variant.notes += [*reasons, *other_data]
 
 
 def _fill_difference(variant: Variant, baseline: Variant) -> list[str]:

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 import pandas as pd
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -48,7 +47,7 @@ def print_table(sweep: Sweep, table: pd.DataFrame, *, console: Console | None = 
     the console (rich: only on a terminal, and not with NO_COLOR). Falls back to ASCII where the
     console's encoding has no Greek.
     """
-    console = console or Console(highlight=False)
+    console = console or Console(highlight=False, emoji=False)
     ascii_only = not _speaks(console.encoding)
     notes = _Notes()
     shown = display(table)
@@ -85,15 +84,15 @@ def image_progress(console: Console) -> Iterator[Callable[[str, float], None] | 
         yield None
         return
     progress = Progress(
-        TextColumn("resampling images"), BarColumn(), TaskProgressColumn(), TextColumn("{task.description}"),
-        TimeRemainingColumn(), console=console, transient=True,
+        TextColumn("resampling images"), BarColumn(), TaskProgressColumn(),
+        TextColumn("{task.description}", markup=False), TimeRemainingColumn(), console=console, transient=True,
     )  # fmt: skip
     task = progress.add_task("", total=1.0)
 
     def told(variant: str, share: float) -> None:
         if not progress.live.is_started:
             progress.start()
-        progress.update(task, completed=share, description=escape(variant))
+        progress.update(task, completed=share, description=variant)
 
     try:
         yield told
@@ -215,7 +214,7 @@ def _say(console: Console, lead: str, text: str, ascii_only: bool, style: str = 
     grid.add_column(no_wrap=True)
     grid.add_column()
     shown = text.encode("ascii", "replace").decode() if ascii_only else text
-    grid.add_row(Text(lead, style=style), escape(shown))
+    grid.add_row(Text(lead, style=style), Text(shown))
     console.print(grid)
 
 

@@ -45,6 +45,8 @@ class DataSet:
     """Boxes per split and class."""
     source: Path = Path()
     """The data file that was asked for."""
+    channels: int = 3
+    """Channels of the images as a network receives them."""
 
 
 def check(data: Mapping[str, Any]) -> None:
@@ -92,6 +94,7 @@ def resolve(data: Mapping[str, Any], download: bool = False) -> DataSet:
         warnings=[*found.warnings, *passed_over(file, images)],
         instances_per_class=found.per_class,
         source=file.path,
+        channels=file.extra.get("channels", 3),
     )
 
 

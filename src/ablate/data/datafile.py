@@ -98,6 +98,9 @@ def read(path: str) -> DataFile:
         else:
             raise DataError(f"{file}: split '{split}' does not exist: {missing}")
     extra = {key: content[key] for key in ("channels", "kpt_shape", "flip_idx") if content.get(key) is not None}
+    channels = extra.get("channels", 3)
+    if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
+        raise DataError(f"{file}: 'channels' must be a whole number of at least 1, not {channels!r}")
     return DataFile(file, classes, splits, extra, tuple(notes))
 
 

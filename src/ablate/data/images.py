@@ -65,7 +65,7 @@ def image_problem(content: bytes, path: Path, channels: int = 3) -> str:
                 return f"{width}x{height} pixels, at least {MIN_SIDE}x{MIN_SIDE} are needed"
             image.verify()
         if kind == "PNG" and len(content) < content.rfind(b"IEND") + 8:
-            return "damaged or cut off (its end is missing)"
+            return "damaged or cut off: its end is missing"
         if kind == "JPEG" and content[-2:] != b"\xff\xd9":
             with _opened(content) as image:
                 image.load()  # an odd end is not always damage: Ultralytics decodes these and writes them anew
@@ -75,7 +75,7 @@ def image_problem(content: bytes, path: Path, channels: int = 3) -> str:
         needs_plugin = content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS and find_spec(_HEIF_PLUGIN) is None
         return "HEIF, which needs the package pi-heif" if needs_plugin else "not an image that can be read"
     except Exception as error:  # Ultralytics drops an image whatever its check raises
-        return f"damaged or cut off ({error})"
+        return f"damaged or cut off: {error}"
     if kind in {"JPEG", "PNG"} or _is_decoded(content, path.suffix.lower().lstrip("."), channels):
         return ""
     return f"{kind} that cannot be decoded (damaged, cut off, or of an unusual kind)"

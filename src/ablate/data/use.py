@@ -8,6 +8,7 @@ from typing import Any
 
 from ablate.data.catalogue import DataSet
 from ablate.data.datafile import DataFile, read
+from ablate.data.errors import DataError
 from ablate.data.labels import parse_label, pose_columns
 
 SPLITS = ("train", "val")
@@ -30,7 +31,8 @@ def promised_use(data: DataSet, train: Mapping[str, Any]) -> DataUse:
         train: Ultralytics' arguments; `fraction` (one for train, or a list by split) and `classes` matter here.
 
     Raises:
-        DataError: a label file is wrong, which it was not when the data set was resolved.
+        DataError: there is no box in the fraction to train on; or a label file is wrong, which it was not when the data
+            set was resolved.
     """
     images, instances = dict[str, int](), dict[str, int]()
     file = read(str(data.yaml))
@@ -40,6 +42,9 @@ def promised_use(data: DataSet, train: Mapping[str, Any]) -> DataUse:
         per_class = data.instances_per_class[split] if whole else _boxes(file, split, count)
         images[split] = min(count, data.images[split])
         instances[split] = sum(per_class[index] for index in _chosen(train.get("classes"), len(per_class)))
+        if split == "train" and not sum(per_class):
+            part = f"the first {count} of {data.images[split]} images of split '{split}'"
+            raise DataError(f"{data.source}: {part} have no boxes (train.fraction={train['fraction']})")
     return DataUse(images, instances)
 
 

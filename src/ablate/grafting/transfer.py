@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
 
 
+FIRST_LAYER = "model.0.conv.weight"  # the only one that sees the channels of the images
+
+
 @dataclass(frozen=True)
 class Coverage:
     """How many of the stock network's tensors came from a checkpoint.
@@ -23,7 +26,8 @@ class Coverage:
         source: The checkpoint, or None for a network with fresh weights.
         expected: Tensors of the stock network (parameters and buffers), grafts left out.
         transferred: Those that are now equal to the checkpoint's.
-        missing: Names of those that are not; with another number of classes these are the classifier's last layers.
+        missing: Names of those that are not; with another number of classes these are the classifier's last layers,
+            with other channels of the images the first layer, which is filled from the checkpoint's in part.
     """
 
     source: str | None
@@ -51,7 +55,7 @@ def load_weights(network: DetectionModel, weights: nn.Module, source: str) -> Co
     strangers = [
         name
         for name, tensor in ours.items()
-        if not _of_the_head(network, name) and _shape(theirs, name) != tensor.shape
+        if not _of_the_head(network, name) and not _fits(name, _shape(theirs, name), tensor.shape)
     ]
     if strangers:
         first = strangers[0]
@@ -80,6 +84,13 @@ def coverage(network: DetectionModel, weights: nn.Module, source: str) -> Covera
 
 def _of_the_head(network: DetectionModel, tensor: str) -> bool:
     return tensor.startswith(f"model.{len(network.model) - 1}.")
+
+
+def _fits(name: str, theirs: torch.Size | None, ours: torch.Size) -> bool:
+    """Tell whether Ultralytics fills a tensor from one of this shape; the first layer's channels may differ."""
+    if name == FIRST_LAYER and theirs is not None:
+        return (theirs[0], *theirs[2:]) == (ours[0], *ours[2:])
+    return theirs == ours
 
 
 def _shape(state: dict[str, torch.Tensor], name: str) -> torch.Size | None:

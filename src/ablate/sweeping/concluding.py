@@ -41,7 +41,7 @@ def conclude(directory: Path, settings: Mapping[str, Any], signatures: Collectio
 def conclude_here(task: Mapping[str, Any]) -> dict[str, Any]:
     """Do what `conclude` promises, in this process."""
     directory, settings, signatures = task["directory"], task["settings"], task["signatures"]
-    console = Console()
+    console = Console(emoji=False)  # :100: in a name or a path is no picture
     if settings["latency"]["enabled"]:
         measure_sweep(directory, settings, console)
     sweep = load_sweep(directory)

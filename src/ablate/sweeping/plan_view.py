@@ -16,7 +16,7 @@ NAMED = 5  # trials that are named where many were left out for one reason
 
 def print_plan(content: Mapping[str, Any]) -> None:
     """Print a plan (see `ablate.sweeping.plan.make_plan`)."""
-    console = Console()
+    console = Console(emoji=False)
     for line in _variants(content["trials"], console.width if console.is_terminal else None):
         print_line(console, line)
     print_line(console, "")

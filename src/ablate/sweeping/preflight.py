@@ -22,9 +22,17 @@ from ablate.module_source import module_source
 from ablate.notation import MATCHED
 from ablate.sweeping.caching import Cache
 from ablate.tracking.code import versions
-from ablate.trial import Trial, network_yaml
+from ablate.trial import Trial, network_yaml, trained_classes
 
-NETWORK = ("module", "insertion", "grafts", "model", "on_oom")  # of a configuration: what it takes to build its network
+NETWORK = (
+    "module",
+    "insertion",
+    "grafts",
+    "model",
+    "on_oom",
+    "freeze_grafts",
+)  # of a configuration: what it takes to build its network
+COCO_CLASSES = 80  # of the detectors that Ultralytics publishes, which give a network the width of their class branch
 NETWORKS_PER_WORKER = 8  # a further process takes as long to start as this one takes to build these
 
 
@@ -112,8 +120,9 @@ def build(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Build one network; runs in a worker, so that a crash or a leak stays there.
 
     Args:
-        asked: The `NETWORK` part of a configuration, its ``seed``, the ``classes``, and ``imgsz`` if the cost is
-            asked for.
+        asked: The `NETWORK` part of a configuration, its ``seed``, the names of the ``classes``, whether
+            ``cls_remap`` looks for them in the weights, the ``channels`` of the images, what is to ``freeze``, and
+            ``imgsz`` if the cost is asked for.
 
     Returns:
         An answer (see `Preflight`), or else ``{"invalid": reason}`` or ``{"error": reason}``.
@@ -124,23 +133,29 @@ def build(asked: Mapping[str, Any]) -> dict[str, Any]:
         from ablate.grafting.insertion import GraftError
         from ablate.grafting.surgery import load_class
         from ablate.measuring.complexity import complexity
+        from ablate.training.freezing import check_freeze
+        from ablate.training.network import trained_imgsz
 
         source = asked["model"]["weights"]
         try:
             for graft in grafts_of(asked):
                 load_class(graft["module"]["_target_"])
-            weights = None if source is None else _weights(source)
+            weights = None if source is None else _weights(source, asked)
         except (ConfigError, GraftError) as error:
             return {"error": str(error)}
         try:
             network, surgery, covered = _network(asked, weights)
         except GraftError as error:
             return {"invalid": str(error)} if weights is None or not _fits(asked) else {"error": str(error)}
+        try:
+            check_freeze(network, asked["freeze"])
+        except ConfigError as error:
+            return {"error": str(error)}
         answer: dict[str, Any] = {**surgery, "weights": covered.summary()}
-        if source is not None and weights is None:
-            answer["weights"] |= {"source": source, "transferred": None}
+        if source is not None and not _is_file(source):
+            answer["weights"] |= {"source": source, "transferred": None, "missing": []}
         if asked["imgsz"]:
-            answer |= complexity(network, asked["imgsz"], spend=True).summary()
+            answer |= complexity(network, trained_imgsz(network, asked["imgsz"]), spend=True).summary()
         return answer
 
 
@@ -187,13 +202,16 @@ def _asked(trial: Trial, with_cost: bool) -> dict[str, Any]:
     return {
         **{name: config[name] for name in NETWORK if name in config},
         "seed": config["seed"],
-        "classes": list(trial.data.classes),
+        "classes": trained_classes(config, trial.data),
+        "cls_remap": config["train"]["cls_remap"],
+        "channels": trial.data.channels,
+        "freeze": config["train"]["freeze"],
         "imgsz": config["train"]["imgsz"] if with_cost else None,
     }
 
 
 def network_key(trial: Trial) -> dict[str, Any]:
-    """Return all that a trial's network depends on, and the code that builds it."""
+    """Return all that the shapes of a trial's network depend on, and the code that builds it."""
     model = trial.config["model"]
     return {
         "grafts": [
@@ -205,7 +223,9 @@ def network_key(trial: Trial) -> dict[str, Any]:
             for graft in grafts_of(trial.config)
         ],
         "architecture": [Path(model["architecture"]).name, file_hash(str(model["architecture"]))],
-        "classes": len(trial.data.classes),
+        "classes": len(trained_classes(trial.config, trial.data)),
+        "channels": trial.data.channels,
+        "weights": file_hash(str(model["weights"])) if model["weights"] else None,  # the class branch is theirs
         "versions": _versions(),
         "code": _code(),
     }
@@ -220,7 +240,9 @@ def _targets(module: Mapping[str, Any]) -> list[Any]:
 def _key(trial: Trial, with_cost: bool) -> dict[str, Any]:
     """Return all that an answer depends on."""
     weights = trial.config["model"]["weights"]
-    own = {"weights": file_hash(str(weights)), "names": list(trial.data.classes)} if weights else {"weights": None}
+    names = trained_classes(trial.config, trial.data)
+    own = {"names": names, "cls_remap": trial.config["train"]["cls_remap"]} if weights else {}
+    own |= {"freeze": freeze} if (freeze := trial.config["train"]["freeze"]) else {}
     return {**network_key(trial), **own, "imgsz": trial.config["train"]["imgsz"] if with_cost else None}
 
 
@@ -249,12 +271,14 @@ def _settle() -> None:
 
 
 def _network(asked: Mapping[str, Any], weights: Any) -> tuple[Any, dict[str, Any], Any]:
-    from ablate.training.trainer import build_network
+    from ablate.training.network import build_network
 
     return build_network(
         network_yaml(asked),
         classes=len(asked["classes"]),
+        channels=asked["channels"],
         names=dict(enumerate(asked["classes"])),
+        remap=asked["cls_remap"],
         weights=weights,
         source=str(asked["model"]["weights"]),
         seed=asked["seed"],
@@ -272,10 +296,17 @@ def _fits(asked: Mapping[str, Any]) -> bool:
     return True
 
 
-def _weights(source: str) -> Any:
-    """Read a checkpoint; None for a published one that a plan has no need to fetch."""
-    path = Path(source)
-    return _checkpoint(source, path.stat().st_mtime_ns) if path.is_file() else None
+def _weights(source: str, asked: Mapping[str, Any]) -> Any:
+    """Read a checkpoint; for a published one that a plan has no need to fetch, return a network of its shapes."""
+    if _is_file(source):
+        return _checkpoint(source, Path(source).stat().st_mtime_ns)
+    from ultralytics.nn.tasks import DetectionModel, yaml_model_load
+
+    return DetectionModel(yaml_model_load(asked["model"]["architecture"]), nc=COCO_CLASSES, verbose=False)
+
+
+def _is_file(source: str) -> bool:
+    return Path(source).is_file()
 
 
 @lru_cache(maxsize=1)

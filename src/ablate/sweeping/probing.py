@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ablate.data.cache import cache_dir
@@ -176,7 +175,7 @@ def _measure(trials: Mapping[str, Trial], slots: Sequence[Slot], keep: Callable[
         task = progress.task_ids[0]
 
         def start(index: int, slot: str) -> None:
-            progress.update(task, description=escape(f"probing {trials[names[index]].identity.variant}"))
+            progress.update(task, description=f"probing {trials[names[index]].identity.variant}")
 
         def end(index: int, outcome: Outcome) -> None:
             progress.advance(task)
@@ -201,8 +200,13 @@ def _work_folder() -> Iterator[Path]:
 
 def _progress(count: int) -> Progress:
     """Return a bar of one task for a terminal; on stderr, because stdout may be read by a program."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True, emoji=False)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     progress.add_task("probing", total=count)
     return progress

@@ -341,6 +341,8 @@ def _recorded(folder: Path, name: str, record: Record) -> TrialState:
     failure = _failure(folder, record) if state == "failed" else None
     why = str(record.get("why", "")) if failure is None else f"{failure['type']}: {failure['message']}"
     epochs = _whole(value(record, "config", "train"), "epochs")
+    if number(record, "config", "train", "time") is not None:  # then it is the clock that says how many there are
+        epochs = len(history) if state == "done" else None
     return TrialState(
         name=str(record.get("name") or name),
         signature=folder.name,

@@ -62,20 +62,20 @@ def report_options(words: Sequence[str]) -> ReportOptions:
 
 
 def make_report(directory: Path, options: ReportOptions, console: Console, *, as_json: bool = False) -> int:
-    """Show a sweep's table as soon as it is known, then write its files.
+    """Show a sweep's table as soon as it is known, then write its files; or print the table as JSON, and that is all.
 
     Args:
         directory: The sweep's folder.
         options: What was asked.
         console: Where to say what is done; with `as_json` not standard output, which then gets JSON and nothing else.
-        as_json: Print the table as JSON.
+        as_json: Print the table as JSON; no figure is drawn, and of files only intervals over images are written.
 
     Returns:
         The exit code.
     """
     from ablate.comparing.evaluation import compute_intervals
     from ablate.comparing.figures import KINDS
-    from ablate.comparing.report import as_json as told
+    from ablate.comparing.report import as_json as table_as_json
     from ablate.comparing.report import write_report
     from ablate.comparing.table import comparison_table
     from ablate.comparing.terminal import image_progress, print_table
@@ -87,9 +87,9 @@ def make_report(directory: Path, options: ReportOptions, console: Console, *, as
         compute_intervals(sweep, resamples=options.resamples, on_progress=progress)
     table = comparison_table(sweep, strict=strict)
     if as_json:
-        print(json.dumps(told(sweep, table), ensure_ascii=False, allow_nan=False), flush=True)  # noqa: T201
-    else:
-        print_table(sweep, table, console=console)
+        print(json.dumps(table_as_json(sweep, table), ensure_ascii=False, allow_nan=False), flush=True)  # noqa: T201
+        return 0
+    print_table(sweep, table, console=console)
     with console.status("figures and pages") if console.is_terminal else nullcontext():
         try:
             (directory / STAMP).unlink(missing_ok=True)  # the sweep, repeated, is to write its own

@@ -42,7 +42,7 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
         NoSuchDevice: The trials ask for a device that is not there.
         KeyboardInterrupt: Ctrl-C; what is finished stays, and the same command goes on from there.
     """
-    console = Console(stderr=False)
+    console = Console(stderr=False, emoji=False)
     settings = request.trials[0].config
     root = Path(settings["root"]).absolute()
     _check_writable(root)

@@ -90,7 +90,7 @@ def epoch_metrics(row: Mapping[str, Any]) -> dict[str, float]:
     return {
         metric_key(name): float(value)
         for name, value in row.items()
-        if isinstance(value, int | float) and name not in ("epoch", "epochs", "time")
+        if isinstance(value, int | float) and name not in ("batches", "epoch", "epochs", "time")
     }
 
 

@@ -40,7 +40,8 @@ class ResumableTrainer(DetectionTrainer):
 
     The result is that of an uninterrupted training, bit for bit, where the images are loaded in this process
     (`workers` 0, as always on a CPU), by one process, on the same kind of machine. The random states of loader
-    processes cannot be carried over, nor those of Albumentations or of the other processes of a distributed training:
+    processes cannot be carried over, nor those of Albumentations or of the other processes of a distributed training,
+    and one that the clock stops (`time`), or that is not `deterministic`, cannot be repeated:
     such a training goes on all the same, and `resumed_exactly` is False.
 
     Attributes:
@@ -63,6 +64,7 @@ class ResumableTrainer(DetectionTrainer):
         self._batch = 0  # within the epoch, from 1
         self._epoch_started = 0.0
         self._evaluating_best = False
+        self._evaluated: int | None = None  # the last epoch that was validated, from 0
         self._gradients: dict[str, Tensor] = {}  # that waited when the training was interrupted
         self._half: nn.Module | None = None  # see `_rounded`
         super().__init__(*args, **kwargs)
@@ -118,6 +120,7 @@ class ResumableTrainer(DetectionTrainer):
             unwrap_model(self.model).load_state_dict(tensors["model"])
             self.ema.ema.load_state_dict(tensors["ema"])
             self._gradients = tensors["gradients"]
+        self.stopper.__dict__.update(ckpt["stopper"])
         self.start_epoch = state["epoch"]
         self.metrics, self.fitness = state["metrics"], state["fitness"]
         self.resumed = state["resumed"] + 1
@@ -194,10 +197,11 @@ class ResumableTrainer(DetectionTrainer):
         }
 
     def _carries_all(self) -> bool:
-        """Tell whether no random generator is left out of a checkpoint."""
+        """Tell whether a training could be repeated at all, and no random generator is left out of a checkpoint."""
         transforms = self.train_loader.dataset.transforms.transforms
         own_generator = any(type(t).__name__ == "Albumentations" and t.transform is not None for t in transforms)
-        return self.train_loader.num_workers == 0 and self.world_size <= 1 and not own_generator
+        repeats = self.args.deterministic and not self.args.time  # a clock stops no two trainings in the same place
+        return repeats and self.train_loader.num_workers == 0 and self.world_size <= 1 and not own_generator
 
     def begin_batch(self) -> None:
         """Count the batch, and tell of it."""
@@ -229,6 +233,19 @@ class ResumableTrainer(DetectionTrainer):
         """Count anew, because no gradients wait any more."""
         self._waiting = 0
         self._shift = 0
+
+    def validate(self) -> tuple[dict[str, float] | None, float | None]:
+        """Validate, and take note that this epoch was; with `val=false` Ultralytics validates only the last one."""
+        self._evaluated = self.epoch
+        found: tuple[dict[str, float] | None, float | None] = super().validate()
+        return found
+
+    def save_metrics(self, metrics: dict[str, float]) -> None:
+        """Append a row to results.csv, without figures of a validation that did not take place."""
+        if self._evaluated != self.epoch:
+            nothing = float("nan")
+            metrics = {k: nothing if k.startswith(("val/", "metrics/")) else v for k, v in metrics.items()}
+        super().save_metrics(metrics)
 
     # -- what is kept -----------------------------------------------------------------------------------------------
 
@@ -329,12 +346,18 @@ class ResumableTrainer(DetectionTrainer):
             "time": now,
             "seconds": now - self._epoch_started,
             **self.label_loss_items(self.tloss),
-            **{key: float(value) for key, value in self.metrics.items() if key.startswith("val/")},
-            **accuracy(self.metrics),
-            "fitness": None if self.fitness is None else float(self.fitness),
+            **self._validated(),
+            **({"batches": self._batch} if self.args.time else {}),
             **{name: float(rate) for name, rate in self.lr.items()},
         }
         rows.append(row)
+
+    def _validated(self) -> Row:
+        """Return the figures of this epoch's validation; none of an epoch that nobody validated."""
+        if self._evaluated != self.epoch:
+            return {"fitness": None}
+        losses = {key: float(value) for key, value in self.metrics.items() if key.startswith("val/")}
+        return {**losses, **accuracy(self.metrics), "fitness": None if self.fitness is None else float(self.fitness)}
 
     # -- how it ends ------------------------------------------------------------------------------------------------
 

@@ -21,77 +21,29 @@ from ultralytics.utils.events import events
 from ultralytics.utils.torch_utils import unwrap_model
 
 from ablate.comparing.accuracy import coco_ap, ultralytics_ap
+from ablate.data.use import used_of
 from ablate.environment import cpu_threads
 from ablate.files import atomic_write_json
 from ablate.grafting.imports import imported_source
-from ablate.grafting.surgery import SPEC_KEY, grafts_in, operate
-from ablate.grafting.transfer import Coverage, coverage, load_weights
+from ablate.grafting.surgery import SPEC_KEY, grafts_in
+from ablate.grafting.transfer import Coverage
 from ablate.measuring.energy import EnergyMeter, gpu_uuids
 from ablate.measuring.memory import PeakMemory
 from ablate.tracking.code import code_hash
 from ablate.tracking.evidence import Evidence, save_evidence
 from ablate.training.errors import Diverged, OutOfMemory, TrainingError
+from ablate.training.freezing import Frozen, freeze_exactly, trainable
 from ablate.training.journal import accuracy
+from ablate.training.network import FREEZE_KEY, POLICY_KEY, build_network
 from ablate.training.optimizer import describe_groups, exempt, exempt_parameters
 from ablate.training.resuming import ResumableTrainer
 from ablate.training.validator import EvidenceValidator
-
-POLICY_KEY = "ablate_on_oom"  # in the network's yaml, the one place that reaches distributed workers
 
 events.enabled = False  # Ultralytics' usage reports; the validator would hang them onto our trainer's callbacks
 
 REALISED = "realised.json"
 EVIDENCE = "evidence"  # a folder
 FAILURE = "failure.json"
-
-
-def build_network(
-    cfg: str | dict[str, Any],
-    *,
-    classes: int,
-    channels: int = 3,
-    names: dict[int, str] | None = None,
-    weights: nn.Module | None = None,
-    source: str = "weights",
-    seed: int = 0,
-    resume: bool = False,
-) -> tuple[DetectionModel, dict[str, Any], Coverage]:
-    """Build the stock network, load its weights, then graft what its yaml asks for.
-
-    Args:
-        cfg: A network's yaml (path or content); its `ablate` entry, if any, is the graft.
-        classes: Number of classes.
-        channels: Channels of the input image.
-        names: Class names; the classifier's rows of like-named classes are taken over from `weights`.
-        weights: A stock network to start from; with `resume` this very network, further trained.
-        source: What to call the weights in errors and records.
-        seed: Seeds the graft's new weights.
-        resume: Whether `weights` is a checkpoint of this very training, graft and all.
-
-    Returns:
-        The network, a summary of the surgery, and how many tensors of the stock network the weights filled.
-
-    Raises:
-        GraftError: No such place, channels that the module refuses, or weights of another architecture.
-    """
-    content = dict(cfg) if isinstance(cfg, dict) else yaml_model_load(cfg)
-    spec = content.pop(SPEC_KEY, None)
-    network = DetectionModel(content, nc=classes, ch=channels, verbose=False)
-    if names:
-        network.names = names
-    covered = Coverage(None, len(network.state_dict()), 0)
-    if weights is not None and not resume:
-        covered = load_weights(network, weights, source)
-    summary: dict[str, Any] = {"wiring": None, "places": []}
-    if spec is not None:
-        summary = operate(network, spec, seed).summary()
-    if weights is not None and resume:
-        network.load_state_dict(weights.float().state_dict())
-    elif weights is not None:
-        after = coverage(network, weights, source)
-        if after.transferred != covered.transferred:
-            raise RuntimeError(f"surgery lost {covered.transferred - after.transferred} tensors of {source}")
-    return network, summary, covered
 
 
 class AblateTrainer(ResumableTrainer):
@@ -112,6 +64,7 @@ class AblateTrainer(ResumableTrainer):
         self._retries = 0
         self._halvings = 0
         self._policy = "fail"
+        self._freeze_grafts = False
         self._groups: list[dict[str, Any]] = []
         self._classes: list[str] = []  # of the grafts
         self._peak: float | None = None  # GB, of the parts before this one
@@ -154,12 +107,14 @@ class AblateTrainer(ResumableTrainer):
         """Return the network with its weights and its graft."""
         content = dict(cfg) if isinstance(cfg, dict) else yaml_model_load(cfg)
         self._policy = content.get(POLICY_KEY, "fail")
+        self._freeze_grafts = content.get(FREEZE_KEY, False)
         self._classes = [graft["module"]["_target_"] for graft in grafts_in(content.get(SPEC_KEY) or {"grafts": []})]
         network, self.graft_summary, self.covered = build_network(
             content,
             classes=self.data["nc"],
             channels=self.data["channels"],
             names=self.data["names"],
+            remap=self.args.cls_remap,
             weights=weights,
             source=str(self.args.pretrained),
             seed=self.args.seed,
@@ -169,10 +124,33 @@ class AblateTrainer(ResumableTrainer):
             network.info()
         return network
 
+    @property
+    def freeze_layer_names(self) -> list[str]:
+        """Names of what is frozen; Ultralytics looks for them in the names of parameters."""
+        return self._frozen_names
+
+    @freeze_layer_names.setter
+    def freeze_layer_names(self, parts: list[str]) -> None:
+        """Take what Ultralytics is about to freeze by parts of names, and leave it the whole names of what we freeze.
+
+        It goes through this very list right after, and before it shares the network among processes.
+        """
+        self._frozen = Frozen(tuple(parts), self._freeze_grafts)
+        parts[:] = self._frozen.parameters(unwrap_model(self.model))
+        self._frozen_names = parts
+
+    def _model_train(self) -> None:
+        """Go to training mode; norms of frozen layers keep their statistics, those of grafts that learn do not."""
+        self.model.train()
+        for path, module in unwrap_model(self.model).named_modules():
+            if isinstance(module, nn.BatchNorm2d) and self._frozen.covers(path):
+                module.eval()
+
     def build_optimizer(self, model: nn.Module, *args: Any, **kwargs: Any) -> optim.Optimizer:
         """Build Ultralytics' optimizer, then exempt what is not a weight matrix."""
         optimizer: optim.Optimizer = super().build_optimizer(model, *args, **kwargs)
         network = unwrap_model(model)
+        freeze_exactly(network, self._frozen)  # a graft's parameter may end in the whole name of a frozen one
         exempt(optimizer, exempt_parameters(network))
         self._groups = describe_groups(optimizer, network)
         return optimizer
@@ -270,9 +248,7 @@ class AblateTrainer(ResumableTrainer):
             "evaluations": {which: found[whose] for which, whose in shared.items()},
             "batch": self.batch_size,
             "amp": bool(self.amp),
-            "epochs": self.epoch + 1,
-            "epochs_asked": self.epochs,
-            "early_stop": self.epoch + 1 < self.epochs,
+            **self._length(),
             "oom_retries": self._halvings,
             "optimizer": type(self.optimizer).__name__,
             "lr0": self.args.lr0,
@@ -288,9 +264,30 @@ class AblateTrainer(ResumableTrainer):
             "split": self.args.split,
             "weights": self.covered.summary(),
             "graft": self.graft_summary,
+            "trainable": trainable(unwrap_model(self.model)),
             "parameter_groups": self._groups,
-            "images": {"train": len(self.train_loader.dataset), "val": len(self.test_loader.dataset)},
+            **asdict(used_of({"train": self.train_loader.dataset, "val": self.test_loader.dataset})),
             "samples": _samples(self.test_loader.dataset.labels),
+        }
+
+    def _length(self) -> dict[str, Any]:
+        """Return how long it was to train and how long it did; Ultralytics counts its epochs anew from `time`."""
+        done = self.epoch + 1
+        worse = done - self.stopper.best_epoch  # epochs since the best one
+        if self.args.time:
+            reason = "patience" if self.stopper.best_epoch and worse >= self.stopper.patience else "time"
+        else:
+            reason = "patience" if done < self.epochs else "epochs"
+        clock: dict[str, Any] = {}
+        if self.args.time:  # it stops within an epoch
+            batches = [self.journal.rows[-1]["batches"], len(self.train_loader)]
+            clock = {"hours_asked": self.args.time, "last_epoch_batches": batches}
+        return {
+            "epochs": done,
+            "epochs_asked": None if self.args.time else self.epochs,
+            "stopped_by": reason,
+            "early_stop": reason == "patience",
+            **clock,
         }
 
 
@@ -319,17 +316,14 @@ def _is_integration(function: Any) -> bool:
 
 
 def _samples(labels: list[dict[str, Any]], count: int = 6) -> list[dict[str, Any]]:
-    """Pick validation images spread over the split, with their true boxes (class, x1, y1, x2, y2 in pixels)."""
-    from PIL import Image
-
+    """Pick validation images spread over the split, with their true boxes: class, x, y, w, h in parts of the image."""
     chosen = labels[:: max(len(labels) // count, 1)][:count]
-    samples = []
-    for label in chosen:
-        with Image.open(label["im_file"]) as image:
-            width, height = image.size
-        truth = []
-        for cls, (x, y, w, h) in zip(label["cls"].reshape(-1), label["bboxes"], strict=True):
-            corners = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
-            truth.append([int(cls), *(round(float(v), 1) for v in corners)])
-        samples.append({"path": str(label["im_file"]), "width": width, "height": height, "truth": truth})
-    return samples
+    return [
+        {
+            "path": str(label["im_file"]),
+            "boxes": [
+                [int(cls), *map(float, box)] for cls, box in zip(label["cls"].reshape(-1), label["bboxes"], strict=True)
+            ],
+        }
+        for label in chosen
+    ]

@@ -12,7 +12,7 @@ from ablate.environment import prepare
 def run_verify(golden: Path | None) -> int:
     """Print how each golden case and each module did; return 0 where all passed, else 1."""
     prepare()
-    console = Console()
+    console = Console(emoji=False)
     if golden is not None and not _golden(golden, console):
         return 1
     return 0 if _conformance(console) else 1
@@ -24,7 +24,7 @@ def _golden(folder: Path, console: Console) -> bool:
     try:
         comparisons = compare_folder(folder)
     except FileNotFoundError as error:
-        _say(Console(stderr=True), f"ablate: {error}")
+        _say(Console(stderr=True, emoji=False), f"ablate: {error}")
         return False
     width = max(len(comparison.case) for comparison in comparisons)
     _say(console, f"{'case':{width}}        worst relative error")

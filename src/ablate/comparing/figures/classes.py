@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
+from ablate.comparing.figures.lettering import written, written_class
 from ablate.comparing.figures.style import (
     DIVERGING,
     ONE_COLUMN,
@@ -33,13 +34,14 @@ from ablate.comparing.statistics import paired_differences
 from ablate.comparing.table import rows_of
 from ablate.comparing.variants import is_measured, variant_key
 from ablate.comparing.wording import minus
-from ablate.tracking.records import Record, Sweep, number, sequence, value
+from ablate.tracking.class_names import ClassName, recorded_classes
+from ablate.tracking.records import Record, Sweep, number, sequence
 
 CLASSES = 25  # of a readable figure
 VARIANTS = 10
 CELL = 0.5, 0.22  # inches
 
-Accuracy = dict[str, dict[int, float]]  # class -> seed -> AP50-95
+Accuracy = dict[ClassName, dict[int, float]]  # class -> seed -> AP50-95
 
 
 def class_heat_map(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
@@ -61,7 +63,8 @@ def class_heat_map(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
     shown = differences[[label for label in kept["variant"] if label in differences.columns]]
     strongest = shown.abs().max(axis=1).sort_values(ascending=False, kind="stable").index[:CLASSES]
     shown = shown.loc[[name for name in shown.index if name in set(strongest)]]
-    before = pd.Series({name: float(np.mean(list(found[base.iloc[0]][name].values()))) for name in shown.index})
+    base_accuracy = found[base.iloc[0]]
+    before = pd.Series([float(np.mean(list(base_accuracy[name].values()))) for name in shown.index], index=shown.index)
     controls = dict(zip(rows["variant"], is_control(rows), strict=True))
     names = names_of(rows)
     with mpl.rc_context({**SETTINGS, "axes.grid": False}):
@@ -93,15 +96,18 @@ def class_accuracy(sweep: Sweep, rows: pd.DataFrame) -> dict[str, Accuracy]:
         label, seed = labels.get(variant_key(record)), record.get("seed")
         if label is None or not isinstance(seed, int) or not is_measured(record):
             continue
-        for entry in sequence(record, "per_class"):
-            name, accuracy = value(entry, "name"), number(entry, "map50_95")
-            if name is not None and accuracy is not None:
-                found.setdefault(label, {}).setdefault(str(name), {})[seed] = accuracy
+        for name, entry in zip(recorded_classes(record), sequence(record, "per_class"), strict=True):
+            accuracy = number(entry, "map50_95")
+            if accuracy is not None:
+                found.setdefault(label, {}).setdefault(name, {})[seed] = accuracy
     return found
 
 
 def class_differences(found: dict[str, Accuracy], rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean paired difference to the baseline, shape (classes, variants); NaN where there is no shared seed."""
+    """Mean paired difference to the baseline, shape (classes, variants); NaN where there is no shared seed.
+
+    Its index holds `ClassName`s: classes are the same where their index and their name are.
+    """
     base = next(iter(rows.loc[references(rows), "variant"]), None)
     theirs = found.get(str(base), {})
     columns = {}
@@ -111,11 +117,15 @@ def class_differences(found: dict[str, Accuracy], rows: pd.DataFrame) -> pd.Data
             continue
         paired = {name: paired_differences(mine.get(name, {}), accuracy)[1] for name, accuracy in theirs.items()}
         columns[row["variant"]] = {name: float(np.mean(d)) if d else np.nan for name, d in paired.items()}
-    table = pd.DataFrame(columns, index=list(theirs), dtype="float64")
+    table = pd.DataFrame(
+        {label: [values[name] for name in theirs] for label, values in columns.items()},
+        index=pd.Index(list(theirs), dtype="object"),
+        dtype="float64",
+    )
     return table.dropna(how="all").dropna(how="all", axis=1)
 
 
-def _instances(sweep: Sweep, rows: pd.DataFrame) -> dict[str, int]:
+def _instances(sweep: Sweep, rows: pd.DataFrame) -> dict[ClassName, int]:
     """Class -> how many true objects it has in the images that the accuracy was measured on."""
     keys = set(rows["variant_key"])
     for record in sweep.records:
@@ -126,10 +136,10 @@ def _instances(sweep: Sweep, rows: pd.DataFrame) -> dict[str, int]:
     return {}
 
 
-def _counts(record: Record) -> dict[str, int]:
+def _counts(record: Record) -> dict[ClassName, int]:
     return {
-        str(value(entry, "name")): int(count)
-        for entry in sequence(record, "per_class")
+        name: int(count)
+        for name, entry in zip(recorded_classes(record), sequence(record, "per_class"), strict=True)
         if (count := number(entry, "instances")) is not None
     }
 
@@ -138,12 +148,12 @@ def _figure(
     before: pd.Series,
     shown: pd.DataFrame,
     base: str,
-    instances: dict[str, int],
+    instances: dict[ClassName, int],
     controls: dict[str, bool],
-    written: dict[str, str],
+    labels: dict[str, str],
 ) -> Figure:
     """The baseline's column, and beside it those of the variants with a colour bar."""
-    names = [_wrapped(label, written[label], 18) for label in shown.columns]
+    names = [_wrapped(label, labels[label], 18) for label in shown.columns]
     names = [f"({name})" if controls[label] else name for name, label in zip(names, shown.columns, strict=True)]
     limit = 100 * float(np.nanmax(shown.abs().to_numpy())) or 1.0
     lines = [_class_name(name, instances) for name in before.index]
@@ -171,7 +181,7 @@ def _figure(
     drawn = right.imshow(points, aspect="auto", cmap=DIVERGING, norm=norm)
     _write(right, points, "{:+.1f}", np.asarray(drawn.cmap(norm(points))))
     left.set_yticks(range(len(before)), lines)
-    _heads(left, ["\n".join(textwrap.wrap(f"{written[base]} (AP)", 14))], slanted=slanted)
+    _heads(left, ["\n".join(textwrap.wrap(f"{labels[base]} (AP)", 14))], slanted=slanted)
     _heads(right, names, slanted=slanted)
     right.set_yticks([])
     bar = figure.colorbar(drawn, cax=scale, orientation="horizontal")
@@ -189,9 +199,10 @@ def _write(axes: Axes, numbers: np.ndarray, form: str, grounds: np.ndarray) -> N
         axes.text(column, line, text, ha="center", va="center", fontsize=SMALLEST, color=color)
 
 
-def _wrapped(label: str, written: str, width: int) -> str:
+def _wrapped(label: str, drawn: str, width: int) -> str:
     """A variant's name in three lines; a dagger survives what is cut off."""
-    return "\n".join(textwrap.wrap(label, width, max_lines=3, placeholder=" ...")) + written.removeprefix(label)
+    plain = written(label)
+    return "\n".join(textwrap.wrap(plain, width, max_lines=3, placeholder=" ...")) + drawn.removeprefix(plain)
 
 
 def _heads(axes: Axes, names: Sequence[str], *, slanted: bool) -> None:
@@ -203,6 +214,6 @@ def _heads(axes: Axes, names: Sequence[str], *, slanted: bool) -> None:
         spine.set_visible(False)
 
 
-def _class_name(name: object, instances: dict[str, int]) -> str:
-    text = textwrap.shorten(str(name), 24, placeholder="...")
-    return f"{text} ({instances[str(name)]})" if str(name) in instances else text
+def _class_name(name: ClassName, instances: dict[ClassName, int]) -> str:
+    text = written_class(name, 24)
+    return f"{text} ({instances[name]})" if name in instances else text

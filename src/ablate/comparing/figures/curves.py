@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ablate.comparing.figures.lettering import in_legend
 from ablate.comparing.figures.style import (
     BASELINE,
     SETTINGS,
@@ -59,7 +60,7 @@ def training_curves(sweep: Sweep, table: pd.DataFrame) -> Drawing | None:
             axes = figure.add_subplot(lines, columns, position, sharey=share if same else None)
             share = share or axes
             for row in rows_of(rows):
-                _draw_curve(axes, curves[row["variant_key"]], drawn[row["variant"]], named(row))
+                _draw_curve(axes, curves[row["variant_key"]], drawn[row["variant"]], in_legend(named(row)))
             axes.set(xlabel="epoch", ylabel="mAP50-95 (validation)", title=title_of(rows))
             axes.legend(
                 loc="upper center", bbox_to_anchor=(0.5, -0.19), ncols=1 if columns == 2 else 2, handlelength=3.8,

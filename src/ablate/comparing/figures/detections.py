@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps
 
+from ablate.comparing.figures.lettering import written, written_class
 from ablate.comparing.figures.missed import CONFIDENCE, IOU, Against, Comparison, compare, corners
 from ablate.comparing.figures.style import (
     PALETTE,
@@ -31,6 +32,7 @@ from ablate.comparing.figures.style import (
 )
 from ablate.comparing.table import rows_of
 from ablate.comparing.variants import variant_key
+from ablate.tracking.class_names import ClassName, class_names
 from ablate.tracking.records import Sweep, sequence, value
 
 SHOWN = 3  # variants, a line of images each
@@ -207,7 +209,7 @@ def _figure(
     figure = Figure(figsize=(TWO_COLUMNS, inch * len(chosen) * 1.05 + 0.8))
     total = figure.get_size_inches()
     top, left, gap = 0.24, 1.2, 0.06
-    kinds = [str(name) for name in sequence(comparison.trial, "data", "classes")]
+    kinds = class_names(sequence(comparison.trial, "data", "classes"))
     for line, (one, parts) in enumerate(chosen):
         for column, part in enumerate(parts):
             x = left + column * inch + (0.16 if column >= EACH else 0.0)
@@ -223,8 +225,9 @@ def _figure(
                 continue
             _draw(axes, comparison, one, part, kinds, gained=column < EACH)
         gained, lost = int(one.gained.sum()), int(one.lost.sum())
-        name = "\n".join(textwrap.wrap(one.label, TITLE, max_lines=3, placeholder=" ..."))
-        name += names[one.label].removeprefix(one.label)
+        plain = written(one.label)
+        name = "\n".join(textwrap.wrap(plain, TITLE, max_lines=3, placeholder=" ..."))
+        name += names[one.label].removeprefix(plain)
         y = 1 - (top + line * inch * 1.05 + 0.45 * inch) / total[1]
         figure.text(0.05 / total[0], y, name, fontweight="bold", fontsize=7.5, va="bottom")
         figure.text(
@@ -246,7 +249,9 @@ def _figure(
     return figure
 
 
-def _draw(axes: Axes, comparison: Comparison, one: Against, part: Part, kinds: list[str], *, gained: bool) -> None:
+def _draw(
+    axes: Axes, comparison: Comparison, one: Against, part: Part, kinds: Sequence[ClassName], *, gained: bool
+) -> None:
     """One part of an image with its true objects."""
     evidence = comparison.evidence
     x1, y1, x2, y2 = part.frame
@@ -269,13 +274,13 @@ def _draw(axes: Axes, comparison: Comparison, one: Against, part: Part, kinds: l
     axes.set(xlim=(x1, x2), ylim=(y2, y1))
 
 
-def _name(axes: Axes, part: Part, box: np.ndarray, kinds: list[str], kind: int, color: str) -> None:
+def _name(axes: Axes, part: Part, box: np.ndarray, kinds: Sequence[ClassName], kind: int, color: str) -> None:
     """The class of a box at its upper edge, inside of the part."""
     x1, y1, x2, _ = part.frame
-    text = kinds[kind] if 0 <= kind < len(kinds) else f"class {kind}"
+    text = written_class(kinds[kind], 16) if 0 <= kind < len(kinds) else f"class {kind}"
     over = box[1] - y1 > 0.1 * (x2 - x1)
     axes.text(
-        max(box[0], x1), box[1] if over else max(box[1], y1), textwrap.shorten(text, 16, placeholder="..."),
+        max(box[0], x1), box[1] if over else max(box[1], y1), text,
         fontsize=SMALLEST,
         color="white", va="bottom" if over else "top", clip_on=True, zorder=6,
         bbox={"facecolor": color, "edgecolor": "none", "pad": 0.5},

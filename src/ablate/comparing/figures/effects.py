@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from ablate.comparing.effects import effects_of
 from ablate.comparing.factor_findings import analyses_of
 from ablate.comparing.factors import FactorAnalysis
+from ablate.comparing.figures.lettering import in_legend
 from ablate.comparing.figures.rows import LEFT, Line, canvas
 from ablate.comparing.figures.style import (
     BASELINE,
@@ -208,7 +209,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, found: FactorAnalysis, first: str, se
             linewidth=1.4,
             markersize=5,
             markerfacecolor="white",
-            label=level,
+            label=in_legend(level),
         )
     axes.set_xticks(range(len(levels)), levels)
     if len(levels) > 4 or max(map(len, levels)) > 9:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ablate.comparing.figures.lettering import written
 from ablate.comparing.figures.style import TWO_COLUMNS, foremost, groups_of, is_control, named
 from ablate.comparing.table import rows_of
 
@@ -107,7 +108,7 @@ def prepare(axes: Axes, lines: Sequence[Line], rule: str = "#9a9a9a") -> None:
 
 def _tick(row: dict[str, Any]) -> str:
     """A variant's name beside its line; a dagger survives what is cut off."""
-    name, plain = named(row), row["variant"]
+    name, plain = named(row), written(str(row["variant"]))
     return f"{shortened(plain)}{name.removeprefix(plain)}"
 
 

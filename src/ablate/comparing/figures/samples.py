@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from ablate.comparing.boxes import overlaps
+from ablate.comparing.figures.lettering import in_legend, written_class
 from ablate.comparing.figures.style import (
     PALETTE,
     SETTINGS,
@@ -32,6 +34,7 @@ from ablate.comparing.figures.style import (
     settle,
 )
 from ablate.comparing.variants import is_measured
+from ablate.tracking.class_names import ClassName, class_names
 from ablate.tracking.records import Record, Sweep, sequence, value
 
 CONFIDENCE = 0.25  # predictions below are not drawn
@@ -77,7 +80,7 @@ def sample_detections(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
     reference = columns[0][1]
     names = names_of(rows)
     images = list(reference)[:IMAGES]
-    classes = [str(name) for name in sequence(chosen[0][1], "data", "classes")]
+    classes = class_names(sequence(chosen[0][1], "data", "classes"))
     step = 1 + GAP
     with mpl.rc_context({**SETTINGS, "axes.grid": False}):
         shape = max(panel.size[1] / max(panel.size) for panel in reference.values())
@@ -110,7 +113,7 @@ def sample_detections(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
             for dashes, label in ((HIT, "hit"), (FALSE, "false alarm"), (MISSED, "missed"))
         ]
         colours = [
-            Line2D([], [], color=PALETTE[kind % len(PALETTE)], linewidth=4, label=_named(classes, kind))
+            Line2D([], [], color=PALETTE[kind % len(PALETTE)], linewidth=4, label=in_legend(_named(classes, kind, 20)))
             for kind in sorted(kinds)[: len(PALETTE)]
         ]
         figure.legend(
@@ -186,7 +189,13 @@ def _box(corners: Any) -> Box:
 
 
 def _draw(
-    axes: Axes, panel: Panel, corner: tuple[float, float], tall: float, classes: list[str], *, only_truth: bool = False
+    axes: Axes,
+    panel: Panel,
+    corner: tuple[float, float],
+    tall: float,
+    classes: Sequence[ClassName],
+    *,
+    only_truth: bool = False,
 ) -> set[int]:
     """Draw one panel into a place, 1 wide and so tall, with this upper left corner; returns the classes drawn."""
     scale = min(1 / panel.size[0], tall / panel.size[1])
@@ -211,7 +220,7 @@ def _draw(
 
     if only_truth:
         for kind, box in panel.truth:
-            outline(kind, box, _named(classes, kind) if len(panel.truth) <= NAMED else "", HIT, 1.2)
+            outline(kind, box, _named(classes, kind, 16) if len(panel.truth) <= NAMED else "", HIT, 1.2)
         return {kind for kind, _ in panel.truth}
     hits, missed = _match(panel)
     for kind, box in missed:
@@ -221,8 +230,8 @@ def _draw(
     return {kind for kind, _, _ in panel.predictions} | {kind for kind, _ in missed}
 
 
-def _named(classes: list[str], kind: int) -> str:
-    return classes[kind] if 0 <= kind < len(classes) else str(kind)
+def _named(classes: Sequence[ClassName], kind: int, most: int) -> str:
+    return written_class(classes[kind], most) if 0 <= kind < len(classes) else str(kind)
 
 
 def _wrapped(label: str) -> str:

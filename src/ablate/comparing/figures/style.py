@@ -17,6 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 
+from ablate.comparing.figures.lettering import make_drawable, written
 from ablate.comparing.formatting import group_title
 from ablate.comparing.table import baselines, rows_of
 
@@ -50,6 +51,7 @@ SETTINGS: dict[Any, Any] = {
     "pdf.fonttype": 42,  # whole outlines: journals refuse the bitmap-like type 3
     "figure.facecolor": "white",
     "axes.titlelocation": "left",
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
 }
 METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": None},
@@ -130,7 +132,8 @@ def is_flagged(table: pd.DataFrame) -> pd.Series:
 
 def named(row: Mapping[str, Any]) -> str:
     """A variant's name as figures write it: with a dagger where it may not be compared with its baseline."""
-    return f"{row['variant']}{DAGGER}" if row.get("comparable", "yes") != "yes" else str(row["variant"])
+    name = written(str(row["variant"]))
+    return f"{name}{DAGGER}" if row.get("comparable", "yes") != "yes" else name
 
 
 def names_of(rows: pd.DataFrame) -> dict[str, str]:
@@ -183,6 +186,7 @@ def said(parts: Iterable[str]) -> str:
 def settle(figure: Figure) -> None:
     """Lay a figure out once and for all, so that each time it is drawn it looks the same."""
     FigureCanvasAgg(figure)
+    make_drawable(figure)
     if figure.get_layout_engine() is not None:
         figure.draw_without_rendering()
         figure.set_layout_engine("none")

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from scipy import special
 
+from ablate.comparing.figures.lettering import in_legend, make_drawable
 from ablate.comparing.figures.style import (
     SETTINGS,
     TWO_COLUMNS,
@@ -132,7 +133,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, drawn: dict[str, Style]) -> None:
     if len(optimizers) > 1:
         for index, name in enumerate(optimizers):
             look = _filled("#666666", FILLS[index % len(FILLS)])
-            axes.plot([], [], "o", color="#666666", markersize=7, label=name, **look)
+            axes.plot([], [], "o", color="#666666", markersize=7, label=in_legend(name), **look)
     if any(controls):
         axes.plot([], [], "s", color="#767676", markerfacecolor="white", markersize=7, label="control (grey)")
     _limits(axes, rows)
@@ -212,6 +213,7 @@ def _label_points(axes: Axes, rows: pd.DataFrame, worth: set[str]) -> None:
     figure = axes.get_figure(root=True)
     assert figure is not None
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
+    make_drawable(figure)
     figure.draw_without_rendering()
     points = axes.transData.transform(rows[["latency_ms", "map50_95"]].to_numpy())
     frame = axes.get_window_extent(renderer)

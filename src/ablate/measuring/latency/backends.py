@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Forward = Callable[["Tensor"], Any]
-"""Maps (B, 3, H, W) to predictions, as the network does."""
+"""Maps (B, C, H, W) to predictions, as the network does."""
 
 OPSET = 17  # of ONNX; the first with LayerNormalization, known to every runtime of the last years
 # The largest share by which an output may differ from fp32 in eager mode (see `deviation`).
@@ -55,6 +55,12 @@ def deploy(network: nn.Module, head: str) -> nn.Module:
     return network.requires_grad_(False)
 
 
+def channels_of(network: nn.Module) -> int:
+    """Return how many channels the images of a detector have; 3 where it does not say."""
+    content = getattr(network, "yaml", None)
+    return int(content.get("channels", 3)) if isinstance(content, dict) else 3
+
+
 def head_of(network: nn.Module) -> str:
     """Return which branch of its head a fused network has, in words."""
     if getattr(network, "end2end", False):
@@ -71,7 +77,7 @@ def prepare(
         network: As `deploy` leaves it; not changed.
         backend: eager, compile, torchscript or onnx.
         precision: fp32, fp16 or bf16.
-        example: Input (B, 3, H, W) in fp32 on the device; graphs are traced with it.
+        example: Input (B, C, H, W) in fp32 on the device; graphs are traced with it.
         threads: Of ONNX Runtime on the processor; PyTorch's are set for the whole process.
         folder: Where an exported file may lie until it is loaded; a temporary one if None.
 

@@ -19,6 +19,7 @@ from ablate.measuring.latency.backends import (
     TYPES,
     Forward,
     Unusable,
+    channels_of,
     deploy,
     head_of,
     memory_format,
@@ -145,10 +146,10 @@ def measure_networks(
         of the pipeline's three parts.
     """
     torch.set_num_threads(plan.threads)
-    pictures = read_pictures(plan.pictures[:PICTURES])
-    real = bool(pictures)
-    if not pictures:
-        pictures = drawn_pictures(PICTURES, max(size for _, size in networks.values()), plan.seed)
+    largest = max(size for _, size in networks.values())
+    pictures = {channels: read_pictures(plan.pictures[:PICTURES], channels) for channels in _channels(networks)}
+    real = all(pictures.values())
+    pictures = {c: read or drawn_pictures(PICTURES, largest, plan.seed, c) for c, read in pictures.items()}
     facts = {**surroundings.describe(plan.device), "head": _head(networks)}
     start = surroundings.state(plan.device)
     if plan.device.startswith("cuda"):
@@ -166,7 +167,9 @@ def measure_networks(
                 progress.say(str(setting))
                 results[setting] = _measure(networks, ready, setting, plan, pictures, progress, others)
                 results[setting]["facts"]["pictures"] = (
-                    None if setting.scope == "network" else f"{len(pictures)} {'of the data' if real else 'drawn'}"
+                    None
+                    if setting.scope == "network"
+                    else f"{len(next(iter(pictures.values())))} {'of the data' if real else 'drawn'}"
                 )
     share = others.share()
     end = surroundings.state(plan.device)
@@ -186,7 +189,8 @@ def measure_networks(
 
 def _make_ready(network: nn.Module, size: int, backend: str, precision: str, batch: int, plan: Plan) -> _Ready:
     """Prepare one network, and see that it computes what it did in fp32 and eager mode."""
-    example, other = (_image(batch, size, seed).to(plan.device) for seed in (plan.seed, plan.seed + 1))
+    channels = channels_of(network)
+    example, other = (_image(batch, channels, size, seed).to(plan.device) for seed in (plan.seed, plan.seed + 1))
     try:
         forward = prepare(network, backend, precision, example, threads=plan.threads)
         difference = verify(forward, reference(network, other), other, precision)
@@ -200,7 +204,7 @@ def _measure(
     ready: Mapping[str, _Ready],
     setting: Setting,
     plan: Plan,
-    pictures: Sequence[Any],
+    pictures: Mapping[int, Sequence[Any]],
     progress: _Progress,
     others: surroundings.OthersLoad,
 ) -> dict[str, Any]:
@@ -212,10 +216,12 @@ def _measure(
         if forward is None:
             continue
         if setting.scope == "network":
-            image = _image(setting.batch, size, plan.seed).to(plan.device, TYPES[setting.precision])
+            image = _image(setting.batch, channels_of(network), size, plan.seed).to(
+                plan.device, TYPES[setting.precision]
+            )
             runners[key] = _forward_runner(clock, forward, image)
         else:
-            runners[key] = Pipeline(network, forward, pictures, size, setting, plan.device)
+            runners[key] = Pipeline(network, forward, pictures[channels_of(network)], size, setting, plan.device)
     with torch.inference_mode():
         found = run_rounds(
             runners,
@@ -254,8 +260,12 @@ def _forward_runner(clock: Stopwatch, forward: Forward, image: Tensor) -> Runner
     return lambda turn: (clock.time(lambda: forward(image)),)
 
 
-def _image(batch: int, size: int, seed: int) -> Tensor:
-    return torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(seed))
+def _image(batch: int, channels: int, size: int, seed: int) -> Tensor:
+    return torch.rand(batch, channels, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def _channels(networks: Mapping[str, tuple[nn.Module, int]]) -> set[int]:
+    return {channels_of(network) for network, _ in networks.values()}
 
 
 def _head(networks: Mapping[str, tuple[nn.Module, int]]) -> str:

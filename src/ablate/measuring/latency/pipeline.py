@@ -29,7 +29,7 @@ class Pipeline:
     Args:
         network: The deployed network; only what it says of itself is used (stride, names, head).
         forward: Runs it.
-        pictures: Colour images (H, W, 3), blue first, bytes; each round takes the next ones.
+        pictures: Images (H, W, C) of the network's channels, colours blue first, bytes; each round takes the next ones.
         imgsz: Side of the network's square input in pixels.
         setting: Batch, precision and backend.
         device: A torch device.
@@ -95,23 +95,29 @@ class Pipeline:
         return held[0], milliseconds
 
 
-def read_pictures(paths: Sequence[str]) -> list[NDArray[np.uint8]]:
-    """Return the pictures that can be read, decoded, blue first; decoding is no part of the pipeline."""
-    import cv2
+def read_pictures(paths: Sequence[str], channels: int = 3) -> list[NDArray[np.uint8]]:
+    """Return the pictures that can be read with so many channels, decoded, as (H, W, C) bytes, colours blue first.
 
-    found = [cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR) for path in paths if Path(path).is_file()]
-    return [picture for picture in found if picture is not None]
+    Decoding is no part of the pipeline.
+    """
+    from ultralytics.utils.patches import imread
+
+    import cv2  # isort: skip
+
+    flag = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)  # as the trainer does
+    found = [imread(path, flags=flag) for path in paths if Path(path).is_file()]
+    return [picture for picture in found if picture is not None and picture.shape[2:] == (channels,)]
 
 
-def drawn_pictures(count: int, imgsz: int, seed: int = 0) -> list[NDArray[np.uint8]]:
-    """Return pictures of coloured rectangles on noise, for where no real ones are at hand: (imgsz, imgsz, 3) bytes."""
+def drawn_pictures(count: int, imgsz: int, seed: int = 0, channels: int = 3) -> list[NDArray[np.uint8]]:
+    """Return pictures of coloured rectangles on noise, for where no real ones are at hand: (imgsz, imgsz, C) bytes."""
     generator = np.random.default_rng(seed)
     pictures = []
     for _ in range(count):
-        picture = generator.integers(90, 140, (imgsz, imgsz, 3), dtype=np.uint8)
+        picture = generator.integers(90, 140, (imgsz, imgsz, channels), dtype=np.uint8)
         for _ in range(8):
             top, left = generator.integers(0, imgsz - imgsz // 4, 2)
             height, width = generator.integers(imgsz // 16, imgsz // 4, 2)
-            picture[top : top + height, left : left + width] = generator.integers(0, 255, 3)
+            picture[top : top + height, left : left + width] = generator.integers(0, 255, channels)
         pictures.append(picture)
     return pictures
