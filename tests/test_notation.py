@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from ablate.config import ConfigError, option_file
-from ablate.notation import is_graft, plain_value, quote, quote_list, read_graft, show_graft, split
+from ablate.notation import is_graft, plain_value, quote, quote_list, quote_path, read_graft, show_graft, split
 
 
 def insertion(name: str = "c3k2", at: list[int] | None = None, wiring: str = "plain") -> dict[str, Any]:
@@ -114,3 +116,65 @@ def test_values_mean_what_they_mean_on_hydra_s_command_line(text: str, value: ob
     assert plain_value(text) == value
     assert type(plain_value(text)) is type(value)
     assert OverridesParser.create().parse_override(f"x={text}").value() == value
+
+
+NAMES = (
+    "my data (v2).yaml",
+    "a,b=c.yaml",
+    "set[bold].yaml",
+    "pink & green.yaml",
+    "epoch=9-step=8.yaml",
+    "${x}.yaml",
+    "ünï#50%.yaml",
+    "what?x=1.yaml",
+    "it's {mine}.yaml",
+    'a "b".yaml',
+    "back\\slash.yaml",
+    "back\\'quote.yaml",
+    "ends in \\",
+    "~x:@!;|<>*^`.yaml",
+    " space.yaml",
+    "+1,2.yaml",
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("key", ["data.path", "root", "model.weights"])
+def test_a_path_that_exists_is_read_as_it_is_written(name: str, key: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    path = str(tmp_path / name)
+    override = OverridesParser.create().parse_override(quote_path(f"{key}={path}"))
+    assert not override.is_sweep_override()
+    content = OmegaConf.create({"path": override.value()})
+    assert content.path == path
+    assert OmegaConf.to_container(content, resolve=True) == {"path": path}
+
+
+@pytest.mark.parametrize("mark", ["'", '"'])
+def test_a_path_in_quotes_is_read_as_one_without(mark: str, tmp_path: Path) -> None:
+    path = tmp_path / "a,b ${x}.yaml"
+    path.touch()
+    override = OverridesParser.create().parse_override(quote_path(f"data.path={mark}{path}{mark}"))
+    assert OmegaConf.create({"path": override.value()}).path == str(path)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "," not in name and "${" not in name])
+def test_a_path_that_does_not_exist_yet_is_read_as_it_is_written(name: str) -> None:
+    override = OverridesParser.create().parse_override(quote_path(f"root=out/x{name}"))
+    assert override.value() == f"out/x{name}"
+
+
+def test_paths_in_a_sweep_stay_several(tmp_path: Path) -> None:
+    for name in ("a (1).yaml", "b.yaml"):
+        (tmp_path / name).touch()
+    paths = [f"{tmp_path}/a (1).yaml", f"{tmp_path}/b.yaml"]
+    parser = OverridesParser.create()
+    override = parser.parse_override(quote_path(f"data.path={','.join(paths)}"))
+    assert override.is_sweep_override()
+    assert [element.text for element in override.value().list] == paths
+    for words in ("data.path=c.yaml,d.yaml", "data.path=choice(c.yaml,d.yaml)", "root=${oc.env:HOME}/x", "root=null"):
+        assert quote_path(words) == words
+
+
+def test_other_arguments_are_not_quoted_as_paths() -> None:
+    assert quote_path("module=hmha(1)") == "module=hmha(1)"

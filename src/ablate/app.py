@@ -18,7 +18,7 @@ from ablate.config import (
     options,
 )
 from ablate.guessing import nearest
-from ablate.notation import quote_list
+from ablate.notation import quote_list, quote_path
 from ablate.option_files import SCHEMAS, known_keys
 from ablate.validation import check, check_same
 from ablate.words import check_words
@@ -223,16 +223,17 @@ def _task(config: DictConfig) -> Any:
 def _for_hydra(arguments: Sequence[str]) -> list[str]:
     """Say some things in the way that Hydra understands.
 
-    `device=0,1` are two GPUs of one trial, not a sweep. Grafts in a list need quotes. `-m` may stand anywhere. And an
-    option of a module, in a sweep over modules, belongs to each trial: Hydra first composes a configuration without
-    what is swept, where the module is none and has no options.
+    `device=0,1` are two GPUs of one trial, not a sweep. Grafts in a list and odd paths need quotes. `-m` may stand
+    anywhere. And an option of a module, in a sweep over modules, belongs to each trial: Hydra first composes a
+    configuration without what is swept, where the module is none and has no options.
 
     Raises:
         ConfigError: A word cannot be meant.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    said = [re.sub(r"^device=(\d+(?:,\d+)+)$", r"device='\1'", quote_list(argument)) for argument in arguments]
+    said = [quote_path(quote_list(argument)) for argument in arguments]
+    said = [re.sub(r"^device=(\d+(?:,\d+)+)$", r"device='\1'", argument) for argument in said]
     said = check_words(said)
     flags = [argument for argument in said if argument in ("-m", "--multirun")]
     if not flags:

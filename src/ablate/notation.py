@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -20,6 +21,7 @@ Graft = dict[
 _GRAFT = re.compile(r"(?P<name>[^\[\]@=]+)(\[(?P<options>[^\]]*)\])?(@(?P<place>[^\[\]@=]+)(\[(?P<wiring>[^\]]*)\])?)?")
 _LAYERS = re.compile(r"(layer)?(\d+(\+\d+)*)")
 MATCHED = "ablate.modules.convblock.ConvBlock"  # a block with as many parameters as the module in its option `like`
+PATH_KEYS = ("data.path", "model.architecture", "model.weights", "root")
 FORM = "name[option=value,...]@place[wiring]"
 
 
@@ -121,6 +123,50 @@ def quote_list(argument: str) -> str:
     if not lists or not all(words.startswith("[") and words.endswith("]") for words in lists):
         return argument
     return f"{key}={','.join(quote(split(words[1:-1])) for words in lists)}"
+
+
+def quote_path(argument: str) -> str:
+    """Quote a path that Hydra's grammar would not take as it is, or would take for something else.
+
+    `data.path=my data (v2).yaml` needs quotes. So does `a,b.yaml` where there is such a file, which is then no sweep
+    over two; and `${x}` in the name of a file that is there is no interpolation. What Hydra reads as it stands, and any
+    other argument, is returned as it is.
+    """
+    key, _, value = argument.partition("=")
+    if key not in PATH_KEYS or re.fullmatch(r"[\w./~-]*", value, re.ASCII):
+        return argument
+    mark = value[0] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else ""
+    path = value[1:-1].replace(f"\\{mark}", mark) if mark else value
+    if _exists(path):
+        return f"{key}={_quoted_path(path)}"
+    if mark or _is_read(argument):
+        return argument
+    paths = path.split(",")
+    return f"{key}={','.join(map(_quoted_path, paths if all(map(_exists, paths)) else [path]))}"
+
+
+def _exists(path: str) -> bool:
+    return os.path.exists(os.path.expanduser(path))  # noqa: PTH110, PTH111 - False, no error, for what cannot be a path
+
+
+def _is_read(argument: str) -> bool:
+    """Whether Hydra's grammar takes an argument."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return False
+    return True
+
+
+def _quoted_path(path: str) -> str:
+    """A path as a quoted word of Hydra's grammar; where it exists as it is written, nothing in it is interpolated."""
+    if _exists(path):
+        path = path.replace("${", "\\${")
+    path = re.sub(r"(\\+)(?='|$)", r"\1\1", path).replace("'", "\\'")
+    return f"'{path}'"
 
 
 def split(text: str) -> list[str]:

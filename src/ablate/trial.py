@@ -132,6 +132,15 @@ class Trial:
         }
 
 
+def data_warnings(trials: Sequence[Trial]) -> list[str]:
+    """What is odd in the data of these trials, each once; with the data set's name where there are several."""
+    sets = {trial.data.fingerprint: trial.data for trial in trials}
+    lines = [
+        (f"data {data.name}" if len(sets) > 1 else "data", line) for data in sets.values() for line in data.warnings
+    ]
+    return [f"{what}: {line}" for what, line in lines]
+
+
 def run_job(job: Mapping[str, Any]) -> dict[str, Any] | str:
     """Run one trial of a sweep; what a worker process is asked to do.
 

@@ -174,3 +174,15 @@ def test_folders_called_images_with_and_without_a_dash_below_stay_apart(make_set
         (file.parent / "images" / "train" / f"{index}.png").rename(folder / "a.png")
     found = resolve({"path": str(file)})
     assert len(load(found.yaml)) == found.images["train"] == 3
+
+
+def test_a_name_that_is_not_text_has_one_in_the_view(make_set: MakeSet) -> None:
+    """Records, evidence and pages are UTF-8; training would end in the writing of them."""
+    file = make_set()
+    for kind, suffix in (("images", ".png"), ("labels", ".txt")):
+        path = file.parent / kind / "train" / f"0{suffix}"
+        path.rename(path.with_name(os.fsdecode(b"\xff\xe9") + suffix))
+    found = resolve({"path": str(file)})
+    loaded = load(found.yaml)
+    assert sorted(Path(label["im_file"]).name for label in loaded.labels) == ["1.png", "2.png", r"\xff\xe9.png"]
+    assert len(boxes(loaded)) == found.instances["train"] == 3

@@ -16,7 +16,7 @@ from ablate.launching.devices import Slot
 from ablate.sweeping import probing
 from ablate.sweeping.plan import make_plan, show_plan
 from ablate.sweeping.plan_view import print_plan
-from ablate.trial import Trial
+from ablate.trial import Trial, data_warnings
 
 DATA = {"name": "shapes", "path": None, "train_images": 8, "val_images": 4, "imgsz": 64, "seed": 0}
 
@@ -235,6 +235,18 @@ def test_what_the_user_should_know_before_starting_is_said(
     out = capsys.readouterr().out
     assert words in out
     assert "8 at a time" not in out, "there are six trials"
+
+
+def test_what_is_odd_in_the_data_is_said_with_the_name_of_the_set_where_there_are_several(root: Path) -> None:
+    one = trial(root)
+    odd = replace(one, data=replace(one.data, warnings=["train: 1 image is left out"]))
+    other = replace(one, data=replace(one.data, name="mine", fingerprint="f" * 64, warnings=["val: 1 image is a copy"]))
+    assert data_warnings([replace(one, data=replace(one.data, warnings=[]))]) == []
+    assert make_plan([odd, odd], probe=False)["notes"] == ["data: train: 1 image is left out"]
+    assert data_warnings([odd, other]) == [
+        "data shapes: train: 1 image is left out",
+        "data mine: val: 1 image is a copy",
+    ]
 
 
 def test_slots_that_share_a_gpu_share_its_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,7 +98,8 @@ def _write(fresh: Path, view: Path, data: DataFile, images: dict[str, list[Image
 
 def _inside(view: Path, split: str, kind: str, image: Image) -> str:
     """Where an image (or its label, by Ultralytics' rule) lies in the view."""
-    name = image.name if kind == "images" else str(PurePosixPath(image.name).with_suffix(".txt"))
+    name = image.name.encode(errors="surrogateescape").decode(errors="backslashreplace")  # records are UTF-8
+    name = name if kind == "images" else str(PurePosixPath(name).with_suffix(".txt"))
     # A folder `images` below would be the one that the rule replaces; one `images_` makes way for it.
     name = "/".join(f"{part}_" if part.rstrip("_") == "images" else part for part in name.split("/"))
     return f"{view}/{kind}/{split}/{name}"

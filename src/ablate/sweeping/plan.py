@@ -14,7 +14,7 @@ from ablate.sweeping.plan_view import print_plan
 from ablate.sweeping.preflight import preflight
 from ablate.sweeping.probing import probe_variants
 from ablate.sweeping.reconcile import Reconciled, reconcile
-from ablate.trial import Trial
+from ablate.trial import Trial, data_warnings
 
 DEVICES = (1, 2, 4, 8)  # numbers of trials at a time for which the finish is told
 
@@ -88,7 +88,7 @@ def make_plan(
         **_space(found, costs, probes, slots),
         **_memory(probes, slots, local),
         "left_out": [{"trial": name, "reason": reason} for name, reason in left_out],
-        "notes": list(notes),
+        "notes": [*notes, *data_warnings(trials)],
     }
 
 

@@ -24,6 +24,7 @@ from ablate.sweeping.request import Request
 from ablate.sweeping.running import Launch, run_jobs
 from ablate.sweeping.tracker import Tracker
 from ablate.tracking.records import load_object
+from ablate.trial import data_warnings
 
 
 def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
@@ -59,8 +60,8 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
         _say(console, f"ignored: {line}", "yellow")
     for note in request.notes:
         _say(console, note, "yellow")
-    for warning in dict.fromkeys(w for trial in found.trials for w in trial.data.warnings):
-        _say(console, f"data: {warning}")
+    for warning in data_warnings(found.trials):
+        _say(console, warning)
 
     signatures = [trial.identity.signature for trial in found.trials]
     with Tracker(Path(settings["root"]), settings["tracking"]) as tracker:
