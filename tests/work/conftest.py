@@ -115,9 +115,10 @@ def composed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 @pytest.fixture
-def built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Mapping[str, Any]]:
+def built(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> list[Mapping[str, Any]]:
     """What is asked of the builders of networks from here on; none is really built, and none was before."""
     asked: list[Mapping[str, Any]] = []
+    folder = tmp_path_factory.mktemp("cache")  # not in the working folder, whose state is one of a source
 
     def answer(backend: Any, function: str, payloads: Sequence[Any], observer: Observer, limits: Any) -> None:
         asked.extend(payloads)
@@ -127,7 +128,7 @@ def built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Mapping[str, 
     class OfThisTest(preflight.Cache):
         def __init__(self, name: str) -> None:
             super().__init__(name)
-            self._folder = tmp_path / "cache" / name
+            self._folder = folder / name
 
     monkeypatch.setattr(preflight, "run_jobs", answer)
     monkeypatch.setattr(preflight, "Cache", OfThisTest)
