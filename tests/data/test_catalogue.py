@@ -236,6 +236,14 @@ def test_files_that_a_training_passes_over_are_warnings(make_set: MakeSet) -> No
         ]
 
 
+def test_an_image_that_is_listed_twice_is_taken_once_which_is_said(make_set: MakeSet) -> None:
+    file = make_set(train="[images/train, more.txt]")
+    (file.parent / "more.txt").write_text("./images/train/1.png\n./images/train/2.png\n")
+    found = custom(file)
+    assert found.images["train"] == 3
+    assert found.warnings == ["train: 2 images are listed more than once, taken once (first: 1.png)"]
+
+
 def test_a_link_to_a_folder_above_does_not_multiply_the_images(make_set: MakeSet) -> None:
     file = make_set()
     (file.parent / "images" / "train" / "again").symlink_to(file.parent / "images" / "train")

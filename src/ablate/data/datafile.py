@@ -6,6 +6,7 @@ import difflib
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -61,6 +62,11 @@ class DataFile:
         """Names of images in a split's folders whose suffix Ultralytics does not know (`a.gif`), in order."""
         folders = [entry for entry in self.splits[split] if entry.is_dir()]
         return sorted(os.path.basename(p) for f in folders for p in _files(f) if _suffix(p) in OTHER_SUFFIXES)  # noqa: PTH119
+
+    def listed_again(self, split: str) -> list[str]:
+        """Images that a split's folders and lists name more than once, in order; they are taken once."""
+        times = Counter(path for entry in self.splits[split] for path in _expand(entry))
+        return sorted(path for path, count in times.items() if count > 1)
 
     def has_lists(self) -> bool:
         """Whether a split is given by anything but folders."""

@@ -232,16 +232,35 @@ def passed_over(data: DataFile, images: dict[str, list[Image]]) -> list[str]:
         if others := data.other_images(split):
             files = _count(len(others), "file has", "files have")
             sentences.append(f"{split}: {files} the ending of no image that is read (first: {printable(others[0])})")
+        if again := data.listed_again(split):
+            named = _count(len(again), "image is", "images are")
+            sentences.append(
+                f"{split}: {named} listed more than once, taken once (first: {printable(_name(again[0]))})"
+            )
     if not data.has_lists():
         used = {str(image.label) for listed in images.values() for image in listed}
+        used |= {f"{os.path.dirname(path)}{os.sep}classes.txt" for path in used}  # noqa: PTH120 - as labelling tools write it
         for split, listed in images.items():
-            folders = {image.label.parent for image in listed}
-            bare = sorted(p for f in folders if f.is_dir() for p in map(str, f.glob("*.txt")) if p not in used)
-            bare = [path for path in bare if not path.endswith(f"{os.sep}classes.txt")]  # as labelling tools write it
+            folders = {os.path.dirname(image.label) for image in listed}  # noqa: PTH120
+            bare = [
+                name for folder in sorted(folders) for name in _texts(folder) if f"{folder}{os.sep}{name}" not in used
+            ]
             if bare:
                 files = _count(len(bare), "label file", "label files")
-                sentences.append(f"{split}: {files} without an image (first: {printable(os.path.basename(bare[0]))})")  # noqa: PTH119
+                sentences.append(f"{split}: {files} without an image (first: {printable(bare[0])})")
     return list(dict.fromkeys(sentences))
+
+
+def _texts(folder: str) -> list[str]:
+    """Names of the text files in a folder, in order; none where there is no such folder."""
+    try:
+        return sorted(name for name in os.listdir(folder) if name.endswith(".txt"))  # noqa: PTH208
+    except OSError:
+        return []
+
+
+def _name(path: str) -> str:
+    return path.rpartition(os.sep)[2]
 
 
 def _bytes(path: Path) -> bytes:
