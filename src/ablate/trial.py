@@ -79,9 +79,16 @@ class Trial:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], data: DataSet | None = None) -> Trial:
-        """Settle a configuration, find its data and hash both."""
+        """Settle a configuration, find its data and hash both.
+
+        Raises:
+            ConfigError: The data set has not the split that is to be evaluated on.
+        """
         settled = settle(config)
         found = data if data is not None else resolve(settled["data"])
+        split = settled["train"]["split"]
+        if split == "test" and not found.images.get(split):
+            raise ConfigError(f"train.split=test: {found.name} has no such split; valid: {', '.join(found.images)}")
         return cls(settled, found, identify(settled, found.fingerprint))
 
     @property

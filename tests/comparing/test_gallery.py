@@ -15,6 +15,7 @@ from PIL import Image
 
 from ablate.comparing.bootstrap import BOX_TOLERANCE
 from ablate.comparing.figures.classes import class_differences, class_heat_map
+from ablate.comparing.figures.curves import training_curves
 from ablate.comparing.figures.detections import found_and_missed
 from ablate.comparing.figures.distribution import latency_distribution, samples_of
 from ablate.comparing.figures.effects import factor_effects, interactions
@@ -237,6 +238,25 @@ def test_objects_match_by_the_rule_of_the_intervals_over_images(records: Grid, w
         assert (comparison is not None) == matches
         if comparison is not None:
             assert comparison.counts().to_numpy().tolist() == [["hmha@c3k2 sgd", "3", "1", "6", "2"]]
+
+
+def test_epochs_that_nobody_evaluated_are_no_points_of_a_curve(records: Grid, write: Write) -> None:
+    made = records(("none", "hmha", "acmix"), ("sgd",), (0, 1))
+    for record in made:
+        rows = record["history"]
+        unevaluated = [{"epoch": row["epoch"], "seconds": row["seconds"], "fitness": None} for row in rows]
+        if record["factors"]["module"] == "hmha":  # val=false: only the last epoch has figures
+            record["history"] = [*unevaluated[:-1], rows[-1]]
+        elif record["factors"]["module"] == "acmix":  # and no seed's last epoch is the other's
+            last = 30 + record["seed"]
+            record["history"] = [*unevaluated[: last - 1], rows[last - 1]]
+
+    drawing = training_curves(*read(write(made)))
+
+    assert drawing is not None
+    points = {line.get_label(): len(line.get_xdata()) for line in drawing.figure.axes[0].lines}
+    assert sorted(points.values()) == [1, 40]
+    assert len(drawing.rows) == 2
 
 
 @pytest.mark.parametrize("who", ["the variant", "all", "nothing is there"])

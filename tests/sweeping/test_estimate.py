@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ablate.config import Config
+from ablate.config import Config, ConfigError
 from ablate.data.catalogue import DataSet
 from ablate.sweeping.estimate import END_SECONDS, PLOT_SECONDS, disk, finish_seconds, relative_cost, trial_seconds
 from ablate.trial import Trial
@@ -118,3 +118,17 @@ def test_trials_are_compared_by_seconds_where_all_were_probed() -> None:
     probes = {trial().identity.variant_key: PROBE}
 
     assert relative_cost(trial(), {}, probes) == trial_seconds(trial(), PROBE)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "train", "val"),
+    [(0.5, 40, 40), (20, 20, 40), (200, 80, 40), ([10, 0.5], 10, 20), ([1.0, 30, 0], 80, 30)],
+)
+def test_a_share_or_a_number_of_the_images_is_counted(fraction: Any, train: int, val: int) -> None:
+    given = trial(fraction=fraction)
+    assert relative_cost(given, {given.identity.variant_key: COST}) == 2.0 * (val + 3 * train) * 10
+
+
+def test_a_split_that_the_data_set_lacks_is_refused_before_anything_runs() -> None:
+    with pytest.raises(ConfigError, match=r"train\.split=test: mine has no such split; valid: train, val"):
+        trial(split="test")

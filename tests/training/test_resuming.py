@@ -365,6 +365,12 @@ def test_with_loader_processes_a_training_goes_on_and_says_that_it_is_not_the_sa
     assert (told["epochs"], told["workers"], told["resumed"], told["resume_exact"]) == (2, 1, 1, False)
 
 
+def test_a_training_that_need_not_repeat_itself_does_not_go_on_exactly(build: Train) -> None:
+    folder = interrupted(build, epochs=2, deterministic=False, callbacks={"on_train_batch_end": interrupt_in(2)})
+    resume(folder)
+    assert (facts(folder)["epochs"], facts(folder)["resume_exact"]) == (2, False)
+
+
 def test_without_its_checkpoint_a_training_does_not_go_on_with_another(
     build: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:

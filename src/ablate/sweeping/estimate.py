@@ -106,7 +106,17 @@ def relative_cost(
     key = trial.identity.variant_key
     if probes is not None:
         return trial_seconds(trial, probes[key], epochs_done)
-    train, images = trial.config["train"], trial.data.images
+    train = trial.config["train"]
     epochs = max(int(train["epochs"]) - epochs_done, 0)
-    forward = images.get("val", 0) + 3 * images["train"] * float(train["fraction"])  # backward is two more
+    forward = _images(trial, str(train["split"])) + 3 * _images(trial, "train")  # backward is two more
     return float(costs[key]["gflops"]) * forward * epochs
+
+
+def _images(trial: Trial, split: str) -> float:
+    """Return how many images of a split a trial uses: `fraction` is a share or a number, of train or of each split."""
+    fraction, count = trial.config["train"]["fraction"], trial.data.images.get(split, 0)
+    if isinstance(fraction, list):
+        fraction = dict(zip(("train", "val", "test"), fraction, strict=False)).get(split, 1.0)
+    elif split != "train":
+        fraction = 1.0
+    return float(min(fraction, count) if fraction > 1 else fraction * count)

@@ -102,7 +102,7 @@ def _row(trial: Trial, cost: Mapping[str, Any], state: str) -> Content:
         "state": state,
         "factors": identity.factors,
         "seed": identity.seed,
-        "epochs": trial.config["train"]["epochs"],
+        "epochs": None if trial.config["train"]["time"] else trial.config["train"]["epochs"],  # the clock says how many
         "epochs_done": trial.config["train"]["epochs"] if state == "reuse" else 0,
         "places": [place["place"] for place in cost["places"]],
         "params": cost["params"],

@@ -53,7 +53,7 @@ def _group(group: Sequence[Mapping[str, Any]], varying: Sequence[str]) -> Row:
         str(len(first["places"])),
         f"{first['params'] / 1e6:.2f}",
         f"{first['gflops']:.2f}",
-        str(first["epochs"]),
+        "by time" if first["epochs"] is None else str(first["epochs"]),
         time,
         "" if memory is None else f"{memory:.1f}",
     ]

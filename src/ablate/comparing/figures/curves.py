@@ -105,13 +105,24 @@ def _lowest(line: Line2D) -> float:
 
 
 def _curves(sweep: Sweep) -> dict[str, list[np.ndarray]]:
-    """Variant key -> accuracy by epoch: an array of shape (epochs,) per measured trial with a history."""
+    """Variant key -> accuracy by epoch: an array of shape (epochs,) per measured trial with a history.
+
+    Without variants whose trials have no epoch in common that all of them were evaluated after.
+    """
     found: dict[str, list[np.ndarray]] = {}
     for record in filter(is_measured, sweep.records):
         curve = _curve(record)
         if np.isfinite(curve).any():
             found.setdefault(str(record.get("variant_key")), []).append(curve)
-    return found
+    return {key: curves for key, curves in found.items() if len(_shared(curves)[0])}
+
+
+def _shared(curves: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs that all trials were evaluated after, (E,), and their accuracies then, (trials, E)."""
+    length = min(len(curve) for curve in curves)
+    stack = np.stack([curve[:length] for curve in curves])
+    known = np.isfinite(stack).all(axis=0)
+    return np.arange(1, length + 1)[known], stack[:, known]
 
 
 def _curve(record: Record) -> np.ndarray:
@@ -130,12 +141,7 @@ def _curve(record: Record) -> np.ndarray:
 
 
 def _draw_curve(axes: Axes, curves: list[np.ndarray], style: Style, label: str) -> None:
-    length = min(len(curve) for curve in curves)
-    stack = np.stack([curve[:length] for curve in curves])
-    known = np.isfinite(stack).all(axis=0)
-    epochs, stack = np.arange(1, length + 1)[known], stack[:, known]
-    if not len(epochs):
-        return
+    epochs, stack = _shared(curves)
     baseline = style.color == BASELINE
     if len(curves) > 1:
         axes.fill_between(epochs, stack.min(axis=0), stack.max(axis=0), color=style.color, alpha=0.13, linewidth=0)
