@@ -4,19 +4,46 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from ablate.data.cache import cache_dir
 
-CPU_THREADS = "ABLATE_CPU_THREADS"
+CPU_THREADS = "ABLATE_CPU_THREADS"  # threads of this process's work on the CPU, given by the user or by a launcher
+CORES = "ABLATE_CORES"  # in place of it, where nobody has given a number: every core
+SHARING = "ABLATE_TRIALS_AT_A_TIME"  # set where a launcher has chosen the number of threads, and nobody has given it
+WAIT_POLICY, INTEL_WAIT = "OMP_WAIT_POLICY", "KMP_BLOCKTIME"
+
+
+def given_threads() -> int | None:
+    """Return the number of threads that the user has given (ABLATE_CPU_THREADS, else OMP_NUM_THREADS), or None."""
+    given = os.environ.get(CPU_THREADS)
+    if not given and not os.environ.get(CORES):
+        # Ultralytics sets OMP_NUM_THREADS to 1 when it is imported; `prepare` has kept what the user had given.
+        given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return max(int(given), 1) if given and given.isdigit() else None
 
 
 def cpu_threads() -> int:
-    """Return how many threads work on the CPU may use: OMP_NUM_THREADS, else every core of this process."""
-    # Ultralytics sets OMP_NUM_THREADS to 1 when it is imported; `prepare` has kept what the user asked for.
-    return max(int(os.environ.get(CPU_THREADS) or os.environ.get("OMP_NUM_THREADS", "").split(",")[0] or _cores()), 1)
+    """Return how many threads work on the CPU may use: what was given, else one for every core of this process."""
+    return given_threads() or visible_cores()
+
+
+def visible_cores() -> int:
+    """Return how many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def passive_waiting(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what lets the threads of OpenMP sleep at barriers, less what the user has set.
+
+    GNU's and Intel's runtimes spin there, which takes the core from whoever else could use it. They read these
+    variables when they are loaded, so a process must have them before it imports torch.
+    """
+    if environment.get(WAIT_POLICY):
+        return {}
+    return {WAIT_POLICY: "passive"} | ({} if environment.get(INTEL_WAIT) else {INTEL_WAIT: "0"})
 
 
 def prepare() -> None:
@@ -34,15 +61,12 @@ def prepare() -> None:
         "MPLBACKEND": "Agg",
         "GIT_PYTHON_REFRESH": "quiet",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        **passive_waiting(os.environ),
     }
-    # Ultralytics sets OMP_NUM_THREADS to 1 when it is imported; what the user asked for is kept here.
-    own[CPU_THREADS] = os.environ.get("OMP_NUM_THREADS") or str(_cores())
+    given = given_threads()
+    own |= {CORES: str(visible_cores())} if given is None else {CPU_THREADS: str(given)}
     for name, value in own.items():
         os.environ.setdefault(name, value)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from ablate.environment import SHARING
 from ablate.launching.devices import DEVICE, LOADERS, NoSuchDevice, make_slots, visible_gpus
+from ablate.launching.sharing import Layout
 
 
 def names(**asked: Any) -> list[str]:
@@ -48,15 +50,42 @@ def test_numbers_count_what_the_environment_leaves_visible() -> None:
 
 
 def test_the_device_of_a_trial_decides_over_the_launcher() -> None:
-    assert names(device="cpu") == ["cpu 1", "cpu 2", "cpu 3", "cpu 4"]
+    assert names(device="cpu", cpu_workers=2) == ["cpu 1", "cpu 2"]
     assert names(device="cuda:2") == ["gpu 2"]
     assert names(device="0,1") == ["gpu 0+1"]
 
 
-def test_without_a_gpu_there_is_one_trial_for_every_four_cores() -> None:
-    assert names(visible=[], cores=2) == ["cpu"]
-    assert names(visible=[], cores=8) == ["cpu 1", "cpu 2"]
-    assert names(visible=[], cores=2, cpu_workers=2) == ["cpu 1", "cpu 2"]
+def test_without_a_gpu_the_layout_says_how_many_trials_run_with_how_many_threads() -> None:
+    slots = make_slots(cores=8, visible=[], layout=Layout(3, 2))
+
+    assert [slot.name for slot in slots] == ["cpu 1", "cpu 2", "cpu 3"]
+    for slot in slots:
+        assert slot.environment["OMP_NUM_THREADS"] == slot.environment["ABLATE_CPU_THREADS"] == "2"
+        assert slot.environment[SHARING] == "3"
+
+
+def test_without_a_layout_there_is_one_trial_with_every_core() -> None:
+    (slot,) = make_slots(cores=8, visible=[])
+
+    assert (slot.name, slot.environment["OMP_NUM_THREADS"]) == ("cpu", "8")
+    assert SHARING not in slot.environment
+
+
+def test_a_number_of_trials_that_the_user_gives_shares_the_cores_and_is_nobody_elses_choice() -> None:
+    slots = make_slots(cores=5, visible=[], cpu_workers=2, layout=Layout(5, 1))
+
+    assert [slot.environment["OMP_NUM_THREADS"] for slot in slots] == ["2", "2"]
+    assert all(SHARING not in slot.environment for slot in slots)
+
+
+@pytest.mark.parametrize("visible", [[], ["0"]])
+def test_threads_of_every_worker_wait_passively(visible: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    (slot,) = make_slots(cores=2, visible=visible)
+
+    assert slot.environment["OMP_WAIT_POLICY"] == "passive"
+    assert slot.environment["KMP_BLOCKTIME"] == "0"
 
 
 @pytest.mark.parametrize(

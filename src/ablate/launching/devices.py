@@ -10,7 +10,9 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+from ablate.environment import CPU_THREADS, SHARING, passive_waiting
+from ablate.launching.sharing import Layout
 
 DEVICE = "ABLATE_DEVICE"  # in a worker: the device to train on, as Ultralytics counts those it can see
 SLOT = "ABLATE_SLOT"  # in a worker: the name of its slot, for people
@@ -26,12 +28,13 @@ class Slot:
     """A place for one trial at a time.
 
     Attributes:
-        name: Its device for people, such as ``cpu``, ``gpu 1`` or ``gpu 0+1``; numbered where several share one.
+        name: Its device for people, such as ``cpu``, ``gpu 1`` or ``gpu 0+1``; numbered where several share one. A slot
+            is known by it.
         environment: What its worker process finds in its environment.
     """
 
     name: str
-    environment: Mapping[str, str] = field(hash=False, default_factory=dict)
+    environment: Mapping[str, str] = field(compare=False, default_factory=dict)
 
     def __str__(self) -> str:
         return self.name
@@ -63,6 +66,7 @@ def make_slots(
     gpus_per_trial: int = 1,
     cpu_workers: str | int = "auto",
     cores: int,
+    layout: Layout | None = None,
     visible: Sequence[str] | None = None,
 ) -> list[Slot]:
     """Return the slots of this machine.
@@ -72,8 +76,9 @@ def make_slots(
         gpus: Which GPUs to use, by number among those that are visible, or ``auto`` for all.
         trials_per_gpu: How many trials share a GPU.
         gpus_per_trial: How many GPUs one trial has (distributed training).
-        cpu_workers: Trials at a time where there is no GPU; ``auto``: one for every four cores.
+        cpu_workers: Trials at a time where there is no GPU; ``auto``: as `layout` says, else one.
         cores: CPU cores to share out.
+        layout: How the cores are shared where there is no GPU and `cpu_workers` is ``auto``.
         visible: The GPUs that there are (see `visible_gpus`, which is asked if this is None).
 
     Raises:
@@ -91,7 +96,7 @@ def make_slots(
         has = f"{len(found) or 'no'} CUDA device{'s' * (len(found) != 1)}"
         raise NoSuchDevice(f"{f'device={device}' if wanted else f'gpus={numbers}'}: this machine has {has}")
     if not numbers:
-        return _cpu_slots(cpu_workers, cores)
+        return _cpu_slots(cpu_workers, cores, layout)
     if len(numbers) < gpus_per_trial:
         raise NoSuchDevice(f"gpus_per_trial={gpus_per_trial}, but there are {len(numbers)} GPUs to use: {numbers}")
     groups = [numbers[i : i + gpus_per_trial] for i in range(0, len(numbers) - gpus_per_trial + 1, gpus_per_trial)]
@@ -110,11 +115,23 @@ def make_slots(
     return slots
 
 
-def _cpu_slots(cpu_workers: str | int, cores: int) -> list[Slot]:
-    count = max(cores // 4, 1) if cpu_workers == "auto" else int(cpu_workers)
-    environment: dict[str, Any] = {DEVICE: "cpu", **_threads(max(cores // count, 1))}
-    return [Slot(f"cpu {number + 1}" if count > 1 else "cpu", environment) for number in range(count)]
+def _cpu_slots(cpu_workers: str | int, cores: int, layout: Layout | None) -> list[Slot]:
+    environment = {DEVICE: "cpu"}
+    if cpu_workers != "auto":
+        layout = Layout(int(cpu_workers), max(cores // int(cpu_workers), 1))
+    elif layout is not None:
+        environment[SHARING] = str(layout.trials)
+    else:
+        layout = Layout(1, cores)
+    environment |= _threads(layout.threads)
+    names = [f"cpu {number + 1}" for number in range(layout.trials)] if layout.trials > 1 else ["cpu"]
+    return [Slot(name, environment) for name in names]
+
+
+def thread_variables(count: int) -> dict[str, str]:
+    """Return what a worker process with so many threads finds in its environment."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", CPU_THREADS), str(max(count, 1)))
 
 
 def _threads(count: int) -> dict[str, str]:
-    return {"OMP_NUM_THREADS": str(count), "MKL_NUM_THREADS": str(count), "ABLATE_CPU_THREADS": str(count)}
+    return thread_variables(count) | passive_waiting(os.environ)

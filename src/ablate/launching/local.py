@@ -73,7 +73,7 @@ class LocalBackend:
                 initargs=[{**slot.environment, SLOT: slot.name}, os.getpid(), self._memory_gb],
             )
         self._workers[slot] = self._pools[slot].schedule(os.getpid)
-        future: Future[Outcome] = self._pools[slot].schedule(attempt, args=[function, payload])
+        future: Future[Outcome] = self._pools[slot].schedule(_attempt, args=[slot.environment, function, payload])
         return future
 
     def stop(self, slot: Slot, future: Future[Outcome] | None = None) -> None:
@@ -119,6 +119,12 @@ def _start_worker(environment: Mapping[str, str], driver: int, memory_gb: float 
     with suppress(OSError):  # if memory runs out, the system shall end a worker and not the driver
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
     threading.Thread(target=_watch, args=(driver, memory_gb), daemon=True, name="watch").start()
+
+
+def _attempt(environment: Mapping[str, str], function: str, payload: Any) -> Outcome:
+    """Run a job with its slot's environment: a warm worker may get another number of threads (runs in the worker)."""
+    os.environ.update(environment)
+    return attempt(function, payload)
 
 
 def _watch(driver: int, memory_gb: float | None) -> None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablate.launching.devices import DEVICE, LOADERS
+from ablate.environment import INTEL_WAIT, WAIT_POLICY, passive_waiting
+from ablate.launching.devices import DEVICE, LOADERS, thread_variables
 from ablate.launching.jobs import Outcome, attempt
 
 OURS = "ABLATE_"  # settings of ours that the user has made in the environment
@@ -40,13 +41,14 @@ class Home:
     @classmethod
     def here(cls, *, cpus: int, gpus: int) -> Home:
         """Return this process's home, for jobs with so many cores and GPUs each."""
-        own = {name: value for name, value in os.environ.items() if name.startswith(OURS)}
+        waiting = (WAIT_POLICY, INTEL_WAIT, "GOMP_SPINCOUNT")  # how threads wait, where the user has said so
+        own = {name: value for name, value in os.environ.items() if name.startswith(OURS) or name in waiting}
         return cls(str(Path.cwd()), tuple(sys.path), {**own, **share(cpus=cpus, gpus=gpus)})
 
 
 def share(*, cpus: int, gpus: int) -> dict[str, str]:
     """Return what a job is told of its share of a machine on which it sees only its own GPUs."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "ABLATE_CPU_THREADS"), str(max(cpus, 1)))
+    threads = thread_variables(cpus)
     if not gpus:
         return {DEVICE: "cpu", **threads}
     return {DEVICE: ",".join(map(str, range(gpus))), LOADERS: str(max(cpus // gpus - 1, 1)), **threads}
@@ -55,6 +57,7 @@ def share(*, cpus: int, gpus: int) -> dict[str, str]:
 def run(home: Home, function: str, payload: Any) -> Outcome:
     """Make this process feel at home, then run a job in it."""
     os.environ.update(home.environment)
+    os.environ.update(passive_waiting(os.environ))
     if Path(home.folder).is_dir():
         os.chdir(home.folder)
     sys.path.extend(entry for entry in home.path if entry not in sys.path)

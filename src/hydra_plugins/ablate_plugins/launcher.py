@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 if TYPE_CHECKING:
     from ablate.launching.devices import Slot
     from ablate.launching.jobs import Backend, Observer
+    from ablate.launching.sharing import Layout
 
 
 @dataclass
@@ -23,7 +24,7 @@ class LocalLauncherConfig:
     gpus: Any = "auto"  # which GPUs, by number: [0,1]; auto: all that are visible
     trials_per_gpu: int = 1  # small models may share a GPU
     gpus_per_trial: int = 1  # distributed training within a trial
-    cpu_workers: Any = "auto"  # trials at a time where there is no GPU; auto: one for every four cores
+    cpu_workers: Any = "auto"  # trials at a time where there is no GPU; auto: measured
     memory_gb: float | None = None  # a trial that uses more is ended as out_of_memory
     timeout: float | None = None  # seconds that one try of a trial may take
     max_retries: int = 1  # tries after a kill or a transient error, each from the last checkpoint
@@ -67,6 +68,14 @@ class JobLauncher(Launcher):  # type: ignore[misc]
         """Return those of them that are on this machine, where one may look how long trials take."""
         return []
 
+    def open_cores(self, device: str) -> int | None:
+        """Return the cores to share among trials where nobody has said how; None where that is settled."""
+        return None
+
+    def share(self, layout: "Layout") -> None:
+        """Settle how trials share the cores."""
+        raise NotImplementedError
+
     def run(self, function: str, payloads: Sequence[Any], device: str, observer: "Observer") -> None:
         """Run jobs until each has ended; what they do and how they end the observer hears."""
         from ablate.launching.jobs import run_jobs
@@ -108,6 +117,7 @@ class LocalLauncher(JobLauncher):
         self._share = {"gpus": gpus, "trials_per_gpu": trials_per_gpu, "gpus_per_trial": gpus_per_trial}
         self._cpu_workers = cpu_workers
         self._memory_gb = memory_gb
+        self._layout: Layout | None = None
 
     def backend(self, device: str) -> "Backend":
         """Return worker processes on this machine's slots."""
@@ -120,4 +130,19 @@ class LocalLauncher(JobLauncher):
         from ablate.environment import cpu_threads
         from ablate.launching.devices import make_slots
 
-        return make_slots(device=device, cpu_workers=self._cpu_workers, cores=cpu_threads(), **self._share)
+        cpu = {"cpu_workers": self._cpu_workers, "cores": cpu_threads(), "layout": self._layout}
+        return make_slots(device=device, **cpu, **self._share)
+
+    def open_cores(self, device: str) -> int | None:
+        """Return this machine's cores where trials run on them and the user has given no number of threads."""
+        from ablate.environment import given_threads, visible_cores
+        from ablate.launching.devices import DEVICE
+
+        if self._cpu_workers != "auto" or given_threads() is not None:
+            return None
+        on_cpu = all(slot.environment[DEVICE] == "cpu" for slot in self.local_slots(device))
+        return visible_cores() if on_cpu else None
+
+    def share(self, layout: "Layout") -> None:
+        """Settle how trials share the cores."""
+        self._layout = layout

@@ -1,0 +1,93 @@
+"""What a process is told before it imports torch: how threads wait, and how many there are."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from ablate.environment import (
+    CPU_THREADS,
+    SHARING,
+    cpu_threads,
+    given_threads,
+    passive_waiting,
+    prepare,
+    visible_cores,
+)
+from ablate.launching.local import LocalBackend, Slot
+from ablate.launching.remote import Home, run
+
+OURS = (CPU_THREADS, "ABLATE_CORES", SHARING, "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT")
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user who has said nothing; what a test's process is told is taken back afterwards."""
+    for name in OURS:
+        monkeypatch.setenv(name, "")  # so that it is put back, whatever the test leaves there
+        del os.environ[name]
+
+
+def variables(_: Any) -> dict[str, str]:
+    return dict(os.environ)
+
+
+def test_threads_wait_passively_and_the_users_own_values_win() -> None:
+    assert passive_waiting({}) == {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}
+    assert passive_waiting({"OMP_WAIT_POLICY": "active"}) == {}
+    assert passive_waiting({"KMP_BLOCKTIME": "200"}) == {"OMP_WAIT_POLICY": "passive"}
+
+
+@pytest.mark.parametrize("policy", ["", "active"])
+def test_every_way_to_a_training_sets_it(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if policy:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    remote = run(Home.here(cpus=1, gpus=0), f"{__name__}:variables", None)
+    if not policy:
+        del os.environ["OMP_WAIT_POLICY"]
+    prepare()
+
+    assert remote.result["OMP_WAIT_POLICY"] == os.environ["OMP_WAIT_POLICY"] == (policy or "passive")
+
+
+def test_a_worker_has_it_before_torch_is_imported() -> None:
+    with LocalBackend([Slot("cpu", {"OMP_WAIT_POLICY": "passive"})]) as backend:
+        (slot,) = backend.slots()
+        before = backend.submit(slot, "ablate.environment:passive_waiting", {}).result()
+        found = backend.submit(slot, "os:getenv", "OMP_WAIT_POLICY").result()
+
+    assert before.failure is None
+    assert found.result == "passive"
+
+
+def test_a_warm_worker_takes_the_threads_of_its_next_job() -> None:
+    with LocalBackend([Slot("cpu")]) as backend:
+        found = [
+            backend.submit(Slot("cpu", {CPU_THREADS: threads}), "os:getenv", CPU_THREADS).result().result
+            for threads in ("1", "2")
+        ]
+        process = {backend.submit(Slot("cpu"), "ablate.environment:passive_waiting", {}).result().failure}
+
+    assert found == ["1", "2"]
+    assert process == {None}
+
+
+def test_threads_are_those_that_the_user_has_given_and_else_one_for_every_core() -> None:
+    assert (given_threads(), cpu_threads()) == (None, visible_cores())
+    os.environ["OMP_NUM_THREADS"] = "3"
+    assert (given_threads(), cpu_threads()) == (3, 3)
+    os.environ[CPU_THREADS] = "5"
+    assert (given_threads(), cpu_threads()) == (5, 5)
+
+
+@pytest.mark.parametrize("given", ["", "3"])
+def test_what_the_user_gave_is_known_after_ultralytics_has_set_its_own_number(given: str) -> None:
+    if given:
+        os.environ["OMP_NUM_THREADS"] = given
+    prepare()
+    os.environ["OMP_NUM_THREADS"] = "1"  # as importing Ultralytics does where it is not set
+
+    assert given_threads() == (int(given) if given else None)
+    assert cpu_threads() == (int(given) if given else visible_cores())
