@@ -75,6 +75,35 @@ def test_an_identity_that_reproduces_the_baseline_says_that_surgery_changes_noth
     assert table["control"].tolist() == ["", "identity"]
 
 
+@pytest.mark.parametrize(
+    ("control", "baseline"),
+    [
+        ({"threads": 1}, {"threads": 2}),
+        ({"threads": 2, "threads_by_epoch": [[1, 2], [2, 1]]}, {"threads": 2, "threads_by_epoch": [[1, 2], [3, 1]]}),
+    ],
+)
+def test_an_identity_with_other_threads_than_its_baseline_is_no_alarm_but_cannot_judge(
+    record: Make, write: Write, control: dict[str, Any], baseline: dict[str, Any]
+) -> None:
+    made = [*trials(record, "none", BASE), *trials(record, "sta", gained(1e-5))]
+    for found in made:
+        threads = control if found["factors"]["module"] == "sta" else baseline
+        found["realised"] |= {"device": "cpu", **threads}
+    _, said = told(with_controls(write, made, {"sta": ("identity", "")}))
+
+    assert not said[0].startswith(ALARM)
+    assert "OMP_NUM_THREADS" in said[0]
+
+
+def test_an_identity_that_differs_with_the_same_threads_is_an_alarm(record: Make, write: Write) -> None:
+    made = [*trials(record, "none", BASE), *trials(record, "sta", gained(1e-5))]
+    for found in made:
+        found["realised"] |= {"device": "cpu", "threads": 2, "threads_by_epoch": [[1, 2]]}
+    _, said = told(with_controls(write, made, {"sta": ("identity", "")}))
+
+    assert said[0].startswith(ALARM)
+
+
 def test_an_identity_on_another_device_cannot_judge(record: Make, write: Write) -> None:
     made = [*trials(record, "none", BASE), *trials(record, "sta", gained(0.01))]
     for found in made[3:]:

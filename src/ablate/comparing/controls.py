@@ -29,6 +29,14 @@ def broken(groups: Sequence[Group]) -> list[str]:
         elif max(map(abs, differences)) > EXACT:
             most = points(max(map(abs, differences)), signed=False)
             size = f"{most} points" if float(most) else "less than 0.01 points"
+            threads = _other_threads(control, baseline)
+            if threads:
+                said.append(
+                    f"{control.label} cannot say whether the comparison is sound: it was trained with {threads}, which "
+                    f"rounds sums otherwise, and its mAP50-95 differs by up to {size}. With OMP_NUM_THREADS set for "
+                    "both, the two can be held against each other."
+                )
+                continue
             said.append(
                 f"{ALARM}: {control.label} computes what {baseline.label} computes, yet with "
                 f"the same seed its mAP50-95 differs by up to {size}. Either the surgery changes the network or a "
@@ -66,6 +74,29 @@ def _identities(groups: Sequence[Group]) -> Iterator[tuple[Variant, Variant, lis
                 _, differences = paired_differences(control.accuracy(), group.baseline.accuracy())
                 if differences:
                     yield control, group.baseline, differences
+
+
+def _threads(variant: Variant) -> dict[int, str]:
+    """By seed the threads of a variant's trials on processors, in words: ``2 threads``, ``2, from epoch 4 on 1``."""
+    found = {}
+    for record in variant.records:
+        changes = value(record, "realised", "threads_by_epoch")
+        changes = changes if isinstance(changes, list) else []
+        pairs = [change for change in changes if isinstance(change, list) and len(change) == 2]
+        pairs = pairs or [[1, value(record, "realised", "threads")]]
+        later = "".join(f", from epoch {first} on {threads}" for first, threads in pairs[1:])
+        if value(record, "realised", "device") == "cpu":
+            first = pairs[0][1]
+            found[int(value(record, "seed") or 0)] = f"{first} thread{'s' * (first != 1)}{later}"
+    return found
+
+
+def _other_threads(control: Variant, baseline: Variant) -> str:
+    """Name a seed's numbers of threads where they differ; empty where none does."""
+    mine, others = _threads(control), _threads(baseline)
+    pairs = [(mine[seed], others[seed]) for seed in sorted(mine.keys() & others.keys())]
+    differing = next((pair for pair in pairs if pair[0] != pair[1]), None)
+    return "" if differing is None else f"{differing[0]} (the baseline with {differing[1]})"
 
 
 def _size(control: Variant, group: Group) -> Iterator[str]:

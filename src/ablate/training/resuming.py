@@ -209,7 +209,12 @@ class ResumableTrainer(DetectionTrainer):
         self._waiting += 1
         if FIRST:
             batches = len(self.train_loader)
-            self.journal.tell(epoch=self.epoch + 1, epochs=self.epochs, batch=self._batch, batches=batches)
+            place = {"epoch": self.epoch + 1, "epochs": self.epochs, "batch": self._batch, "batches": batches}
+            self.journal.tell(**place, **self.progress_details())
+
+    def progress_details(self) -> dict[str, int]:
+        """Return what else progress.json is to say."""
+        return {}
 
     @property
     def accumulate(self) -> int:

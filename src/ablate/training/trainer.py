@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn, optim
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
-from ultralytics.utils import RANK
+from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.events import events
 from ultralytics.utils.torch_utils import unwrap_model
 
@@ -37,6 +37,7 @@ from ablate.training.journal import accuracy
 from ablate.training.network import FREEZE_KEY, POLICY_KEY, build_network
 from ablate.training.optimizer import describe_groups, exempt, exempt_parameters
 from ablate.training.resuming import ResumableTrainer
+from ablate.training.threads import EpochThreads
 from ablate.training.validator import EvidenceValidator
 
 events.enabled = False  # Ultralytics' usage reports; the validator would hang them onto our trainer's callbacks
@@ -70,6 +71,7 @@ class AblateTrainer(ResumableTrainer):
         self._peak: float | None = None  # GB, of the parts before this one
         self._energy: float | None = 0.0  # kWh, of the parts before this one; None where it is not known
         self._evaluations: dict[str, tuple[dict[str, float], Evidence | None]] = {}
+        self._threads = EpochThreads.of_this_process()
         super().__init__(*args, **kwargs)
 
     def run_callbacks(self, event: str) -> None:
@@ -190,15 +192,22 @@ class AblateTrainer(ResumableTrainer):
     # -- what is kept -----------------------------------------------------------------------------------------------
 
     def begin_epoch(self) -> None:
-        """On a CPU use all of its cores, where Ultralytics leaves one idle."""
+        """On a CPU use the threads that this training is to have, where Ultralytics leaves a core idle."""
         if self.device.type == "cpu":
-            torch.set_num_threads(cpu_threads())
+            change = self._threads.begin(self.epoch + 1)
+            if change:
+                LOGGER.warning(f"threads: {change}")
         super().begin_epoch()
+
+    def progress_details(self) -> dict[str, int]:
+        """Say in progress.json where this training makes room for other processes."""
+        reduced = self.device.type == "cpu" and self._threads.now < self._threads.usual
+        return {"threads": self._threads.now, "threads_usual": self._threads.usual} if reduced else {}
 
     def exact_state(self) -> dict[str, Any]:
         """Return what a checkpoint must carry besides Ultralytics' own, as plain values and tensors."""
         own = {"halvings": self._halvings, "coverage": asdict(self.covered), "peak_memory_gb": self._peak_memory()}
-        own["energy_kwh"] = self._energy_kwh()
+        own |= {"energy_kwh": self._energy_kwh(), "threads": self._threads.state()}
         return {**super().exact_state(), **own}
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
@@ -209,6 +218,7 @@ class AblateTrainer(ResumableTrainer):
             self.covered = Coverage(**self.interrupted["coverage"])
             self._peak = self.interrupted["peak_memory_gb"]
             self._energy = self.interrupted.get("energy_kwh")
+            self._threads.resume(self.interrupted.get("threads"), self.start_epoch)
 
     def _peak_memory(self) -> float | None:
         peaks = [peak for peak in (self._peak, self._memory.gigabytes()) if peak is not None]
@@ -237,6 +247,7 @@ class AblateTrainer(ResumableTrainer):
     def _realised(self) -> dict[str, Any]:
         names = list(self.data["names"].values())
         shared = {which: self._evidence_of(which) for which in self._evaluations}
+        on_cpu = self.device.type == "cpu"
         found = {
             whose: {**evaluation(*self._evaluations[whose], names), "evidence": f"{EVIDENCE}/{whose}.npz"}
             for whose in set(shared.values())
@@ -255,7 +266,8 @@ class AblateTrainer(ResumableTrainer):
             "imgsz": self.args.imgsz,
             "accumulate": self._nominal,
             "device": str(self.device),
-            "threads": cpu_threads(),
+            "threads": self._threads.most_used if on_cpu else cpu_threads(),
+            "threads_by_epoch": self._threads.by_epoch if on_cpu else None,
             "workers": self.train_loader.num_workers,
             "resumed": self.resumed,
             "resume_exact": self.resumed_exactly,

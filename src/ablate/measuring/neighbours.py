@@ -1,0 +1,90 @@
+"""Who else computes on this machine: processor time of all, less that of a process and of all that it has started."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+SHORTEST = 0.2  # seconds; the system counts in hundredths, so less says nothing
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds so far.
+
+    Attributes:
+        busy: Work of the cores that this process may use, whoever did it.
+        own: Work of the process and its descendants, those that have ended included.
+        clock: Of a clock that never goes back.
+    """
+
+    busy: float
+    own: float
+    clock: float
+
+
+class Neighbours:
+    """Watches the processor time of others, from its construction on.
+
+    Args:
+        leader: The process that counts as ours, with its descendants; None: this one.
+        read: Returns the times now, given the leader.
+    """
+
+    def __init__(self, leader: int | None = None, read: Callable[[int], Times] | None = None) -> None:
+        self._leader = os.getpid() if leader is None else leader
+        self._read = read or read_times
+        self._before = self._read(self._leader)
+
+    def cores(self) -> float:
+        """Return how many cores others took on average since the last call; 0 where it was just now."""
+        now, before = self._read(self._leader), self._before
+        elapsed = now.clock - before.clock
+        if elapsed < SHORTEST:
+            return 0.0
+        self._before = now
+        return max((now.busy - before.busy) - max(now.own - before.own, 0.0), 0.0) / elapsed
+
+
+def read_times(leader: int) -> Times:
+    """Return the times now; the leader's are 0 where it is gone."""
+    import psutil
+
+    every = psutil.cpu_times(percpu=True)
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(every))
+    ours = [every[number] for number in allowed if number < len(every)]
+    # Waiting for a disk is no work; the time of guests is part of "user" already.
+    fields = ("user", "nice", "system", "irq", "softirq", "steal")
+    busy = sum(getattr(core, name, 0.0) for core in ours for name in fields)
+    clock = time.monotonic()
+    own = 0.0
+    try:
+        process = psutil.Process(leader)
+        members = [process, *process.children(recursive=True)]
+    except psutil.Error:
+        members = []
+    for member in members:
+        try:
+            times = member.cpu_times()
+        except psutil.Error:  # it has just ended
+            continue
+        # A process that has ended is counted by the one that has waited for it.
+        own += sum(getattr(times, name, 0.0) for name in ("user", "system", "children_user", "children_system"))
+    return Times(busy, own, clock)
+
+
+def threads_beside(threads: int, trials: int, cores: int, others: float) -> int:
+    """Return how many threads each trial should have while other processes take some of the cores.
+
+    Args:
+        threads: What each trial has on a machine of its own.
+        trials: Trials at a time.
+        cores: Cores of the machine.
+        others: Cores that other processes take, on average.
+    """
+    if others < 0.5:  # the odd daemon
+        return threads
+    missing = max(round(others + trials * threads - cores), 0)
+    return max(threads - -(-missing // trials), 1)
