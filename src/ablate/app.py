@@ -125,14 +125,12 @@ def finish(request: Request, launch: Launch) -> int:
     if _planning is not None:
         from ablate.sweeping.plan import show_plan
 
-        device = str(request.trials[0].config["device"])
         return show_plan(
             request.trials,
             left_out=request.left_out,
             notes=request.notes,
             controls=request.controls,
-            slots=launch.slots(device),
-            local=launch.local_slots(device),
+            launch=launch,
             **_planning,
         )
     from ablate.sweeping.sweep import run_sweep

@@ -8,6 +8,7 @@ import json
 import re
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from ablate.locking import lock
 from ablate.sweeping.live import REFRESH, SUMMARY, Item, Live
+from ablate.sweeping.pace import Announcer
 
 Written = Any  # a trial's folder and what its process would write there (see conftest.py)
 Trials = Callable[[str], Written]
@@ -65,6 +67,7 @@ def test_plain_lines_tell_start_progress_and_end_with_the_trials_name(written: T
 
     assert out.getvalue().splitlines() == [
         "[4/4] hmha@c3k2 musgd s0: starts, 10 epochs on gpu 1",
+        "about 4 min: 1 trial",
         "    hmha@c3k2 musgd s0: epoch 2/10  mAP50-95 0.1000  4 min left",
         "    hmha@c3k2 musgd s0: epoch 4/10  mAP50-95 0.3000  3 min left",
         "    hmha@c3k2 musgd s0: epoch 6/10  mAP50-95 0.5000  2 min left",
@@ -130,7 +133,72 @@ def test_a_resumed_trial_says_from_where_it_goes_on(written: Trials) -> None:
     live = Live(console, items(trial))
     live.start(0, "cpu", resumed=6)
     live.poll(0)
-    assert out.getvalue() == "[1/1] a s0: goes on after epoch 6, 10 epochs on cpu\n"
+    assert out.getvalue().splitlines()[0] == "[1/1] a s0: goes on after epoch 6, 10 epochs on cpu"
+
+
+def test_a_plain_log_says_how_long_it_takes_before_the_first_epoch_ends(written: Trials) -> None:
+    trials, (console, out), clock = [written(f"a s{seed}") for seed in range(3)], plain(), Clock()
+    with Live(console, items(*trials), slots=2, clock=clock) as live:
+        live.start(0, "cpu 1")
+        live.start(1, "cpu 2")
+        for trial in trials[:2]:
+            trial.progress(1, 8, time=2e9 + 10.0, started=2e9)  # a quarter of an epoch in ten seconds
+        clock.tick(12.0)
+        live.poll(0)
+        live.poll(1)
+
+    (line,) = [line for line in out.getvalue().splitlines() if line.startswith("about")]
+    assert line == "about 13 min: 3 trials, 2 at a time"  # ten epochs of 40 s, twice, less what is done
+
+
+def test_an_estimate_is_said_again_only_when_it_has_become_another(written: Trials) -> None:
+    trial, (console, out), clock = written("a s0"), plain(), Clock()
+    with Live(console, items(trial), clock=clock, announcer=Announcer(600.0)) as live:
+        live.start(0, "cpu")
+        for seconds in (60.0, 60.0, 240.0, 240.0):
+            trial.epoch(seconds=seconds)
+            clock.tick(seconds)
+            live.poll(0)
+
+    said = [line for line in out.getvalue().splitlines() if line.startswith("about")]
+    assert said == ["about 7 min left now", "about 15 min left now"]  # by the median of the epochs so far
+
+
+def test_networks_that_were_not_seen_yet_take_as_long_as_their_size_says(written: Trials) -> None:
+    trials, (console, out), clock = [written(name) for name in ("a s0", "b s0")], plain(), Clock()
+    small, large = items(*trials)
+    with Live(console, [small, replace(large, size=3.0)], clock=clock) as live:
+        live.start(0, "cpu")
+        trials[0].epoch(seconds=60.0)
+        clock.tick(60.0)
+        live.poll(0)
+
+    assert "about 39 min: 2 trials, 1 at a time" in out.getvalue()
+
+
+def test_more_than_an_hour_is_explained_once(written: Trials) -> None:
+    trial, (console, out), clock = written("a s0"), plain(), Clock()
+    with Live(console, items(trial), clock=clock, why="a trial has 500 steps of 9 s") as live:
+        live.start(0, "cpu")
+        for _ in range(2):
+            trial.epoch(seconds=1000.0)
+            clock.tick(1000.0)
+            live.poll(0)
+
+    assert out.getvalue().count("a trial has 500 steps of 9 s") == 1
+
+
+def test_a_trial_that_makes_room_for_others_says_so_and_when_it_is_over(written: Trials) -> None:
+    trial, (console, out) = written("a s0"), plain()
+    with Live(console, items(trial)) as live:
+        live.start(0, "cpu")
+        for number, more in enumerate([{}, {"threads": 1, "threads_usual": 2}, {"threads": 1, "threads_usual": 2}, {}]):
+            trial.progress(1, number, time=2e9 + number, **more)
+            live.poll(0)
+
+    lines = [line for line in out.getvalue().splitlines() if "threads" in line]
+    assert len(lines) == 2
+    assert "1 of 2 threads" in lines[0]
 
 
 def test_a_trial_that_is_tried_again_says_why(written: Trials) -> None:

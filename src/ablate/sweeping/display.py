@@ -52,6 +52,12 @@ def clock(seconds: float, now: float | None = None) -> str:
     return end.strftime("%H:%M" if days == 0 else "%a %H:%M" if days < 7 else "%a %d %b %H:%M")
 
 
+def estimate_words(seconds: float, trials: int, slots: int, *, rough: bool = False) -> str:
+    """Say how long trials will take together, such as ``about 7 min: 3 trials, 2 at a time``."""
+    at_a_time = f", {min(slots, trials)} at a time" if trials > 1 else ""
+    return f"{'roughly' if rough else 'about'} {duration(seconds)}: {trials} trial{'s' * (trials != 1)}{at_a_time}"
+
+
 def finish_words(left: float | None, now: float | None = None) -> str:
     """Say when all will be done."""
     return "time left not known yet" if left is None else f"finishes {clock(left, now)}, {duration(left)} left"

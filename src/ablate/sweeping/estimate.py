@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ablate.launching.sharing import Layout, Sharing, Throughput
 from ablate.sweeping.pace import time_left
 from ablate.trial import Trial
 
@@ -14,6 +15,17 @@ from ablate.trial import Trial
 # hour of training wherever they are spent.
 END_SECONDS = 2.0
 PLOT_SECONDS = 4.0
+
+# Where only steps of the training were measured: an image of the validation against one of the training (no backward
+# pass, no optimizer, but the matching of boxes), and what an epoch needs besides (two checkpoints, metrics).
+VALIDATED = 0.4
+EPOCH_SECONDS = 0.5
+
+# Where nothing was measured: YOLO26n at 128 pixels, one thread of an AVX2 processor. Right to a factor of two or so.
+ROUGH_GFLOPS = 18.0  # 1e9 floating-point operations a second, forward and backward
+ROUGH_OPTIMIZER = 50e-9  # seconds a parameter, for a step
+ROUGH_SETUP = 4.0  # seconds
+LONG = 3600.0  # seconds; an estimate above that says why
 
 # A finished YOLO26n trial (3.05 M parameters while training): last.pt and best.pt of 6.40 MB each, 2 bytes a parameter
 # and the pickled structure; 0.13 MB of logs, records and samples; 1.23 MB of plots at 64 pixels, nine of which are
@@ -61,6 +73,59 @@ def trial_seconds(trial: Trial, probe: Mapping[str, Any], epochs_done: int = 0) 
         training, validations = train["time"] * 3600 * epochs / train["epochs"], 0
     end = validation + END_SECONDS + (PLOT_SECONDS if train["plots"] else 0.0)
     return float(probe["setup_seconds"] + training + validations * validation + end)
+
+
+def expected_seconds(trial: Trial, measured: Throughput, size: float = 1.0, epochs_done: int = 0) -> float:
+    """Return how long a trial will take, by measured steps of another one of the same sweep.
+
+    Args:
+        trial: The trial.
+        measured: Steps of the sweep's baseline.
+        size: FLOPs of the trial's network for one image, in those of the baseline's.
+        epochs_done: Epochs that need not be trained again.
+    """
+    batch, images = int(trial.config["train"]["batch"]), trial.data.images
+    step = measured.step_seconds * (1 - measured.optimizer_share) * size + _optimizer_seconds(measured)
+    probe = {
+        "setup_seconds": measured.setup_seconds,
+        "step_seconds": step,
+        "train_batches": -(-int(images["train"] * float(trial.config["train"]["fraction"])) // batch),
+        "val_batches": images.get("val", 0) / batch,
+        "val_seconds": VALIDATED * (step - _optimizer_seconds(measured)),
+        "epoch_seconds": EPOCH_SECONDS,
+    }
+    return trial_seconds(trial, probe, epochs_done)
+
+
+def rough_throughput(trial: Trial, cost: Mapping[str, Any]) -> Throughput:
+    """Return what steps of a trial may take on one thread of a processor, from its FLOPs (see `preflight`)."""
+    batch = int(trial.config["train"]["batch"])
+    accumulated = max(int(trial.config["train"]["nbs"]) / batch, 1.0)
+    optimizer = ROUGH_OPTIMIZER * cost["params_train"] / accumulated
+    step = 3 * cost["gflops"] * batch / ROUGH_GFLOPS + optimizer  # backward is two more
+    return Throughput(Layout(1, 1), batch / step, step, optimizer / step, ROUGH_SETUP)
+
+
+def _optimizer_seconds(measured: Throughput) -> float:
+    return measured.step_seconds * measured.optimizer_share
+
+
+def reasons(trials: Sequence[Trial], sharing: Sharing | None, cores: int | None) -> str:
+    """Say what makes a sweep long, as far as it is known: what was measured first, then what was asked for."""
+    said = []
+    measured = None if sharing is None else sharing.chosen
+    if sharing is not None and sharing.others >= 0.25:
+        said.append(f"other processes took {sharing.others:.1f} of {cores} cores while it was measured")
+    if measured is not None and measured.optimizer_share >= 0.3:
+        said.append(f"the optimizer ({trials[0].config['optimizer']['name']}) takes {measured.optimizer_share:.0%}")
+    train = trials[0].config["train"]
+    images = int(trials[0].data.images["train"] * float(train["fraction"]))
+    steps = int(train["epochs"]) * -(-images // int(train["batch"]))
+    each = "" if measured is None else f" of {measured.step_seconds:.2g} s"
+    said.append(f"a trial has {steps} steps{each} ({train['epochs']} epochs of {images} images at {train['imgsz']} px)")
+    if cores is not None:
+        said.append(f"there {'is one core' if cores == 1 else f'are {cores} cores'} and no GPU")
+    return "; ".join(said)
 
 
 def finish_seconds(seconds: Sequence[float], slots: int) -> float:

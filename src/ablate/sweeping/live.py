@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from rich.cells import cell_len
@@ -16,8 +17,19 @@ from rich.live import Live as Screen
 from rich.text import Text
 
 from ablate.locking import held
-from ablate.sweeping.display import RECENT, View, duration, finish_words, frame, print_line, shown_path, tally
-from ablate.sweeping.pace import Pace, time_left
+from ablate.sweeping.display import (
+    RECENT,
+    View,
+    duration,
+    estimate_words,
+    finish_words,
+    frame,
+    print_line,
+    shown_path,
+    tally,
+)
+from ablate.sweeping.estimate import LONG
+from ablate.sweeping.pace import Announcer, Pace, time_left
 from ablate.sweeping.progress import PROGRESS, TrialState, Watch, trial_state
 from ablate.tracking.records import Record, load_object, number
 
@@ -35,12 +47,16 @@ class Item:
         signature: Its identity.
         folder: Where it writes.
         epochs: How many it trains.
+        size: FLOPs of its network, in those of another trial's.
+        expected: Seconds that it will take, as far as that is known before.
     """
 
     name: str
     signature: str
     folder: Path
     epochs: int
+    size: float = 1.0
+    expected: float | None = None
 
 
 @dataclass
@@ -56,6 +72,7 @@ class _Try:
         shown: Whether it is known to run; false while it may only be waiting for another command.
         started: By the clock.
         trained: Seconds of its own epochs.
+        threads: What was last said of its threads (see `Watch.threads`).
     """
 
     watch: Watch
@@ -66,6 +83,7 @@ class _Try:
     shown: bool
     started: float
     trained: float = 0.0
+    threads: tuple[int, int] | None = None
 
 
 class Live:
@@ -79,6 +97,8 @@ class Live:
         done: How many trials of the sweep were done before.
         slots: How many run at a time.
         clock: A clock in seconds that never goes back.
+        announcer: Knows what was said before of the time that it takes.
+        why: What makes it long, said where it turns out to be.
     """
 
     def __init__(
@@ -88,6 +108,8 @@ class Live:
         done: int = 0,
         slots: int = 1,
         clock: Callable[[], float] = time.monotonic,
+        announcer: Announcer | None = None,
+        why: str = "",
     ) -> None:
         self._console = console
         self._trials = trials
@@ -103,6 +125,8 @@ class Live:
         self._running: dict[int, _Try] = {}
         self._recent: deque[TrialState] = deque(maxlen=RECENT)
         self._pace = Pace()
+        self._why = why
+        self._announcer = announcer or Announcer()
         self._drawn = -REFRESH
         self._summed = clock()
         self._frame = Text()
@@ -173,13 +197,14 @@ class Live:
         own = [row for row in rows if row["epoch"] > attempt.resumed]
         seconds = sum(number(row, "seconds") or 0.0 for row in own)
         attempt.trained += seconds
-        self._pace.saw(item.name, seconds, len(own))
+        self._pace.saw(item.name, seconds, len(own), item.size)
         if not attempt.shown and (rows or attempt.watch.fraction):
             attempt.shown = True
             self._elsewhere.discard(index)
             self._announce(item, attempt)
         if own and self._screen is None:
             self._say_epoch(item, attempt.watch, own)
+        self._say_threads(item, attempt)
         self._refresh()
         fresh = [row for row in rows if row["epoch"] > attempt.handed]
         attempt.handed = max([attempt.handed, *(row["epoch"] for row in fresh)])
@@ -196,7 +221,7 @@ class Live:
             took = self._clock() - attempt.started
             state = replace(state, seconds=took)
             if failure is None:
-                self._pace.saw(item.name, max(took - attempt.trained, 0.0), 0)
+                self._pace.saw(item.name, max(took - attempt.trained, 0.0), 0, item.size)
         if failure is None:
             self._ended_well(replace(state, state="done"))
         else:
@@ -258,8 +283,36 @@ class Live:
         words += [f"{duration(left)} left"] if left else []
         self._say("  ".join(words))
 
+    def _say_threads(self, item: Item, attempt: _Try) -> None:
+        """Say when a trial makes room for other processes, or has its threads back."""
+        threads = attempt.watch.threads
+        if threads == attempt.threads:
+            return
+        attempt.threads = threads
+        if threads is None:
+            self._say(f"    {item.name}: the machine is quiet again: all threads")
+        else:
+            self._say(
+                f"    {item.name}: other processes use this machine: {threads[0]} of {threads[1]} threads", "yellow"
+            )
+
+    def _say_estimate(self) -> None:
+        """Say how long all will take: as soon as it is known, and when it turns out to be something else."""
+        running = {index: attempt for index, attempt in self._running.items() if attempt.shown}
+        passed, left = self._clock() - self._opened, self._left(running) if running or self._waiting else None
+        due = self._announcer.due(passed, left)
+        if left is None or not due:
+            return
+        if self._screen is None:
+            first = estimate_words(left, len(self._trials), self._slots)
+            self._say(first if due == "first" else f"about {duration(left)} left now")
+        if passed + left > LONG and self._why:
+            self._say(f"why so long: {self._why}", "yellow")
+            self._why = ""
+
     def _refresh(self) -> None:
         """Draw a frame, or say a summary, when it is time to."""
+        self._say_estimate()
         now = self._clock()
         if self._screen is not None and now - self._drawn >= REFRESH:
             self._drawn = now
@@ -295,12 +348,23 @@ class Live:
         """Estimate the seconds until all is done; what another command trains is not counted."""
         now = [self._seconds_left(self._trials[index], attempt.watch) for index, attempt in running.items()]
         waiting = [self._trials[index] for index in self._waiting if index not in self._elsewhere]
-        return time_left(now, [self._pace.expect(item.name, item.epochs) for item in waiting], self._slots)
+        return time_left(now, [self._expect(item, item.epochs) for item in waiting], self._slots)
 
     def _seconds_left(self, item: Item, watch: Watch) -> float | None:
         """Estimate what a trial still needs: by its own epochs, or before it has any, by those of others."""
         left = watch.seconds_left
-        return self._pace.expect(item.name, watch.epochs_left or 0.0) if left is None else left
+        return self._expect(item, watch.epochs_left or 0.0) if left is None else left
+
+    def _expect(self, item: Item, epochs: float) -> float | None:
+        """Estimate a trial's seconds: by epochs of this sweep, by first batches, by what was known before."""
+        known = self._pace.expect(item.name, epochs, item.size)
+        if known is None:
+            running = [(attempt.watch.epoch_seconds, self._trials[i].size) for i, attempt in self._running.items()]
+            guesses = [seconds / size for seconds, size in running if seconds is not None]
+            known = epochs * item.size * fmean(guesses) if guesses else None
+        if known is None and item.expected is not None:
+            known = item.expected * epochs / item.epochs
+        return known
 
     def _state(self, item: Item, attempt: _Try) -> TrialState:
         watch = attempt.watch

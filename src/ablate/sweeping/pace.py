@@ -11,27 +11,60 @@ from statistics import median
 
 from ablate.sweeping.progress import TrialState
 
+SOON, REFINED = 15.0, 60.0  # seconds after an estimate, a rough one and a measured one, before another is said
+CHANGED = 0.25  # part by which it must then differ
+
 
 @dataclass
 class Pace:
-    """Seconds that an epoch takes, by variant, from all that was seen; it grows with the variants, not the trials."""
+    """Seconds that an epoch takes, by variant, from all that was seen; it grows with the variants, not the trials.
+
+    A variant that was not seen yet takes as long as those that were, by the sizes of their networks.
+    """
 
     _seen: dict[str, tuple[float, float]] = field(default_factory=dict)  # seconds and epochs by variant
-    _all: tuple[float, float] = (0.0, 0.0)
+    _all: tuple[float, float] = (0.0, 0.0)  # seconds, and epochs times sizes
 
-    def saw(self, name: str, seconds: float, epochs: float) -> None:
+    def saw(self, name: str, seconds: float, epochs: float, size: float = 1.0) -> None:
         """Count epochs of the trial of this name; seconds with no epochs are what a trial needs besides."""
         variant = variant_of(name)
         before = self._seen.get(variant, (0.0, 0.0))
         self._seen[variant] = (before[0] + seconds, before[1] + epochs)
-        self._all = (self._all[0] + seconds, self._all[1] + epochs)
+        self._all = (self._all[0] + seconds, self._all[1] + epochs * size)
 
-    def expect(self, name: str, epochs: float) -> float | None:
+    def expect(self, name: str, epochs: float, size: float = 1.0) -> float | None:
         """Return the seconds that a trial will take for so many epochs; None before anything was seen."""
         seconds, seen = self._seen.get(variant_of(name), (0.0, 0.0))
         if not seen:
             seconds, seen = self._all
+            epochs *= size
         return epochs * seconds / seen if seen else None
+
+
+class Announcer:
+    """Decides when an estimate of a sweep's time is worth a line: at first, and when it has become another one.
+
+    Args:
+        total: Seconds from start to end, as was said before the start.
+        rough: Nothing was measured before; the first estimates get better soon.
+    """
+
+    def __init__(self, total: float | None = None, *, rough: bool = False) -> None:
+        self._rough = rough
+        self._total = total
+        self._later = SOON if rough else REFINED  # seconds from the start before which nothing else is said
+
+    def due(self, passed: float, left: float | None) -> str:
+        """Return ``first``, ``changed`` or nothing, given the seconds since the start and those that are left."""
+        if left is None:
+            return ""
+        if self._total is None:
+            self._total, self._later = passed + left, passed + (SOON if self._rough else REFINED)
+            return "first"
+        if passed < self._later or abs(passed + left - self._total) < CHANGED * self._total:
+            return ""
+        self._total, self._later = passed + left, passed + REFINED
+        return "changed"
 
 
 @lru_cache(maxsize=4096)

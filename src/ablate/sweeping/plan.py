@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from ablate.sweeping.plan_view import print_plan
 from ablate.sweeping.preflight import preflight
 from ablate.sweeping.probing import probe_variants
 from ablate.sweeping.reconcile import Reconciled, reconcile
+from ablate.sweeping.running import Launch
+from ablate.sweeping.throughput import share_cores
 from ablate.trial import Trial, data_warnings
 
 DEVICES = (1, 2, 4, 8)  # numbers of trials at a time for which the finish is told
@@ -46,6 +49,7 @@ def make_plan(
     probe: bool | None = None,
     slots: int = 1,
     local: Sequence[Slot] = (),
+    launch: Launch | None = None,
     left_out: Sequence[tuple[str, str]] = (),
     notes: Sequence[str] = (),
     controls: Mapping[str, Mapping[str, Any]] | None = None,
@@ -55,8 +59,9 @@ def make_plan(
     Args:
         trials: All that is asked for, in the order in which they are to run.
         probe: Whether to measure a few steps of each variant that is to run; None: as the first trial says.
-        slots: How many trials run at a time.
-        local: The slots of this machine, if the trials run here.
+        slots: How many trials run at a time, where there is no `launch`.
+        local: The slots of this machine, if the trials run here and there is no `launch`.
+        launch: Where the trials will run.
         left_out: Trials that were left out, by name, with the reason.
         notes: What the user should know of his own words.
         controls: By variant key what it is a control of (see `ablate.sweeping.controls`).
@@ -70,6 +75,10 @@ def make_plan(
     jobs = {job.trial.identity.signature: job for job in found.jobs}
     running = [job.trial for job in found.jobs]
     probing = bool(trials[0].config["probe"]) if probe is None else probe
+    sharing = None
+    if launch is not None:
+        sharing, device = share_cores(running, launch, measuring=probing), str(trials[0].config["device"])
+        slots, local = launch.slots(device), launch.local_slots(device)
     probes = probe_variants(running, local).found if probing and running else {}
     states = found.states
     rows = []
@@ -87,6 +96,7 @@ def make_plan(
         **_times(rows, slots, known=probing or not running),
         **_space(found, costs, probes, slots),
         **_memory(probes, slots, local),
+        "sharing": None if sharing is None else asdict(sharing) | {"words": str(sharing)},
         "left_out": [{"trial": name, "reason": reason} for name, reason in left_out],
         "notes": [*notes, *data_warnings(trials)],
     }

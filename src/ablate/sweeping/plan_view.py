@@ -71,6 +71,8 @@ def _totals(content: Mapping[str, Any]) -> list[str]:
             here = "  <- as configured" if int(count) == content["slots"] else ""
             at_a_time = f"{count} at a time:"
             lines.append(f"  {at_a_time:<14} finishes {clock(seconds)}, {duration(seconds)} from now{here}")
+    if content.get("sharing"):
+        lines.append(content["sharing"]["words"])
     if content["run"] or content["resume"]:
         lines.append(f"disk: {_gb(content['disk_gb'])} at most, {_gb(content['disk_free_gb'])} free")
     return lines

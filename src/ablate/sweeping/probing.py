@@ -29,7 +29,7 @@ from ablate.trial import Trial, pick_device, trainer_arguments
 LIMITS = Limits(timeout=1800, max_retries=0)  # the first one may have to read all images of a large data set
 
 # Training arguments that change neither the time nor the memory of a step.
-_IDLE = ("close_mosaic", "epochs", "patience", "plots", "save_period", "time", "val", "verbose")
+IDLE = ("close_mosaic", "epochs", "patience", "plots", "save_period", "time", "val", "verbose")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def probe_trial(job: Mapping[str, Any]) -> dict[str, Any]:
             from ablate.training.trainer import AblateTrainer
 
             gpus = len(pick_device(job["config"]["device"]).split(","))
-            found = probe(lambda: AblateTrainer(overrides=_arguments(job["config"], job["data"], folder)))
+            found = probe(lambda: AblateTrainer(overrides=short_arguments(job["config"], job["data"], folder)))
             shares = {name: -(-found[name] // gpus) for name in ("train_batches", "val_batches")}
             return {**found, **shares, "gpus": gpus}
     except Exception as error:
@@ -107,7 +107,7 @@ def probe_trial(job: Mapping[str, Any]) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _arguments(config: Mapping[str, Any], data: Any, folder: Path) -> dict[str, Any]:
+def short_arguments(config: Mapping[str, Any], data: Any, folder: Path) -> dict[str, Any]:
     """Return the trainer's arguments for one short epoch; of a distributed training, the part of one GPU."""
     arguments = trainer_arguments(config, data, folder)
     devices, batch, weights = arguments["device"].split(","), arguments["batch"], config["model"]["weights"]
@@ -129,7 +129,7 @@ def _key(trial: Trial, slot: Slot, hardware: Mapping[str, Any]) -> dict[str, Any
     train = config["train"]
     return {
         "network": network_key(trial),
-        "train": {name: value for name, value in train.items() if name not in _IDLE},
+        "train": {name: value for name, value in train.items() if name not in IDLE},
         "mosaic": bool(train["mosaic"]) and train["epochs"] > (train["close_mosaic"] or 0),
         "optimizer": config["optimizer"]["name"],
         "on_oom": config["on_oom"],
@@ -171,7 +171,7 @@ def _hardware() -> dict[str, Any]:
 def _measure(trials: Mapping[str, Trial], slots: Sequence[Slot], keep: Callable[[str, dict[str, Any]], None]) -> None:
     """Probe trials; hand over by a trial's key what was found, or how it failed."""
     names = list(trials)
-    with _work_folder() as work, _progress(len(trials)) as progress:
+    with work_folder() as work, _progress(len(trials)) as progress:
         task = progress.task_ids[0]
 
         def start(index: int, slot: str) -> None:
@@ -191,7 +191,7 @@ def _measure(trials: Mapping[str, Trial], slots: Sequence[Slot], keep: Callable[
 
 
 @contextmanager
-def _work_folder() -> Iterator[Path]:
+def work_folder() -> Iterator[Path]:
     """Make a folder for what probes write; it is gone afterwards, also where a probe was killed."""
     cache_dir().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".probe-", dir=cache_dir(), ignore_cleanup_errors=True) as folder:

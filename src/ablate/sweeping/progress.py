@@ -99,6 +99,7 @@ class Watch:
         epochs: How many it will train, or None.
         map50_95: The best so far, or None.
         seconds: What the finished epochs took.
+        threads: Threads that it uses now and what it has on a quiet machine, where these differ; else None.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Watch:
         self.epochs = epochs
         self.map50_95: float | None = None
         self.seconds = 0.0
+        self.threads: tuple[int, int] | None = None
         self._folder = folder
         self._after = after
         self._tail = Tail(folder, skip=skip)
@@ -144,8 +146,13 @@ class Watch:
     @property
     def seconds_left(self) -> float | None:
         """Seconds of training still to come, by the last epochs, or by the batches of the first; None before that."""
-        epoch = median(self._recent) if self._recent else self._guess
+        epoch = self.epoch_seconds
         return None if epoch is None or self.epochs_left is None else self.epochs_left * epoch
+
+    @property
+    def epoch_seconds(self) -> float | None:
+        """Seconds that an epoch takes, by the last ones, or by the batches of the first; None before that."""
+        return median(self._recent) if self._recent else self._guess
 
     def _within_epoch(self) -> float:
         progress = load_object(self._folder / PROGRESS)
@@ -155,6 +162,8 @@ class Watch:
         if self._after is not None and time <= self._after:
             return 0.0
         self.epochs = _whole(progress, "epochs") or self.epochs
+        now, usual = _whole(progress, "threads"), _whole(progress, "threads_usual")
+        self.threads = (now, usual) if now and usual else None
         if self._first is None or self._first[0] != self.epoch:
             began = number(progress, "started")
             self._first = (self.epoch, batch, time) if began is None else (self.epoch, 0.0, began)

@@ -5,14 +5,20 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rich.console import Console
 
+from ablate.environment import visible_cores
 from ablate.launching.devices import Slot
 from ablate.launching.jobs import Observer, Outcome
+from ablate.launching.sharing import Layout, Sharing
+from ablate.sweeping.estimate import expected_seconds, finish_seconds, reasons, rough_throughput
 from ablate.sweeping.live import Item, Live, show_cursor
+from ablate.sweeping.pace import Announcer
 from ablate.sweeping.reconcile import Job
+from ablate.sweeping.throughput import measured_trial
 from ablate.sweeping.tracker import Tracker
 from ablate.tracking.records import DamagedRecordError, load_record, value
 from ablate.trial import Trial, record_failure, tries_of
@@ -32,12 +38,84 @@ class Launch(Protocol):
     def local_slots(self, device: str) -> Sequence[Slot]:
         """Return those of them that are on this machine."""
 
+    def open_cores(self, device: str) -> int | None:
+        """Return the cores to share among trials where nobody has said how; None where that is settled."""
+
+    def share(self, layout: Layout) -> None:
+        """Settle how trials share the cores."""
+
     def run(self, function: str, payloads: Sequence[Any], device: str, observer: Observer) -> None:
         """Run ``package.module:name`` with each payload until each has ended; the observer hears of it."""
 
 
+@dataclass(frozen=True)
+class Forecast:
+    """What is known of the time that trials take, before they run.
+
+    Attributes:
+        sizes: By variant key the FLOPs of its network, in those of the baseline's.
+        seconds: By signature the seconds of a trial.
+        why: What makes the sweep long, in words.
+        rough: The seconds were not measured.
+        total: Seconds until the last trial ends; None where nothing is known.
+    """
+
+    sizes: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    why: str = ""
+    rough: bool = False
+    total: float | None = None
+
+
+UNKNOWN = Forecast()
+
+
+def make_forecast(
+    jobs: Sequence[Job],
+    costs: Mapping[str, Mapping[str, Any]],
+    sharing: Sharing | None,
+    slots: int,
+    *,
+    on_cpu: bool,
+) -> Forecast:
+    """Return what is known of the time that trials take.
+
+    Args:
+        jobs: What runs.
+        costs: By variant key what preflight found; without FLOPs where they were not counted.
+        sharing: How the cores are shared, with the steps that were measured for it.
+        slots: How many trials run at a time.
+        on_cpu: Whether the trials run on processors of this machine.
+    """
+    trials = [job.trial for job in jobs]
+    basis = measured_trial(trials)
+    counted = {key: cost for key, cost in costs.items() if cost.get("gflops")}
+    cost = counted.get(basis.identity.variant_key)
+    sizes = {} if cost is None else {key: each["gflops"] / cost["gflops"] for key, each in counted.items()}
+    why = reasons(trials, sharing, visible_cores() if on_cpu else None)
+    steps = None if sharing is None else sharing.chosen
+    rough = steps is None
+    if steps is None and on_cpu and cost is not None:
+        steps = rough_throughput(basis, cost)
+    if steps is None:
+        return Forecast(sizes, why=why)
+    seconds = {
+        job.trial.identity.signature: expected_seconds(
+            job.trial, steps, sizes.get(job.trial.identity.variant_key, 1.0), job.epochs_done
+        )
+        for job in jobs
+    }
+    return Forecast(sizes, seconds, why, rough, finish_seconds(list(seconds.values()), slots))
+
+
 def run_jobs(
-    jobs: Sequence[Job], launch: Launch, tracker: Tracker, parent: str | None, console: Console, done: int = 0
+    jobs: Sequence[Job],
+    launch: Launch,
+    tracker: Tracker,
+    parent: str | None,
+    console: Console,
+    done: int = 0,
+    forecast: Forecast = UNKNOWN,
 ) -> None:
     """Run trials.
 
@@ -48,16 +126,26 @@ def run_jobs(
         parent: The sweep's MLflow run.
         console: Where to show it.
         done: How many trials of the sweep were there before.
+        forecast: What is known beforehand of the time that they take.
 
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM; the trials that ran are marked as stopped.
     """
     device = str(jobs[0].trial.config["device"])
     items = [
-        Item(j.trial.identity.name, j.trial.identity.signature, j.trial.folder, int(j.trial.config["train"]["epochs"]))
-        for j in jobs
+        Item(
+            job.trial.identity.name,
+            job.trial.identity.signature,
+            job.trial.folder,
+            int(job.trial.config["train"]["epochs"]),
+            size=forecast.sizes.get(job.trial.identity.variant_key, 1.0),
+            expected=forecast.seconds.get(job.trial.identity.signature),
+        )
+        for job in jobs
     ]
-    with Live(console, items, done, launch.slots(device)) as live, _terminable():
+    announcer = Announcer(forecast.total, rough=forecast.rough)
+    live = Live(console, items, done, launch.slots(device), announcer=announcer, why=forecast.why)
+    with live, _terminable():
         watch = _Watch(jobs, live, tracker, parent)
         try:
             launch.run(RUN, watch.payloads, device, watch.observer())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,21 @@ from rich.console import Console
 from ablate.config import ConfigError
 from ablate.failures import retry_option
 from ablate.files import atomic_write_json
+from ablate.launching.devices import DEVICE
 from ablate.sweeping.concluding import conclude
+from ablate.sweeping.display import estimate_words
+from ablate.sweeping.estimate import LONG
 from ablate.sweeping.folder import open_sweep
 from ablate.sweeping.preflight import preflight
 from ablate.sweeping.reconcile import Reconciled, reconcile
 from ablate.sweeping.request import Request
-from ablate.sweeping.running import Launch, run_jobs
+from ablate.sweeping.running import UNKNOWN, Forecast, Launch, make_forecast, run_jobs
+from ablate.sweeping.throughput import share_cores
 from ablate.sweeping.tracker import Tracker
 from ablate.tracking.records import load_object
-from ablate.trial import data_warnings
+from ablate.trial import Trial, data_warnings
+
+COUNTED = 32  # networks whose FLOPs are counted for the estimate of a sweep's time; a plan counts those of all
 
 
 def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
@@ -50,8 +57,8 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     found = reconcile(request.trials, mend=True)
     if found.jobs:  # a sweep that is finished needs neither device nor cluster
         launch.check(str(settings["device"]))
-    if found.jobs and not request.preflown:
-        preflight([job.trial for job in found.jobs])
+    running = [job.trial for job in found.jobs]
+    costs = _preflight(running, known=request.preflown)
     directory = open_sweep(found.trials, command, request.design, request.controls)
     _say(console, f"sweep {directory.name}: {_counts(found)}")
     for name, reason in request.left_out:
@@ -63,11 +70,12 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     for warning in data_warnings(found.trials):
         _say(console, warning)
 
+    forecast = _forecast(console, found, launch, costs) if found.jobs else UNKNOWN
     signatures = [trial.identity.signature for trial in found.trials]
     with Tracker(Path(settings["root"]), settings["tracking"]) as tracker:
         parent = _open_parent(tracker, directory)
         if found.jobs:
-            run_jobs(found.jobs, launch, tracker, parent, console, done=len(found.done))
+            run_jobs(found.jobs, launch, tracker, parent, console, len(found.done), forecast)
         tracker.ask("publish_missing", root / "trials", parent, set(signatures))
         ended = conclude(directory, settings, signatures)
         failures = ended.get("failures", [])
@@ -77,6 +85,33 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
         problem = tracker.problem
     _closing_words(console, directory, ended, settings, problem)
     return 1 if failures or ended.get("missing") or "problem" in ended else 0
+
+
+def _preflight(trials: Sequence[Trial], *, known: bool) -> dict[str, dict[str, Any]]:
+    """Build every network once; return by variant key what came out, with FLOPs where there are not too many."""
+    counted = len({trial.identity.variant_key for trial in trials}) <= COUNTED
+    if not trials or (known and not counted):
+        return {}
+    return preflight(trials, with_cost=counted).answers
+
+
+def _forecast(console: Console, found: Reconciled, launch: Launch, costs: Mapping[str, Mapping[str, Any]]) -> Forecast:
+    """Share out the cores, where that is ours to do; say so, and how long it will all take."""
+    trials = [job.trial for job in found.jobs]
+    device = str(trials[0].config["device"])
+    sharing = share_cores(trials, launch)
+    if sharing is not None:
+        _say(console, str(sharing))
+    local, slots = launch.local_slots(device), launch.slots(device)
+    on_cpu = bool(local) and all(slot.environment.get(DEVICE) == "cpu" for slot in local)
+    forecast = make_forecast(found.jobs, costs, sharing, slots, on_cpu=on_cpu)
+    if forecast.total is None:
+        return forecast
+    _say(console, estimate_words(forecast.total, len(trials), slots, rough=forecast.rough))
+    if forecast.total <= LONG or forecast.rough:  # a rough estimate is no reason to explain anything
+        return forecast
+    _say(console, f"why so long: {forecast.why}", "yellow")
+    return replace(forecast, why="")
 
 
 def _check_writable(root: Path) -> None:
