@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ablate.tracking.class_names import INDEXED, ClassName, recorded_classes
+from ablate.tracking.class_names import ClassName, recorded_classes
 from ablate.tracking.records import mapping, number, sequence, value
 
 MAX_VALUE = 500  # characters of a parameter that older servers accept
@@ -58,11 +58,7 @@ def outcome_tags(record: Mapping[str, Any]) -> dict[str, str]:
     failure = mapping(record, "failure")
     if failure:
         tags |= _failure_tags(failure)
-    tags |= {
-        f"ablate.class.{name.metric[: name.metric.index('_')]}": name.label
-        for name in _own_metric(record)
-        if INDEXED.match(name.metric)
-    }
+    tags |= {f"ablate.class.{n.index:03d}": n.label for n in _own_metric(record) if n.metric != n.name}
     commit = mapping(record, "realised", "git").get("commit")
     if commit:
         tags["mlflow.source.git.commit"] = str(commit)
