@@ -109,11 +109,12 @@ def identify(config: Mapping[str, Any], data_fingerprint: str) -> Identity:
         "model": str(config["model"]["name"]),
         "data": str(config["data"]["name"]),
     }
+    texts = {"shared": _text(shared), "graft": _text(graft), "seed": _text(seed)}
     variant = f"{'+'.join(map(show_graft, grafts)) or 'baseline'} {factors['optimizer']}"
     return Identity(
-        signature=_hash({"shared": shared, "graft": graft, "seed": seed}),
-        variant_key=_hash({"shared": shared, "graft": graft})[:16],
-        comparison_key=_hash({"shared": shared})[:16],
+        signature=_hash(texts, "shared", "graft", "seed"),
+        variant_key=_hash(texts, "shared", "graft")[:16],
+        comparison_key=_hash(texts, "shared")[:16],
         factors=factors,
         variant=variant,
         name=f"{variant} s{seed}",
@@ -154,9 +155,15 @@ def _without(config: Mapping[str, Any], paths: tuple[str, ...]) -> dict[str, Any
     return kept
 
 
-def _hash(value: Any) -> str:
-    text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+def _text(value: Any) -> str:
+    """Return a value as canonical JSON."""
+    return json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _hash(texts: Mapping[str, str], *names: str) -> str:
+    """Return the SHA-256 of the object that has these of the values, whose canonical JSON is given, by name."""
+    content = ",".join(f'"{name}":{texts[name]}' for name in sorted(names))
+    return hashlib.sha256(f"{{{content}}}".encode()).hexdigest()
 
 
 def _canonical(value: Any) -> Any:

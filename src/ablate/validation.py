@@ -38,6 +38,7 @@ __all__ = [
     "Option",
     "check",
     "check_device",
+    "check_each",
     "check_latency",
     "module_options",
     "satisfies",
@@ -80,6 +81,23 @@ def check(config: Mapping[str, Any]) -> None:
     sweep = config["sweep"]
     if sweep is not None and not re.fullmatch(r"[\w.+@=-]{1,120}", str(sweep)):
         raise ConfigError(f"sweep={sweep}: a name of letters, digits and . _ - + @ = is needed; it becomes a folder")
+
+
+def check_each(configs: Sequence[Mapping[str, Any]]) -> None:
+    """Check every configuration of a command; of those that differ by their seed only, the first whole.
+
+    Raises:
+        ConfigError: See `check`.
+    """
+    seed = next(entry for entry in fields(Config) if entry.name == "seed")
+    known: set[str] = set()
+    for config in configs:
+        rest = repr({name: value for name, value in config.items() if name != "seed"})
+        if rest in known:
+            _check_value("seed", config["seed"], seed.metadata)
+        else:
+            check(config)
+            known.add(rest)
 
 
 def check_same(configs: Sequence[Mapping[str, Any]]) -> None:
