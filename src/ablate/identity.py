@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablate.config import NOT_IDENTITY
+from ablate.config import ADDED_LATER, NOT_IDENTITY
 from ablate.files import file_sha256
 from ablate.module_source import module_source
 from ablate.notation import MATCHED, Graft, read_graft, settle_insertion, settle_like, show_graft
@@ -89,7 +89,8 @@ def identify(config: Mapping[str, Any], data_fingerprint: str) -> Identity:
     Raises:
         ConfigError: The class of a module cannot be found.
     """
-    semantic = _without(config, (*NOT_IDENTITY, "module", "insertion", "grafts"))
+    unset = [path for path, default in ADDED_LATER.items() if _at(config, path) == default]
+    semantic = _without(config, (*NOT_IDENTITY, *unset, "module", "insertion", "grafts"))
     seed = int(semantic.pop("seed"))
     weights = config["model"]["weights"]
     shared = {
@@ -142,6 +143,14 @@ def _unnamed(module: Mapping[str, Any]) -> dict[str, Any]:
 
 def _source_hash(module: Mapping[str, Any]) -> str:
     return module_source(str(module["_target_"])).sha256
+
+
+def _at(config: Mapping[str, Any], path: str) -> Any:
+    """Return the value at a dotted path; None where there is none."""
+    value: Any = config
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def _without(config: Mapping[str, Any], paths: tuple[str, ...]) -> dict[str, Any]:

@@ -65,6 +65,7 @@ def check(config: Mapping[str, Any]) -> None:
     _check_dataclass("", config, Config)
     _check_dataclass("insertion.", config["insertion"], InsertionConfig)
     _check_dataclass("optimizer.", config["optimizer"], OptimizerConfig)
+    _check_arithmetic(config["optimizer"])
     _check_dataclass("model.", config["model"], ModelConfig)
     _check_dataclass("tracking.", config["tracking"], TrackingConfig)
     check_latency(config["latency"])
@@ -209,6 +210,15 @@ def _check_data(data: Mapping[str, Any]) -> None:
 def _one(entry: Field[Any]) -> Any:
     """Return a valid value of a list."""
     return entry.default_factory()[0] if callable(entry.default_factory) else ""
+
+
+def _check_arithmetic(optimizer: Mapping[str, Any]) -> None:
+    """Check that an arithmetic of the orthogonalisation is given to the one optimizer that orthogonalises."""
+    name, arithmetic = optimizer["name"], optimizer["orthogonalise"]
+    if arithmetic != "auto" and name != "MuSGD":
+        raise ConfigError(
+            f"optimizer.orthogonalise={arithmetic}: {name} does not orthogonalise, only MuSGD does; valid: auto"
+        )
 
 
 def _check_insertion(insertion: Mapping[str, Any], module: Mapping[str, Any], where: str = "") -> None:
