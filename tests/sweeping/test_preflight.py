@@ -13,7 +13,7 @@ import pytest
 from ablate.config import Config, ConfigError, option_file
 from ablate.data.catalogue import DataSet
 from ablate.sweeping import preflight as rooms
-from ablate.sweeping.preflight import Builders, preflight
+from ablate.sweeping.preflight import Builders, contract_notes, preflight
 from ablate.trial import Trial
 
 DATA = DataSet("mine", Path("mine.yaml"), ["a", "b", "c"], {"train": 8, "val": 4}, {"train": 8, "val": 4}, "f" * 64)
@@ -214,3 +214,49 @@ def test_builders_that_nobody_needs_are_gone_in_the_end() -> None:
 
     left = set(psutil.Process().children(recursive=True)) - before
     assert not [process for process in left if "spawn_main" in " ".join(process.cmdline())]
+
+
+def test_a_module_that_breaks_its_contract_is_named_and_checked_anew_once_it_is_mended(mine: Path) -> None:
+    mine.write_text(block("super().__init__(channels, channels, 3, 2, 1)"), encoding="utf-8")
+    shrinking, good = own(), trial("sta")
+    expected = "yolo26n: mine at neck_p5: returned (1, 256, 1, 1) for (1, 256, 2, 2)"
+
+    with pytest.raises(ConfigError) as refused:
+        preflight([shrinking])
+    left = preflight([shrinking, good], skip_invalid=True)
+    mine.write_text(block("super().__init__(channels, channels, 3, 1, 1)"), encoding="utf-8")
+
+    assert str(refused.value) == f"mine@neck_p5 musgd: {expected}"
+    assert left.invalid == {shrinking.identity.variant_key: expected}
+    assert set(left.answers) == {good.identity.variant_key}
+    assert preflight([own()]).answers
+
+
+@pytest.mark.parametrize(("batch", "refused"), [(4, False), (7, True), (1, True)])
+def test_a_module_that_needs_two_images_is_refused_where_a_batch_has_one(mine: Path, batch: int, refused: bool) -> None:
+    mine.write_text(
+        "from torch import nn\nclass Mine(nn.Module):\n    def __init__(self, channels):\n        super().__init__()\n"
+        "        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(channels))\n"
+        "    def forward(self, x):\n        return x * self.gate(x)\n",
+        encoding="utf-8",
+    )
+    train = {**asdict(Config())["train"], "imgsz": 64, "batch": batch}
+
+    found = preflight([own(train=train)], skip_invalid=True)
+
+    assert bool(found.invalid) is refused
+    if refused:
+        assert "for one image in train mode" in next(iter(found.invalid.values()))
+
+
+def test_what_is_odd_about_a_module_is_noted(mine: Path) -> None:
+    mine.write_text(
+        "from torch import nn\nclass Mine(nn.Module):\n    def __init__(self, channels):\n        super().__init__()\n"
+        "        self.idle = nn.Linear(2, 2, bias=False)\n    def forward(self, x):\n        return x\n",
+        encoding="utf-8",
+    )
+    trials = [own(), trial()]
+
+    notes = contract_notes(trials, preflight(trials).answers)
+
+    assert notes == ["mine at neck_p5: idle.weight never gets a gradient"]

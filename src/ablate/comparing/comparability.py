@@ -20,7 +20,6 @@ REALISED = {
     "oom_retries": "out-of-memory retries",
     "imgsz": "image size",
     "optimizer": "optimizer",
-    "orthogonalise": "orthogonalisation",
     "lr0": "lr0",
     "device_name": "device",
     "data_fingerprint": "data fingerprint",
@@ -40,12 +39,7 @@ CONFIGURED: dict[str, tuple[tuple[str, ...], bool]] = {
     "data fingerprint": (("data",), False),
 }
 DATA_USED = "data used"
-# What else of the configuration realised values follow from, any of it; with what is meant where it is not recorded.
-CHOSEN_BY: dict[str, tuple[tuple[str, ...], ...]] = {
-    DATA_USED: (("data",), ("train", "fraction"), ("train", "classes")),
-    "orthogonalisation": (("optimizer", "name"), ("optimizer", "orthogonalise")),
-}
-UNRECORDED: dict[tuple[str, ...], str] = {("optimizer", "orthogonalise"): "auto"}
+CHOOSE_DATA = (("data",), ("train", "fraction"), ("train", "classes"))  # what it follows from
 
 
 def differences(variant: Sequence[Record], baseline: Sequence[Record], *, by_design: bool = False) -> list[str]:
@@ -95,8 +89,8 @@ def _as_configured(title: str, variant: Sequence[Record], baseline: Sequence[Rec
     """Whether two sets of trials differ in a realised value because, and just as, they were configured to."""
     if title == "epochs" and _as_configured("early stop", variant, baseline):
         return True  # another patience is another number of epochs
-    if title in CHOSEN_BY:
-        return any(_configured(variant[0], path) != _configured(baseline[0], path) for path in CHOSEN_BY[title])
+    if title == DATA_USED:
+        return any(_configured(variant[0], path) != _configured(baseline[0], path) for path in CHOOSE_DATA)
     path, exactly = CONFIGURED.get(title, ((), False))
     if not path or _configured(variant[0], path) == _configured(baseline[0], path):
         return False
@@ -107,8 +101,7 @@ def _as_configured(title: str, variant: Sequence[Record], baseline: Sequence[Rec
 
 
 def _configured(record: Record, path: Sequence[str]) -> Any:
-    configured = value(record, "config", *path)
-    return _plain(UNRECORDED.get(tuple(path)) if configured is None else configured)
+    return _plain(value(record, "config", *path))
 
 
 def _plain(found: Any) -> Any:

@@ -38,10 +38,19 @@ class Graft(nn.Module):
         module: Maps (B, C, H, W) to (B, C, H, W).
         wiring: ``plain`` y = m(x); ``residual`` y = x + m(x); ``rezero`` y = x + a m(x) with a scalar a that is
             learnt from 0, so that the network starts as the stock one (Bachlechner et al., 2021).
+        insertion: Name of the insertion point, for messages.
+        shares_input: Whether other layers read the map as well, as those do that feed an input of Detect.
     """
 
-    def __init__(self, module: nn.Module, wiring: str = "plain") -> None:
+    insertion = ""  # of a network that an earlier version saved
+    shares_input = False
+
+    def __init__(
+        self, module: nn.Module, wiring: str = "plain", insertion: str = "", *, shares_input: bool = False
+    ) -> None:
         super().__init__()
+        self.insertion = insertion
+        self.shares_input = shares_input
         if wiring not in ("plain", "residual", "rezero"):
             raise GraftError(f"unknown wiring '{wiring}'; valid: plain, residual, rezero")
         self.module = module
@@ -158,7 +167,15 @@ def operate(network: DetectionModel, spec: Mapping[str, Any], seed: int = 0) -> 
     surgery = Surgery(_spec(grafts), [(graft, place) for graft, places in pairs for place in places])
     seeds = _Seeds(seed)
     built = [
-        [Graft(_build(graft["module"], place, seeds.of(place, graft)), _wiring(graft)) for place in places]
+        [
+            Graft(
+                _build(graft["module"], place, seeds.of(place, graft)),
+                _wiring(graft),
+                str(graft["insertion"]["name"]),
+                shares_input=place.port is not None,
+            )
+            for place in places
+        ]
         for graft, places in pairs
     ]
     surgery.modules = [graft.module for news in built for graft in news]

@@ -12,7 +12,7 @@ from typing import Any
 from ablate.launching.devices import Slot
 from ablate.sweeping.estimate import disk, finish_seconds, trial_seconds
 from ablate.sweeping.plan_view import print_plan
-from ablate.sweeping.preflight import preflight
+from ablate.sweeping.preflight import contract_notes, preflight
 from ablate.sweeping.probing import probe_variants
 from ablate.sweeping.reconcile import Reconciled, reconcile
 from ablate.sweeping.running import Launch
@@ -98,7 +98,7 @@ def make_plan(
         **_memory(probes, slots, local),
         "sharing": None if sharing is None else asdict(sharing) | {"words": str(sharing)},
         "left_out": [{"trial": name, "reason": reason} for name, reason in left_out],
-        "notes": [*notes, *data_warnings(trials)],
+        "notes": [*notes, *contract_notes(found.trials, costs), *data_warnings(trials)],
     }
 
 

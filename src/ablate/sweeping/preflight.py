@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,8 +42,9 @@ class Preflight(NamedTuple):
 
     Attributes:
         answers: ``{"places", "wiring", "weights"}`` and, with the cost, ``{"params", "params_train", "gflops",
-            "gflops_uncounted", "gflops_ultralytics"}``.
-        invalid: Why a combination is none: a place that its network lacks, channels that its module refuses.
+            "gflops_uncounted", "gflops_ultralytics"}``; ``"contract"`` is a `Findings` as plain values.
+        invalid: Why a combination is none: a place that its network lacks, channels that its module refuses, an output
+            that is no map of the input's shape.
     """
 
     answers: dict[str, dict[str, Any]]
@@ -99,14 +101,36 @@ def preflight(
         answer, (_, trial) = answers[_text(key)], networks[_text(key)]
         if "error" in answer:
             raise ConfigError(str(answer["error"]))
-        if "invalid" in answer:
-            reason, model = str(answer["invalid"]), str(trial.config["model"]["name"])
+        if "invalid" in answer or _stops_at_one_image(trial, answer):
+            reason = str(answer["invalid"] if "invalid" in answer else answer["contract"]["single"])
+            model = str(trial.config["model"]["name"])
             result.invalid[variant] = reason if model in reason else f"{model}: {reason}"
         else:
             result.answers[variant] = answer
     if result.invalid and not skip_invalid:
         raise ConfigError(_complaint(first, result.invalid))
     return result
+
+
+def contract_notes(trials: Sequence[Trial], answers: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what the user should know of the modules of some trials, although they keep the contract."""
+    notes: dict[str, None] = {}
+    for trial in trials:
+        found = answers.get(trial.identity.variant_key, {}).get("contract") or {}
+        notes |= dict.fromkeys(found.get("notes", ()))
+        if found.get("mixed") and trial.config["train"]["amp"] and str(trial.config["device"]) != "cpu":
+            notes[f"under mixed precision (train.amp=true) {found['mixed']}"] = None
+    return list(notes)
+
+
+def _stops_at_one_image(trial: Trial, answer: Mapping[str, Any]) -> bool:
+    """Tell whether a module fails with one image in train mode, and an epoch of the trial has such a batch."""
+    if not (answer.get("contract") or {}).get("single"):
+        return False
+    train = trial.config["train"]
+    images, fraction = int(trial.data.images["train"]), float(train["fraction"])
+    used = round(images * fraction) if fraction <= 1 else min(images, int(fraction))
+    return int(train["batch"]) == 1 or used % int(train["batch"]) == 1
 
 
 def warm_up(_: None) -> None:
@@ -130,6 +154,7 @@ def build(asked: Mapping[str, Any]) -> dict[str, Any]:
     prepare()
     with output_to(Path(os.devnull)):
         _settle()
+        from ablate.grafting.contract import ContractError, check_grafts
         from ablate.grafting.insertion import GraftError
         from ablate.grafting.surgery import load_class
         from ablate.measuring.complexity import complexity
@@ -152,6 +177,12 @@ def build(asked: Mapping[str, Any]) -> dict[str, Any]:
         except ConfigError as error:
             return {"error": str(error)}
         answer: dict[str, Any] = {**surgery, "weights": covered.summary()}
+        modules = [graft["module"] for graft in grafts_of(asked)]
+        names = {load_class(module["_target_"]): str(module.get("name")) for module in modules}
+        try:  # on a copy, for a module may keep what it has seen
+            answer["contract"] = check_grafts(deepcopy(network), asked["side"], names).summary()
+        except ContractError as error:
+            return {"invalid": str(error)}
         if source is not None and not _is_file(source):
             answer["weights"] |= {"source": source, "transferred": None, "missing": []}
         if asked["imgsz"]:
@@ -206,6 +237,7 @@ def _asked(trial: Trial, with_cost: bool) -> dict[str, Any]:
         "cls_remap": config["train"]["cls_remap"],
         "channels": trial.data.channels,
         "freeze": config["train"]["freeze"],
+        "side": config["train"]["imgsz"],
         "imgsz": config["train"]["imgsz"] if with_cost else None,
     }
 
@@ -243,6 +275,7 @@ def _key(trial: Trial, with_cost: bool) -> dict[str, Any]:
     names = trained_classes(trial.config, trial.data)
     own = {"names": names, "cls_remap": trial.config["train"]["cls_remap"]} if weights else {}
     own |= {"freeze": freeze} if (freeze := trial.config["train"]["freeze"]) else {}
+    own |= {"side": trial.config["train"]["imgsz"]} if grafts_of(trial.config) else {}  # of images that grafts saw
     return {**network_key(trial), **own, "imgsz": trial.config["train"]["imgsz"] if with_cost else None}
 
 

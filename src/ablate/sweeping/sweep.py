@@ -7,7 +7,6 @@ then the missing ones run; then the sweep is told as a table. A plan is the same
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,20 +22,16 @@ from ablate.sweeping.concluding import conclude
 from ablate.sweeping.display import estimate_words
 from ablate.sweeping.estimate import LONG
 from ablate.sweeping.folder import open_sweep
-from ablate.sweeping.preflight import preflight
+from ablate.sweeping.preflight import contract_notes, preflight
 from ablate.sweeping.reconcile import Reconciled, reconcile
 from ablate.sweeping.request import Request
 from ablate.sweeping.running import UNKNOWN, Forecast, Launch, make_forecast, run_jobs
 from ablate.sweeping.throughput import share_cores
 from ablate.sweeping.tracker import Tracker
-from ablate.tracking.class_names import printable
-from ablate.tracking.problems import Refusal, StoreProblem
 from ablate.tracking.records import load_object
 from ablate.trial import Trial, data_warnings
 
 COUNTED = 32  # networks whose FLOPs are counted for the estimate of a sweep's time; a plan counts those of all
-
-REFUSALS = 10  # lines about parts of records that MLflow does not take
 
 
 def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
@@ -64,13 +59,14 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
         launch.check(str(settings["device"]))
     running = [job.trial for job in found.jobs]
     costs = _preflight(running, known=request.preflown)
+    notes = [*request.notes, *contract_notes(running, costs)]
     directory = open_sweep(found.trials, command, request.design, request.controls)
     _say(console, f"sweep {directory.name}: {_counts(found)}")
     for name, reason in request.left_out:
         _say(console, f"left out: {name}: {reason}", "yellow")
     for line in found.ignored:
         _say(console, f"ignored: {line}", "yellow")
-    for note in request.notes:
+    for note in notes:
         _say(console, note, "yellow")
     for warning in data_warnings(found.trials):
         _say(console, warning)
@@ -87,9 +83,8 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
         if parent:
             tracker.submit("close_sweep", parent, directory, signatures, ended.get("note", ""), bool(failures))
         tracker.settle()
-        problem, refusals = tracker.problem, tracker.refusals
-    _say_what_mlflow_lacks(console, problem, refusals)
-    _closing_words(console, directory, ended, settings)
+        problem = tracker.problem
+    _closing_words(console, directory, ended, settings, problem)
     return 1 if failures or ended.get("missing") or "problem" in ended else 0
 
 
@@ -149,7 +144,9 @@ def _open_parent(tracker: Tracker, directory: Path) -> str | None:
     return str(run_id) if run_id is not None else None
 
 
-def _closing_words(console: Console, directory: Path, ended: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+def _closing_words(
+    console: Console, directory: Path, ended: Mapping[str, Any], settings: Mapping[str, Any], problem: str | None
+) -> None:
     failures = ended.get("failures", [])
     for entry in failures:
         failure = entry["failure"]
@@ -163,24 +160,15 @@ def _closing_words(console: Console, directory: Path, ended: Mapping[str, Any], 
         _say(console, f"{ended['missing']} trials have no result yet: repeat the command", "yellow")
     for line in ended.get("ignored", []):
         _say(console, f"ignored: {line}", "yellow")
+    if problem:
+        said = f"MLflow does not answer ({problem}); the results are on disk, and the next command sends them"
+        _say(console, said, "yellow")
     if "problem" in ended:
         _say(console, f"the report was not made: {ended['problem']}", "yellow")
     else:
         _say(console, f"report:   {_shown(directory)}/comparison.html (also .{' .'.join(ended['forms'])})")
-    root = shlex.quote(f"root={settings['root']}")
-    _say(console, "MLflow:   python -m ablate ui" + ("" if settings["root"] == "multirun" else f" {root}"))
-
-
-def _say_what_mlflow_lacks(console: Console, problem: StoreProblem | None, refusals: Sequence[Refusal]) -> None:
-    """Say why records are not in MLflow, and which parts of others are not; who mends it depends on the reason."""
-    if problem is not None:
-        _say(console, problem.advice, "yellow")
-    for again, words in ((False, "MLflow does not take"), (True, "not in MLflow yet, the next command tries again")):
-        listed = [refusal for refusal in refusals if refusal.again == again]
-        for refusal in listed[:REFUSALS]:
-            _say(console, f"{words}: {printable(str(refusal))}", "yellow")
-        if len(listed) > REFUSALS:
-            _say(console, f"{words}: {len(listed) - REFUSALS} more; see the tag ablate.not_recorded", "yellow")
+    root = settings["root"]
+    _say(console, "MLflow:   python -m ablate ui" + ("" if root == "multirun" else f" root={root}"))
 
 
 def _say(console: Console, line: str, style: str | None = None) -> None:

@@ -1,0 +1,295 @@
+"""What a module's output must be: a finite tensor of its input's shape, dtype and device.
+
+One contract in two places: the preflight holds the modules of each network to it where they are grafted, before
+anything trains, and the conformance suite holds a module to it alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ablate.grafting.insertion import GraftError
+from ablate.grafting.surgery import Graft
+
+if TYPE_CHECKING:
+    from ultralytics.nn.tasks import DetectionModel
+
+# Parameters x pixels up to which a network is run with values: YOLO26n at 640 px has 1.1e12. A larger one is run with
+# values on a smaller image, and at its own size with shapes alone. With gradients, which keep every map: a part of it.
+BUDGET = 1.5e12
+GRADIENT_BUDGET = BUDGET / 4
+_TRAINED = 2  # images in train mode: one may be too few for a batch norm, and has a note of its own
+
+
+class ContractError(GraftError):
+    """A module's output is not what its place needs; the message says what it returned for what."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is odd about the modules of a network that keep the contract.
+
+    Attributes:
+        notes: One sentence each: parameters without a gradient, an input that is changed in place, ...
+        single: Why a module fails with one image in train mode, which an epoch's last batch may be; else None.
+        mixed: Why one fails under automatic mixed precision, which GPUs train in; else None.
+    """
+
+    notes: tuple[str, ...] = ()
+    single: str | None = None
+    mixed: str | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """Return plain values, for the cache of what is known of networks."""
+        return {"notes": list(self.notes), "single": self.single, "mixed": self.mixed}
+
+
+def check_output(output: Any, shape: tuple[int, ...], like: Tensor, *, finite: bool = True) -> None:
+    """Check a module's output against the input that it was given.
+
+    Args:
+        output: What the module returned.
+        shape: Shape of its input, (B, C, H, W).
+        like: A tensor of the input's dtype and device.
+        finite: Whether to look at the values; not possible on the meta device.
+
+    Raises:
+        ContractError: With what it returned, and for what.
+    """
+    asked = f"for {tuple(shape)}"
+    if not isinstance(output, Tensor):
+        raise ContractError(f"returned {_kind(output)} {asked}; a tensor of the same shape is needed")
+    if tuple(output.shape) != tuple(shape):
+        raise ContractError(f"returned {tuple(output.shape)} {asked}")
+    if output.dtype != like.dtype:
+        raise ContractError(f"returned {_name(output.dtype)} {asked} of {_name(like.dtype)}")
+    if output.device != like.device:
+        raise ContractError(f"returned a tensor on {output.device} {asked} on {like.device}")
+    if finite and not output.is_meta:
+        odd = int((~output.detach().isfinite()).sum())
+        if odd:
+            raise ContractError(f"returned {odd} values of {output.numel()} that are not finite {asked}")
+
+
+def check_grafts(network: DetectionModel, imgsz: int, names: Mapping[type[nn.Module], str]) -> Findings:
+    """Run a network and hold each grafted module to the contract, at two image sizes and in both modes.
+
+    The second image is not square, as images in validation are. The network is spent by it: batch statistics change,
+    and a module may keep what it has seen.
+
+    Args:
+        network: Built and grafted, on the CPU.
+        imgsz: Height and width of the images that it is trained on.
+        names: Name of a module for people by its class.
+
+    Raises:
+        ContractError: One breaks the contract or raises; the message begins with the module and its place.
+    """
+    grafts = [module for module in network.modules() if isinstance(module, Graft)]
+    if not grafts:
+        return Findings()
+    step = int(max(network.stride))
+    side = -(-imgsz // step) * step  # as Ultralytics rounds it
+    small, tiny = (_affordable(network, side, step, budget) for budget in (BUDGET, GRADIENT_BUDGET))
+    watch = _Watch(network, {graft: _label(graft, names) for graft in grafts})
+    network.eval()
+    with torch.no_grad():
+        if small < side:
+            _run_without_values(network, watch, ((side, side), _in_validation(side, step)))
+        for height, width in ((small, small), _in_validation(small, step)):
+            watch.run(1, height, width, real=small == side)
+        network.train()
+        watch.run(_TRAINED, small, small, real=small == side)
+        network.eval()
+    watch.run(1, tiny, tiny, gradients=True, real=tiny == side)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        watch.run(1, tiny, tiny, autocast=True)
+    return Findings(tuple(dict.fromkeys(watch.notes)), watch.with_one_image(), watch.mixed)
+
+
+@dataclass
+class _Watch:
+    """Runs a network with a look at the input and output of each graft's module."""
+
+    network: DetectionModel
+    labels: dict[Graft, str]
+    notes: list[str] = field(default_factory=list)
+    mixed: str | None = None
+    seen: dict[Graft, Tensor] = field(default_factory=dict)
+
+    def run(
+        self,
+        batch: int,
+        height: int,
+        width: int,
+        *,
+        gradients: bool = False,
+        autocast: bool = False,
+        real: bool = True,
+    ) -> None:
+        """Run random images through the network.
+
+        Args:
+            batch: Number of images.
+            height: Of the images, pixels.
+            width: Of the images, pixels.
+            gradients: Also look at the gradients of each module.
+            autocast: The caller runs it under automatic mixed precision, where either dtype will do.
+            real: Whether the trial has images of this size; else a module that raises may do so for the size alone.
+
+        Raises:
+            ContractError: A module breaks the contract or raises.
+        """
+        parameter = next(self.network.parameters())
+        shape = (batch, self.network.yaml.get("channels", 3), height, width)
+        image = torch.zeros(shape, device="meta") if parameter.is_meta else _noise(shape)
+        entered: list[tuple[Graft, tuple[int, ...], int]] = []
+
+        def enter(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            entered.append((owners[module], tuple(inputs[0].shape), inputs[0]._version))
+
+        def leave(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+            graft, shape, version = entered.pop()
+            with _named(self.labels[graft]):
+                like = output if autocast and isinstance(output, Tensor) else inputs[0]  # either dtype will do there
+                check_output(output, shape, like)
+                if inputs[0]._version != version:
+                    self._changes_input(graft)
+                if gradients:
+                    self._look_at_gradients(graft, inputs[0], output)
+                    self.seen[graft] = inputs[0].detach().clone()
+
+        owners = {graft.module: graft for graft in self.labels}
+        handles = [module.register_forward_pre_hook(enter) for module in owners]
+        handles += [module.register_forward_hook(leave) for module in owners]
+        try:
+            self.network(image)
+        except Exception as error:
+            reason = self._reason(error, [graft for graft, _, _ in entered], entered[-1][1] if entered else ())
+            if autocast:
+                self.mixed = reason
+            elif reason is not None and not real and not isinstance(error, ContractError):
+                self.notes.append(reason)
+            elif reason is not None:
+                raise ContractError(reason) from (None if isinstance(error, ContractError) else error)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _reason(self, error: Exception, entered: list[Graft], shape: tuple[int, ...]) -> str | None:
+        """Return what a module did wrong; None where none is to blame, but the network does not take this image."""
+        if isinstance(error, ContractError):
+            return str(error)
+        if not entered:
+            return None
+        mode = " in train mode" if self.network.training else ""
+        return f"{self.labels[entered[-1]]}: raised {type(error).__name__} for {shape}{mode}: {_first_line(error)}"
+
+    def _changes_input(self, graft: Graft) -> None:
+        label = self.labels[graft]
+        if graft.wiring != "plain" or graft.shares_input:
+            raise ContractError(f"{label}: changes its input in place, which is read by others too")
+        self.notes.append(f"{label}: changes its input in place")
+
+    def _look_at_gradients(self, graft: Graft, x: Tensor, y: Tensor) -> None:
+        """Note what gets no gradient."""
+        label = self.labels[graft]
+        trainable = {name: p for name, p in graft.module.named_parameters() if p.requires_grad}
+        wanted = [*([x] if x.requires_grad else []), *trainable.values()]
+        if wanted and not y.requires_grad:
+            self.notes.append(f"{label}: no gradient passes through it")
+        elif wanted:
+            try:
+                found = torch.autograd.grad(y.float().sum(), wanted, retain_graph=True, allow_unused=True)
+            except RuntimeError as error:
+                raise ContractError(f"{label}: its gradient cannot be computed: {_first_line(error)}") from error
+            if x.requires_grad and found[0] is None:
+                self.notes.append(f"{label}: no gradient reaches its input")
+            idle = [name for name, grad in zip(trainable, found[-len(trainable) :], strict=True) if grad is None]
+            if trainable and idle:
+                self.notes.append(f"{label}: {', '.join(idle)} never get{'s' * (len(idle) == 1)} a gradient")
+
+    def with_one_image(self) -> str | None:
+        """Return why a module fails with one image in train mode, or None."""
+        for graft, x in self.seen.items():
+            try:
+                with torch.no_grad():
+                    graft.module.train()(x)
+            except ValueError as error:  # what torch's batch norm raises; alone, a module may lack what others share
+                return f"{self.labels[graft]}: raised ValueError for one image in train mode: {_first_line(error)}"
+            except Exception:
+                continue
+        return None
+
+
+def _run_without_values(network: DetectionModel, watch: _Watch, sizes: tuple[tuple[int, int], ...]) -> None:
+    """Check shapes at the real image sizes on the meta device; a module that must see values is left alone."""
+    try:
+        copied = deepcopy(network)
+        strides = copied.model[-1].stride
+        copied = copied.to("meta")
+    except Exception:  # a module that cannot be copied or moved is checked with values alone
+        return
+    copied.model[-1].stride = strides  # Detect makes numbers of them
+    grafts = [module for module in copied.modules() if isinstance(module, Graft)]
+    labels = dict(zip(grafts, watch.labels.values(), strict=True))
+    for height, width in sizes:
+        try:
+            _Watch(copied, labels).run(1, height, width)
+        except ContractError as error:
+            if error.__cause__ is None:  # a wrong output, not something that it raised for want of values
+                raise
+
+
+@contextmanager
+def _named(label: str) -> Iterator[None]:
+    try:
+        yield
+    except ContractError as error:
+        text = str(error)
+        raise ContractError(text if text.startswith(label) else f"{label}: {text}") from None
+
+
+def _label(graft: Graft, names: Mapping[type[nn.Module], str]) -> str:
+    kind = type(graft.module)
+    return f"{names.get(kind, kind.__name__)} at {graft.insertion or 'its place'}"
+
+
+def _affordable(network: DetectionModel, side: int, step: int, budget: float) -> int:
+    """Return the largest image side, of at most `side`, at which the network runs within a budget."""
+    params = sum(p.numel() for p in network.parameters())
+    affordable = int((budget / max(params, 1)) ** 0.5) // step * step
+    return max(min(side, affordable), min(side, 2 * step))
+
+
+def _in_validation(side: int, step: int) -> tuple[int, int]:
+    """Return the size of an image of 4 x 3 in validation, where Ultralytics pads by half a step and rounds up."""
+    return side + step, math.ceil(0.75 * side / step + 0.5) * step
+
+
+def _noise(shape: tuple[int, ...]) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+def _kind(output: Any) -> str:
+    if output is None:
+        return "None"
+    size = f" of {len(output)}" if isinstance(output, tuple | list | dict) else ""
+    return f"a {type(output).__name__}{size}"
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

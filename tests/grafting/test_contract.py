@@ -1,0 +1,190 @@
+"""A grafted module's output is a finite tensor of its input's shape, dtype and device, at the sizes that it meets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from ultralytics.nn.tasks import DetectionModel
+
+from ablate.grafting.contract import ContractError, Findings, check_grafts, check_output
+from ablate.grafting.surgery import Graft, operate
+
+Forward = Any
+
+
+class Block(nn.Module):
+    """A convolution whose forward each case replaces."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.conv = nn.Conv2d(channels, channels, 1)
+        self.seen: Any = None
+
+
+def block(forward: Forward) -> type[nn.Module]:
+    return type("Mine", (Block,), {"forward": forward})
+
+
+class Halves(Block):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.conv = nn.Conv2d(channels, channels, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Squeeze(nn.Module):
+    """A batch norm over one value a channel: two images at least in train mode."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(x).sigmoid()
+
+
+class Fixed(Block):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) + torch.zeros(1, 1, 4, 4)
+
+
+class Idle(Block):
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.extra = nn.Linear(2, 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+def checked(
+    module: type[nn.Module], place: str = "neck_p5", wiring: str = "plain", imgsz: int = 128, model: str = "yolo26n"
+) -> Findings:
+    """Graft a class where no dotted path leads, and check the network."""
+    network = DetectionModel(f"{model}.yaml", nc=3, verbose=False)
+    insertion = {"name": place, "at": None, "wiring": wiring}
+    done = operate(network, {"module": {"_target_": "ablate.modules.identity.Identity"}, "insertion": insertion})
+    grafts = [graft for graft in network.modules() if isinstance(graft, Graft)]
+    for graft, found in zip(grafts, done.places, strict=True):
+        graft.module = module(found.channels)
+    return check_grafts(network, imgsz, {module: "mine"})
+
+
+BREAKS: dict[str, tuple[Any, str]] = {
+    "halves the map": (Halves, "mine at neck_p5: returned (1, 256, 2, 2) for (1, 256, 4, 4)"),
+    "other channels": (block(lambda m, x: torch.cat([x, x], 1)), "returned (1, 512, 4, 4) for (1, 256, 4, 4)"),
+    "a tuple": (block(lambda m, x: (m.conv(x), x)), "returned a tuple of 2 for (1, 256, 4, 4)"),
+    "a list": (block(lambda m, x: [x]), "returned a list of 1 for (1, 256, 4, 4)"),
+    "nothing": (block(lambda m, x: None), "returned None for (1, 256, 4, 4)"),
+    "another dtype": (block(lambda m, x: m.conv(x).double()), "returned float64 for (1, 256, 4, 4) of float32"),
+    "NaN": (block(lambda m, x: m.conv(x) * float("nan")), "returned 4096 values of 4096 that are not finite"),
+    "infinite in train mode": (block(lambda m, x: x / (0 if m.training else 1)), "not finite for (2, 256, 4, 4)"),
+    "one image for two": (block(lambda m, x: m.conv(x)[:1]), "returned (1, 256, 4, 4) for (2, 256, 4, 4)"),
+    "a gate without its map": (block(lambda m, x: x.mean((2, 3), True)), "returned (1, 256, 1, 1) for (1, 256, 4, 4)"),
+    "turned by 90 degrees": (block(lambda m, x: x.mT), "returned (1, 256, 4, 5) for (1, 256, 5, 4)"),
+    "one size only": (Fixed, "raised RuntimeError for (1, 256, 5, 4): The size of tensor a (5)"),
+    "even sizes only": (
+        block(lambda m, x: x.unflatten(2, (-1, 2)).flatten(2, 3)),
+        "raised RuntimeError for (1, 256, 5",
+    ),
+    "raises": (block(lambda m, x: m.nothing), "mine at neck_p5: raised AttributeError for (1, 256, 4, 4): 'Mine'"),
+    "raises in train mode": (block(lambda m, x: m.nothing if m.training else x), "for (2, 256, 4, 4) in train mode"),
+}
+
+
+@pytest.mark.parametrize("case", BREAKS)
+def test_a_module_that_breaks_the_contract_is_told_with_its_place(case: str) -> None:
+    module, expected = BREAKS[case]
+
+    with pytest.raises(ContractError) as refused:
+        checked(module)
+    assert expected in str(refused.value)
+    assert str(refused.value).startswith("mine at neck_p5: ")
+    assert "\n" not in str(refused.value)
+
+
+def test_halves_on_the_inputs_of_the_head_is_refused() -> None:
+    with pytest.raises(ContractError, match=r"mine at head: returned \(1, 64, 8, 8\) for \(1, 64, 16, 16\)"):
+        checked(Halves, "head")
+
+
+def test_a_network_too_large_to_run_at_its_size_is_checked_there_by_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ablate.grafting.contract as contract
+
+    monkeypatch.setattr(contract, "BUDGET", 1.0)
+    monkeypatch.setattr(contract, "GRADIENT_BUDGET", 1.0)
+
+    with pytest.raises(ContractError, match=r"returned \(1, 256, 10, 10\) for \(1, 256, 20, 20\)"):
+        checked(Halves, imgsz=640)
+    assert checked(block(lambda m, x: m.conv(x)), imgsz=640) == Findings()
+
+
+def test_a_gradient_that_cannot_be_computed_is_refused() -> None:
+    def forward(module: Block, x: Tensor) -> Tensor:
+        y = module.conv(x).sigmoid()
+        y.mul_(2)  # what sigmoid kept for its gradient
+        return y
+
+    with pytest.raises(ContractError, match="mine at neck_p5: its gradient cannot be computed"):
+        checked(block(forward))
+
+
+KEEPS: dict[str, tuple[Any, list[str]]] = {
+    "a convolution": (block(lambda m, x: m.conv(x)), []),
+    "the input itself": (block(lambda m, x: x), ["conv.weight, conv.bias never get a gradient"]),
+    "an idle parameter": (Idle, ["extra.weight never gets a gradient"]),
+    "cut off": (block(lambda m, x: m.conv(x.detach())), ["no gradient reaches its input"]),
+    "without gradient": (block(lambda m, x: m.conv(x).detach()), ["no gradient passes through it"]),
+    "in place": (block(lambda m, x: m.conv(x.mul_(1))), ["changes its input in place"]),
+    "keeps what it saw": (block(lambda m, x: setattr(m, "seen", m.conv(x)) or m.seen), []),
+}
+
+
+@pytest.mark.parametrize("case", KEEPS)
+def test_what_is_odd_but_keeps_the_contract_is_a_note(case: str) -> None:
+    module, notes = KEEPS[case]
+
+    assert checked(module).notes == tuple(f"mine at neck_p5: {note}" for note in notes)
+
+
+@pytest.mark.parametrize(("place", "wiring"), [("head", "plain"), ("neck_p5", "residual")])
+def test_a_map_that_others_read_must_not_be_changed(place: str, wiring: str) -> None:
+    with pytest.raises(ContractError, match="changes its input in place"):
+        checked(KEEPS["in place"][0], place, wiring)
+
+
+def test_a_batch_norm_over_one_value_needs_two_images() -> None:
+    assert "for one image in train mode: Expected more than 1 value per channel" in str(checked(Squeeze).single)
+    assert checked(KEEPS["a convolution"][0]).single is None
+
+
+def test_what_fails_under_mixed_precision_only_is_told_apart() -> None:
+    def forward(module: Block, x: Tensor) -> Tensor:
+        y = module.conv(x)
+        return y @ torch.eye(y.shape[-1]) if y.dtype == torch.float32 else module.nothing  # type: ignore[no-any-return]
+
+    found = checked(block(forward))
+
+    assert found.notes == ()
+    assert "raised AttributeError" in str(found.mixed)
+    assert checked(block(lambda m, x: m.conv(x).float())).mixed is None
+
+
+def test_the_stock_network_has_nothing_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = DetectionModel("yolo26n.yaml", nc=3, verbose=False)
+    monkeypatch.setattr(network, "forward", lambda *_: pytest.fail("it is run"))
+
+    assert check_grafts(network, 640, {}) == Findings()
+
+
+def test_the_output_s_device_is_part_of_the_contract() -> None:
+    x = torch.zeros(1, 2, 3, 3)
+
+    with pytest.raises(ContractError, match="on meta"):
+        check_output(x.to("meta"), (1, 2, 3, 3), x)
