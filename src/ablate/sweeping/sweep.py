@@ -18,12 +18,13 @@ from ablate.config import ConfigError
 from ablate.failures import retry_option
 from ablate.files import atomic_write_json
 from ablate.launching.devices import DEVICE
+from ablate.launching.sharing import Sharing
 from ablate.sweeping.concluding import conclude
 from ablate.sweeping.display import estimate_words
 from ablate.sweeping.estimate import LONG
 from ablate.sweeping.folder import open_sweep
 from ablate.sweeping.preflight import contract_notes, preflight
-from ablate.sweeping.reconcile import Reconciled, reconcile
+from ablate.sweeping.reconcile import Job, Reconciled, reconcile
 from ablate.sweeping.request import Request
 from ablate.sweeping.running import UNKNOWN, Forecast, Launch, make_forecast, run_jobs
 from ablate.sweeping.throughput import share_cores
@@ -71,7 +72,7 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     for warning in data_warnings(found.trials):
         _say(console, warning)
 
-    forecast = _forecast(console, found, launch, costs) if found.jobs else UNKNOWN
+    forecast = say_forecast(console, found.jobs, launch, costs) if found.jobs else UNKNOWN
     signatures = [trial.identity.signature for trial in found.trials]
     with Tracker(Path(settings["root"]), settings["tracking"]) as tracker:
         parent = _open_parent(tracker, directory)
@@ -96,23 +97,42 @@ def _preflight(trials: Sequence[Trial], *, known: bool) -> dict[str, dict[str, A
     return preflight(trials, with_cost=counted).answers
 
 
-def _forecast(console: Console, found: Reconciled, launch: Launch, costs: Mapping[str, Mapping[str, Any]]) -> Forecast:
-    """Share out the cores, where that is ours to do; say so, and how long it will all take."""
-    trials = [job.trial for job in found.jobs]
+def say_forecast(
+    console: Console, jobs: Sequence[Job], launch: Launch, costs: Mapping[str, Mapping[str, Any]]
+) -> Forecast:
+    """Share out the cores, where that is ours to do; say how and why, and how long all of it will take.
+
+    Args:
+        console: Where to say it.
+        jobs: What runs.
+        launch: Where it runs.
+        costs: By variant key what preflight found.
+    """
+    trials = [job.trial for job in jobs]
     device = str(trials[0].config["device"])
-    sharing = share_cores(trials, launch)
+
+    def measuring(assumed: Sharing) -> None:
+        expected = make_forecast(jobs, costs, assumed, assumed.layout.trials, on_cpu=True)
+        words = _words(expected, len(trials), assumed.layout.trials)
+        _say(console, f"{f'{words}; ' if words else ''}now some steps are measured, to say it exactly")
+
+    sharing = share_cores(trials, launch, before=measuring)
     if sharing is not None:
         _say(console, str(sharing))
     local, slots = launch.local_slots(device), launch.slots(device)
     on_cpu = bool(local) and all(slot.environment.get(DEVICE) == "cpu" for slot in local)
-    forecast = make_forecast(found.jobs, costs, sharing, slots, on_cpu=on_cpu)
+    forecast = make_forecast(jobs, costs, sharing, slots, on_cpu=on_cpu)
     if forecast.total is None:
         return forecast
-    _say(console, estimate_words(forecast.total, len(trials), slots, rough=forecast.rough))
-    if forecast.total <= LONG or forecast.rough:  # a rough estimate is no reason to explain anything
+    _say(console, _words(forecast, len(trials), slots))
+    if forecast.total <= LONG:
         return forecast
     _say(console, f"why so long: {forecast.why}", "yellow")
     return replace(forecast, why="")
+
+
+def _words(forecast: Forecast, trials: int, slots: int) -> str:
+    return "" if forecast.total is None else estimate_words(forecast.total, trials, slots, rough=forecast.rough)
 
 
 def _check_writable(root: Path) -> None:

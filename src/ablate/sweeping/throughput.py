@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import wait
 from dataclasses import asdict
 from pathlib import Path
@@ -44,13 +44,20 @@ class Shared(Protocol):
         """Settle it."""
 
 
-def share_cores(trials: Sequence[Trial], launch: Shared, *, measuring: bool = True) -> Sharing | None:
+def share_cores(
+    trials: Sequence[Trial],
+    launch: Shared,
+    *,
+    measuring: bool = True,
+    before: Callable[[Sharing], None] = lambda assumed: None,
+) -> Sharing | None:
     """Decide how the trials that are to run share the cores, and settle it with the launcher.
 
     Args:
         trials: What is to run.
         launch: Where.
         measuring: Whether to measure what is not known from the cache.
+        before: Called when a measurement begins, with what would be assumed without one.
 
     Returns:
         The decision, or None where there is none to take: on GPUs and clusters, or where the user has said how.
@@ -58,12 +65,18 @@ def share_cores(trials: Sequence[Trial], launch: Shared, *, measuring: bool = Tr
     cores = launch.open_cores(str(trials[0].config["device"])) if trials else None
     if cores is None:
         return None
-    sharing = decide(trials, cores, measuring=measuring)
+    sharing = decide(trials, cores, measuring=measuring, before=before)
     launch.share(sharing.layout)
     return sharing
 
 
-def decide(trials: Sequence[Trial], cores: int, *, measuring: bool = True) -> Sharing:
+def decide(
+    trials: Sequence[Trial],
+    cores: int,
+    *,
+    measuring: bool = True,
+    before: Callable[[Sharing], None] = lambda assumed: None,
+) -> Sharing:
     """Return how trials share the cores: from the cache, from a measurement, or assumed where neither is worth it."""
     wanted, memory = candidates(cores, len(trials)), available_memory_gb()
     if len(wanted) == 1:
@@ -78,9 +91,10 @@ def decide(trials: Sequence[Trial], cores: int, *, measuring: bool = True) -> Sh
         return assumed(cores, len(trials), "a sweep measures it before it starts", memory)
     if sum(_pixels(each) for each in trials) < WORTH:
         return assumed(cores, len(trials), "the sweep is too short for that", memory)
-    leader = Neighbours()
+    before(assumed(cores, len(trials), "it is measured now", memory))
+    watch = Neighbours()
     found, problem = _measure(trial, asked, wanted, memory)
-    others = leader.cores()
+    others = watch.cores()
     if not found:
         return assumed(cores, len(trials), problem, memory)
     if others < QUIET * cores:  # else it is not this machine's throughput, and is measured again the next time
