@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 from ablate.argument_checks import check_train
 from ablate.arguments import HARMLESS, OWNED, REFUSED, SUPPORTED
-from ablate.config import ConfigError, training_arguments
+from ablate.config import Config, ConfigError, training_arguments
+from ablate.validation import check
 
 LISTS: list[dict[str, Any]] = [SUPPORTED, HARMLESS, OWNED, REFUSED]
 
@@ -126,6 +128,14 @@ def test_values_that_work_are_accepted(given: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("given", "words"), BAD, ids=str)
 def test_values_that_would_break_or_do_nothing_are_refused(given: dict[str, Any], words: str) -> None:
     assert words in complaint(**given)
+
+
+def test_bf16_is_refused_where_nothing_can_train_in_it() -> None:
+    content = {**asdict(Config()), "data": {"name": "shapes"}}
+    content["train"] = {**content["train"], "amp": "bf16"}
+    check({**content, "device": "cuda:0"})
+    with pytest.raises(ConfigError, match=r"train\.amp=bf16: .* on CUDA only"):
+        check({**content, "device": "cpu"})
 
 
 def test_an_argument_that_nobody_has_gone_through_keeps_its_default(monkeypatch: pytest.MonkeyPatch) -> None:

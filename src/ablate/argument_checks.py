@@ -56,6 +56,18 @@ def check_train(train: Mapping[str, Any]) -> None:
             raise ConfigError(f"train.{name}={shown(value)}: refused: {reason}; leave it at {shown(defaults[name])}")
 
 
+def check_precision(amp: Any, device: str) -> None:
+    """Check that a device can train in a precision.
+
+    Raises:
+        ConfigError: It cannot; Ultralytics would find that out in the first batch.
+    """
+    if amp == "bf16" and device == "cpu":
+        raise ConfigError(
+            "train.amp=bf16: Ultralytics trains in bf16 on CUDA only, and the device is cpu; valid: false"
+        )
+
+
 def _check_value(where: str, value: Any, argument: Argument) -> None:
     """Check one value against what its argument takes."""
     if value is None:

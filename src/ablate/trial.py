@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from ablate.argument_checks import check_precision
 from ablate.config import ConfigError
 from ablate.data.catalogue import DataError, DataSet, resolve
 from ablate.data.use import promised_use
@@ -293,9 +294,10 @@ def trainer_arguments(config: Mapping[str, Any], data: DataSet, folder: Path) ->
     """Return what a trial's training is to Ultralytics; its network's yaml is written to the folder it works in.
 
     Raises:
-        ConfigError: There is no such device.
+        ConfigError: There is no such device, or it cannot train in this precision.
     """
-    train = config["train"]
+    train, device = config["train"], pick_device(config["device"])
+    check_precision(train["amp"], device)
     network = folder / f"{Path(config['model']['architecture']).stem}.yaml"
     network.write_text(yaml.safe_dump(network_yaml(config), sort_keys=False), encoding="utf-8")
     return {
@@ -305,7 +307,7 @@ def trainer_arguments(config: Mapping[str, Any], data: DataSet, folder: Path) ->
         "pretrained": config["model"]["weights"] or False,
         "data": str(data.yaml),
         "seed": config["seed"],
-        "device": pick_device(config["device"]),
+        "device": device,
         "workers": min(train["workers"], int(os.environ.get(LOADERS, train["workers"]))),
         "project": str(folder),
         "name": "train",

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, fields, is_dataclass
 from typing import Any
 
-from ablate.argument_checks import check_train, satisfies, shown
+from ablate.argument_checks import check_precision, check_train, satisfies, shown
 from ablate.config import (
     CONTROLS,
     OF_COMMAND,
@@ -77,6 +77,7 @@ def check(config: Mapping[str, Any]) -> None:
         if control not in CONTROLS:
             raise ConfigError(f"controls: {control}: {nearest(str(control), CONTROLS)}valid: {', '.join(CONTROLS)}")
     check_device(str(config["device"]))
+    check_precision(config["train"]["amp"], str(config["device"]))
     sweep = config["sweep"]
     if sweep is not None and not re.fullmatch(r"[\w.+@=-]{1,120}", str(sweep)):
         raise ConfigError(f"sweep={sweep}: a name of letters, digits and . _ - + @ = is needed; it becomes a folder")

@@ -24,6 +24,8 @@ MakeSet = Callable[..., Path]
         ("train: images/train\nval: images/val\nnames: {0: a, 2: b}\n", "must number 2 classes 0 to 1"),
         ("train: images/train\nval: images/val\nnames: {a: b}\n", "keys of 'names' must be the class ids"),
         ("train: images/train\nval: images/val\nnames: [a]\nnc: 2\n", "'nc' says 2 classes, 'names' has 1"),
+        ("train: images/train\nval: images/val\nnames: [a, b]\nchannels: three\n", "'channels' must be a whole number"),
+        ("train: images/train\nval: images/val\nnames: [a, b]\nchannels: 0\n", "'channels' must be .*, not 0"),
         ("val: images/val\nnames: [a]\n", "key 'train' is missing"),
         ("train: images/train\nnames: [a]\n", "key 'val' is missing"),
         ("train: 7\nval: images/val\nnames: [a]\n", "'train' must be a folder"),

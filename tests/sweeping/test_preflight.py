@@ -81,6 +81,28 @@ def test_trials_that_differ_in_seed_or_optimizer_share_one_network(cache: Path) 
     assert set(answers) == {t.identity.variant_key for t in trials}
 
 
+def test_weights_that_are_not_fetched_yet_give_a_network_their_class_branch(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ultralytics.nn.tasks import DetectionModel
+
+    from ablate.measuring.complexity import complexity
+    from ablate.training.network import build_network
+
+    (answer,) = preflight([trial(weights="yolo26n.pt")], with_cost=True).answers.values()
+
+    assert answer["weights"]["transferred"] is None
+    coco = DetectionModel("yolo26n.yaml", nc=80, verbose=False)
+    network, _, _ = build_network("yolo26n.yaml", classes=3, weights=coco)
+    assert answer["params_train"] == complexity(network, 64).params_train
+
+
+def test_a_layer_to_freeze_that_the_network_lacks_is_refused() -> None:
+    frozen = {**asdict(Config())["train"], "imgsz": 64, "freeze": [0, "23.cv9"]}
+    given = trial("hmha")
+    given = Trial.of({**given.config, "train": frozen}, DATA)
+    with pytest.raises(ConfigError, match=r"train\.freeze: this network has no layer '23\.cv9'.*0 to 23"):
+        preflight([given])
+
+
 def test_what_was_built_before_is_not_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
     trials = [trial("sta"), trial()]
     first = preflight(trials, with_cost=True)

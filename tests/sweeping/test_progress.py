@@ -339,3 +339,18 @@ def test_a_sweep_whose_own_file_is_cut_off_still_knows_its_trials(
 def test_a_folder_that_is_no_sweep_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"sweep\.json"):
         SweepStates(tmp_path)
+
+
+def test_a_trial_that_the_clock_stopped_has_the_epochs_that_it_trained(written: Trials) -> None:
+    trial = written(NAME)
+    for _ in range(3):
+        trial.epoch(0.2)
+    trial.record(map50_95=0.2, epochs=100)
+    path = trial.folder / "result.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["config"]["train"]["time"] = 0.5
+    path.write_text(json.dumps(record), encoding="utf-8")
+
+    state = trial_state(trial.folder)
+
+    assert (state.state, state.epoch, state.epochs, state.fraction) == ("done", 3, 3, 1.0)

@@ -259,6 +259,9 @@ class AblateTrainer(ResumableTrainer):
             "evaluations": {which: found[whose] for which, whose in shared.items()},
             "batch": self.batch_size,
             "amp": bool(self.amp),
+            "compiled": hasattr(
+                getattr(self.model, "module", self.model), "_orig_mod"
+            ),  # without a compiler Ultralytics goes on uncompiled
             **self._length(),
             "oom_retries": self._halvings,
             "optimizer": type(self.optimizer).__name__,
