@@ -42,6 +42,7 @@ def training_arguments(words: list[str], folder: Path) -> dict[str, Any]:
         "context = initialize_config_dir(str(conf_dir()), version_base='1.3'); context.__enter__(); "
         "config = plain(compose('config', overrides=sys.argv[1:], return_hydra_config=True)); "
         "optimizer = config['optimizer']; optimizer['optimizer'] = optimizer.pop('name'); "
+        "optimizer.pop('orthogonalise'); "
         "print(json.dumps({**config['train'], **optimizer, 'data': str(resolve(config['data']).yaml)}))"
     )
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)

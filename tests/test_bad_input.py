@@ -52,6 +52,8 @@ CASES = [
     (["train.fraction=1.5"], "train.fraction=1.5"),
     (["train.save=false"], "checkpoints are always kept"),
     (["module=hmha,acmix", "module.rerank=batch", "-m"], "(in module=acmix module.rerank=batch)"),
+    (["optimizer.orthogonalise=fp23"], "did you mean 'fp32'?"),
+    (["optimizer=adamw", "optimizer.orthogonalise=fp32"], "AdamW does not orthogonalise, only MuSGD does; valid: auto"),
     (["device=7"], "device=7: this machine has"),
     (["model.weights=nowhere/best.pt"], "model.weights=nowhere/best.pt: no such file"),
     (["seed=interval(0,1)", "-m"], "no grid"),

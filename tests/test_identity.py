@@ -48,6 +48,8 @@ SAME: dict[str, Change] = {
     "plots": lambda c: c["train"].update(plots=False),
     "data path": lambda c: c["data"].update(path="/elsewhere.yaml"),
     "1 for 1.0": lambda c: c["optimizer"].update(lr0=c["optimizer"]["lr0"], warmup_epochs=3),
+    "an arithmetic that is chosen by the device": lambda c: c["optimizer"].update(orthogonalise="auto"),
+    "a configuration of before there was a choice": lambda c: c["optimizer"].pop("orthogonalise"),
     "customary insertion by name": lambda c: c["insertion"].update(name="c3k2"),
 }
 OTHER: dict[str, Change] = {
@@ -58,6 +60,7 @@ OTHER: dict[str, Change] = {
     "wiring": lambda c: c["insertion"].update(wiring="rezero"),
     "learning rate": lambda c: c["optimizer"].update(lr0=0.02),
     "optimizer": lambda c: c["optimizer"].update(name="SGD"),
+    "arithmetic of the orthogonalisation": lambda c: c["optimizer"].update(orthogonalise="fp32"),
     "epochs": lambda c: c["train"].update(epochs=3),
     "workers, which seed the augmentation": lambda c: c["train"].update(workers=3),
     "augmentation": lambda c: c["train"].update(mosaic=0.0),

@@ -20,7 +20,7 @@ from ablate.config import (
 from ablate.guessing import nearest
 from ablate.notation import quote_list, quote_path
 from ablate.option_files import SCHEMAS, known_keys
-from ablate.validation import check, check_same
+from ablate.validation import check_each, check_same
 from ablate.words import check_words
 
 if TYPE_CHECKING:
@@ -107,8 +107,7 @@ def make_trials(load: Callable[[Sequence[str]], DictConfig], cells: Sequence[Seq
             configs.append(composer(cell))
         except HydraException as error:
             raise ConfigError(f"{explain(error, cell)} (in {' '.join(cell)})") from error
-    for config in configs:
-        check(config)
+    check_each(configs)
     check_same(configs)
     found: dict[str, Any] = {}
     trials = []

@@ -22,6 +22,7 @@ from ablate.yaml_files import YamlFileError, read_mapping
 
 WIRINGS = ("plain", "residual", "rezero")
 OPTIMIZERS = ("SGD", "MuSGD", "AdamW")
+ARITHMETICS = ("auto", "bf16", "fp32")
 OOM_POLICIES = ("fail", "halve")
 DESIGNS = ("product", "one_at_a_time", "leave_one_out", "add_one_in", "factorial")
 ORDERS = ("given", "longest_first", "cheapest_first", "by_seed")
@@ -68,6 +69,9 @@ OF_COMMAND = (
     *("probe", "retry", "root", "skip_invalid", "strict", "sweep", "tracking"),
 )
 
+# Fields that came later, with what they are where they are not given: then they are left out of a signature.
+ADDED_LATER = {"optimizer.orthogonalise": "auto"}
+
 
 class ConfigError(ValueError):
     """Something the user wrote cannot be meant; the message is one line that says what, where, and what is valid."""
@@ -106,6 +110,7 @@ class OptimizerConfig:
     warmup_momentum: float = _ranged(0.8, ">= 0 and < 1")
     warmup_bias_lr: float = _ranged(0.0, ">= 0 and <= 10")
     cos_lr: bool = False
+    orthogonalise: str = _choice("auto", ARITHMETICS)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablate.config import NOT_IDENTITY
+from ablate.config import ADDED_LATER, NOT_IDENTITY
 from ablate.files import file_sha256
 from ablate.module_source import module_source
 from ablate.notation import MATCHED, Graft, read_graft, settle_insertion, settle_like, show_graft
@@ -89,7 +89,8 @@ def identify(config: Mapping[str, Any], data_fingerprint: str) -> Identity:
     Raises:
         ConfigError: The class of a module cannot be found.
     """
-    semantic = _without(config, (*NOT_IDENTITY, "module", "insertion", "grafts"))
+    unset = [path for path, default in ADDED_LATER.items() if _at(config, path) == default]
+    semantic = _without(config, (*NOT_IDENTITY, *unset, "module", "insertion", "grafts"))
     seed = int(semantic.pop("seed"))
     weights = config["model"]["weights"]
     shared = {
@@ -109,11 +110,12 @@ def identify(config: Mapping[str, Any], data_fingerprint: str) -> Identity:
         "model": str(config["model"]["name"]),
         "data": str(config["data"]["name"]),
     }
+    texts = {"shared": _text(shared), "graft": _text(graft), "seed": _text(seed)}
     variant = f"{'+'.join(map(show_graft, grafts)) or 'baseline'} {factors['optimizer']}"
     return Identity(
-        signature=_hash({"shared": shared, "graft": graft, "seed": seed}),
-        variant_key=_hash({"shared": shared, "graft": graft})[:16],
-        comparison_key=_hash({"shared": shared})[:16],
+        signature=_hash(texts, "shared", "graft", "seed"),
+        variant_key=_hash(texts, "shared", "graft")[:16],
+        comparison_key=_hash(texts, "shared")[:16],
         factors=factors,
         variant=variant,
         name=f"{variant} s{seed}",
@@ -143,6 +145,14 @@ def _source_hash(module: Mapping[str, Any]) -> str:
     return module_source(str(module["_target_"])).sha256
 
 
+def _at(config: Mapping[str, Any], path: str) -> Any:
+    """Return the value at a dotted path; None where there is none."""
+    value: Any = config
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
 def _without(config: Mapping[str, Any], paths: tuple[str, ...]) -> dict[str, Any]:
     kept: dict[str, Any] = plain_copy(dict(config))
     for path in paths:
@@ -154,9 +164,15 @@ def _without(config: Mapping[str, Any], paths: tuple[str, ...]) -> dict[str, Any
     return kept
 
 
-def _hash(value: Any) -> str:
-    text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+def _text(value: Any) -> str:
+    """Return a value as canonical JSON."""
+    return json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _hash(texts: Mapping[str, str], *names: str) -> str:
+    """Return the SHA-256 of the object that has these of the values, whose canonical JSON is given, by name."""
+    content = ",".join(f'"{name}":{texts[name]}' for name in sorted(names))
+    return hashlib.sha256(f"{{{content}}}".encode()).hexdigest()
 
 
 def _canonical(value: Any) -> Any:

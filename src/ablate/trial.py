@@ -273,12 +273,14 @@ def network_yaml(config: Mapping[str, Any]) -> dict[str, Any]:
     from ultralytics.nn.tasks import yaml_model_load
 
     from ablate.grafting.surgery import SPEC_KEY, graft_spec_of
-    from ablate.training.network import FREEZE_KEY, POLICY_KEY
+    from ablate.training.network import ARITHMETIC_KEY, FREEZE_KEY, POLICY_KEY
 
     content: dict[str, Any] = yaml_model_load(config["model"]["architecture"])
     content[POLICY_KEY] = config["on_oom"]
     if config.get("freeze_grafts"):
         content[FREEZE_KEY] = True
+    if config["optimizer"].get("orthogonalise", "auto") != "auto":
+        content[ARITHMETIC_KEY] = config["optimizer"]["orthogonalise"]
     spec = graft_spec_of(config)
     if spec is not None:
         content[SPEC_KEY] = spec
@@ -302,7 +304,7 @@ def trainer_arguments(config: Mapping[str, Any], data: DataSet, folder: Path) ->
     network.write_text(yaml.safe_dump(network_yaml(config), sort_keys=False), encoding="utf-8")
     return {
         **train,
-        **{"optimizer" if name == "name" else name: value for name, value in config["optimizer"].items()},
+        **_optimizer_arguments(config["optimizer"]),
         "model": str(network),
         "pretrained": config["model"]["weights"] or False,
         "data": str(data.yaml),
@@ -315,6 +317,12 @@ def trainer_arguments(config: Mapping[str, Any], data: DataSet, folder: Path) ->
         "task": "detect",
         "mode": "train",
     }
+
+
+def _optimizer_arguments(optimizer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an optimizer's fields are to Ultralytics, which knows nothing of the arithmetic."""
+    names = {"name": "optimizer"}
+    return {names.get(name, name): value for name, value in optimizer.items() if name != "orthogonalise"}
 
 
 def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> dict[str, Any]:

@@ -38,6 +38,7 @@ __all__ = [
     "Option",
     "check",
     "check_device",
+    "check_each",
     "check_latency",
     "module_options",
     "satisfies",
@@ -64,6 +65,7 @@ def check(config: Mapping[str, Any]) -> None:
     _check_dataclass("", config, Config)
     _check_dataclass("insertion.", config["insertion"], InsertionConfig)
     _check_dataclass("optimizer.", config["optimizer"], OptimizerConfig)
+    _check_arithmetic(config["optimizer"])
     _check_dataclass("model.", config["model"], ModelConfig)
     _check_dataclass("tracking.", config["tracking"], TrackingConfig)
     check_latency(config["latency"])
@@ -81,6 +83,23 @@ def check(config: Mapping[str, Any]) -> None:
     sweep = config["sweep"]
     if sweep is not None and not re.fullmatch(r"[\w.+@=-]{1,120}", str(sweep)):
         raise ConfigError(f"sweep={sweep}: a name of letters, digits and . _ - + @ = is needed; it becomes a folder")
+
+
+def check_each(configs: Sequence[Mapping[str, Any]]) -> None:
+    """Check every configuration of a command; of those that differ by their seed only, the first whole.
+
+    Raises:
+        ConfigError: See `check`.
+    """
+    seed = next(entry for entry in fields(Config) if entry.name == "seed")
+    known: set[str] = set()
+    for config in configs:
+        rest = repr({name: value for name, value in config.items() if name != "seed"})
+        if rest in known:
+            _check_value("seed", config["seed"], seed.metadata)
+        else:
+            check(config)
+            known.add(rest)
 
 
 def check_same(configs: Sequence[Mapping[str, Any]]) -> None:
@@ -192,6 +211,15 @@ def _check_data(data: Mapping[str, Any]) -> None:
 def _one(entry: Field[Any]) -> Any:
     """Return a valid value of a list."""
     return entry.default_factory()[0] if callable(entry.default_factory) else ""
+
+
+def _check_arithmetic(optimizer: Mapping[str, Any]) -> None:
+    """Check that an arithmetic of the orthogonalisation is given to the one optimizer that orthogonalises."""
+    name, arithmetic = optimizer["name"], optimizer["orthogonalise"]
+    if arithmetic != "auto" and name != "MuSGD":
+        raise ConfigError(
+            f"optimizer.orthogonalise={arithmetic}: {name} does not orthogonalise, only MuSGD does; valid: auto"
+        )
 
 
 def _check_insertion(insertion: Mapping[str, Any], module: Mapping[str, Any], where: str = "") -> None:

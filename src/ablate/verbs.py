@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import subprocess
@@ -73,23 +74,24 @@ def ui(words: Sequence[str]) -> int:
     def body() -> int:
         parser = _Parser(prog="ablate ui", description=ui.__doc__)
         parser.add_argument("overrides", nargs="*", help="root=<folder>")
-        parser.add_argument("--port", type=int, default=5000)
+        parser.add_argument("--port", type=_port, default=5000, help="1 to 65535; 5000 where it is left out")
         parsed = parser.parse_args(words)
         root = _root(parsed.overrides)
         if not (root / "mlflow.db").is_file():
             raise ConfigError(f"{root}/mlflow.db does not exist: no trial has been recorded here yet")
+        _check_port(parsed.port)
         from ablate.environment import prepare
-        from ablate.tracking.address import tracking_uri
+        from ablate.tracking.address import artifacts_uri, tracking_uri
 
         prepare()
         page = f"http://127.0.0.1:{parsed.port}/#/experiments/{_experiment(root)}/runs?workflowType=machine_learning"
         print(f"open {page}  (stop with Ctrl-C)", flush=True)  # noqa: T201
         uri = tracking_uri(root, None)
         command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
-        artifacts = (root.absolute() / "mlartifacts").as_uri()
         # A group of its own, for MLflow starts workers, which must not outlive us.
         server = subprocess.Popen(
-            [*command, "--port", str(parsed.port), "--default-artifact-root", artifacts], start_new_session=True
+            [*command, "--port", str(parsed.port), "--default-artifact-root", artifacts_uri(root)],
+            start_new_session=True,
         )
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
@@ -238,16 +240,47 @@ def _latency_words(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
     return device, {name: latency[name] for name in names}
 
 
+def _port(text: str) -> int:
+    """Read the number of a port."""
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: a whole number from 1 to 65535 is needed")
+    return int(text)
+
+
+def _check_port(port: int) -> None:
+    """Raise ConfigError where nothing can be served on a port of this machine."""
+    import socket
+
+    for number in (port, 0):  # 0: the system picks a free one, to propose it
+        with socket.socket() as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                server.bind(("127.0.0.1", number))
+                if number == port:
+                    return
+                free = server.getsockname()[1]
+            except OSError as error:
+                if number != port:
+                    raise ConfigError(f"--port={port}: nothing can be served here: {error.strerror}") from error
+                reason = "it is in use" if error.errno == errno.EADDRINUSE else str(error.strerror)
+    raise ConfigError(f"--port={port}: {reason}; another one is free, such as --port={free}")
+
+
 def _experiment(root: Path) -> str:
-    """Return the id of the experiment that was written to last."""
+    """Return the id of the experiment that was written to last; a moved store first learns its place."""
     import sqlite3
 
+    from ablate.tracking.address import own_database
+    from ablate.tracking.inputs import one_at_a_time
+    from ablate.tracking.relocating import last_experiment, relocate
+
     try:
-        with sqlite3.connect(f"file:{root / 'mlflow.db'}?mode=ro", uri=True) as database:
-            row = database.execute("select experiment_id from runs order by start_time desc limit 1").fetchone()
+        # Who may only read has to take the places as they are.
+        with suppress(PermissionError, sqlite3.OperationalError), one_at_a_time(root):
+            relocate(root)
+        return last_experiment(own_database(root))
     except sqlite3.Error as error:
         raise ConfigError(f"{root}/mlflow.db is not MLflow's store: {error}") from error
-    return str(row[0]) if row else "0"
 
 
 def _root(overrides: Sequence[str]) -> Path:
@@ -256,8 +289,15 @@ def _root(overrides: Sequence[str]) -> Path:
         key, sign, value = override.partition("=")
         if key != "root" or not sign:
             raise ConfigError(f"'{override}': only root=<folder> is understood here")
-        root = Path(value)
+        root = Path(_without_quotes(value))
     return root
+
+
+def _without_quotes(text: str) -> str:
+    """Take off quotes that Hydra needs around a path with odd characters, where no folder has them in its name."""
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" and not Path(text).exists():
+        return text[1:-1].replace(f"\\{text[0]}", text[0]).replace("\\\\", "\\")
+    return text
 
 
 def _guarded(body: Callable[[], int]) -> int:

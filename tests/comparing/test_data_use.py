@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from ablate.comparing.summary import recipe_facts
 from ablate.comparing.table import comparison_table
 from ablate.tracking.records import load_sweep
 
@@ -69,3 +70,12 @@ def test_records_of_before_are_compared_by_what_they_tell(table: Callable[..., p
 def test_damaged_counts_are_no_reason_to_stop(table: Callable[..., pd.DataFrame]) -> None:
     for odd in ({"images": 3}, {"promised": {"images": [1]}}, {"instances": {"train": "many"}, "promised": WHOLE}):
         assert len(table(lambda _, odd=odd: odd)) == 10
+
+
+def test_the_recipe_of_a_report_says_what_was_used(records: Grid) -> None:
+    made = records()
+    assert "data used" not in recipe_facts(made)
+    for record in made:
+        record["realised"] |= SHORT if record["seed"] else WHOLE
+    words = "train 480 images (2012 boxes), val 160 images (698 boxes)"
+    assert recipe_facts(made)["data used"] == f"{words} | {words.replace('480', '479').replace('2012', '2004')}"

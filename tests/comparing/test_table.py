@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ablate.comparing.comparability import differences
 from ablate.comparing.table import COLUMNS, comparison_table, trial_table
 from ablate.tracking.records import load_sweep
 
@@ -162,6 +163,48 @@ def test_another_realised_recipe_is_flagged_with_its_reason(
     assert row["comparable"] == "no"
     assert words in row["notes"]
     assert math.isfinite(row["delta_map50_95"])
+
+
+@pytest.mark.parametrize(
+    ("arithmetics", "notes"),
+    [
+        ((None, None), ""),
+        (("fp32", "fp32"), ""),
+        (("fp32", "bf16"), "orthogonalisation bf16 (baseline fp32)"),
+        (("bf16", None), "orthogonalisation not recorded (baseline bf16)"),
+    ],
+)
+def test_another_arithmetic_of_the_orthogonalisation_is_flagged(
+    records: Grid, write: Write, arithmetics: tuple[str | None, str | None], notes: str
+) -> None:
+    made = records(("none", "hmha"), ("musgd",), (0, 1))
+    for index, record in enumerate(made):
+        if arithmetics[index // 2] is not None:  # older records have no such field
+            record["realised"]["orthogonalise"] = arithmetics[index // 2]
+    row = table_of(write(made)).loc["hmha@c3k2 musgd"]
+    assert (row["comparable"], notes in row["notes"]) == ("no" if notes else "yes", True)
+
+
+@pytest.mark.parametrize(
+    ("configured", "found", "expected"),
+    [
+        ({"name": "SGD"}, None, []),
+        ({"orthogonalise": "bf16"}, "bf16", []),
+        ({"lr0": 0.02}, "bf16", ["orthogonalisation bf16 (baseline fp32)"]),
+        ({}, "bf16", ["orthogonalisation bf16 (baseline fp32)"]),
+    ],
+    ids=["another optimizer", "another arithmetic", "another rate", "nothing else"],
+)
+def test_an_arithmetic_may_differ_where_it_was_configured_to(
+    records: Grid, configured: dict[str, object], found: str | None, expected: list[str]
+) -> None:
+    baseline, variant = records(("none", "hmha"), ("musgd",), (0,))
+    baseline["config"]["optimizer"] |= {"name": "MuSGD", "orthogonalise": "auto"}
+    variant["config"]["optimizer"] |= {"name": "MuSGD", **configured}  # an older record has no such key: it means auto
+    baseline["realised"]["orthogonalise"] = "fp32"
+    variant["realised"]["orthogonalise"] = found
+    other = [reason for reason in differences([variant], [baseline], by_design=True) if "orthogonalisation" in reason]
+    assert other == expected
 
 
 def test_a_variant_without_a_realised_recipe_is_not_called_comparable(records: Grid, write: Write) -> None:

@@ -236,6 +236,14 @@ def test_files_that_a_training_passes_over_are_warnings(make_set: MakeSet) -> No
         ]
 
 
+def test_a_split_of_another_format_is_an_error_that_names_a_file(make_set: MakeSet) -> None:
+    file = make_set()
+    for path in (file.parent / "images" / "val").iterdir():
+        path.rename(path.with_suffix(".GIF"))
+    with pytest.raises(DataError, match=r"split 'val' has no images in .*images/val; 0\.GIF and its like are not read"):
+        custom(file)
+
+
 def test_an_image_that_is_listed_twice_is_taken_once_which_is_said(make_set: MakeSet) -> None:
     file = make_set(train="[images/train, more.txt]")
     (file.parent / "more.txt").write_text("./images/train/1.png\n./images/train/2.png\n")

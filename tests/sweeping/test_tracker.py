@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from ablate.files import atomic_write_json
 from ablate.sweeping import tracker as module
 from ablate.sweeping.tracker import Tracker
+from ablate.tracking.problems import ProblemKind
 
 LOCAL = {"uri": None, "experiment": "ablate", "artifacts": True}
 
@@ -42,7 +44,8 @@ def test_a_store_that_does_not_answer_is_dropped_and_asked_again(tmp_path: Path)
         assert tracker.ask("open_sweep", "a sweep", "the command") is None
 
     assert tracker.problem is not None
-    assert "127.0.0.1" in tracker.problem
+    assert "127.0.0.1" in tracker.problem.message
+    assert tracker.problem.kind is ProblemKind.UNREACHABLE
 
 
 def test_a_tracker_whose_process_is_killed_gets_another(tmp_path: Path) -> None:
@@ -74,3 +77,32 @@ def test_a_locked_store_is_waited_for(tmp_path: Path) -> None:
         assert tracker.ask("open_sweep", "second", "the command") is not None
 
     assert tracker.problem is None
+
+
+def test_what_the_store_refuses_of_one_record_is_told_once_and_others_arrive(tmp_path: Path) -> None:
+    for index, metrics in ((1, {".": 0.1, "map50": 0.5}), (2, {"map50": 0.5})):
+        signature = f"{index:02x}" * 32
+        content = {"signature": signature, "name": f"trial {index}", "status": "finished", "metrics": metrics}
+        atomic_write_json(tmp_path / "trials" / signature / "result.json", content)
+    with Tracker(tmp_path, LOCAL) as tracker:
+        tracker.ask("publish_missing", tmp_path / "trials")
+        tracker.ask("publish_missing", tmp_path / "trials")
+
+    assert tracker.problem is None
+    assert [(refusal.record, refusal.what) for refusal in tracker.refusals] == [("trial 1", "metric final/.")]
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        assert database.execute("select status from runs").fetchall() == [("FINISHED",)] * 2
+
+
+def test_a_store_of_an_older_mlflow_is_told_as_that_again_and_again(tmp_path: Path) -> None:
+    with Tracker(tmp_path, LOCAL) as tracker:
+        tracker.ask("open_sweep", "first", "the command")
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        database.execute("update alembic_version set version_num = '0584bdc529eb'")
+    with Tracker(tmp_path, LOCAL) as tracker:
+        tracker.submit("open_sweep", "second", "the command")
+        tracker.submit("open_sweep", "third", "the command")
+
+    assert tracker.problem is not None
+    assert tracker.problem.kind is ProblemKind.OLD_SCHEMA
+    assert f"mlflow db upgrade sqlite:///{tmp_path}/mlflow.db" in tracker.problem.advice

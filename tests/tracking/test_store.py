@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ def record(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "multirun"
+def root(tmp_path: Path, new_root: Callable[[Path], Path]) -> Path:
+    return new_root(tmp_path / "multirun")
 
 
 @pytest.fixture

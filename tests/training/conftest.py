@@ -81,6 +81,8 @@ def make_trainer(
     content["ablate_on_oom"] = on_oom
     if given.pop("freeze_grafts", False):
         content["ablate_freeze_grafts"] = True
+    if "orthogonalise" in given:
+        content["ablate_orthogonalise"] = given.pop("orthogonalise")
     options = given.pop("options", {})
     callbacks = given.pop("callbacks", {})
     if target:

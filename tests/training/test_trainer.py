@@ -19,6 +19,7 @@ from ablate.tracking.evidence import load_evidence
 from ablate.training.checkpoint import KEY
 from ablate.training.errors import Diverged, OutOfMemory
 from ablate.training.journal import best_epoch
+from ablate.training.musgd import fast_arithmetic
 
 Train = Callable[..., Any]
 
@@ -41,6 +42,7 @@ def test_a_training_writes_down_what_it_was(train: Train) -> None:
     assert {"train/box_loss", "val/box_loss", "map50_95", "lr/pg0", "seconds", "fitness"} <= set(epochs[0])
     assert facts["batch"] == 4
     assert facts["optimizer"] == "MuSGD"
+    assert facts["orthogonalise"] == fast_arithmetic(trainer.device)
     assert facts["epochs"] == 2
     assert not facts["early_stop"]
     assert not facts["amp"], "there is no automatic mixed precision on a CPU"
@@ -95,7 +97,7 @@ def test_an_identity_graft_reproduces_the_baseline_exactly(train: Train) -> None
 
 @pytest.mark.filterwarnings("ignore:`get_trial_id`:UserWarning")  # Ultralytics asks Ray wherever it is installed
 def test_the_baseline_is_what_ultralytics_own_trainer_gives(train: Train, tiny_data: Path, tmp_path: Path) -> None:
-    ours = train(epochs=3)
+    ours = train(epochs=3, orthogonalise="bf16")
     (tmp_path / "bare").mkdir()
     bare = DetectionTrainer(
         overrides={

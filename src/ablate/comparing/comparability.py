@@ -20,6 +20,7 @@ REALISED = {
     "oom_retries": "out-of-memory retries",
     "imgsz": "image size",
     "optimizer": "optimizer",
+    "orthogonalise": "orthogonalisation",
     "lr0": "lr0",
     "device_name": "device",
     "data_fingerprint": "data fingerprint",
@@ -39,7 +40,12 @@ CONFIGURED: dict[str, tuple[tuple[str, ...], bool]] = {
     "data fingerprint": (("data",), False),
 }
 DATA_USED = "data used"
-CHOOSE_DATA = (("data",), ("train", "fraction"), ("train", "classes"))  # what it follows from
+# What else of the configuration realised values follow from, any of it; with what is meant where it is not recorded.
+CHOSEN_BY: dict[str, tuple[tuple[str, ...], ...]] = {
+    DATA_USED: (("data",), ("train", "fraction"), ("train", "classes")),
+    "orthogonalisation": (("optimizer", "name"), ("optimizer", "orthogonalise")),
+}
+UNRECORDED: dict[tuple[str, ...], str] = {("optimizer", "orthogonalise"): "auto"}
 
 
 def differences(variant: Sequence[Record], baseline: Sequence[Record], *, by_design: bool = False) -> list[str]:
@@ -89,8 +95,8 @@ def _as_configured(title: str, variant: Sequence[Record], baseline: Sequence[Rec
     """Whether two sets of trials differ in a realised value because, and just as, they were configured to."""
     if title == "epochs" and _as_configured("early stop", variant, baseline):
         return True  # another patience is another number of epochs
-    if title == DATA_USED:
-        return any(_configured(variant[0], path) != _configured(baseline[0], path) for path in CHOOSE_DATA)
+    if title in CHOSEN_BY:
+        return any(_configured(variant[0], path) != _configured(baseline[0], path) for path in CHOSEN_BY[title])
     path, exactly = CONFIGURED.get(title, ((), False))
     if not path or _configured(variant[0], path) == _configured(baseline[0], path):
         return False
@@ -101,7 +107,8 @@ def _as_configured(title: str, variant: Sequence[Record], baseline: Sequence[Rec
 
 
 def _configured(record: Record, path: Sequence[str]) -> Any:
-    return _plain(value(record, "config", *path))
+    configured = value(record, "config", *path)
+    return _plain(UNRECORDED.get(tuple(path)) if configured is None else configured)
 
 
 def _plain(found: Any) -> Any:

@@ -12,6 +12,7 @@ from ablate.comparing.columns import left_out, rows_of
 from ablate.comparing.comparability import REALISED, coverage
 from ablate.comparing.controls import broken, control_findings
 from ablate.comparing.costs import latency_findings, training_findings
+from ablate.comparing.data_use import in_words
 from ablate.comparing.effects import effect_sentences
 from ablate.comparing.factor_findings import factor_findings
 from ablate.comparing.findings import group_findings, image_findings, unfair_findings
@@ -94,6 +95,7 @@ def recipe_facts(records: Sequence[Record]) -> dict[str, str]:
         for key, title in REALISED.items()
     }
     facts["starting weights"] = _several(coverage(record) for record in measured)
+    facts["data used"] = _several(in_words(measured, record) for record in measured)
     packages = dict.fromkeys(name for r in measured for name in mapping(r, "realised", "versions"))
     for name in packages:
         facts[str(name)] = _several(_plain(value(r, "realised", "versions", name)) for r in measured)

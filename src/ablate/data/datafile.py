@@ -53,7 +53,9 @@ class DataFile:
         found = sorted({path for entry in self.splits[split] for path in _expand(entry)})
         if not found:
             where = ", ".join(str(entry) for entry in self.splits[split])
-            raise DataError(f"{self.path}: split '{split}' has no images in {where}")
+            others = self.other_images(split)
+            what = f"; {others[0]} and its like are not read" if others else ""
+            raise DataError(f"{self.path}: split '{split}' has no images in {where}{what}")
         shared = os.path.commonpath([os.path.dirname(path) for path in found])  # noqa: PTH120 - 100 000 of them
         start = len(shared.rstrip("/\\")) + 1
         return [Image(p[start:].replace(os.sep, "/"), Path(p), Path(_label_of(p))) for p in found]

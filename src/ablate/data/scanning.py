@@ -165,6 +165,7 @@ def _scan(data: DataFile, images: dict[str, list[Image]]) -> Scan:
             found.per_class[split] = [counts[index] for index in range(len(data.classes))]
             found.warnings += _warnings(split, seen, found)
             hashes[split] = {str(s.image_hash): s.image.name for s in reversed(seen)}
+    found.warnings[:0] = _left_out(found.unusable)  # where a reader of a few lines sees it
     found.warnings += _leaks(hashes)
     if errors:
         more = f" ({len(errors) - 1} more of its label files have errors)" if len(errors) > 1 else ""
@@ -179,6 +180,14 @@ def _scan(data: DataFile, images: dict[str, list[Image]]) -> Scan:
     return found
 
 
+def _left_out(unusable: dict[str, dict[str, str]]) -> Iterable[str]:
+    """Images that a training cannot use."""
+    for split, reasons in unusable.items():
+        if reasons:
+            images = _count(len(reasons), "image is", "images are")
+            yield f"{split}: {images} left out, which a training cannot use: {_first(reasons)}"
+
+
 def _first(unusable: dict[str, str], count: int = 3) -> str:
     """The first few images that cannot be used, each with the reason."""
     named = [f"{printable(name)} ({reason})" for name, reason in list(unusable.items())[:count]]
@@ -188,9 +197,6 @@ def _first(unusable: dict[str, str], count: int = 3) -> str:
 
 def _warnings(split: str, seen: list[_Seen], found: Scan) -> Iterable[str]:
     """What is odd in a split but does not stop a training."""
-    if unusable := found.unusable[split]:
-        images = _count(len(unusable), "image is", "images are")
-        yield f"{split}: {images} left out, which a training cannot use: {_first(unusable)}"
     empty = [(s.image.label.name, line) for s in seen for line in s.label.empty_boxes]
     if empty:
         boxes = _count(len(empty), "box", "boxes")

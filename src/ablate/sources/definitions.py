@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ablate.sources.imports import PythonModule, absolute_name, exported, find_module, parse
 
@@ -77,6 +78,7 @@ def names_of(module: PythonModule, tree: ast.Module) -> list[str]:
     return list(found)
 
 
+@lru_cache(maxsize=32)  # a definition whose source has changed is another one
 def is_network_module(definition: Definition, depth: int = 0) -> bool | None:
     """Tell whether a class is a `torch.nn.Module`; None where source does not tell."""
     node = definition.node

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -32,6 +33,7 @@ def sweep_name(trials: Sequence[Trial], joined: Collection[str] = ()) -> str:
     grafted = dict.fromkeys(name for level in levels["module"] for name in level.split("+") if name != "none")
     modules = list(grafted) or ["baseline"]
     readable = "_".join(["+".join(modules)[:48], "+".join(levels["data"])[:24], "+".join(levels["model"])[:24]])
+    readable = re.sub(r"[^\w.+@=-]+", "_", readable)  # a data file may be called anything; this is a folder, and a tag
     return f"{readable}_{digest(trial.identity.signature for trial in trials)[:6]}"
 
 

@@ -132,6 +132,7 @@ def _key(trial: Trial, slot: Slot, hardware: Mapping[str, Any]) -> dict[str, Any
         "train": {name: value for name, value in train.items() if name not in IDLE},
         "mosaic": bool(train["mosaic"]) and train["epochs"] > (train["close_mosaic"] or 0),
         "optimizer": config["optimizer"]["name"],
+        "orthogonalise": config["optimizer"]["orthogonalise"],
         "on_oom": config["on_oom"],
         "data": trial.data.fingerprint,
         "device": environment.get(DEVICE, config["device"]),

@@ -7,6 +7,7 @@ then the missing ones run; then the sweep is told as a table. A plan is the same
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,10 +30,14 @@ from ablate.sweeping.request import Request
 from ablate.sweeping.running import UNKNOWN, Forecast, Launch, make_forecast, run_jobs
 from ablate.sweeping.throughput import share_cores
 from ablate.sweeping.tracker import Tracker
+from ablate.tracking.class_names import printable
+from ablate.tracking.problems import Refusal, StoreProblem
 from ablate.tracking.records import load_object
 from ablate.trial import Trial, data_warnings
 
 COUNTED = 32  # networks whose FLOPs are counted for the estimate of a sweep's time; a plan counts those of all
+
+REFUSALS = 10  # lines about parts of records that MLflow does not take
 
 
 def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
@@ -84,8 +89,9 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
         if parent:
             tracker.submit("close_sweep", parent, directory, signatures, ended.get("note", ""), bool(failures))
         tracker.settle()
-        problem = tracker.problem
-    _closing_words(console, directory, ended, settings, problem)
+        problem, refusals = tracker.problem, tracker.refusals
+    _say_what_mlflow_lacks(console, problem, refusals)
+    _closing_words(console, directory, ended, settings)
     return 1 if failures or ended.get("missing") or "problem" in ended else 0
 
 
@@ -164,9 +170,7 @@ def _open_parent(tracker: Tracker, directory: Path) -> str | None:
     return str(run_id) if run_id is not None else None
 
 
-def _closing_words(
-    console: Console, directory: Path, ended: Mapping[str, Any], settings: Mapping[str, Any], problem: str | None
-) -> None:
+def _closing_words(console: Console, directory: Path, ended: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     failures = ended.get("failures", [])
     for entry in failures:
         failure = entry["failure"]
@@ -180,15 +184,24 @@ def _closing_words(
         _say(console, f"{ended['missing']} trials have no result yet: repeat the command", "yellow")
     for line in ended.get("ignored", []):
         _say(console, f"ignored: {line}", "yellow")
-    if problem:
-        said = f"MLflow does not answer ({problem}); the results are on disk, and the next command sends them"
-        _say(console, said, "yellow")
     if "problem" in ended:
         _say(console, f"the report was not made: {ended['problem']}", "yellow")
     else:
         _say(console, f"report:   {_shown(directory)}/comparison.html (also .{' .'.join(ended['forms'])})")
-    root = settings["root"]
-    _say(console, "MLflow:   python -m ablate ui" + ("" if root == "multirun" else f" root={root}"))
+    root = shlex.quote(f"root={settings['root']}")
+    _say(console, "MLflow:   python -m ablate ui" + ("" if settings["root"] == "multirun" else f" {root}"))
+
+
+def _say_what_mlflow_lacks(console: Console, problem: StoreProblem | None, refusals: Sequence[Refusal]) -> None:
+    """Say why records are not in MLflow, and which parts of others are not; who mends it depends on the reason."""
+    if problem is not None:
+        _say(console, problem.advice, "yellow")
+    for again, words in ((False, "MLflow does not take"), (True, "not in MLflow yet, the next command tries again")):
+        listed = [refusal for refusal in refusals if refusal.again == again]
+        for refusal in listed[:REFUSALS]:
+            _say(console, f"{words}: {printable(str(refusal))}", "yellow")
+        if len(listed) > REFUSALS:
+            _say(console, f"{words}: {len(listed) - REFUSALS} more; see the tag ablate.not_recorded", "yellow")
 
 
 def _say(console: Console, line: str, style: str | None = None) -> None:

@@ -4,16 +4,63 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 DATABASES = ("sqlite", "postgresql", "postgres", "mysql", "mssql", "oracle")  # MLflow writes to them without a server
 
 
+def own_database(root: Path) -> Path:
+    """Return the absolute path of the SQLite file of an output folder."""
+    return root.absolute() / "mlflow.db"
+
+
 def tracking_uri(root: Path, uri: str | None) -> str:
     """Return MLflow's tracking URI: the given one, or SQLite below the root."""
-    return uri or f"sqlite:///{root.absolute() / 'mlflow.db'}"
+    return uri or sqlite_uri(own_database(root))
+
+
+def sqlite_uri(file: Path) -> str:
+    """Return the URI of a SQLite file, whatever characters are in its path.
+
+    SQLAlchemy takes a question mark for the end of the path. From 2.1 on it knows percent-encoding; before, only
+    SQLite's own `file:` URIs do. With the driver's name MLflow makes no folder of the encoded name.
+    """
+    if re.fullmatch(r"[\w/. +~=,@-]*", str(file)):
+        return f"sqlite:///{file}"
+    path = quote(str(file))
+    return f"sqlite+pysqlite:///{path}" if _decodes_paths() else f"sqlite+pysqlite:///file:{path}?uri=true"
+
+
+def sqlite_file(address: str) -> Path | None:
+    """Return the file that a URI of SQLite names; None for another database, and for one in memory."""
+    scheme, separator, place = address.partition("://")
+    if not separator or scheme.split("+")[0] != "sqlite":
+        return None
+    path, _, query = place.removeprefix("/").partition("?")
+    path = unquote(path) if "%" in path and _decodes_paths() else path
+    if path.startswith("file:"):
+        path, _, more = path.removeprefix("file:").partition("?")
+        if "mode=memory" in f"{query}&{more}":
+            return None
+        path = unquote(f"/{path.lstrip('/')}" if path.startswith("//") else path)
+    return Path(path) if path and path != ":memory:" else None
+
+
+@cache
+def _decodes_paths() -> bool:
+    """Tell whether the installed SQLAlchemy takes the path in a URI for percent-encoded."""
+    from sqlalchemy.engine import make_url
+
+    return make_url("sqlite:///%41").database == "A"
+
+
+def artifacts_uri(root: Path) -> str:
+    """Return where the files of runs go where no server says otherwise."""
+    return (root.absolute() / "mlartifacts").as_uri()
 
 
 def is_database(uri: str) -> bool:

@@ -6,19 +6,24 @@ Pure: nothing here talks to a store, and MLflow is not imported.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ablate.tracking.records import mapping, number, sequence
+from ablate.tracking.class_names import ClassName, recorded_classes
+from ablate.tracking.records import mapping, number, sequence, value
 
 MAX_VALUE = 500  # characters of a parameter that older servers accept
-MAX_TEXT = 8000  # characters of a tag; MLflow's own limit
+MAX_TEXT = MAX_TAG = 8000  # characters of a tag; MLflow's own limit
+MAX_KEY = 250  # characters of a parameter's name; MLflow's own limit
+MAX_NAME = 250  # characters of a run's name, and of a data set's
 MAX_DIGEST = 36  # characters of a data set's digest; MLflow's own limit
 MAX_CLASSES = 100  # classes with a metric of their own; of more, result.json has them all
 NOTE = "mlflow.note.content"  # the run's description in the UI
 FAILURE_TAGS = ("ablate.failure", "ablate.failure.message", NOTE)
+NOT_RECORDED = "ablate.not_recorded"  # what the store did not take of a record, and why
 SECRET = "tracking.uri"  # it may hold a password, and whoever may look at the runs would see it
 SYSTEM = "system.jsonl"  # what the machine did while a trial trained: a line for each sample
 # A row of a YOLO label file, so that the UI shows what the data set's labels are.
@@ -27,32 +32,33 @@ LABEL_SCHEMA = [{"name": "class", "type": "long"}, *({"name": n, "type": "double
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the leaves of nested mappings with dotted keys."""
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{name}.")
+    for name, found in content.items():
+        if isinstance(found, Mapping):
+            yield from flatten(found, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", value
+            yield f"{prefix}{name}", found
 
 
 def trial_tags(header: Mapping[str, Any]) -> dict[str, str]:
     """Return what a trial is: what MLflow's list is grouped and filtered by."""
     return {
         "ablate.kind": "trial",
-        "ablate.signature": header["signature"],
-        "ablate.variant": header["variant"],
-        "ablate.variant_key": header["variant_key"],
-        "ablate.baseline": str(header["factors"]["module"] == "none").lower(),
-        "ablate.seed": str(header["seed"]),
-        **{f"ablate.{factor}": level for factor, level in header["factors"].items()},
+        "ablate.signature": str(header["signature"]),
+        "ablate.variant": str(header.get("variant"))[:MAX_VALUE],
+        "ablate.variant_key": str(header.get("variant_key"))[:MAX_VALUE],
+        "ablate.baseline": str(value(header, "factors", "module") == "none").lower(),
+        "ablate.seed": str(header.get("seed"))[:MAX_VALUE],
+        **{f"ablate.{factor}": str(level)[:MAX_VALUE] for factor, level in mapping(header, "factors").items()},
     }
 
 
 def outcome_tags(record: Mapping[str, Any]) -> dict[str, str]:
     """Return how a trial ended: to filter by, and the commit of its code in MLflow's own place."""
-    tags = {"ablate.status": str(record["status"])}
-    failure = record.get("failure")
+    tags = {"ablate.status": str(record.get("status"))}
+    failure = mapping(record, "failure")
     if failure:
         tags |= _failure_tags(failure)
+    tags |= {f"ablate.class.{n.index:03d}": n.label for n in _own_metric(record) if n.metric != n.name}
     commit = mapping(record, "realised", "git").get("commit")
     if commit:
         tags["mlflow.source.git.commit"] = str(commit)
@@ -61,7 +67,8 @@ def outcome_tags(record: Mapping[str, Any]) -> dict[str, str]:
 
 def parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Return nested settings as MLflow's parameters."""
-    return {name: str(value)[:MAX_VALUE] for name, value in flatten(config, prefix) if name != SECRET}
+    leaves = [(name, found) for name, found in flatten(config, prefix) if name != SECRET]
+    return {metric_key(name)[:MAX_KEY]: str(found)[:MAX_VALUE] for name, found in leaves}
 
 
 def realised_parameters(record: Mapping[str, Any]) -> dict[str, str]:
@@ -74,30 +81,33 @@ def final_metrics(record: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of a trial that has ended.
 
     ``final/`` is the best epoch's checkpoint (the table's numbers), ``last/`` the last epoch's, ``per_class_map50_95/``
-    the best one's by class, ``cost/`` what the network costs. MLflow makes a section of charts of each.
+    the best one's by class (see `ClassName.metric`), ``cost/`` what the network costs. MLflow makes a section of charts
+    of each.
     """
     found = {f"final/{name}": number(record, "metrics", name) for name in mapping(record, "metrics")}
     found |= {f"last/{name}": number(record, "metrics_last", name) for name in mapping(record, "metrics_last")}
     found |= {f"cost/{name}": number(record, "cost", name) for name in mapping(record, "cost")}
-    rows = [row for row in sequence(record, "per_class") if isinstance(row, Mapping)]
-    for row in rows if len(rows) <= MAX_CLASSES else []:
-        found[f"per_class_map50_95/{str(row.get('name')).replace('/', '_')}"] = number(row, "map50_95")
+    rows = sequence(record, "per_class")
+    found |= {f"per_class_map50_95/{name.metric}": number(rows[name.index], "map50_95") for name in _own_metric(record)}
     return {metric_key(name): value for name, value in found.items() if value is not None}
 
 
 def epoch_metrics(row: Mapping[str, Any]) -> dict[str, float]:
     """Return the numbers of one epoch: losses, learning rates, mAP."""
-    return {
-        metric_key(name): float(value)
-        for name, value in row.items()
-        if isinstance(value, int | float) and name not in ("batches", "epoch", "epochs", "time")
-    }
+    names = [name for name in row if name not in ("batches", "epoch", "epochs", "time")]
+    return {metric_key(name): found for name in names if (found := number(row, name)) is not None}
 
 
 def sample_metrics(sample: Mapping[str, Any]) -> dict[str, float]:
     """Return a sample of the machine under MLflow's names."""
     names = [name for name in sample if name not in ("time", "step")]
     return {f"system/{name}": value for name in names if (value := number(sample, name)) is not None}
+
+
+def _own_metric(record: Mapping[str, Any]) -> tuple[ClassName, ...]:
+    """Return the classes that have a metric of their own: all, unless there are too many."""
+    classes = recorded_classes(record)
+    return classes if len(classes) <= MAX_CLASSES else ()
 
 
 def metric_key(name: str) -> str:
@@ -140,7 +150,7 @@ def dataset(record: Mapping[str, Any]) -> dict[str, str] | None:
         "fingerprint": data["fingerprint"],
     }
     return {
-        "name": str(data.get("name")),
+        "name": str(data.get("name"))[:MAX_NAME],
         "digest": str(data["fingerprint"])[:MAX_DIGEST],
         "source_type": "local",
         "source": json.dumps({"uri": str(source)}),
@@ -156,8 +166,9 @@ def starting_model(record: Mapping[str, Any]) -> dict[str, str] | None:
     if not architecture:
         return None
     weights = mapping(record, "realised", "weights")
+    name = str(model.get("name") or Path(str(architecture)).stem)
     found = {
-        "name": str(model.get("name") or Path(str(architecture)).stem),
+        "name": re.sub(r"[/:.%\"']", "_", name),  # MLflow takes none of these in a model's name
         "architecture": str(architecture),
         "weights": str(weights.get("source") or model.get("weights") or "random, by the seed"),
         "weights_sha256": str(weights.get("sha256") or "none"),
@@ -202,8 +213,8 @@ def milliseconds(moment: str | None, default: int) -> int:
 
 def _failure_tags(failure: Mapping[str, Any]) -> dict[str, str]:
     """Return a failure as tags: to filter by, and as the run's description with the end of its log."""
-    kind, message = str(failure["type"]), str(failure["message"])
-    tail = "\n".join(str(line) for line in failure.get("tail", []))
+    kind, message = str(failure.get("type")), str(failure.get("message"))
+    tail = "\n".join(str(line) for line in sequence(failure, "tail"))
     words = f"**Failed: {kind}**: {message}\n"
     room = MAX_TEXT - len(words) - 40
     note = f"{words}\n```\n{tail[-room:]}\n```\n" if tail and room > 0 else words

@@ -121,9 +121,13 @@ def value(record: object, *path: str) -> Any:
 def number(record: object, *path: str) -> float | None:
     """A finite number under nested keys, or None (missing, NaN, infinite, text, a truth value)."""
     found = value(record, *path)
-    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+    if isinstance(found, bool) or not isinstance(found, int | float):
         return None
-    return float(found)
+    try:
+        plain = float(found)
+    except OverflowError:  # a whole number beyond all floats
+        return None
+    return plain if math.isfinite(plain) else None
 
 
 def mapping(record: object, *path: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """MLflow: what is recorded, and that training never waits for it.
 
 Results are on disk before MLflow hears of them. Everything here can be repeated: a trial has one run, found again by
-its signature, and what it holds already is not sent twice.
+its signature, and what it holds already is not sent twice. What the store refuses of a record costs only itself: the
+rest is sent, the run ends, a tag of it (`ablate.not_recorded`) and `Store.take_refusals` say what is missing.
 """
 
 from __future__ import annotations
@@ -10,22 +11,23 @@ import logging
 import os
 import time
 from collections.abc import Container, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ablate.environment import prepare
 from ablate.files import atomic_write_json
 from ablate.tracking import entries, summary
-from ablate.tracking.address import is_database, tracking_uri, without_account
-from ablate.tracking.browsing import experiment_tags
+from ablate.tracking.address import artifacts_uri, is_database, own_database, sqlite_file, tracking_uri, without_account
+from ablate.tracking.curves import KINDS, Point, Points, held_times, metrics_of, points_of
 from ablate.tracking.inputs import Inputs, one_at_a_time, one_at_a_trial
-from ablate.tracking.opening import open_client
-from ablate.tracking.records import DamagedRecordError, load_object, load_record
+from ablate.tracking.opening import find_experiment, open_client
+from ablate.tracking.problems import Refusal
+from ablate.tracking.records import SHORT, DamagedRecordError, load_object, load_record, mapping, sequence
+from ablate.tracking.sending import Sender
+from ablate.tracking.sweep_files import log_table, sweep_files
 
 LINK = "mlflow.json"  # beside result.json: which run has it, and whether that is running, stopped or complete
-LIMITS = (800, 100, 100)  # metrics, parameters, tags in one request; MLflow allows 1000 of all kinds together
-
-_Points = dict[tuple[str, int, int], dict[str, float]]  # (epoch or sample, step, milliseconds) -> metrics
 
 
 class Store:
@@ -45,15 +47,23 @@ class Store:
         for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
             logging.getLogger(name).setLevel(logging.WARNING)
         address = tracking_uri(root, uri)
-        self.uri = without_account(address)  # what links name a store by
+        self.uri = without_account(address) if uri else address  # what links name a store by
         self._root = root
         self._artifacts = artifacts
+        self._is_own = sqlite_file(address) == own_database(root)
         root.mkdir(parents=True, exist_ok=True)
         self._client = open_client(address, root)
-        self._experiment = self._find_experiment(experiment)
-        self._sent: dict[str, set[tuple[str, int, int]]] = {}  # run -> epochs and samples that it is known to hold
+        # Without a server MLflow would put files into the folder where the command was given.
+        place = artifacts_uri(root) if is_database(self.uri) else None
+        self._experiment = find_experiment(self._client, experiment, place)
+        self._sender = Sender(self._client)
+        self._sent: dict[str, set[Point]] = {}  # run -> epochs and samples that it is known to hold
         self._sweeps: dict[str, str] = {}  # parent run -> its sweep's name
         self._inputs = Inputs(self._client, self._experiment, root, common_tags())
+
+    def take_refusals(self) -> list[Refusal]:
+        """Return what the store did not take since this was last asked."""
+        return self._sender.take()
 
     # -- trials -----------------------------------------------------------------------------------------------------
 
@@ -67,18 +77,20 @@ class Store:
     def _begin(
         self, folder: Path, header: Mapping[str, Any], parent: str | None, rows: Sequence[Mapping[str, Any]]
     ) -> str:
-        run_id = self._run_of(folder, header, parent, rows)
+        name = _name(header, folder)
+        run_id = self._run_of(folder, header, parent, points_of(rows, ()))
         self._client.update_run(run_id, status="RUNNING")
         run = self._client.get_run(run_id)
-        self._send(run_id, params=_lacking(run.data.params, entries.parameters(header["config"])))
-        self._inputs.log_datasets(run, [header])
+        params = _lacking(run.data.params, entries.parameters(mapping(header, "config")))
+        self._sender.send(run_id, name, params=params, tags=_lacking(run.data.tags, entries.trial_tags(header)))
+        self._sender.attempt(name, "the data set", self._inputs.log_datasets, run, [header])
         self._link(folder, run_id, "running", parent)
         return run_id
 
     def stop(self, folder: Path) -> None:
         """Say that a trial was stopped while it ran; it will go on in the same run."""
         link = read_link(folder)
-        if link.get("uri") == self.uri and link.get("state") == "running":
+        if self._is_ours(link) and link.get("state") == "running":
             self._client.set_terminated(link["run_id"], "KILLED")
             self._link(folder, link["run_id"], "stopped")
 
@@ -87,50 +99,100 @@ class Store:
     ) -> None:
         """Log epochs of a trial that runs; the first ones open its run, or take up the one it has."""
         link = read_link(folder)
-        running = link.get("state") == "running" and link.get("uri") == self.uri
+        running = link.get("state") == "running" and self._is_ours(link)
         run_id = str(link["run_id"]) if running else self.begin(folder, header, parent, rows)
-        self.epochs(run_id, rows, entries.read_samples(folder))
+        self.epochs(run_id, rows, entries.read_samples(folder), _name(header, folder))
 
-    def epochs(self, run_id: str, rows: Sequence[Mapping[str, Any]], samples: Sequence[Mapping[str, Any]] = ()) -> None:
+    def epochs(
+        self,
+        run_id: str,
+        rows: Sequence[Mapping[str, Any]],
+        samples: Sequence[Mapping[str, Any]] = (),
+        name: str = "",
+    ) -> None:
         """Log finished epochs (losses, learning rates, mAP) and samples of the machine, as far as they are new."""
-        new = self._new(run_id, rows, samples)
-        self._send(run_id, metrics=_metrics(new))
+        new = self._new(run_id, points_of(rows, samples))
+        self._sender.send(run_id, name or run_id, metrics_of(new))
         self._sent.setdefault(run_id, set()).update(new)
 
-    def publish(self, folder: Path, parent: str | None = None) -> str:
-        """Send a trial's whole record; return the run's id."""
+    def publish(self, folder: Path, parent: str | None = None) -> str | None:
+        """Send a trial's whole record; return the run's id, or None where the record as a whole is refused.
+
+        Raises:
+            FileNotFoundError: There is no record.
+            DamagedRecordError: It cannot be read.
+        """
         record = load_record(folder)
-        with one_at_a_trial(self._root, record["signature"]):
-            return self._publish(folder, record, parent)
+
+        def send() -> str:
+            with one_at_a_trial(self._root, folder.name):
+                return self._publish(folder, record, parent)
+
+        run_id: str | None = self._sender.attempt(_name(record, folder), "the record", send)
+        return run_id
 
     def _publish(self, folder: Path, record: Mapping[str, Any], parent: str | None) -> str:
-        from mlflow.entities import Metric
-
-        rows = record.get("history", [])
-        params = {**entries.parameters(record.get("config", {})), **entries.realised_parameters(record)}
-        run = self._client.get_run(self._run_of(folder, record, parent, rows))
-        if any(run.data.params.get(name, params[name]) != params[name] for name in params if _is_realised(name)):
+        name, before, attempt = _name(record, folder), len(self._sender.refusals), self._sender.attempt
+        points = points_of(sequence(record, "history"), entries.read_samples(folder))
+        params = {**entries.parameters(mapping(record, "config")), **entries.realised_parameters(record)}
+        run = self._client.get_run(self._run_of(folder, record, parent, points))
+        if any(run.data.params.get(key, params[key]) != params[key] for key in params if _is_realised(key)):
             self._client.delete_run(run.info.run_id)  # parameters cannot change: it tells of another training
             run = self._client.get_run(self._new_run(record, parent))
         run_id = str(run.info.run_id)
-        tags = {**entries.outcome_tags(record), **self._sweep_tags(run.data.tags, parent)}
-        for name in entries.FAILURE_TAGS:  # a trial that failed before and was tried again keeps its run
-            if name in run.data.tags and name not in tags:
-                self._client.delete_tag(run_id, name)
-        ended = entries.milliseconds(record["finished"], default=int(time.time() * 1000))
-        final = [Metric(name, value, ended, 0) for name, value in entries.final_metrics(record).items()]
-        metrics = [*_metrics(self._new(run_id, rows, entries.read_samples(folder))), *final]
-        self._send(run_id, metrics, _lacking(run.data.params, params), tags)
-        self._inputs.log_datasets(run, [record])
-        self._inputs.log_model(run, record)
-        if self._artifacts:
-            for file, place in entries.trial_files(folder, record):
-                self._client.log_artifact(run_id, str(file), place)
-        finished = record["status"] == "finished"
-        self._client.set_terminated(run_id, "FINISHED" if finished else "FAILED", end_time=ended)
-        self._link(folder, run_id, "complete", parent)
+        finished = record.get("status") == "finished"
+        ended = entries.milliseconds(record.get("finished"), default=run.info.end_time or int(time.time() * 1000))
+        try:
+            attempt(name, "its numbers", self._send_record, run, name, record, points, ended, parent)
+            attempt(name, "the data set", self._inputs.log_datasets, run, [record])
+            attempt(name, "the model", self._inputs.log_model, run, record)
+            for file, place in entries.trial_files(folder, record) if self._artifacts else ():
+                self._log_file(run_id, name, file, place)
+            self._tell_refusals(run, name, before)
+        finally:  # a run that says that it runs would do so for good
+            self._client.set_terminated(run_id, "FINISHED" if finished else "FAILED", end_time=ended)
+        again = any(refusal.again for refusal in self._sender.refusals[before:])
+        self._link(folder, run_id, "incomplete" if again else "complete", parent)
         self._sent.pop(run_id, None)
         return run_id
+
+    def _send_record(
+        self, run: Any, name: str, record: Mapping[str, Any], points: Points, ended: int, parent: str | None
+    ) -> None:
+        """Send parameters, tags and metrics, as far as the run does not have them."""
+        from mlflow.entities import Metric
+
+        run_id = run.info.run_id
+        tags = {
+            **_lacking(run.data.tags, entries.trial_tags(record)),
+            **entries.outcome_tags(record),
+            **self._sweep_tags(run.data.tags, parent),
+        }
+        for key in entries.FAILURE_TAGS:  # a trial that failed before and was tried again keeps its run
+            if key in run.data.tags and key not in tags:
+                self._client.delete_tag(run_id, key)
+        params = {**entries.parameters(mapping(record, "config")), **entries.realised_parameters(record)}
+        known = run.data.metrics
+        final = [
+            Metric(key, found, ended, 0)
+            for key, found in entries.final_metrics(record).items()
+            if known.get(key) != found
+        ]
+        metrics = [*metrics_of(self._new(run_id, points)), *final]
+        self._sender.send(run_id, name, metrics, _lacking(run.data.params, params), tags)
+
+    def _log_file(self, run_id: str, name: str, file: Path, place: str | None) -> None:
+        self._sender.attempt(name, f"the file {file.name}", self._client.log_artifact, run_id, str(file), place)
+
+    def _tell_refusals(self, run: Any, name: str, before: int) -> None:
+        """Say in a tag of a run what the store did not take of its record; forget what was said before."""
+        run_id, tag = run.info.run_id, entries.NOT_RECORDED
+        refusals = self._sender.refusals[before:]
+        if refusals:
+            text = "; ".join(f"{refusal.what}: {refusal.reason}" for refusal in refusals)[: entries.MAX_TAG]
+            self._sender.attempt(name, f"the tag {tag}", self._client.set_tag, run_id, tag, text)
+        elif tag in run.data.tags:
+            self._sender.attempt(name, f"the tag {tag}", self._client.delete_tag, run_id, tag)
 
     def publish_missing(
         self, trials: Path, parent: str | None = None, children: Container[str] = frozenset()
@@ -148,14 +210,12 @@ class Store:
         sent = []
         for folder in sorted(trials.iterdir()) if trials.is_dir() else []:
             link = read_link(folder)
-            if (folder / "result.json").is_file() and not (
-                link.get("state") == "complete" and link.get("uri") == self.uri
-            ):
-                try:
-                    self.publish(folder, parent if folder.name in children else None)
-                except DamagedRecordError:
-                    continue  # it will be trained again; there is nothing to send
-                sent.append(folder.name)
+            complete = link.get("state") == "complete" and self._is_ours(link)
+            if complete or not (folder / "result.json").is_file():
+                continue
+            with suppress(DamagedRecordError, FileNotFoundError):  # it will be trained again; there is nothing to send
+                if self.publish(folder, parent if folder.name in children else None) is not None:
+                    sent.append(folder.name)
         return sent
 
     # -- sweeps -----------------------------------------------------------------------------------------------------
@@ -163,7 +223,8 @@ class Store:
     def open_sweep(self, name: str, command: str, run_id: str | None = None) -> str:
         """Open the parent run of a sweep, or take up the one it has; return its id."""
         if run_id is None or not self._exists(run_id):
-            tags = {**common_tags(), "ablate.kind": "sweep", "ablate.sweep": name, "ablate.command": command}
+            shown = command[: entries.MAX_TAG]
+            tags = {**common_tags(), "ablate.kind": "sweep", "ablate.sweep": name, "ablate.command": shown}
             run_id = self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
         self._client.update_run(run_id, status="RUNNING")
         return str(run_id)
@@ -173,43 +234,34 @@ class Store:
         from mlflow.entities import Metric
 
         trials = directory.parent.parent / "trials"
+        name, before, attempt = directory.name, len(self._sender.refusals), self._sender.attempt
         for signature in signatures:
-            self._join(trials / signature, directory.name)
+            attempt(name, f"its trial {signature[:SHORT]}", self._join, trials / signature, directory.name)
         told = summary.of_sweep(directory)
         for signature, kind in told.controls.items():
             link = read_link(trials / signature)
-            if link.get("uri") == self.uri and link.get("run_id"):
-                self._client.set_tag(link["run_id"], "ablate.control", kind)
+            if self._is_ours(link):
+                what = f"its control {signature[:SHORT]}"
+                attempt(name, what, self._client.set_tag, link["run_id"], "ablate.control", kind)
         now = int(time.time() * 1000)
-        metrics = [Metric(name, value, now, 0) for name, value in told.metrics.items()]
+        metrics = [Metric(key, value, now, 0) for key, value in told.metrics.items()]
         run = self._client.get_run(run_id)
-        self._send(run_id, metrics, _lacking(run.data.params, told.shared), {**told.tags, entries.NOTE: note})
-        self._inputs.log_datasets(run, told.trained)
-        if self._artifacts:
-            self._log_table(run_id, told.table)
-            for file in sorted(directory.iterdir()):
-                if file.is_file() and not file.name.startswith("."):
-                    self._client.log_artifact(run_id, str(file), "report" if file.suffix != ".json" else None)
-                elif file.is_dir():
-                    self._client.log_artifacts(run_id, str(file), f"report/{file.name}")
-        self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
-
-    def _log_table(self, run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Log the comparison as one of MLflow's tables; `log_table` appends, so a later one replaces the file."""
-        import pandas as pd
-
-        if not rows:
-            return
-        frame = pd.DataFrame(rows)
-        if any(file.path == summary.TABLE for file in self._client.list_artifacts(run_id)):
-            self._client.log_text(run_id, frame.to_json(orient="split", index=False), summary.TABLE)
-        else:
-            self._client.log_table(run_id, frame, summary.TABLE)
+        try:
+            tags = {**told.tags, entries.NOTE: note[: entries.MAX_TAG]}
+            self._sender.send(run_id, name, metrics, _lacking(run.data.params, told.shared), tags)
+            attempt(name, "the data sets", self._inputs.log_datasets, run, told.trained)
+            if self._artifacts:
+                attempt(name, "the table", log_table, self._client, run_id, told.table)
+                for file, place in sweep_files(directory):
+                    self._log_file(run_id, name, file, place)
+            self._tell_refusals(run, name, before)
+        finally:
+            self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
     def _join(self, folder: Path, sweep: str) -> None:
         """Say of a trial's run that it belongs to a sweep too, unless it is known to say so."""
         link = read_link(folder)
-        if link.get("uri") != self.uri or not link.get("run_id") or sweep in link.get("sweeps", []):
+        if not self._is_ours(link) or sweep in sequence(link, "sweeps"):
             return
         names = self._client.get_run(link["run_id"]).data.tags.get("ablate.sweeps", "").split()
         if sweep not in names:
@@ -218,59 +270,54 @@ class Store:
 
     # -- finding and making -----------------------------------------------------------------------------------------
 
-    def _find_experiment(self, name: str) -> str:
-        from mlflow.exceptions import MlflowException
+    def _is_ours(self, link: Mapping[str, Any]) -> bool:
+        """Tell whether a trial's link is to a run of this store."""
+        uri = link.get("uri")
+        if not uri or not link.get("run_id"):
+            return False
+        return uri == self.uri or (self._is_own and sqlite_file(str(uri)) == own_database(self._root.resolve()))
 
-        found = self._client.get_experiment_by_name(name)
-        now = int(time.time() * 1000)
-        if found is None:
-            # without a server MLflow would put files into the folder where the command was given
-            place = (self._root.absolute() / "mlartifacts").as_uri() if is_database(self.uri) else None
-            try:
-                return str(self._client.create_experiment(name, artifact_location=place, tags=experiment_tags(now)))
-            except MlflowException:  # another command made it in this moment
-                found = self._client.get_experiment_by_name(name)
-                if found is None:
-                    raise
-        if found.lifecycle_stage == "deleted":
-            self._client.restore_experiment(found.experiment_id)
-        for key, value in experiment_tags(now, found.tags).items():
-            self._client.set_experiment_tag(found.experiment_id, key, value)
-        return str(found.experiment_id)
-
-    def _run_of(
-        self, folder: Path, header: Mapping[str, Any], parent: str | None, rows: Sequence[Mapping[str, Any]]
-    ) -> str:
+    def _run_of(self, folder: Path, header: Mapping[str, Any], parent: str | None, points: Points) -> str:
         """Return the one run of a trial: the linked one, else the one with its signature, else a new one.
 
         A run cannot forget: where it holds epochs of an earlier try and this one began anew, it goes to MLflow's bin.
         """
         with one_at_a_time(self._root):  # two commands that look at once would both find none
             known = self._known_run(folder, header["signature"])
-            if known is not None and self._holds_another_try(known, rows):
+            if known is not None and self._holds_another_try(known, points):
                 self._client.delete_run(known)
                 known = None
             return known or self._new_run(header, parent)
 
     def _known_run(self, folder: Path, signature: str) -> str | None:
         link = read_link(folder)
-        if link.get("uri") == self.uri and link.get("run_id") and self._exists(link["run_id"]):
+        if self._is_ours(link) and self._exists(link["run_id"]):
             return str(link["run_id"])
         found = self._client.search_runs([self._experiment], f"tags.`ablate.signature` = '{signature}'", max_results=1)
         return str(found[0].info.run_id) if found else None
 
-    def _holds_another_try(self, run_id: str, rows: Sequence[Mapping[str, Any]]) -> bool:
-        """Tell whether a run has an epoch that these rows have too, but finished at another time."""
-        times = {int(row["epoch"]): int(row["time"] * 1000) for row in rows}
-        held = self._client.get_metric_history(run_id, "map50_95") if times else []
-        return any(times.get(metric.step, metric.timestamp) != metric.timestamp for metric in held)
+    def _holds_another_try(self, run_id: str, points: Points) -> bool:
+        """Tell whether a run has an epoch that these points have too, but finished at another time.
+
+        What it holds of these points is remembered: a record that is sent again sends nothing twice.
+        """
+        held = {kind: held_times(self._client, run_id, points, kind) for kind in KINDS}
+        times = {step: moment for kind, step, moment in points if kind == "epoch"}
+        if any(times.get(step, moment) != moment for step, moment in held["epoch"].items()):
+            return True
+        have = {point for point in points if held[point[0]].get(point[1]) == point[2]}
+        self._sent.setdefault(run_id, set()).update(have)
+        return False
 
     def _new_run(self, header: Mapping[str, Any], parent: str | None) -> str:
-        tags = {**common_tags(), **entries.trial_tags(header), **self._sweep_tags({}, parent)}
+        known_by = ("ablate.kind", "ablate.signature")  # a name that is refused must not keep the run from being made
+        tags = {**common_tags(), **self._sweep_tags({}, parent)}
+        tags |= {key: found for key, found in entries.trial_tags(header).items() if key in known_by}
         if parent:
             tags["mlflow.parentRunId"] = parent
         start = entries.milliseconds(header.get("started"), default=int(time.time() * 1000))
-        run = self._client.create_run(self._experiment, start_time=start, run_name=header["name"], tags=tags)
+        name = str(header.get("name"))[: entries.MAX_NAME]
+        run = self._client.create_run(self._experiment, start_time=start, run_name=name, tags=tags)
         return str(run.info.run_id)
 
     def _sweep_tags(self, known: Mapping[str, str], parent: str | None) -> dict[str, str]:
@@ -303,43 +350,15 @@ class Store:
                 return False
             raise
 
-    # -- sending ----------------------------------------------------------------------------------------------------
-
-    def _send(
-        self,
-        run_id: str,
-        metrics: Sequence[Any] = (),
-        params: Mapping[str, str] | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> None:
-        """Log metrics, parameters and tags in as few requests as MLflow's limits allow."""
-        from mlflow.entities import Param, RunTag
-
-        rest = list(metrics), [Param(*p) for p in (params or {}).items()], [RunTag(*t) for t in (tags or {}).items()]
-        while any(rest):
-            first = [part[:limit] for part, limit in zip(rest, LIMITS, strict=True)]
-            self._client.log_batch(run_id, *first)
-            rest = rest[0][LIMITS[0] :], rest[1][LIMITS[1] :], rest[2][LIMITS[2] :]
-
-    def _new(self, run_id: str, rows: Sequence[Mapping[str, Any]], samples: Sequence[Mapping[str, Any]]) -> _Points:
-        """Return the points of curves that this process has not sent yet; a store that holds one ignores it."""
+    def _new(self, run_id: str, points: Points) -> Points:
+        """Return the points of curves that the run is not known to hold."""
         sent = self._sent.get(run_id, set())
-        points = {("epoch", int(row["epoch"]), int(row["time"] * 1000)): entries.epoch_metrics(row) for row in rows}
-        points |= {
-            ("sample", int(sample["step"]), int(sample["time"] * 1000)): entries.sample_metrics(sample)
-            for sample in samples
-        }
         return {point: values for point, values in points.items() if point not in sent}
 
 
-def _metrics(points: _Points) -> list[Any]:
-    from mlflow.entities import Metric
-
-    return [
-        Metric(name, value, moment, step)
-        for (_, step, moment), values in points.items()
-        for name, value in values.items()
-    ]
+def _name(record: Mapping[str, Any], folder: Path) -> str:
+    """What a trial is called in messages."""
+    return str(record.get("name") or folder.name[:SHORT])
 
 
 def _lacking(known: Mapping[str, str], wanted: Mapping[str, str]) -> dict[str, str]:

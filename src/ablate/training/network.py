@@ -19,6 +19,7 @@ from ablate.grafting.transfer import Coverage, coverage, load_weights
 
 POLICY_KEY = "ablate_on_oom"  # in the network's yaml, the one place that reaches distributed workers
 FREEZE_KEY = "ablate_freeze_grafts"  # likewise; only where grafts are to be frozen with the layers that they are in
+ARITHMETIC_KEY = "ablate_orthogonalise"  # likewise; only where it is not auto
 
 
 def build_network(

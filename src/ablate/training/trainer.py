@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn, optim
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
+from ultralytics.optim import muon
 from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.events import events
 from ultralytics.utils.torch_utils import unwrap_model
@@ -34,7 +35,8 @@ from ablate.tracking.evidence import Evidence, save_evidence
 from ablate.training.errors import Diverged, OutOfMemory, TrainingError
 from ablate.training.freezing import Frozen, freeze_exactly, trainable
 from ablate.training.journal import accuracy
-from ablate.training.network import FREEZE_KEY, POLICY_KEY, build_network
+from ablate.training.musgd import BF16, MuSGD, fast_arithmetic
+from ablate.training.network import ARITHMETIC_KEY, FREEZE_KEY, POLICY_KEY, build_network
 from ablate.training.optimizer import describe_groups, exempt, exempt_parameters
 from ablate.training.resuming import ResumableTrainer
 from ablate.training.threads import EpochThreads
@@ -66,6 +68,7 @@ class AblateTrainer(ResumableTrainer):
         self._halvings = 0
         self._policy = "fail"
         self._freeze_grafts = False
+        self._arithmetic = "auto"  # of the orthogonalisation, as asked for; see `_settle_arithmetic`
         self._groups: list[dict[str, Any]] = []
         self._classes: list[str] = []  # of the grafts
         self._peak: float | None = None  # GB, of the parts before this one
@@ -111,6 +114,7 @@ class AblateTrainer(ResumableTrainer):
         self._policy = content.get(POLICY_KEY, "fail")
         self._freeze_grafts = content.get(FREEZE_KEY, False)
         self._classes = [graft["module"]["_target_"] for graft in grafts_in(content.get(SPEC_KEY) or {"grafts": []})]
+        self._arithmetic = content.get(ARITHMETIC_KEY, self._arithmetic)
         network, self.graft_summary, self.covered = build_network(
             content,
             classes=self.data["nc"],
@@ -149,13 +153,23 @@ class AblateTrainer(ResumableTrainer):
                 module.eval()
 
     def build_optimizer(self, model: nn.Module, *args: Any, **kwargs: Any) -> optim.Optimizer:
-        """Build Ultralytics' optimizer, then exempt what is not a weight matrix."""
+        """Build Ultralytics' optimizer, MuSGD in a fast arithmetic; then exempt what is not a weight matrix."""
         optimizer: optim.Optimizer = super().build_optimizer(model, *args, **kwargs)
+        if isinstance(optimizer, muon.MuSGD):
+            self._settle_arithmetic()
+            optimizer = MuSGD.like(optimizer, self._arithmetic)
         network = unwrap_model(model)
         freeze_exactly(network, self._frozen)  # a graft's parameter may end in the whole name of a frozen one
         exempt(optimizer, exempt_parameters(network))
         self._groups = describe_groups(optimizer, network)
         return optimizer
+
+    def _settle_arithmetic(self) -> None:
+        """Go on in the arithmetic that a checkpoint was trained in; else take what was asked for, or what is fast."""
+        if self.interrupted is not None:
+            self._arithmetic = self.interrupted.get("orthogonalise") or BF16  # an older one: Ultralytics' own
+        elif self._arithmetic == "auto":
+            self._arithmetic = fast_arithmetic(self.device)
 
     def get_validator(self) -> EvidenceValidator:
         """Return a validator that keeps what the detector says of every image."""
@@ -208,6 +222,7 @@ class AblateTrainer(ResumableTrainer):
         """Return what a checkpoint must carry besides Ultralytics' own, as plain values and tensors."""
         own = {"halvings": self._halvings, "coverage": asdict(self.covered), "peak_memory_gb": self._peak_memory()}
         own |= {"energy_kwh": self._energy_kwh(), "threads": self._threads.state()}
+        own["orthogonalise"] = getattr(self.optimizer, "arithmetic", None)
         return {**super().exact_state(), **own}
 
     def resume_training(self, ckpt: dict[str, Any] | None) -> None:
@@ -265,6 +280,7 @@ class AblateTrainer(ResumableTrainer):
             **self._length(),
             "oom_retries": self._halvings,
             "optimizer": type(self.optimizer).__name__,
+            "orthogonalise": getattr(self.optimizer, "arithmetic", None),
             "lr0": self.args.lr0,
             "imgsz": self.args.imgsz,
             "accumulate": self._nominal,

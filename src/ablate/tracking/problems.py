@@ -1,0 +1,133 @@
+"""What is wrong with the store, and what follows from it: who sends later what could not be sent now."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+
+MAX_REASON = 200  # characters of an error's message that are shown
+UNAVAILABLE = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED", "CANCELLED")
+# What MLflow, requests and SQLAlchemy say of a server or a database that is not there, or is busy.
+UNREACHED = re.compile(
+    r"API request to .* failed|Connection|connect to server|database is locked|readonly database|disk I/O|disk is full|"
+    r"unable to open database|timed out|HTTPSConnectionPool|HTTPConnectionPool",
+    re.IGNORECASE,
+)
+HTTP = re.compile(r"failed with error code (\d{3})")  # MLflow, of an answer that is not MLflow's own
+BUSY = (408, 429)  # answers of a server that say: later
+SCHEMA = re.compile(r"out-of-date database schema \(found version (\w+)")
+
+
+class ProblemKind(StrEnum):
+    """What kind of problem a store has."""
+
+    UNREACHABLE = "unreachable"  # nobody answers: another time it may
+    OLD_SCHEMA = "old schema"  # made by an older MLflow
+    NEW_SCHEMA = "new schema"  # made by a newer MLflow
+    REFUSED = "refused"  # it answers, and refuses
+
+
+@dataclass(frozen=True)
+class StoreProblem:
+    """Why a store does not take records.
+
+    Attributes:
+        kind: What kind of problem it is.
+        message: What the store, or the attempt to reach it, says; one line.
+        uri: The store, without account.
+    """
+
+    kind: ProblemKind
+    message: str
+    uri: str = ""
+
+    @property
+    def advice(self) -> str:
+        """What becomes of the records, and what there is to do."""
+        if self.kind is ProblemKind.UNREACHABLE:
+            return f"MLflow does not answer ({self.message}); the results are on disk, and the next command sends them"
+        if self.kind is ProblemKind.OLD_SCHEMA:
+            upgrade = f"python -m mlflow db upgrade {shlex.quote(self.uri)}"
+            return (
+                "MLflow's database was made by an older MLflow; the results are on disk. Back it up and run "
+                f"{upgrade}; after that the next command sends them"
+            )
+        if self.kind is ProblemKind.NEW_SCHEMA:
+            return (
+                "MLflow's database was made by a newer MLflow than the one that is installed; the results are on disk. "
+                "After pip install --upgrade mlflow the next command sends them"
+            )
+        return f"MLflow refuses ({self.message}); the results are on disk, but not in MLflow as long as that is so"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Something of a record that the store does not have.
+
+    Attributes:
+        record: The trial's or the sweep's name.
+        what: Such as "metric final/map50" or "the data set".
+        reason: What the store says; one line.
+        again: Whether the next command tries again, because another time it may be taken.
+    """
+
+    record: str
+    what: str
+    reason: str
+    again: bool = False
+
+    def __str__(self) -> str:
+        """Name record, part and reason in one line."""
+        return f"{self.record}: {self.what}: {self.reason}"
+
+
+def problem_of(error: BaseException, uri: str = "") -> StoreProblem:
+    """Return what an exception of MLflow, of what lies below it, or of our own says of the store."""
+    message = reason_of(error)
+    schema = SCHEMA.search(str(error))
+    if schema:
+        kind = ProblemKind.OLD_SCHEMA if _is_known_schema(schema[1]) else ProblemKind.NEW_SCHEMA
+        return StoreProblem(kind, message, uri)
+    return StoreProblem(ProblemKind.UNREACHABLE if _is_unreached(error) else ProblemKind.REFUSED, message, uri)
+
+
+def is_unreachable(error: BaseException) -> bool:
+    """Tell whether an exception says that nobody answers, rather than that something is refused."""
+    return problem_of(error).kind is not ProblemKind.REFUSED
+
+
+def reason_of(error: BaseException) -> str:
+    """Return an exception in one line."""
+    line = next((line for line in str(error).splitlines() if line.strip()), "")[:MAX_REASON]
+    return f"{type(error).__name__}: {line}".removesuffix(": ")
+
+
+def is_local(error: BaseException) -> bool:
+    """Tell whether an exception is about a file, such as one on a full disk, rather than about a server."""
+    distant = isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.startswith("requests")
+    return isinstance(error, OSError) and not distant
+
+
+def _is_unreached(error: BaseException) -> bool:
+    if getattr(error, "error_code", None) in UNAVAILABLE or isinstance(error, OSError):  # requests' are OSErrors too
+        return True
+    status = HTTP.search(str(error))
+    if status:
+        return int(status[1]) >= 500 or int(status[1]) in BUSY
+    return UNREACHED.search(str(error)) is not None and not _is_reply(error)
+
+
+def _is_reply(error: BaseException) -> bool:
+    """Tell whether MLflow says that what it was given is wrong, whatever words the value holds."""
+    return getattr(error, "error_code", None) in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST")
+
+
+def _is_known_schema(revision: str) -> bool:
+    """Tell whether the installed MLflow has had this revision of its tables."""
+    spec = find_spec("mlflow")
+    places = (spec.submodule_search_locations or []) if spec else []
+    return any(next(Path(place).glob(f"store/db_migrations/versions/{revision}_*.py"), None) for place in places)

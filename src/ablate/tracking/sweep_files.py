@@ -1,0 +1,31 @@
+"""What of a sweep's folder goes to its parent run: the report's files, and the comparison as one of MLflow's tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ablate.tracking import summary
+
+
+def sweep_files(directory: Path) -> Iterator[tuple[Path, str | None]]:
+    """Yield the files of a sweep's folder that are worth keeping, with their place among the artifacts."""
+    for file in sorted(directory.rglob("*")):
+        inside = file.relative_to(directory)
+        if file.is_file() and not any(part.startswith(".") for part in inside.parts):
+            top = len(inside.parts) == 1
+            yield file, None if top and file.suffix == ".json" else str(Path("report") / inside.parent)
+
+
+def log_table(client: Any, run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Log the comparison as one of MLflow's tables; `log_table` appends, so a later one replaces the file."""
+    import pandas as pd
+
+    if not rows:
+        return
+    frame = pd.DataFrame(rows)
+    if any(file.path == summary.TABLE for file in client.list_artifacts(run_id)):
+        client.log_text(run_id, frame.to_json(orient="split", index=False), summary.TABLE)
+    else:
+        client.log_table(run_id, frame, summary.TABLE)
