@@ -11,16 +11,15 @@ import io
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 
-from ablate.config import conf_dir, options
+from ablate.config import option_file, options
 from ablate.grafting.contract import check_output
 from ablate.grafting.surgery import load_class
+from ablate.option_files import check_option_file
 
 CHANNELS = 32
 SIZES = ((1, 1), (2, 2), (1, 5), (3, 7), (8, 8), (9, 13), (20, 12), (21, 21))
@@ -34,12 +33,14 @@ def registry() -> dict[str, Build]:
     """Return for each module of `conf/module/` (ours and the working folder's) what builds it with its defaults.
 
     A module with two forms is there twice: `acmix[fused=true]` and `acmix[fused=false]`.
+
+    Raises:
+        ConfigError: A file of the user's is not what a module needs.
     """
-    folders = (conf_dir() / "module", Path.cwd() / "conf" / "module")  # in Hydra's order
     builders: dict[str, Build] = {}
     for name in options("module"):
-        path = next(folder / f"{name}.yaml" for folder in folders if (folder / f"{name}.yaml").is_file())
-        content: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        check_option_file("module", name)
+        content = option_file("module", name)
         target = content.pop("_target_", None)
         kept = {key: value for key, value in content.items() if key not in ("name", "insertion", "defaults")}
         if target is not None and "fused" in kept:
