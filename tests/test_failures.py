@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ablate.data.errors import DataError
-from ablate.failures import TYPES, describe, goes_on, kind_of, retried, retry_word, tail
+from ablate.failures import TYPES, describe, goes_on, kind_of, retried, retry_option, retry_word, tail
 from ablate.training.errors import Diverged, OutOfMemory
 
 
@@ -81,3 +81,11 @@ def test_retry_chooses_by_type() -> None:
     assert retry_word([code]) == "failed"
     assert retry_word([out_of_memory]) == "oom"
     assert retry_word([code, out_of_memory]) == "all"
+
+
+def test_what_failed_for_changed_files_needs_no_retry() -> None:
+    changed, code = ({"failure": {"type": kind}} for kind in ("changed", "code"))
+
+    assert retried(changed, "none")
+    assert retry_option([changed]) == ""
+    assert retry_option([changed, code]) == " retry=failed"

@@ -53,6 +53,7 @@ from ablate.trial_checks import (
     cause,
     check_imported,
     check_unchanged,
+    check_weights,
     import_classes,
     own_checkpoint,
     set_foreign_aside,
@@ -346,6 +347,7 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> dict[str, An
     promised = promised_use(trial.data, config["train"])
     import_classes(inputs)
     trainer = AblateTrainer(overrides={**arguments, "resume": str(last) if last else False})
+    trainer.add_callback("on_pretrain_routine_end", lambda _: check_weights(config, inputs))  # they are loaded now
     trainer.train()
     realised = json.loads((folder / "train" / REALISED).read_text(encoding="utf-8"))
     check_imported(realised.pop("sources"), inputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ablate.failures import kind_of
 from ablate.grafting.imports import edited_late, import_module_of, imported_source
 from ablate.tracking.origin import checkpoint_signature
 from ablate.tracking.records import load_object, short
-from ablate.trial_inputs import InputsChanged, TrialInputs, classes_of
+from ablate.trial_inputs import InputsChanged, TrialInputs, classes_of, weights_hash
 
 FOREIGN = "last-of-"  # how the name of another trial's checkpoint begins that lay in this trial's place
 
@@ -41,6 +42,18 @@ def check_imported(sources: Mapping[str, str | None], inputs: TrialInputs, *, in
         if source != inputs.sources.get(target):
             message = f"the source of {target} was edited while it was imported; the same command trains it as it is"
             raise InputsChanged(message, intact=intact)
+
+
+def check_weights(config: Mapping[str, Any], inputs: TrialInputs) -> None:
+    """Compare the starting weights, which have just been loaded, with what was hashed before.
+
+    Raises:
+        InputsChanged: They differ.
+    """
+    now = replace(inputs, weights=weights_hash(config))
+    if now != inputs:
+        changes = "; ".join(inputs.changes(now, config))
+        raise InputsChanged(f"{changes}: while they were loaded; the same command, given again, trains from them")
 
 
 def check_unchanged(config: Mapping[str, Any], data: DataSet) -> None:

@@ -51,10 +51,9 @@ class TrialInputs:
         Raises:
             ConfigError: The class of a module cannot be found.
         """
-        weights = config["model"]["weights"]
         return cls(
             data_fingerprint,
-            None if weights is None else file_hash(str(weights)),
+            weights_hash(config),
             file_hash(str(config["model"]["architecture"])),
             {target: module_source(target).sha256 for target in classes_of(config)},
         )
@@ -80,6 +79,12 @@ class TrialInputs:
             for what, kind, before, after in pairs
             if before != after
         ]
+
+
+def weights_hash(config: Mapping[str, Any]) -> str | None:
+    """Return the SHA-256 of a configuration's starting weights as they are now; None without any."""
+    weights = config["model"]["weights"]
+    return None if weights is None else file_hash(str(weights))
 
 
 def classes_of(config: Mapping[str, Any]) -> list[str]:

@@ -137,6 +137,8 @@ def damage_file(kind: str, path: Path) -> None:
     elif kind == "other images":
         evidence = load_evidence(path)
         save_evidence(path, replace(evidence, names=np.array([f"x{name}" for name in evidence.names])))
+    elif kind == "other trial":
+        save_evidence(path, load_evidence(path), "c" * 64)
     elif kind == "other accuracy":
         evidence = load_evidence(path)
         save_evidence(path, replace(evidence, hit=np.zeros_like(evidence.hit)))
@@ -151,6 +153,7 @@ def damage_file(kind: str, path: Path) -> None:
         ("missing", "is not there"),
         ("foreign schema", "has schema 7; this version knows 1"),
         ("other images", "was evaluated on other images than the rest"),
+        ("other trial", "is of trial cccccccccccc"),
         ("other accuracy", "gives mAP50-95 0.0000, its record 0."),
     ],
 )

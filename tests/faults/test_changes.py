@@ -10,22 +10,27 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 import torch
 
 from ablate.config import Config
 from ablate.data.catalogue import resolve
 from ablate.data.shapes import ShapesSpec, ensure
+from ablate.files import atomic_write_json
 from ablate.launching.devices import DEVICE, Slot
 from ablate.launching.jobs import Observer, run_jobs
 from ablate.launching.local import LocalBackend
 from ablate.module_source import module_source
 from ablate.sweeping.reconcile import Job, reconcile
 from ablate.training.trainer import AblateTrainer
-from ablate.trial import LAST, Trial, run_job
+from ablate.trial import LAST, Trial, record_failure, run_job
+from ablate.trial_checks import check_unchanged
+from ablate.trial_inputs import InputsChanged
 
 BLOCK = """
 import torch
+from changing_helper import SCALE
 from torch import nn
 
 
@@ -44,25 +49,39 @@ class Bench:
 
     Attributes:
         module: The module's file.
+        helper: A file that it imports.
         data: The data set's folder.
+        weights: A file of starting weights, and
+        network: the network's yaml, of trials that have their own.
     """
 
     def __init__(self, folder: Path) -> None:
         self.module = folder / "changing_blocks.py"
         self.module.write_text(BLOCK, encoding="utf-8")
+        self.helper = folder / "changing_helper.py"
+        self.helper.write_text("SCALE = 1\n", encoding="utf-8")
         self.data = folder / "mine"
         spec = ShapesSpec.from_mapping({"train_images": 8, "val_images": 4, "imgsz": 64, "seed": 0})
         shutil.copytree(ensure(spec), self.data)
+        image = self.data / "images" / "train" / "000000.png"
+        PIL.Image.open(image).save(image.with_suffix(".bmp"))  # another pixel leaves its size
+        image.unlink()
+        self.weights = folder / "mine.pt"
+        self.weights.write_text("abc", encoding="utf-8")
+        self.network = folder / "yolo26n-mine.yaml"
+        self.network.write_text("nc: 80", encoding="utf-8")
         self._root = folder / "multirun"
 
-    def trial(self, *, block: bool, seed: int, epochs: int = 1) -> Trial:
-        """Return a trial as a command sees it that begins now."""
+    def trial(self, *, block: bool, seed: int, epochs: int = 1, own: bool = False) -> Trial:
+        """Return a trial as a command sees it that begins now; `own`: with weights and a network of the user's."""
         content = asdict(Config())
         content |= {"data": {"name": "custom", "path": str(self.data / "data.yaml")}, "device": "cpu", "seed": seed}
         content["root"] = str(self._root)
         if block:
             content["module"] = {"name": "block", "_target_": "changing_blocks.Block"}
             content["insertion"]["name"] = "neck_p5"
+        if own:
+            content["model"] |= {"weights": str(self.weights), "architecture": str(self.network)}
         small = {"imgsz": 64, "batch": 8, "nbs": 8, "workers": 0, "mosaic": 0.0, "close_mosaic": 0, "plots": False}
         content["train"] |= {"epochs": epochs, **small}
         return Trial.of(content)
@@ -130,7 +149,8 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv(DEVICE, "cpu")
     yield Bench(tmp_path)
-    sys.modules.pop("changing_blocks", None)
+    for name in ("changing_blocks", "changing_helper"):
+        sys.modules.pop(name, None)
 
 
 @pytest.mark.fault(
@@ -192,6 +212,97 @@ def test_a_sweep_whose_files_change(bench: Bench, monkeypatch: pytest.MonkeyPatc
     assert "fingerprint" in failure(trials[5])[1]
     now = resolve(plain.config["data"]).fingerprint
     assert records[6]["realised"]["data_fingerprint"] == now != plain.data.fingerprint
+
+
+def rename_class(bench: Bench) -> None:
+    edit(bench.data / "data.yaml", "circle", "sphere")
+
+
+def repaint(bench: Bench) -> None:
+    """Change an image in one pixel and keep its file's size and times."""
+    image = next((bench.data / "images" / "train").glob("*.bmp"))
+    before, content = image.stat(), bytearray(image.read_bytes())
+    content[-1] ^= 255
+    image.write_bytes(content)
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def lose_image(bench: Bench) -> None:
+    next((bench.data / "images" / "val").glob("*.png")).unlink()
+
+
+def break_label(bench: Bench) -> None:
+    bench.label.write_text("no box", encoding="utf-8")
+
+
+DATA_EDITS = [rename_class, repaint, lose_image, break_label, lambda bench: edit_label(bench.label)]
+OTHER_EDITS = [
+    lambda bench: edit(bench.module, "tensor(1.0)", "tensor(2.0)"),
+    lambda bench: bench.module.write_text("class Block", encoding="utf-8"),
+    lambda bench: bench.module.unlink(),
+    lambda bench: edit(bench.helper, "1", "2"),
+    lambda bench: edit(bench.weights, "abc", "abd"),
+    lambda bench: edit(bench.network, "nc: 80", "nc: 81"),
+]
+
+
+@pytest.mark.parametrize("change", [*DATA_EDITS, *OTHER_EDITS])
+def test_a_trial_is_not_trained_on_other_files_than_its_command_has_seen(
+    bench: Bench, change: Callable[[Bench], object]
+) -> None:
+    trial = bench.trial(block=True, seed=0, own=True)
+    payload = Job(trial).payload
+    change(bench)
+
+    result = run_job(payload)
+
+    assert isinstance(result, dict)
+    assert (result["signature"], result["failure"]["type"]) == (trial.identity.signature, "changed")
+    assert [path.name for path in trial.folder.iterdir() if path.is_dir()] == [], "nothing was trained"
+
+
+@pytest.mark.parametrize("change", DATA_EDITS)
+def test_data_that_changed_during_a_training_is_noticed_at_its_end(
+    bench: Bench, change: Callable[[Bench], None]
+) -> None:
+    trial = bench.trial(block=False, seed=0)
+    cache = trial.data.yaml.parent / "labels" / "train.cache"
+    cache.touch()  # as Ultralytics leaves it
+    check_unchanged(trial.config, trial.data)
+    assert cache.exists()
+    change(bench)
+
+    with pytest.raises(InputsChanged):
+        check_unchanged(trial.config, trial.data)
+    assert not cache.exists()
+
+
+def test_what_failed_for_changed_files_goes_on_when_they_are_back(bench: Bench) -> None:
+    trial = bench.trial(block=False, seed=0)
+    job = Job(trial)
+    edit_label(bench.label)
+    run_job(job.payload)
+    (again,) = reconcile([trial]).jobs
+    assert again.retry == 0
+    edit_label(bench.label)
+
+    assert bench.trial(block=False, seed=0).identity == trial.identity
+    assert (trial.record() or {})["failure"]["intact"], "a checkpoint of before would be continued"
+
+
+def test_what_another_trial_has_left_in_a_folder_is_not_used(bench: Bench) -> None:
+    mine, other = (bench.trial(block=False, seed=seed) for seed in (0, 1))
+    tries = [{"started": "2026-01-01T10:00:00+00:00"}]
+    atomic_write_json(other.folder / "tries.json", {"signature": other.identity.signature, "tries": tries})
+    assert record_failure(other, "timeout", "too slow")["tries"] == tries
+    shutil.copytree(other.folder, mine.folder)
+    found = reconcile([mine])
+
+    assert [job.trial for job in found.jobs] == [mine]
+    (line,) = found.ignored
+    assert mine.identity.short in line
+    assert other.identity.short in line
+    assert record_failure(mine, "timeout", "too slow")["tries"] == []
 
 
 @pytest.mark.fault(

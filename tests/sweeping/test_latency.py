@@ -18,8 +18,11 @@ from rich.console import Console
 from ablate import verbs
 from ablate.config import Config, ConfigError, option_file
 from ablate.files import atomic_write_json
+from ablate.measuring.latency.checkpoints import _load
 from ablate.measuring.latency.settings import asked
+from ablate.module_source import module_source
 from ablate.sweeping import latency
+from ablate.tracking.origin import SIGNATURE
 from ablate.tracking.records import load_sweep, save_record
 
 QUICK = {**asdict(Config().latency), "rounds": 3, "warmup": 1, "warmup_max": 1, "threads": 1}
@@ -242,6 +245,31 @@ def test_a_damaged_checkpoint_costs_its_own_row_only(tmp_path: Path) -> None:
     assert "the checkpoint cannot be loaded" in broken["reason"]
     assert "sta has no latency: the checkpoint cannot be loaded" in said
     assert any("sta has no latency" in flag for flag in found["flags"])
+
+
+def test_a_checkpoint_of_another_trial_is_not_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    torch.save({SIGNATURE: "2" * 64, "model": None}, path)
+
+    networks, reasons = _load(
+        {"a": {"checkpoint": str(path), "signature": "1" * 64, "imgsz": 64, "head": "one_to_one"}}
+    )
+
+    assert networks == {}
+    assert reasons == {"a": f"the checkpoint is of another trial, {'2' * 12}"}
+
+
+def test_a_checkpoint_whose_module_was_edited_since_is_not_measured(sweep: Path) -> None:
+    target = "ablate.modules.sta.StokenAttention"
+    content = load_sweep(sweep)
+    for sources, reason in (
+        ({target: module_source(target).sha256}, None),
+        ({target: "0" * 64}, f"the source of {target} was edited after it was trained"),
+    ):
+        assert latency._unfit(content, {**content.records[1], "inputs": {"sources": sources}}) == reason
+    missing = latency._unfit(content, {**content.records[1], "inputs": {"sources": {"gone_blocks.Gone": "0" * 64}}})
+    assert missing is not None
+    assert "gone_blocks" in missing
 
 
 def test_a_busy_machine_is_refused_where_that_is_asked_for(sweep: Path, busy_machine: None) -> None:

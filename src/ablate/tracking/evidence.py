@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ablate.files import atomic_write_bytes
+from ablate.tracking.origin import folder_signature
 from ablate.tracking.records import DamagedRecordError, Record, short, value
 
 SCHEMA = 1
@@ -113,7 +114,7 @@ def load_evidence(path: Path) -> Evidence:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DamagedRecordError(path, f"is not complete ({type(error).__name__})") from None
     schema, signature = fields.pop("schema", None), str(fields.pop("signature", ""))
-    folder = path.absolute().parents[2].name  # <trial>/train/evidence/best.npz
+    folder = next(filter(None, map(folder_signature, path.absolute().parents)), signature)  # the trial's
     if signature and signature != folder:
         raise DamagedRecordError(path, f"is of trial {short(signature)}, not of the one in whose folder it lies")
     if schema is None or schema.ndim or int(schema) != SCHEMA:
