@@ -175,7 +175,7 @@ def run_job(job: Mapping[str, Any]) -> dict[str, Any] | str:
             if record is None or (record["status"] != "finished" and tries_of(record) == job.get("retry")):
                 if obstacle is not None:
                     obstacle.intact = record is None or goes_on(record["failure"])
-                    record = record_failure(trial, obstacle.kind, obstacle)
+                    record = _refuse(trial, obstacle)
                 elif outdated(classes_of(trial.config)):
                     return STALE
                 else:
@@ -200,8 +200,16 @@ def _settle(job: Mapping[str, Any]) -> tuple[Trial, InputsChanged | None]:
         if promised is None:
             raise
         changes = [str(error)]
-    message = f"{'; '.join(changes)}: after the command had begun; the same command, given again, trains what is there"
-    return promised, InputsChanged(message)
+    said = f"changed after the command had begun: {'; '.join(changes)}"
+    return promised, InputsChanged(f"{said}; the same command, given again, trains what is there")
+
+
+def _refuse(trial: Trial, reason: InputsChanged) -> dict[str, Any]:
+    """Write down, in the log too, that a trial is not trained on other files than its signature says."""
+    trial.folder.mkdir(parents=True, exist_ok=True)
+    with (trial.folder / LOG).open("a", encoding="utf-8") as log:
+        log.write(f"--- {trial.identity.name} is not trained: {reason}\n")
+    return record_failure(trial, reason.kind, reason)
 
 
 def run_trial(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def check_imported(sources: Mapping[str, str | None], inputs: TrialInputs, *, in
     """
     for target, source in sources.items():
         if source != inputs.sources.get(target):
-            message = f"the source of {target} was edited while it was imported; the same command trains it as it is"
+            message = f"changed while it was imported: source of {target}; the same command, given again, trains it"
             raise InputsChanged(message, intact=intact)
 
 
@@ -53,7 +53,7 @@ def check_weights(config: Mapping[str, Any], inputs: TrialInputs) -> None:
     now = replace(inputs, weights=weights_hash(config))
     if now != inputs:
         changes = "; ".join(inputs.changes(now, config))
-        raise InputsChanged(f"{changes}: while they were loaded; the same command, given again, trains from them")
+        raise InputsChanged(f"changed while it was loaded: {changes}; the same command, given again, trains from it")
 
 
 def check_unchanged(config: Mapping[str, Any], data: DataSet) -> None:
@@ -63,17 +63,20 @@ def check_unchanged(config: Mapping[str, Any], data: DataSet) -> None:
         InputsChanged: The data set, or a file that a module reads late, is another one: nobody can say what was
             trained on. What Ultralytics has kept of it beside the data is removed.
     """
-    edited = [f"{name} was edited" for name in edited_late(classes_of(config))]
+    edited = edited_late(classes_of(config))
     before = data.fingerprint
     try:
         now = fingerprint_on_disk(config["data"])
         if now != before:
-            edited.append(f"the data set {data.name} was edited (fingerprint {before[:8]} -> {now[:8]})")
+            edited.append(f"data set {data.name} (fingerprint {before[:8]} -> {now[:8]})")
     except DataError as error:
         edited.append(str(error))
     if edited:
         discard_caches(data.yaml)
-        raise InputsChanged(f"{'; '.join(edited)}: while this trial was trained; the same command trains it anew")
+        said = (
+            f"changed while this trial was trained: {'; '.join(edited)}; the same command, given again, trains it anew"
+        )
+        raise InputsChanged(said)
 
 
 def cause(error: Exception, config: Mapping[str, Any], data: DataSet) -> Exception:

@@ -66,7 +66,7 @@ class TrialInputs:
         """Return in words what differs between these and those of now."""
         model = config["model"]
         pairs = [
-            (f"the data set {config['data']['name']}", "fingerprint", self.data, now.data),
+            (f"data set {config['data']['name']}", "fingerprint", self.data, now.data),
             (f"model.weights={model['weights']}", "SHA-256", self.weights, now.weights),
             (f"model.architecture={model['architecture']}", "SHA-256", self.architecture, now.architecture),
         ]
@@ -75,7 +75,7 @@ class TrialInputs:
             for target, found in now.sources.items()
         ]
         return [
-            f"{what} was edited ({kind} {_shown(before)} -> {_shown(after)})"
+            f"{what} ({kind} {_shown(before)} -> {_shown(after)})"
             for what, kind, before, after in pairs
             if before != after
         ]
