@@ -354,6 +354,10 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> dict[str, An
     git = git_state(folder)
     promised = promised_use(trial.data, config["train"])
     import_classes(inputs)
+    if identify(config, inputs.data).signature != trial.identity.signature:
+        raise InputsChanged(
+            "changed while the trial was started; the same command, given again, trains it", intact=True
+        )
     trainer = AblateTrainer(overrides={**arguments, "resume": str(last) if last else False})
     trainer.add_callback("on_pretrain_routine_end", lambda _: check_weights(config, inputs))  # they are loaded now
     trainer.train()

@@ -99,3 +99,14 @@ def test_what_was_imported_before_anybody_looked_counts_where_it_has_not_changed
     importlib.import_module("imported_blocks")  # just written: it may have been another file before
 
     assert imports.outdated([MINE]) == [MINE]
+
+
+def test_what_was_imported_on_another_way_after_an_edit_is_of_unknown_source(folder: Path) -> None:
+    assert imports.outdated([MINE]) == []
+    rewrite(folder / "imported_helper.py", "SCALE = 2\n")
+    importlib.import_module("imported_blocks")  # as loading a checkpoint does
+
+    load_class(MINE)
+
+    assert imports.imported_source(MINE) == imports.UNKNOWN
+    assert imports.outdated([MINE]) == [MINE]

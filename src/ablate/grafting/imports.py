@@ -25,6 +25,7 @@ UNKNOWN = "unknown"  # in place of a hash: nobody can say which content was impo
 _CLOCKS = 2.0  # seconds by which a process's start and a file's time of change may be apart
 
 _contents: dict[Path, str] = {}  # SHA-256 of each file as this process imported it, or is about to
+_modules: dict[str, ModuleType] = {}  # by class, as it was imported here
 _sources: dict[str, str] = {}  # hash of the whole source of a class when its module was imported
 _late: dict[str, tuple[Path, ...]] = {}  # files of a class that were not imported along with it
 
@@ -36,7 +37,7 @@ def import_module_of(target: str) -> ModuleType:
         ImportError: There is no such module, or whatever its code raises.
     """
     home = target.rpartition(".")[0]
-    if (target in _sources and home in sys.modules) or not note(target):
+    if _is_imported(target) or not note(target):
         return importlib.import_module(home)
     before = module_source(target)
     module = importlib.import_module(home)
@@ -44,7 +45,9 @@ def import_module_of(target: str) -> ModuleType:
     for path in {*_files(before), *_files(after)}:
         if _contents.get(path) != _sha256(path):
             _contents[path] = UNKNOWN  # edited in this moment
-    _sources[target] = after.sha256 if after.sha256 == before.sha256 else UNKNOWN
+    is_known = after.sha256 == before.sha256 and all(_contents[path] != UNKNOWN for path in _files(after))
+    _sources[target] = after.sha256 if is_known else UNKNOWN
+    _modules[target] = module
     imported = _imported_files()
     _late[target] = tuple(path for path in _files(after) if path not in imported)
     return module
@@ -77,7 +80,7 @@ def outdated(targets: Iterable[str]) -> list[str]:
 
 def imported_source(target: str) -> str | None:
     """Return the hash of a class's source as this process imported it, None where it did not."""
-    return _sources.get(target)
+    return _sources[target] if _is_imported(target) else None
 
 
 def edited_late(targets: Iterable[str]) -> list[str]:
@@ -89,12 +92,17 @@ def edited_late(targets: Iterable[str]) -> list[str]:
     return [path.name for path in late if _sha256(path) != _contents.get(path)]
 
 
+def _is_imported(target: str) -> bool:
+    """Tell whether the module of a class is there as it was imported here."""
+    module = sys.modules.get(target.rpartition(".")[0])
+    return module is not None and module is _modules.get(target)
+
+
 def _is_outdated(target: str) -> bool:
     if not note(target):
         return False
     source = module_source(target)
-    imported = target in _sources and target.rpartition(".")[0] in sys.modules
-    if imported and _sources[target] != source.sha256:
+    if _is_imported(target) and _sources[target] != source.sha256:
         return True
     return any(_contents[path] != _sha256(path) for path in _files(source))
 
