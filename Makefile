@@ -42,6 +42,7 @@ test-slow: install ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
 bench: install ## everything that is measured, one after the other; results go to benchmarks/results
+	$(BIN)/python benchmarks/commands.py
 	$(BIN)/python benchmarks/scheduling.py
 	$(BIN)/python benchmarks/one_trial.py
 	$(BIN)/python benchmarks/sweep.py

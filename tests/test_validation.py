@@ -11,7 +11,7 @@ import yaml
 
 from ablate.config import Config, ConfigError, conf_dir, training_arguments
 from ablate.identity import settle
-from ablate.validation import Option, check, module_options, satisfies
+from ablate.validation import Option, check, check_each, module_options, satisfies
 
 MODULES = sorted(path for path in (conf_dir() / "module").glob("*.yaml") if path.stem != "none")
 
@@ -117,6 +117,19 @@ def test_a_mistake_in_a_graft_is_told_with_the_graft(graft: Any, words: str) -> 
         check(with_grafts("acmix@head", graft))
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("change", [{"seed": -1}, {"train": {"epochs": 0}}])
+def test_every_configuration_of_a_command_is_checked(change: dict[str, Any]) -> None:
+    right = with_grafts()
+    wrong = {
+        **right,
+        **{name: {**right[name], **value} if name == "train" else value for name, value in change.items()},
+    }
+
+    check_each([right, {**right, "seed": 1}])
+    with pytest.raises(ConfigError, match="out of range"):
+        check_each([right, {**right, "seed": 1}, wrong])
 
 
 def test_an_edited_source_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
