@@ -278,7 +278,10 @@ def failed(trial: Trial, kind: str, reason: Exception | str) -> dict[str, Any]:
 
 
 def network_yaml(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the network's yaml with the graft's spec in it: all that is needed to build it, anywhere."""
+    """Return the network's yaml with the graft's spec in it: all that is needed to build it, anywhere.
+
+    The optimizer's arithmetic is in it where a configuration has an optimizer, as that of a training does.
+    """
     from ultralytics.nn.tasks import yaml_model_load
 
     from ablate.grafting.surgery import SPEC_KEY, graft_spec_of
@@ -288,8 +291,9 @@ def network_yaml(config: Mapping[str, Any]) -> dict[str, Any]:
     content[POLICY_KEY] = config["on_oom"]
     if config.get("freeze_grafts"):
         content[FREEZE_KEY] = True
-    if config["optimizer"].get("orthogonalise", "auto") != "auto":
-        content[ARITHMETIC_KEY] = config["optimizer"]["orthogonalise"]
+    arithmetic = config.get("optimizer", {}).get("orthogonalise", "auto")
+    if arithmetic != "auto":
+        content[ARITHMETIC_KEY] = arithmetic
     spec = graft_spec_of(config)
     if spec is not None:
         content[SPEC_KEY] = spec
