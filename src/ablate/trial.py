@@ -24,6 +24,7 @@ import yaml
 from ablate.argument_checks import check_precision
 from ablate.config import ConfigError
 from ablate.data.catalogue import DataError, DataSet, resolve
+from ablate.data.plain import plain_path
 from ablate.data.use import promised_use
 from ablate.environment import output_to, prepare
 from ablate.failures import describe, goes_on, kind_of, retried
@@ -352,7 +353,7 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> dict[str, An
     from ablate.training.journal import best_epoch
     from ablate.training.trainer import REALISED, AblateTrainer
 
-    config, folder = trial.config, trial.folder
+    config, folder = trial.config, plain_path(trial.folder)
     arguments = trainer_arguments(config, trial.data, folder)
     device = str(arguments["device"])
     git = git_state(folder)
@@ -362,7 +363,7 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> dict[str, An
         raise InputsChanged(
             "changed while the trial was started; the same command, given again, trains it", intact=True
         )
-    trainer = AblateTrainer(overrides={**arguments, "resume": str(last) if last else False})
+    trainer = AblateTrainer(overrides={**arguments, "resume": str(plain_path(last)) if last else False})
     trainer.add_callback("on_pretrain_routine_end", lambda _: check_weights(config, inputs))  # they are loaded now
     trainer.train()
     realised = json.loads((folder / "train" / REALISED).read_text(encoding="utf-8"))

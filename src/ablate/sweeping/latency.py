@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ablate.config import ConfigError
+from ablate.data.plain import plain_path
 from ablate.files import atomic_write_json
 from ablate.launching.jobs import Observer
 from ablate.launching.local import run_jobs
@@ -255,7 +256,7 @@ def _edited_since(record: Mapping[str, Any]) -> str | None:
 
 def _checkpoint(sweep: Sweep, record: Mapping[str, Any]) -> Path:
     best = value(dict(record), "artifacts", "best")
-    return sweep.trial_dir(record["signature"]) / str(best or "train/weights/best.pt")
+    return plain_path(sweep.trial_dir(record["signature"]) / str(best or "train/weights/best.pt"))
 
 
 def _pictures(sweep: Sweep, chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -21,6 +21,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import LOCAL_RANK, RANK
 from ultralytics.utils.torch_utils import strip_optimizer, torch_distributed_zero_first, unwrap_model
 
+from ablate.data.plain import plain_path
 from ablate.files import atomic_write_text
 from ablate.tracking.origin import SIGNATURE, folder_signature
 from ablate.training import checkpoint
@@ -51,6 +52,8 @@ class ResumableTrainer(DetectionTrainer):
         interrupted: The state to go on from, until the first epoch has begun.
     """
 
+    save_dir: Path
+    wdir: Path
     last: Path
     best: Path
 
@@ -68,6 +71,11 @@ class ResumableTrainer(DetectionTrainer):
         self._gradients: dict[str, Tensor] = {}  # that waited when the training was interrupted
         self._half: nn.Module | None = None  # see `_rounded`
         super().__init__(*args, **kwargs)
+        place = plain_path(self.save_dir)  # Ultralytics has followed all links in it
+        if place != self.save_dir:
+            self.save_dir, self.wdir = place, place / "weights"
+            self.last, self.best = self.wdir / "last.pt", self.wdir / "best.pt"
+            self.args.save_dir = str(place)
 
     # -- how it starts ----------------------------------------------------------------------------------------------
 
