@@ -297,6 +297,20 @@ def test_what_another_command_trains_is_not_handed_out(written: Trials) -> None:
     assert "goes on after epoch 3" in out.getvalue()
 
 
+def test_a_trial_that_gets_a_new_process_starts_once(written: Trials) -> None:
+    trial, (console, out) = written("a s0"), plain()
+    with Live(console, items(trial)) as live:
+        live.start(0, "cpu")
+        live.renew(0)
+        live.start(0, "cpu")
+        trial.epoch()
+        assert numbers(live.poll(0)) == [1]
+        live.end(0, None)
+
+    assert out.getvalue().count("starts") == 1
+    assert out.getvalue().count("[1/1]") == 1
+
+
 def test_a_poll_of_what_does_not_run_is_empty(written: Trials) -> None:
     assert Live(plain()[0], items(written("a s0"))).poll(0) == []
 

@@ -122,6 +122,7 @@ class Live:
         self._waiting = dict.fromkeys(range(len(trials)))  # in order
         self._handed: dict[int, int] = {}  # of trials that are tried again: the last epoch that was returned
         self._elsewhere: set[int] = set()  # trained by another command
+        self._renewed: set[int] = set()  # get a new process before anything was trained
         self._running: dict[int, _Try] = {}
         self._recent: deque[TrialState] = deque(maxlen=RECENT)
         self._pace = Pace()
@@ -178,8 +179,9 @@ class Live:
         self._handed.pop(index, None)
         self._waiting.pop(index, None)
         self._running[index] = attempt
-        if attempt.shown:
+        if attempt.shown and index not in self._renewed:
             self._announce(item, attempt)
+        self._renewed.discard(index)
         self._refresh()
 
     def poll(self, index: int) -> list[dict[str, Any]]:
@@ -248,8 +250,9 @@ class Live:
         self._refresh()
 
     def renew(self, index: int) -> None:
-        """Note that a trial waits for a new process; nobody need hear of that."""
+        """Note that a trial, whose start was shown, waits for a new process."""
         self._put_back(index)
+        self._renewed.add(index)
 
     def _put_back(self, index: int) -> None:
         attempt = self._running.pop(index, None)

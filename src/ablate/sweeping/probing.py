@@ -69,9 +69,8 @@ def probe_variants(trials: Sequence[Trial], slots: Sequence[Slot] = ()) -> Probe
     def keep(text: str, answer: dict[str, Any]) -> None:
         found[text] = answer
         variant = missing[text]
-        if (
-            "failure" not in answer and _key(first[variant], apart[0], hardware) == keys[variant]
-        ):  # else edited meanwhile
+        edited = _key(first[variant], apart[0], hardware) != keys[variant]  # while it was probed
+        if "failure" not in answer and not edited:
             known.put(keys[variant], answer)  # at once: probing may be interrupted
 
     if missing:

@@ -230,7 +230,7 @@ def _recorded(trial: Trial, outcome: Outcome) -> Mapping[str, Any]:
     try:
         return load_record(trial.folder)
     except (FileNotFoundError, DamagedRecordError):
-        record_failure(trial, "code", "its module, data or weights changed while the sweep ran; repeat the command")
+        record_failure(trial, "code", "its process left no record; repeat the command")
         return load_record(trial.folder)
 
 
