@@ -163,6 +163,11 @@ def test_a_sweep_whose_files_change(bench: Bench, monkeypatch: pytest.MonkeyPatc
     for trial in swapped:
         interrupt(trial, monkeypatch)
     swap(*(trial.folder / LAST for trial in swapped))
+    planned = reconcile(swapped)
+    assert [job.epochs_done for job in planned.jobs] == [0, 0]
+    assert [line.split(" is of trial ")[1][:12] for line in planned.ignored] == [
+        t.identity.short for t in swapped[::-1]
+    ]
     first, second = (bench.trial(block=True, seed=seed) for seed in (0, 1))
     plain = bench.trial(block=False, seed=0)
     trials = [*swapped, first, second, second, plain, plain]

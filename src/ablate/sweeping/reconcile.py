@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ablate.failures import goes_on, retried
-from ablate.tracking.records import DamagedRecordError, load_record, mend_record
-from ablate.trial import Trial, tries_of
+from ablate.tracking.origin import checkpoint_signature
+from ablate.tracking.records import DamagedRecordError, load_record, mend_record, short
+from ablate.trial import LAST, Trial, tries_of
 from ablate.trial_inputs import TrialInputs
 
 
@@ -84,6 +85,7 @@ def reconcile(trials: Sequence[Trial], *, mend: bool = False) -> Reconciled:
             mend_record(trial.folder)
         record = _record(trial, found.ignored)
         if record is None:
+            found.ignored += _foreign_checkpoint(trial)
             found.jobs.append(Job(trial, trial.epochs_done()))
         elif record["status"] == "finished":
             found.done.append(trial)
@@ -93,6 +95,15 @@ def reconcile(trials: Sequence[Trial], *, mend: bool = False) -> Reconciled:
         else:
             found.failed.append(trial)
     return found
+
+
+def _foreign_checkpoint(trial: Trial) -> list[str]:
+    """Say of a `last.pt` that another trial has written what follows from it."""
+    signature = checkpoint_signature(trial.folder / LAST)
+    if signature in (None, trial.identity.signature):
+        return []
+    where = f"{trial.identity.short}/{LAST}"
+    return [f"{where} is of trial {short(signature)}: {trial.identity.name} starts anew"]
 
 
 def _record(trial: Trial, ignored: list[str]) -> dict[str, Any] | None:
