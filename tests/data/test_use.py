@@ -19,7 +19,9 @@ LABELS = {f"train/{index}": "0 .5 .5 .2 .2\n" * (index % 2) + "1 .4 .4 .2 .2\n" 
 @pytest.fixture
 def data(make_set: MakeSet) -> DataSet:
     """Seven and three images, of which one cannot be used; boxes repeat themselves, and folders are two."""
-    file = make_set(labels={**LABELS, "val/1": None}, counts=(7, 3), train="[images/train, images/more]")
+    file = make_set(
+        labels={**LABELS, "val/1": None}, counts=(7, 3), train="[images/train, images/more]", test="images/val"
+    )
     for kind, name in (("images", "6.png"), ("labels", "6.txt")):
         (file.parent / kind / "more").mkdir()
         (file.parent / kind / "train" / name).rename(file.parent / kind / "more" / name)
@@ -35,8 +37,9 @@ def used(data: DataSet, train: dict[str, Any]) -> DataUse:
 
     arguments = get_cfg(overrides={"imgsz": 32, "task": "detect", **train})
     content = check_det_dataset(str(data.yaml), autodownload=False)
+    splits = {"train": "train", "val": arguments.split}
     return used_of(
-        {split: build_yolo_dataset(arguments, content[split], 4, content, mode=split) for split in ("train", "val")}
+        {part: build_yolo_dataset(arguments, content[split], 4, content, mode=part) for part, split in splits.items()}
     )
 
 
@@ -63,6 +66,9 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
         {"classes": [1]},
         {"classes": [0], "fraction": 0.7},
         {"classes": [0, 1, 5]},
+        {"split": "train", "fraction": 0.5},
+        {"split": "test"},
+        {"split": "test", "fraction": [1.0, 1.0, 2]},
         {"single_cls": True},
         {"single_cls": True, "fraction": 0.6},
     ],
@@ -74,7 +80,8 @@ def test_what_is_promised_is_what_is_used(data: DataSet, train: dict[str, Any]) 
 
 def test_counts_are_of_the_images_that_can_be_used(data: DataSet) -> None:
     assert promised_use(data, {}) == DataUse({"train": 6, "val": 3}, {"train": 8, "val": 2})
-    assert (data.images, data.instances) == ({"train": 6, "val": 3}, {"train": 8, "val": 2})
+    assert data.images == {"train": 6, "val": 3, "test": 3}
+    assert data.instances == {"train": 8, "val": 2, "test": 2}
 
 
 def test_a_part_without_a_box_is_an_error_before_ultralytics_meets_it(make_set: MakeSet) -> None:

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ablate.data.catalogue import DataSet
-from ablate.data.datafile import DataFile, read
+from ablate.data.datafile import SPLITS, DataFile, read
 from ablate.data.errors import DataError
 from ablate.data.labels import parse_label, pose_columns
-
-SPLITS = ("train", "val")
-"""What a training reads."""
 
 
 @dataclass(frozen=True)
@@ -28,24 +25,31 @@ def promised_use(data: DataSet, train: Mapping[str, Any]) -> DataUse:
 
     Args:
         data: the data set, as it was when the trial was planned.
-        train: Ultralytics' arguments; `fraction` (one for train, or a list by split) and `classes` matter here.
+        train: Ultralytics' arguments; `fraction` (one for train, or a list by split), `split` and `classes` matter.
 
     Raises:
         DataError: there is no box in the fraction to train on; or a label file is wrong, which it was not when the data
             set was resolved.
     """
-    images, instances = dict[str, int](), dict[str, int]()
+    images, instances = images_used(data, train), dict[str, int]()
     file = read(str(data.yaml))
-    for split in SPLITS:
-        count = _count_of(_fraction_of(train.get("fraction", 1.0), split), data.images[split])
-        whole = count >= data.images[split]
-        per_class = data.instances_per_class[split] if whole else _boxes(file, split, count)
-        images[split] = min(count, data.images[split])
-        instances[split] = sum(per_class[index] for index in _chosen(train.get("classes"), len(per_class)))
-        if split == "train" and not sum(per_class):
-            part = f"the first {count} of {data.images[split]} images of split '{split}'"
-            raise DataError(f"{data.source}: {part} have no boxes (train.fraction={train['fraction']})")
+    for part, split in _splits(train).items():
+        count = images[part]
+        per_class = data.instances_per_class[split] if count == data.images[split] else _boxes(file, split, count)
+        instances[part] = sum(per_class[index] for index in _chosen(train.get("classes"), len(per_class)))
+        if part == "train" and not sum(per_class):
+            words = f"the first {count} of {data.images[split]} images of split '{split}'"
+            raise DataError(f"{data.source}: {words} have no boxes (train.fraction={train['fraction']})")
     return DataUse(images, instances)
+
+
+def images_used(data: DataSet, train: Mapping[str, Any]) -> dict[str, int]:
+    """How many images a training with these arguments trains on ("train") and is evaluated on ("val")."""
+    fraction = train.get("fraction", 1.0)
+    return {
+        part: min(_count_of(_fraction_of(fraction, split), data.images[split]), data.images[split])
+        for part, split in _splits(train).items()
+    }
 
 
 def used_of(datasets: Mapping[str, Any]) -> DataUse:
@@ -54,6 +58,11 @@ def used_of(datasets: Mapping[str, Any]) -> DataUse:
         {split: len(dataset.labels) for split, dataset in datasets.items()},
         {split: sum(len(label["cls"]) for label in dataset.labels) for split, dataset in datasets.items()},
     )
+
+
+def _splits(train: Mapping[str, Any]) -> dict[str, str]:
+    """The split that each part of a training reads."""
+    return {"train": "train", "val": str(train.get("split", "val"))}
 
 
 def _fraction_of(fraction: Any, split: str) -> float | int:

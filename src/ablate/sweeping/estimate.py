@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ablate.data.use import images_used
 from ablate.launching.sharing import Layout, Sharing, Throughput
 from ablate.sweeping.pace import time_left
 from ablate.trial import Trial
@@ -84,13 +85,13 @@ def expected_seconds(trial: Trial, measured: Throughput, size: float = 1.0, epoc
         size: FLOPs of the trial's network for one image, in those of the baseline's.
         epochs_done: Epochs that need not be trained again.
     """
-    batch, images = int(trial.config["train"]["batch"]), trial.data.images
+    batch, images = int(trial.config["train"]["batch"]), images_used(trial.data, trial.config["train"])
     step = measured.step_seconds * (1 - measured.optimizer_share) * size + _optimizer_seconds(measured)
     probe = {
         "setup_seconds": measured.setup_seconds,
         "step_seconds": step,
-        "train_batches": -(-int(images["train"] * float(trial.config["train"]["fraction"])) // batch),
-        "val_batches": images.get("val", 0) / batch,
+        "train_batches": -(-images["train"] // batch),
+        "val_batches": images["val"] / batch,
         "val_seconds": VALIDATED * (step - _optimizer_seconds(measured)),
         "epoch_seconds": EPOCH_SECONDS,
     }
@@ -119,7 +120,7 @@ def reasons(trials: Sequence[Trial], sharing: Sharing | None, cores: int | None)
     if measured is not None and measured.optimizer_share >= 0.3:
         said.append(f"the optimizer ({trials[0].config['optimizer']['name']}) takes {measured.optimizer_share:.0%}")
     train = trials[0].config["train"]
-    images = int(trials[0].data.images["train"] * float(train["fraction"]))
+    images = images_used(trials[0].data, train)["train"]
     steps = int(train["epochs"]) * -(-images // int(train["batch"]))
     each = "" if measured is None else f" of {measured.step_seconds:.2g} s"
     said.append(f"a trial has {steps} steps{each} ({train['epochs']} epochs of {images} images at {train['imgsz']} px)")
@@ -173,15 +174,6 @@ def relative_cost(
         return trial_seconds(trial, probes[key], epochs_done)
     train = trial.config["train"]
     epochs = max(int(train["epochs"]) - epochs_done, 0)
-    forward = _images(trial, str(train["split"])) + 3 * _images(trial, "train")  # backward is two more
+    images = images_used(trial.data, train)
+    forward = images["val"] + 3 * images["train"]  # backward is two more
     return float(costs[key]["gflops"]) * forward * epochs
-
-
-def _images(trial: Trial, split: str) -> float:
-    """Return how many images of a split a trial uses: `fraction` is a share or a number, of train or of each split."""
-    fraction, count = trial.config["train"]["fraction"], trial.data.images.get(split, 0)
-    if isinstance(fraction, list):
-        fraction = dict(zip(("train", "val", "test"), fraction, strict=False)).get(split, 1.0)
-    elif split != "train":
-        fraction = 1.0
-    return float(min(fraction, count) if fraction > 1 else fraction * count)

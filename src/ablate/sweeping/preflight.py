@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import ablate
 from ablate.config import ConfigError
+from ablate.data.use import images_used
 from ablate.environment import cpu_threads, output_to, prepare
 from ablate.identity import file_hash, grafts_of
 from ablate.launching.devices import Slot
@@ -128,9 +129,8 @@ def _stops_at_one_image(trial: Trial, answer: Mapping[str, Any]) -> bool:
     if not (answer.get("contract") or {}).get("single"):
         return False
     train = trial.config["train"]
-    images, fraction = int(trial.data.images["train"]), float(train["fraction"])
-    used = round(images * fraction) if fraction <= 1 else min(images, int(fraction))
-    return int(train["batch"]) == 1 or used % int(train["batch"]) == 1
+    images = images_used(trial.data, train)["train"]
+    return int(train["batch"]) == 1 or images % int(train["batch"]) == 1
 
 
 def warm_up(_: None) -> None:

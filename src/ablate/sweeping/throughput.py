@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+from ablate.data.use import images_used
 from ablate.environment import SHARING, output_to, prepare, visible_cores
 from ablate.identity import grafts_of
 from ablate.launching.devices import Slot, make_slots
@@ -244,5 +245,5 @@ def _throughput(entry: Mapping[str, Any]) -> Throughput:
 def _pixels(trial: Trial) -> float:
     """Return how many pixels a trial is trained on."""
     train = trial.config["train"]
-    images = trial.data.images["train"] * float(train["fraction"])
+    images = images_used(trial.data, train)["train"]
     return float(images * int(train["epochs"]) * int(train["imgsz"]) ** 2)
