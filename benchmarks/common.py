@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from instructions import instruction_set
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 
@@ -78,6 +80,7 @@ def keep(name: str, result: dict[str, Any]) -> None:
     entry = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu(),
+        "instructions": instruction_set(),
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         **{package: version(package) for package in ("torch", "ultralytics", "mlflow", "hydra-core")},

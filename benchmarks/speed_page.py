@@ -1,4 +1,4 @@
-"""The tables of docs/speed.md, made from results/modules.jsonl and results/training.jsonl.
+"""The tables of docs/speed.md, made from results/modules.jsonl, results/training.jsonl and results/musgd.jsonl.
 
 `python benchmarks/modules.py --page` writes them between the page's two marks. Of measurements that were repeated, the
 last one counts.
@@ -15,11 +15,14 @@ from typing import Any
 
 import common
 from module_forms import FORMS, MODULES, ROOT, TITLES
+from musgd import HEAD, rows
 
 PAGE = ROOT / "docs" / "speed.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 PASSES = ("forward", "forward + backward")
 COMPILED = " compiled"
+# Lines of before that field was kept: 395 GFLOP/s with two threads, the rate that was measured, need 512-bit products.
+BEFORE = {"instructions": "AVX-512"}
 
 Line = dict[str, Any]
 
@@ -34,16 +37,18 @@ def with_tables(page: str, results: Path) -> str:
     """Return the page with what lies between its marks made anew from a folder of results."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    tables = generated(_lines(results / "modules.jsonl"), _lines(results / "training.jsonl"))
+    tables = generated(*(_lines(results / f"{name}.jsonl") for name in ("modules", "training", "musgd")))
     return f"{before}{BEGIN}\n\n{tables.strip()}\n\n{END}{after}"
 
 
-def generated(modules: Sequence[Line], training: Sequence[Line]) -> str:
+def generated(modules: Sequence[Line], training: Sequence[Line], musgd: Sequence[Line] = ()) -> str:
     """Return all tables, or the word that there is nothing yet."""
     parts = []
     for setting, lines in _settings(modules):
         parts.append(_section(setting, lines))
     parts += [_training(setting, lines) for setting, lines in _settings(training)]
+    if musgd:
+        parts.append(_musgd(musgd))
     if not parts:
         parts.append("Nothing has been measured with this version yet.\n")
     parts.append(_gpu([*modules, *training]))
@@ -232,6 +237,16 @@ def _training(setting: str, lines: Sequence[Line]) -> str:
     return f"## Training: {setting}\n\n{said}" + _table([*head, "of the plain form's"], rows)
 
 
+def _musgd(lines: Sequence[Line]) -> str:
+    """Milliseconds of a step of the optimizer."""
+    head = ["processor", "model", "threads", *HEAD.values(), "auto takes", "times as fast as Ultralytics'"]
+    said = (
+        "A step over all parameters, on given gradients: Ultralytics' MuSGD, and ours in both arithmetics; "
+        "medians of rounds in which each stepped once.\n\n"
+    )
+    return f"## A step of MuSGD\n\n{said}{_table(head, rows(lines))}"
+
+
 def _ratio(line: Line, base: Line | None) -> str:
     return "" if base is None else f"{line['steps_per_second'] / base['steps_per_second']:.2f}x"
 
@@ -278,7 +293,8 @@ def _setting(line: Line) -> str:
     if line["device"] == "cpu":
         count = line["threads"]
         clock = ", processor time" if line.get("clock") == "processor" else ""
-        return f"{line['cpu']}, {count} thread{'s' * (count != 1)}, {line['precision']}{clock}"
+        instructions = line.get("instructions", BEFORE["instructions"])
+        return f"{line['cpu']} with {instructions}, {count} thread{'s' * (count != 1)}, {line['precision']}{clock}"
     return f"{line['device_name']}, {line['precision']}"
 
 

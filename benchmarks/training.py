@@ -26,10 +26,25 @@ from statistics import median
 from typing import Any
 
 import common
+from instructions import instruction_set
 from module_forms import MODULES, ROOT, source_hash, target
+from speed_page import BEFORE
 
 WARMUP = 5  # steps before any is measured: memory is allocated, kernels are chosen
-SAME = ("module", "form", "steps", "imgsz", "batch", "device", "threads", "source", "cpu", "torch", "ultralytics")
+SAME = (
+    "instructions",
+    "module",
+    "form",
+    "steps",
+    "imgsz",
+    "batch",
+    "device",
+    "threads",
+    "source",
+    "cpu",
+    "torch",
+    "ultralytics",
+)
 
 
 def main() -> None:
@@ -71,8 +86,9 @@ def known(row: dict[str, Any], results: Path) -> bool:
     from importlib.metadata import version
 
     wanted = {"cpu": common._cpu(), **{name: version(name) for name in ("torch", "ultralytics")}, **row}
+    wanted["instructions"] = instruction_set()
     lines = results.read_text(encoding="utf-8").splitlines() if results.is_file() else []
-    return any(all(kept[name] == wanted[name] for name in SAME) for kept in map(json.loads, lines))
+    return any(all({**BEFORE, **kept}[name] == wanted[name] for name in SAME) for kept in map(json.loads, lines))
 
 
 def overrides(row: dict[str, Any]) -> list[str]:

@@ -19,7 +19,9 @@ sys.path.insert(0, str(BENCHMARKS))
 import authors  # noqa: E402
 import common  # noqa: E402
 import floors  # noqa: E402
+import instructions  # noqa: E402
 import module_forms  # noqa: E402
+import musgd  # noqa: E402
 import speed_page  # noqa: E402
 import timing  # noqa: E402
 
@@ -74,7 +76,7 @@ def test_the_page_says_what_was_measured() -> None:
 def test_tables_hold_the_measured_numbers() -> None:
     both = line(**{"pass": "forward + backward", "mb": {"authors": 3000.0, "fused": 300.0}})
     text = speed_page.generated([line(), both], [])
-    assert "## Processor, 2 threads, float32" in text
+    assert "## Processor with AVX-512, 2 threads, float32" in text
     assert "| ACmix | **12.5x** | **12.5x** | **1/10.0** |" in text
     assert "| 4 x 64 x 80 x 80 | forward | 400 | 32 (12.50x, 12.40 to 12.60) | 8 (arithmetic) | 4.0 |" in text
     assert "| 4 x 64 x 80 x 80 | forward + backward | 3000 | 300 (10%) |" in text
@@ -88,6 +90,66 @@ def test_of_repeated_measurements_the_last_one_counts_and_settings_stay_apart() 
     assert "| 55 (" in text
     assert "| 32 (" not in text
     assert text.count("### ACmix") == 2
+
+
+def test_instruction_sets_stay_apart_and_one_that_was_forced_says_so() -> None:
+    forced = instructions.describe(["sse2", "avx", "avx2", "avx512f"], instructions.FORCE_AVX2)
+    lines = [line(), line(instructions="AVX-512"), line(instructions="AVX2"), line(instructions=forced)]
+    text = speed_page.generated(lines, [])
+    assert [row for row in text.splitlines() if row.startswith("## Processor")] == [
+        "## Processor with AVX-512, 2 threads, float32",
+        "## Processor with AVX2, 2 threads, float32",
+        "## Processor with AVX2, forced on an AVX-512 processor, 2 threads, float32",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("features", "environment", "expected"),
+    [
+        ("sse2 avx avx2", {}, "AVX2"),
+        ("sse2 avx avx2 avx512f avx512_bf16", {}, "AVX-512"),
+        ("sse2 avx avx2 avx512f amx_bf16", {"ONEDNN_MAX_CPU_ISA": "ALL"}, "AMX"),
+        ("sse2", {}, "SSE"),
+        ("sse2 avx avx2", instructions.FORCE_AVX2, "AVX2"),
+        ("sse2 avx avx2 avx512f", instructions.FORCE_AVX2, "AVX2, forced on an AVX-512 processor"),
+        ("sse2 avx avx2 avx512f", {"DNNL_MAX_CPU_ISA": "avx2_vnni"}, "AVX-512, oneDNN held to AVX2"),
+        ("avx avx2 avx512f amx_bf16", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}, "AMX, oneDNN held to AVX-512"),
+    ],
+)
+def test_the_instruction_set_is_that_of_the_processor_or_what_libraries_are_held_to(
+    features: str, environment: dict[str, str], expected: str
+) -> None:
+    assert instructions.describe(features.split(), environment) == expected
+
+
+def test_every_result_names_the_instruction_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    for name, value in instructions.FORCE_AVX2.items():
+        monkeypatch.setenv(name, value)
+    common.keep("any", {"found": 1})
+    kept = json.loads((tmp_path / "any.jsonl").read_text(encoding="utf-8"))
+    assert kept["instructions"] == instructions.instruction_set()
+
+
+def test_a_step_of_musgd_is_measured_and_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(musgd, "_optimizer", lambda model, arithmetic: SteppingOptimizer())
+    found = musgd.measure("n", rounds=2, seconds=0.0)
+    assert (found["rounds"], found["matrices"], set(found["ms"])) == (2, 2, set(musgd.HEAD))
+    kept = {"device": "cpu", "cpu": "Processor", "instructions": "AVX2", "model": "yolo26n", **found}
+    kept |= {"threads": 2, "auto": "fp32", "ms": {"Ultralytics": 4900.0, "bf16": 4800.0, "fp32": 99.96}}
+    kept["faster"] = {"Ultralytics": 1.0, "bf16": 1.02, "fp32": 49.0}
+    text = speed_page.generated([], [], [{**kept, "ms": dict.fromkeys(musgd.HEAD, 1.0)}, kept])
+    assert "| Processor, AVX2 | YOLO26n | 2 | 4900 | 4800 | 100 | fp32 | 49.0x |" in text
+    assert text.count("| YOLO26n |") == 1
+
+
+class SteppingOptimizer:
+    """Stands for an optimizer of two matrices and a bias."""
+
+    param_groups = ({"use_muon": True, "params": [1, 2]}, {"use_muon": False, "params": [3]})
+
+    def step(self) -> None:
+        """Do nothing."""
 
 
 def test_trainings_are_compared_with_the_plain_form_and_with_the_network_alone() -> None:
@@ -275,9 +337,13 @@ def test_a_training_that_is_known_is_not_repeated(tmp_path: Path) -> None:
     results = tmp_path / "training.jsonl"
     assert not training.known(row, results)
     versions = {name: version(name) for name in ("torch", "ultralytics")}
-    results.write_text(json.dumps({"cpu": common._cpu(), **versions, **row}) + "\n")
+    machine = {"cpu": common._cpu(), "instructions": instructions.instruction_set()}
+    results.write_text(json.dumps({**machine, **versions, **row}) + "\n")
     assert training.known(row, results)
     assert not training.known({**row, "source": "changed"}, results)
+    assert not training.known({**row, "threads": 2}, results)
+    results.write_text(json.dumps({**machine, **versions, **row, "instructions": "another"}) + "\n")
+    assert not training.known(row, results)
     assert not training.known(training._row(asked, "hmha", "fused"), results)
 
 

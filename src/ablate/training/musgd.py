@@ -1,7 +1,7 @@
 """MuSGD in the arithmetic that the device does fast.
 
 Ultralytics' MuSGD orthogonalises in bfloat16. A GPU or a processor with matrix instructions does that fast; any other
-processor emulates it, and a step takes up to twenty times as long as in float32, longer than the whole rest of a batch.
+processor emulates it, and a step takes tens of times as long as in float32, longer than the whole rest of a batch.
 """
 
 from __future__ import annotations
