@@ -112,7 +112,8 @@ def train(folder: Path, row: dict[str, Any]) -> None:
     from ablate.config import Config, conf_dir
     from ablate.measuring.memory import PeakMemory
     from ablate.training.trainer import AblateTrainer
-    from ablate.trial import Trial, trainer_arguments
+    from ablate.trial import Trial
+    from ablate.trial_arguments import trainer_arguments
 
     ConfigStore.instance().store(name="ablate", node=Config)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

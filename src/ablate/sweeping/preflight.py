@@ -24,7 +24,8 @@ from ablate.module_source import module_source
 from ablate.notation import MATCHED
 from ablate.sweeping.caching import Cache
 from ablate.tracking.code import versions
-from ablate.trial import Trial, network_yaml, trained_classes
+from ablate.trial import Trial
+from ablate.trial_arguments import network_yaml, trained_classes
 
 NETWORK = (
     "module",

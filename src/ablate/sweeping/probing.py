@@ -24,7 +24,8 @@ from ablate.launching.jobs import Limits, Observer, Outcome, run_jobs
 from ablate.launching.local import LocalBackend
 from ablate.sweeping.caching import Cache
 from ablate.sweeping.preflight import network_key
-from ablate.trial import Trial, pick_device, trainer_arguments
+from ablate.trial import Trial
+from ablate.trial_arguments import pick_device, trainer_arguments
 
 LIMITS = Limits(timeout=1800, max_retries=0)  # the first one may have to read all images of a large data set
 

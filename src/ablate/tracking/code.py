@@ -14,7 +14,10 @@ from ablate import __version__
 
 # What can change the accuracy of a trial. A module's own file is part of the trial's identity already; reports,
 # launchers, sweeps and cost figures may change without making two trainings incomparable.
-PARTS = ("trial.py", "environment.py", "data", "grafting", "training", "comparing/accuracy.py", "comparing/boxes.py")
+PARTS = (
+    *("trial.py", "trial_arguments.py", "environment.py", "data", "grafting", "training"),
+    *("comparing/accuracy.py", "comparing/boxes.py"),
+)
 
 
 def remember_versions() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import statistics
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -79,3 +80,20 @@ def accuracy(metrics: dict[str, Any]) -> dict[str, float]:
 
 def _line(row: Row) -> str:
     return json.dumps(row) + "\n"
+
+
+def history(folder: Path) -> list[Row]:
+    """Return the epochs that a trial has logged in its folder; a last line that was cut off is left out."""
+    path = folder / "train" / HISTORY
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def seconds_per_epoch(epochs: Sequence[Row]) -> float:
+    """Return the median over the epochs, without the first one, which also warms up, where there are others."""
+    return statistics.median([float(row["seconds"]) for row in epochs[1:] or epochs])
