@@ -42,6 +42,31 @@ def damaged() -> dict[str, bytes]:
     return files
 
 
+def with_preview() -> bytes:
+    """A JPEG that has another one in its EXIF, as cameras write them."""
+    preview = b"Exif\0\0" + encoded("JPEG", RGB.resize((16, 16)))
+    content = encoded("JPEG")
+    return content[:2] + b"\xff\xe1" + (len(preview) + 2).to_bytes(2, "big") + preview + content[2:]
+
+
+def damaged_jpegs() -> dict[str, bytes]:
+    """JPEGs with a whole end, and damage in headers, among pixels, and in the headers among the pixels."""
+    rng = np.random.RandomState(1)
+    smooth = Image.fromarray(NOISE).resize((32, 32)).resize((160, 128))
+    files = {"preview.jpg": with_preview(), "preview.png": with_preview()}
+    for name, options in {"one": {}, "many": {"progressive": True}, "cmyk": {"mode": "CMYK"}}.items():
+        whole = encoded("JPEG", smooth.convert(options.pop("mode", "RGB")), **options)
+        header = whole.index(b"\xff\xda") + 14
+        for number in range(60):
+            first, last = (2, header) if number % 2 else (header, len(whole) - 2)
+            content = bytearray(whole)
+            place = rng.randint(first, last)
+            size = (1, 300)[number % 3 == 0]
+            content[place : place + size] = rng.bytes(size)
+            files[f"{name}{number}.jpg"] = bytes(content[: len(whole) - 2]) + b"\xff\xd9"
+    return files
+
+
 def unusual() -> dict[str, bytes]:
     """Sound files of modes, sizes and formats that some decoders do not know, or that are named as another one."""
     floats = Image.fromarray(np.linspace(0, 1, 64 * 64, dtype=np.float32).reshape(64, 64))
@@ -98,7 +123,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("offline")
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("make", [damaged, unusual])
+@pytest.mark.parametrize("make", [damaged, damaged_jpegs, unusual])
 def test_what_can_be_used_is_what_ultralytics_checks_and_reads(
     make: Callable[[], dict[str, bytes]], tmp_path: Path
 ) -> None:
@@ -122,6 +147,7 @@ def test_what_can_be_used_is_what_ultralytics_checks_and_reads(
         ("a.png", flipped(encoded("PNG"), 5000), "checksum"),
         ("a.png", encoded("PNG")[:-4], "its end is missing"),
         ("a.jpg", encoded("JPEG")[:1000], "damaged or cut off"),
+        ("a.jpg", flipped(encoded("JPEG"), encoded("JPEG").index(b"\xff\xc4") + 4), "JPEG that cannot be decoded"),
         ("a.tif", encoded("TIFF")[:9000], "TIFF that cannot be decoded"),
         ("a.heic", b"\0\0\0\x1cftypheic" + bytes(100), "needs the package pi-heif"),
         ("a.png", encoded("PNG", Image.new("1", (13400, 13400))), "more than 178,956,970 pixels"),
@@ -137,7 +163,7 @@ def test_decoders_are_as_loud_as_before_and_print_nothing(capfd: pytest.CaptureF
 
     before = cv2.utils.logging.getLogLevel()
     with quiet_decoders():
-        for name, content in damaged().items():
+        for name, content in (damaged() | damaged_jpegs()).items():
             image_problem(content, Path(name))
     assert cv2.utils.logging.getLogLevel() == before
     assert "".join(capfd.readouterr()) == ""

@@ -8,6 +8,7 @@ means, Pillow and OpenCV, so that the answers agree; neither torch nor ultralyti
 from __future__ import annotations
 
 import io
+import os
 import sys
 import threading
 import warnings
@@ -34,6 +35,8 @@ MIN_SIDE: Final = 10
 
 _FORMATS = IMAGE_SUFFIXES | {"jpeg2000"}  # what an image may be by its content, as Pillow names it
 _BY_PILLOW = frozenset(("avif", "heic", "heif"))  # suffixes that Ultralytics has Pillow decode
+_SCAN = b"\xff\xda"  # begins a scan of a JPEG; among its pixels no other byte than 0 follows an ff
+_SOME_PIXELS = 600  # bytes
 _HEIF_PLUGIN = "pi_heif"  # what Ultralytics looks for where Pillow alone knows no such image
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
@@ -44,7 +47,8 @@ _loud: list[int] = []  # OpenCV's level of logging before it was made quiet
 def image_problem(content: bytes, path: Path, channels: int = 3) -> str:
     """Why a training cannot use an image file, in words; empty where it can.
 
-    JPEG and PNG are checked by header, checksums and end; other formats, which have none of these, are decoded.
+    PNG is checked by its checksums and end, JPEG by its end and its headers, which is all that stops a decoder; other
+    formats are decoded.
 
     Args:
         content: the file's bytes.
@@ -76,7 +80,12 @@ def image_problem(content: bytes, path: Path, channels: int = 3) -> str:
         return "HEIF, which needs the package pi-heif" if needs_plugin else "not an image that can be read"
     except Exception as error:  # Ultralytics drops an image whatever its check raises
         return f"damaged or cut off: {error}"
-    if kind in {"JPEG", "PNG"} or _is_decoded(content, path.suffix.lower().lstrip("."), channels):
+    suffix = path.suffix.lower().lstrip(".")
+    if kind == "JPEG" and suffix not in _BY_PILLOW:
+        if content[-2:] != b"\xff\xd9" or _is_decoded_jpeg(content, channels):
+            return ""
+        return "JPEG that cannot be decoded (a damaged header)"
+    if kind in {"JPEG", "PNG"} or _is_decoded(content, suffix, channels):
         return ""
     return f"{kind} that cannot be decoded (damaged, cut off, or of an unusual kind)"
 
@@ -90,12 +99,22 @@ def decoders() -> str:
 
 @contextmanager
 def quiet_decoders() -> Iterator[None]:
-    """Keep off the terminal what Pillow and OpenCV print about odd files, which `image_problem` says."""
+    """Keep off the terminal what Pillow and OpenCV print about odd files, which `image_problem` says.
+
+    The libraries below OpenCV write to the terminal themselves, so nothing reaches stderr meanwhile.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        sys.stderr.flush()
+        terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
         try:
             yield
         finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
             with _lock:
                 while _loud:
                     sys.modules["cv2"].utils.logging.setLogLevel(_loud.pop())
@@ -144,3 +163,51 @@ def _is_decoded(content: bytes, suffix: str, channels: int) -> bool:
         return cv2.imdecode(data, flags) is not None
     except Exception:  # whatever a decoder raises, there is no image
         return False
+
+
+def _is_decoded_jpeg(content: bytes, channels: int) -> bool:
+    """Whether OpenCV decodes a JPEG with a whole end; cheap, since damage among the pixels does not stop a decoder.
+
+    What stops it stands in the headers. Those of a JPEG with one scan stand before its pixels: where Pillow begins to
+    decode these, OpenCV does. One with several scans has headers among its pixels and is decoded, at an eighth of its
+    size, and so is one that Pillow does not begin with.
+    """
+    import numpy as np
+
+    pixels = _first_scan(content)
+    if pixels is not None and content.find(_SCAN, pixels) < 0 and _is_begun(content[: pixels + _SOME_PIXELS]):
+        return True
+    cv2 = _quiet_opencv()
+    flags = cv2.IMREAD_REDUCED_GRAYSCALE_8 if channels == 1 else cv2.IMREAD_REDUCED_COLOR_8
+    try:
+        return cv2.imdecode(np.frombuffer(content, np.uint8), flags) is not None
+    except cv2.error:
+        return False
+
+
+def _is_begun(beginning: bytes) -> bool:
+    """Whether Pillow decodes the beginning of a JPEG, and then finds nothing wrong but that the rest is missing."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(beginning)) as image:
+            image.draft(None, (image.width // 8, image.height // 8))
+            image.load()
+    except OSError as error:
+        return "truncated" in str(error)
+    except Exception:  # whatever a decoder raises
+        return False
+    return True
+
+
+def _first_scan(content: bytes) -> int | None:
+    """Where a JPEG's first scan begins, by the lengths of the segments before it; None where these do not tell.
+
+    A preview within a segment, as cameras put one into EXIF, has scans of its own, which do not count.
+    """
+    place = 2
+    while content[place : place + 1] == b"\xff":
+        if content[place : place + 2] == _SCAN:
+            return place + 2
+        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    return None

@@ -23,7 +23,7 @@ from ablate.files import atomic_write_text
 VERSION: Final = 1
 """Part of every fingerprint: goes up when the same content is to be taken for another data set."""
 
-MEMORY_VERSION: Final = 2
+MEMORY_VERSION: Final = 3
 """Goes up when the checks, or what is remembered of them, change; older memories are then not used."""
 
 clock = time.time
