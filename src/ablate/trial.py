@@ -29,6 +29,7 @@ from ablate.failures import describe, goes_on, kind_of, retried
 from ablate.files import atomic_write_json, atomic_write_text
 from ablate.grafting.imports import outdated
 from ablate.identity import Identity, identify, settle
+from ablate.launching import local
 from ablate.launching.devices import DEVICE, SLOT
 from ablate.launching.jobs import BUSY, STALE
 from ablate.locking import Held, lock
@@ -214,13 +215,24 @@ def _refuse(trial: Trial, reason: InputsChanged) -> dict[str, Any]:
 
 
 def run_trial(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Run one trial that nobody else looks after, such as a job of a cluster's queue; wait where another has it."""
+    """Run one trial that nobody else looks after, such as a job of a cluster's queue; wait where another has it.
+
+    Raises:
+        RuntimeError: This process has imported another version of the trial's module, and the new process that trained
+            it in its place died.
+    """
     prepare()
     record = Trial.of(config).record()
     again = record is not None and retried(record, config["retry"])
     job = {"config": config, "retry": tries_of(record) if record is not None and again else None}
-    while isinstance(done := run_job(job), str):
+    while (done := run_job(job)) == BUSY:
         time.sleep(5)
+    if done == STALE:
+        (outcome,) = local.run_jobs("ablate.trial:run_job", [job])
+        if outcome.failure:
+            raise RuntimeError(outcome.message)
+        done = outcome.result
+    assert not isinstance(done, str)
     return done
 
 

@@ -18,13 +18,15 @@ from ablate.config import Config
 from ablate.data.catalogue import resolve
 from ablate.data.shapes import ShapesSpec, ensure
 from ablate.files import atomic_write_json
+from ablate.grafting.imports import import_module_of
+from ablate.launching import local
 from ablate.launching.devices import DEVICE, Slot
-from ablate.launching.jobs import Observer, run_jobs
+from ablate.launching.jobs import Observer, Outcome, run_jobs
 from ablate.launching.local import LocalBackend
 from ablate.module_source import module_source
 from ablate.sweeping.reconcile import Job, reconcile
 from ablate.training.trainer import AblateTrainer
-from ablate.trial import LAST, Trial, record_failure, run_job
+from ablate.trial import LAST, Trial, record_failure, run_job, run_trial
 from ablate.trial_checks import check_unchanged
 from ablate.trial_inputs import InputsChanged
 
@@ -264,6 +266,22 @@ def test_a_trial_is_not_trained_on_other_files_than_its_command_has_seen(
     assert isinstance(result, dict)
     assert (result["signature"], result["failure"]["type"]) == (trial.identity.signature, "changed")
     assert [path.name for path in trial.folder.iterdir() if path.is_dir()] == [], "nothing was trained"
+
+
+def test_a_process_with_old_code_hands_its_trial_to_a_new_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    import_module_of("changing_blocks.Block")  # as an earlier trial in this process did, under Hydra's own launcher
+    edit(bench.module, "tensor(1.0)", "tensor(2.0)")
+    trial = bench.trial(block=True, seed=0)
+    handed: list[Any] = []
+
+    def in_new_process(function: str, payloads: list[Any]) -> list[Outcome]:
+        handed.append((function, Trial.of(payloads[0]["config"]).identity.signature))
+        return [Outcome({"status": "finished"})]
+
+    monkeypatch.setattr(local, "run_jobs", in_new_process)
+
+    assert run_trial(trial.config) == {"status": "finished"}
+    assert handed == [("ablate.trial:run_job", trial.identity.signature)]
 
 
 @pytest.mark.parametrize("change", DATA_EDITS)
