@@ -30,11 +30,12 @@ def test_a_process_of_ours_that_ended_unseen_makes_nobody_a_neighbour_of_less_th
 
 
 def test_a_moment_says_nothing_and_is_not_lost() -> None:
-    times = iter([Times(0.0, 0.0, 0.0), Times(0.1, 0.0, 0.1), Times(10.0, 0.0, 10.0)])
+    times = iter([Times(0.0, 0.0, 0.0), Times(0.1, 0.0, 0.1), Times(10.0, 0.0, 10.0), Times(10.0, 0.0, 10.1)])
     watch = Neighbours(1, lambda leader: next(times))
 
     assert watch.cores() == 0.0
     assert watch.cores() == pytest.approx(1.0)
+    assert watch.cores() == pytest.approx(1.0), "epochs of a tenth of a second do not change threads back and forth"
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,15 @@ def test_a_number_that_the_user_gave_is_never_changed() -> None:
     assert said == ["", ""]
 
 
+def test_another_number_from_the_user_is_not_blamed_on_others() -> None:
+    used = EpochThreads(1, None, Others())
+    used.resume({"usual": 2, "now": 2, "by_epoch": [[1, 2]]}, done=1)
+    words = used.begin(2)
+
+    assert words.startswith("1 instead of 2 threads")
+    assert "other processes" not in words
+
+
 def test_a_training_records_its_threads_epoch_by_epoch_and_tells_of_the_change(
     build: Build, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -37,15 +37,17 @@ class Neighbours:
         self._leader = os.getpid() if leader is None else leader
         self._read = read or read_times
         self._before = self._read(self._leader)
+        self._latest = 0.0
 
     def cores(self) -> float:
-        """Return how many cores others took on average since the last call; 0 where it was just now."""
+        """Return how many cores others took on average since the last call; as then, where that was just now."""
         now, before = self._read(self._leader), self._before
         elapsed = now.clock - before.clock
         if elapsed < SHORTEST:
-            return 0.0
+            return self._latest
         self._before = now
-        return max((now.busy - before.busy) - max(now.own - before.own, 0.0), 0.0) / elapsed
+        self._latest = max((now.busy - before.busy) - max(now.own - before.own, 0.0), 0.0) / elapsed
+        return self._latest
 
 
 def read_times(leader: int) -> Times:

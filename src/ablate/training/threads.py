@@ -79,8 +79,10 @@ class EpochThreads:
             self._changes.append([epoch, threads])
         if threads == before:
             return ""
-        taken = f"other processes take {self.others:.1f} of {visible_cores()} cores"
-        return f"{threads} instead of {before} threads from epoch {epoch} on: {taken}"
+        why = (
+            "as given" if self._trials is None else f"other processes take {self.others:.1f} of {visible_cores()} cores"
+        )
+        return f"{threads} instead of {before} threads from epoch {epoch} on: {why}"
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint must carry."""
