@@ -189,6 +189,8 @@ def test_a_training_that_the_clock_stops_says_so(train: Train) -> None:
     assert (facts["stopped_by"], facts["early_stop"]) == ("time", False)
     assert facts["last_epoch_batches"] == [1, 2]
     assert trainer.epochs != 9, "Ultralytics counts its epochs anew"
+    del trainer.journal.rows[-1]["batches"]  # as in a checkpoint of an earlier version
+    assert trainer._length()["last_epoch_batches"] == [None, 2]
 
 
 def test_integrations_of_ultralytics_are_taken_off(train: Train) -> None:

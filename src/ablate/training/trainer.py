@@ -311,7 +311,7 @@ class AblateTrainer(ResumableTrainer):
             reason = "patience" if done < self.epochs else "epochs"
         clock: dict[str, Any] = {}
         if self.args.time:  # it stops within an epoch
-            batches = [self.journal.rows[-1]["batches"], len(self.train_loader)]
+            batches = [self.journal.rows[-1].get("batches"), len(self.train_loader)]  # an older version did not count
             clock = {"hours_asked": self.args.time, "last_epoch_batches": batches}
         return {
             "epochs": done,
