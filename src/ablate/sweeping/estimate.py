@@ -118,7 +118,9 @@ def reasons(trials: Sequence[Trial], sharing: Sharing | None, cores: int | None)
     if sharing is not None and sharing.others >= 0.25:
         said.append(f"other processes took {sharing.others:.1f} of {cores} cores while it was measured")
     if measured is not None and measured.optimizer_share >= 0.3:
-        said.append(f"the optimizer ({trials[0].config['optimizer']['name']}) takes {measured.optimizer_share:.0%}")
+        said.append(
+            f"the optimizer ({trials[0].config['optimizer']['name']}) takes {measured.optimizer_share:.0%} of each step"
+        )
     train = trials[0].config["train"]
     images = images_used(trials[0].data, train)["train"]
     steps = int(train["epochs"]) * -(-images // int(train["batch"]))

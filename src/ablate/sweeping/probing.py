@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ablate.data.cache import cache_dir
-from ablate.environment import cpu_threads, output_to, prepare
+from ablate.environment import SHARING, cpu_threads, output_to, prepare
 from ablate.failures import kind_of
 from ablate.launching.devices import DEVICE, LOADERS, Slot
 from ablate.launching.jobs import Limits, Observer, Outcome, run_jobs
@@ -87,6 +87,7 @@ def probe_trial(job: Mapping[str, Any]) -> dict[str, Any]:
         job: ``config`` (a settled configuration), ``data`` (its `DataSet`) and ``folder``.
     """
     prepare()
+    os.environ.pop(SHARING, None)  # what is kept is of the slot's threads, whoever else computes now
     folder = Path(job["folder"])
     folder.mkdir(parents=True)
     try:
