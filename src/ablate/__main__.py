@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import select
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+UNREAD = 141  # exit code where nobody reads standard output any more, as after `| head -1`; a shell says it of SIGPIPE
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # a user's own modules, with the console script as with python -m
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        _flush()
+    except BrokenPipeError:
+        if not _is_unread():
+            raise
+        _drop_output()
+        return UNREAD
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        _drop_output()
+        print(f"ablate: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)  # noqa: T201
+        return 2
+    return code
+
+
+def _run(words: Sequence[str]) -> int:
+    try:
+        here = str(Path.cwd())
+    except FileNotFoundError:
+        print("ablate: the working folder does not exist any more: cd into one that does", file=sys.stderr)  # noqa: T201
+        return 2
+    if here not in sys.path:
+        sys.path.insert(0, here)  # a user's own modules, with the console script as with python -m
     from ablate.help import asks_for_help, help_text
 
     if asks_for_help(words):
@@ -28,6 +56,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         guess = nearest(first, VERBS)
         return fail(f"'{first}': no such command. {guess}valid: {', '.join(VERBS)}, or overrides such as module=hmha")
     return run(words)
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # None where it was closed before we were started
+        sys.stdout.flush()
+
+
+def _is_unread() -> bool:
+    """Tell whether standard output is a pipe that nobody reads any more."""
+    if sys.stdout is None:
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _drop_output() -> None:
+    """Send what is left of standard output nowhere where it cannot be written, so that Python ends quietly."""
+    try:
+        _flush()
+    except OSError:
+        pass
+    else:
+        if not _is_unread():
+            return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 if __name__ == "__main__":

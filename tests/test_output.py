@@ -1,0 +1,57 @@
+"""Standard output that cannot be written, or is not read to its end, and a working folder that is gone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from ablate.__main__ import UNREAD, main
+
+
+@pytest.mark.parametrize("lines", [1, 5000], ids=["in the buffer", "beyond the buffer"])
+def test_a_reader_who_leaves_ends_a_command_quietly(
+    lines: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr("ablate.help.help_text", lambda: "a line of help\n" * lines)
+    with os.fdopen(writer, "w") as unread, monkeypatch.context() as context:
+        context.setattr(sys, "stdout", unread)
+
+        assert main(["--help"]) == UNREAD
+
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+def test_a_full_disk_under_the_output_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full, monkeypatch.context() as context:
+        context.setattr(sys, "stdout", full)
+
+        assert main(["--help"]) == 2
+
+    assert capfd.readouterr().err.splitlines() == ["ablate: standard output: No space left on device"]
+
+
+def test_no_standard_output_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+
+    assert main(["--help"]) == 0
+
+
+def test_a_working_folder_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+
+    assert main(["status"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "working folder" in line
