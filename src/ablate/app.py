@@ -34,7 +34,7 @@ LOCAL = "hydra_plugins.ablate_plugins.launcher.LocalLauncher"
 
 _planning: dict[str, Any] | None = None  # set by `plan`: the same program up to the point where something starts
 _words: list[str] = []  # the command line as the user wrote it
-_single: list[tuple[DictConfig, Launch]] = []  # a command without -m, which runs once Hydra is done
+_single: list[tuple[DictConfig, Launch, dict[str, Any]]] = []  # a command without -m, which runs once Hydra is done
 
 
 def run(arguments: Sequence[str], *, plan: dict[str, Any] | None = None) -> int:
@@ -56,6 +56,7 @@ def run(arguments: Sequence[str], *, plan: dict[str, Any] | None = None) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from ablate.launching.fields import check_fields
     from ablate.sweeping.request import Request
 
     ConfigStore.instance().store(name="ablate", node=Config)
@@ -64,7 +65,8 @@ def run(arguments: Sequence[str], *, plan: dict[str, Any] | None = None) -> int:
         sys.argv = [program[0], *_for_hydra(arguments)]
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_task)()
         if _single:
-            config, launch = _single.pop()
+            config, launch, fields = _single.pop()
+            check_fields(fields)
             if config.controls:
                 raise ConfigError("controls: they join a sweep, where the baseline is too: add -m (or --multirun)")
             return finish(Request(make_trials(lambda cell: config, [()])), launch)
@@ -189,6 +191,9 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
         return _explain_key(key, arguments)
     full_key = getattr(error, "full_key", None)
     line = _first_line(text)
+    composed = re.match(r"(In '[^']+'): \w+ raised while composing config:\s*(\S.*)", text)
+    if composed:  # an option file sets what nothing reads; what that is stands in the second line
+        return f"{composed[1]}: {composed[2]}"
     if error.__cause__ is not None:
         cause = _first_line(str(error.__cause__))
         line = _explain_value(line, cause) or f"{line}: {cause}"
@@ -211,9 +216,12 @@ def _task(config: DictConfig) -> Any:
 
         return run_trial(plain(config))
     from hydra.utils import instantiate
+    from omegaconf import OmegaConf
 
+    fields: Any = OmegaConf.to_container(HydraConfig.get().launcher, resolve=True)
     launcher = instantiate(HydraConfig.get().launcher)
-    _single.append((config, launcher if hasattr(launcher, "backend") else instantiate({"_target_": LOCAL})))
+    launch = launcher if hasattr(launcher, "backend") else instantiate({"_target_": LOCAL})
+    _single.append((config, launch, fields))
     return None
 
 
@@ -259,6 +267,11 @@ def _unknown_key(text: str) -> str | None:
 
 
 _KINDS = {
+    "is not a subclass of int": "a whole number is needed",
+    "is not a subclass of str": "a text is needed",
+    "to string": "a text is needed",
+    "is not a subclass of LatencyConfig": "single values are latency.<key>=<value>, such as latency.enabled=false",
+    "Cannot merge DictConfig with ListConfig": "a list is needed, in brackets",
     "is not Optional": "a value is needed, not null",
     "could not be converted to Integer": "a whole number is needed",
     "could not be converted to Float": "a number is needed",
@@ -270,8 +283,13 @@ _KINDS = {
 def _explain_value(text: str, cause: str) -> str | None:
     """Return what is wrong with a value of another type than its key's, from Hydra's message and its cause."""
     merged = re.match(r"Error merging override \+*(.+)", text)
-    kind = next((kind for words, kind in _KINDS.items() if words in cause), None)
+    kind = needed_kind(cause)
     return f"{merged[1]}: {kind}" if merged and kind else None
+
+
+def needed_kind(cause: str) -> str | None:
+    """Return what kind of value is needed where OmegaConf says that another one was given; None for another error."""
+    return next((kind for words, kind in _KINDS.items() if words in cause), None)
 
 
 def _explain_key(key: str, arguments: Sequence[str]) -> str:

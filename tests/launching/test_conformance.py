@@ -39,6 +39,8 @@ def job(word):
         os.kill(os.getpid(), signal.SIGKILL)
     if word == "exit":
         os._exit(3)
+    if word == "leave":
+        sys.exit(3)  # as a script does that is imported
     if word == "raise":
         raise ValueError("said no")
     if word == "odd":
@@ -165,6 +167,14 @@ def test_a_process_that_leaves_and_an_exception_are_told_apart_in_the_same_words
 
     assert left.failure == "killed"
     assert (raised.failure, raised.message) == ("code", "ValueError: said no")
+
+
+@each
+def test_code_that_ends_its_process_ends_neither_the_driver_nor_other_jobs(make: Make) -> None:
+    left, other = run(make(1), "leave", "work")
+
+    assert left.failure in ("code", "killed")
+    assert other.result[0] == "work done"
 
 
 @each

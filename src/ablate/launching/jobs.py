@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Protocol
@@ -213,10 +213,12 @@ def _ended(running: dict[Future[Outcome], _Running], interval: float) -> list[Fu
 
 
 def _outcome(backend: Backend, future: Future[Outcome]) -> Outcome:
+    error: BaseException | None
     try:
-        return future.result()
-    except Exception as error:
-        return backend.explain(error)
+        error = future.exception()  # not raised: a SystemExit of the user's code would end us, without a word
+    except CancelledError as cancelled:
+        error = cancelled
+    return future.result() if error is None else backend.explain(error)
 
 
 def _settle(

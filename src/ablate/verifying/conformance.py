@@ -234,7 +234,7 @@ def run_checks(build: Build) -> Iterator[tuple[str, str | None]]:
         try:
             with _seeded():
                 check(build)
-        except Exception as error:  # whatever a module raises is its failure, not ours
+        except (Exception, SystemExit) as error:  # whatever a module raises is its failure, not ours
             yield name, f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
         else:
             yield name, None

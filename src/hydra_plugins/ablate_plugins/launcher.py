@@ -49,7 +49,14 @@ class JobLauncher(Launcher):  # type: ignore[misc]
         self.limits = Limits(timeout=timeout, max_retries=max_retries, stagger=stagger)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what composing needs."""
+        """Keep what composing needs; check the launcher's own fields.
+
+        Raises:
+            ConfigError: One has an impossible value.
+        """
+        from ablate.launching.fields import check_fields
+
+        check_fields(OmegaConf.to_container(config.hydra.launcher, resolve=True))  # type: ignore[arg-type]
         self.hydra_context, self.config = hydra_context, config
 
     def backend(self, device: str) -> "Backend":
