@@ -76,6 +76,9 @@ CASES: dict[str, tuple[str, str | bytes, str, str]] = {
     "model": ("model/small", "name: small\nweight: x.pt\n", "model=small", "did you mean 'weights'?"),
     "train": ("train/long", "epohcs: 3\n", "train=long", "conf/train/long.yaml: epohcs: not an Ultralytics training"),
     "train's lr0": ("train/long", "lr0: 0.1\n", "train=long", "conf/train/long.yaml: lr0: set it with optimizer.lr0"),
+    "train elsewhere": ("train/long", "# @package nowhere.x\nepochs: 3\n", "train=long", "Key 'nowhere' not in"),
+    "a number as name": ("module/5", module(name="5"), "module=5", "begins with a letter"),
+    "a number as name of a graft": ("module/5", module(name="5"), "grafts=[5@head]", "5 is no text; file and name"),
     "train twice": ("train/long", "epochs: 3\nepochs: 4\n", "train=long", "line 2: the key 'epochs' is there already"),
     "train for all": ("train/long", "# @package _global_\ntrian:\n  epochs: 3\n", "train=long", "you mean 'train'?"),
     "train for all, inside": ("train/long", "# @package _global_\noptimizer:\n  lr: 3\n", "train=long", "r.lr:"),
@@ -113,6 +116,9 @@ def test_a_file_that_nobody_chose_keeps_from_nothing(
 
     assert main(["module=identity", "--cfg", "job", "-p", "module.name"]) == 0
     assert capsys.readouterr().out.strip() == "identity"
+
+    assert main(["plan", "module=identity", "exclude=[{modul: x}]"]) == 2
+    assert "exclude: modul: no such key" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,8 @@ def _check_module_file(content: Mapping[str, Any], name: str, title: str) -> Non
         raise ConfigError(f"{title}: {key} is missing{guess}; {_NEEDS}")
     if not isinstance(content["_target_"], str):
         raise ConfigError(f"{title}: _target_: {content['_target_']!r} is no dotted path; {_NEEDS}")
+    if not isinstance(content["name"], str):
+        raise ConfigError(f"{title}: name: {content['name']} is no text; file and name must begin with a letter")
     if content["name"] != name:
         raise ConfigError(f"{title}: name: {content['name']}: it must be that of the file: name: {name}")
     close = next((other for other in content if misspelt_reserved(other)), None)

@@ -81,8 +81,9 @@ def check(config: Mapping[str, Any]) -> None:
     check_device(str(config["device"]))
     check_precision(config["train"]["amp"], str(config["device"]))
     sweep = config["sweep"]
-    if sweep is not None and not re.fullmatch(r"[\w.+@=-]{1,120}", str(sweep)):
-        raise ConfigError(f"sweep={sweep}: a name of letters, digits and . _ - + @ = is needed; it becomes a folder")
+    if sweep is not None and not re.fullmatch(r"[\w+@=-][\w.+@=-]{0,119}", str(sweep)):
+        needs = "a name of up to 120 letters, digits and . _ - + @ = is needed, which does not begin with a dot"
+        raise ConfigError(f"sweep={sweep}: {needs}; it becomes a folder")
 
 
 def check_each(configs: Sequence[Mapping[str, Any]]) -> None:
@@ -184,6 +185,8 @@ def _check_dataclass(prefix: str, values: Mapping[str, Any], schema: type) -> No
                 raise ConfigError(f"{where}={value}: a list with at least one value is needed, such as [{_one(entry)}]")
             for item in value:
                 _check_value(where, item, entry.metadata)
+        elif isinstance(value, str) and not value.strip():
+            raise ConfigError(f"{where}=: a value is needed; leave it out for the default, {shown(entry.default)}")
         elif value is not None:
             _check_value(where, value, entry.metadata)
 

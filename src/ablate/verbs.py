@@ -212,6 +212,7 @@ def _latency_words(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    from ablate.app import needed_kind
     from ablate.config import LatencyConfig
     from ablate.validation import check_device, check_latency
 
@@ -233,7 +234,7 @@ def _latency_words(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
                 found = [yaml.safe_load(item) for item in text.split(",")]
             schema[name] = found
         except (OmegaConfBaseException, yaml.YAMLError) as error:
-            raise ConfigError(f"{word}: {str(error).splitlines()[0]}") from error
+            raise ConfigError(f"{word}: {needed_kind(str(error)) or str(error).splitlines()[0]}") from error
         names.append(name)
     latency: dict[str, Any] = OmegaConf.to_container(schema)  # type: ignore[assignment]
     check_latency(latency)
@@ -289,6 +290,8 @@ def _root(overrides: Sequence[str]) -> Path:
         key, sign, value = override.partition("=")
         if key != "root" or not sign:
             raise ConfigError(f"'{override}': only root=<folder> is understood here")
+        if not value.strip():
+            raise ConfigError("root=: a folder is needed")
         root = Path(_without_quotes(value))
     return root
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 _FORMS = "key=value, key=a,b -m, key=range(0,3) -m, key=[a,b]"
+_FACTORS = ("module", "insertion", "optimizer", "model")  # of which several are a sweep, never the last one alone
 _OWN_TREE = ("config_path", "config_name", "config_dir", "experimental_rerun")
 
 
@@ -31,7 +32,9 @@ def check_words(words: Sequence[str]) -> list[str]:
     overrides = [_parsed(text) for text in texts]
     own = [override for override in overrides if not _is_of_hydra(override)]
     for override in own:
+        _check_range(override)
         _check_override(override, override.key_or_group)
+    _check_repeated(own)
     chosen = [name for override in own if override.key_or_group == "module" for name in _chosen(override)]
     option = next((override for override in own if override.key_or_group.startswith("module.")), None)
     if option is not None and set(map(str, chosen)) <= {"none"}:
@@ -128,6 +131,26 @@ def _check_override(override: Override, key: str) -> None:
             raise ConfigError(f"{word}: it is there already; write {key}=...")
 
 
+def _check_range(override: Override) -> None:
+    """Check that a range holds a value, and ends."""
+    from hydra.core.override_parser.types import RangeSweep
+
+    value = override.value()
+    if not isinstance(value, RangeSweep):
+        return
+    if value.step == 0 or next(iter(value.range()), None) is None:
+        raise ConfigError(f"{override.input_line}: this range holds no value; range(0,3) is 0, 1 and 2")
+
+
+def _check_repeated(overrides: Sequence[Override]) -> None:
+    """Check that no factor is chosen twice: Hydra would take the last choice without a word."""
+    before: dict[str, str] = {}
+    for override in overrides:
+        key, word = override.key_or_group, str(override.input_line)
+        if key in _FACTORS and before.setdefault(key, word) != word:
+            raise ConfigError(f"{before[key]} {word}: {key} is chosen twice; a sweep over several is {key}=a,b -m")
+
+
 def _check_choice(override: Override, group: str, word: str) -> None:
     """Check the option that a group is to have, or each of several in a sweep, and the user's files of them."""
     valid = options(group)
@@ -143,6 +166,10 @@ def _check_choice(override: Override, group: str, word: str) -> None:
         if name is None or not str(name).strip():
             raise ConfigError(f"{word}: it names no option; valid: {', '.join(valid)}")
         if not isinstance(name, str):
+            if str(name) in valid:
+                raise ConfigError(
+                    f"{word}: the file's name is read as a value; one that begins with a letter is needed"
+                )
             raise ConfigError(f"{word}: no such option. valid: {', '.join(valid)}")
         if "${" not in name:
             check_option_file(group, name)

@@ -21,6 +21,7 @@ MakeSet = Callable[..., Path]
         ("train: [\n", r"data\.yaml, line \d: the data file is not YAML"),
         ("train: images/train\nval: images/val\n", "key 'names' is missing"),
         ("train: images/train\nval: images/val\nnames: []\n", "key 'names' is missing"),
+        ("train: images/train\nval: images/val\nnames: 7\n", "'names' must be .*, not 7"),
         ("train: images/train\nval: images/val\nnames: {0: a, 2: b}\n", "must number 2 classes 0 to 1"),
         ("train: images/train\nval: images/val\nnames: {a: b}\n", "keys of 'names' must be the class ids"),
         ("train: images/train\nval: images/val\nnames: [a]\nnc: 2\n", "'nc' says 2 classes, 'names' has 1"),

@@ -169,8 +169,10 @@ def _classes(file: Path, content: dict[str, Any]) -> tuple[str, ...]:
     names, count = content.get("names"), content.get("nc")
     if names is None and isinstance(count, int) and count > 0:
         return tuple(f"class_{index}" for index in range(count))
-    if not names or not isinstance(names, list | dict):
+    if not names:
         raise DataError(f"{file}: key 'names' is missing: a list of class names, or a mapping from 0, 1, ...")
+    if not isinstance(names, list | dict):
+        raise DataError(f"{file}: 'names' must be a list of class names, or a mapping from 0, 1, ..., not {names!r}")
     if isinstance(names, list):
         names = dict(enumerate(names))
     try:

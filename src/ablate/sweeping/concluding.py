@@ -77,9 +77,8 @@ def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console) -> str:
     controls = {key: asdict(control) for key, control in sweep.controls.items()}
     content = [sweep.records, sweep.latency, sweep.run_ids, sweep.design and asdict(sweep.design), controls]
     images = load_object(sweep.directory / FILE)
-    state = digest(
-        [__version__, f"strict={strict}", f"figures={bool(kinds)}", json.dumps([*content, images], sort_keys=True)]
-    )
+    asked = [f"strict={strict}", f"figures={bool(kinds)}", f"notebook={settings['notebook']}"]
+    state = digest([__version__, *asked, json.dumps([*content, images], sort_keys=True)])
     stamp = sweep.directory / STAMP
     if not stamp.is_file() or stamp.read_text(encoding="utf-8") != state:
         with console.status("report") if console.is_terminal else nullcontext():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -180,5 +181,7 @@ def _keys() -> list[str]:
     for section, content in asdict(Config()).items():
         found |= dict.fromkeys([f"{section}.{name}" for name in content] if isinstance(content, dict) else [section])
     for group in ("module", "data"):
-        found |= dict.fromkeys(f"{group}.{key}" for name in options(group) for key in option_file(group, name))
+        for name in options(group):
+            with suppress(ConfigError):  # a file that nobody chose may be damaged
+                found |= dict.fromkeys(f"{group}.{key}" for key in option_file(group, name))
     return list(found)

@@ -10,7 +10,11 @@ from ablate.environment import prepare
 
 
 def run_verify(golden: Path | None) -> int:
-    """Print how each golden case and each module did; return 0 where all passed, else 1."""
+    """Print how each golden case and each module did; return 0 where all passed, else 1.
+
+    Raises:
+        FileNotFoundError: There is no folder of golden cases here.
+    """
     prepare()
     console = Console(emoji=False)
     if golden is not None and not _golden(golden, console):
@@ -21,11 +25,7 @@ def run_verify(golden: Path | None) -> int:
 def _golden(folder: Path, console: Console) -> bool:
     from ablate.verifying.golden import TOLERANCE, compare_folder
 
-    try:
-        comparisons = compare_folder(folder)
-    except FileNotFoundError as error:
-        _say(Console(stderr=True, emoji=False), f"ablate: {error}")
-        return False
+    comparisons = compare_folder(folder)
     width = max(len(comparison.case) for comparison in comparisons)
     _say(console, f"{'case':{width}}        worst relative error")
     for comparison in comparisons:
