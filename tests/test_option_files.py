@@ -49,6 +49,8 @@ CASES: dict[str, tuple[str, str | bytes, str, str]] = {
     "insertion misspelt": ("module/mine", module(more="insertion: haed\n"), "module=mine", "did you mean 'head'?"),
     "option misspelt": ("module/mine", module(more="insertion: head\ndepht: 2\n"), "module=mine", "mean 'depth'?"),
     "unknown file": ("module/mine", module("my_block.Mine"), "module=mine", "did you mean 'my_blocks'?"),
+    "unknown file of a class": ("module/mine", module("my_blocks.Mine.x"), "module=mine", "'my_blocks.Mine.x' cannot be found; it"),
+    "a script": ("module/mine", module("script.Mine"), "module=mine", "ends the process when it is imported"),
     "unknown class": ("module/mine", module("my_blocks.Min"), "module=mine", "did you mean 'Mine'?"),
     "a function": ("module/mine", module("my_blocks.build"), "module=mine", "my_blocks.build is a function"),
     "no nn.Module": ("module/mine", module("my_blocks.Plain"), "module=mine", "is no torch.nn.Module"),
@@ -95,6 +97,7 @@ def test_a_file_that_is_not_what_its_group_needs_is_named(
     path.parent.mkdir(parents=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     (tmp_path / "my_blocks.py").write_text(BLOCKS)
+    (tmp_path / "script.py").write_text(f"{BLOCKS}\nraise SystemExit(2)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
 

@@ -55,3 +55,25 @@ def test_a_working_folder_that_is_gone(
     assert main(["status"]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert "working folder" in line
+
+
+@pytest.mark.parametrize("word", ["root=", "data.path=", "model.weights="])
+def test_a_path_that_no_system_takes_is_one_line(
+    word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["plan", "data=custom", "data.path=my.yaml", "probe=false", word + 300 * "a"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "too long" in line or "no such" in line
+
+
+def test_a_word_that_is_no_text_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert main([b"root=m\xfc".decode(errors="surrogateescape")]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "no UTF-8" in line
+    assert not list(tmp_path.iterdir())

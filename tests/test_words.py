@@ -48,6 +48,8 @@ REFUSED = {
     "train=3": "train=3: no such option. valid: demo",
     "model=1,2": "model=1,2: no such option",
     "module=glob(x*)": "matches no option",
+    "module=hmha.yaml": "the option is named without its suffix: module=hmha",
+    "optimizer=sgd,adamw.yaml": "named without its suffix: optimizer=adamw",
     "module=hmha,": "module=hmha,: it cannot be read: a value is missing beside a comma",
     "module=[hmha,acmix]": "grafts=[hmha@c3k2,acmix@head]",
     "module={a:1}": "module.<key>=<value>",

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 UNREAD = 141  # exit code where nobody reads standard output any more, as after `| head -1`; a shell says it of SIGPIPE
-FULL = (errno.ENOSPC, errno.EDQUOT)
+# What the system refuses, whoever asks: of a disk that is full, of a path that cannot be or must not be used.
+REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         return UNREAD
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in REFUSED:
             raise
         _drop_output()
         print(f"ablate: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)  # noqa: T201
@@ -49,6 +50,9 @@ def _run(words: Sequence[str]) -> int:
     from ablate.guessing import nearest
     from ablate.verbs import VERBS
 
+    odd = next((word for word in words if not _is_text(word)), None)
+    if odd is not None:
+        return fail(f"{odd.encode(errors='surrogateescape').decode(errors='replace')}: this is no UTF-8")
     first = words[0] if words else ""
     if first in VERBS:
         return VERBS[first](words[1:])
@@ -56,6 +60,15 @@ def _run(words: Sequence[str]) -> int:
         guess = nearest(first, VERBS)
         return fail(f"'{first}': no such command. {guess}valid: {', '.join(VERBS)}, or overrides such as module=hmha")
     return run(words)
+
+
+def _is_text(word: str) -> bool:
+    """Tell whether a word of the command line is text; records, which hold the command and its paths, are UTF-8."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _flush() -> None:

@@ -183,10 +183,11 @@ def _named_module(target: str) -> PythonModule:
     if module is not None and module.is_source:
         return module
     guess = ""
-    if home and module is None:
-        parent = home.rpartition(".")[0]
-        folder = find_modules(parent)[-1].path.parent if parent and find_modules(parent) else Path.cwd()
-        beside = [path.stem for path in folder.glob("*.py")]
+    parent = home.rpartition(".")[0]
+    package = find_module(parent) if parent else None
+    if home and module is None and (not parent or (package is not None and package.is_package)):
+        folder = Path.cwd() if package is None else package.path.parent
+        beside = [path.stem for path in folder.glob("*.py") if path.stem.isidentifier()]
         guess = nearest(home, [".".join(filter(None, [parent, name])) for name in beside])
     raise ConfigError(
         f"module._target_: '{target}' cannot be found; {guess}it must be package.module.Class, importable from here"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.config import ConfigError, options
@@ -171,6 +172,8 @@ def _check_choice(override: Override, group: str, word: str) -> None:
                     f"{word}: the file's name is read as a value; one that begins with a letter is needed"
                 )
             raise ConfigError(f"{word}: no such option. valid: {', '.join(valid)}")
+        if name.endswith((".yaml", ".yml")):  # Hydra would take off the suffix, after we looked for another file
+            raise ConfigError(f"{word}: the option is named without its suffix: {group}={Path(name).stem}")
         if "${" not in name:
             check_option_file(group, name)
 

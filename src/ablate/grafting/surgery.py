@@ -231,13 +231,18 @@ def load_class(target: str) -> type[nn.Module]:
     """Return the class at a dotted path.
 
     Raises:
-        GraftError: There is no such module or class.
+        GraftError: There is no such module or class, or importing it fails.
     """
     name = target.rpartition(".")[2]
     try:
         found = getattr(import_module_of(target), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise GraftError(f"module._target_: '{target}' cannot be imported: {error}") from error
+    except SystemExit as error:  # a script, which runs when it is imported
+        reason = (
+            "its file ends the process when it is imported; what is a script belongs below if __name__ == '__main__'"
+        )
+        raise GraftError(f"module._target_: '{target}' cannot be imported: {reason}") from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise GraftError(f"module._target_: '{target}' is not a torch.nn.Module class")
     return found
