@@ -49,7 +49,7 @@ CASES: dict[str, tuple[str, str | bytes, str, str]] = {
     "insertion misspelt": ("module/mine", module(more="insertion: haed\n"), "module=mine", "did you mean 'head'?"),
     "option misspelt": ("module/mine", module(more="insertion: head\ndepht: 2\n"), "module=mine", "mean 'depth'?"),
     "unknown file": ("module/mine", module("my_block.Mine"), "module=mine", "did you mean 'my_blocks'?"),
-    "unknown file of a class": ("module/mine", module("my_blocks.Mine.x"), "module=mine", "'my_blocks.Mine.x' cannot be found; it"),
+    "too deep": ("module/mine", module("my_blocks.Mine.x"), "module=mine", "'my_blocks.Mine.x' cannot be found; it"),
     "a script": ("module/mine", module("script.Mine"), "module=mine", "ends the process when it is imported"),
     "unknown class": ("module/mine", module("my_blocks.Min"), "module=mine", "did you mean 'Mine'?"),
     "a function": ("module/mine", module("my_blocks.build"), "module=mine", "my_blocks.build is a function"),

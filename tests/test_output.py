@@ -77,3 +77,16 @@ def test_a_word_that_is_no_text_is_refused(
     (line,) = capfd.readouterr().err.splitlines()
     assert "no UTF-8" in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_a_cache_that_cannot_be_made_is_one_line(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ABLATE_CACHE", str(tmp_path / name))
+
+    assert main(["plan", "probe=false"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "ABLATE_CACHE" in line

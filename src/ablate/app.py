@@ -94,11 +94,12 @@ def make_trials(load: Callable[[Sequence[str]], DictConfig], cells: Sequence[Seq
 
     Raises:
         ConfigError: One cannot be composed or cannot be meant; the message names its module's own options.
-        DataError: A data set is missing or damaged.
+        DataError: A data set is missing or damaged, or there is no place for the cache.
     """
     from hydra.errors import HydraException
 
     from ablate.composing import Composer
+    from ablate.data.cache import make_cache
     from ablate.data.catalogue import resolve
     from ablate.trial import Trial
 
@@ -111,6 +112,7 @@ def make_trials(load: Callable[[Sequence[str]], DictConfig], cells: Sequence[Seq
             raise ConfigError(f"{explain(error, cell)} (in {' '.join(cell)})") from error
     check_each(configs)
     check_same(configs)
+    make_cache()
     found: dict[str, Any] = {}
     trials = []
     for config in configs:

@@ -285,7 +285,7 @@ def _experiment(root: Path) -> str:
 
 
 def _root(overrides: Sequence[str]) -> Path:
-    root = Path(os.environ.get("ABLATE_ROOT", "multirun"))
+    root = Path(os.environ.get("ABLATE_ROOT") or "multirun")
     for override in overrides:
         key, sign, value = override.partition("=")
         if key != "root" or not sign:

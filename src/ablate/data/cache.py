@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from ablate.data.errors import DataError
+
 
 def cache_dir() -> Path:
     """The cache folder: `$ABLATE_CACHE`, else `$XDG_CACHE_HOME/ablate`, else `~/.cache/ablate`."""
@@ -15,6 +17,21 @@ def cache_dir() -> Path:
         return Path(chosen).expanduser().absolute()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base).expanduser() if base else Path.home() / ".cache").absolute() / "ablate"
+
+
+def make_cache() -> None:
+    """Make the cache folder.
+
+    Raises:
+        DataError: It cannot be made there.
+    """
+    folder = cache_dir()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"the cache {folder} cannot be made: {error.strerror}; ABLATE_CACHE=<folder> puts it elsewhere"
+        ) from error
 
 
 def put_folder_in_place(fresh: Path, folder: Path, is_whole: Callable[[Path], bool]) -> None:
