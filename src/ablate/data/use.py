@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,11 +21,11 @@ class DataUse:
 
 
 def promised_use(data: DataSet, train: Mapping[str, Any]) -> DataUse:
-    """What a training with these arguments is to use of a data set: all of it, or a fraction, or some classes.
+    """What a training with these arguments is to use of a data set: all of it, or a fraction.
 
     Args:
         data: the data set, as it was when the trial was planned.
-        train: Ultralytics' arguments; `fraction` (one for train, or a list by split), `split` and `classes` matter.
+        train: Ultralytics' arguments; `fraction` (one for train, or a list by split) and `split` matter.
 
     Raises:
         DataError: there is no box in the fraction to train on; or a label file is wrong, which it was not when the data
@@ -35,9 +35,8 @@ def promised_use(data: DataSet, train: Mapping[str, Any]) -> DataUse:
     file = read(str(data.yaml))
     for part, split in _splits(train).items():
         count = images[part]
-        per_class = data.instances_per_class[split] if count == data.images[split] else _boxes(file, split, count)
-        instances[part] = sum(per_class[index] for index in _chosen(train.get("classes"), len(per_class)))
-        if part == "train" and not sum(per_class):
+        instances[part] = data.instances[split] if count == data.images[split] else _boxes(file, split, count)
+        if part == "train" and not instances[part]:
             words = f"the first {count} of {data.images[split]} images of split '{split}'"
             raise DataError(f"{data.source}: {words} have no boxes (train.fraction={train['fraction']})")
     return DataUse(images, instances)
@@ -79,19 +78,11 @@ def _count_of(fraction: float | int, images: int) -> int:
     return fraction if isinstance(fraction, int) else max(1, round(images * fraction))
 
 
-def _chosen(classes: Any, class_count: int) -> Iterable[int]:
-    if classes is None:
-        return range(class_count)
-    listed = classes if isinstance(classes, list | tuple) else [classes]
-    return sorted({index for index in map(int, listed) if 0 <= index < class_count})
-
-
-def _boxes(file: DataFile, split: str, count: int) -> list[int]:
-    """Boxes of each class in the first images of a split, in the order in which Ultralytics takes them."""
-    per_class = [0] * len(file.classes)
+def _boxes(file: DataFile, split: str, count: int) -> int:
+    """Boxes in the first images of a split, in the order in which Ultralytics takes them."""
+    boxes = 0
     for image in file.images(split)[:count]:
         if image.label.is_file():
             label = parse_label(image.label.read_bytes(), image.label, len(file.classes), pose_columns(file.extra))
-            for index in label.classes:
-                per_class[index] += 1
-    return per_class
+            boxes += len(label.classes)
+    return boxes
