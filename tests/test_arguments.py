@@ -103,6 +103,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"fraction": [0.5]}, "a list of these"),
     ({"fraction": [0, 0.5]}, "a list of these"),
     ({"fraction": True}, "a share"),
+    ({"fraction": [1.0, 1.0, 0], "split": "test"}, "no image of split test is left"),
     ({"scale": [1.5, 0.5]}, "the smallest and largest scale"),
     ({"scale": 2}, "a gain from 0 to 1"),
     ({"freeze": -1}, "a number of first layers"),

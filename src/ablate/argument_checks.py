@@ -54,6 +54,11 @@ def check_train(train: Mapping[str, Any]) -> None:
         elif value != defaults[name] or type(value) is not type(defaults[name]):
             reason = REFUSED.get(name, "this argument of a newer Ultralytics is not known to this version of ablate")
             raise ConfigError(f"train.{name}={shown(value)}: refused: {reason}; leave it at {shown(defaults[name])}")
+    fraction = train.get("fraction")
+    if train.get("split") == "test" and isinstance(fraction, list) and fraction[2:] == [0]:
+        raise ConfigError(
+            f"train.fraction={shown(fraction)}: no image of split test is left, which train.split=test evaluates on"
+        )
 
 
 def check_precision(amp: Any, device: str) -> None:
