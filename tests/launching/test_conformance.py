@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -390,3 +391,40 @@ def _wait_for(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+class Scripted:
+    """A backend of one slot whose jobs end as it is told."""
+
+    def __init__(self, *outcomes: Outcome) -> None:
+        self._outcomes = iter(outcomes)
+        self.stopped = 0
+
+    def __enter__(self) -> Scripted:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        pass
+
+    def slots(self) -> list[str]:
+        return ["slot"]
+
+    def submit(self, slot: str, function: str, payload: Any) -> Future[Outcome]:
+        future: Future[Outcome] = Future()
+        future.set_result(next(self._outcomes))
+        return future
+
+    def stop(self, slot: str, future: Future[Outcome]) -> None:
+        self.stopped += 1
+
+    def explain(self, error: BaseException) -> Outcome:
+        raise error
+
+
+def test_a_job_that_is_tried_again_may_need_a_new_process_again() -> None:
+    stale = Outcome("stale")
+    backend = Scripted(stale, Outcome(failure="killed"), stale, Outcome("done"))
+
+    (outcome,) = run_jobs(backend, "", [None], Observer(interval=0.01), Limits(max_retries=1))
+
+    assert (outcome, backend.stopped) == (Outcome("done"), 2)

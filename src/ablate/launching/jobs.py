@@ -235,6 +235,7 @@ def _settle(
         observer.renew(index)
     elif observer.transient(outcome) and queue.tries.get(index, 0) < limits.max_retries:
         queue.tries[index] = queue.tries.get(index, 0) + 1
+        queue.renewed.discard(index)  # the next try may be given to another old process
         queue.waiting.appendleft(index)
         observer.retry(index, outcome)
     else:
