@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from ablate.sweeping.progress import SweepStates, Tail, Watch, trial_state
+from ablate.sweeping.progress import SweepStates, trial_state
+from ablate.sweeping.watching import Tail, Watch
 
 Written = Any  # a trial's folder and what its process would write there (see conftest.py)
 Trials = Callable[[str], Written]

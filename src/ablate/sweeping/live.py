@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -30,7 +29,9 @@ from ablate.sweeping.display import (
 )
 from ablate.sweeping.estimate import LONG
 from ablate.sweeping.pace import Announcer, Pace, time_left
-from ablate.sweeping.progress import PROGRESS, TrialState, Watch, trial_state
+from ablate.sweeping.progress import TrialState, trial_state
+from ablate.sweeping.terminal import is_animated
+from ablate.sweeping.watching import PROGRESS, Watch
 from ablate.tracking.records import Record, load_object, number
 
 REFRESH = 0.4  # seconds between two frames
@@ -385,18 +386,6 @@ class Live:
 
     def _say(self, line: str, style: str | None = None) -> None:
         print_line(self._console, line, style)
-
-
-def is_animated(console: Console) -> bool:
-    """Tell whether frames can be drawn over each other; colour that a variable asks for in a log file is no sign."""
-    return console.is_interactive and (not os.environ.get("FORCE_COLOR") or console.file.isatty())
-
-
-def show_cursor() -> None:
-    """Give a terminal its cursor back by a system call alone, for a process that ends at once, without any ceremony."""
-    for descriptor in (1, 2):
-        if os.isatty(descriptor):
-            os.write(descriptor, b"\x1b[?25h")
 
 
 def _is_elsewhere(item: Item, attempt: _Try) -> bool:

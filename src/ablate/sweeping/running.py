@@ -15,9 +15,10 @@ from ablate.launching.devices import Slot
 from ablate.launching.jobs import Observer, Outcome
 from ablate.launching.sharing import Layout, Sharing
 from ablate.sweeping.estimate import expected_seconds, finish_seconds, reasons, rough_throughput
-from ablate.sweeping.live import Item, Live, show_cursor
+from ablate.sweeping.live import Item, Live
 from ablate.sweeping.pace import Announcer
 from ablate.sweeping.reconcile import Job
+from ablate.sweeping.terminal import show_cursor
 from ablate.sweeping.throughput import measured_trial
 from ablate.sweeping.tracker import Tracker
 from ablate.tracking.records import DamagedRecordError, load_record, value

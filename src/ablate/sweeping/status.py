@@ -32,9 +32,9 @@ from ablate.sweeping.display import (
     table,
     tally,
 )
-from ablate.sweeping.live import is_animated
 from ablate.sweeping.pace import estimate, variant_of
 from ablate.sweeping.progress import ENDED, SweepStates, TrialState
+from ablate.sweeping.terminal import is_animated
 from ablate.tracking.records import short
 
 STATES = ("done", "failed", "damaged", "running", "interrupted", "waiting")
