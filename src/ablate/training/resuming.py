@@ -6,7 +6,6 @@ trainer itself assigns.
 
 from __future__ import annotations
 
-import shutil
 import time
 from copy import deepcopy
 from datetime import datetime
@@ -14,25 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import ultralytics
 from torch import Tensor, nn
-from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.utils import LOCAL_RANK, RANK
-from ultralytics.utils.torch_utils import strip_optimizer, torch_distributed_zero_first, unwrap_model
+from ultralytics.utils.torch_utils import unwrap_model
 
 from ablate.data.plain import plain_path
 from ablate.files import atomic_write_text
 from ablate.tracking.origin import SIGNATURE, folder_signature
 from ablate.training import checkpoint
+from ablate.training.concluding import FIRST, ConcludingTrainer
 from ablate.training.errors import TrainingError
-from ablate.training.journal import Journal, Row, accuracy, best_epoch
+from ablate.training.journal import Journal, Row, accuracy
 
 WHERE = ("data", "device", "workers")  # what a resumed training takes from its caller: where it runs, never what it is
-FIRST = RANK in {-1, 0}  # the process that writes
 
 
-class ResumableTrainer(DetectionTrainer):
+class ResumableTrainer(ConcludingTrainer):
     """Ultralytics' detection trainer, continued exactly.
 
     To go on from the `last.pt` of an interrupted training, for which `checkpoint.resumable` is not None, give it as
@@ -52,11 +48,6 @@ class ResumableTrainer(DetectionTrainer):
         interrupted: The state to go on from, until the first epoch has begun.
     """
 
-    save_dir: Path
-    wdir: Path
-    last: Path
-    best: Path
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.resumed = 0
         self.resumed_exactly: bool | None = None
@@ -66,7 +57,6 @@ class ResumableTrainer(DetectionTrainer):
         self._waiting = 0  # batches whose gradients wait for the next step of the optimizer
         self._batch = 0  # within the epoch, from 1
         self._epoch_started = 0.0
-        self._evaluating_best = False
         self._evaluated: int | None = None  # the last epoch that was validated, from 0
         self._gradients: dict[str, Tensor] = {}  # that waited when the training was interrupted
         self._half: nn.Module | None = None  # see `_rounded`
@@ -323,7 +313,7 @@ class ResumableTrainer(DetectionTrainer):
             "gradients": gradients,
         }
         return {
-            **self._progress(),
+            **self.progress(),
             "stage": "evaluation" if self.stop else "epochs",
             "tensors": {name: checkpoint.join(part) for name, part in tensors.items()},  # one by one: they are copies
             "waiting": self._waiting,
@@ -337,13 +327,14 @@ class ResumableTrainer(DetectionTrainer):
             "resumed_exactly": self.resumed_exactly,
         }
 
-    def _progress(self) -> dict[str, int]:
+    def progress(self) -> dict[str, int]:
+        """Return how far this training is, for its checkpoint."""
         epochs = {"epoch": self.epoch + 1, "epochs": self.epochs}
         return {"format": checkpoint.FORMAT, **epochs, "resumed": self.resumed}
 
     def end_epoch(self) -> None:
         """Append this epoch to history.jsonl, its checkpoint being written; evaluating the best one is no epoch."""
-        if FIRST and self.tloss is not None and not self._evaluating_best:
+        if FIRST and self.tloss is not None and not self.concluding:
             self._note_row()
             self.journal.write_last()
 
@@ -371,61 +362,3 @@ class ResumableTrainer(DetectionTrainer):
             return {"fitness": None}
         losses = {key: float(value) for key, value in self.metrics.items() if key.startswith("val/")}
         return {**losses, **accuracy(self.metrics), "fitness": None if self.fitness is None else float(self.fitness)}
-
-    # -- how it ends ------------------------------------------------------------------------------------------------
-
-    def final_eval(self) -> None:
-        """Evaluate the best checkpoint and the last, write the results, and reduce both to their weights.
-
-        Ultralytics reduces them first, in place. Here it sees copies: until the results are written, the training
-        can be continued.
-        """
-        self._evaluating_best = True
-        last, best, drafts = self.last, self.best, self.wdir / "drafts"
-        try:
-            with torch_distributed_zero_first(LOCAL_RANK):
-                if FIRST:
-                    shutil.rmtree(drafts, ignore_errors=True)
-                    drafts.mkdir()
-                    if best.exists():
-                        shutil.copyfile(best, drafts / best.name)
-            self.last, self.best = drafts / last.name, drafts / best.name
-            super().final_eval()
-            self.last, self.best = last, best
-            self.keep_evaluation("best", self.metrics)
-            self._evaluate_last(drafts / last.name)
-            if FIRST:
-                self._conclude(drafts)
-        finally:
-            if FIRST:
-                shutil.rmtree(drafts, ignore_errors=True)
-
-    def _evaluate_last(self, draft: Path) -> None:
-        """Evaluate the last epoch's weights in the same way: the best epoch was chosen by the images that judge it."""
-        with torch_distributed_zero_first(LOCAL_RANK):
-            if FIRST and self.last.exists():
-                strip_optimizer(self.last, draft, updates={checkpoint.KEY: {**self._progress(), "stage": "over"}})
-        again = [draft.exists() and best_epoch(self.journal.rows) != self.epoch + 1]
-        if RANK > -1:
-            dist.broadcast_object_list(again, 0)  # the other processes keep no journal
-        if again[0]:
-            self.validator.args.plots = False  # those of the best one stay
-            self.keep_evaluation("last", self.validator(model=draft))
-        else:
-            self.keep_evaluation("last", self.metrics)
-
-    def keep_evaluation(self, which: str, figures: dict[str, float]) -> None:
-        """Take note of what the validator has just said of a checkpoint, "best" or "last"."""
-
-    def _conclude(self, drafts: Path) -> None:
-        """Put results and reduced checkpoints in place; last.pt at the end, because all can be done again from it."""
-        best, last = drafts / self.best.name, drafts / self.last.name
-        self.journal.settle(self.journal.rows)
-        if best.exists():
-            checkpoint.put_in_place(best, self.best)
-        self.write_results()
-        if last.exists():
-            checkpoint.put_in_place(last, self.last)
-
-    def write_results(self) -> None:
-        """Write down what this training was; called once, when all is known."""
