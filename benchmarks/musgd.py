@@ -28,7 +28,12 @@ from instructions import FORCE_AVX2
 
 LEAST_ROUNDS = 3
 STOCK = "Ultralytics"
-HEAD = {STOCK: "Ultralytics', ms", "bf16": "ours in bf16, ms", "fp32": "ours in fp32, ms"}
+HEAD = {
+    STOCK: "Ultralytics', ms",
+    "bf16": "ours in bf16, ms",
+    "emulated": "ours, bf16 emulated, ms",
+    "fp32": "ours in fp32, ms",
+}
 
 
 def main() -> None:
@@ -77,10 +82,10 @@ def measure(model: str, rounds: int, seconds: float) -> dict[str, Any]:
     prepare()
     import torch
 
-    from ablate.training.musgd import BF16, FP32, fast_arithmetic
+    from ablate.training.musgd import BF16, EMULATED, FP32, fast_arithmetic
 
     torch.set_num_threads(cpu_threads())
-    optimizers = {name: _optimizer(model, name) for name in (STOCK, BF16, FP32)}
+    optimizers = {name: _optimizer(model, name) for name in (STOCK, BF16, EMULATED, FP32)}
     for optimizer in optimizers.values():
         optimizer.step()
     names, order, began = list(optimizers), random.Random(0), time.perf_counter()

@@ -136,10 +136,11 @@ def test_a_step_of_musgd_is_measured_and_shown(monkeypatch: pytest.MonkeyPatch) 
     found = musgd.measure("n", rounds=2, seconds=0.0)
     assert (found["rounds"], found["matrices"], set(found["ms"])) == (2, 2, set(musgd.HEAD))
     kept = {"device": "cpu", "cpu": "Processor", "instructions": "AVX2", "model": "yolo26n", **found}
-    kept |= {"threads": 2, "auto": "fp32", "ms": {"Ultralytics": 4900.0, "bf16": 4800.0, "fp32": 99.96}}
-    kept["faster"] = {"Ultralytics": 1.0, "bf16": 1.02, "fp32": 49.0}
+    kept |= {"threads": 2, "auto": "emulated"}
+    kept["ms"] = {"Ultralytics": 4900.0, "bf16": 4800.0, "emulated": 100.4, "fp32": 80.04}
+    kept["faster"] = {"Ultralytics": 1.0, "bf16": 1.02, "emulated": 49.0, "fp32": 61.0}
     text = speed_page.generated([], [], [{**kept, "ms": dict.fromkeys(musgd.HEAD, 1.0)}, kept])
-    assert "| Processor, AVX2 | YOLO26n | 2 | 4900 | 4800 | 100 | fp32 | 49.0x |" in text
+    assert "| Processor, AVX2 | YOLO26n | 2 | 4900 | 4800 | 100 | 80 | emulated | 49.0x |" in text
     assert text.count("| YOLO26n |") == 1
 
 

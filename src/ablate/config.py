@@ -22,7 +22,7 @@ from ablate.yaml_files import YamlFileError, read_mapping
 
 WIRINGS = ("plain", "residual", "rezero")
 OPTIMIZERS = ("SGD", "MuSGD", "AdamW")
-ARITHMETICS = ("auto", "bf16", "fp32")
+ARITHMETICS = ("auto", "bf16", "emulated", "fp32")
 OOM_POLICIES = ("fail", "halve")
 DESIGNS = ("product", "one_at_a_time", "leave_one_out", "add_one_in", "factorial")
 ORDERS = ("given", "longest_first", "cheapest_first", "by_seed")

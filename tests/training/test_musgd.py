@@ -77,9 +77,12 @@ def test_in_bfloat16_a_step_is_ultralytics_own_to_the_last_bit() -> None:
     assert all(map(torch.equal, run(stock, theirs, range(4)), run(own, ours, range(4))))
 
 
+@pytest.mark.parametrize("arithmetic", ["emulated", "fp32"])
 @pytest.mark.parametrize("nesterov", [True, False])
-def test_in_float32_only_the_orthogonalised_part_differs_and_by_bfloat16_s_error(nesterov: bool) -> None:
-    stock, theirs, own, ours = pair("fp32", nesterov=nesterov)
+def test_otherwise_only_the_orthogonalised_part_differs_and_by_bfloat16_s_error(
+    nesterov: bool, arithmetic: str
+) -> None:
+    stock, theirs, own, ours = pair(arithmetic, nesterov=nesterov)
     start = [p.detach().clone() for p in ours]
     for before, expected, found in zip(start, run(stock, theirs, range(3)), run(own, ours, range(3)), strict=True):
         if found.ndim in (2, 4):
@@ -177,7 +180,7 @@ def test_a_closure_is_called_with_gradients() -> None:
     assert own.step(loss) > 0
 
 
-@pytest.mark.parametrize("arithmetic", ["bf16", "fp32"])
+@pytest.mark.parametrize("arithmetic", ["bf16", "emulated", "fp32"])
 def test_states_are_exchanged_with_ultralytics_and_continued(arithmetic: str) -> None:
     stock, theirs, own, ours = pair(arithmetic)
     run(stock, theirs, range(2))
@@ -200,7 +203,7 @@ def test_states_are_exchanged_with_ultralytics_and_continued(arithmetic: str) ->
 
 
 def test_an_arithmetic_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match="valid are bf16 and fp32"):
+    with pytest.raises(ValueError, match="valid are bf16, emulated and fp32"):
         MuSGD(groups(parameters()), arithmetic="fp16")
 
 
@@ -210,12 +213,12 @@ def test_an_arithmetic_that_does_not_exist_is_refused() -> None:
 @pytest.mark.parametrize(
     ("capabilities", "environment", "expected"),
     [
-        ({"avx2": True}, {}, "fp32"),
-        ({"avx512_bf16": True}, {}, "fp32"),
-        ({"architecture": "arm64", "bf16": True}, {}, "fp32"),
+        ({"avx2": True}, {}, "emulated"),
+        ({"avx512_bf16": True}, {}, "emulated"),
+        ({"architecture": "arm64", "bf16": True}, {}, "emulated"),
         ({"avx512_bf16": True, "amx_bf16": True}, {}, "bf16"),
-        ({"amx_bf16": True}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}, "fp32"),
-        ({"amx_bf16": True}, {"DNNL_MAX_CPU_ISA": "avx512_core_bf16"}, "fp32"),
+        ({"amx_bf16": True}, {"ONEDNN_MAX_CPU_ISA": "AVX2"}, "emulated"),
+        ({"amx_bf16": True}, {"DNNL_MAX_CPU_ISA": "avx512_core_bf16"}, "emulated"),
         ({"amx_bf16": True}, {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX"}, "bf16"),
         ({"amx_bf16": True}, {"ONEDNN_MAX_CPU_ISA": "default"}, "bf16"),
     ],
@@ -240,7 +243,7 @@ def realised(folder: Path) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.parametrize("arithmetic", ["auto", "bf16", "fp32"])
+@pytest.mark.parametrize("arithmetic", ["auto", "bf16", "emulated", "fp32"])
 def test_what_was_asked_for_travels_with_the_network_and_not_among_ultralytics_arguments(
     arithmetic: str, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -265,8 +268,8 @@ def interrupt(trainer: Any) -> None:
 def test_a_training_is_continued_in_the_arithmetic_of_its_checkpoint(
     build: Build, uninterrupted: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = uninterrupted(epochs=2, orthogonalise="fp32")
-    monkeypatch.setattr("ablate.training.trainer.fast_arithmetic", lambda device: "fp32")
+    whole = uninterrupted(epochs=2, orthogonalise="emulated")
+    monkeypatch.setattr("ablate.training.trainer.fast_arithmetic", lambda device: "emulated")
     trainer = build(epochs=2, callbacks={"on_train_batch_end": interrupt})
     with pytest.raises(Interrupted):
         trainer.train()
@@ -275,7 +278,7 @@ def test_a_training_is_continued_in_the_arithmetic_of_its_checkpoint(
     AblateTrainer(overrides={"resume": str(folder / "weights" / "last.pt")}).train()
 
     for which in (folder, whole):
-        assert (realised(which)["optimizer"], realised(which)["orthogonalise"]) == ("MuSGD", "fp32")
+        assert (realised(which)["optimizer"], realised(which)["orthogonalise"]) == ("MuSGD", "emulated")
     assert realised(folder)["resume_exact"]
     weights = [torch.load(f / "weights" / "last.pt", weights_only=False)["model"].state_dict() for f in (folder, whole)]
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
@@ -284,8 +287,9 @@ def test_a_training_is_continued_in_the_arithmetic_of_its_checkpoint(
 @pytest.mark.parametrize(
     ("asked", "carried", "expected"),
     [
-        ("auto", None, "fp32"),
+        ("auto", None, "emulated"),
         ("bf16", None, "bf16"),
+        ("fp32", None, "fp32"),
         ("auto", {"orthogonalise": "bf16"}, "bf16"),
         ("auto", {"orthogonalise": "fp32"}, "fp32"),
         ("auto", {}, "bf16"),  # of a version that trained as Ultralytics does
@@ -294,7 +298,7 @@ def test_a_training_is_continued_in_the_arithmetic_of_its_checkpoint(
 def test_a_checkpoint_goes_before_what_was_asked_for_and_that_before_what_is_fast(
     asked: str, carried: dict[str, Any] | None, expected: str, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ablate.training.trainer.fast_arithmetic", lambda device: "fp32")
+    monkeypatch.setattr("ablate.training.trainer.fast_arithmetic", lambda device: "emulated")
     trainer = build()
     trainer._arithmetic, trainer.interrupted = asked, carried
     trainer._settle_arithmetic()

@@ -28,9 +28,9 @@ def exact(matrix: Tensor) -> Tensor:
     return x
 
 
-def orthogonalised(tensors: Sequence[Tensor], plan: Plan | None = None) -> list[Tensor]:
+def orthogonalised(tensors: Sequence[Tensor], plan: Plan | None = None, *, rounded: bool = False) -> list[Tensor]:
     """Orthogonalise each tensor; return tensors of the same shapes."""
-    plan = plan or Plan([Geometry.of(tensor) for tensor in tensors], tensors[0].device)
+    plan = plan or Plan([Geometry.of(tensor) for tensor in tensors], tensors[0].device, rounded=rounded)
     results: dict[int, Tensor] = {}
     for chunk in plan.chunks:
         torch._foreach_copy_(chunk.inputs, [tensors[index] for index in chunk.indices])
@@ -79,6 +79,28 @@ def test_float32_is_far_nearer_to_the_exact_iteration_than_bfloat16(
     stock = zeropower_via_newtonschulz5(matrix).float() * max(1, shape[0] / shape[1]) ** 0.5
     if spectrum != "equal" or min(shape) > 1:
         assert distance(orthogonalised([matrix])[0], expected) < distance(stock, expected) / 10
+
+
+@pytest.mark.parametrize("spectrum", SPECTRA)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_rounded_to_bfloat16_it_is_as_far_from_the_exact_iteration_as_ultralytics_is(
+    shape: tuple[int, int], spectrum: str
+) -> None:
+    matrix = with_spectrum(*shape, SPECTRA[spectrum])
+    expected = exact(matrix)
+    stock = zeropower_via_newtonschulz5(matrix).float()
+    (ours,) = orthogonalised([matrix], rounded=True)
+    ours /= max(1, shape[0] / shape[1]) ** 0.5
+    away = distance(stock, expected)
+    assert abs(distance(ours, expected) - away) <= 0.35 * away + 0.01
+    assert distance(ours.bfloat16().float(), ours) < 1e-6 + 0.004 * (shape[0] > shape[1])  # scaled after the rounding
+
+
+def test_rounded_to_bfloat16_a_gradient_s_direction_is_ultralytics_own() -> None:
+    matrix = torch.randn(64, 576, generator=torch.Generator().manual_seed(0))
+    stock = zeropower_via_newtonschulz5(matrix).float()
+    assert distance(orthogonalised([matrix], rounded=True)[0], stock) < 0.01
+    assert distance(orthogonalised([matrix])[0], stock) > 0.01
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -161,8 +183,9 @@ class Products(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def count(geometries: Sequence[tuple[int, int]]) -> Products:
-    plan = Plan([Geometry(shape, (shape[1], 1), True) for shape in geometries], torch.device("cpu"))
+def count(geometries: Sequence[tuple[int, int]], *, rounded: bool = False) -> Products:
+    single = [Geometry(shape, (shape[1], 1), True) for shape in geometries]
+    plan = Plan(single, torch.device("cpu"), rounded=rounded)
     with Products() as products:
         for chunk in plan.chunks:
             for view in chunk.inputs:
@@ -192,8 +215,14 @@ def test_of_large_symmetric_products_the_lower_half_is_computed(monkeypatch: pyt
     assert count([(n, n)]).multiply_adds < (5 + 10 * 0.6) * n**3
 
 
-def test_nothing_is_allocated_but_the_norms() -> None:
-    others = count([(16, 640), (640, 16), (40, 40), (3, 5)]).others
+def test_rounded_products_are_three_a_step_for_all_matrices_of_a_shape() -> None:
+    assert count([(16, 640)] * 4, rounded=True).calls == 15
+    assert count([(16, 640)] * 4, rounded=True).multiply_adds == 4 * 5 * (2 * 16 * 16 * 640 + 16**3)
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+def test_nothing_is_allocated_but_the_norms(rounded: bool) -> None:
+    others = count([(16, 640), (640, 16), (40, 40), (3, 5)], rounded=rounded).others
     assert not [
         name for name in others if name in ("empty", "zeros", "zeros_like", "empty_like", "clone", "mul", "add")
     ]

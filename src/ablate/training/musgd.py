@@ -1,7 +1,11 @@
 """MuSGD in the arithmetic that the device does fast.
 
-Ultralytics' MuSGD orthogonalises in bfloat16. A GPU or a processor with matrix instructions does that fast; any other
-processor emulates it, and a step takes tens of times as long as in float32, longer than the whole rest of a batch.
+Ultralytics' MuSGD orthogonalises in bfloat16. A GPU or a processor with matrix instructions does that fast; on any
+other processor a step takes up to tens of times as long as in float32, longer than the whole rest of a batch.
+
+What bfloat16 rounds away is not nothing: the iteration lifts small singular values hundreds of times, and the rounding
+with them. So that a training does not depend on what its processor is fast at, bfloat16 is emulated where it is slow:
+float32 products of values that are rounded as Ultralytics' are.
 """
 
 from __future__ import annotations
@@ -16,16 +20,16 @@ from ultralytics.optim import muon
 
 from ablate.training.newton_schulz import Geometry, Plan
 
-BF16, FP32 = "bf16", "fp32"
+BF16, EMULATED, FP32 = "bf16", "emulated", "fp32"
 ONEDNN_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 
 
 def fast_arithmetic(device: torch.device) -> str:
-    """Return in which arithmetic MuSGD's step is fastest on a device: "bf16" or "fp32".
+    """Return in which arithmetic MuSGD's step, with values rounded to bfloat16, is fastest: "bf16" or "emulated".
 
     By what the device can do, not by a measurement: all trials of a sweep on one kind of machine must take the same.
-    On processors, bfloat16 as Ultralytics has it (three times the products, padded) is faster than float32 as it is
-    here only with AMX: the bfloat16 instructions of AVX-512 give twice the products a second. Where oneDNN must not
+    On processors, bfloat16 as Ultralytics has it (in padded groups) is faster than its emulation here only with AMX:
+    the bfloat16 instructions of AVX-512 give twice the products a second. Where oneDNN must not
     use AMX, it is not there.
     """
     if device.type != "cpu":
@@ -33,7 +37,7 @@ def fast_arithmetic(device: torch.device) -> str:
     limit = next((os.environ[name].upper() for name in ONEDNN_LIMITS if os.environ.get(name)), "DEFAULT")
     allowed = limit in ("DEFAULT", "ALL") or "AMX" in limit
     with_onednn = bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
-    return BF16 if _has_amx() and allowed and with_onednn else FP32
+    return BF16 if _has_amx() and allowed and with_onednn else EMULATED
 
 
 def _has_amx() -> bool:
@@ -49,8 +53,8 @@ class MuSGD(muon.MuSGD):
 
     Args:
         params: Parameters or groups, as for Ultralytics'.
-        arithmetic: Of the orthogonalisation. "bf16" is Ultralytics' own step; "fp32" takes float32, with fewer
-            products (see `newton_schulz`).
+        arithmetic: Of the orthogonalisation. "bf16" is Ultralytics' own step; "emulated" has its values up to the
+            order of sums, by float32 products; "fp32" rounds nothing and makes fewer products (see `newton_schulz`).
         options: What else Ultralytics' takes.
 
     Raises:
@@ -58,8 +62,8 @@ class MuSGD(muon.MuSGD):
     """
 
     def __init__(self, params: Iterable[Any], *, arithmetic: str, **options: Any) -> None:
-        if arithmetic not in (BF16, FP32):
-            raise ValueError(f"arithmetic={arithmetic}: valid are {BF16} and {FP32}")
+        if arithmetic not in (BF16, EMULATED, FP32):
+            raise ValueError(f"arithmetic={arithmetic}: valid are {BF16}, {EMULATED} and {FP32}")
         super().__init__(params, **options)
         self.arithmetic = arithmetic
         self._plans: dict[tuple[Any, ...], Plan] = {}
@@ -124,7 +128,7 @@ class MuSGD(muon.MuSGD):
         if key not in self._plans:
             if len(self._plans) > 2 * len(self.param_groups):
                 self._plans.clear()
-            self._plans[key] = Plan(geometries, params[0].device)
+            self._plans[key] = Plan(geometries, params[0].device, rounded=self.arithmetic == EMULATED)
         return self._plans[key]
 
 

@@ -14,6 +14,10 @@ number of steps and the normalisation of Ultralytics' MuSGD, which computes it i
 - Of a large ``X X'``, and of ``A A`` after it, the lower half is computed and mirrored. Not so where the iteration runs
   on ``A`` alone: ``P A P`` is symmetric only up to rounding, and mirroring lets that grow a hundredfold and more.
 - A plan keeps its memory, so that nothing is allocated from step to step.
+
+On request every intermediate value is rounded to bfloat16, as a product in bfloat16 with sums in float32 leaves it: the
+result is then that of Ultralytics up to the order of the sums. The iteration never runs on ``A`` alone in that case,
+because other values would be rounded.
 """
 
 from __future__ import annotations
@@ -91,6 +95,7 @@ class Plan:
     Args:
         geometries: One for each tensor, in the order in which their indices count.
         device: Where they are.
+        rounded: Whether intermediate values are rounded to bfloat16.
 
     Attributes:
         chunks: What is worked on at a time; together they have every index once.
@@ -99,11 +104,11 @@ class Plan:
         ValueError: A tensor has fewer than two dimensions.
     """
 
-    def __init__(self, geometries: Sequence[Geometry], device: torch.device) -> None:
-        layouts = list(_layouts(geometries))
+    def __init__(self, geometries: Sequence[Geometry], device: torch.device, *, rounded: bool = False) -> None:
+        layouts = list(_layouts(geometries, gram=not rounded))
         values = max((layout.values() for layout in layouts), default=0)
         scratch = torch.empty(values, dtype=torch.float32, device=device)  # each chunk uses it anew
-        self.chunks = [Chunk(layout, geometries, scratch) for layout in layouts]
+        self.chunks = [Chunk(layout, geometries, scratch, rounded=rounded) for layout in layouts]
 
 
 @dataclass(frozen=True)
@@ -131,20 +136,25 @@ class _Layout:
         return sum(_aligned(torch.Size(piece).numel()) for piece in self.pieces())
 
 
-def _layouts(geometries: Sequence[Geometry]) -> Iterable[_Layout]:
-    """Sort tensors into chunks: by the side of their Gram matrices; one shape only where that is not iterated on."""
+def _layouts(geometries: Sequence[Geometry], *, gram: bool) -> Iterable[_Layout]:
+    """Sort tensors into chunks: by the side of their Gram matrices; one shape only where that is not iterated on.
+
+    Args:
+        geometries: Of the tensors.
+        gram: Whether Gram matrices may be iterated on.
+    """
     by_shape: dict[tuple[int, int, float], list[int]] = {}
     for index, geometry in enumerate(geometries):
         by_shape.setdefault((*geometry.matrix, geometry.scale), []).append(index)
     chunks: dict[tuple[int, object], list[_Layout]] = {}
     for shape, indices in by_shape.items():
         side, longer = min(shape[:2]), max(shape[:2])
-        gram = longer > GRAM_FROM * side
-        chunk = chunks.setdefault((side, None if gram else shape), [])
+        on_gram = gram and longer > GRAM_FROM * side
+        chunk = chunks.setdefault((side, None if on_gram else shape), [])
         for index in indices:
             size = 0 if not chunk else sum(r * c * len(i) for (r, c, _), i in chunk[-1].batches.items())
             if not chunk or size + side * longer > CHUNK:
-                chunk.append(_Layout(side, gram, {}))
+                chunk.append(_Layout(side, on_gram, {}))
             chunk[-1].batches.setdefault(shape, []).append(index)
     return [layout for chunk in chunks.values() for layout in chunk]
 
@@ -159,7 +169,7 @@ class Chunk:
         single: Whether all are float32 tensors.
     """
 
-    def __init__(self, layout: _Layout, geometries: Sequence[Geometry], scratch: Tensor) -> None:
+    def __init__(self, layout: _Layout, geometries: Sequence[Geometry], scratch: Tensor, *, rounded: bool) -> None:
         self.indices = [index for indices in layout.batches.values() for index in indices]
         self.inputs: list[Tensor] = []
         self.outputs: list[Tensor] = []
@@ -167,6 +177,7 @@ class Chunk:
         pieces = _carve(layout.pieces(), scratch)
         pairs, square = pieces[: 2 * len(layout.batches)], pieces[2 * len(layout.batches) :]
         self._gram = layout.gram
+        self._rounded = rounded
         self._square = square
         self._batches: list[_Batch] = []
         first = 0
@@ -184,7 +195,7 @@ class Chunk:
     def orthogonalise(self) -> None:
         """Orthogonalise `inputs` into `outputs`; neither `inputs` nor those of other chunks are of use afterwards."""
         for batch in self._batches:
-            batch.normalise()
+            batch.normalise(rounded=self._rounded)
         if self._gram:
             self._iterate_on_gram()
         else:
@@ -199,9 +210,14 @@ class Chunk:
         x, y = batch.x, batch.y
         for _ in range(STEPS):
             batch.gram(x, out=a)
+            if self._rounded:
+                _round(a, through=y)
             _symmetric(a, a, out=p, alpha=QUADRATIC, plus=a, beta=LINEAR)
-            p.diagonal(dim1=1, dim2=2).add_(IDENTITY)
-            batch.apply(p, x, out=y)
+            if self._rounded:
+                _round(p, through=y)
+            batch.apply(p, x, out=y, beta=IDENTITY)
+            if self._rounded:
+                _round(y, through=x)
             x, y = y, x
         if y is batch.y:  # after an even number of steps
             batch.y.copy_(batch.x)
@@ -234,9 +250,18 @@ class _Batch:
     part: slice
     scale: float
 
-    def normalise(self) -> None:
+    def normalise(self, *, rounded: bool) -> None:
         """Divide each matrix by its Frobenius norm, so that no singular value exceeds 1."""
-        self.x.div_(torch.linalg.vector_norm(self.x, dim=(1, 2), keepdim=True).add_(EPSILON))
+        if rounded:
+            _round(self.x, through=self.y)
+        norm = torch.linalg.vector_norm(self.x, dim=(1, 2), keepdim=True)
+        if rounded:
+            norm = norm.bfloat16().add_(EPSILON).float()
+        else:
+            norm.add_(EPSILON)
+        self.x.div_(norm)
+        if rounded:
+            _round(self.x, through=self.y)
 
     def gram(self, x: Tensor, out: Tensor) -> None:
         """Compute X X', or X' X where rows outnumber columns."""
@@ -245,12 +270,16 @@ class _Batch:
         else:
             _symmetric(x, x.mT, out=out)
 
-    def apply(self, factor: Tensor, x: Tensor, out: Tensor) -> None:
-        """Multiply by a symmetric matrix on the shorter side."""
-        if x.shape[1] > x.shape[2]:
-            torch.bmm(x, factor, out=out)
-        else:
-            torch.bmm(factor, x, out=out)
+    def apply(self, factor: Tensor, x: Tensor, out: Tensor, beta: float = 0.0) -> None:
+        """Multiply by a symmetric matrix on the shorter side, and add x times beta."""
+        left, right = (x, factor) if x.shape[1] > x.shape[2] else (factor, x)
+        torch.baddbmm(x, left, right, beta=beta, out=out)
+
+
+def _round(values: Tensor, through: Tensor) -> None:
+    """Round to bfloat16, by way of memory whose content is of no use any more and which is at least as large."""
+    narrow = through.view(-1).view(torch.bfloat16)[: values.numel()].view(values.shape)
+    values.copy_(narrow.copy_(values))
 
 
 def _symmetric(
