@@ -36,7 +36,7 @@ check: install ## format, lint, types, import contract
 	$(BIN)/lint-imports
 
 test: check ## check, then all tests but the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist loadgroup --durations=25
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist loadfile --durations=25
 
 test-slow: install ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

@@ -28,7 +28,8 @@ TINY = [
     "notebook=false",
 ]
 
-# Modules that behave until a file says otherwise; what the file says is not part of a trial's identity.
+# Modules that behave until a file says otherwise; it lies where their source does not name it, and so is no part of a
+# trial's identity.
 BLOCKS = '''
 import os
 import time
@@ -37,7 +38,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-FLAGS = Path(__file__).parent / "flags"
+FLAGS = Path(os.environ["ABLATE_TEST_FLAGS"])
 
 
 class Steady(nn.Module):
@@ -111,7 +112,7 @@ class Shop:
         return subprocess.run(
             [sys.executable, "-m", "ablate", *TINY, *words],
             cwd=self.folder,
-            env={**os.environ, **environment},
+            env={**os.environ, "ABLATE_TEST_FLAGS": str(self.folder / "flags"), **environment},
             capture_output=True,
             text=True,
             timeout=600,
@@ -123,7 +124,7 @@ class Shop:
         driver = subprocess.Popen(
             [sys.executable, "-m", "ablate", *TINY, *words],
             cwd=self.folder,
-            env={**os.environ, **environment},
+            env={**os.environ, "ABLATE_TEST_FLAGS": str(self.folder / "flags"), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ablate.comparing.variants import variants_of
-from ablate.config import Config, ConfigError, option_file
+from ablate.config import Config, ConfigError, OptimizerConfig, option_file
 from ablate.data.catalogue import DataSet
 from ablate.identity import grafts_of
 from ablate.sweeping.controls import Joined, join_controls
@@ -71,7 +71,8 @@ def test_each_graft_gets_a_block_each_insertion_point_an_identity_each_group_a_b
 
 
 def test_controls_have_the_seed_optimizer_and_training_of_what_they_control() -> None:
-    seeds = [trial("sta", seed=seed, optimizer=option_file("optimizer", "sgd")) for seed in (0, 1)]
+    optimizer = {**asdict(OptimizerConfig()), **option_file("optimizer", "sgd")}
+    seeds = [trial("sta", seed=seed, optimizer=optimizer) for seed in (0, 1)]
     joined = join(*seeds)
 
     assert [control.identity.seed for control in joined.trials] == [0, 1] * 3
