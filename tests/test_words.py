@@ -18,7 +18,8 @@ QUICK = ("probe=false", "latency.enabled=false", "train=smoke", "data.train_imag
 
 REFUSED = {
     "+note=x": "note: no such key. did you mean 'notebook'?",
-    "+epochs=50": "epochs: no such key",
+    "+epochs=50": "epochs: no such key. did you mean 'train.epochs'?",
+    "+lr0=0.1": "lr0: no such key. did you mean 'optimizer.lr0'?",
     "++imgsz=640": "imgsz: no such key",
     "+optimizer.lr=1": "optimizer.lr: no such key. did you mean 'lr",
     "++latency.round=3": "latency.round: no such key. did you mean 'rounds'?",

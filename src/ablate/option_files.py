@@ -102,7 +102,16 @@ def unknown_key(key: str, where: str, group: str, valid: list[str]) -> ConfigErr
         return ConfigError(f"{where}{key}: set it with {OWNED[key]}")
     if group == "train":
         return ConfigError(f"{where}{key}: not an Ultralytics training argument. {nearest(key, valid)}".rstrip())
-    return ConfigError(f"{where}{key}: no such key. {nearest(key, valid)}valid: {', '.join(valid)}")
+    home = "" if group else _home_of(key)
+    guess = f"did you mean '{home}.{key}'? " if home else nearest(key, valid)
+    return ConfigError(f"{where}{key}: no such key. {guess}valid: {', '.join(valid)}")
+
+
+def _home_of(key: str) -> str:
+    """Return the group that has a key of this name, of those whose keys people give without it; empty for none."""
+    if key in training_arguments():
+        return "train"
+    return "optimizer" if key in {entry.name for entry in fields(OptimizerConfig)} else ""
 
 
 def misspelt_reserved(key: str) -> str | None:
