@@ -214,7 +214,7 @@ def test_a_cluster_of_ones_own_leaves_nothing_in_the_home_folder(tmp_path: Path)
     [
         (["hydra.launcher.address=127.0.0.1:1"], "hydra.launcher.address=127.0.0.1:1: no Ray cluster answers there"),
         (["hydra.launcher.num_gpus=1.5"], "hydra.launcher.num_gpus=1.5: must be auto, a part of one GPU"),
-        (["hydra.launcher.num_cpus=0"], "hydra.launcher.num_cpus=0: must be auto or a whole number"),
+        (["hydra.launcher.num_cpus=0"], "hydra.launcher.num_cpus=0 is out of range: it must be > 0"),
         (["hydra.launcher.num_cpus=9999"], "num_cpus=9999, num_gpus=auto: no node has as much"),
         (["device=0"], "device=0: Ray chooses the GPUs"),
     ],

@@ -202,6 +202,29 @@ def test_states_are_exchanged_with_ultralytics_and_continued(arithmetic: str) ->
     assert all(map(torch.equal, run(own, ours, range(4, 6)), run(other, again, range(4, 6))))
 
 
+def test_a_small_network_s_step_takes_one_thread_and_gives_the_others_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[int] = []
+    original = musgd._sgd
+
+    def watched(*arguments: Any) -> None:
+        used.append(torch.get_num_threads())
+        original(*arguments)
+
+    monkeypatch.setattr(musgd, "_sgd", watched)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for worth, expected in ((musgd.WORTH_THREADS, 1), (0, 2)):
+            monkeypatch.setattr(musgd, "WORTH_THREADS", worth)
+            _, _, own, ours = pair("emulated")
+            used.clear()
+            run(own, ours, range(1))
+            assert set(used) == {expected}
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_an_arithmetic_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="valid are bf16, emulated and fp32"):
         MuSGD(groups(parameters()), arithmetic="fp16")

@@ -11,7 +11,8 @@ float32 products of values that are rounded as Ultralytics' are.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from ultralytics.optim import muon
 from ablate.training.newton_schulz import Geometry, Plan
 
 BF16, EMULATED, FP32 = "bf16", "emulated", "fp32"
+WORTH_THREADS = 4_000_000  # parameters; YOLO26n has 2.5 million, whose step takes 1.4 times as long with two threads
 ONEDNN_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 
 
@@ -86,13 +88,14 @@ class MuSGD(muon.MuSGD):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
-            if params and group["use_muon"]:
-                self._orthogonalised(params, group)
-            elif params:
-                buffers = [self._buffer(p, "momentum_buffer") for p in params]
-                _sgd(params, [p.grad.clone() for p in params], buffers, group, group["lr"])
+        with _few_threads(sum(p.numel() for group in self.param_groups for p in group["params"])):
+            for group in self.param_groups:
+                params = [p for p in group["params"] if p.grad is not None]
+                if params and group["use_muon"]:
+                    self._orthogonalised(params, group)
+                elif params:
+                    buffers = [self._buffer(p, "momentum_buffer") for p in params]
+                    _sgd(params, [p.grad.clone() for p in params], buffers, group, group["lr"])
         return loss
 
     def _buffer(self, parameter: Tensor, name: str) -> Tensor:
@@ -130,6 +133,17 @@ class MuSGD(muon.MuSGD):
                 self._plans.clear()
             self._plans[key] = Plan(geometries, params[0].device, rounded=self.arithmetic == EMULATED)
         return self._plans[key]
+
+
+@contextmanager
+def _few_threads(values: int) -> Iterator[None]:
+    """Work with one thread while the block runs, where a network is so small that more of them only wait."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if values < WORTH_THREADS else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _sgd(params: list[Tensor], grads: list[Tensor], buffers: list[Tensor], group: dict[str, Any], lr: float) -> None:
