@@ -241,7 +241,7 @@ def _musgd(lines: Sequence[Line]) -> str:
     """Milliseconds of a step of the optimizer."""
     head = ["processor", "model", "threads", *HEAD.values(), "auto takes", "times as fast as Ultralytics'"]
     said = (
-        "A step over all parameters, on given gradients: Ultralytics' MuSGD, and ours in both arithmetics; "
+        "A step over all parameters, on given gradients: Ultralytics' MuSGD, and ours in each arithmetic; "
         "medians of rounds in which each stepped once.\n\n"
     )
     return f"## A step of MuSGD\n\n{said}{_table(head, rows(lines))}"
