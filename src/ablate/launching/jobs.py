@@ -70,9 +70,6 @@ class Limits:
     stagger: float = 0.0
 
 
-USUAL = Limits()
-
-
 @dataclass(frozen=True)
 class Observer:
     """What one wants to hear while jobs run, by the job's index.

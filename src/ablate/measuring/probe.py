@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import islice, pairwise
 from statistics import fmean, median
 from typing import Any
@@ -12,16 +11,13 @@ from typing import Any
 import torch
 
 from ablate.measuring.memory import PeakMemory
+from ablate.measuring.short_training import Enough, train_until_enough
 
 WARMUP = 2  # batches before any is measured: memory is allocated, kernels are chosen
 MEASURED = 4  # batches that are measured at least
 PATIENCE = 3.0  # seconds; quick batches are measured as long as this, which says more where loaders run beside
 MOST = 24  # batches that are measured at most
 VALIDATED = 3  # batches of the validation
-
-
-class _Enough(Exception):
-    """All that was to be measured is measured."""
 
 
 def probe(make_trainer: Callable[[], Any]) -> dict[str, Any]:
@@ -45,14 +41,7 @@ def probe(make_trainer: Callable[[], Any]) -> dict[str, Any]:
     trainer = make_trainer()
     memory = PeakMemory(cuda=trainer.device.type == "cuda")
     watch = _Watch(trainer)
-    try:
-        with suppress(_Enough):
-            trainer.train()
-    finally:
-        for name in ("train_loader", "test_loader"):
-            close = getattr(getattr(trainer, name, None), "close", None)
-            if close is not None:
-                close()
+    train_until_enough(trainer)
     return {
         "setup_seconds": watch.began - started,
         **watch.epoch(),
@@ -140,7 +129,7 @@ class _Watch:
 
     def _fit_epoch_end(self, trainer: Any) -> None:
         self._over = self._now()
-        raise _Enough
+        raise Enough
 
 
 class _Shortened:

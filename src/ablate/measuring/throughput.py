@@ -9,22 +9,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from ablate.files import atomic_write_text
 from ablate.measuring.memory import PeakMemory
+from ablate.measuring.short_training import Enough, train_until_enough
 
 WARMUP = 1  # batches before those that are measured: memory is allocated, kernels are chosen
 STEPS = 3  # batches that are measured at least
 SHORTEST, LONGEST = 1.5, 12.0  # seconds that a measurement takes: of quick steps, and of slow ones as far as possible
 MEETING = 60.0  # seconds that processes wait for each other
-
-
-class _Enough(Exception):
-    """All that was to be measured is measured."""
 
 
 def throughput(make_trainer: Callable[[], Any], meeting: Path, index: int, processes: int) -> dict[str, Any]:
@@ -48,14 +44,7 @@ def throughput(make_trainer: Callable[[], Any], meeting: Path, index: int, proce
     trainer = make_trainer()
     memory = PeakMemory(cuda=False)
     clock = _Clock(trainer, lambda seconds: _meet(meeting, index, processes, seconds))
-    try:
-        with suppress(_Enough):
-            trainer.train()
-    finally:
-        for name in ("train_loader", "test_loader"):
-            close = getattr(getattr(trainer, name, None), "close", None)
-            if close is not None:
-                close()
+    train_until_enough(trainer)
     import torch
 
     return {
@@ -114,7 +103,7 @@ class _Clock:
             self._batches, self._steps = [], []
             self._until = time.perf_counter() + self._meet(seconds)
         elif self._until is not None and now >= self._until and len(self._batches) >= min(STEPS, 2):
-            raise _Enough
+            raise Enough
         self._start, self._stepping = time.perf_counter(), 0.0
 
 
