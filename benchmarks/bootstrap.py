@@ -16,8 +16,8 @@ import time
 import numpy as np
 from common import keep
 
-from ablate.comparing.bootstrap import draw, paired_bootstrap, resampled_map
-from ablate.tracking.evidence import Evidence
+from ablate.evaluation.image_bootstrap import draw, paired_bootstrap, resampled_map
+from ablate.records.predictions import Evidence
 
 CLASSES = 80
 THRESHOLDS = np.linspace(0.5, 0.95, 10)

@@ -13,8 +13,8 @@ from typing import Any
 
 from common import keep
 
-from ablate.config import CONTROL_MODULES, option_file, options
-from ablate.environment import prepare
+from ablate.settings.environment import prepare
+from ablate.settings.schema import CONTROL_MODULES, option_file, options
 
 
 def main() -> None:

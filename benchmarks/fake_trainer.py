@@ -13,10 +13,10 @@ EPOCHS = 5
 
 def run_job(job: Mapping[str, Any]) -> dict[str, Any]:
     """Write the history and the record of a trial, as a training leaves them."""
-    from ablate.files import atomic_write_json
-    from ablate.locking import lock
-    from ablate.tracking.records import save_record
-    from ablate.trial import Trial
+    from ablate.records.records import save_record
+    from ablate.storage.files import atomic_write_json
+    from ablate.storage.locking import lock
+    from ablate.study.trial import Trial
 
     trial = Trial.of(job["config"], job["data"])
     with lock(trial.lock, device="cpu"):

@@ -39,7 +39,7 @@ def main() -> None:
     if asked.measure:
         _measure(asked.measure, json.loads((asked.measure / "sweep.json").read_text(encoding="utf-8"))["latency"])
         return
-    from ablate.config import Config
+    from ablate.settings.schema import Config
 
     latency = {
         **asdict(Config().latency),
@@ -67,11 +67,11 @@ def _sweep(root: Path, imgsz: int, latency: dict[str, Any]) -> Path:
     import torch
     from ultralytics.nn.tasks import DetectionModel
 
-    from ablate.config import option_file
-    from ablate.environment import prepare
-    from ablate.files import atomic_write_json
     from ablate.grafting.surgery import graft_spec, operate
-    from ablate.tracking.records import save_record
+    from ablate.records.records import save_record
+    from ablate.settings.environment import prepare
+    from ablate.settings.schema import option_file
+    from ablate.storage.files import atomic_write_json
 
     prepare()
     signatures = []
@@ -110,7 +110,7 @@ def _sweep(root: Path, imgsz: int, latency: dict[str, Any]) -> Path:
 def _measure(folder: Path, latency: dict[str, Any]) -> None:
     from rich.console import Console
 
-    from ablate.sweeping.latency import measure_sweep
+    from ablate.latency.sweep_latency import measure_sweep
 
     measure_sweep(folder, {"latency": latency}, Console(), again=True)
 

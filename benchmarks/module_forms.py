@@ -57,7 +57,7 @@ def target(module: str, *, plain: bool = False) -> str:
 
 def source_hash(module: str) -> str:
     """Return the start of a SHA-256 over the files that a module's forms are made of."""
-    from ablate.module_source import module_source
+    from ablate.sources.module_source import module_source
 
     found = hashlib.sha256()
     for file in [*module_source(target(module)).files, ROOT / f"tests/plain/{module}.py"]:

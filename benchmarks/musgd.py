@@ -77,7 +77,7 @@ def measure(model: str, rounds: int, seconds: float) -> dict[str, Any]:
         ``ms`` and ``processor_ms``: medians by optimizer. ``faster``: medians of how many times as fast as
         Ultralytics' it was within a round. ``auto``: what `optimizer.orthogonalise=auto` takes here.
     """
-    from ablate.environment import cpu_threads, prepare
+    from ablate.settings.environment import cpu_threads, prepare
 
     prepare()
     import torch

@@ -29,8 +29,8 @@ def main() -> None:
     asked = parser.parse_args()
     sys.path.insert(0, str(HERE))
     os.environ["PYTHONPATH"] = str(HERE)
-    from ablate.app import run
-    from ablate.sweeping import running
+    from ablate.cli.hydra_bridge import run
+    from ablate.execution import scheduler as running
 
     times: dict[str, float] = {}
     real = running.run_jobs
@@ -41,7 +41,7 @@ def main() -> None:
         times["ran"] = time.perf_counter()
 
     running.RUN = "fake_trainer:run_job"
-    import ablate.sweeping.sweep as sweep
+    import ablate.execution.run_sweep as sweep
 
     sweep.run_jobs = clocked
     seen: list[float] = []

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from ablate.comparing.bootstrap import image_interval, resampled_map
-from ablate.comparing.factors import FactorAnalysis, factor_analysis
-from ablate.comparing.statistics import ALPHA, LEVEL, Interval, holm, paired_differences, paired_t, t_interval
-from ablate.tracking.evidence import Evidence
+from ablate.evaluation.image_bootstrap import image_interval, resampled_map
+from ablate.records.predictions import Evidence
+from ablate.statistics.factorial_model import FactorAnalysis, factor_analysis
+from ablate.statistics.paired import ALPHA, LEVEL, Interval, holm, paired_differences, paired_t, t_interval
 
 SEED_SPREAD = 0.012  # what a seed does to all variants alike, standard deviation in mAP
 NOISE = 0.006  # what it does to each of them apart

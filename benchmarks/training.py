@@ -102,18 +102,18 @@ def overrides(row: dict[str, Any]) -> list[str]:
 
 def train(folder: Path, row: dict[str, Any]) -> None:
     """Train as far as asked, in this process, and write down what it took."""
-    from ablate.environment import prepare
+    from ablate.settings.environment import prepare
 
     prepare()
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
 
-    from ablate.app import plain
-    from ablate.config import Config, conf_dir
+    from ablate.cli.hydra_bridge import plain
     from ablate.measuring.memory import PeakMemory
+    from ablate.settings.schema import Config, conf_dir
+    from ablate.study.trial import Trial
     from ablate.training.trainer import AblateTrainer
-    from ablate.trial import Trial
-    from ablate.trial_arguments import trainer_arguments
+    from ablate.training.trainer_arguments import trainer_arguments
 
     ConfigStore.instance().store(name="ablate", node=Config)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

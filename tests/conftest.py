@@ -26,7 +26,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["ABLATE_CACHE"] = str(cache)
     os.environ["YOLO_OFFLINE"] = "true"
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from ablate.environment import prepare
+    from ablate.settings.environment import prepare
 
     prepare()
 

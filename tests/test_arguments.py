@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from ablate.argument_checks import check_train
-from ablate.arguments import HARMLESS, OWNED, REFUSED, SUPPORTED
-from ablate.config import Config, ConfigError, training_arguments
-from ablate.validation import check
+from ablate.errors import ConfigError
+from ablate.settings.argument_checks import check_train
+from ablate.settings.schema import Config, training_arguments
+from ablate.settings.training_arguments import HARMLESS, OWNED, REFUSED, SUPPORTED
+from ablate.settings.validation import check
 
 LISTS: list[dict[str, Any]] = [SUPPORTED, HARMLESS, OWNED, REFUSED]
 

@@ -15,9 +15,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue
 
-from ablate.app import complete, plain
-from ablate.composing import Cell, Composer
-from ablate.config import Config, conf_dir
+from ablate.cli.hydra_bridge import complete, plain
+from ablate.cli.hydra_compose import Cell, Composer
+from ablate.settings.schema import Config, conf_dir
 
 CELLS: list[list[str]] = [
     [],

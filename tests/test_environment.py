@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from ablate.environment import (
+from ablate.launching.local import LocalBackend, Slot
+from ablate.launching.remote import Home, run
+from ablate.settings.environment import (
     CPU_THREADS,
     SHARING,
     cpu_threads,
@@ -16,8 +18,6 @@ from ablate.environment import (
     prepare,
     visible_cores,
 )
-from ablate.launching.local import LocalBackend, Slot
-from ablate.launching.remote import Home, run
 
 OURS = (CPU_THREADS, "ABLATE_CORES", SHARING, "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_BLOCKTIME", "GOMP_SPINCOUNT")
 
@@ -55,7 +55,7 @@ def test_every_way_to_a_training_sets_it(policy: str, monkeypatch: pytest.Monkey
 def test_a_worker_has_it_before_torch_is_imported() -> None:
     with LocalBackend([Slot("cpu", {"OMP_WAIT_POLICY": "passive"})]) as backend:
         (slot,) = backend.slots()
-        before = backend.submit(slot, "ablate.environment:passive_waiting", {}).result()
+        before = backend.submit(slot, "ablate.settings.environment:passive_waiting", {}).result()
         found = backend.submit(slot, "os:getenv", "OMP_WAIT_POLICY").result()
 
     assert before.failure is None
@@ -68,7 +68,7 @@ def test_a_warm_worker_takes_the_threads_of_its_next_job() -> None:
             backend.submit(Slot("cpu", {CPU_THREADS: threads}), "os:getenv", CPU_THREADS).result().result
             for threads in ("1", "2")
         ]
-        process = {backend.submit(Slot("cpu"), "ablate.environment:passive_waiting", {}).result().failure}
+        process = {backend.submit(Slot("cpu"), "ablate.settings.environment:passive_waiting", {}).result().failure}
 
     assert found == ["1", "2"]
     assert process == {None}

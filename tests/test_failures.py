@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ablate.data.errors import DataError
-from ablate.failures import TYPES, describe, goes_on, kind_of, retried, retry_option, retry_word, tail
-from ablate.training.errors import Diverged, OutOfMemory
+from ablate.data.data_errors import DataError
+from ablate.records.failures import TYPES, describe, goes_on, kind_of, retried, retry_option, retry_word, tail
+from ablate.training.training_errors import Diverged, OutOfMemory
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ablate.app import run
-from ablate.help import asks_for_help, help_text
+from ablate.cli.help import asks_for_help, help_text
+from ablate.cli.hydra_bridge import run
 
 
 @pytest.fixture

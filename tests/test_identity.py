@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from ablate.config import Config, option_file
-from ablate.identity import Identity, identify, settle
-from ablate.module_source import module_source
+from ablate.settings.schema import Config, option_file
+from ablate.settings.signature import Identity, identify, settle
+from ablate.sources.module_source import module_source
 
 Change = Callable[[dict[str, Any]], Any]
 

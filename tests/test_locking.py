@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from ablate import locking
-from ablate.locking import Held, held, lock
+from ablate.storage import locking
+from ablate.storage.locking import Held, held, lock
 
-HOLD = "import sys, time; from pathlib import Path; from ablate.locking import lock\n"
+HOLD = "import sys, time; from pathlib import Path; from ablate.storage.locking import lock\n"
 HOLD += "with lock(Path(sys.argv[1]), device='gpu 3'):\n    print('held', flush=True)\n    time.sleep(600)\n"
 
 

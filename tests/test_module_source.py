@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from ablate.config import ConfigError
-from ablate.files import file_sha256
-from ablate.module_source import module_source
+from ablate.errors import ConfigError
+from ablate.sources.module_source import module_source
+from ablate.storage.files import file_sha256
 
 TARGET = "written_by_hand.block.Block"
 

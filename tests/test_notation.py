@@ -9,8 +9,18 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from ablate.config import ConfigError, option_file
-from ablate.notation import is_graft, plain_value, quote, quote_list, quote_path, read_graft, show_graft, split
+from ablate.errors import ConfigError
+from ablate.settings.graft_syntax import (
+    is_graft,
+    plain_value,
+    quote,
+    quote_list,
+    quote_path,
+    read_graft,
+    show_graft,
+    split,
+)
+from ablate.settings.schema import option_file
 
 
 def insertion(name: str = "c3k2", at: list[int] | None = None, wiring: str = "plain") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ablate.__main__ import main
-from ablate.yaml_files import YamlFileError, read_mapping
+from ablate.storage.yaml_files import YamlFileError, read_mapping
 
 BLOCKS = """
 from torch import nn

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.config import option_file, options
+from ablate.settings.schema import option_file, options
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ def test_a_reader_who_leaves_ends_a_command_quietly(
 ) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    monkeypatch.setattr("ablate.help.help_text", lambda: "a line of help\n" * lines)
+    monkeypatch.setattr("ablate.cli.help.help_text", lambda: "a line of help\n" * lines)
     with os.fdopen(writer, "w") as unread, monkeypatch.context() as context:
         context.setattr(sys, "stdout", unread)
 

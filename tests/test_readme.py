@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ablate.config import options
-from ablate.verbs import VERBS
+from ablate.cli.verbs import VERBS
+from ablate.settings.schema import options
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 COMMANDS = [

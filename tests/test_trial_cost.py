@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ablate.training.journal import seconds_per_epoch
+from ablate.training.history import seconds_per_epoch
 
 
 def test_an_epoch_s_time_is_the_median_without_the_first() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate import verbs
+from ablate.cli import verbs
 
 
 @pytest.fixture

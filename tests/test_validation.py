@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from ablate.config import Config, ConfigError, conf_dir, training_arguments
-from ablate.identity import settle
-from ablate.validation import Option, check, check_each, module_options, satisfies
+from ablate.errors import ConfigError
+from ablate.settings.schema import Config, conf_dir, training_arguments
+from ablate.settings.signature import settle
+from ablate.settings.validation import Option, check, check_each, module_options, satisfies
 
 MODULES = sorted(path for path in (conf_dir() / "module").glob("*.yaml") if path.stem != "none")
 

@@ -61,7 +61,7 @@ def test_a_plan_works_from_any_folder(installed: Path, tmp_path: Path) -> None:
 
 
 def test_the_notebook_s_source_is_in_the_wheel(installed: Path, tmp_path: Path) -> None:
-    code = "from ablate.comparing.notebook import source_notebook; print(source_notebook())"
+    code = "from ablate.report.notebook import source_notebook; print(source_notebook())"
     done = run(installed, tmp_path, "-c", code)
 
     assert done.returncode == 0, done.stderr

@@ -41,14 +41,14 @@ def _run(words: Sequence[str]) -> int:
         return 2
     if here not in sys.path:
         sys.path.insert(0, here)  # a user's own modules, with the console script as with python -m
-    from ablate.help import asks_for_help, help_text
+    from ablate.cli.help import asks_for_help, help_text
 
     if asks_for_help(words):
         print(help_text())  # noqa: T201
         return 0
-    from ablate.app import fail, run
-    from ablate.guessing import nearest
-    from ablate.verbs import VERBS
+    from ablate.cli.hydra_bridge import fail, run
+    from ablate.cli.verbs import VERBS
+    from ablate.errors import nearest
 
     odd = next((word for word in words if not _is_text(word)), None)
     if odd is not None:

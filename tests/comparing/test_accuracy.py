@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ablate.comparing.accuracy import SIZES, coco_ap, ultralytics_ap
-from ablate.tracking.evidence import Evidence, quantised, ranked
+from ablate.evaluation.average_precision import SIZES, coco_ap, ultralytics_ap
+from ablate.records.predictions import Evidence, quantised, ranked
 
 SIDE = 400
 

@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from ablate.comparing.latex import latex
-from ablate.comparing.report import as_json, description, markdown, write_report
-from ablate.comparing.table import comparison_table, trial_table
-from ablate.comparing.terminal import print_table
-from ablate.tracking.records import load_sweep
-from ablate.verbs import report
+from ablate.analysis.table import comparison_table, trial_table
+from ablate.cli.verbs import report
+from ablate.records.records import load_sweep
+from ablate.report.latex import latex
+from ablate.report.terminal_table import print_table
+from ablate.report.write import as_json, description, markdown, write_report
 
 Make = Callable[..., dict[str, Any]]
 Grid = Callable[..., list[dict[str, Any]]]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from ultralytics.utils.metrics import Metric, ap_per_class
 
-from ablate.comparing import bootstrap
-from ablate.comparing.accuracy import ultralytics_ap
-from ablate.comparing.bootstrap import NotPaired, draw, paired_bootstrap, resampled_map
-from ablate.tracking.evidence import Evidence
+from ablate.evaluation import image_bootstrap as bootstrap
+from ablate.evaluation.average_precision import ultralytics_ap
+from ablate.evaluation.image_bootstrap import NotPaired, draw, paired_bootstrap, resampled_map
+from ablate.records.predictions import Evidence
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from ultralytics.utils.metrics import box_iou
 
-from ablate.comparing.boxes import areas, overlaps
+from ablate.evaluation.boxes import areas, overlaps
 
 
 def test_overlaps_are_those_of_ultralytics_pair_by_pair_and_each_with_each() -> None:

@@ -14,15 +14,15 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from ablate.comparing.effects import effects_of
-from ablate.comparing.figures.style import BASELINE, styles
-from ablate.comparing.formatting import named_by_marks
-from ablate.comparing.report import description, write_report
-from ablate.comparing.statistics import paired_t
-from ablate.comparing.summary import sentences
-from ablate.comparing.table import COLUMNS, EXTRA_COLUMNS, baselines, comparison_table, components_of
-from ablate.comparing.terminal import print_table
-from ablate.tracking.records import load_sweep
+from ablate.analysis.component_effects import effects_of
+from ablate.analysis.number_format import named_by_marks
+from ablate.analysis.table import COLUMNS, EXTRA_COLUMNS, baselines, comparison_table, components_of
+from ablate.findings.all_findings import sentences
+from ablate.records.records import load_sweep
+from ablate.report.figures.style import BASELINE, styles
+from ablate.report.terminal_table import print_table
+from ablate.report.write import description, write_report
+from ablate.statistics.paired import paired_t
 
 Make = Callable[..., dict[str, Any]]
 Study = Callable[..., tuple[list[dict[str, Any]], dict[str, Any]]]

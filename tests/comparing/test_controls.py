@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from ablate.comparing.variants import Variant, variants_of
-from ablate.files import atomic_write_json
-from ablate.tracking.records import Control, load_sweep
+from ablate.analysis.variants import Variant, variants_of
+from ablate.records.records import Control, load_sweep
+from ablate.storage.files import atomic_write_json
 
 
 def record(variant: str, group: str, seed: int = 0, **factors: str) -> dict[str, Any]:

@@ -18,8 +18,8 @@ import pandas as pd
 import pytest
 from scipy import special, stats
 
-from ablate.comparing.factors import FactorAnalysis, factor_analysis
-from ablate.comparing.statistics import Interval, paired_differences
+from ablate.statistics.factorial_model import FactorAnalysis, factor_analysis
+from ablate.statistics.paired import Interval, paired_differences
 
 SOURCE = Path(__file__).parents[2] / "benchmarks" / "simulation.py"
 

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ablate.comparing.summary import recipe_facts
-from ablate.comparing.table import comparison_table
-from ablate.tracking.records import load_sweep
+from ablate.analysis.table import comparison_table
+from ablate.findings.all_findings import recipe_facts
+from ablate.records.records import load_sweep
 
 Records = list[dict[str, Any]]
 Grid = Callable[..., Records]

@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ablate.comparing.accuracy import ultralytics_ap
-from ablate.comparing.bootstrap import paired_bootstrap
-from ablate.comparing.evaluation import FILE, compute_intervals
-from ablate.comparing.summary import sentences
-from ablate.comparing.table import comparison_table
-from ablate.tracking.evidence import Evidence, load_evidence, save_evidence
-from ablate.tracking.records import load_sweep
+from ablate.analysis.image_intervals import FILE, compute_intervals
+from ablate.analysis.table import comparison_table
+from ablate.evaluation.average_precision import ultralytics_ap
+from ablate.evaluation.image_bootstrap import paired_bootstrap
+from ablate.findings.all_findings import sentences
+from ablate.records.predictions import Evidence, load_evidence, save_evidence
+from ablate.records.records import load_sweep
 
 Grid = Callable[..., list[dict[str, Any]]]
 Write = Callable[..., Path]

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from statsmodels.formula.api import ols
 
-from ablate.comparing.factors import FactorAnalysis, factor_analysis
-from ablate.comparing.statistics import holm
+from ablate.statistics.factorial_model import FactorAnalysis, factor_analysis
+from ablate.statistics.paired import holm
 
 MODULES = {"hmha": 0.01, "acmix": 0.0, "sta": -0.004}
 INSERTIONS = {"c3k2": 0.0, "head": 0.006}

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from ablate.comparing.figures.curves import training_curves
-from ablate.comparing.figures.samples import sample_detections
-from ablate.comparing.figures.style import encode, styles, texts_of
-from ablate.comparing.figures.tradeoff import accuracy_against_latency, pareto
-from ablate.comparing.gallery import gallery
-from ablate.comparing.table import comparison_table
-from ablate.tracking.records import Sweep, load_sweep
+from ablate.analysis.table import comparison_table
+from ablate.records.records import Sweep, load_sweep
+from ablate.report.figure_list import gallery
+from ablate.report.figures.curves import training_curves
+from ablate.report.figures.samples import sample_detections
+from ablate.report.figures.style import encode, styles, texts_of
+from ablate.report.figures.tradeoff import accuracy_against_latency, pareto
 
 Make = Callable[..., dict[str, Any]]
 Grid = Callable[..., list[dict[str, Any]]]

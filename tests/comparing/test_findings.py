@@ -10,12 +10,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ablate.comparing.controls import ALARM
-from ablate.comparing.formatting import best_rows
-from ablate.comparing.statistics import seeds_needed, smallest_detectable
-from ablate.comparing.summary import findings
-from ablate.comparing.table import baselines, comparison_table
-from ablate.tracking.records import load_sweep
+from ablate.analysis.number_format import best_rows
+from ablate.analysis.table import baselines, comparison_table
+from ablate.findings.all_findings import findings
+from ablate.findings.control_findings import ALARM
+from ablate.records.records import load_sweep
+from ablate.statistics.paired import seeds_needed, smallest_detectable
 
 Make = Callable[..., dict[str, Any]]
 Grid = Callable[..., list[dict[str, Any]]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ablate.comparing.flops import ultralytics_difference
+from ablate.analysis.flops_note import ultralytics_difference
 
 
 def record(places: int = 0, **cost: Any) -> dict[str, Any]:

@@ -13,20 +13,20 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from ablate.comparing.bootstrap import BOX_TOLERANCE
-from ablate.comparing.figures.classes import class_differences, class_heat_map
-from ablate.comparing.figures.curves import training_curves
-from ablate.comparing.figures.detections import found_and_missed
-from ablate.comparing.figures.distribution import latency_distribution, samples_of
-from ablate.comparing.figures.effects import factor_effects, interactions
-from ablate.comparing.figures.forest import forest
-from ablate.comparing.figures.missed import compare, found_objects
-from ablate.comparing.figures.style import DIVERGING, ONE_COLUMN, SMALLEST, TWO_COLUMNS, encode, ink, texts_of
-from ablate.comparing.gallery import gallery, hang
-from ablate.comparing.report import write_report
-from ablate.comparing.table import comparison_table
-from ablate.tracking.evidence import Evidence, quantised, save_evidence
-from ablate.tracking.records import Sweep, load_sweep
+from ablate.analysis.table import comparison_table
+from ablate.evaluation.image_bootstrap import BOX_TOLERANCE
+from ablate.records.predictions import Evidence, quantised, save_evidence
+from ablate.records.records import Sweep, load_sweep
+from ablate.report.figure_list import gallery, hang
+from ablate.report.figures.classes import class_differences, class_heat_map
+from ablate.report.figures.curves import training_curves
+from ablate.report.figures.detections import found_and_missed
+from ablate.report.figures.distribution import latency_distribution, samples_of
+from ablate.report.figures.effects import factor_effects, interactions
+from ablate.report.figures.forest import forest
+from ablate.report.figures.missed import compare, found_objects
+from ablate.report.figures.style import DIVERGING, ONE_COLUMN, SMALLEST, TWO_COLUMNS, encode, ink, texts_of
+from ablate.report.write import write_report
 
 Make = Callable[..., dict[str, Any]]
 Grid = Callable[..., list[dict[str, Any]]]
@@ -173,7 +173,7 @@ def test_differences_of_classes_are_paired_by_seed(records: Grid, write: Write) 
         record["per_class"] = [{"name": "circle", "map50_95": accuracy, "instances": 9}]
     made[3]["per_class"].append({"name": "square", "map50_95": 0.5})
     sweep, table = read(write(made))
-    from ablate.comparing.figures.classes import class_accuracy
+    from ablate.report.figures.classes import class_accuracy
 
     differences = class_differences(class_accuracy(sweep, table), table)
     assert {name.label: gain for name, gain in differences["hmha@c3k2 sgd"].items()} == {"circle": pytest.approx(0.15)}

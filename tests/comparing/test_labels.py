@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ablate.comparing.labels import display_labels
+from ablate.analysis.variant_names import display_labels
 
 Make = Callable[..., dict[str, Any]]
 

@@ -12,19 +12,19 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from ablate.comparing.figures.classes import class_accuracy, class_differences, class_heat_map
-from ablate.comparing.figures.lettering import in_legend, written
-from ablate.comparing.figures.samples import sample_detections
-from ablate.comparing.figures.style import encode, texts_of
-from ablate.comparing.formatting import literal, markdown_table
-from ablate.comparing.gallery import hang
-from ablate.comparing.latex import escape
-from ablate.comparing.page import page_html
-from ablate.comparing.page_tables import classes as class_tables
-from ablate.comparing.summary import data_facts
-from ablate.comparing.table import comparison_table
-from ablate.comparing.terminal import print_table
-from ablate.tracking.records import Sweep, load_sweep
+from ablate.analysis.number_format import literal, markdown_table
+from ablate.analysis.table import comparison_table
+from ablate.findings.all_findings import data_facts
+from ablate.records.records import Sweep, load_sweep
+from ablate.report.figure_list import hang
+from ablate.report.figures.classes import class_accuracy, class_differences, class_heat_map
+from ablate.report.figures.lettering import in_legend, written
+from ablate.report.figures.samples import sample_detections
+from ablate.report.figures.style import encode, texts_of
+from ablate.report.html import page_html
+from ablate.report.html_tables import classes as class_tables
+from ablate.report.latex import escape
+from ablate.report.terminal_table import print_table
 
 Grid = Callable[..., list[dict[str, Any]]]
 Write = Callable[..., Path]

@@ -18,13 +18,13 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from ablate.comparing.latex import escape
-from ablate.comparing.notebook import NotebookError, execute, source_notebook
-from ablate.comparing.report import DESCRIPTION_LIMIT, Report, description, write_report
-from ablate.comparing.summary import sentences
-from ablate.comparing.table import COLUMNS, comparison_table
-from ablate.sweeping.reporting import make_report, report_options
-from ablate.tracking.records import Sweep, load_sweep
+from ablate.analysis.table import COLUMNS, comparison_table
+from ablate.cli.report_command import make_report, report_options
+from ablate.findings.all_findings import sentences
+from ablate.records.records import Sweep, load_sweep
+from ablate.report.latex import escape
+from ablate.report.notebook import NotebookError, execute, source_notebook
+from ablate.report.write import DESCRIPTION_LIMIT, Report, description, write_report
 
 Make = Callable[..., dict[str, Any]]
 Grid = Callable[..., list[dict[str, Any]]]
@@ -347,7 +347,7 @@ def test_a_report_is_as_strict_as_its_sweep_and_is_not_taken_for_the_sweep_s_own
         asked.append(how["strict"])
         return Report(how["table"], [], directory)
 
-    monkeypatch.setattr("ablate.comparing.report.write_report", written)
+    monkeypatch.setattr("ablate.report.write.write_report", written)
     make_report(directory, report_options([*words, "resamples=0"]), Console(stderr=True))
 
     assert asked == [strict]
@@ -415,10 +415,10 @@ def test_the_source_notebook_has_parameters_and_no_outputs() -> None:
 def test_a_report_imports_neither_torch_nor_mlflow(records: Grid, write: Write) -> None:
     directory = write(records(("none", "hmha"), ("sgd",), (0,)))
     code = (
-        "import sys; from pathlib import Path; from ablate.comparing.report import write_report, print_table; "
-        "from ablate.tracking.records import load_sweep; s = load_sweep(Path(sys.argv[1])); "
+        "import sys; from pathlib import Path; from ablate.report.write import write_report, print_table; "
+        "from ablate.records.records import load_sweep; s = load_sweep(Path(sys.argv[1])); "
         "r = write_report(s, figures=('svg',), notebook=False); print_table(s, r.table); "
-        "sys.exit(str([m for m in ('torch', 'ultralytics', 'mlflow', 'ablate.trial') if m in sys.modules] or ''))"
+        "sys.exit(str([m for m in ('torch', 'ultralytics', 'mlflow', 'ablate.study.trial') if m in sys.modules] or ''))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code, str(directory)], env=environment, capture_output=True, text=True)

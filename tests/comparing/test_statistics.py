@@ -14,7 +14,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from ablate.comparing.statistics import (
+from ablate.statistics.paired import (
     MOST_SEEDS,
     effect_size,
     holm,

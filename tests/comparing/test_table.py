@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ablate.comparing.comparability import differences
-from ablate.comparing.table import COLUMNS, comparison_table, trial_table
-from ablate.tracking.records import load_sweep
+from ablate.analysis.comparability import differences
+from ablate.analysis.table import COLUMNS, comparison_table, trial_table
+from ablate.records.records import load_sweep
 
 Make = Callable[..., dict[str, Any]]
 Grid = Callable[..., list[dict[str, Any]]]
@@ -307,7 +307,7 @@ def test_every_trial_leads_to_its_run(records: Grid, as_failed: Make, write: Wri
 
 def test_the_table_needs_neither_torch_nor_matplotlib_nor_mlflow() -> None:
     code = (
-        "import sys; import ablate.comparing.table; "
+        "import sys; import ablate.analysis.table; "
         "print([m for m in ('torch', 'ultralytics', 'mlflow', 'matplotlib') if m in sys.modules])"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

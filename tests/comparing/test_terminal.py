@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ablate.comparing.formatting import published
-from ablate.comparing.table import comparison_table
-from ablate.comparing.terminal import print_table
-from ablate.tracking.records import load_sweep
+from ablate.analysis.number_format import published
+from ablate.analysis.table import comparison_table
+from ablate.records.records import load_sweep
+from ablate.report.terminal_table import print_table
 
 Grid = Callable[..., list[dict[str, Any]]]
 Write = Callable[..., Path]

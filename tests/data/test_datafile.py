@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ablate.data.data_errors import DataError, NotDownloaded
 from ablate.data.datafile import read
-from ablate.data.errors import DataError, NotDownloaded
 
 MakeSet = Callable[..., Path]
 

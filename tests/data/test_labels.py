@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ablate.data.errors import DataError
+from ablate.data.data_errors import DataError
 from ablate.data.labels import parse_label
 
 PATH = Path("labels/a.txt")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.data.plain import plain_path
+from ablate.data.plain_paths import plain_path
 
 
 @pytest.fixture(autouse=True)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ablate.data.catalogue import DataSet, resolve
-from ablate.data.errors import DataError
-from ablate.data.use import DataUse, promised_use, used_of
+from ablate.data.data_errors import DataError
+from ablate.data.data_use import DataUse, promised_use, used_of
 
 MakeSet = Callable[..., Path]
 LABELS = {f"train/{index}": "0 .5 .5 .2 .2\n" * (index % 2) + "1 .4 .4 .2 .2\n" * index for index in range(7)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.data.errors import DataError, NotDownloaded
+from ablate.data.data_errors import DataError, NotDownloaded
 from ablate.data.weights import find_weights
 
 

@@ -14,21 +14,22 @@ import PIL.Image
 import pytest
 import torch
 
-from ablate.config import Config
 from ablate.data.catalogue import resolve
 from ablate.data.shapes import ShapesSpec, ensure
-from ablate.files import atomic_write_json
-from ablate.grafting.imports import import_module_of
+from ablate.execution.reconcile import Job, reconcile
+from ablate.execution.run_trial import record_failure, run_job, run_trial
+from ablate.execution.trial_checks import check_unchanged
+from ablate.grafting.module_import import import_module_of
 from ablate.launching import local
 from ablate.launching.devices import DEVICE, Slot
 from ablate.launching.jobs import Observer, Outcome, run_jobs
 from ablate.launching.local import LocalBackend
-from ablate.module_source import module_source
-from ablate.sweeping.reconcile import Job, reconcile
+from ablate.settings.schema import Config
+from ablate.sources.module_source import module_source
+from ablate.storage.files import atomic_write_json
+from ablate.study.trial import LAST, Trial
+from ablate.study.trial_inputs import InputsChanged
 from ablate.training.trainer import AblateTrainer
-from ablate.trial import LAST, Trial, record_failure, run_job, run_trial
-from ablate.trial_checks import check_unchanged
-from ablate.trial_inputs import InputsChanged
 
 BLOCK = """
 import torch
@@ -194,7 +195,7 @@ def test_a_sweep_whose_files_change(bench: Bench, monkeypatch: pytest.MonkeyPatc
         steps.get(index, lambda: None)()
 
     backend = LocalBackend([Slot("cpu", {DEVICE: "cpu", "OMP_NUM_THREADS": "1"})])
-    run_jobs(backend, "ablate.trial:run_job", payloads, Observer(end=end))
+    run_jobs(backend, "ablate.execution.run_trial:run_job", payloads, Observer(end=end))
 
     assert [results[index]["status"] for index in range(7)] == [
         "finished", "finished", "finished", "failed", "finished", "failed", "finished",
@@ -281,7 +282,7 @@ def test_a_process_with_old_code_hands_its_trial_to_a_new_one(bench: Bench, monk
     monkeypatch.setattr(local, "run_jobs", in_new_process)
 
     assert run_trial(trial.config) == {"status": "finished"}
-    assert handed == [("ablate.trial:run_job", trial.identity.signature)]
+    assert handed == [("ablate.execution.run_trial:run_job", trial.identity.signature)]
 
 
 @pytest.mark.parametrize("change", DATA_EDITS)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ablate.grafting import imports
+from ablate.grafting import module_import as imports
 from ablate.grafting.surgery import load_class
-from ablate.module_source import module_source
+from ablate.sources.module_source import module_source
 
 MINE = "imported_blocks.Block"
 SOURCE = "from torch import nn\nfrom imported_helper import SCALE\n\n\nclass Block(nn.Identity):\n    scale = SCALE\n"

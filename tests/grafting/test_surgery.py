@@ -14,7 +14,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from ablate.grafting.insertion import INSERTIONS, GraftError
 from ablate.grafting.surgery import Graft, Grafted, graft_spec, graft_spec_of, operate, spec_of, stock_name
-from ablate.identity import settle
+from ablate.settings.signature import settle
 
 MODULES = {
     "hmha": {"_target_": "ablate.modules.hmha.HMHA"},

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ablate.environment import SHARING
 from ablate.launching.devices import DEVICE, LOADERS, NoSuchDevice, make_slots, visible_gpus
 from ablate.launching.sharing import Layout
+from ablate.settings.environment import SHARING
 
 
 def names(**asked: Any) -> list[str]:

@@ -355,7 +355,7 @@ def test_what_slurm_cannot_do_is_said_in_one_line_before_anything_starts(
 def test_a_launcher_of_another_kind_is_refused_by_name() -> None:
     from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 
-    from ablate.config import ConfigError
+    from ablate.errors import ConfigError
     from hydra_plugins.ablate_plugins.submitit_launcher import adopt
 
     with pytest.raises(ConfigError, match=r"sweeps run on local, ray or slurm; .*BasicLauncher"):

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ablate.config import option_file, options
 from ablate.grafting.surgery import load_class
 from ablate.measuring.arithmetic import Arithmetic, arithmetic
+from ablate.settings.schema import option_file, options
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in options("module") if name != "none"),

@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ablate.config import option_file
-from ablate.measuring.latency import backends, surroundings
-from ablate.measuring.latency.backends import Unusable, deploy, deviation, head_of, prepare, reference, verify
-from ablate.measuring.latency.checkpoints import Plan, measure_networks
-from ablate.measuring.latency.figures import setting_figures
-from ablate.measuring.latency.pipeline import Pipeline, drawn_pictures
-from ablate.measuring.latency.settings import Setting
+from ablate.latency import backends
+from ablate.latency.backends import Unusable, deploy, deviation, head_of, prepare, reference, verify
+from ablate.latency.latency_settings import Setting
+from ablate.latency.percentiles import setting_figures
+from ablate.latency.pipeline import Pipeline, drawn_pictures
+from ablate.latency.worker import Plan, measure_networks
+from ablate.measuring import machine as surroundings
+from ablate.settings.schema import option_file
 
 SIZE = 64
 QUICK = Plan(rounds=8, warmup=1, warmup_max=1)

@@ -9,7 +9,7 @@ from statistics import median
 
 import pytest
 
-from ablate.measuring.latency.intervals import median_interval, quantile
+from ablate.statistics.median_interval import median_interval, quantile
 
 
 def series(count: int, likeness: float, generator: random.Random) -> list[float]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ablate.measuring.latency.figures import setting_figures
-from ablate.measuring.latency.rounds import run_rounds
+from ablate.latency.percentiles import setting_figures
+from ablate.latency.timing import run_rounds
 
 
 def constant(milliseconds: float, name: str = "", calls: list[str] | None = None) -> Callable[[int], Sequence[float]]:

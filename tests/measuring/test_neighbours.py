@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from ablate.measuring.neighbours import Neighbours, Times, read_times, threads_beside
+from ablate.measuring.load_of_others import Neighbours, Times, read_times, threads_beside
 
 SPIN = "import time\nend = time.monotonic() + 20\nprint(1, flush=True)\nwhile time.monotonic() < end: pass"
 

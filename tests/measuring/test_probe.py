@@ -13,9 +13,9 @@ import yaml
 from ultralytics.nn.tasks import yaml_model_load
 
 from ablate.data.catalogue import resolve
-from ablate.measuring.probe import probe
-from ablate.training.errors import Diverged, OutOfMemory
+from ablate.measuring.step_cost import probe
 from ablate.training.trainer import AblateTrainer
+from ablate.training.training_errors import Diverged, OutOfMemory
 
 BLOCKS = """
 from torch import nn

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ablate.measuring.samples import detect_samples
+from ablate.measuring.sample_detections import detect_samples
 
 WIDTH, HEIGHT = 60, 100
 BOX = (0.25, 0.2, 0.3, 0.2)

@@ -11,7 +11,7 @@ import pytest
 
 from ablate.measuring import system
 from ablate.measuring.system import gpu_probes, used_gpus, watching
-from ablate.tracking.entries import read_samples, sample_metrics
+from ablate.tracking.mlflow_payload import read_samples, sample_metrics
 
 
 def test_a_short_training_has_a_first_and_a_last_sample_under_mlflows_names(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from ablate.config import option_file, options
 from ablate.grafting.surgery import load_class
 from ablate.modules import ConvBlock
 from ablate.modules.convblock import closest_widths, count_parameters
+from ablate.settings.schema import option_file, options
 
 PAPERS = sorted({*options("module")} - {"none", "identity", "convblock"})
 

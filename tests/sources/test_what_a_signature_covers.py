@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ablate.config import option_file, options
-from ablate.module_source import ModuleSource, module_source
+from ablate.settings.schema import option_file, options
+from ablate.sources.module_source import ModuleSource, module_source
 
 Write = Callable[..., None]
 
@@ -207,7 +207,7 @@ def test_of_torch_s_own_classes_the_version_and_the_defining_file_are_read() -> 
 def test_reading_imports_neither_torch_nor_the_user_s_package(write: Write) -> None:
     write({"loud/__init__.py": "raise SystemExit('imported')", "loud/a.py": f"import torch\n{CLASS}"})
     code = (
-        "import sys; sys.path.insert(0, '.'); from ablate.module_source import module_source as m\n"
+        "import sys; sys.path.insert(0, '.'); from ablate.sources.module_source import module_source as m\n"
         "m('loud.a.Block'), m('torch.nn.Conv2d'), m('torchvision.ops.misc.SqueezeExcitation')\n"
         "print({'torch', 'torchvision', 'loud'} & set(sys.modules))"
     )

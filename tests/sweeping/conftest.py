@@ -18,7 +18,7 @@ from rich.console import Console
 HOLD = """
 import sys, time
 from pathlib import Path
-from ablate.locking import lock
+from ablate.storage.locking import lock
 with lock(Path(sys.argv[1]), device=sys.argv[2]):
     print("held", flush=True)
     time.sleep(600)

@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from ablate.comparing.variants import variants_of
-from ablate.config import Config, ConfigError, OptimizerConfig, option_file
+from ablate.analysis.variants import variants_of
 from ablate.data.catalogue import DataSet
-from ablate.identity import grafts_of
-from ablate.sweeping.controls import Joined, join_controls
-from ablate.tracking.records import load_sweep
-from ablate.trial import Trial
-from ablate.validation import check
+from ablate.errors import ConfigError
+from ablate.records.records import load_sweep
+from ablate.settings.schema import Config, OptimizerConfig, option_file
+from ablate.settings.signature import grafts_of
+from ablate.settings.validation import check
+from ablate.study.control_trials import Joined, join_controls
+from ablate.study.trial import Trial
 
 DATA = DataSet("mine", Path("mine.yaml"), ["a", "b", "c"], {"train": 8, "val": 4}, {"train": 8, "val": 4}, "f" * 64)
 KINDS = ("identity", "params", "scale")

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from ablate.config import Config, ConfigError, conf_dir
-from ablate.identity import identify, settle
-from ablate.sweeping.designs import Layout, lay_out
+from ablate.errors import ConfigError
+from ablate.settings.schema import Config, conf_dir
+from ablate.settings.signature import identify, settle
+from ablate.study.designs import Layout, lay_out
 
 THREE = ["hmha@c3k2", "acmix@head", "musgd"]
 
@@ -246,7 +247,7 @@ def composed() -> Iterator[Any]:
     from hydra import compose, initialize_config_dir
     from hydra.core.config_store import ConfigStore
 
-    from ablate.app import plain
+    from ablate.cli.hydra_bridge import plain
 
     ConfigStore.instance().store(name="ablate", node=Config)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

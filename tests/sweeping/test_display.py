@@ -8,8 +8,8 @@ import pytest
 from rich.cells import cell_len
 from rich.text import Text
 
-from ablate.sweeping.display import View, bar, clock, duration, finish_words, frame, shorten, table, tally
-from ablate.sweeping.progress import TrialState
+from ablate.monitor.render import View, bar, clock, duration, finish_words, frame, shorten, table, tally
+from ablate.monitor.trial_state import TrialState
 
 LONG = "hmha[rerank=batch,cache=paper,groups=8]@backbone_p3+neck_p4 musgd yolo26n s17"
 WIDE = "模块注意力机制@网络颈部 musgd s3"  # two cells a letter

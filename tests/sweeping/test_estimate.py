@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from ablate.config import Config, ConfigError
 from ablate.data.catalogue import DataSet
-from ablate.sweeping.estimate import END_SECONDS, PLOT_SECONDS, disk, finish_seconds, relative_cost, trial_seconds
-from ablate.trial import Trial
+from ablate.errors import ConfigError
+from ablate.preflight.estimate import END_SECONDS, PLOT_SECONDS, disk, finish_seconds, relative_cost, trial_seconds
+from ablate.settings.schema import Config
+from ablate.study.trial import Trial
 
 DATA = DataSet("mine", Path("mine.yaml"), ["a"], {"train": 80, "val": 40}, {"train": 8, "val": 4}, "f" * 64)
 PROBE = {

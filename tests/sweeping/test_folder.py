@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ablate.sweeping.folder import sweep_name
+from ablate.execution.manifest import sweep_name
 
 
 def trials(data: str) -> Any:

@@ -11,16 +11,16 @@ import pytest
 from rich.console import Console
 from tests.sweeping.test_plan import trial as make_trial
 
-from ablate.environment import CPU_THREADS
+from ablate.execution.reconcile import Job
+from ablate.execution.run_sweep import say_forecast
+from ablate.execution.scheduler import Forecast, Launch
 from ablate.launching.devices import Slot, make_slots
 from ablate.launching.sharing import Layout, Sharing, Throughput
-from ablate.sweeping import throughput
-from ablate.sweeping.display import duration
-from ablate.sweeping.estimate import expected_seconds, rough_throughput
-from ablate.sweeping.pace import Announcer
-from ablate.sweeping.reconcile import Job
-from ablate.sweeping.running import Forecast, Launch
-from ablate.sweeping.sweep import say_forecast
+from ablate.monitor.render import duration
+from ablate.monitor.time_left import Announcer
+from ablate.preflight import throughput
+from ablate.preflight.estimate import expected_seconds, rough_throughput
+from ablate.settings.environment import CPU_THREADS
 from hydra_plugins.ablate_plugins.launcher import LocalLauncher
 
 COST = {"gflops": 0.05, "params_train": 3e6}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ablate.sweeping.grid import expand, key_of, with_baselines
+from ablate.study.grid import expand, key_of, with_baselines
 
 
 def axes(**levels: str) -> dict[str, list[str]]:

@@ -15,15 +15,16 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from ablate import verbs
-from ablate.config import Config, ConfigError, option_file
-from ablate.files import atomic_write_json
-from ablate.measuring.latency.checkpoints import _load
-from ablate.measuring.latency.settings import asked
-from ablate.module_source import module_source
-from ablate.sweeping import latency
-from ablate.tracking.origin import SIGNATURE
-from ablate.tracking.records import load_sweep, save_record
+from ablate.cli import verbs
+from ablate.errors import ConfigError
+from ablate.latency import sweep_latency as latency
+from ablate.latency.latency_settings import asked
+from ablate.latency.worker import _load
+from ablate.records.checkpoint_origin import SIGNATURE
+from ablate.records.records import load_sweep, save_record
+from ablate.settings.schema import Config, option_file
+from ablate.sources.module_source import module_source
+from ablate.storage.files import atomic_write_json
 
 QUICK = {**asdict(Config().latency), "rounds": 3, "warmup": 1, "warmup_max": 1, "threads": 1}
 ROW = {
@@ -311,7 +312,9 @@ def test_a_bad_word_ends_in_one_line(
 
 
 def test_a_bad_word_is_found_without_torch() -> None:
-    code = "import sys; from ablate.verbs import latency; latency(['latency.batch=0']); print('torch' in sys.modules)"
+    code = (
+        "import sys; from ablate.cli.verbs import latency; latency(['latency.batch=0']); print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "False"
@@ -357,7 +360,7 @@ def test_progress_of_a_worker_is_shown_from_its_file(tmp_path: Path) -> None:
 
 
 def test_flags_that_differ_in_numbers_only_are_said_once() -> None:
-    from ablate.sweeping.latency import _worst
+    from ablate.latency.sweep_latency import _worst
 
     busy = "other processes took {}% of the processor's time during the measurement; up to 10% is let pass"
     assert _worst([busy.format(23), "alone", busy.format(68), busy.format(9)]) == [

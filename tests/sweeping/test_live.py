@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ablate.locking import lock
-from ablate.sweeping.live import REFRESH, SUMMARY, Item, Live
-from ablate.sweeping.pace import Announcer
+from ablate.monitor.live import REFRESH, SUMMARY, Item, Live
+from ablate.monitor.time_left import Announcer
+from ablate.storage.locking import lock
 
 Written = Any  # a trial's folder and what its process would write there (see conftest.py)
 Trials = Callable[[str], Written]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ablate.sweeping.pace import Pace, estimate, time_left, variant_of
-from ablate.sweeping.progress import TrialState
+from ablate.monitor.time_left import Pace, estimate, time_left, variant_of
+from ablate.monitor.trial_state import TrialState
 
 
 def test_a_variant_is_a_trial_without_its_seed() -> None:

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from ablate.config import Config, option_file
 from ablate.data.catalogue import resolve
-from ablate.files import atomic_write_json
+from ablate.execution.plan import make_plan, show_plan
+from ablate.execution.plan_table import print_plan
 from ablate.launching.devices import Slot
-from ablate.sweeping import probing
-from ablate.sweeping.plan import make_plan, show_plan
-from ablate.sweeping.plan_view import print_plan
-from ablate.trial import Trial, data_warnings
+from ablate.preflight import memory_probe as probing
+from ablate.settings.schema import Config, option_file
+from ablate.storage.files import atomic_write_json
+from ablate.study.trial import Trial, data_warnings
 
 DATA = {"name": "shapes", "path": None, "train_images": 8, "val_images": 4, "imgsz": 64, "seed": 0}
 
@@ -97,7 +97,7 @@ def test_without_a_probe_nothing_is_said_about_time_and_memory(root: Path) -> No
 
 
 def test_whether_to_probe_is_said_by_the_trials(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ablate.sweeping.plan.probe_variants", lambda *_: pytest.fail("it probes"))
+    monkeypatch.setattr("ablate.execution.plan.probe_variants", lambda *_: pytest.fail("it probes"))
 
     assert make_plan([trial(root, probe=False)])["finish"] == {}
 
@@ -254,7 +254,7 @@ def test_slots_that_share_a_gpu_share_its_memory(root: Path, monkeypatch: pytest
     found |= {"val_batches": 1, "peak_memory_gb": 30.0, "device_name": "GPU", "device_memory_gb": 80.0}
     key = trial(root).identity.variant_key
     monkeypatch.setattr(
-        "ablate.sweeping.plan.probe_variants", lambda *_: probing.Probes({key: {**found, "checkpoint_bytes": 1}})
+        "ablate.execution.plan.probe_variants", lambda *_: probing.Probes({key: {**found, "checkpoint_bytes": 1}})
     )
     slots = [Slot(f"{n}", {"CUDA_VISIBLE_DEVICES": device}) for n, device in enumerate("00011")]
 

@@ -10,11 +10,12 @@ from typing import Any
 import psutil
 import pytest
 
-from ablate.config import Config, ConfigError, option_file
 from ablate.data.catalogue import DataSet
-from ablate.sweeping import preflight as rooms
-from ablate.sweeping.preflight import Builders, contract_notes, preflight
-from ablate.trial import Trial
+from ablate.errors import ConfigError
+from ablate.preflight import networks as rooms
+from ablate.preflight.networks import Builders, contract_notes, preflight
+from ablate.settings.schema import Config, option_file
+from ablate.study.trial import Trial
 
 DATA = DataSet("mine", Path("mine.yaml"), ["a", "b", "c"], {"train": 8, "val": 4}, {"train": 8, "val": 4}, "f" * 64)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ablate.sweeping.progress import SweepStates, trial_state
-from ablate.sweeping.watching import Tail, Watch
+from ablate.monitor.epoch_rows import Tail, Watch
+from ablate.monitor.trial_state import SweepStates, trial_state
 
 Written = Any  # a trial's folder and what its process would write there (see conftest.py)
 Trials = Callable[[str], Written]

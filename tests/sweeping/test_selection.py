@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from ablate.config import Config, ConfigError
-from ablate.identity import Identity, identify, settle
-from ablate.sweeping.selection import check_rules, drop_lonely_baselines, excluded, ordered, select
+from ablate.errors import ConfigError
+from ablate.settings.schema import Config
+from ablate.settings.signature import Identity, identify, settle
+from ablate.study.selection import check_rules, drop_lonely_baselines, excluded, ordered, select
 
 
 @dataclass(frozen=True)

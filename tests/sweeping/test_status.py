@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ablate.sweeping import status
-from ablate.sweeping.status import FAILURES, MANY, show_status
+from ablate.monitor import status
+from ablate.monitor.status import FAILURES, MANY, show_status
 
 Written = Any  # a trial's folder and what its process would write there (see conftest.py)
 Trials = Callable[[str], Written]
@@ -235,7 +235,7 @@ def test_watch_into_a_pipe_says_only_what_changes(
 def test_status_needs_neither_torch_nor_mlflow(every_state: Path) -> None:
     script = (
         "import sys\nfrom pathlib import Path\nfrom rich.console import Console\n"
-        "from ablate.sweeping.status import show_status\n"
+        "from ablate.monitor.status import show_status\n"
         "show_status(Path(sys.argv[1]), Console())\n"
         "print({'torch', 'mlflow', 'ultralytics', 'numpy', 'pandas'} & set(sys.modules))\n"
     )

@@ -12,10 +12,10 @@ from tests.sweeping.test_plan import trial as make_trial
 
 from ablate.data.cache import cache_dir
 from ablate.launching.sharing import Layout, Throughput
-from ablate.sweeping import throughput
-from ablate.sweeping.caching import Cache
-from ablate.sweeping.throughput import cache_key, decide, measured_trial
-from ablate.trial import Trial
+from ablate.preflight import throughput
+from ablate.preflight.result_cache import Cache
+from ablate.preflight.throughput import cache_key, decide, measured_trial
+from ablate.study.trial import Trial
 
 SPEEDS = {(1, 1): 25.0, (1, 2): 30.0, (2, 1): 48.0, (1, 4): 40.0, (2, 2): 60.0, (4, 1): 90.0}
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ablate.files import atomic_write_json
-from ablate.sweeping import tracker as module
-from ablate.sweeping.tracker import Tracker
-from ablate.tracking.problems import ProblemKind
+from ablate.storage.files import atomic_write_json
+from ablate.tracking import tracker as module
+from ablate.tracking.store_problems import ProblemKind
+from ablate.tracking.tracker import Tracker
 
 LOCAL = {"uri": None, "experiment": "ablate", "artifacts": True}
 

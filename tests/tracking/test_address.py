@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ablate.tracking.address import recorded, without_account
+from ablate.records.store_address import recorded, without_account
 
 
 @pytest.mark.parametrize(

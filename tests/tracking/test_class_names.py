@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablate.tracking.class_names import MAX_LABEL, class_names, recorded_classes
+from ablate.records.class_names import MAX_LABEL, class_names, recorded_classes
 
 ODD = [
     "", " ", ".", "..", "a/b", "a:b", "a_b", "A/B", "x" * 10_000, "x" * 10_001, "same", "same", "same #10", "001_a",

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ablate.files import atomic_write_json
-from ablate.tracking import entries, summary
-from ablate.tracking.browsing import DESCRIPTION, experiment_tags
+from ablate.storage.files import atomic_write_json
+from ablate.tracking import mlflow_payload as entries
+from ablate.tracking import parent_run as summary
+from ablate.tracking.ui_description import DESCRIPTION, experiment_tags
 
 RECORD: dict[str, Any] = {
     "status": "finished",

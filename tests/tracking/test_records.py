@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablate.files import atomic_write_json
-from ablate.tracking.records import DamagedRecordError, leading_fields, load_record, load_sweep, number
+from ablate.records.records import DamagedRecordError, leading_fields, load_record, load_sweep, number
+from ablate.storage.files import atomic_write_json
 
 FIRST, SECOND = "a" * 64, "b" * 64
 
@@ -67,7 +67,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_temporary_one(tmp_path: Path) ->
     atomic_write_json(tmp_path / "x.json", {"a": 1})
     code = (
         "import resource, signal, sys; from pathlib import Path\n"
-        "from ablate.files import atomic_write_json\n"
+        "from ablate.storage.files import atomic_write_json\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "atomic_write_json(Path(sys.argv[1]), {'a': 'x' * 100_000})\n"
@@ -204,7 +204,7 @@ def test_only_finite_numbers_are_numbers(found: object) -> None:
 
 def test_reading_records_imports_nothing_heavy() -> None:
     code = (
-        "import sys; import ablate.tracking.records; "
+        "import sys; import ablate.records.records; "
         "print([m for m in ('torch', 'ultralytics', 'mlflow', 'pandas', 'numpy', 'matplotlib') if m in sys.modules])"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from ablate.files import atomic_write_json
-from ablate.tracking import entries
-from ablate.tracking.problems import ProblemKind, problem_of
+from ablate.storage.files import atomic_write_json
+from ablate.tracking import mlflow_payload as entries
 from ablate.tracking.store import Store, read_link
+from ablate.tracking.store_problems import ProblemKind, problem_of
 
 CLASSES = ["0", "1", ".", "same", "same", "a/b", "a:b", "", "x" * 10_000, "$1 {", "人", "final/map50_95"]
 

@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 import pytest
 
-from ablate.files import atomic_write_json
-from ablate.tracking import address
-from ablate.tracking.address import own_database, sqlite_file, sqlite_uri, tracking_uri
+from ablate.records import store_address as address
+from ablate.records.store_address import own_database, sqlite_file, sqlite_uri, tracking_uri
+from ablate.storage.files import atomic_write_json
 from ablate.tracking.relocating import last_experiment, relocate
 from ablate.tracking.store import Store, read_link
 

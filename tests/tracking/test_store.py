@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from ablate.files import atomic_write_json
+from ablate.storage.files import atomic_write_json
 from ablate.tracking.store import Store, read_link
 
 SIGNATURE = "ab" * 32

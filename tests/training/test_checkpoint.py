@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from ablate.tracking.origin import SIGNATURE, checkpoint_signature
+from ablate.execution.trial_checks import own_checkpoint, set_foreign_aside
+from ablate.records.checkpoint_origin import SIGNATURE, checkpoint_signature
 from ablate.training import checkpoint
-from ablate.trial_checks import own_checkpoint, set_foreign_aside
 
 
 def whole(path: Path, **content: Any) -> Path:

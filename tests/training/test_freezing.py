@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from ultralytics.nn.tasks import yaml_model_load
 
-from ablate.config import Config, ConfigError
+from ablate.errors import ConfigError
 from ablate.grafting.surgery import stock_name
-from ablate.identity import identify, settle
+from ablate.settings.schema import Config
+from ablate.settings.signature import identify, settle
 from ablate.training.freezing import ALWAYS, Frozen, check_freeze, parts_of
 from ablate.training.network import build_network
 

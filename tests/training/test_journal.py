@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.training.journal import Journal
+from ablate.training.history import Journal
 
 
 def test_settling_leaves_the_rows_that_are_given_and_no_progress(tmp_path: Path) -> None:

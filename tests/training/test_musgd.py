@@ -16,12 +16,12 @@ import yaml
 from torch import Tensor, nn
 from ultralytics.optim.muon import MuSGD as Stock
 
-from ablate.config import Config
+from ablate.settings.schema import Config
 from ablate.training import musgd
 from ablate.training.musgd import MuSGD, fast_arithmetic
 from ablate.training.network import ARITHMETIC_KEY
 from ablate.training.trainer import AblateTrainer
-from ablate.trial_arguments import trainer_arguments
+from ablate.training.trainer_arguments import trainer_arguments
 
 CPU = torch.device("cpu")
 SHAPES = [(8, 4, 3, 3), (8, 4, 3, 3), (4, 8, 1, 1), (6, 20), (20, 6), (1, 1), (16, 1, 3, 3), (9,), (), (3, 2, 2)]

@@ -15,14 +15,15 @@ from PIL import Image
 from torch import nn
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint, yaml_model_load
 
-from ablate.config import Config
+from ablate.execution.run_trial import run_trial
+from ablate.latency.backends import deploy
+from ablate.latency.latency_settings import Setting
+from ablate.latency.worker import Plan, measure_networks
 from ablate.measuring.complexity import complexity
-from ablate.measuring.latency.backends import deploy
-from ablate.measuring.latency.checkpoints import Plan, measure_networks
-from ablate.measuring.latency.settings import Setting
-from ablate.sweeping.preflight import preflight
+from ablate.preflight.networks import preflight
+from ablate.settings.schema import Config
+from ablate.study.trial import Trial
 from ablate.training.network import build_network
-from ablate.trial import Trial, run_trial
 
 NAMES = {0: "a", 1: "b", 2: "c"}
 IDENTITY = {"_target_": "ablate.modules.identity.Identity"}

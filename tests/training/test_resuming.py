@@ -19,10 +19,10 @@ import yaml
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 
-from ablate import files
+from ablate.storage import files
 from ablate.training.checkpoint import KEY, read_state, resumable, split
-from ablate.training.errors import TrainingError
 from ablate.training.trainer import AblateTrainer
+from ablate.training.training_errors import TrainingError
 
 Train = Callable[..., Any]
 Whole = Callable[..., Path]
@@ -31,7 +31,7 @@ Outcome = dict[str, Any]
 RUN = """
 import os, signal, sys
 from pathlib import Path
-from ablate.environment import prepare
+from ablate.settings.environment import prepare
 prepare()
 from ablate.training.trainer import AblateTrainer
 

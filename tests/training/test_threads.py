@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from ablate.environment import CPU_THREADS, SHARING
-from ablate.measuring.neighbours import Neighbours, Times
+from ablate.measuring.load_of_others import Neighbours, Times
+from ablate.settings.environment import CPU_THREADS, SHARING
 from ablate.training import threads
 from ablate.training.threads import EpochThreads
 from ablate.training.trainer import AblateTrainer

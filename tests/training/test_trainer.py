@@ -14,12 +14,12 @@ import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.events import events
 
-from ablate.comparing.accuracy import ultralytics_ap
-from ablate.tracking.evidence import load_evidence
+from ablate.evaluation.average_precision import ultralytics_ap
+from ablate.records.predictions import load_evidence
 from ablate.training.checkpoint import KEY
-from ablate.training.errors import Diverged, OutOfMemory
-from ablate.training.journal import best_epoch
+from ablate.training.history import best_epoch
 from ablate.training.musgd import fast_arithmetic
+from ablate.training.training_errors import Diverged, OutOfMemory
 
 Train = Callable[..., Any]
 

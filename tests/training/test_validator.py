@@ -13,9 +13,9 @@ from PIL import Image
 from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
 
-from ablate.comparing.accuracy import ultralytics_ap
-from ablate.tracking.evidence import load_evidence, save_evidence
-from ablate.tracking.records import DamagedRecordError
+from ablate.evaluation.average_precision import ultralytics_ap
+from ablate.records.predictions import load_evidence, save_evidence
+from ablate.records.records import DamagedRecordError
 from ablate.training.validator import EvidenceValidator
 
 SIZES = [(96, 64), (64, 96), (80, 80), (33, 97), (64, 64), (120, 50)]

@@ -16,7 +16,7 @@ import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from ablate.launching.jobs import Observer, Outcome
-from ablate.sweeping import preflight
+from ablate.preflight import networks as preflight
 
 BUILT = {
     "places": [],

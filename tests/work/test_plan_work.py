@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from ablate.module_source import module_source
-from ablate.verbs import plan
+from ablate.cli.verbs import plan
+from ablate.sources.module_source import module_source
 
 TARGETS = ("hmha.HMHA", "acmix.ACmix", "sta.StokenAttention", "hat.RHAG")
 MODULES, PLACES, OPTIMIZERS, SEEDS = ("hmha", "acmix", "sta", "hat"), 8, 3, 10

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from ablate.verbs import report
+from ablate.cli.verbs import report
 
 SEEDS, TRIALS = 200, 1000
 FIGURES = 6  # for which these records hold what is drawn

@@ -13,11 +13,12 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from ablate.app import run
+from ablate.cli.hydra_bridge import run
 from ablate.data import scanning
 from ablate.data.shapes import encode_png
+from ablate.execution import run_sweep as sweep
 from ablate.launching.jobs import Observer, Outcome
-from ablate.sweeping import sweep, tracker
+from ablate.tracking import tracker
 
 TRIALS, NETWORKS = 12, 4
 GRID = ["module=hmha,acmix,sta", "seed=range(0,3)", "train=smoke", "latency.enabled=false", "notebook=false"]

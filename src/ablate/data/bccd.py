@@ -16,7 +16,7 @@ from typing import Final
 from xml.etree import ElementTree
 
 from ablate.data.cache import put_folder_in_place
-from ablate.data.errors import DataError
+from ablate.data.data_errors import DataError
 
 CLASSES: Final = ("WBC", "RBC", "Platelets")
 SPLITS: Final = ("train", "val", "test")

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from ablate.data.errors import DataError
+from ablate.data.data_errors import DataError
 
 
 def cache_dir() -> Path:

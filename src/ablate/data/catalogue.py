@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ablate.data import bccd, shapes
+from ablate.data.data_errors import DataError, NotDownloaded
 from ablate.data.datafile import DataFile, datasets_dir, locate, read
-from ablate.data.errors import DataError, NotDownloaded
 from ablate.data.scanning import passed_over, scan
 from ablate.data.view import ensure_view
 

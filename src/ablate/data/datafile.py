@@ -16,7 +16,7 @@ from typing import Any, Final
 import yaml
 
 from ablate.data.cache import cache_dir
-from ablate.data.errors import DataError, NotDownloaded
+from ablate.data.data_errors import DataError, NotDownloaded
 from ablate.data.images import IMAGE_SUFFIXES, OTHER_SUFFIXES
 
 SPLITS: Final = ("train", "val", "test")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ablate.data.errors import DataError
+from ablate.data.data_errors import DataError
 
 _TOLERANCE = 0.01  # Ultralytics accepts coordinates that leave the image by 1 %
 

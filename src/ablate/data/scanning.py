@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from ablate.data.cache import cache_dir
+from ablate.data.data_errors import DataError, printable
 from ablate.data.datafile import DataFile, Image
-from ablate.data.errors import DataError, printable
 from ablate.data.images import decoders, image_problem, quiet_decoders
 from ablate.data.labels import LabelFile, parse_label, pose_columns
-from ablate.files import atomic_write_text
+from ablate.storage.files import atomic_write_text
 
 VERSION: Final = 1
 """Part of every fingerprint: goes up when the same content is to be taken for another data set."""

@@ -18,7 +18,7 @@ import yaml
 
 from ablate.data.cache import cache_dir, put_folder_in_place
 from ablate.data.datafile import DataFile, Image
-from ablate.files import atomic_write_text
+from ablate.storage.files import atomic_write_text
 
 DATA_FILE: Final = "data.yaml"
 STATE: Final = ".state"

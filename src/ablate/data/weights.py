@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from ablate.data.cache import cache_dir
-from ablate.data.errors import DataError, NotDownloaded
+from ablate.data.data_errors import DataError, NotDownloaded
 
 OFFICIAL = re.compile(r"yolo[\w.-]+\.pt")
 

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from ultralytics.nn.modules.head import Detect, v10Detect
 
-from ablate.grafting.imports import import_module_of
 from ablate.grafting.insertion import GraftError, Place, find_places
-from ablate.identity import grafts_of
+from ablate.grafting.module_import import import_module_of
+from ablate.settings.signature import grafts_of
 
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel

@@ -11,8 +11,8 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ablate.environment import CPU_THREADS, SHARING, passive_waiting
 from ablate.launching.sharing import Layout
+from ablate.settings.environment import CPU_THREADS, SHARING, passive_waiting
 
 DEVICE = "ABLATE_DEVICE"  # in a worker: the device to train on, as Ultralytics counts those it can see
 SLOT = "ABLATE_SLOT"  # in a worker: the name of its slot, for people

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ablate.argument_checks import satisfies, shown
-from ablate.config import ConfigError
+from ablate.errors import ConfigError
+from ablate.settings.argument_checks import satisfies, shown
 
 AUTO = "auto"
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablate.environment import INTEL_WAIT, WAIT_POLICY, passive_waiting
 from ablate.launching.devices import DEVICE, LOADERS, thread_variables
 from ablate.launching.jobs import Outcome, attempt
+from ablate.settings.environment import INTEL_WAIT, WAIT_POLICY, passive_waiting
 
 OURS = "ABLATE_"  # settings of ours that the user has made in the environment
 

@@ -1,6 +1,6 @@
 """How trials share the cores of a machine without a GPU: how many at a time, with how many threads each.
 
-Everything here is arithmetic on measurements; `ablate.sweeping.throughput` makes them.
+Everything here is arithmetic on measurements; `ablate.preflight.throughput` makes them.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from ablate.sources.imports import PythonModule, absolute_name, exported, find_module, parse
+from ablate.sources.python_imports import PythonModule, absolute_name, exported, find_module, parse
 
 _DEEPEST = 12  # imports followed from the named module to the definition
 _PLAIN = {

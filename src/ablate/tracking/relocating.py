@@ -12,9 +12,9 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from ablate.files import atomic_write_json
-from ablate.tracking.address import artifacts_uri, own_database, sqlite_file, sqlite_uri
-from ablate.tracking.records import load_object
+from ablate.records.records import load_object
+from ablate.records.store_address import artifacts_uri, own_database, sqlite_file, sqlite_uri
+from ablate.storage.files import atomic_write_json
 
 FOLDER = "mlartifacts"
 PLACES = (  # tables of MLflow that tell where files are, and their columns

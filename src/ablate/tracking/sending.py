@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ablate import __version__
-from ablate.tracking.problems import Refusal, is_local, is_unreachable, reason_of
+from ablate.tracking.store_problems import Refusal, is_local, is_unreachable, reason_of
 
 LIMITS = (800, 100, 100)  # metrics, parameters, tags in one request; MLflow allows 1000 of all kinds together
 KINDS = ("metric", "parameter", "tag")

@@ -15,16 +15,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ablate.environment import prepare
-from ablate.files import atomic_write_json
-from ablate.tracking import entries, summary
-from ablate.tracking.address import artifacts_uri, is_database, own_database, sqlite_file, tracking_uri, without_account
-from ablate.tracking.curves import KINDS, Point, Points, held_times, metrics_of, points_of
-from ablate.tracking.inputs import Inputs, one_at_a_time, one_at_a_trial
-from ablate.tracking.opening import find_experiment, open_client
-from ablate.tracking.problems import Refusal
-from ablate.tracking.records import SHORT, DamagedRecordError, load_object, load_record, mapping, sequence
+from ablate.records.records import SHORT, DamagedRecordError, load_object, load_record, mapping, sequence
+from ablate.records.store_address import (
+    artifacts_uri,
+    is_database,
+    own_database,
+    sqlite_file,
+    tracking_uri,
+    without_account,
+)
+from ablate.settings.environment import prepare
+from ablate.storage.files import atomic_write_json
+from ablate.tracking import mlflow_payload as entries
+from ablate.tracking import parent_run as summary
+from ablate.tracking.curve_points import KINDS, Point, Points, held_times, metrics_of, points_of
+from ablate.tracking.open_store import find_experiment, open_client
+from ablate.tracking.run_inputs import Inputs, one_at_a_time, one_at_a_trial
 from ablate.tracking.sending import Sender
+from ablate.tracking.store_problems import Refusal
 from ablate.tracking.sweep_files import log_table, sweep_files
 
 LINK = "mlflow.json"  # beside result.json: which run has it, and whether that is running, stopped or complete

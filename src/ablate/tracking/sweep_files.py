@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ablate.tracking import summary
+from ablate.tracking import parent_run as summary
 
 
 def sweep_files(directory: Path) -> Iterator[tuple[Path, str | None]]:

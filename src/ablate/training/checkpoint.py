@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ablate.files import atomic_write_bytes
+from ablate.storage.files import atomic_write_bytes
 
 KEY = "ablate"
 FORMAT = 1  # another number means another version of this module: it cannot be continued here

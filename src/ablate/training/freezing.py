@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ablate.config import ConfigError
+from ablate.errors import ConfigError
 from ablate.grafting.surgery import stock_name
 
 ALWAYS = ".dfl"  # a constant convolution of the head

@@ -17,13 +17,13 @@ import ultralytics
 from torch import Tensor, nn
 from ultralytics.utils.torch_utils import unwrap_model
 
-from ablate.data.plain import plain_path
-from ablate.files import atomic_write_text
-from ablate.tracking.origin import SIGNATURE, folder_signature
+from ablate.data.plain_paths import plain_path
+from ablate.records.checkpoint_origin import SIGNATURE, folder_signature
+from ablate.storage.files import atomic_write_text
 from ablate.training import checkpoint
-from ablate.training.concluding import FIRST, ConcludingTrainer
-from ablate.training.errors import TrainingError
-from ablate.training.journal import Journal, Row, accuracy
+from ablate.training.finish import FIRST, ConcludingTrainer
+from ablate.training.history import Journal, Row, accuracy
+from ablate.training.training_errors import TrainingError
 
 WHERE = ("data", "device", "workers")  # what a resumed training takes from its caller: where it runs, never what it is
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from ablate.environment import SHARING, cpu_threads, visible_cores
-from ablate.measuring.neighbours import Neighbours, threads_beside
+from ablate.measuring.load_of_others import Neighbours, threads_beside
+from ablate.settings.environment import SHARING, cpu_threads, visible_cores
 
 
 class EpochThreads:

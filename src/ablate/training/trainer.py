@@ -21,25 +21,25 @@ from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.events import events
 from ultralytics.utils.torch_utils import unwrap_model
 
-from ablate.comparing.accuracy import coco_ap, ultralytics_ap
-from ablate.data.use import used_of
-from ablate.environment import cpu_threads
-from ablate.files import atomic_write_json
-from ablate.grafting.imports import imported_source
+from ablate.data.data_use import used_of
+from ablate.evaluation.average_precision import coco_ap, ultralytics_ap
+from ablate.grafting.module_import import imported_source
 from ablate.grafting.surgery import SPEC_KEY, grafts_in
 from ablate.grafting.transfer import Coverage
 from ablate.measuring.energy import EnergyMeter, gpu_uuids
 from ablate.measuring.memory import PeakMemory
-from ablate.tracking.code import code_hash
-from ablate.tracking.evidence import Evidence, save_evidence
-from ablate.training.errors import Diverged, OutOfMemory, TrainingError
+from ablate.records.code_version import code_hash
+from ablate.records.predictions import Evidence, save_evidence
+from ablate.settings.environment import cpu_threads
+from ablate.storage.files import atomic_write_json
 from ablate.training.freezing import Frozen, freeze_exactly, trainable
-from ablate.training.journal import accuracy
+from ablate.training.history import accuracy
 from ablate.training.musgd import BF16, MuSGD, fast_arithmetic
 from ablate.training.network import ARITHMETIC_KEY, FREEZE_KEY, POLICY_KEY, build_network
 from ablate.training.optimizer import describe_groups, exempt, exempt_parameters
 from ablate.training.resuming import ResumableTrainer
 from ablate.training.threads import EpochThreads
+from ablate.training.training_errors import Diverged, OutOfMemory, TrainingError
 from ablate.training.validator import EvidenceValidator
 
 events.enabled = False  # Ultralytics' usage reports; the validator would hang them onto our trainer's callbacks

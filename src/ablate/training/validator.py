@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import RANK, ops
 
-from ablate.tracking.evidence import Evidence, quantised, ranked
+from ablate.records.predictions import Evidence, quantised, ranked
 
 
 @dataclass(frozen=True)

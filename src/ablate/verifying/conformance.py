@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ablate.config import option_file, options
 from ablate.grafting.contract import check_output
 from ablate.grafting.surgery import load_class
-from ablate.option_files import check_option_file
+from ablate.settings.option_files import check_option_file
+from ablate.settings.schema import option_file, options
 
 CHANNELS = 32
 SIZES = ((1, 1), (2, 2), (1, 5), (3, 7), (8, 8), (9, 13), (20, 12), (21, 21))

@@ -35,7 +35,7 @@ ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalLau
 
 
 class JobLauncher(Launcher):  # type: ignore[misc]
-    """What our launchers share: limits, and a backend that they name; `ablate.sweeping` does the rest.
+    """What our launchers share: limits, and a backend that they name; `ablate.execution` does the rest.
 
     Args:
         timeout: Seconds that one try of a trial may take, or None.
@@ -91,14 +91,14 @@ class JobLauncher(Launcher):  # type: ignore[misc]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run jobs as Hydra asks for it, for a sweeper that is not ours; one result each, also where a trial failed."""
-        from ablate.app import plain
+        from ablate.cli.hydra_bridge import plain
         from ablate.launching.jobs import run_jobs
 
         loader = self.hydra_context.config_loader
         configs = [loader.load_sweep_config(self.config, list(overrides)) for overrides in job_overrides]
         payloads = [{"config": plain(config)} for config in configs]
         device = str(payloads[0]["config"]["device"])
-        outcomes = run_jobs(self.backend(device), "ablate.trial:run_job", payloads, limits=self.limits)
+        outcomes = run_jobs(self.backend(device), "ablate.execution.run_trial:run_job", payloads, limits=self.limits)
         returns = []
         for config, overrides, outcome in zip(configs, job_overrides, outcomes, strict=True):
             status = JobStatus.FAILED if outcome.failure else JobStatus.COMPLETED
@@ -134,16 +134,16 @@ class LocalLauncher(JobLauncher):
 
     def local_slots(self, device: str) -> "list[Slot]":
         """Return this machine's slots."""
-        from ablate.environment import cpu_threads
         from ablate.launching.devices import make_slots
+        from ablate.settings.environment import cpu_threads
 
         cpu = {"cpu_workers": self._cpu_workers, "cores": cpu_threads(), "layout": self._layout}
         return make_slots(device=device, **cpu, **self._share)
 
     def open_cores(self, device: str) -> int | None:
         """Return this machine's cores where trials run on them and the user has given no number of threads."""
-        from ablate.environment import given_threads, visible_cores
         from ablate.launching.devices import DEVICE
+        from ablate.settings.environment import given_threads, visible_cores
 
         if self._cpu_workers != "auto" or given_threads() is not None:
             return None

@@ -42,8 +42,8 @@ class RayLauncher(JobLauncher):
 
     def backend(self, device: str, shared: Path | None = None) -> "RayBackend":
         """Return actors on the nodes; all of these must see the `shared` folder."""
-        from ablate.environment import cpu_threads
         from ablate.launching.ray import RayBackend
+        from ablate.settings.environment import cpu_threads
 
         return RayBackend(self._address, **self._wanted(device), cores=cpu_threads(), shared=shared)
 
@@ -65,8 +65,8 @@ class RayLauncher(JobLauncher):
         run_jobs(self.backend(device, shared), function, payloads, observer, self.limits)
 
     def _count(self, device: str) -> int:
-        from ablate.environment import cpu_threads
         from ablate.launching.nodes import large_enough, this_machine
+        from ablate.settings.environment import cpu_threads
 
         wanted = self._wanted(device)
         if self._address is None:  # a cluster of our own is not started for a look at it
@@ -82,7 +82,7 @@ class RayLauncher(JobLauncher):
         """
         from importlib.util import find_spec
 
-        from ablate.config import ConfigError
+        from ablate.errors import ConfigError
 
         if find_spec("ray") is None:
             raise ConfigError("hydra/launcher=ray: Ray is not installed; pip install 'ablate[ray]'")

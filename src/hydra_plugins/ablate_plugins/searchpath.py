@@ -11,7 +11,7 @@ class WorkingFolder(SearchPathPlugin):  # type: ignore[misc]
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Append the folder, if there is one and it is not ours."""
-        from ablate.config import conf_dir
+        from ablate.settings.schema import conf_dir
 
         own = Path.cwd() / "conf"
         if own.is_dir() and own.resolve() != conf_dir().resolve():

@@ -29,7 +29,7 @@ def adopt(launcher: Any) -> Any:
     kind = type(launcher)
     if kind.__module__ == PLUGIN and kind.__name__ in CLUSTERS:
         return SubmititLauncher(CLUSTERS[kind.__name__], launcher.params)
-    from ablate.config import ConfigError
+    from ablate.errors import ConfigError
 
     raise ConfigError(
         f"hydra/launcher: sweeps run on local, ray or slurm; {kind.__module__}.{kind.__name__} is neither"
@@ -52,9 +52,9 @@ class SubmititLauncher(JobLauncher):
 
     def backend(self, device: str, root: Path = Path("multirun")) -> "SubmititBackend":
         """Return a queue whose files are kept below `root`."""
-        from ablate.config import ConfigError
-        from ablate.environment import cpu_threads
+        from ablate.errors import ConfigError
         from ablate.launching.submitit import SubmititBackend
+        from ablate.settings.environment import cpu_threads
 
         if device not in ("auto", "cpu"):
             raise ConfigError(

@@ -25,7 +25,7 @@ ConfigStore.instance().store(group="hydra/sweeper", name="ablate", node=AblateSw
 
 
 class AblateSweeper(Sweeper):  # type: ignore[misc]
-    """Expand the overrides to a grid with its baselines, and hand it to `ablate.sweeping`."""
+    """Expand the overrides to a grid with its baselines, and hand it to `ablate.execution`."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what composing needs, and make the launcher."""
@@ -37,8 +37,8 @@ class AblateSweeper(Sweeper):  # type: ignore[misc]
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the sweep that the overrides describe; end the program with its exit code."""
-        from ablate.app import finish, make_trials, plain, weights_file
-        from ablate.sweeping.request import make_request
+        from ablate.cli.hydra_bridge import finish, make_trials, plain, weights_file
+        from ablate.execution.make_request import make_request
 
         loader = self.hydra_context.config_loader
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
@@ -56,12 +56,12 @@ def _values(override: Override) -> list[str]:
     key = override.get_key_element()
     if override.is_sweep_override():
         if not override.is_discrete_sweep():
-            from ablate.config import ConfigError
+            from ablate.errors import ConfigError
 
             raise ConfigError(f"{key}: a sweep over a continuous interval is no grid; list its values: {key}=a,b,c")
         values = list(override.sweep_string_iterator())
         if key == "module" and override.value_type == ValueType.GLOB_CHOICE_SWEEP:
-            from ablate.config import CONTROL_MODULES
+            from ablate.settings.schema import CONTROL_MODULES
 
             values = [value for value in values if value not in CONTROL_MODULES]
         return list(dict.fromkeys(f"{key}={value}" for value in values))

@@ -1,0 +1,1 @@
+"""From a sweep's records to the comparison: variants, differences, intervals, columns."""

@@ -1,0 +1,88 @@
+"""Names of variants as people read them: the recorded label, and what tells equal labels apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ablate.records.records import Record, mapping, value
+
+FACTORS = ("module", "insertion", "optimizer", "model", "data")
+LONGEST = 28  # characters of a value inside a label
+
+
+def display_labels(variants: Mapping[str, Sequence[Record]]) -> dict[str, str]:
+    """One label per variant key, all different.
+
+    Args:
+        variants: variant key -> its records, at least one each.
+
+    Returns:
+        variant key -> label. Where several keys share the recorded label, each gets the factors or
+        else the settings in which they differ, next to the level they belong to:
+        `hmha[rerank=batch]@c3k2 musgd`.
+    """
+    labels = {key: str(value(records[0], "variant") or key) for key, records in variants.items()}
+    for label in set(labels.values()):
+        twins = [key for key in labels if labels[key] == label]
+        if len(twins) > 1:
+            labels.update(_told_apart(label, {key: variants[key] for key in twins}))
+    return labels
+
+
+def _told_apart(label: str, twins: dict[str, Sequence[Record]]) -> dict[str, str]:
+    """Labels for variants that share one: by factors, where those are equal by settings, else by key."""
+    factors = {key: {name: value(records[0], "factors", name) for name in FACTORS} for key, records in twins.items()}
+    leaves = {key: {name: factors[key][name] for name in _differing(factors)} for key in twins}
+    for same in {repr(found): found for found in leaves.values()}.values():
+        settings = {key: _settings(twins[key]) for key in twins if leaves[key] == same}
+        differing = _differing(settings)
+        for key, found in settings.items():
+            leaves[key] = same | {leaf: found[leaf] for leaf in differing if leaf in found}
+    named = {key: _insert(label, leaves[key], twins[key][0]) for key in twins}
+    counts = Counter(named.values())
+    return {key: name if counts[name] == 1 else f"{name} #{key[:6]}" for key, name in named.items()}
+
+
+def _differing(described: dict[str, dict[str, Any]]) -> list[str]:
+    """Leaves whose value is not the same for all, in the order in which they appear."""
+    leaves = dict.fromkeys(leaf for values in described.values() for leaf in values)
+    return [leaf for leaf in leaves if len({repr(values.get(leaf)) for values in described.values()}) > 1]
+
+
+def _settings(records: Sequence[Record]) -> dict[str, Any]:
+    """Flat config of a variant, without what varies between its own replicates (the seed, folders)."""
+    flat = [_flatten(mapping(record, "config")) for record in records]
+    return {
+        leaf: found
+        for leaf, found in flat[0].items()
+        if leaf != "seed" and all(repr(other.get(leaf)) == repr(found) for other in flat[1:])
+    }
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mapping -> {dotted name: value}."""
+    flat: dict[str, Any] = {}
+    for key, found in config.items():
+        if isinstance(found, dict):
+            flat |= _flatten(found, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = found
+    return flat
+
+
+def _insert(label: str, leaves: dict[str, Any], record: Record) -> str:
+    """Put `[name=value]` behind the level that each leaf belongs to, or at the end."""
+    places: dict[str, list[str]] = {}
+    for leaf, found in leaves.items():
+        group, _, name = leaf.rpartition(".")
+        level = str(value(record, "factors", group.split(".")[0]) or "")
+        target = level if level and level in label else ""
+        text = str(found)
+        text = text if len(text) <= LONGEST else text[: LONGEST - 1] + "~"
+        places.setdefault(target, []).append(f"{name if target else leaf}={text}")
+    for level, words in places.items():
+        bracket = f"[{', '.join(words)}]"
+        label = label.replace(level, level + bracket, 1) if level else f"{label} {bracket}"
+    return label

@@ -1,0 +1,38 @@
+"""The help of `python -m ablate`: what Hydra prints, without Hydra, which takes a second to come up and compose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+
+from ablate.settings.schema import conf_dir, options
+
+FLAGS = ("--help", "-h")
+
+
+def asks_for_help(words: Sequence[str]) -> bool:
+    """Tell whether a command line asks for the help and for nothing else; `plan` takes the same words as a run."""
+    own = [word for word in (words[1:] if words[:1] == ["plan"] else words) if word not in ("-m", "--multirun")]
+    return bool(own) and all(word in FLAGS for word in own)
+
+
+def help_text() -> str:
+    """Return the text of `hydra.help` in conf/config.yaml, with all groups and their options, the user's own too."""
+    text = (conf_dir() / "config.yaml").read_text(encoding="utf-8")
+    words: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["hydra"]["help"]
+    template = str(words["template"])
+    for name in ("header", "footer"):
+        template = template.replace(f"${{hydra.help.{name}}}", str(words[name]))
+    listing = "".join(f"{group}: {', '.join(options(group))}\n" for group in _groups())
+    return Template(template).substitute(APP_CONFIG_GROUPS=listing)
+
+
+def _groups() -> list[str]:
+    """Return the folders that hold options, without Hydra's own."""
+    homes = (conf_dir(), Path.cwd() / "conf")
+    folders = {path.parent.relative_to(home) for home in homes if home.is_dir() for path in home.rglob("*.yaml")}
+    return sorted(folder.as_posix() for folder in folders if folder.parts and folder.parts[0] != "hydra")

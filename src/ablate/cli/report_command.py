@@ -1,0 +1,104 @@
+"""`python -m ablate report`: what may be asked of it, and its story from records to pages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablate.errors import ConfigError, nearest
+from ablate.records.records import load_sweep
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+VALID = ("root", "strict", "resamples", "figures", "notebook")
+TRUTH = {"true": True, "false": False}
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What may be asked of a report.
+
+    Attributes:
+        strict: Leave out what may not be compared with its baseline; None: where the sweep's own command did.
+        resamples: Of the images, for intervals that are not known yet; 0 computes none.
+        figures: Draw the figures.
+        notebook: Execute the notebook.
+    """
+
+    strict: bool | None = None
+    resamples: int = 1000
+    figures: bool = True
+    notebook: bool = True
+
+
+def report_options(words: Sequence[str]) -> ReportOptions:
+    """Read words such as strict=true.
+
+    Raises:
+        ConfigError: There is no such option, or not this value of it.
+    """
+    found: dict[str, bool | int] = {}
+    for word in words:
+        name, sign, text = word.partition("=")
+        if not sign:
+            raise ConfigError(f"{word}: a report is of one sweep; beside its name there may be {', '.join(VALID)}")
+        if name not in VALID:
+            raise ConfigError(f"{word}: a report has no such option. {nearest(name, VALID)}valid: {', '.join(VALID)}")
+        if name == "resamples":
+            if not text.isdecimal() or int(text) > 1_000_000:
+                raise ConfigError(f"{word}: resamples is a whole number from 0 (none) to 1000000")
+            found[name] = int(text)
+        elif text.lower() not in TRUTH:
+            raise ConfigError(f"{word}: {name} is true or false")
+        else:
+            found[name] = TRUTH[text.lower()]
+    return ReportOptions(**found)  # type: ignore[arg-type]
+
+
+def make_report(directory: Path, options: ReportOptions, console: Console, *, as_json: bool = False) -> int:
+    """Show a sweep's table as soon as it is known, then write its files; or print the table as JSON, and that is all.
+
+    Args:
+        directory: The sweep's folder.
+        options: What was asked.
+        console: Where to say what is done; with `as_json` not standard output, which then gets JSON and nothing else.
+        as_json: Print the table as JSON; no figure is drawn, and of files only intervals over images are written.
+
+    Returns:
+        The exit code.
+    """
+    from ablate.analysis.image_intervals import compute_intervals
+    from ablate.analysis.table import comparison_table
+    from ablate.execution.manifest import STAMP, is_strict
+    from ablate.report.figures import KINDS
+    from ablate.report.terminal_table import image_progress, print_table
+    from ablate.report.write import as_json as table_as_json
+    from ablate.report.write import write_report
+
+    sweep = load_sweep(directory)
+    strict = is_strict(directory) if options.strict is None else options.strict
+    with image_progress(console) as progress:
+        compute_intervals(sweep, resamples=options.resamples, on_progress=progress)
+    table = comparison_table(sweep, strict=strict)
+    if as_json:
+        print(json.dumps(table_as_json(sweep, table), ensure_ascii=False, allow_nan=False), flush=True)  # noqa: T201
+        return 0
+    print_table(sweep, table, console=console)
+    with console.status("figures and pages") if console.is_terminal else nullcontext():
+        try:
+            (directory / STAMP).unlink(missing_ok=True)  # the sweep, repeated, is to write its own
+            kinds = KINDS if options.figures else ()
+            written = write_report(sweep, table=table, strict=strict, figures=kinds, notebook=options.notebook)
+        except OSError as error:
+            raise ConfigError(f"the report cannot be written to {directory}: {error.strerror or error}") from error
+    for problem in written.problems:
+        console.print(f"report: {problem}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+    forms = [form for form in ("csv", "md", "tex", "ipynb") if f"comparison.{form}" in written.files]
+    said = f"report: {directory}/comparison.html (also .{' .'.join(forms)})"
+    console.print(said, markup=False, highlight=False, soft_wrap=True)
+    return 0

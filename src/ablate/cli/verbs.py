@@ -1,0 +1,313 @@
+"""The commands beside running trials: plan, status, report, latency, verify, ui."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablate.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, like every other error here."""
+
+    def error(self, message: str) -> Any:
+        raise ConfigError(f"{self.prog.split()[-1]}: {message}")
+
+
+def plan(words: Sequence[str]) -> int:
+    """Show what a command would run; start nothing."""
+    from ablate.cli.hydra_bridge import run
+
+    as_json = "--json" in words
+    overrides = [word for word in words if word not in ("--json", "-m", "--multirun")]
+    return run([*overrides, "--multirun"], plan={"as_json": as_json})
+
+
+def status(words: Sequence[str]) -> int:
+    """Show which trials of a sweep are done, running, failed."""
+    return _with_sweep("status", words, _show_status)
+
+
+def report(words: Sequence[str]) -> int:
+    """Rebuild a sweep's table, figures, notebook and pages from what is recorded: strict=true, resamples=2000, ..."""
+    return _with_sweep("report", words, _write_report)
+
+
+def latency(words: Sequence[str]) -> int:
+    """Measure the latency of a sweep's variants again."""
+    return _with_sweep("latency", words, _measure)
+
+
+def verify(words: Sequence[str]) -> int:
+    """Check every module against its authors' golden values and the conformance suite."""
+
+    def body() -> int:
+        parser = _Parser(prog="ablate verify", description=verify.__doc__)
+        parser.add_argument(
+            "--golden", type=Path, help="a folder of golden cases (.npz); without it the conformance suite only"
+        )
+        parsed = parser.parse_args(words)
+        from ablate.verifying.verify import run_verify
+
+        return run_verify(parsed.golden)
+
+    return _guarded(body)
+
+
+def ui(words: Sequence[str]) -> int:
+    """Serve the MLflow UI on 127.0.0.1."""
+
+    def body() -> int:
+        parser = _Parser(prog="ablate ui", description=ui.__doc__)
+        parser.add_argument("overrides", nargs="*", help="root=<folder>")
+        parser.add_argument("--port", type=_port, default=5000, help="1 to 65535; 5000 where it is left out")
+        parsed = parser.parse_args(words)
+        root = _root(parsed.overrides)
+        if not (root / "mlflow.db").is_file():
+            raise ConfigError(f"{root}/mlflow.db does not exist: no trial has been recorded here yet")
+        _check_port(parsed.port)
+        from ablate.records.store_address import artifacts_uri, tracking_uri
+        from ablate.settings.environment import prepare
+
+        prepare()
+        page = f"http://127.0.0.1:{parsed.port}/#/experiments/{_experiment(root)}/runs?workflowType=machine_learning"
+        print(f"open {page}  (stop with Ctrl-C)", flush=True)  # noqa: T201
+        uri = tracking_uri(root, None)
+        command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+        # A group of its own, for MLflow starts workers, which must not outlive us.
+        server = subprocess.Popen(
+            [*command, "--port", str(parsed.port), "--default-artifact-root", artifacts_uri(root)],
+            start_new_session=True,
+        )
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        try:
+            return server.wait()
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGTERM)
+            server.wait()
+
+    return _guarded(body)
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "plan": plan,
+    "status": status,
+    "report": report,
+    "latency": latency,
+    "verify": verify,
+    "ui": ui,
+}
+
+
+def find_sweep(root: Path, name: str | None) -> Path:
+    """Return a sweep's folder: by name or path, or the one that was written last.
+
+    Raises:
+        ConfigError: There is none, or none of this name.
+    """
+    folder = root / "sweeps"
+    known = sorted(folder.glob("*/sweep.json"), key=lambda path: path.stat().st_mtime)
+    names = [path.parent.name for path in known]
+    if not known:
+        raise ConfigError(f"no sweep in {folder} yet: run one first, for example python -m ablate module=hmha -m")
+    if name is None:
+        return known[-1].parent
+    if name in names:
+        return folder / name
+    if (Path(name) / "sweep.json").is_file():
+        return Path(name).absolute()
+    raise ConfigError(f"sweep '{name}' does not exist in {folder}. {nearest(name, names)}there are: {', '.join(names)}")
+
+
+def _with_sweep(verb: str, words: Sequence[str], body: Callable[[Path, argparse.Namespace, Console], int]) -> int:
+    def run() -> int:
+        parser = _Parser(prog=f"ablate {verb}", description=VERBS[verb].__doc__)
+        parser.add_argument("sweep", nargs="?", help="name or folder of a sweep; the last one where it is left out")
+        more = " latency.<field>=<value> device=<device>" if verb == "latency" else ""
+        parser.add_argument("overrides", nargs="*", help=f"root=<folder>{more}")
+        forms = parser.add_mutually_exclusive_group()
+        forms.add_argument("--json", action="store_true", help="print JSON to stdout")
+        if verb == "status":
+            forms.add_argument("--watch", action="store_true", help="look again every two seconds until all is done")
+            parser.add_argument("--all", action="store_true", help="a line for each trial of a large sweep too")
+        parsed = parser.parse_args(words)
+        if parsed.sweep and "=" in parsed.sweep:
+            parsed.overrides.insert(0, parsed.sweep)
+            parsed.sweep = None
+        if verb == "report":
+            from ablate.cli.report_command import report_options
+
+            parsed.asked = report_options([word for word in parsed.overrides if not word.startswith("root=")])
+            parsed.overrides = [word for word in parsed.overrides if word.startswith("root=")]
+        if verb == "latency":
+            own = [word for word in parsed.overrides if not word.startswith("root=")]
+            parsed.asked = _latency_words(own)
+            parsed.overrides = [word for word in parsed.overrides if word not in own]
+        directory = find_sweep(_root(parsed.overrides), parsed.sweep)
+        from rich.console import Console
+
+        return body(directory, parsed, Console(stderr=parsed.json, emoji=False))
+
+    return _guarded(run)
+
+
+def _show_status(directory: Path, parsed: argparse.Namespace, console: Console) -> int:
+    from ablate.monitor.status import show_status
+
+    return show_status(directory, console, as_json=parsed.json, watch=parsed.watch, every=parsed.all)
+
+
+def _write_report(directory: Path, parsed: argparse.Namespace, console: Console) -> int:
+    from ablate.cli.report_command import make_report
+
+    return make_report(directory, parsed.asked, console, as_json=parsed.json)
+
+
+def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> int:
+    import json
+
+    from ablate.cli.report_command import ReportOptions, make_report
+    from ablate.latency.sweep_latency import measure_sweep
+    from ablate.records.records import load_object, mapping
+    from ablate.settings.schema import Config
+    from ablate.settings.validation import check_latency
+
+    known = asdict(Config().latency)
+    recorded = {
+        name: found
+        for name, found in mapping(load_object(directory / "sweep.json"), "latency").items()
+        if name in known
+    }
+    device, asked = parsed.asked
+    latency = {**known, **recorded, **asked}
+    check_latency(latency)
+    measured = measure_sweep(directory, {"latency": latency, "device": device}, console, again=True)
+    if measured is None:
+        raise ConfigError(f"sweep '{directory.name}' has no finished trial whose latency could be measured")
+    if parsed.json:
+        print(json.dumps(measured))  # noqa: T201
+    return make_report(directory, ReportOptions(), console)
+
+
+def _latency_words(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """Return the device and what is asked of the measurement, types checked; a value may stand for a list of one."""
+    import yaml
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from ablate.cli.hydra_bridge import needed_kind
+    from ablate.settings.schema import LatencyConfig
+    from ablate.settings.validation import check_device, check_latency
+
+    device, names = "auto", []
+    schema = OmegaConf.structured(LatencyConfig)
+    valid = [f"latency.{name}" for name in schema]
+    for word in words:
+        key, sign, text = word.partition("=")
+        if key == "device" and sign:
+            check_device(text)
+            device = text
+            continue
+        if key not in valid or not sign:
+            raise ConfigError(f"{key}: no such key. {nearest(key, valid)}valid: root, device, {', '.join(valid)}")
+        name = key.removeprefix("latency.")
+        try:
+            found = yaml.safe_load(text)
+            if isinstance(getattr(LatencyConfig(), name), list) and not isinstance(found, list):
+                found = [yaml.safe_load(item) for item in text.split(",")]
+            schema[name] = found
+        except (OmegaConfBaseException, yaml.YAMLError) as error:
+            raise ConfigError(f"{word}: {needed_kind(str(error)) or str(error).splitlines()[0]}") from error
+        names.append(name)
+    latency: dict[str, Any] = OmegaConf.to_container(schema)  # type: ignore[assignment]
+    check_latency(latency)
+    return device, {name: latency[name] for name in names}
+
+
+def _port(text: str) -> int:
+    """Read the number of a port."""
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: a whole number from 1 to 65535 is needed")
+    return int(text)
+
+
+def _check_port(port: int) -> None:
+    """Raise ConfigError where nothing can be served on a port of this machine."""
+    import socket
+
+    for number in (port, 0):  # 0: the system picks a free one, to propose it
+        with socket.socket() as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                server.bind(("127.0.0.1", number))
+                if number == port:
+                    return
+                free = server.getsockname()[1]
+            except OSError as error:
+                if number != port:
+                    raise ConfigError(f"--port={port}: nothing can be served here: {error.strerror}") from error
+                reason = "it is in use" if error.errno == errno.EADDRINUSE else str(error.strerror)
+    raise ConfigError(f"--port={port}: {reason}; another one is free, such as --port={free}")
+
+
+def _experiment(root: Path) -> str:
+    """Return the id of the experiment that was written to last; a moved store first learns its place."""
+    import sqlite3
+
+    from ablate.records.store_address import own_database
+    from ablate.tracking.relocating import last_experiment, relocate
+    from ablate.tracking.run_inputs import one_at_a_time
+
+    try:
+        # Who may only read has to take the places as they are.
+        with suppress(PermissionError, sqlite3.OperationalError), one_at_a_time(root):
+            relocate(root)
+        return last_experiment(own_database(root))
+    except sqlite3.Error as error:
+        raise ConfigError(f"{root}/mlflow.db is not MLflow's store: {error}") from error
+
+
+def _root(overrides: Sequence[str]) -> Path:
+    root = Path(os.environ.get("ABLATE_ROOT") or "multirun")
+    for override in overrides:
+        key, sign, value = override.partition("=")
+        if key != "root" or not sign:
+            raise ConfigError(f"'{override}': only root=<folder> is understood here")
+        if not value.strip():
+            raise ConfigError("root=: a folder is needed")
+        root = Path(_without_quotes(value))
+    return root
+
+
+def _without_quotes(text: str) -> str:
+    """Take off quotes that Hydra needs around a path with odd characters, where no folder has them in its name."""
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" and not Path(text).exists():
+        return text[1:-1].replace(f"\\{text[0]}", text[0]).replace("\\\\", "\\")
+    return text
+
+
+def _guarded(body: Callable[[], int]) -> int:
+    from ablate.cli.hydra_bridge import fail
+
+    try:
+        return body()
+    except (ConfigError, FileNotFoundError) as error:
+        return fail(str(error))
+    except KeyboardInterrupt:
+        return 130

@@ -1,3 +1,0 @@
-"""Figures of a comparison, one kind a file; `ablate.comparing.gallery` is the list of them all."""
-
-KINDS = ("png", "svg", "pdf")  # of files that a figure is written as

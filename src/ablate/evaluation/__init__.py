@@ -1,0 +1,1 @@
+"""Average precision from stored predictions, and its bootstrap over images. No torch."""

@@ -1,0 +1,172 @@
+"""Average precision from evidence: Ultralytics' own, to the last digit, and COCO's by the size of objects.
+
+The two differ. Ultralytics interpolates precision linearly between the points of the curve and takes the area by
+trapezoids, over all detections kept; COCO takes the precision at the next recall reached, over at most 100 detections
+of a class in an image (https://cocodataset.org/#detection-eval; Lin et al. 2014). Sizes exist in COCO's form only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ablate.evaluation.boxes import areas, overlaps
+from ablate.records.predictions import Evidence
+
+RECALLS = np.linspace(0, 1, 101)
+TINY = 1e-16
+MOST = 100  # detections of one class in one image that count for COCO
+SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, 1e10)}  # areas in pixels
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Average precisions of C classes at K thresholds of IoU.
+
+    Attributes:
+        classes: Classes that have true objects, (C,), rising.
+        instances: True objects of each, (C,).
+        ap: Average precision of each class at each threshold, (C, K), fractions.
+        thresholds: Thresholds of IoU, (K,).
+    """
+
+    classes: np.ndarray
+    instances: np.ndarray
+    ap: np.ndarray
+    thresholds: np.ndarray
+
+    @cached_property
+    def map50_95(self) -> float:
+        """Mean over classes and thresholds; 0 without any true object, as Ultralytics has it."""
+        return float(self.ap.mean()) if self.ap.size else 0.0
+
+    @property
+    def map50(self) -> float:
+        """Mean over classes at the first threshold, 0.5."""
+        return self._at(0)
+
+    @property
+    def map75(self) -> float:
+        """Mean over classes at the sixth threshold, 0.75."""
+        return self._at(5)
+
+    def _at(self, threshold: int) -> float:
+        return float(self.ap[:, threshold].mean()) if self.ap.size else 0.0
+
+
+def ultralytics_ap(evidence: Evidence) -> Accuracy:
+    """The average precisions that Ultralytics computes from these detections."""
+    classes, instances = np.unique(evidence.true_cls, return_counts=True)
+    order = np.argsort(-evidence.conf, kind="stable")
+    hit, cls = evidence.hit[order], evidence.cls[order]
+    ap = np.zeros((len(classes), len(evidence.thresholds)))
+    for row, (which, count) in enumerate(zip(classes, instances, strict=True)):
+        found = hit[cls == which]
+        if not len(found):
+            continue
+        true = found.cumsum(axis=0)
+        recall = true / (count + TINY)
+        precision = true / np.arange(1, len(found) + 1)[:, None]
+        ap[row] = [_area(recall[:, k], precision[:, k]) for k in range(ap.shape[1])]
+    return Accuracy(classes, instances, ap, evidence.thresholds)
+
+
+def _area(recall: np.ndarray, precision: np.ndarray) -> float:
+    """Area under the envelope of a precision-recall curve, both of shape (n,), n > 0."""
+    curve = np.concatenate(([0.0], recall, [recall[-1], 1.0]))
+    envelope = np.concatenate(([1.0], precision, [0.0, 0.0]))
+    envelope = np.maximum.accumulate(envelope[::-1])[::-1]
+    return float(np.trapezoid(np.interp(RECALLS, curve, envelope), RECALLS))
+
+
+def coco_ap(evidence: Evidence) -> dict[str, float | None]:
+    """COCO's AP (mean over classes and thresholds) of small, medium and large objects, by their boxes' areas.
+
+    A size is None where no true object has it. Areas are those of the original images.
+    """
+    boxes, true_boxes = evidence.pixels()
+    areas_found, true_areas = areas(boxes), areas(true_boxes)
+    ranges = np.array(list(SIZES.values()))
+    ignored = (true_areas < ranges[:, :1]) | (true_areas > ranges[:, 1:])  # (sizes, T)
+    outside = (areas_found < ranges[:, :1]) | (areas_found > ranges[:, 1:])  # (sizes, N)
+    shape = (len(ranges), len(evidence.thresholds), len(evidence.cls))
+    matched, left_out = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    counted = np.zeros(len(evidence.cls), dtype=bool)
+    for found, true in _pairs(evidence):
+        counted[found] = True
+        if len(true):
+            shared = overlaps(boxes[found][:, None], true_boxes[true][None])
+            matched[..., found], left_out[..., found] = _match(shared, ignored[:, true], evidence.thresholds)
+    left_out |= ~matched & outside[:, None]
+    order = np.flatnonzero(counted)
+    order = order[np.argsort(-evidence.conf[order], kind="stable")]
+    cls = evidence.cls[order]
+    answers: dict[str, float | None] = {}
+    for size, name in enumerate(SIZES):
+        classes, instances = np.unique(evidence.true_cls[~ignored[size]], return_counts=True)
+        means = []
+        for which, count in zip(classes, instances, strict=True):
+            chosen = order[cls == which]
+            true_found = (matched[size] & ~left_out[size])[:, chosen].cumsum(axis=1)
+            false_found = (~matched[size] & ~left_out[size])[:, chosen].cumsum(axis=1)
+            means += [_mean_precision(t, f, count) for t, f in zip(true_found, false_found, strict=True)]
+        answers[name] = float(np.mean(means)) if means else None
+    return answers
+
+
+def _pairs(evidence: Evidence) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For each image and class with detections: the most confident ones, and the true objects, as indices."""
+    classes = 1 + max(evidence.cls.max(initial=0), evidence.true_cls.max(initial=0))
+    key = evidence.image.astype(np.int64) * classes + evidence.cls
+    true_key = evidence.true_image.astype(np.int64) * classes + evidence.true_cls
+    order = np.lexsort((-evidence.conf, key))
+    true_order = np.argsort(true_key, kind="stable")
+    starts = np.flatnonzero(np.r_[True, np.diff(key[order]) > 0]) if len(order) else np.empty(0, dtype=int)
+    for start, stop in zip(starts, [*starts[1:], len(order)][: len(starts)], strict=True):  # none without detections
+        found = order[start : min(stop, start + MOST)]
+        first, last = (
+            np.searchsorted(true_key[true_order], key[found[0]], side="left"),
+            np.searchsorted(true_key[true_order], key[found[0]], side="right"),
+        )
+        yield found, true_order[first:last]
+
+
+def _match(shared: np.ndarray, ignored: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which detections, the most confident first, find a true object, and whether that is one to ignore.
+
+    Args:
+        shared: IoU of n detections with t true objects, (n, t).
+        ignored: Whether each true object is out of a range of sizes, (sizes, t).
+        thresholds: (K,).
+
+    Returns:
+        Two arrays of shape (sizes, K, n).
+    """
+    free = np.ones((len(ignored), len(thresholds), shared.shape[1]), dtype=bool)
+    matched = np.zeros((len(ignored), len(thresholds), len(shared)), dtype=bool)
+    left_out = np.zeros_like(matched)
+    least = np.minimum(thresholds, 1 - 1e-10)
+    for d in np.flatnonzero(shared.max(axis=1) >= least[0]):
+        reached = free & (shared[d] >= least[:, None])
+        wanted = reached & ~ignored[:, None]  # an object that counts goes before one that is ignored
+        choice = np.where(wanted.any(axis=2, keepdims=True), wanted, reached)
+        score = np.where(choice, shared[d], -1.0)
+        best = score.shape[2] - 1 - score[..., ::-1].argmax(axis=2)  # the last of equal ones
+        found = choice.any(axis=2)
+        size, threshold = np.nonzero(found)
+        free[size, threshold, best[found]] = False
+        matched[..., d] = found
+        left_out[..., d] = found & np.take_along_axis(ignored, best, axis=1)
+    return matched, left_out
+
+
+def _mean_precision(true_found: np.ndarray, false_found: np.ndarray, count: int) -> float:
+    """Mean over 101 recalls of the precision at the next recall reached; cumulative counts of shape (n,)."""
+    if not len(true_found):
+        return 0.0
+    precision = true_found / (true_found + false_found + np.spacing(1))
+    envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+    return float(envelope[np.searchsorted(true_found / count, RECALLS, side="left")].mean())

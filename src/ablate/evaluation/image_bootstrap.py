@@ -1,0 +1,357 @@
+"""How far a difference in mAP would move with other images of the same kind: the paired bootstrap over images.
+
+| problem | customary | here |
+|---|---|---|
+| which images happened to be in the split | not spoken of | images drawn again with replacement (Efron 1979) |
+| both detectors see the same hard images | two separate intervals | each resample is the same for both |
+| mAP is no mean over images | a t-test over images | mAP itself, computed anew in each resample |
+
+A resample counts each image zero, one or several times. Nothing is copied for it: with detections in the order of their
+confidence, the counts of true and of all detections up to each of them are sums of their images' counts, and only
+where a detection is true does recall move. mAP is Ultralytics' (`ablate.evaluation.average_precision`), to rounding.
+
+The interval speaks of images and of nothing else: what another seed would have changed is not in it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy import special
+
+from ablate.records.predictions import Evidence
+from ablate.statistics.paired import LEVEL
+
+RESAMPLES = 1000
+GRID = 100  # recall is sampled at 0, 1/100, ..., 1
+CHUNK = 100_000  # numbers that a pass over some resamples works on: small enough to stay near the processor
+MOST_THREADS = 8  # each holds a chunk; beyond it memory is what limits
+BOX_TOLERANCE = 656  # 1 % of an image's side: as far as the same true box may move by being scaled for another size
+
+
+class NotPaired(ValueError):
+    """Two trials were not evaluated on the same images and true objects; says in one line what differs."""
+
+
+class ImageInterval(NamedTuple):
+    """A difference in mAP50-95 with its interval over images, in fractions.
+
+    Attributes:
+        estimate: Variant - baseline on the images as they are, mean over the seeds.
+        low, high: Interval over images, for these very trials. NaN where fewer than two resamples can be judged.
+        resamples: Resamples that it rests on: those with at least one true object.
+        images: Images drawn from.
+        seeds: Pairs that the difference is the mean of.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    resamples: int
+    images: int
+    seeds: int
+
+
+def paired_bootstrap(
+    pairs: Sequence[tuple[Evidence, Evidence]],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ImageInterval:
+    """Difference variant - baseline of mAP50-95 with its interval over images.
+
+    The interval says how far the difference, between these trained networks, would move on other images of the same
+    kind. Averaging over several seeds narrows what the images alone contribute; it does not put the seeds' own spread
+    into the interval. That is what the t interval over seeds is for.
+
+    Args:
+        pairs: Evidence of variant and baseline, one pair a seed. The same resample holds for all of them.
+        resamples: How many.
+        seed: The same seed gives the same resamples, whatever the evidence, the machine or the number of threads.
+        level: Of the interval.
+        on_progress: Called with (done, total), in evaluations of a resample, now and then, from this thread.
+
+    Raises:
+        NotPaired: Where the evidence is not of the same images and true objects, or has none.
+    """
+    if not pairs:
+        raise NotPaired("there is no pair of trials to compare")
+    members = list({id(evidence): evidence for pair in pairs for evidence in pair}.values())
+    for evidence in members[1:]:
+        check_paired(members[0], evidence)
+    if not len(members[0].true_image):
+        raise NotPaired("the images have no true objects, so there is no accuracy to compare")
+    found = {}
+    for index, evidence in enumerate(members):
+        ahead = index * resamples
+
+        def report(done: int, ahead: int = ahead) -> None:
+            if on_progress is not None:
+                on_progress(ahead + done, len(members) * resamples)
+
+        found[id(evidence)] = resampled_map(evidence, resamples=resamples, seed=seed, on_progress=report)
+    return image_interval([(found[id(variant)], found[id(baseline)]) for variant, baseline in pairs], level, members[0])
+
+
+def image_interval(pairs: Sequence[tuple[np.ndarray, np.ndarray]], level: float, evidence: Evidence) -> ImageInterval:
+    """The interval from what `resampled_map` gave for variant and baseline, pair by pair, shape (1 + resamples,) each.
+
+    Percentile interval, each tail widened as Hesterberg (2015, The American Statistician 69:371) advises: at the
+    quantiles that the normal distribution has where Student's, with one degree of freedom less than images, has its
+    tails, and by sqrt(n / (n - 1)), for the plain one is too narrow on few images.
+    """
+    differences = np.mean([variant - baseline for variant, baseline in pairs], axis=0)
+    images = len(evidence.names)
+    drawn = differences[1:][np.isfinite(differences[1:])]
+    low = high = float("nan")
+    if len(drawn) >= 2 and images >= 2:
+        reach = special.stdtrit(images - 1, 0.5 + level / 2) * np.sqrt(images / (images - 1))
+        low, high = (float(q) for q in np.quantile(drawn, special.ndtr([-reach, reach])))
+    return ImageInterval(float(differences[0]), low, high, len(drawn), images, len(pairs))
+
+
+def check_paired(one: Evidence, other: Evidence) -> None:
+    """Raise NotPaired unless both speak of the same images and true objects, as `same_objects` has it."""
+    same_objects(one, other)
+
+
+def same_objects(one: Evidence, other: Evidence) -> np.ndarray:
+    """For each true object of one the index of the same in the other, (T,); whatever the order of either.
+
+    Boxes of true objects may differ by 1 % of their image's side.
+
+    Raises:
+        NotPaired: Where the two do not speak of the same images, with the same true objects.
+    """
+    if not len(one.names) or not len(other.names):
+        raise NotPaired("there are no images")
+    if len(one.thresholds) != len(other.thresholds) or not np.allclose(one.thresholds, other.thresholds):
+        raise NotPaired("the detections were judged at different thresholds of IoU")
+    if not np.array_equal(one.names, other.names):
+        missing = sorted(set(one.names.tolist()) ^ set(other.names.tolist()))
+        if missing:
+            raise NotPaired(f"{len(missing)} images are in one evaluation only, such as {missing[0]}")
+        if len(one.names) != len(other.names) or len(set(one.names.tolist())) < len(one.names):
+            raise NotPaired("some images share a name and the evaluations differ in order")
+    if len(one.true_image) != len(other.true_image):
+        raise NotPaired(f"one evaluation has {len(one.true_image)} true objects, the other {len(other.true_image)}")
+    mine, theirs = _true_objects(one), _true_objects(other)
+    for place in (False, True):
+        ordered, alike = _order(mine, place), _order(theirs, place)
+        if _equal(mine[ordered], theirs[alike]):
+            index = np.empty(len(ordered), dtype=np.intp)
+            index[ordered] = alike
+            return index
+    raise NotPaired("the true objects differ between the two evaluations")
+
+
+def _equal(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two tables of true objects say the same, row by row."""
+    return bool((one[:, :2] == other[:, :2]).all() and (abs(one[:, 2:] - other[:, 2:]) <= BOX_TOLERANCE).all())
+
+
+def _true_objects(evidence: Evidence) -> np.ndarray:
+    """Image by name, class and box of the true objects, (T, 6)."""
+    columns = [_rank(evidence)[evidence.true_image], evidence.true_cls, evidence.true_box]
+    return np.asarray(np.column_stack(columns).astype(int))
+
+
+def _order(objects: np.ndarray, place: bool) -> np.ndarray:
+    """Order of true objects (T, 6): as labelled, image by image, or by class and place."""
+    keys = (objects[:, 3], objects[:, 2], objects[:, 1], objects[:, 0]) if place else (objects[:, 0],)
+    return np.asarray(np.lexsort(keys))
+
+
+def _rank(evidence: Evidence) -> np.ndarray:
+    """Place of each image among their names in alphabetical order, (I,): what pairs images of two evaluations."""
+    rank = np.empty(len(evidence.names), dtype=np.intp)
+    rank[np.argsort(evidence.names, kind="stable")] = np.arange(len(evidence.names))
+    return rank
+
+
+def resampled_map(
+    evidence: Evidence,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    on_progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """mAP50-95 of the images as they are, and of each resample of them.
+
+    What `paired_bootstrap` computes for each of its members; call it to keep a baseline's for many variants.
+
+    Args:
+        evidence: Of I images.
+        resamples: R.
+        seed: Decides the resamples.
+        on_progress: Called with the resamples done, now and then.
+
+    Returns:
+        Shape (1 + R,); NaN where a resample has no true object. A class without a true object in a resample takes no
+        part in its mean, as in Ultralytics.
+    """
+    curves = _Curves.of(evidence)
+    answers = np.empty(1 + resamples)
+    answers[0] = curves.weighted_map(np.ones((1, curves.images), dtype=np.int32))[0]
+
+    def work(chunk: range) -> range:
+        weights = np.stack([draw(curves.images, seed, index) for index in chunk])
+        answers[1 + chunk.start : 1 + chunk.stop] = curves.weighted_map(weights)
+        return chunk
+
+    chunks = list(_chunks(resamples, curves.load))
+    done = 0
+    with ThreadPoolExecutor(max(1, min(len(chunks), cpu_threads(), MOST_THREADS))) as threads:
+        try:
+            for chunk in threads.map(work, chunks):
+                done += len(chunk)
+                if on_progress is not None:
+                    on_progress(done)
+        except BaseException:  # Ctrl-C among them: what has not begun is not waited for
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
+    return answers
+
+
+def cpu_threads() -> int:
+    """Number of threads to compute with: what `settings.environment.prepare` set, else the cores of this process."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    kept = os.environ.get("ABLATE_CPU_THREADS", "")
+    return int(kept) if kept.isdigit() else cores
+
+
+def draw(images: int, seed: int, index: int) -> np.ndarray:
+    """How often each image, in the alphabetical order of their names, is in a resample: (I,), int32, sum I."""
+    random = np.random.default_rng([seed, index])
+    return np.bincount(random.integers(0, images, images), minlength=images).astype(np.int32)
+
+
+def _chunks(resamples: int, load: int) -> Iterator[range]:
+    """Ranges of resamples that bound the memory of one pass."""
+    size = max(1, CHUNK // max(1, load))
+    for start in range(0, resamples, size):
+        yield range(start, min(resamples, start + size))
+
+
+@dataclass(frozen=True)
+class _Curves:
+    """Detections and true objects in the order in which average precision needs them.
+
+    N detections of the C classes that have true objects, by class and then by falling confidence (equal ones in the
+    evidence's order). M true detections in S segments: one segment for each class and threshold that has any, by class
+    and then threshold, each in the order of the detections. T true objects, by class.
+
+    Attributes:
+        images: I.
+        thresholds: K.
+        image: Rank of each detection's image, (N,).
+        place: Which detection each true one is, (M,).
+        starts: First true detection of each segment, (S,).
+        segment: Segment of each true detection, (M,).
+        cls: Index of the class of each segment, (S,).
+        first: First detection of each class, (C,).
+        true_image: Rank of each true object's image, (T,).
+        true_starts: First true object of each class, (C,).
+    """
+
+    images: int
+    thresholds: int
+    image: np.ndarray
+    place: np.ndarray
+    starts: np.ndarray
+    segment: np.ndarray
+    cls: np.ndarray
+    first: np.ndarray
+    true_image: np.ndarray
+    true_starts: np.ndarray
+
+    @classmethod
+    def of(cls, evidence: Evidence) -> _Curves:
+        """Sort an evaluation's evidence."""
+        rank = _rank(evidence)
+        classes, true_starts = np.unique(np.sort(evidence.true_cls), return_index=True)
+        order = np.lexsort((-evidence.conf, evidence.cls))
+        order = order[np.isin(evidence.cls[order], classes)]
+        which = np.searchsorted(classes, evidence.cls[order])
+        thresholds = len(evidence.thresholds)
+        place, threshold = np.nonzero(evidence.hit[order])
+        key = which[place] * thresholds + threshold
+        by_segment = np.argsort(key, kind="stable")
+        segments, starts, segment = np.unique(key[by_segment], return_index=True, return_inverse=True)
+        return cls(
+            images=len(evidence.names),
+            thresholds=thresholds,
+            image=rank[evidence.image[order]],
+            place=place[by_segment],
+            starts=starts,
+            segment=segment,
+            cls=segments // max(1, thresholds),
+            first=np.searchsorted(which, np.arange(len(classes))),
+            true_image=rank[evidence.true_image[np.argsort(evidence.true_cls, kind="stable")]],
+            true_starts=true_starts,
+        )
+
+    @property
+    def load(self) -> int:
+        """Numbers that one resample works on."""
+        return len(self.image) + len(self.place) + len(self.true_image) + self.images
+
+    def weighted_map(self, weights: np.ndarray) -> np.ndarray:
+        """mAP50-95 with each image counted so many times.
+
+        Args:
+            weights: Of the images by rank, (R, I), int32.
+
+        Returns:
+            (R,); NaN where no true object is left.
+        """
+        if not len(self.true_image):
+            return np.full(len(weights), np.nan)
+        instances = np.add.reduceat(weights.take(self.true_image, axis=1), self.true_starts, axis=1)  # (R, C)
+        present = (instances > 0).sum(axis=1)
+        total = self._areas(weights, instances).sum(axis=1) if len(self.place) else np.zeros(len(weights))
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.where(present > 0, total / (self.thresholds * present), np.nan))
+
+    def _areas(self, weights: np.ndarray, instances: np.ndarray) -> np.ndarray:
+        """Average precision of each segment, (R, S), from weights (R, I) and true objects of each class (R, C).
+
+        Between two recalls reached, the envelope of precision is level: it is what the next true detection has. So
+        the trapezoids of Ultralytics' 101 samples come to: how many samples lie below the recall that a true
+        detection reaches and not below the one before, times its envelope; the first sample, at 0, counts half, and
+        behind the last true detection precision is 0.
+        """
+        weight = weights.take(self.image, axis=1)  # (R, N)
+        seen = weight.cumsum(axis=1, dtype=np.int32)
+        found = weight.take(self.place, axis=1)  # (R, M)
+        own = found[:, self.starts].copy()
+        found = found.cumsum(axis=1, dtype=np.int32)
+        found -= (found[:, self.starts] - own).take(self.segment, axis=1)  # true ones of the segment up to here
+        before = np.where(self.first > 0, seen.take(self.first - 1, axis=1, mode="wrap"), 0)  # (R, C)
+        passed = seen.take(self.place, axis=1)
+        passed -= before.take(self.cls, axis=1).take(self.segment, axis=1)  # all ones of the class up to here
+        del seen, weight
+        np.maximum(passed, 1, out=passed)  # 0 of 0 is no precision; of weight 0, it adds nothing
+        envelope = found / passed
+        # One running maximum for all segments: each stands above all that come behind it.
+        floor = 2.0 * np.arange(len(self.starts) - 1, -1, -1)
+        envelope += floor.take(self.segment)
+        backwards = envelope[:, ::-1]
+        np.maximum.accumulate(backwards, axis=1, out=backwards)
+        envelope -= floor.take(self.segment)
+        # Samples below each recall. Exact also where recall is k/100: the sample there is not below.
+        count = np.maximum(instances, 1).take(self.cls, axis=1).take(self.segment, axis=1)
+        below = np.ceil(np.divide(GRID * found, count))
+        step = np.empty_like(below)
+        step[:, 1:] = below[:, 1:] - below[:, :-1]
+        step[:, self.starts] = below[:, self.starts]
+        first = envelope[:, self.starts]
+        step *= envelope
+        return np.asarray((np.add.reduceat(step, self.starts, axis=1) - first / 2) / GRID)

@@ -1,0 +1,90 @@
+"""After the trials: latency, the report, the table on the terminal. In a process of its own, which may need memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ablate import __version__
+from ablate.execution.manifest import STAMP, digest
+from ablate.latency.sweep_latency import measure_sweep
+from ablate.launching.local import run_jobs
+from ablate.records.records import Sweep, load_object, load_sweep, mapping
+from ablate.storage.files import atomic_write_text
+
+FORMS = ("csv", "md", "tex", "ipynb")
+
+
+def conclude(directory: Path, settings: Mapping[str, Any], signatures: Collection[str]) -> dict[str, Any]:
+    """Measure latency, write the report, print the table; all of it in another process.
+
+    Args:
+        directory: The sweep's folder.
+        settings: A trial's configuration.
+        signatures: The trials of this command.
+
+    Returns:
+        ``note`` (the description for MLflow), ``failures`` (name, type, message and log of each), ``missing`` (how
+        many trials have no record), ``ignored`` (what could not be read), ``forms`` (of the report); or ``problem``.
+    """
+    task = {"directory": directory, "settings": settings, "signatures": set(signatures)}
+    outcome = run_jobs("ablate.execution.conclude:conclude_here", [task])[0]
+    return dict(outcome.result) if outcome.result else {"problem": outcome.message}
+
+
+def conclude_here(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Do what `conclude` promises, in this process."""
+    directory, settings, signatures = task["directory"], task["settings"], task["signatures"]
+    console = Console(emoji=False)  # :100: in a name or a path is no picture
+    if settings["latency"]["enabled"]:
+        measure_sweep(directory, settings, console)
+    sweep = load_sweep(directory)
+    note = _report(sweep, settings, console)
+    failures = [
+        {"name": record.get("name", record["signature"][:12]), "signature": record["signature"], "failure": failure}
+        for record in sweep.records
+        if record.get("status") != "finished" and record["signature"] in signatures
+        for failure in [{k: v for k, v in mapping(record, "failure").items() if k != "tail"}]
+    ]
+    return {
+        "note": note,
+        "failures": failures,
+        "missing": sum(signature in signatures for signature in sweep.missing),
+        "ignored": sweep.ignored,
+        "forms": [form for form in FORMS if (directory / f"comparison.{form}").is_file()],
+    }
+
+
+def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console) -> str:
+    """Write what is not up to date, print the table; return the description for MLflow."""
+    from ablate.analysis.image_intervals import FILE, compute_intervals
+    from ablate.analysis.table import comparison_table
+    from ablate.report.figures import KINDS
+    from ablate.report.terminal_table import image_progress, print_table
+    from ablate.report.write import description, write_report
+
+    with image_progress(console) as progress:
+        compute_intervals(sweep, on_progress=progress)
+    strict = bool(settings["strict"])
+    kinds = KINDS if settings["figures"] else ()
+    table = comparison_table(sweep, strict=strict)
+    controls = {key: asdict(control) for key, control in sweep.controls.items()}
+    content = [sweep.records, sweep.latency, sweep.run_ids, sweep.design and asdict(sweep.design), controls]
+    images = load_object(sweep.directory / FILE)
+    asked = [f"strict={strict}", f"figures={bool(kinds)}", f"notebook={settings['notebook']}"]
+    state = digest([__version__, *asked, json.dumps([*content, images], sort_keys=True)])
+    stamp = sweep.directory / STAMP
+    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != state:
+        with console.status("report") if console.is_terminal else nullcontext():
+            written = write_report(sweep, table=table, strict=strict, figures=kinds, notebook=settings["notebook"])
+        for problem in written.problems:
+            console.print(f"report: {problem}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        atomic_write_text(stamp, state)
+    print_table(sweep, table, console=console)
+    return description(sweep, table)

@@ -1,0 +1,213 @@
+"""The story of one sweep: what is asked for, what is there, what runs, what it says.
+
+Everything is decided before anything is done: all trials are composed, checked and reconciled with the records on disk;
+then the missing ones run; then the sweep is told as a table. A plan is the same story without its second half.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ablate.errors import ConfigError
+from ablate.execution.conclude import conclude
+from ablate.execution.make_request import Request
+from ablate.execution.manifest import open_sweep
+from ablate.execution.reconcile import Job, Reconciled, reconcile
+from ablate.execution.scheduler import UNKNOWN, Forecast, Launch, make_forecast, run_jobs
+from ablate.launching.devices import DEVICE
+from ablate.launching.sharing import Sharing
+from ablate.monitor.render import estimate_words
+from ablate.monitor.time_left import LONG
+from ablate.preflight.networks import contract_notes, preflight
+from ablate.preflight.throughput import share_cores
+from ablate.records.class_names import printable
+from ablate.records.failures import retry_option
+from ablate.records.records import load_object
+from ablate.storage.files import atomic_write_json
+from ablate.study.trial import Trial, data_warnings
+from ablate.tracking.store_problems import Refusal, StoreProblem
+from ablate.tracking.tracker import Tracker
+
+COUNTED = 32  # networks whose FLOPs are counted for the estimate of a sweep's time; a plan counts those of all
+
+REFUSALS = 10  # lines about parts of records that MLflow does not take
+
+
+def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
+    """Run what is missing of a sweep, then compare.
+
+    Args:
+        request: The trials, in the order in which they are to run.
+        launch: Where they run.
+        command: The command line's words.
+
+    Returns:
+        The exit code: 0 all trials are done, 1 some failed.
+
+    Raises:
+        ConfigError: A network cannot be built, or nothing can be written; nothing was started.
+        NoSuchDevice: The trials ask for a device that is not there.
+        KeyboardInterrupt: Ctrl-C; what is finished stays, and the same command goes on from there.
+    """
+    console = Console(stderr=False, emoji=False)
+    settings = request.trials[0].config
+    root = Path(settings["root"]).absolute()
+    _check_writable(root)
+    found = reconcile(request.trials, mend=True)
+    if found.jobs:  # a sweep that is finished needs neither device nor cluster
+        launch.check(str(settings["device"]))
+    running = [job.trial for job in found.jobs]
+    costs = _preflight(running, known=request.preflown)
+    notes = [*request.notes, *contract_notes(running, costs)]
+    directory = open_sweep(found.trials, command, request.design, request.controls)
+    _say(console, f"sweep {directory.name}: {_counts(found)}")
+    for name, reason in request.left_out:
+        _say(console, f"left out: {name}: {reason}", "yellow")
+    for line in found.ignored:
+        _say(console, f"ignored: {line}", "yellow")
+    for note in notes:
+        _say(console, note, "yellow")
+    for warning in data_warnings(found.trials):
+        _say(console, warning)
+
+    forecast = say_forecast(console, found.jobs, launch, costs) if found.jobs else UNKNOWN
+    signatures = [trial.identity.signature for trial in found.trials]
+    with Tracker(Path(settings["root"]), settings["tracking"]) as tracker:
+        parent = _open_parent(tracker, directory)
+        if found.jobs:
+            run_jobs(found.jobs, launch, tracker, parent, console, len(found.done), forecast)
+        tracker.ask("publish_missing", root / "trials", parent, set(signatures))
+        ended = conclude(directory, settings, signatures)
+        failures = ended.get("failures", [])
+        if parent:
+            tracker.submit("close_sweep", parent, directory, signatures, ended.get("note", ""), bool(failures))
+        tracker.settle()
+        problem, refusals = tracker.problem, tracker.refusals
+    _say_what_mlflow_lacks(console, problem, refusals)
+    _closing_words(console, directory, ended, settings)
+    return 1 if failures or ended.get("missing") or "problem" in ended else 0
+
+
+def _preflight(trials: Sequence[Trial], *, known: bool) -> dict[str, dict[str, Any]]:
+    """Build every network once; return by variant key what came out, with FLOPs where there are not too many."""
+    counted = len({trial.identity.variant_key for trial in trials}) <= COUNTED
+    if not trials or (known and not counted):
+        return {}
+    return preflight(trials, with_cost=counted).answers
+
+
+def say_forecast(
+    console: Console, jobs: Sequence[Job], launch: Launch, costs: Mapping[str, Mapping[str, Any]]
+) -> Forecast:
+    """Share out the cores, where that is ours to do; say how and why, and how long all of it will take.
+
+    Args:
+        console: Where to say it.
+        jobs: What runs.
+        launch: Where it runs.
+        costs: By variant key what preflight found.
+    """
+    trials = [job.trial for job in jobs]
+    device = str(trials[0].config["device"])
+
+    def measuring(assumed: Sharing) -> None:
+        expected = make_forecast(jobs, costs, assumed, assumed.layout.trials, on_cpu=True)
+        words = _words(expected, len(trials), assumed.layout.trials)
+        _say(console, f"{f'{words}; ' if words else ''}now some steps are measured, to say it exactly")
+
+    sharing = share_cores(trials, launch, before=measuring)
+    if sharing is not None:
+        _say(console, str(sharing))
+    local, slots = launch.local_slots(device), launch.slots(device)
+    on_cpu = bool(local) and all(slot.environment.get(DEVICE) == "cpu" for slot in local)
+    forecast = make_forecast(jobs, costs, sharing, slots, on_cpu=on_cpu)
+    if forecast.total is None:
+        return forecast
+    _say(console, _words(forecast, len(trials), slots))
+    if forecast.total <= LONG:
+        return forecast
+    _say(console, f"why so long: {forecast.why}", "yellow")
+    return replace(forecast, why="")
+
+
+def _words(forecast: Forecast, trials: int, slots: int) -> str:
+    return "" if forecast.total is None else estimate_words(forecast.total, trials, slots, rough=forecast.rough)
+
+
+def _check_writable(root: Path) -> None:
+    """Raise ConfigError, before anything starts, where nothing could be kept."""
+    probe = root / f".writable-{os.getpid()}"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"x")
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"root={root}: results cannot be written there: {error.strerror}") from error
+
+
+def _counts(found: Reconciled) -> str:
+    words = [f"{len(found.trials)} trials", f"{len(found.done)} done"]
+    if found.failed:
+        words.append(f"{len(found.failed)} failed before (retry=failed tries again)")
+    words.append(f"{len(found.jobs)} to run")
+    if found.resumed:
+        words[-1] += f" ({len(found.resumed)} of them from a checkpoint)"
+    return ", ".join(words)
+
+
+def _open_parent(tracker: Tracker, directory: Path) -> str | None:
+    content = load_object(directory / "sweep.json")
+    run_id = tracker.ask("open_sweep", directory.name, content["command"], content["mlflow_run_id"])
+    if run_id is not None:
+        atomic_write_json(directory / "sweep.json", {**content, "mlflow_run_id": run_id})
+    return str(run_id) if run_id is not None else None
+
+
+def _closing_words(console: Console, directory: Path, ended: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    failures = ended.get("failures", [])
+    for entry in failures:
+        failure = entry["failure"]
+        log = directory.parent.parent / "trials" / entry["signature"] / str(failure.get("log", "train.log"))
+        _say(console, f"failed: {entry['name']}: {failure.get('type')}: {failure.get('message')}", "red")
+        _say(console, f"        log: {_shown(log)}")
+    if failures:
+        command = load_object(directory / "sweep.json").get("command", "")
+        _say(console, f"to try the failed trials again: {command}{retry_option(failures)}")
+    if ended.get("missing"):
+        _say(console, f"{ended['missing']} trials have no result yet: repeat the command", "yellow")
+    for line in ended.get("ignored", []):
+        _say(console, f"ignored: {line}", "yellow")
+    if "problem" in ended:
+        _say(console, f"the report was not made: {ended['problem']}", "yellow")
+    else:
+        _say(console, f"report:   {_shown(directory)}/comparison.html (also .{' .'.join(ended['forms'])})")
+    root = shlex.quote(f"root={settings['root']}")
+    _say(console, "MLflow:   python -m ablate ui" + ("" if settings["root"] == "multirun" else f" {root}"))
+
+
+def _say_what_mlflow_lacks(console: Console, problem: StoreProblem | None, refusals: Sequence[Refusal]) -> None:
+    """Say why records are not in MLflow, and which parts of others are not; who mends it depends on the reason."""
+    if problem is not None:
+        _say(console, problem.advice, "yellow")
+    for again, words in ((False, "MLflow does not take"), (True, "not in MLflow yet, the next command tries again")):
+        listed = [refusal for refusal in refusals if refusal.again == again]
+        for refusal in listed[:REFUSALS]:
+            _say(console, f"{words}: {printable(str(refusal))}", "yellow")
+        if len(listed) > REFUSALS:
+            _say(console, f"{words}: {len(listed) - REFUSALS} more; see the tag ablate.not_recorded", "yellow")
+
+
+def _say(console: Console, line: str, style: str | None = None) -> None:
+    console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _shown(path: Path) -> Path:
+    """Return a path as it is shortest for somebody who stands in the working folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

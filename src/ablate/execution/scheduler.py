@@ -1,0 +1,264 @@
+"""While trials run: launch them, show and track each epoch as it appears on disk, leave none without a record."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from rich.console import Console
+
+from ablate.execution.reconcile import Job
+from ablate.execution.run_trial import record_failure
+from ablate.launching.devices import Slot
+from ablate.launching.jobs import Observer, Outcome
+from ablate.launching.sharing import Layout, Sharing
+from ablate.monitor.live import Item, Live
+from ablate.monitor.time_left import Announcer
+from ablate.monitor.tty import show_cursor
+from ablate.preflight.estimate import expected_seconds, finish_seconds, reasons, rough_throughput
+from ablate.preflight.throughput import measured_trial
+from ablate.records.records import DamagedRecordError, load_record, value
+from ablate.settings.environment import visible_cores
+from ablate.study.trial import Trial, tries_of
+from ablate.tracking.tracker import Tracker
+
+RUN = "ablate.execution.run_trial:run_job"
+
+
+class Launch(Protocol):
+    """How trials get to run: one of our launchers, or Hydra's of another project."""
+
+    def check(self, device: str) -> None:
+        """Raise an error of ours if trials cannot run on this device."""
+
+    def slots(self, device: str) -> int:
+        """Return how many trials run at a time."""
+
+    def local_slots(self, device: str) -> Sequence[Slot]:
+        """Return those of them that are on this machine."""
+
+    def open_cores(self, device: str) -> int | None:
+        """Return the cores to share among trials where nobody has said how; None where that is settled."""
+
+    def share(self, layout: Layout) -> None:
+        """Settle how trials share the cores."""
+
+    def run(self, function: str, payloads: Sequence[Any], device: str, observer: Observer) -> None:
+        """Run ``package.module:name`` with each payload until each has ended; the observer hears of it."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is known of the time that trials take, before they run.
+
+    Attributes:
+        sizes: By variant key the FLOPs of its network, in those of the baseline's.
+        seconds: By signature the seconds of a trial.
+        why: What makes the sweep long, in words.
+        rough: The seconds were not measured.
+        total: Seconds until the last trial ends; None where nothing is known.
+    """
+
+    sizes: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    why: str = ""
+    rough: bool = False
+    total: float | None = None
+
+
+UNKNOWN = Forecast()
+
+
+def make_forecast(
+    jobs: Sequence[Job],
+    costs: Mapping[str, Mapping[str, Any]],
+    sharing: Sharing | None,
+    slots: int,
+    *,
+    on_cpu: bool,
+) -> Forecast:
+    """Return what is known of the time that trials take.
+
+    Args:
+        jobs: What runs.
+        costs: By variant key what preflight found; without FLOPs where they were not counted.
+        sharing: How the cores are shared, with the steps that were measured for it.
+        slots: How many trials run at a time.
+        on_cpu: Whether the trials run on processors of this machine.
+    """
+    trials = [job.trial for job in jobs]
+    basis = measured_trial(trials)
+    counted = {key: cost for key, cost in costs.items() if cost.get("gflops")}
+    cost = counted.get(basis.identity.variant_key)
+    sizes = {} if cost is None else {key: each["gflops"] / cost["gflops"] for key, each in counted.items()}
+    why = reasons(trials, sharing, visible_cores() if on_cpu else None)
+    steps = None if sharing is None else sharing.chosen
+    rough = steps is None
+    if steps is None and on_cpu and cost is not None:
+        steps = rough_throughput(basis, cost)
+    if steps is None:
+        return Forecast(sizes, why=why)
+    seconds = {
+        job.trial.identity.signature: expected_seconds(
+            job.trial, steps, sizes.get(job.trial.identity.variant_key, 1.0), job.epochs_done
+        )
+        for job in jobs
+    }
+    return Forecast(sizes, seconds, why, rough, finish_seconds(list(seconds.values()), slots))
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    launch: Launch,
+    tracker: Tracker,
+    parent: str | None,
+    console: Console,
+    done: int = 0,
+    forecast: Forecast = UNKNOWN,
+) -> None:
+    """Run trials.
+
+    Args:
+        jobs: What runs.
+        launch: Where it runs.
+        tracker: Hears of epochs and results.
+        parent: The sweep's MLflow run.
+        console: Where to show it.
+        done: How many trials of the sweep were there before.
+        forecast: What is known beforehand of the time that they take.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the trials that ran are marked as stopped.
+    """
+    device = str(jobs[0].trial.config["device"])
+    items = [
+        Item(
+            job.trial.identity.name,
+            job.trial.identity.signature,
+            job.trial.folder,
+            int(job.trial.config["train"]["epochs"]),
+            size=forecast.sizes.get(job.trial.identity.variant_key, 1.0),
+            expected=forecast.seconds.get(job.trial.identity.signature),
+        )
+        for job in jobs
+    ]
+    announcer = Announcer(forecast.total, rough=forecast.rough)
+    live = Live(console, items, done, launch.slots(device), announcer=announcer, why=forecast.why)
+    with live, _terminable():
+        watch = _Watch(jobs, live, tracker, parent)
+        try:
+            launch.run(RUN, watch.payloads, device, watch.observer())
+        except KeyboardInterrupt:
+            watch.stopped()
+            tracker.settle()
+            raise
+
+
+class _Watch:
+    """The observer of a sweep's jobs."""
+
+    def __init__(self, jobs: Sequence[Job], live: Live, tracker: Tracker, parent: str | None) -> None:
+        self.payloads = [job.payload for job in jobs]
+        self._jobs = jobs
+        self._live = live
+        self._tracker = tracker
+        self._parent = parent
+        self._begun: set[int] = set()  # of which MLflow has heard
+        self._tried: set[int] = set()
+
+    def observer(self) -> Observer:
+        return Observer(
+            start=self._start,
+            poll=self._poll,
+            end=self._end,
+            retry=self._retry,
+            busy=self._live.busy,
+            renew=self._live.renew,
+            transient=_transient,
+        )
+
+    def stopped(self) -> None:
+        """Say of every trial that ran that it was stopped."""
+        folders = [self._jobs[index].trial.folder for index in self._begun]
+        for folder in folders:
+            self._tracker.submit("stop", folder)
+
+    def _start(self, index: int, slot: str) -> None:
+        job = self._jobs[index]
+        done = job.trial.epochs_done() if index in self._tried else job.epochs_done
+        self._tried.add(index)
+        self._live.start(index, slot, done)
+
+    def _poll(self, index: int) -> None:
+        trial, rows = self._jobs[index].trial, self._live.poll(index)
+        if rows:
+            self._begun.add(index)
+            self._tracker.submit("follow", trial.folder, trial.header(), self._parent, rows)
+
+    def _end(self, index: int, outcome: Outcome) -> None:
+        trial = self._jobs[index].trial
+        self._poll(index)
+        self._begun.discard(index)
+        try:
+            failure = _recorded(trial, outcome).get("failure")
+        except OSError as error:  # such as a full disk: the trial counts as interrupted
+            failure = {"type": outcome.failure or "code", "message": f"its record cannot be written: {error}"}
+        log = trial.folder / str(failure.get("log", "train.log")) if failure else None
+        self._live.end(index, failure and f"{failure['type']}: {failure['message']}", log)
+        if (trial.folder / "result.json").is_file():
+            self._tracker.submit("publish", trial.folder, self._parent)
+        self.payloads[index] = {}  # of a thousand trials, those that are over need no memory
+
+    def _retry(self, index: int, outcome: Outcome) -> None:
+        self._live.retry(index, outcome.message or str(value(outcome.result, "failure", "message")))
+        if not outcome.failure:  # it was recorded as failed; say that this very failure is tried again
+            record = load_record(self._jobs[index].trial.folder)
+            self.payloads[index] = {**self.payloads[index], "retry": tries_of(record)}
+
+
+def _transient(outcome: Outcome) -> bool:
+    """Tell whether a trial that ended so may go well next time: its process was killed, or the machine hiccuped."""
+    return outcome.failure == "killed" or bool(value(outcome.result, "failure", "transient"))
+
+
+def _recorded(trial: Trial, outcome: Outcome) -> Mapping[str, Any]:
+    """Return the record that a trial's job left; write one if it left none."""
+    known = trial.record()
+    if outcome.failure and (known is None or known["status"] != "finished"):  # it may have died after its work was done
+        record_failure(trial, outcome.failure, outcome.message)
+    try:
+        return load_record(trial.folder)
+    except (FileNotFoundError, DamagedRecordError):
+        record_failure(trial, "code", "its process left no record; repeat the command")
+        return load_record(trial.folder)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the sweep as Ctrl-C does; a second Ctrl-C ends it without any ceremony."""
+    import os
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    asked = False
+
+    def stop(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked:
+            show_cursor()
+            os._exit(130)  # the workers see that the driver is gone, and go too
+        asked = True
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if not asked:  # else the closing words must stay interruptible too
+            for number, handler in before.items():
+                signal.signal(number, handler)

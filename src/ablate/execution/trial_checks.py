@@ -1,0 +1,123 @@
+"""What a trial is trained on and goes on from is its own: checked before the training, at its start and at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ablate.data.catalogue import DataError, DataSet, fingerprint_on_disk
+from ablate.data.view import discard_caches
+from ablate.grafting.module_import import edited_late, import_module_of, imported_source
+from ablate.records.checkpoint_origin import checkpoint_signature
+from ablate.records.failures import kind_of
+from ablate.records.records import load_object, short
+from ablate.study.trial_inputs import InputsChanged, TrialInputs, classes_of, weights_hash
+
+FOREIGN = "last-of-"  # how the name of another trial's checkpoint begins that lay in this trial's place
+
+
+def import_classes(inputs: TrialInputs) -> None:
+    """Import the modules of a trial's classes; what is wrong with one is said where the network is built.
+
+    Raises:
+        InputsChanged: What was imported is not what was hashed a moment before.
+    """
+    for target in inputs.sources:
+        with suppress(Exception):
+            import_module_of(target)
+        if imported_source(target) is not None:
+            check_imported({target: imported_source(target)}, inputs, intact=True)
+
+
+def check_imported(sources: Mapping[str, str | None], inputs: TrialInputs, *, intact: bool = False) -> None:
+    """Compare the sources that a training process has imported with those of its trial.
+
+    Raises:
+        InputsChanged: They differ.
+    """
+    for target, source in sources.items():
+        if source != inputs.sources.get(target):
+            message = f"changed while it was imported: source of {target}; the same command, given again, trains it"
+            raise InputsChanged(message, intact=intact)
+
+
+def check_weights(config: Mapping[str, Any], inputs: TrialInputs) -> None:
+    """Compare the starting weights, which have just been loaded, with what was hashed before.
+
+    Raises:
+        InputsChanged: They differ.
+    """
+    now = replace(inputs, weights=weights_hash(config))
+    if now != inputs:
+        changes = "; ".join(inputs.changes(now, config))
+        raise InputsChanged(f"changed while it was loaded: {changes}; the same command, given again, trains from it")
+
+
+def check_unchanged(config: Mapping[str, Any], data: DataSet) -> None:
+    """Compare what a training has used with what is on disk when it is over.
+
+    Raises:
+        InputsChanged: The data set, or a file that a module reads late, is another one: nobody can say what was
+            trained on. What Ultralytics has kept of it beside the data is removed.
+    """
+    edited = edited_late(classes_of(config))
+    before = data.fingerprint
+    try:
+        now = fingerprint_on_disk(config["data"])
+        if now != before:
+            edited.append(f"data set {data.name} (fingerprint {before[:8]} -> {now[:8]})")
+    except DataError as error:
+        edited.append(str(error))
+    if edited:
+        discard_caches(data.yaml)
+        said = (
+            f"changed while this trial was trained: {'; '.join(edited)}; the same command, given again, trains it anew"
+        )
+        raise InputsChanged(said)
+
+
+def cause(error: Exception, config: Mapping[str, Any], data: DataSet) -> Exception:
+    """Return why a training failed: where its files were changed under it, that is the reason, whatever it led to."""
+    if isinstance(error, InputsChanged) or kind_of(error) not in ("code", "data"):
+        return error
+    try:
+        check_unchanged(config, data)
+    except InputsChanged as changed:
+        return changed
+    return error
+
+
+def own_checkpoint(last: Path) -> dict[str, Any] | None:
+    """Return what a trial's checkpoint can be resumed from, or None where it cannot, or is of another trial.
+
+    Also None where something else that the training goes on with is not this trial's own: `best.pt`, which is
+    evaluated at the end, and what a training that is over has written down.
+    """
+    signature = last.parents[2].name
+    if not last.is_file() or checkpoint_signature(last) != signature:
+        return None
+    from ablate.training.checkpoint import read_state
+    from ablate.training.trainer import REALISED
+
+    state = read_state(last)
+    if state is None:
+        return None
+    if not state.get("best") and checkpoint_signature(last.with_name("best.pt")) != signature:
+        return None
+    if state.get("stage") == "over" and load_object(last.parents[1] / REALISED).get("signature") != signature:
+        return None
+    return state
+
+
+def set_foreign_aside(last: Path) -> str | None:
+    """Move a `last.pt` that another trial has written out of the way; say so, or return None where there is none."""
+    folder = last.parents[2]
+    signature = checkpoint_signature(last)
+    if signature in (None, folder.name):
+        return None
+    aside = folder / f"{FOREIGN}{short(signature)}.pt"
+    last.replace(aside)
+    return f"last.pt was of trial {short(signature)}: moved to {aside.name}; this trial starts anew"

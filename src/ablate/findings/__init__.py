@@ -1,0 +1,1 @@
+"""What a comparison supports and what it does not, in sentences."""

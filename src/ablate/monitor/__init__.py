@@ -1,0 +1,1 @@
+"""Progress of trials, read from disk: live display and status."""

@@ -1,0 +1,242 @@
+"""Which trials of a sweep are done, running, failed (and why), read from disk alone: from any shell, at any time."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.live import Live as Screen
+from rich.text import Text
+
+from ablate.monitor.render import (
+    RECENT,
+    STYLES,
+    Row,
+    View,
+    accuracy,
+    epochs,
+    finish_words,
+    frame,
+    left_words,
+    print_line,
+    shown_path,
+    table,
+    tally,
+)
+from ablate.monitor.time_left import estimate, variant_of
+from ablate.monitor.trial_state import ENDED, SweepStates, TrialState
+from ablate.monitor.tty import is_animated
+from ablate.records.failures import retry_option
+from ablate.records.records import short
+
+STATES = ("done", "failed", "damaged", "running", "interrupted", "waiting")
+EVERY = 2.0  # seconds between two looks
+MANY = 40  # trials on a terminal from which on variants are shown
+FAILURES = 5  # of one type that are shown
+
+
+def show_status(
+    directory: Path, console: Console, *, as_json: bool = False, watch: bool = False, every: bool = False
+) -> int:
+    """Show a sweep's trials and their states.
+
+    Args:
+        directory: The sweep's folder.
+        console: Where to show it.
+        as_json: Print JSON to stdout instead.
+        watch: Look again and again until all trials have ended, or until Ctrl-C.
+        every: Show each trial and each failure, however many there are.
+
+    Returns:
+        1 where trials failed, else 0; 0 after Ctrl-C.
+    """
+    states = SweepStates(directory)
+    if watch:
+        try:
+            _watch(states, console)
+        except KeyboardInterrupt:
+            return 0
+    trials = states.read()
+    if as_json:
+        print(json.dumps(document(states.name, trials, states.controls), allow_nan=False))  # noqa: T201
+    else:
+        _print(states, trials, console, every)
+    return 1 if any(trial.state == "failed" for trial in trials) else 0
+
+
+def document(name: str, trials: Sequence[TrialState], controls: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return a sweep's status as plain values."""
+    left = estimate(trials)
+    finish = None if left is None else datetime.now().astimezone() + timedelta(seconds=left)
+    return {
+        "sweep": name,
+        "trials": [_row(trial) | {"control": (controls or {}).get(trial.signature)} for trial in trials],
+        "counts": _counts(trials),
+        "seconds_left": left,
+        "finish": None if finish is None else finish.isoformat(timespec="seconds"),
+    }
+
+
+def _row(trial: TrialState) -> dict[str, Any]:
+    return {
+        "trial": trial.name,
+        "signature": trial.signature,
+        "state": trial.state,
+        "epoch": trial.epoch,
+        "epochs": trial.epochs,
+        "map50_95": trial.map50_95,
+        "seconds_left": trial.seconds_left,
+        "device": trial.device,
+        "host": trial.host,
+        "pid": trial.pid,
+        "minutes": trial.minutes,
+        "failure": trial.failure,
+        "why": trial.why,
+    }
+
+
+def _counts(trials: Sequence[TrialState]) -> dict[str, int]:
+    counts = Counter(trial.state for trial in trials)
+    return {state: counts[state] for state in STATES}
+
+
+def _print(states: SweepStates, trials: Sequence[TrialState], console: Console, every: bool) -> None:
+    """Print the table, what it comes to, and what to do next."""
+    width = console.width if console.is_terminal else None  # what goes into a file or a pipe is not cut
+    grouped = console.is_terminal and not every and len(trials) > MANY
+    running = [trial for trial in trials if trial.state == "running"]
+    lines = [Text(f"sweep {states.name}", "bold"), Text()]
+    if grouped:
+        lines += [*_variants(trials, width, states.controls), Text()]
+        lines += [*_trials(running, width, states.controls), Text()] if running else []
+        variants = len({variant_of(trial.name) for trial in trials})
+        lines.append(Text(f"{len(trials)} trials of {variants} variants; --all shows each trial", "dim"))
+    else:
+        lines += [*_trials(trials, width, states.controls), Text()]
+    lines.append(tally(_counts(trials)))
+    if running:
+        lines.append(Text(finish_words(estimate(trials))))
+    for line in lines:
+        print_line(console, line)
+    _print_failures([trial for trial in trials if trial.failure], console, every)
+    _print_advice(states, trials, console)
+
+
+def _trials(trials: Sequence[TrialState], width: int | None, controls: Mapping[str, str]) -> list[Text]:
+    """One line a trial; on a narrow terminal the signature goes, then why, then the device."""
+    cells: dict[str, Row] = {
+        "trial": [f"{trial.name}{_mark(trial, controls)}" for trial in trials],
+        "signature": [short(trial.signature) for trial in trials],
+        "state": [Text(trial.state, STYLES[trial.state]) for trial in trials],
+        "epoch": [epochs(trial) for trial in trials],
+        "mAP50-95": [accuracy(trial) for trial in trials],
+        "left": [left_words(trial) for trial in trials],
+        "device": [trial.device or "" for trial in trials],
+        "why": [_why(trial, width is None) for trial in trials],
+    }
+    columns = {title: column for title, column in cells.items() if title in ("trial", "state") or any(column)}
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    drop = ("signature", "why", "device")
+    return table(list(columns), rows, width, right=("epoch", "mAP50-95", "left"), drop=drop, narrowest=28)
+
+
+def _mark(trial: TrialState, controls: Mapping[str, str]) -> str:
+    kind = controls.get(trial.signature)
+    return f" (control: {kind})" if kind else ""
+
+
+def _why(trial: TrialState, whole: bool) -> str:
+    """Return why; on a terminal only the type of a failure, because the failures are listed below."""
+    if trial.state == "running" and trial.host is not None:
+        return f"process {trial.pid} on {trial.host}" if whole else ""
+    return trial.failure["type"] if trial.failure and not whole else trial.why
+
+
+def _variants(trials: Sequence[TrialState], width: int | None, controls: Mapping[str, str]) -> list[Text]:
+    """One line a variant: how many of its trials are in which state, and the mean mAP of those that are done."""
+    groups: dict[str, list[TrialState]] = {}
+    for trial in trials:
+        groups.setdefault(f"{variant_of(trial.name)}{_mark(trial, controls)}", []).append(trial)
+    shown = [state for state, count in _counts(trials).items() if count]
+    rows: list[Row] = []
+    for variant, members in groups.items():
+        counts = _counts(members)
+        found = [trial.map50_95 for trial in members if trial.state == "done" and trial.map50_95 is not None]
+        numbers = [Text(str(counts[state] or ""), STYLES[state]) for state in shown]
+        rows.append([variant, *numbers, f"{fmean(found):.4f}" if found else ""])
+    return table(["variant", *shown, "mAP50-95"], rows, width, right=(*shown, "mAP50-95"))
+
+
+def _print_failures(failed: Sequence[TrialState], console: Console, every: bool) -> None:
+    """Print the failed trials by type, with their logs."""
+    types: dict[str, list[TrialState]] = {}
+    for trial in failed:
+        types.setdefault((trial.failure or {}).get("type", ""), []).append(trial)
+    for kind, members in types.items():
+        print_line(console, "")
+        print_line(console, f"{kind}: {len(members)} failed", "red")
+        shown = members if every or not console.is_terminal else members[:FAILURES]
+        for trial in shown:
+            failure: Mapping[str, str] = trial.failure or {}
+            print_line(console, f"  {trial.name}: {failure.get('message', '')}")
+            print_line(console, f"      log: {shown_path(Path(failure.get('log', '')))}", "dim")
+        if len(shown) < len(members):
+            print_line(console, f"  and {len(members) - len(shown)} more; --all shows each", "dim")
+
+
+def _print_advice(states: SweepStates, trials: Sequence[TrialState], console: Console) -> None:
+    """Print the commands that do what is left to do."""
+    counts = _counts(trials)
+    advice = []
+    if not counts["running"] and counts["interrupted"] + counts["waiting"] + counts["damaged"]:
+        advice.append(f"nothing runs now; to go on: {states.command}")
+    failed: list[Mapping[str, Any]] = [{"failure": trial.failure} for trial in trials if trial.failure]
+    if failed:
+        advice.append(f"to try what failed again: {states.command}{retry_option(failed)}")
+    if advice and states.command:
+        print_line(console, "")
+        for line in advice:
+            print_line(console, line)
+
+
+def _watch(states: SweepStates, console: Console) -> None:
+    """Show how far the trials are until all have ended."""
+    if is_animated(console):
+        with Screen(Text(), console=console, auto_refresh=False, vertical_overflow="crop", transient=True) as screen:
+            try:
+                while _pending(trials := states.read()):
+                    width, height = console.size
+                    ascii_only = console.options.ascii_only
+                    screen.update(frame(_view(trials), width, height, ascii_only=ascii_only), refresh=True)
+                    time.sleep(EVERY)
+            except KeyboardInterrupt:
+                screen.transient = False  # what was seen last stays
+                raise
+        return
+    said = ""
+    while _pending(trials := states.read()):
+        line = tally(_counts(trials)).plain
+        if line != said:
+            print_line(console, f"{line}; {finish_words(estimate(trials))}")
+        said = line
+        time.sleep(EVERY)
+
+
+def _pending(trials: Sequence[TrialState]) -> bool:
+    return any(trial.state not in ENDED for trial in trials)
+
+
+def _view(trials: Sequence[TrialState]) -> View:
+    running = [trial for trial in trials if trial.state == "running"]
+    words = finish_words(estimate(trials)) if running else "nothing runs now"
+    ended = sorted((trial for trial in trials if trial.ended is not None), key=lambda trial: trial.ended or 0.0)
+    widest = max(cell_len(trial.name) for trial in trials)
+    return View(_counts(trials), words, running, ended[-RECENT:], widest)

@@ -1,0 +1,99 @@
+"""How a trial failed: of what type, whether the same may go well next time, and what its log said last."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ablate.data.data_errors import DataError
+from ablate.records.records import value
+
+TYPES = ("out_of_memory", "diverged", "data", "code", "killed", "timeout", "changed")
+TAIL = 50  # lines of the log that a record keeps
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_MACHINE = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.EAGAIN, errno.ENFILE)
+_HICCUPS = ("unspecified launch failure", "uncorrectable ecc error", "nccl error", "dataloader worker (pid")
+
+
+def describe(kind: str, reason: Exception | str, log: Path) -> dict[str, Any]:
+    """Return what a record says of a failure.
+
+    Args:
+        kind: One of `TYPES`.
+        reason: The exception, or one line.
+        log: The trial's log.
+    """
+    return {
+        "type": kind,
+        "message": " ".join(str(reason).split()) or type(reason).__name__,
+        "log": log.name,
+        "transient": isinstance(reason, Exception) and _is_transient(reason),
+        "intact": kind in ("killed", "timeout")
+        or isinstance(reason, OSError)
+        or bool(getattr(reason, "intact", False)),
+        "tail": tail(log),
+    }
+
+
+def kind_of(error: Exception) -> str:
+    """Return the failure type of an exception that came out of a training."""
+    kind = getattr(error, "kind", None)
+    if kind in TYPES:
+        return str(kind)
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        return "out_of_memory"
+    if isinstance(error, DataError) or any(w in text for w in ("dataset", "no labels found", "no images found")):
+        return "data"
+    return "code"
+
+
+def goes_on(failure: Mapping[str, Any]) -> bool:
+    """Tell whether another try may go on from the last checkpoint, because nothing was wrong with the training."""
+    return bool(failure.get("intact") or failure.get("transient"))
+
+
+def retried(record: Mapping[str, Any], retry: str) -> bool:
+    """Tell whether a failed trial is to be tried again: ``failed`` means all but out of memory, ``oom`` just that.
+
+    One whose files had changed runs whenever it is asked for: then they are again what its signature says.
+    """
+    if value(record, "failure", "type") == "changed":
+        return True
+    out_of_memory = value(record, "failure", "type") == "out_of_memory"
+    return retry == "all" or (retry == "oom" and out_of_memory) or (retry == "failed" and not out_of_memory)
+
+
+def retry_word(failures: Sequence[Mapping[str, Any]]) -> str:
+    """Return the `retry=` that tries all of these failed records again."""
+    out_of_memory = [value(record, "failure", "type") == "out_of_memory" for record in failures]
+    return "oom" if all(out_of_memory) else "all" if any(out_of_memory) else "failed"
+
+
+def retry_option(failures: Sequence[Mapping[str, Any]]) -> str:
+    """Return what to add to a command that is to try all of these failed records again; empty where it does anyway."""
+    waiting = [record for record in failures if not retried(record, "none")]
+    return f" retry={retry_word(waiting)}" if waiting else ""
+
+
+def tail(log: Path, lines: int = TAIL) -> list[str]:
+    """Return the last lines of a log as a terminal would show them: what a progress bar overwrote is gone."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(file.seek(0, os.SEEK_END) - 65536, 0))
+            text = file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return []
+    shown = [_ANSI.sub("", line.rstrip("\r").rpartition("\r")[2]) for line in text.split("\n")]
+    return [line for line in shown if line.strip()][-lines:]
+
+
+def _is_transient(error: Exception) -> bool:
+    """Tell whether an exception comes from the machine in this moment, rather than from what was asked of it."""
+    if isinstance(error, OSError):
+        return error.errno in _MACHINE
+    return any(words in str(error).lower() for words in _HICCUPS)

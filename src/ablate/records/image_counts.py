@@ -1,0 +1,63 @@
+"""Was a trial trained and evaluated on the images and boxes that it was to be?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ablate.records.records import Record, mapping, number
+
+SPLITS: Final = ("train", "val")
+
+
+@dataclass(frozen=True)
+class SplitUse:
+    """Images and boxes of one split of a trial; None where they are not recorded."""
+
+    images: int | None
+    instances: int | None
+
+    def __str__(self) -> str:
+        """Say both, as far as they are known."""
+        images = "? images" if self.images is None else f"{self.images} image{'s' * (self.images != 1)}"
+        boxes = "" if self.instances is None else f" ({self.instances} box{'es' * (self.instances != 1)})"
+        return images + boxes
+
+
+def used(record: Record, split: str) -> SplitUse:
+    """What a trial used of a split."""
+    return _use(record, ("realised",), split)
+
+
+def promised(record: Record, split: str) -> SplitUse:
+    """What a trial was to use of a split; unknown for records of earlier versions."""
+    return _use(record, ("realised", "promised"), split)
+
+
+def shortfalls(records: Sequence[Record]) -> list[str]:
+    """Where trials used other images or boxes than promised, in words, each once."""
+    reasons = []
+    for record in records:
+        for split in SPLITS:
+            real, meant = used(record, split), promised(record, split)
+            if None not in (meant.images, meant.instances) and real != meant:
+                reasons.append(f"{real} of {split} used where {meant} were to be")
+    return list(dict.fromkeys(reasons))
+
+
+def in_words(records: Sequence[Record], record: Record) -> str:
+    """What a trial used, in as much detail as all of the records that it is compared with tell."""
+    boxes = all(mapping(one, "realised", "instances") for one in records)
+    if not all(mapping(one, "realised", "images") for one in records):
+        return ""  # not a difference: records of earlier versions do not tell
+    uses = {split: used(record, split) for split in SPLITS}
+    return ", ".join(f"{split} {use if boxes else SplitUse(use.images, None)}" for split, use in uses.items())
+
+
+def _use(record: Record, path: tuple[str, ...], split: str) -> SplitUse:
+    images, instances = (number(record, *path, kind, split) for kind in ("images", "instances"))
+    return SplitUse(
+        None if images is None else int(images),
+        None if instances is None else int(instances),
+    )

@@ -1,0 +1,160 @@
+"""Training curves: accuracy by epoch, with bands over seeds."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ablate.analysis.table import rows_of
+from ablate.analysis.variants import is_measured
+from ablate.records.records import Record, Sweep, number, sequence
+from ablate.report.figures.lettering import in_legend
+from ablate.report.figures.style import (
+    BASELINE,
+    SETTINGS,
+    SMALLEST,
+    TWO_COLUMNS,
+    Drawing,
+    Style,
+    flags,
+    foremost,
+    groups_of,
+    left_out,
+    named,
+    references,
+    said,
+    settle,
+    styles,
+    title_of,
+)
+
+STEEP = 0.1  # share of the epochs in which all rise alike, and that would flatten the rest
+LINES = 10  # of one panel
+PANELS = 6
+LONGEST = 100_000  # epochs; more can only be damage
+
+
+def training_curves(sweep: Sweep, table: pd.DataFrame) -> Drawing | None:
+    """mAP50-95 over epochs, one panel per comparison group and one line per variant.
+
+    The line is the mean over seeds, as far as all seeds got; the band reaches from the lowest to the
+    highest seed.
+    """
+    curves = _curves(sweep)
+    groups = [rows for rows in groups_of(table) if any(k in curves for k in rows["variant_key"])]
+    if not groups:
+        return None
+    shown = [foremost(rows[rows["variant_key"].isin(curves)], LINES) for rows in groups[:PANELS]]
+    drawn = styles(table)
+    same = table["data"].nunique() == 1
+    columns = min(2, len(shown))
+    lines = -(-len(shown) // columns)
+    with mpl.rc_context(SETTINGS):
+        figure = Figure(figsize=(TWO_COLUMNS, 3.6 * lines), layout="constrained")
+        share: Axes | None = None
+        for position, rows in enumerate(shown, start=1):
+            axes = figure.add_subplot(lines, columns, position, sharey=share if same else None)
+            share = share or axes
+            for row in rows_of(rows):
+                _draw_curve(axes, curves[row["variant_key"]], drawn[row["variant"]], in_legend(named(row)))
+            axes.set(xlabel="epoch", ylabel="mAP50-95 (validation)", title=title_of(rows))
+            axes.legend(
+                loc="upper center", bbox_to_anchor=(0.5, -0.19), ncols=1 if columns == 2 else 2, handlelength=3.8,
+                fontsize=SMALLEST,
+            )  # fmt: skip
+        limits = [_limits(axes) for axes in figure.axes]
+        if same:  # panels that share an axis have the limits of the one that was set last
+            limits = [(min(low for low, _ in limits), max(high for _, high in limits))] * len(limits)
+        for axes, (low, high) in zip(figure.axes, limits, strict=True):
+            axes.set_ylim(low, high)
+        cut = any(
+            _lowest(line) < low for axes, (low, _) in zip(figure.axes, limits, strict=True) for line in axes.lines
+        )
+        settle(figure)
+    several = any(len(found) > 1 for found in curves.values())
+    band = "the mean over seeds, as far as all seeds got; the band reaches from the lowest to the highest seed."
+    caption = [
+        f"mAP50-95 on the validation images after each epoch: {band if several else 'one seed each.'}",
+        "The baseline is the thick black line." if any(references(rows).any() for rows in shown) else "",
+        "The first epochs lie below the panel, so that the rest can be told apart." if cut else "",
+        flags(pd.concat(shown)),
+        *(
+            left_out(len(few), len(rows), f"variants of {title_of(rows)}")
+            for few, rows in zip(shown, groups, strict=False)
+        ),
+        left_out(len(shown), len(groups), "comparison groups", "in the table's order"),
+    ]
+    return Drawing(figure, said(caption), tuple(key for rows in shown for key in rows["variant_key"]))
+
+
+def _limits(axes: Axes) -> tuple[float, float]:
+    """Ends of the axis: of the steep beginning only its end is shown."""
+    lines = [np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines]
+    low = min(float(np.nanmin(line[int(STEEP * len(line)) :])) for line in lines)
+    high = max(float(np.nanmax(line)) for line in lines)
+    room = 0.06 * (high - low) or 0.01
+    return low - room, high + 2 * room
+
+
+def _lowest(line: Line2D) -> float:
+    return float(np.nanmin(np.asarray(line.get_ydata(), dtype=np.float64)))
+
+
+def _curves(sweep: Sweep) -> dict[str, list[np.ndarray]]:
+    """Variant key -> accuracy by epoch: an array of shape (epochs,) per measured trial with a history.
+
+    Without variants whose trials have no epoch in common that all of them were evaluated after.
+    """
+    found: dict[str, list[np.ndarray]] = {}
+    for record in filter(is_measured, sweep.records):
+        curve = _curve(record)
+        if np.isfinite(curve).any():
+            found.setdefault(str(record.get("variant_key")), []).append(curve)
+    return {key: curves for key, curves in found.items() if len(_shared(curves)[0])}
+
+
+def _shared(curves: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs that all trials were evaluated after, (E,), and their accuracies then, (trials, E)."""
+    length = min(len(curve) for curve in curves)
+    stack = np.stack([curve[:length] for curve in curves])
+    known = np.isfinite(stack).all(axis=0)
+    return np.arange(1, length + 1)[known], stack[:, known]
+
+
+def _curve(record: Record) -> np.ndarray:
+    """mAP50-95 by epoch from 1, shape (last epoch,); NaN where an epoch has none."""
+    points = {
+        int(epoch): accuracy
+        for entry in sequence(record, "history")
+        if (epoch := number(entry, "epoch")) is not None and 1 <= epoch <= LONGEST
+        for accuracy in [number(entry, "map50_95")]
+        if accuracy is not None
+    }
+    curve = np.full(max(points, default=0), np.nan)
+    for epoch, accuracy in points.items():
+        curve[epoch - 1] = accuracy
+    return curve
+
+
+def _draw_curve(axes: Axes, curves: list[np.ndarray], style: Style, label: str) -> None:
+    epochs, stack = _shared(curves)
+    baseline = style.color == BASELINE
+    if len(curves) > 1:
+        axes.fill_between(epochs, stack.min(axis=0), stack.max(axis=0), color=style.color, alpha=0.13, linewidth=0)
+    axes.plot(
+        epochs,
+        stack.mean(axis=0),
+        color=style.color,
+        linestyle=style.dashes,
+        marker=style.marker,
+        markersize=4.5,
+        markevery=max(1, len(epochs) // 8),
+        linewidth=2.0 if baseline else 1.5,
+        label=label,
+        zorder=4 if baseline else 3,
+        markerfacecolor="white",
+    )

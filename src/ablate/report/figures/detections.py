@@ -1,0 +1,292 @@
+"""Real images on which a variant detects what its baseline misses, and the reverse."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from PIL import Image, ImageOps
+
+from ablate.analysis.table import rows_of
+from ablate.analysis.variants import variant_key
+from ablate.records.class_names import ClassName, class_names
+from ablate.records.records import Sweep, sequence, value
+from ablate.report.figures.lettering import written, written_class
+from ablate.report.figures.missed import CONFIDENCE, IOU, Against, Comparison, compare, corners
+from ablate.report.figures.style import (
+    PALETTE,
+    SETTINGS,
+    SMALLEST,
+    TWO_COLUMNS,
+    Drawing,
+    flags,
+    left_out,
+    names_of,
+    said,
+    settle,
+)
+
+SHOWN = 3  # variants, a line of images each
+EACH = 2  # images for what is gained, and as many for what is lost
+TRIED = 40  # images that are looked for on disk before a place is left empty
+SIDE = 320  # pixels of a part, as it is drawn
+ROOM = 0.35  # of the part's side, around what is to be seen
+LEAST = 0.22  # of the image's shorter side: parts are not cut smaller
+TITLE = 14  # characters of a line of a name
+
+GAINED: Any = (PALETTE[0], "-", 1.7)
+LOST: Any = (PALETTE[1], (0, (3.2, 1.3)), 1.7)
+BOTH: Any = ("#ffffff", "-", 0.7)
+NONE: Any = ("#ffffff", (0, (1, 1.4)), 1.0)
+
+
+class Part(NamedTuple):
+    """A square or smaller part of an image around what differs; `frame` is x1, y1, x2, y2 in pixels of the image."""
+
+    pixels: np.ndarray
+    frame: np.ndarray
+    size: tuple[int, int]
+    image: int
+
+
+def found_and_missed(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
+    """Parts of images where a variant finds what the baseline misses (left) and the reverse (right).
+
+    Args:
+        sweep: What `load_sweep` read.
+        rows: Rows of one comparison group of the comparison table.
+
+    Returns:
+        A drawing with the counts of all variants; None where there is no evidence, or where no image is on disk.
+    """
+    comparison = compare(sweep, rows)
+    if comparison is None:
+        return None
+    library = _Library(sweep, comparison)
+    chosen = [(one, parts) for one in _most_telling(comparison, rows) if any(parts := library.parts(one))][:SHOWN]
+    if not chosen:
+        return None
+    base = rows.loc[rows["variant_key"] == variant_key(comparison.trial), "variant"].iloc[0]
+    with mpl.rc_context({**SETTINGS, "axes.grid": False}):
+        figure = _figure(comparison, chosen, base, names_of(rows))
+        settle(figure)
+    shown = [one.label for one, _ in chosen]
+    words = [
+        f"Parts of validation images, trained with seed {comparison.seed}. Boxes are true objects: thick solid blue "
+        f"were found by the variant and missed by {base}, thick dashed orange the reverse; thin white by both, dotted "
+        f"by none. Found: a detection of the right class with IoU of at least {IOU} and confidence of at least "
+        f"{CONFIDENCE}. Images are those that differ most, so they show what differences look like, not how many there "
+        "are: the counts beneath do.",
+        left_out(len(shown), len(comparison.variants), "variants", "by objects found by one only"),
+        "Original images are not where they were: reduced copies are shown." if library.copied else "",
+        "; ".join(comparison.unread).capitalize() + "." if comparison.unread else "",
+    ]
+    counts = comparison.counts()
+    counts["Variant"] = counts["Variant"].map(names_of(rows))
+    drawn = rows[rows["variant"].isin([base, *(one.label for one in comparison.variants)])]
+    return Drawing(figure, said([*words, flags(drawn)]), tuple(drawn["variant_key"]), counts)
+
+
+def _most_telling(comparison: Comparison, rows: pd.DataFrame) -> list[Against]:
+    """Variants by how many objects only one of the two found, those in the table's order that tell most first."""
+    place = {row["variant"]: index for index, row in enumerate(rows_of(rows))}
+    most = sorted(comparison.variants, key=lambda one: -int(one.gained.sum() + one.lost.sum()))[: 2 * SHOWN]
+    return sorted(most, key=lambda one: (most.index(one) >= SHOWN, place[one.label]))
+
+
+class _Library:
+    """The images of one comparison, as far as they are on disk."""
+
+    def __init__(self, sweep: Sweep, comparison: Comparison) -> None:
+        self._comparison = comparison
+        self.copied = False
+        folder = sweep.trial_dir(str(comparison.trial["signature"]))
+        root = value(comparison.trial, "data", "root")
+        self._root = Path(root) if isinstance(root, str) and root else None
+        self._samples = [
+            (str(sample["source"]), folder / sample["image"])
+            for sample in sequence(comparison.trial, "samples")
+            if isinstance(value(sample, "source"), str) and isinstance(value(sample, "image"), str)
+        ]
+
+    def parts(self, one: Against) -> list[Part | None]:
+        """What to show for one variant: EACH parts that it gains, then EACH that it loses; None where there is none."""
+        taken: set[int] = set()
+        shown: list[Part | None] = []
+        for mask in (one.gained, one.lost):
+            found: list[Part] = []
+            for index in self._candidates(mask):
+                if index not in taken and len(found) < EACH and (part := self._part(index, mask)) is not None:
+                    taken.add(index)
+                    found.append(part)
+                if len(found) == EACH:
+                    break
+            shown += [*found, *[None] * (EACH - len(found))]
+        return shown
+
+    def _candidates(self, mask: np.ndarray) -> Iterator[int]:
+        """Images by falling number of objects that differ."""
+        evidence = self._comparison.evidence
+        counts = np.bincount(evidence.true_image[mask], minlength=len(evidence.names))
+        for index in np.argsort(-counts, kind="stable")[:TRIED]:
+            if counts[index]:
+                yield int(index)
+
+    def _part(self, index: int, mask: np.ndarray) -> Part | None:
+        """The part of an image around what differs; None where the image cannot be shown."""
+        evidence = self._comparison.evidence
+        width, height = (int(side) for side in evidence.sizes[index])
+        of_image = np.flatnonzero(mask & (evidence.true_image == index))
+        boxes = corners(evidence, of_image) * np.array([width, height] * 2)
+        frame = _frame(boxes, width, height)
+        for path, copy in self._paths(str(evidence.names[index])):
+            pixels = _read(path, frame, (width, height))
+            if pixels is not None:
+                self.copied |= copy
+                return Part(pixels, frame, (width, height), index)
+        return None
+
+    def _paths(self, name: str) -> Iterator[tuple[Path, bool]]:
+        """Where an image may be, and whether that is a reduced copy."""
+        if self._root is not None:
+            yield self._root / name, False
+        matching = [
+            (source, copy)
+            for source, copy in self._samples
+            if Path(source).parts[-len(Path(name).parts) :] == Path(name).parts
+        ]
+        for source, _ in matching:
+            yield Path(source), False
+        for _, copy in matching:
+            yield copy, True
+
+
+def _frame(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
+    """A square around boxes (n, 4) with some room, inside of the image: x1, y1, x2, y2 in pixels.
+
+    The biggest cluster around the first box would hide others; so all are in, and what is small stays as it is.
+    """
+    low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    side = min(max(float((high - low).max()) * (1 + 2 * ROOM), LEAST * min(width, height), 32.0), min(width, height))
+    centre = (low + high) / 2
+    start = np.clip(centre - side / 2, 0, np.maximum([width - side, height - side], 0))
+    return np.concatenate([start, start + side])
+
+
+def _read(path: Path, frame: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
+    """Part of an image file, shape (H, W, 3), uint8; None where it is missing, broken or of another shape."""
+    try:
+        if not path.is_file():
+            return None
+        with Image.open(path) as opened:
+            image = ImageOps.exif_transpose(opened)  # as the detector saw it
+            if abs(image.width / image.height - size[0] / size[1]) > 0.02 * size[0] / size[1]:
+                return None
+            scale = image.width / size[0]
+            part = image.crop(tuple(round(float(edge) * scale) for edge in frame)).convert("RGB")  # type: ignore[arg-type]
+            longest = SIDE / max(part.size)
+            across, down = (max(1, round(side * longest)) for side in part.size)
+            return np.asarray(part.resize((across, down), Image.Resampling.BICUBIC))
+    except (OSError, ValueError, SyntaxError, ImportError, ZeroDivisionError):  # PIL's on what is no image; see samples
+        return None
+
+
+def _figure(
+    comparison: Comparison, chosen: list[tuple[Against, list[Part | None]]], base: str, names: dict[str, str]
+) -> Figure:
+    """A line of parts for each variant, under heads, and a legend; `names` as they are written."""
+    across = 2 * EACH
+    inch = (TWO_COLUMNS - 1.25) / (across + 0.2)
+    figure = Figure(figsize=(TWO_COLUMNS, inch * len(chosen) * 1.05 + 0.8))
+    total = figure.get_size_inches()
+    top, left, gap = 0.24, 1.2, 0.06
+    kinds = class_names(sequence(comparison.trial, "data", "classes"))
+    for line, (one, parts) in enumerate(chosen):
+        for column, part in enumerate(parts):
+            x = left + column * inch + (0.16 if column >= EACH else 0.0)
+            y = top + line * inch * 1.05
+            axes = figure.add_axes(
+                (x / total[0], 1 - (y + inch - gap) / total[1], (inch - gap) / total[0], (inch - gap) / total[1])
+            )
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set_visible(False)
+            if part is None:
+                axes.text(0.5, 0.5, "none" if column % EACH == 0 else "no other", ha="center", va="center",
+                          transform=axes.transAxes, color="#666666", fontsize=SMALLEST)  # fmt: skip
+                continue
+            _draw(axes, comparison, one, part, kinds, gained=column < EACH)
+        gained, lost = int(one.gained.sum()), int(one.lost.sum())
+        plain = written(one.label)
+        name = "\n".join(textwrap.wrap(plain, TITLE, max_lines=3, placeholder=" ..."))
+        name += names[one.label].removeprefix(plain)
+        y = 1 - (top + line * inch * 1.05 + 0.45 * inch) / total[1]
+        figure.text(0.05 / total[0], y, name, fontweight="bold", fontsize=7.5, va="bottom")
+        figure.text(
+            0.05 / total[0], y - 0.05 / total[1], f"+{gained} found\n\N{MINUS SIGN}{lost} lost", fontsize=7.5, va="top"
+        )
+    heads = (
+        ("found by the variant, missed by the baseline", 0),
+        ("found by the baseline, missed by the variant", EACH),
+    )
+    for text, column in heads:
+        x = left + column * inch + (0.16 if column >= EACH else 0.0)
+        figure.text(x / total[0], 1 - (top - 0.06) / total[1], text, fontweight="bold", fontsize=7.5, va="bottom")
+    handles = [_line(GAINED, "variant only"), _line(LOST, "baseline only"), _line(BOTH, "both"), _line(NONE, "none")]
+    figure.legend(
+        handles=handles, loc="lower center", ncols=4, handlelength=3.2,
+        title=f"true objects found by (baseline: {names[base]})", title_fontsize=7.5,
+        facecolor="#cfcfcf", frameon=True, edgecolor="none",
+    )  # fmt: skip
+    return figure
+
+
+def _draw(
+    axes: Axes, comparison: Comparison, one: Against, part: Part, kinds: Sequence[ClassName], *, gained: bool
+) -> None:
+    """One part of an image with its true objects."""
+    evidence = comparison.evidence
+    x1, y1, x2, y2 = part.frame
+    axes.imshow(part.pixels, extent=(x1, x2, y2, y1), interpolation="none", aspect="auto")
+    here = np.flatnonzero(evidence.true_image == part.image)
+    for index, box in zip(here, corners(evidence, here) * np.array(part.size * 2), strict=True):
+        mine, theirs = bool(one.variant[index]), bool(one.baseline[index])
+        telling = mine != theirs
+        color, dashes, width = (GAINED if mine else LOST) if telling else (BOTH if mine else NONE)
+        left, top, right, bottom = box
+        if right < x1 or left > x2 or bottom < y1 or top > y2:
+            continue
+        order = 4 if telling else 3
+        place = (left, top), right - left, bottom - top
+        halo = "white" if telling else "#555555"
+        axes.add_patch(Rectangle(*place, fill=False, zorder=order, linewidth=width + 1.4, edgecolor=halo))
+        axes.add_patch(Rectangle(*place, fill=False, zorder=order, linewidth=width, edgecolor=color, linestyle=dashes))
+        if telling and mine == gained:
+            _name(axes, part, box, kinds, int(evidence.true_cls[index]), color)
+    axes.set(xlim=(x1, x2), ylim=(y2, y1))
+
+
+def _name(axes: Axes, part: Part, box: np.ndarray, kinds: Sequence[ClassName], kind: int, color: str) -> None:
+    """The class of a box at its upper edge, inside of the part."""
+    x1, y1, x2, _ = part.frame
+    text = written_class(kinds[kind], 16) if 0 <= kind < len(kinds) else f"class {kind}"
+    over = box[1] - y1 > 0.1 * (x2 - x1)
+    axes.text(
+        max(box[0], x1), box[1] if over else max(box[1], y1), text,
+        fontsize=SMALLEST,
+        color="white", va="bottom" if over else "top", clip_on=True, zorder=6,
+        bbox={"facecolor": color, "edgecolor": "none", "pad": 0.5},
+    )  # fmt: skip
+
+
+def _line(look: Any, label: str) -> Line2D:
+    color, dashes, width = look
+    return Line2D([], [], color=color, linestyle=dashes, linewidth=width + 0.3, label=label)

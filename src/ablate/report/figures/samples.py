@@ -1,0 +1,254 @@
+"""What variants detect on the same validation images, next to the ground truth."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from ablate.analysis.variants import is_measured
+from ablate.evaluation.boxes import overlaps
+from ablate.records.class_names import ClassName, class_names
+from ablate.records.records import Record, Sweep, sequence, value
+from ablate.report.figures.lettering import in_legend, written_class
+from ablate.report.figures.style import (
+    PALETTE,
+    SETTINGS,
+    SMALLEST,
+    TWO_COLUMNS,
+    Drawing,
+    flags,
+    foremost,
+    is_control,
+    left_out,
+    names_of,
+    said,
+    settle,
+)
+
+CONFIDENCE = 0.25  # predictions below are not drawn
+IOU = 0.5  # overlap from which a prediction of the right class counts as a hit
+IMAGES = 4
+VARIANTS = 5  # baseline included
+SIDE = 256  # pixels to which images are reduced
+NAMED = 7  # boxes of a panel that still have room for their class
+HIT: Any
+FALSE: Any
+MISSED: Any
+HIT, FALSE, MISSED = "-", (0, (3, 1.5)), (0, (1, 1.5))
+GAP = 0.06  # of a panel's side
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One image with what one trial says about it. Boxes are (class, confidence, x1, y1, x2, y2)."""
+
+    pixels: np.ndarray
+    size: tuple[int, int]
+    truth: list[tuple[int, Box]]
+    predictions: list[tuple[int, float, Box]]
+
+
+def sample_detections(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
+    """Ground truth, baseline and variants (columns) on the same images (rows), of one seed.
+
+    Args:
+        sweep: what `load_sweep` read.
+        rows: rows of one comparison group of the comparison table, baseline first.
+
+    Returns:
+        A figure, or None where no trial has samples. Solid boxes are hits (right class, IoU of at
+        least 0.5), dashed boxes false alarms, thin dotted ones what was missed.
+    """
+    chosen = _one_seed(sweep, foremost(rows[~is_control(rows)], VARIANTS))
+    columns = [(label, panels) for label, record in chosen if (panels := _panels(sweep, record))]
+    if not columns:
+        return None
+    reference = columns[0][1]
+    names = names_of(rows)
+    images = list(reference)[:IMAGES]
+    classes = class_names(sequence(chosen[0][1], "data", "classes"))
+    step = 1 + GAP
+    with mpl.rc_context({**SETTINGS, "axes.grid": False}):
+        shape = max(panel.size[1] / max(panel.size) for panel in reference.values())
+        down = shape + GAP
+        width, height = step * (len(columns) + 1) - GAP, down * len(images) - GAP
+        inch = min(TWO_COLUMNS / width, 2.2)
+        figure = Figure(figsize=(TWO_COLUMNS, inch * (height + 0.25) + 0.6), layout="constrained")
+        axes = figure.add_subplot()
+        kinds: set[int] = set()
+        for line, image in enumerate(images):
+            truth = reference[image]
+            kinds |= _draw(axes, truth, (0, line * down), shape, classes, only_truth=True)
+            for column, (_, panels) in enumerate(columns, start=1):
+                if image in panels and panels[image].truth == truth.truth:
+                    kinds |= _draw(axes, panels[image], (column * step, line * down), shape, classes)
+                else:
+                    axes.text(
+                        column * step + 0.5, line * down + shape / 2, "not recorded", ha="center", va="center",
+                        color="#666666",
+                    )  # fmt: skip
+        for column, title in enumerate(["ground truth", *(names[label] for label, _ in columns)]):
+            axes.text(
+                column * step + 0.5, -0.04, _wrapped(title), ha="center", va="bottom", fontsize=SMALLEST,
+                fontweight="bold",
+            )  # fmt: skip
+        axes.set(xlim=(0, width), ylim=(height, -0.25), aspect="equal")
+        axes.axis("off")
+        lines = [
+            Line2D([], [], color="black", linestyle=dashes, linewidth=1.3, label=label)
+            for dashes, label in ((HIT, "hit"), (FALSE, "false alarm"), (MISSED, "missed"))
+        ]
+        colours = [
+            Line2D([], [], color=PALETTE[kind % len(PALETTE)], linewidth=4, label=in_legend(_named(classes, kind, 20)))
+            for kind in sorted(kinds)[: len(PALETTE)]
+        ]
+        figure.legend(
+            handles=[*lines, *colours], loc="outside lower center", ncols=9, handlelength=2.4, columnspacing=1.2
+        )
+        settle(figure)
+    labels = [label for label, _ in columns]
+    drawn = rows[rows["variant"].isin(labels)]
+    caption = [
+        f"The same validation images for every variant, trained with seed {chosen[0][1].get('seed')}. Solid: hit "
+        f"(right class, IoU at least {IOU}); dashed: false alarm; dotted: missed. Confidence at least {CONFIDENCE}.",
+        flags(drawn),
+        left_out(len(labels), int((~is_control(rows)).sum()), "variants"),
+    ]
+    return Drawing(figure, said(caption), tuple(drawn["variant_key"]))
+
+
+def _one_seed(sweep: Sweep, rows: pd.DataFrame) -> list[tuple[str, Record]]:
+    """Label and trial per variant, all of the first seed that most variants have samples for."""
+    labels = dict(zip(rows["variant_key"], rows["variant"], strict=True))
+    found: dict[Any, dict[str, Record]] = {}
+    for record in sweep.records:
+        key = str(record.get("variant_key"))
+        if key in labels and is_measured(record) and sequence(record, "samples"):
+            found.setdefault(str(record.get("seed")), {}).setdefault(key, record)
+    if not found:
+        return []
+    first = rows["variant_key"].iloc[0]
+    seed = max(found, key=lambda seed: (first in found[seed], len(found[seed])))
+    return [(label, found[seed][key]) for key, label in labels.items() if key in found[seed]]
+
+
+def _panels(sweep: Sweep, record: Record) -> dict[str, Panel]:
+    """Image name -> panel, for the samples of a trial that can be read."""
+    panels = {}
+    for sample in sequence(record, "samples"):
+        name = value(sample, "image")
+        if not isinstance(name, str):
+            continue
+        try:
+            pixels = _pixels(sweep.trial_dir(str(record["signature"])) / name)
+            size = (int(sample.get("width") or pixels.shape[1]), int(sample.get("height") or pixels.shape[0]))
+            truth = [(int(box[0]), _box(box[1:5])) for box in sequence(sample, "truth")]
+            predictions = [
+                (int(box[0]), float(box[1]), _box(box[2:6]))
+                for box in sequence(sample, "predictions")
+                if float(box[1]) >= CONFIDENCE
+            ]
+        except (
+            OSError,
+            TypeError,
+            ValueError,
+            IndexError,
+            SyntaxError,  # PIL's on a broken image
+            ImportError,  # PIL's once Ultralytics has been imported: it then asks for a plugin
+        ):
+            continue
+        panels[name] = Panel(pixels, size, truth, sorted(predictions, key=lambda found: -found[1]))
+    return panels
+
+
+def _pixels(path: Path) -> np.ndarray:
+    """An image reduced to at most SIDE pixels a side, shape (H, W, 3), uint8."""
+    with Image.open(path) as image:
+        image.draft("RGB", (SIDE, SIDE))
+        image.thumbnail((SIDE, SIDE))
+        return np.asarray(image.convert("RGB"))
+
+
+def _box(corners: Any) -> Box:
+    x1, y1, x2, y2 = (float(corner) for corner in corners)
+    return x1, y1, x2, y2
+
+
+def _draw(
+    axes: Axes,
+    panel: Panel,
+    corner: tuple[float, float],
+    tall: float,
+    classes: Sequence[ClassName],
+    *,
+    only_truth: bool = False,
+) -> set[int]:
+    """Draw one panel into a place, 1 wide and so tall, with this upper left corner; returns the classes drawn."""
+    scale = min(1 / panel.size[0], tall / panel.size[1])
+    width, height = panel.size[0] * scale, panel.size[1] * scale
+    left, top = corner[0] + (1 - width) / 2, corner[1] + (tall - height) / 2
+    axes.imshow(panel.pixels, extent=(left, left + width, top + height, top), interpolation="none", zorder=1)
+
+    def outline(kind: int, box: Box, text: str, dashes: Any, thick: float) -> None:
+        color = PALETTE[kind % len(PALETTE)]
+        x, y = left + box[0] * scale, top + box[1] * scale
+        w, h = (box[2] - box[0]) * scale, (box[3] - box[1]) * scale
+        axes.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor="white", linewidth=thick + 1.2, zorder=2))
+        axes.add_patch(
+            Rectangle((x, y), w, h, fill=False, edgecolor=color, linewidth=thick, linestyle=dashes, zorder=3)
+        )
+        if text:
+            over = box[1] * scale > 0.1
+            axes.text(
+                x, y if over else y + h, text, fontsize=SMALLEST, color="white", va="bottom" if over else "top",
+                zorder=4, bbox={"facecolor": color, "edgecolor": "none", "pad": 0.4}, clip_on=True,
+            )  # fmt: skip
+
+    if only_truth:
+        for kind, box in panel.truth:
+            outline(kind, box, _named(classes, kind, 16) if len(panel.truth) <= NAMED else "", HIT, 1.2)
+        return {kind for kind, _ in panel.truth}
+    hits, missed = _match(panel)
+    for kind, box in missed:
+        outline(kind, box, "", MISSED, 0.9)
+    for (kind, _, box), hit in zip(panel.predictions, hits, strict=True):
+        outline(kind, box, "", HIT if hit else FALSE, 1.2)
+    return {kind for kind, _, _ in panel.predictions} | {kind for kind, _ in missed}
+
+
+def _named(classes: Sequence[ClassName], kind: int, most: int) -> str:
+    return written_class(classes[kind], most) if 0 <= kind < len(classes) else str(kind)
+
+
+def _wrapped(label: str) -> str:
+    """A variant's name in lines that fit above a column."""
+    return "\n".join(textwrap.wrap(label, 20, break_long_words=True)) or label
+
+
+def _match(panel: Panel) -> tuple[list[bool], list[tuple[int, Box]]]:
+    """Which predictions hit, most confident first, each truth at most once; and the truths that none hit."""
+    free = list(panel.truth)
+    hits = []
+    for kind, _, box in panel.predictions:
+        same = [kind == other for other, _ in free]
+        shared = overlaps(np.array(box), np.array([other for _, other in free])) * same if free else np.zeros(0)
+        best = int(np.argmax(shared)) if free else -1
+        hit = best >= 0 and bool(shared[best] >= IOU)
+        if hit:
+            free.pop(best)
+        hits.append(hit)
+    return hits, free

@@ -1,0 +1,105 @@
+"""Run the comparison notebook on one sweep, in this very interpreter and without traces elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ablate.storage.files import atomic_write_text
+
+NAME = "comparison.ipynb"
+
+
+class NotebookError(RuntimeError):
+    """The notebook could not be found or did not run to its end; the message is one line."""
+
+
+def source_notebook(name: str = NAME) -> Path:
+    """Path of a notebook's source, in an installed package or in a checkout.
+
+    Raises NotebookError when it is in neither.
+    """
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "notebooks", package.parents[1] / "notebooks"):
+        if (folder / name).is_file():
+            return folder / name
+    raise NotebookError(f"the notebook {name} is neither in the installed package nor in a checkout")
+
+
+def execute(sweep_dir: Path, target: Path, *, strict: bool = False, source: Path | None = None) -> Path:
+    """Execute the comparison notebook for a sweep and write it, with its outputs, to `target`.
+
+    The kernel is `sys.executable`, whatever kernels are installed for this user. The sweep's path
+    goes in relative to the notebook, so that both can be moved together. Raises NotebookError.
+    """
+    import nbformat
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    target = Path(target).resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source = source or source_notebook()
+    parameters: dict[str, Any] = {"sweep_dir": os.path.relpath(Path(sweep_dir).resolve(), target.parent)}
+    if strict:
+        parameters["strict"] = True
+    try:
+        with tempfile.TemporaryDirectory(prefix="ablate-kernel-") as scratch:
+            notebook = papermill.execute_notebook(
+                str(source),
+                None,
+                parameters=parameters,
+                kernel_name="python3",
+                language="python",
+                progress_bar=False,
+                cwd=str(target.parent),
+                kernel_manager_class=_kernel_manager(scratch),
+            )
+    except (papermill.PapermillExecutionError, DeadKernelError) as error:
+        name = getattr(error, "ename", type(error).__name__)
+        reason = str(getattr(error, "evalue", error)).strip().splitlines() or ["no reason given"]
+        raise NotebookError(f"the notebook did not run to its end: {name}: {reason[0]}") from error
+    _forget_where(notebook)
+    atomic_write_text(target, nbformat.writes(notebook))
+    return target
+
+
+def _kernel_manager(scratch: str) -> Any:
+    """A kernel manager class that looks for no kernel: it starts this interpreter.
+
+    Files that IPython would keep in the user's home go to `scratch`.
+    """
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+
+    here = str(Path(__file__).resolve().parents[2])
+    inherited = [str(Path(entry).absolute()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    quiet = "--IPKernelApp.log_level=50"  # else it warns of TCP, and of the interrupt that ends it
+    spec = KernelSpec(
+        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", quiet],
+        name="python3",
+        display_name="Python 3",
+        language="python",
+        env={
+            "PYTHONPATH": os.pathsep.join(dict.fromkeys([here, *inherited])),
+            "IPYTHONDIR": scratch,
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        },
+    )
+
+    class ThisInterpreter(AsyncKernelManager):  # type: ignore[misc]
+        """Starts `sys.executable` as the kernel."""
+
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            return spec
+
+    return ThisInterpreter
+
+
+def _forget_where(notebook: Any) -> None:
+    """Take absolute paths of this machine out of the notebook's metadata."""
+    for key in ("input_path", "output_path"):
+        notebook.metadata.get("papermill", {}).pop(key, None)

@@ -1,0 +1,1 @@
+"""A trial's settings: their types, checks, text forms and signature."""

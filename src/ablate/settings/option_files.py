@@ -1,0 +1,174 @@
+"""The user's own option files, `./conf/<group>/<option>.yaml`: are they what their group needs?
+
+Hydra lays a file over the defaults, so that a key which is missing or misspelt would leave the default in its place
+without a word: a module file without `_target_` would train the baseline.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from difflib import SequenceMatcher
+from pathlib import Path
+from typing import Any
+
+from ablate.errors import ConfigError, nearest
+from ablate.settings.schema import (
+    Config,
+    InsertionConfig,
+    LatencyConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrackingConfig,
+    conf_dir,
+    option_file,
+    training_arguments,
+)
+from ablate.settings.training_arguments import OWNED
+from ablate.storage.yaml_files import YamlFileError, read_mapping
+
+SCHEMAS: dict[str, type] = {
+    "": Config,
+    "insertion": InsertionConfig,
+    "latency": LatencyConfig,
+    "model": ModelConfig,
+    "optimizer": OptimizerConfig,
+    "tracking": TrackingConfig,
+}
+GROUPS = ("module", "insertion", "optimizer", "data", "model", "train", "tracking")
+RESERVED = ("name", "_target_", "insertion", "defaults")  # keys of a module's file that are no options of its class
+DATA_KEYS = ("name", "path", "url")
+_NEEDS = "a module file needs name, _target_ (package.module.Class) and insertion"
+_SIMILAR = 0.75  # from this likeness on a key is a misspelt one, not one of its own
+
+
+def check_option_file(group: str, name: str) -> None:
+    """Check the user's own file of an option; nothing where the option is one of ours or there is no such file.
+
+    Raises:
+        ConfigError: It is no YAML mapping, lacks what it needs, has keys that mean nothing, or is never read because
+            an option of ours has its name.
+    """
+    path = Path.cwd() / "conf" / group / f"{name}.yaml"
+    ours = conf_dir() / group / f"{name}.yaml"
+    if not path.is_file() or path.resolve() == ours.resolve():
+        return
+    title = f"conf/{group}/{name}.yaml"
+    try:
+        content = read_mapping(path, title)
+    except YamlFileError as error:
+        raise ConfigError(str(error)) from error
+    if ours.is_file():
+        if content != read_mapping(ours):
+            raise ConfigError(f"{title} is never read: ablate has an option {group}={name}; give the file another name")
+        return
+    if not content and group != "train":
+        needs = _NEEDS if group == "module" else f"valid keys: {', '.join(known_keys(group))}"
+        raise ConfigError(f"{title} is empty; {needs}")
+    package = _package(path, group)
+    if group == "module":
+        _check_module_file(content, name, title)
+    elif package == group:
+        _check_known(content, group, title)
+    elif package == "_global_":
+        _check_global(content, title)
+
+
+def known_keys(group: str, name: str | None = None) -> list[str]:
+    """Return the keys that a group may have; empty for `module`, whose class says.
+
+    Args:
+        group: A group, or empty for the configuration itself.
+        name: The `name` of a data set, whose file of ours has further keys.
+    """
+    if group == "train":
+        return list(training_arguments())
+    if group == "data":
+        return list(dict.fromkeys([*DATA_KEYS, *fields_of_data(name)]))
+    return [entry.name for entry in fields(SCHEMAS[group])] if group in SCHEMAS else []
+
+
+def fields_of_data(name: str | None) -> dict[str, Any]:
+    """Return the keys of a data set of ours with their defaults; empty for one of the user's."""
+    ours = (conf_dir() / "data" / f"{name}.yaml").is_file()
+    return option_file("data", str(name)) if ours else {}
+
+
+def unknown_key(key: str, where: str, group: str, valid: list[str]) -> ConfigError:
+    """Return the error about a key that a group does not have; `where` leads the message."""
+    if group == "train" and key in OWNED:
+        return ConfigError(f"{where}{key}: set it with {OWNED[key]}")
+    if group == "train":
+        return ConfigError(f"{where}{key}: not an Ultralytics training argument. {nearest(key, valid)}".rstrip())
+    home = "" if group else _home_of(key)
+    guess = f"did you mean '{home}.{key}'? " if home else nearest(key, valid)
+    return ConfigError(f"{where}{key}: no such key. {guess}valid: {', '.join(valid)}")
+
+
+def _home_of(key: str) -> str:
+    """Return the group that has a key of this name, of those whose keys people give without it; empty for none."""
+    if key in training_arguments():
+        return "train"
+    return "optimizer" if key in {entry.name for entry in fields(OptimizerConfig)} else ""
+
+
+def misspelt_reserved(key: str) -> str | None:
+    """Return the reserved key of a module's file that another key looks like, or None."""
+    if key in RESERVED:
+        return None
+    ratios = {name: SequenceMatcher(None, key.strip("_"), name.strip("_")).ratio() for name in RESERVED}
+    best = max(ratios, key=lambda name: ratios[name])
+    return best if ratios[best] >= _SIMILAR else None
+
+
+def _check_module_file(content: Mapping[str, Any], name: str, title: str) -> None:
+    missing = [key for key in ("_target_", "name") if content.get(key) is None]
+    for key in missing:
+        if key in content:
+            raise ConfigError(f"{title}: {key} has no value; {_NEEDS}")
+        close = next((other for other in content if misspelt_reserved(other) == key), None)
+        guess = f" (is '{close}' meant to be it?)" if close else ""
+        raise ConfigError(f"{title}: {key} is missing{guess}; {_NEEDS}")
+    if not isinstance(content["_target_"], str):
+        raise ConfigError(f"{title}: _target_: {content['_target_']!r} is no dotted path; {_NEEDS}")
+    if not isinstance(content["name"], str):
+        raise ConfigError(f"{title}: name: {content['name']} is no text; file and name must begin with a letter")
+    if content["name"] != name:
+        raise ConfigError(f"{title}: name: {content['name']}: it must be that of the file: name: {name}")
+    close = next((other for other in content if misspelt_reserved(other)), None)
+    if "insertion" not in content and close is not None and misspelt_reserved(close) == "insertion":
+        raise ConfigError(f"{title}: {close}: no such key. did you mean 'insertion'? {_NEEDS}")
+
+
+def _check_known(content: Mapping[str, Any], group: str, title: str) -> None:
+    name = content.get("name")
+    valid = known_keys(group, str(name))
+    for key in content:
+        if key not in (*valid, "defaults"):
+            raise unknown_key(key, f"{title}: ", group, valid)
+
+
+def _check_global(content: Mapping[str, Any], title: str) -> None:
+    """Check a file that sets keys of several groups (`# @package _global_`)."""
+    valid = known_keys("")
+    for key, value in content.items():
+        if key in ("defaults", "hydra"):
+            continue
+        if key not in valid:
+            raise unknown_key(key, f"{title}: ", "", valid)
+        inner = known_keys(key) if key in (*GROUPS, "latency") else []
+        for name in value if isinstance(value, Mapping) and inner and key != "data" else []:
+            if name not in inner:
+                raise unknown_key(name, f"{title}: {key}.", key, inner)
+
+
+def _package(path: Path, group: str) -> str:
+    """Return where Hydra puts a file's content: its group, or what its first lines say."""
+    for line in path.read_text(encoding="utf-8-sig").splitlines():
+        found = re.fullmatch(r"\s*#\s*@package\s+(\S+)\s*", line)
+        if found:
+            return group if found[1] in (group, "_group_") else found[1]
+        if line.strip() and not line.lstrip().startswith("#"):
+            break
+    return group

@@ -1,0 +1,265 @@
+"""The whole configuration as dataclasses, and what of it makes up a trial's identity.
+
+The YAML files in `conf/` hold values and comments; types, ranges and defaults live here. Ranges are written as
+text in a field's metadata (``"> 0 and <= 1"``) and checked by `ablate.settings.validation`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ablate.errors import ConfigError
+from ablate.settings.training_arguments import OWNED
+from ablate.storage.files import FileState, file_state
+from ablate.storage.plain_values import plain_copy
+from ablate.storage.yaml_files import YamlFileError, read_mapping
+
+WIRINGS = ("plain", "residual", "rezero")
+OPTIMIZERS = ("SGD", "MuSGD", "AdamW")
+ARITHMETICS = ("auto", "bf16", "emulated", "fp32")
+OOM_POLICIES = ("fail", "halve")
+DESIGNS = ("product", "one_at_a_time", "leave_one_out", "add_one_in", "factorial")
+ORDERS = ("given", "longest_first", "cheapest_first", "by_seed")
+RETRIES = ("none", "failed", "oom", "all")
+PRECISIONS = ("fp32", "fp16", "bf16")
+BACKENDS = ("eager", "compile", "torchscript", "onnx")
+HEADS = ("validated", "one_to_one", "one_to_many")
+BUSY = ("flag", "refuse")
+CONTROLS = ("identity", "params", "scale")
+CONTROL_MODULES = ("identity", "convblock")  # of the group `module`, but no levels of a study: no glob means them
+
+# Fields that cannot change a trial's result, or whose content enters the signature in a better form (the data set's
+# fingerprint for its path, the checkpoint's hash for its path). Everything else is identity.
+NOT_IDENTITY = (
+    "baseline",
+    "components",
+    "controls",
+    "data",
+    "design",
+    "device",
+    "exclude",
+    "figures",
+    "freeze_grafts",  # enters the signature of grafts where layers are frozen
+    "latency",
+    "module.insertion",
+    "model.weights",
+    "notebook",
+    "order",
+    "probe",
+    "retry",
+    "root",
+    "skip_invalid",
+    "strict",
+    "sweep",
+    "tracking",
+    "train.plots",
+    "train.save_period",
+    "train.verbose",
+)
+
+# Fields that a command says once, for all of its trials.
+OF_COMMAND = (
+    *("baseline", "components", "controls", "design", "exclude", "figures", "latency", "notebook", "order"),
+    *("probe", "retry", "root", "skip_invalid", "strict", "sweep", "tracking"),
+)
+
+# Fields that came later, with what they are where they are not given: then they are left out of a signature.
+ADDED_LATER = {"optimizer.orthogonalise": "auto"}
+
+
+def _ranged(default: Any, constraint: str) -> Any:
+    return field(default=default, metadata={"range": constraint})
+
+
+def _choice(default: str, choices: tuple[str, ...]) -> Any:
+    return field(default=default, metadata={"choices": choices})
+
+
+_SEVERAL = {"several": True}  # a list with at least one element, each of which must be valid
+
+
+@dataclass
+class InsertionConfig:
+    """Where the module goes, and how its output joins the network."""
+
+    name: str = "customary"
+    at: list[int] | None = None
+    wiring: str = _choice("plain", WIRINGS)
+
+
+@dataclass
+class OptimizerConfig:
+    """One optimizer with its learning-rate schedule, under Ultralytics' names."""
+
+    name: str = _choice("MuSGD", OPTIMIZERS)
+    lr0: float = _ranged(0.01, "> 0 and <= 10")
+    lrf: float = _ranged(0.01, ">= 0 and <= 1")
+    momentum: float = _ranged(0.9, ">= 0 and < 1")
+    weight_decay: float = _ranged(0.0005, ">= 0 and <= 1")
+    warmup_epochs: float = _ranged(3.0, ">= 0")
+    warmup_momentum: float = _ranged(0.8, ">= 0 and < 1")
+    warmup_bias_lr: float = _ranged(0.0, ">= 0 and <= 10")
+    cos_lr: bool = False
+    orthogonalise: str = _choice("auto", ARITHMETICS)
+
+
+@dataclass
+class ModelConfig:
+    """The stock network and its starting weights."""
+
+    name: str = "yolo26n"
+    architecture: str = "yolo26n.yaml"
+    weights: str | None = None
+
+
+@dataclass
+class TrackingConfig:
+    """Where results are sent once they are on disk. `uri` null: SQLite in `<root>/mlflow.db`.
+
+    `system_seconds` is the time between two samples of processor, memory and GPUs; 0 takes none.
+    """
+
+    name: str = "sqlite"
+    uri: str | None = None
+    experiment: str = "ablate"
+    artifacts: bool = True
+    system_seconds: float = _ranged(10.0, ">= 0")
+
+
+@dataclass
+class LatencyConfig:
+    """The latency benchmark that follows a sweep: all variants interleaved on one device (docs/latency.md).
+
+    Of `batch`, `precision` and `backend`, every combination is measured; the first one stands in the table.
+    """
+
+    enabled: bool = True
+    batch: list[int] = field(default_factory=lambda: [1], metadata={**_SEVERAL, "range": ">= 1 and <= 4096"})
+    precision: list[str] = field(default_factory=lambda: ["fp32"], metadata={**_SEVERAL, "choices": PRECISIONS})
+    backend: list[str] = field(default_factory=lambda: ["eager"], metadata={**_SEVERAL, "choices": BACKENDS})
+    pipeline: bool = True
+    head: str = _choice("validated", HEADS)
+    warmup: int = _ranged(10, ">= 0 and <= 10000")
+    warmup_max: int = _ranged(30, ">= 0 and <= 10000")
+    rounds: int = _ranged(100, ">= 3 and <= 100000")
+    processes: int = _ranged(4, ">= 1 and <= 20")
+    threads: int | None = _ranged(1, ">= 1 and <= 1024")
+    busy: str = _choice("flag", BUSY)
+
+
+def _no_module() -> dict[str, Any]:
+    return {"name": "none", "_target_": None, "insertion": "none"}
+
+
+def _training_defaults() -> dict[str, Any]:
+    return dict(training_arguments())
+
+
+@dataclass
+class Config:
+    """One trial: what `conf/config.yaml` and the command line resolve to."""
+
+    module: dict[str, Any] = field(default_factory=_no_module)
+    insertion: InsertionConfig = field(default_factory=InsertionConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    data: dict[str, Any] = field(default_factory=dict)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: dict[str, Any] = field(default_factory=_training_defaults)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    latency: LatencyConfig = field(default_factory=LatencyConfig)
+    seed: int = _ranged(0, ">= 0 and < 4294967295")
+    device: str = "auto"
+    on_oom: str = _choice("fail", OOM_POLICIES)
+    grafts: list[Any] = field(default_factory=list)
+    freeze_grafts: bool = False
+    baseline: bool = True
+    design: str = _choice("product", DESIGNS)
+    components: list[str] = field(default_factory=list)
+    controls: list[str] = field(default_factory=list)
+    exclude: list[Any] = field(default_factory=list)
+    order: str = _choice("given", ORDERS)
+    skip_invalid: bool = False
+    retry: str = _choice("none", RETRIES)
+    probe: bool = True
+    figures: bool = True
+    notebook: bool = True
+    strict: bool = False
+    sweep: str | None = None
+    root: str = "multirun"
+
+
+@cache
+def training_arguments() -> Mapping[str, Any]:
+    """Return Ultralytics' training arguments with their defaults, less those that ablate owns.
+
+    Read from the installed Ultralytics' own default.yaml, so that every argument of the version in use can be given
+    as `train.<arg>`; found without importing Ultralytics (and with it torch).
+    """
+    spec = importlib.util.find_spec("ultralytics")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError("ultralytics is not installed in this environment: pip install 'ultralytics>=8.4.190'")
+    text = (Path(spec.submodule_search_locations[0]) / "cfg" / "default.yaml").read_text(encoding="utf-8")
+    defaults: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return {name: value for name, value in defaults.items() if name not in OWNED}
+
+
+@cache
+def conf_dir() -> Path:
+    """Return the folder of the Hydra config tree: inside the installed package, or at the top of a checkout."""
+    package = Path(__file__).parents[1]
+    for candidate in (package / "conf", package.parents[1] / "conf"):
+        if (candidate / "config.yaml").is_file():
+            return candidate
+    raise ConfigError(f"the configuration tree is missing: no conf/config.yaml beside {package}; reinstall ablate")
+
+
+def options(group: str) -> list[str]:
+    """Return the names that `conf/<group>/` offers, sorted, with those of ./conf where a user keeps her own.
+
+    A folder is listed again only where it has changed: a thousand trials ask for the same names.
+    """
+    folders = (conf_dir() / group, Path.cwd() / "conf" / group)
+    return list(_names(folders, tuple(map(file_state, folders))))
+
+
+@lru_cache(maxsize=64)
+def _names(folders: tuple[Path, ...], states: tuple[FileState | None, ...]) -> list[str]:
+    """Return the sorted names of the options in folders of these states."""
+    return sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.yaml")})
+
+
+def option_path(group: str, name: str) -> Path | None:
+    """Return the file of a group's option: ours, else the working folder's; None where there is none."""
+    paths = (folder / group / f"{name}.yaml" for folder in (conf_dir(), Path.cwd() / "conf"))
+    return next((path for path in paths if path.is_file()), None)
+
+
+def option_file(group: str, name: str) -> dict[str, Any]:
+    """Return what the file of a group's option holds (ours, else the working folder's); empty where there is none.
+
+    A file is read again only where it has changed.
+
+    Raises:
+        ConfigError: It is no YAML mapping.
+    """
+    path = option_path(group, name)
+    content: dict[str, Any] = {}
+    if path is not None:
+        content = plain_copy(_content(path, file_state(path), f"conf/{group}/{name}.yaml"))
+    return content
+
+
+@lru_cache(maxsize=256)
+def _content(path: Path, state: FileState | None, title: str) -> dict[str, Any]:
+    """Return what an option's file of this state holds."""
+    try:
+        return read_mapping(path, title)
+    except YamlFileError as error:
+        raise ConfigError(str(error)) from error

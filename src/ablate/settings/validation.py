@@ -1,0 +1,330 @@
+"""Check a composed configuration without importing torch: one clear line for each mistake.
+
+A module's options are read from its source by the syntax tree: the annotations of its constructor say the types
+(`bool`, `int`), the choices (`Literal["a", "b"]`) and the ranges (`Annotated[int, ">= 1"]`), so a user's own module is
+checked as well as ours, with no import of it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import Field, dataclass, fields, is_dataclass
+from typing import Any
+
+from ablate.errors import ConfigError, nearest
+from ablate.settings.argument_checks import check_precision, check_train, satisfies, shown
+from ablate.settings.graft_syntax import MATCHED, read_graft, settle_like
+from ablate.settings.option_files import GROUPS, SCHEMAS, fields_of_data, known_keys, misspelt_reserved, unknown_key
+from ablate.settings.schema import (
+    CONTROLS,
+    OF_COMMAND,
+    Config,
+    InsertionConfig,
+    LatencyConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrackingConfig,
+    options,
+)
+from ablate.sources.class_checks import check_class
+from ablate.sources.definitions import constructor
+from ablate.sources.module_source import module_source
+
+__all__ = [
+    "Option",
+    "check",
+    "check_device",
+    "check_each",
+    "check_latency",
+    "module_options",
+    "satisfies",
+]
+
+
+@dataclass(frozen=True)
+class Option:
+    """What the constructor of a module says of one option."""
+
+    kind: str | None = None  # "int", "float", "bool", "str" or None: not checked
+    choices: tuple[Any, ...] = ()
+    constraint: str | None = None
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Check a resolved configuration (plain values).
+
+    Raises:
+        ConfigError: With one line that says what is wrong, where, and which values are valid.
+    """
+    for group, values in (("", config), *((group, config.get(group)) for group in (*GROUPS, "latency"))):
+        _check_keys(group, values)
+    _check_dataclass("", config, Config)
+    _check_dataclass("insertion.", config["insertion"], InsertionConfig)
+    _check_dataclass("optimizer.", config["optimizer"], OptimizerConfig)
+    _check_arithmetic(config["optimizer"])
+    _check_dataclass("model.", config["model"], ModelConfig)
+    _check_dataclass("tracking.", config["tracking"], TrackingConfig)
+    check_latency(config["latency"])
+    _check_insertion(config["insertion"], config["module"])
+    check_train(config["train"])
+    _check_data(config["data"])
+    _check_module(config["module"])
+    for graft in config["grafts"]:
+        _check_graft(graft)
+    for control in config["controls"]:
+        if control not in CONTROLS:
+            raise ConfigError(f"controls: {control}: {nearest(str(control), CONTROLS)}valid: {', '.join(CONTROLS)}")
+    check_device(str(config["device"]))
+    check_precision(config["train"]["amp"], str(config["device"]))
+    sweep = config["sweep"]
+    if sweep is not None and not re.fullmatch(r"[\w+@=-][\w.+@=-]{0,119}", str(sweep)):
+        needs = "a name of up to 120 letters, digits and . _ - + @ = is needed, which does not begin with a dot"
+        raise ConfigError(f"sweep={sweep}: {needs}; it becomes a folder")
+
+
+def check_each(configs: Sequence[Mapping[str, Any]]) -> None:
+    """Check every configuration of a command; of those that differ by their seed only, the first whole.
+
+    Raises:
+        ConfigError: See `check`.
+    """
+    seed = next(entry for entry in fields(Config) if entry.name == "seed")
+    known: set[str] = set()
+    for config in configs:
+        rest = repr({name: value for name, value in config.items() if name != "seed"})
+        if rest in known:
+            _check_value("seed", config["seed"], seed.metadata)
+        else:
+            check(config)
+            known.add(rest)
+
+
+def check_same(configs: Sequence[Mapping[str, Any]]) -> None:
+    """Check that what a command says once is the same in every configuration that it makes.
+
+    Raises:
+        ConfigError: It is not, such as `root=${module.name}`.
+    """
+    for config in configs:
+        for key in OF_COMMAND:
+            first, other = configs[0].get(key), config.get(key)
+            if isinstance(first, Mapping) and isinstance(other, Mapping):
+                leaf = next((name for name in first if first[name] != other.get(name)), None)
+                if leaf is None:
+                    continue
+                key, first, other = f"{key}.{leaf}", first[leaf], other.get(leaf)
+            if first != other:
+                values = f"{shown(first)} in one trial and {shown(other)} in another"
+                raise ConfigError(f"{key}: takes one value for the whole command, but it is {values}")
+
+
+def check_device(device: str) -> None:
+    """Check the name of a device.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    if not re.fullmatch(r"auto|cpu|(cuda:)?\d+(,\d+)*", device):
+        raise ConfigError(f"device={device}: valid are auto, cpu, or GPU numbers such as 0 or cuda:1 or 0,1")
+
+
+def check_latency(latency: Mapping[str, Any]) -> None:
+    """Check what a latency measurement is asked for.
+
+    Raises:
+        ConfigError: With one line that says what is wrong, where, and which values are valid.
+    """
+    _check_dataclass("latency.", latency, LatencyConfig)
+    if latency["enabled"] and "onnx" in latency["backend"]:
+        for package in ("onnx", "onnxruntime"):
+            if importlib.util.find_spec(package) is None:
+                raise ConfigError(f"latency.backend=onnx: {package} is not installed: pip install 'ablate[export]'")
+
+
+def module_options(target: str) -> dict[str, Option] | None:
+    """Return the options that the class at a dotted path takes beside `channels`, read from its source.
+
+    None where the source alone does not tell: the class inherits its constructor, or takes any keyword. Such a module
+    is checked when the network is built.
+
+    Raises:
+        ConfigError: There is no such module or class, or its file is no Python.
+    """
+    init = constructor(module_source(target).definition)
+    if init is None or init.args.kwarg is not None:
+        return None
+    arguments = [*init.args.posonlyargs, *init.args.args][2:] + init.args.kwonlyargs  # without self and channels
+    return {argument.arg: _option(argument.annotation) for argument in arguments}
+
+
+def _check_keys(group: str, values: Any) -> None:
+    """Check that a group has all of its keys and no other; an empty name is that of the configuration itself."""
+    where = f"{group}." if group else ""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{group or 'the configuration'}={values}: a mapping of keys to values is needed")
+    valid = known_keys(group, str(values.get("name")))
+    for key in values:
+        if valid and key not in valid:
+            raise unknown_key(str(key), where, group, valid)
+    for key in valid if group in SCHEMAS or group == "train" else ():
+        if key not in values:
+            raise ConfigError(f"{where}{key} is missing: a key cannot be deleted; write {where}{key}=<value>")
+
+
+def _check_dataclass(prefix: str, values: Mapping[str, Any], schema: type) -> None:
+    assert is_dataclass(schema)
+    for entry in fields(schema):
+        value = values[entry.name]
+        where = f"{prefix}{entry.name}"
+        if entry.metadata.get("several"):
+            if not isinstance(value, list) or not value:
+                raise ConfigError(f"{where}={value}: a list with at least one value is needed, such as [{_one(entry)}]")
+            for item in value:
+                _check_value(where, item, entry.metadata)
+        elif isinstance(value, str) and not value.strip():
+            raise ConfigError(f"{where}=: a value is needed; leave it out for the default, {shown(entry.default)}")
+        elif value is not None:
+            _check_value(where, value, entry.metadata)
+
+
+def _check_value(where: str, value: Any, wanted: Mapping[str, Any]) -> None:
+    choices, constraint = wanted.get("choices"), wanted.get("range")
+    if choices and value not in choices:
+        if where.endswith("name") and str(value).lower() == "auto":
+            raise ConfigError(
+                f"{where}=auto: refused, because 'auto' picks its own learning rate and momentum; "
+                f"valid: {', '.join(options('optimizer'))}"
+            )
+        raise ConfigError(f"{where}={value}: {nearest(str(value), choices)}valid: {', '.join(choices)}")
+    if constraint and not satisfies(value, constraint):
+        raise ConfigError(f"{where}={value} is out of range: it must be {constraint}")
+
+
+def _check_data(data: Mapping[str, Any]) -> None:
+    """Check that no field of a data set of ours is null which has a value; the data set itself is read later."""
+    for key, value in fields_of_data(str(data.get("name"))).items():
+        if value is not None and data.get(key, value) is None:
+            raise ConfigError(f"data.{key}=null: a value is needed; its default is {shown(value)}")
+
+
+def _one(entry: Field[Any]) -> Any:
+    """Return a valid value of a list."""
+    return entry.default_factory()[0] if callable(entry.default_factory) else ""
+
+
+def _check_arithmetic(optimizer: Mapping[str, Any]) -> None:
+    """Check that an arithmetic of the orthogonalisation is given to the one optimizer that orthogonalises."""
+    name, arithmetic = optimizer["name"], optimizer["orthogonalise"]
+    if arithmetic != "auto" and name != "MuSGD":
+        raise ConfigError(
+            f"optimizer.orthogonalise={arithmetic}: {name} does not orthogonalise, only MuSGD does; valid: auto"
+        )
+
+
+def _check_insertion(insertion: Mapping[str, Any], module: Mapping[str, Any], where: str = "") -> None:
+    valid = [name for name in options("insertion") if name != "customary"]
+    name = insertion["name"]
+    if name == "customary":
+        name = module.get("insertion")
+        if name in (None, "none") and insertion["at"] is None and module.get("_target_") is not None:
+            file = f"the file of module {module.get('name')} names no customary one: insertion: <place>"
+            raise ConfigError(f"{where}insertion is missing: {file}; valid: {', '.join(valid)}")
+    if insertion["at"] is not None:
+        if not insertion["at"] or min(insertion["at"]) < 0:
+            raise ConfigError(f"{where}insertion.at={insertion['at']}: layer indices from 0 are needed, such as [4,6]")
+    elif name not in valid and module.get("_target_") is not None:
+        source = " (named as customary by the module's file)" if insertion["name"] == "customary" else ""
+        raise ConfigError(f"{where}insertion={name}{source}: {nearest(str(name), valid)}valid: {', '.join(valid)}")
+
+
+def _check_graft(given: Any) -> None:
+    """Check one of `grafts`, as the user wrote it or as it stands in a settled configuration."""
+    if not isinstance(given, str | Mapping):
+        raise ConfigError(f"grafts: {given!r} is no graft; a list is needed, such as [hmha@c3k2,acmix@head]")
+    graft = read_graft(given) if isinstance(given, str) else given
+    for key in ("module", "insertion"):
+        if not isinstance(graft.get(key), Mapping):
+            raise ConfigError(f"grafts: {given!r}: a mapping needs module and insertion, each a mapping; or hmha@c3k2")
+    for key in graft:
+        if key not in ("module", "insertion"):
+            raise ConfigError(
+                f"grafts: {key}: no such key. {nearest(str(key), ['module', 'insertion'])}valid: module, insertion"
+            )
+    _check_keys("insertion", graft["insertion"])
+    where = f"grafts: {given if isinstance(given, str) else graft['module'].get('name')}: "
+    _check_dataclass(where, graft["insertion"], InsertionConfig)
+    _check_insertion(graft["insertion"], graft["module"], where)
+    _check_module(graft["module"], where)
+
+
+def _check_module(module: Mapping[str, Any], where: str = "") -> None:
+    """Check a module's options against its source; `where` leads the message."""
+    target, name = module.get("_target_"), module.get("name")
+    if target is None and not where and name == "none":
+        return
+    key = where or "module."
+    if not isinstance(target, str):
+        raise ConfigError(f"{key}_target_={shown(target)}: package.module.Class is needed; no class: module=none only")
+    if name == "none":
+        raise ConfigError(f"{key}_target_={target}: the module is none; choose a module's file: module=<its name>")
+    given = {name: value for name, value in module.items() if name not in ("name", "_target_", "insertion")}
+    check_class(module_source(str(target)).definition, str(target), given, key)
+    known = module_options(str(target))
+    if known is None:
+        for name in given:
+            if reserved := misspelt_reserved(name):
+                raise ConfigError(f"{key}{name}: no such key. did you mean '{reserved}'?")
+        return
+    for name, value in given.items():
+        if name not in known:
+            guess = nearest(name, [*known, "insertion"])
+            raise ConfigError(f"{key}{name}: {target} has no such option. {guess}valid: {', '.join(known) or 'none'}")
+        _check_option(f"{key}{name}", value, known[name])
+    if target == MATCHED and module.get("like") is not None:
+        _check_like(module, key)
+
+
+def _check_like(module: Mapping[str, Any], key: str) -> None:
+    """Check what a block of convolutions is to be like."""
+    where = f"{key}like"
+    if not isinstance(module["like"], str | Mapping):
+        raise ConfigError(f"{where}={module['like']}: the name of a module is needed, such as hmha")
+    like = settle_like(module, where)["like"]
+    if like.get("_target_") is None:
+        raise ConfigError(f"{where}: {like}: no _target_ says which class it is to be like")
+    _check_module(like, f"{where}: ")
+
+
+def _check_option(where: str, value: Any, option: Option) -> None:
+    if option.choices and not any(value == choice and type(value) is type(choice) for choice in option.choices):
+        names = [str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in option.choices]
+        raise ConfigError(f"{where}={shown(value)}: {nearest(str(value), names)}valid: {', '.join(names)}")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if option.kind == "bool" and not isinstance(value, bool):
+        raise ConfigError(f"{where}={shown(value)}: true or false is needed")
+    if option.kind == "int" and not (number and isinstance(value, int)):
+        raise ConfigError(f"{where}={shown(value)}: a whole number is needed")
+    if option.kind == "float" and not number:
+        raise ConfigError(f"{where}={shown(value)}: a number is needed")
+    if option.constraint and number and not satisfies(value, option.constraint):
+        raise ConfigError(f"{where}={shown(value)} is out of range: it must be {option.constraint}")
+
+
+def _option(annotation: ast.expr | None) -> Option:
+    if isinstance(annotation, ast.BinOp):  # bool | Literal["auto"]
+        parts = [_option(annotation.left), _option(annotation.right)]
+        choices = [(True, False) if part.kind == "bool" else part.choices for part in parts]
+        return Option(choices=choices[0] + choices[1]) if all(choices) else Option()
+    if isinstance(annotation, ast.Name) and annotation.id in ("int", "float", "bool", "str"):
+        return Option(kind=annotation.id)
+    if isinstance(annotation, ast.Subscript) and isinstance(annotation.value, ast.Name):
+        inner = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
+        if annotation.value.id == "Literal":
+            return Option(choices=tuple(item.value for item in inner if isinstance(item, ast.Constant)))
+        if annotation.value.id == "Annotated" and len(inner) == 2 and isinstance(inner[1], ast.Constant):
+            base = inner[0].id if isinstance(inner[0], ast.Name) else None
+            return Option(kind=base, constraint=str(inner[1].value))
+    return Option()

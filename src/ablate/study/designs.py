@@ -1,0 +1,188 @@
+"""Designs: which variants a study consists of.
+
+| design | variants |
+|---|---|
+| product | every combination of the levels of all factors, and the baselines |
+| one_at_a_time | the first level of every factor, and each other level alone; and the baselines |
+| leave_one_out | no component, all of them, all but each one |
+| add_one_in | no component, each one alone, all of them |
+| factorial | every subset of the components |
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ablate.errors import ConfigError
+from ablate.settings.graft_syntax import quote
+from ablate.settings.schema import OF_COMMAND
+from ablate.study.component_axes import Component, read_components
+from ablate.study.grid import Axes, Cell, compares_grafts, key_of, with_baselines
+
+Marks = tuple[bool, ...]  # for each component whether a variant has it
+MOST = 10  # components of a factorial design: 1024 variants
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The cells of a command.
+
+    Attributes:
+        cells: Overrides of each trial.
+        joined: For each cell whether it is a baseline that nobody asked for.
+        design: The design's name.
+        components: Names of the components, in the order given; empty without a design of components.
+        marks: For each cell which components it has; empty without a design of components.
+        studies: For each cell the number of the study it belongs to: within one, only components and seed vary.
+    """
+
+    cells: list[Cell]
+    joined: list[bool]
+    design: str = "product"
+    components: list[str] = field(default_factory=list)
+    marks: list[Marks] = field(default_factory=list)
+    studies: list[int] = field(default_factory=list)
+
+    def record(self, variant_keys: Sequence[str | None]) -> dict[str, Any] | None:
+        """Return what `sweep.json` says of a design of components, or None for another design.
+
+        Args:
+            variant_keys: For each cell the key of its variant, None where it was left out.
+
+        Returns:
+            ``{"name", "components", "marks": {variant key: [bool, ...]}, "reference": variant key or None}``, with
+            ``"studies": {variant key: number}`` where there are several, each with its own reference.
+
+        Raises:
+            ConfigError: A component makes no difference: two subsets are the same variant.
+        """
+        if not self.components:
+            return None
+        marks: dict[str, Marks] = {}
+        studies: dict[str, int] = {}
+        for key, marked, study in zip(variant_keys, self.marks, self.studies, strict=True):
+            if key is not None and marks.setdefault(key, marked) != marked:
+                changed = [n for n, a, b in zip(self.components, marks[key], marked, strict=True) if a != b]
+                raise ConfigError(f"components: '{changed[0]}' changes nothing: with it and without, it is one variant")
+            if key is not None:
+                studies[key] = study
+        several = {"studies": studies} if len(set(studies.values())) > 1 else {}
+        return {
+            "name": self.design,
+            "components": list(self.components),
+            "marks": {key: list(marked) for key, marked in marks.items()},
+            "reference": next((key for key, marked in marks.items() if not any(marked)), None),
+            **several,
+        }
+
+
+def lay_out(axes: Axes, settings: Mapping[str, Any]) -> Layout:
+    """Return the cells that a command means.
+
+    Args:
+        axes: For each overridden key its overrides, such as ``{"module": ["module=hmha", "module=acmix"]}``.
+        settings: The configuration with the command's fixed overrides, plain values: `design`, `components`,
+            `baseline` and `grafts` are used, and whatever value a component replaces.
+
+    Raises:
+        ConfigError: The design and what it is to be made of do not fit together.
+    """
+    for key, levels in axes.items():
+        if key_of(key).split(".")[0] in OF_COMMAND and len(levels) > 1:
+            raise ConfigError(f"{key}: takes one value for the whole command; it is no factor")
+    design, words = str(settings["design"]), [str(word) for word in settings["components"]]
+    if design in SUBSETS:
+        if not words:
+            raise ConfigError(f"design={design} needs components, such as components=[hmha@c3k2,acmix@head,musgd]")
+        return _of_components(design, words, axes, settings)
+    if words:
+        raise ConfigError(f"components need a design that combines them: design={', design='.join(SUBSETS)}")
+    combinations = _one_at_a_time(axes) if design == "one_at_a_time" else itertools.product(*axes.values())
+    cells = with_baselines(combinations, join=bool(settings["baseline"]) and compares_grafts(axes))
+    return Layout(list(cells), list(cells.values()), design)
+
+
+def _one_at_a_time(axes: Axes) -> Iterator[Cell]:
+    """Return the first level of every axis, and each other level alone; each with every seed."""
+    first = {key: levels[0] for key, levels in axes.items() if key != "seed"}
+    of_the_graft = [
+        key for key in first if key_of(key).partition(".")[0] in ("module", "insertion") and key != "module"
+    ]
+    idle = [key for key in of_the_graft if len(axes[key]) > 1]
+    if idle and first.get("module") == "module=none":
+        raise ConfigError(
+            f"design=one_at_a_time would vary {idle[0]} with the first module named, which is none; name another one "
+            "first: the baseline joins by itself"
+        )
+    variants = [first, *({**first, key: level} for key in first for level in axes[key][1:])]
+    for seed in axes.get("seed", [""]):
+        for variant in variants:
+            yield tuple(seed if key == "seed" else variant[key] for key in axes)
+
+
+def _leave_one_out(count: int) -> list[Marks]:
+    everything = (True,) * count
+    return [(False,) * count, everything, *(_with(everything, index, False) for index in range(count))]
+
+
+def _add_one_in(count: int) -> list[Marks]:
+    nothing = (False,) * count
+    return [nothing, *(_with(nothing, index, True) for index in range(count)), (True,) * count]
+
+
+def _factorial(count: int) -> list[Marks]:
+    if count > MOST:
+        raise ConfigError(
+            f"design=factorial: {count} components are {2**count} variants; at most {MOST} can be combined"
+        )
+    return sorted(
+        itertools.product((False, True), repeat=count), key=lambda marks: (sum(marks), [not m for m in marks])
+    )
+
+
+SUBSETS: Mapping[str, Callable[[int], list[Marks]]] = {
+    "leave_one_out": _leave_one_out,
+    "add_one_in": _add_one_in,
+    "factorial": _factorial,
+}
+
+
+def _with(marks: Marks, index: int, there: bool) -> Marks:
+    return (*marks[:index], there, *marks[index + 1 :])
+
+
+def _of_components(design: str, words: Sequence[str], axes: Axes, settings: Mapping[str, Any]) -> Layout:
+    """Return every subset that a design asks for, for each combination of the other axes."""
+    for key, levels in axes.items():
+        if key_of(key) in ("module", "grafts", "insertion") and len(levels) > 1:
+            raise ConfigError(f"{key} is swept together with components: name every graft as a component, or none")
+    components = read_components(words, axes, settings)
+    subsets = list(dict.fromkeys(SUBSETS[design](len(components))))
+    if not settings["baseline"] and design != "factorial":
+        subsets = [marks for marks in subsets if any(marks)]
+    grafts = [str(graft) for graft in settings.get("grafts") or []]  # in every variant
+    others = {key: levels for key, levels in axes.items() if key_of(key) != "grafts"}
+    layout = Layout([], [], design, [component.name for component in components])
+    studies: dict[Cell, int] = {}
+    for combination in itertools.product(*others.values()):
+        study = studies.setdefault(tuple(item for item in combination if key_of(item) != "seed"), len(studies))
+        for marks in subsets:
+            layout.cells.append(_cell(combination, components, marks, grafts))
+            layout.marks.append(marks)
+            layout.studies.append(study)
+            layout.joined.append(False)
+    return layout
+
+
+def _cell(combination: Cell, components: Sequence[Component], marks: Marks, grafts: Sequence[str]) -> Cell:
+    """Return the overrides of the variant that has the marked components on top of a combination."""
+    having = [component for component, there in zip(components, marks, strict=True) if there]
+    lacking = [component for component, there in zip(components, marks, strict=True) if not there]
+    said = {key_of(item): item for item in combination}
+    said |= {component.key: component.off for component in lacking if component.off}
+    said |= {component.key: component.on for component in having if component.on}
+    asked = [*grafts, *(component.graft for component in having if component.graft)]
+    return (*said.values(), *([f"grafts={quote(asked)}"] if asked else []))

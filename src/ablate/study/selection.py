@@ -1,0 +1,187 @@
+"""Which of a command's trials run, and in which order: constraints as data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, TypeVar
+
+from ablate.errors import ConfigError, nearest
+from ablate.settings.schema import ORDERS, Config, option_file, options
+from ablate.settings.signature import Identity, grafts_of
+
+FACTORS = ("module", "insertion", "optimizer", "model", "data")
+
+Rule = Mapping[str, Any]
+
+
+class TrialLike(Protocol):
+    """What is looked at here of a trial."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settled configuration."""
+
+    @property
+    def identity(self) -> Identity:
+        """Names and hashes."""
+
+
+T = TypeVar("T", bound=TrialLike)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is left of some trials.
+
+    Attributes:
+        kept: For each trial whether it stays.
+        unmatched: The rules that no trial matched.
+    """
+
+    kept: list[bool]
+    unmatched: list[Rule]
+
+
+def check_rules(rules: Sequence[Any]) -> None:
+    """Check the rules of `exclude`.
+
+    Raises:
+        ConfigError: One is no mapping, is empty, or names a key that no trial has.
+    """
+    example = "such as exclude=[{module: hat, model: yolo26x}]"
+    valid = _keys() if rules else []
+    for rule in rules:
+        if not isinstance(rule, Mapping) or not rule:
+            raise ConfigError(f"exclude: {rule!r} is no rule; a list of mappings is needed, {example}")
+        for key, levels in rule.items():
+            if str(key) not in valid:
+                guess = nearest(str(key), valid)
+                raise ConfigError(
+                    f"exclude: {key}: no such key. {guess}valid: {', '.join(FACTORS)}, seed, or a field: train.imgsz"
+                )
+            if isinstance(levels, Mapping) or any(isinstance(level, Mapping | list) for level in _listed(levels)):
+                raise ConfigError(f"exclude: {key}: {levels!r}: a value or a list of values is needed, {example}")
+
+
+def excluded(config: Mapping[str, Any], factors: Mapping[str, str], seed: int, rules: Sequence[Rule]) -> bool:
+    """Tell whether a rule leaves a trial out: one of which all entries match.
+
+    Args:
+        config: The settled configuration.
+        factors: Level by factor.
+        seed: The trial's seed.
+        rules: Each by key the value, or a list of values, that matches. Keys are factors, `seed` or dotted paths of
+            the configuration. Of several grafts one must match what a rule says of module and insertion.
+    """
+    return any(_matches(config, factors, seed, rule) for rule in rules)
+
+
+def select(trials: Sequence[TrialLike], joined: Sequence[bool], rules: Sequence[Rule]) -> Selection:
+    """Return which trials the rules leave, without baselines that have nothing left to be compared with.
+
+    Args:
+        trials: All trials of a command.
+        joined: For each trial whether it is a baseline that nobody asked for (`Layout.joined`).
+        rules: Checked rules.
+    """
+    hits = [
+        [_matches(trial.config, trial.identity.factors, trial.identity.seed, rule) for rule in rules]
+        for trial in trials
+    ]
+    kept = drop_lonely_baselines(trials, joined, [not any(hit) for hit in hits])
+    return Selection(
+        kept, [rule for rule, found in zip(rules, zip(*hits, strict=True), strict=False) if not any(found)]
+    )
+
+
+def drop_lonely_baselines(trials: Sequence[TrialLike], joined: Sequence[bool], kept: Sequence[bool]) -> list[bool]:
+    """Return `kept` without the baselines that joined by themselves and have no trial left to be compared with.
+
+    To be compared, a trial shares a baseline's comparison key and its seed.
+    """
+    company = {
+        (trial.identity.comparison_key, trial.identity.seed)
+        for trial, itself, stays in zip(trials, joined, kept, strict=True)
+        if stays and not itself
+    }
+    return [
+        stays and (not itself or (trial.identity.comparison_key, trial.identity.seed) in company)
+        for trial, itself, stays in zip(trials, joined, kept, strict=True)
+    ]
+
+
+def ordered(trials: Sequence[T], order: str, cost: Callable[[T], float]) -> list[T]:
+    """Return trials in the order in which they are to run; what is equal stays as given.
+
+    Args:
+        trials: In the order given.
+        order: ``given``, ``longest_first``, ``cheapest_first``, or ``by_seed``: each variant's first seed before any
+            variant's second.
+        cost: Expected cost of a trial, in any unit; asked for the two orders that need it only.
+    """
+    if order == "longest_first":
+        return sorted(trials, key=cost, reverse=True)
+    if order == "cheapest_first":
+        return sorted(trials, key=cost)
+    if order == "by_seed":
+        seeds: dict[str, dict[int, int]] = {}
+        ranks = []
+        for trial in trials:
+            known = seeds.setdefault(trial.identity.variant_key, {})
+            ranks.append(known.setdefault(trial.identity.seed, len(known)))
+        return [trials[index] for index in sorted(range(len(trials)), key=ranks.__getitem__)]
+    if order != "given":
+        raise ConfigError(f"order={order}: {nearest(order, ORDERS)}valid: {', '.join(ORDERS)}")
+    return list(trials)
+
+
+def _matches(config: Mapping[str, Any], factors: Mapping[str, str], seed: int, rule: Rule) -> bool:
+    of_graft: dict[str, Any] = {}  # by path inside a graft: one and the same graft must match them all
+    for key, levels in rule.items():
+        if key.partition(".")[0] in ("module", "insertion"):
+            of_graft[key if "." in key else f"{key}.name"] = levels
+            continue
+        found = seed if key == "seed" else factors[key] if key in FACTORS else _value(config, key)
+        if not _among(found, levels):
+            return False
+    nothing = {"module": {"name": "none"}, "insertion": {"name": "none"}}
+    grafts = grafts_of(config) or [nothing]
+    return any(all(_among(_value(graft, path), levels) for path, levels in of_graft.items()) for graft in grafts)
+
+
+def _listed(levels: Any) -> list[Any]:
+    return list(levels) if isinstance(levels, list | tuple) else [levels]
+
+
+def _among(found: Any, levels: Any) -> bool:
+    return _text(found) in map(_text, _listed(levels))
+
+
+def _text(value: Any) -> str:
+    """Return a value as text that is the same for 1 and 1.0, and for MuSGD and musgd."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).lower()
+
+
+def _value(config: Mapping[str, Any], path: str) -> Any:
+    node: Any = config
+    for key in path.split("."):
+        if not isinstance(node, Mapping) or key not in node:
+            return None
+        node = node[key]
+    return node
+
+
+def _keys() -> list[str]:
+    """Return the keys that a rule may have: factors first, then every field of the configuration."""
+    found = dict.fromkeys([*FACTORS, "seed"])
+    for section, content in asdict(Config()).items():
+        found |= dict.fromkeys([f"{section}.{name}" for name in content] if isinstance(content, dict) else [section])
+    for group in ("module", "data"):
+        for name in options(group):
+            with suppress(ConfigError):  # a file that nobody chose may be damaged
+                found |= dict.fromkeys(f"{group}.{key}" for key in option_file(group, name))
+    return list(found)

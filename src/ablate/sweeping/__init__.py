@@ -1,1 +1,0 @@
-"""Sweeping: from the factors of a command to trials, and through them to a comparison."""

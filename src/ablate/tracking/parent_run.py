@@ -1,0 +1,104 @@
+"""What a sweep's parent run says of its trials, read from the sweep's folder; MLflow is not imported."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ablate.records.records import DamagedRecordError, load_object, load_record, mapping, sequence
+from ablate.tracking import mlflow_payload as entries
+
+TABLE = "comparison.json"  # the comparison as one of MLflow's tables
+# Where results go and how they are shown: of no interest beside what was trained.
+PLACES = ("root", "sweep", "tracking.", "latency.", "figures", "notebook", "retry")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A sweep in MLflow's terms.
+
+    Attributes:
+        metrics: How many trials and variants, how many failed.
+        tags: Levels of each factor, and which parameters vary.
+        shared: Parameters that all trials share.
+        table: The comparison's rows.
+        controls: Signature of a control's trial -> its kind.
+        trained: One record for each data set.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    shared: dict[str, str] = field(default_factory=dict)
+    table: list[dict[str, Any]] = field(default_factory=list)
+    controls: dict[str, str] = field(default_factory=dict)
+    trained: list[dict[str, Any]] = field(default_factory=list)
+
+
+def of_sweep(directory: Path) -> Summary:
+    """Read a sweep's folder; what is missing or damaged there is left out."""
+    head = load_object(directory / "sweep.json")
+    signatures = [str(signature) for signature in sequence(head, "signatures")]
+    records = []
+    for signature in signatures:
+        try:
+            records.append(load_record(directory.parent.parent / "trials" / signature))
+        except (FileNotFoundError, DamagedRecordError):
+            continue
+    shared, varying = entries.shared_and_varying([mapping(record, "config") for record in records])
+    levels: dict[str, list[str]] = {}
+    for record in records:
+        for factor, level in [*mapping(record, "factors").items(), ("seed", record.get("seed"))]:
+            if str(level) not in levels.setdefault(factor, []):
+                levels[factor].append(str(level))
+    tags = {f"ablate.{factor}": ", ".join(found) for factor, found in levels.items()}
+    tags["ablate.varies"] = ", ".join(name for name in varying if not name.startswith(PLACES))
+    controls = {
+        str(signature): str(control.get("kind"))
+        for control in mapping(head, "controls").values()
+        if isinstance(control, Mapping)
+        for signature in sequence(control, "signatures")
+    }
+    table = _table(directory / "comparison.csv")
+    metrics = {
+        "sweep/trials": float(len(signatures)),
+        "sweep/finished": float(sum(record.get("status") == "finished" for record in records)),
+        "sweep/failed": float(sum(record.get("status") != "finished" for record in records)),
+        "sweep/variants": float(len({record.get("variant_key") for record in records})),
+        **_best(table),
+    }
+    return Summary(
+        metrics,
+        {name: text[: entries.MAX_VALUE] for name, text in tags.items() if text},
+        {name: text for name, text in shared.items() if not name.startswith(PLACES)},
+        table,
+        controls,
+        list({str(mapping(record, "data").get("fingerprint")): record for record in records}.values()),
+    )
+
+
+def _best(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the table's largest difference to a baseline, and how many stay significant after Holm's correction."""
+    candidates = [row for row in rows if not row.get("control")]
+    differences = [row["delta_map50_95"] for row in candidates if isinstance(row.get("delta_map50_95"), float)]
+    judged = [row["p_holm"] for row in candidates if isinstance(row.get("p_holm"), float)]
+    found = {"sweep/largest_delta_map50_95": max(differences)} if differences else {}
+    return found | ({"sweep/variants_with_p_holm_below_0.05": float(sum(p < 0.05 for p in judged))} if judged else {})
+
+
+def _table(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of the comparison, numbers as numbers and empty cells as None."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [{str(name): _cell(text) for name, text in row.items()} for row in csv.DictReader(file)]
+    except (OSError, csv.Error, UnicodeDecodeError):
+        return []
+
+
+def _cell(text: Any) -> Any:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return text or None

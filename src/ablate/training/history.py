@@ -1,0 +1,99 @@
+"""What a training tells of itself while it runs: a row for each epoch, and where it is within one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ablate.storage.files import atomic_write_text
+
+HISTORY = "history.jsonl"
+PROGRESS = "progress.json"
+PACE = 1.0  # seconds between two notes of progress
+
+Row = dict[str, Any]
+
+
+class Journal:
+    """The files in a training's folder that say how far it is.
+
+    Args:
+        folder: The training's folder.
+
+    Attributes:
+        rows: One for each epoch so far. A row belongs to its epoch's checkpoint; it reaches the disk after that.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.rows: list[Row] = []
+        self._folder = folder
+        self._told = -PACE
+
+    def settle(self, rows: Iterable[Row]) -> None:
+        """Let the files say, for good, that these epochs are done and none is in progress."""
+        self.rows = list(rows)
+        (self._folder / PROGRESS).unlink(missing_ok=True)
+        if self.rows:
+            atomic_write_text(self._folder / HISTORY, "".join(map(_line, self.rows)))
+        else:
+            (self._folder / HISTORY).unlink(missing_ok=True)
+
+    def write_last(self) -> None:
+        """Append the newest row to history.jsonl."""
+        with (self._folder / HISTORY).open("a", encoding="utf-8") as file:
+            file.write(_line(self.rows[-1]))
+
+    def tell(self, **progress: int) -> None:
+        """Replace progress.json, at most once a second; it is a view only, so a disk that refuses it does no harm."""
+        now = time.monotonic()
+        if now - self._told < PACE:
+            return
+        self._told = now
+        draft = self._folder / f".{PROGRESS}.{os.getpid()}.tmp"
+        with contextlib.suppress(OSError):
+            draft.write_text(json.dumps({**progress, "time": time.time()}), encoding="utf-8")
+            draft.replace(self._folder / PROGRESS)
+
+
+def best_epoch(rows: Sequence[Row]) -> int | None:
+    """Return the epoch whose checkpoint is best.pt: the last one of the greatest fitness; None before any epoch."""
+    best = max(reversed(rows), key=lambda row: row.get("fitness") or 0.0, default=None)
+    return None if best is None else int(best["epoch"])
+
+
+def accuracy(metrics: dict[str, Any]) -> dict[str, float]:
+    """Return Ultralytics' detection metrics under this project's names (fractions, 0 to 1)."""
+    names = {
+        "map50_95": "metrics/mAP50-95(B)",
+        "map50": "metrics/mAP50(B)",
+        "precision": "metrics/precision(B)",
+        "recall": "metrics/recall(B)",
+    }
+    return {ours: float(metrics[theirs]) for ours, theirs in names.items() if theirs in metrics}
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row) + "\n"
+
+
+def history(folder: Path) -> list[Row]:
+    """Return the epochs that a trial has logged in its folder; a last line that was cut off is left out."""
+    path = folder / "train" / HISTORY
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
+
+
+def seconds_per_epoch(epochs: Sequence[Row]) -> float:
+    """Return the median over the epochs, without the first one, which also warms up, where there are others."""
+    return statistics.median([float(row["seconds"]) for row in epochs[1:] or epochs])

@@ -1,0 +1,55 @@
+"""`python -m ablate verify`: golden cases and the conformance suite, one line a case and a module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from ablate.settings.environment import prepare
+
+
+def run_verify(golden: Path | None) -> int:
+    """Print how each golden case and each module did; return 0 where all passed, else 1.
+
+    Raises:
+        FileNotFoundError: There is no folder of golden cases here.
+    """
+    prepare()
+    console = Console(emoji=False)
+    if golden is not None and not _golden(golden, console):
+        return 1
+    return 0 if _conformance(console) else 1
+
+
+def _golden(folder: Path, console: Console) -> bool:
+    from ablate.verifying.golden import TOLERANCE, compare_folder
+
+    comparisons = compare_folder(folder)
+    width = max(len(comparison.case) for comparison in comparisons)
+    _say(console, f"{'case':{width}}        worst relative error")
+    for comparison in comparisons:
+        found = comparison.problem or f"{comparison.error:.1e} in {comparison.worst}"
+        _say(console, f"{comparison.case:{width}}  {'pass' if comparison.passed else 'FAIL'}  {found}")
+    failed = sum(not comparison.passed for comparison in comparisons)
+    summary = f"golden: {len(comparisons) - failed} of {len(comparisons)} cases within {TOLERANCE:g} (float32)"
+    _say(console, summary)
+    return failed == 0
+
+
+def _conformance(console: Console) -> bool:
+    from ablate.verifying.conformance import CHECKS, registry, run_checks
+
+    passed = True
+    for name, build in registry().items():
+        problems = [f"{check}: {problem}" for check, problem in run_checks(build) if problem]
+        verdict = "FAIL" if problems else "pass"
+        _say(console, f"conformance: {name}: {verdict}, {len(CHECKS) - len(problems)} of {len(CHECKS)} checks")
+        for problem in problems:
+            _say(console, f"    {problem}")
+        passed = passed and not problems
+    return passed
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
