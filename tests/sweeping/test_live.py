@@ -334,7 +334,7 @@ def test_no_damaged_file_ends_the_view(written: Trials, file: str, damage: bytes
 def ours() -> int:
     """Bytes that our own code holds; rich keeps caches of a bounded size besides."""
     gc.collect()
-    mine = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/ablate/sweeping/*")])
+    mine = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/ablate/monitor/*")])
     return sum(trace.size for trace in mine.traces)
 
 
