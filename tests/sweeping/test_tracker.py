@@ -12,6 +12,7 @@ import pytest
 
 from ablate.storage.files import atomic_write_json
 from ablate.tracking import tracker as module
+from ablate.tracking.store import Store
 from ablate.tracking.store_problems import ProblemKind
 from ablate.tracking.tracker import Tracker
 
@@ -20,7 +21,7 @@ LOCAL = {"uri": None, "experiment": "ablate", "artifacts": True}
 
 def test_what_is_asked_of_the_store_is_answered(tmp_path: Path) -> None:
     with Tracker(tmp_path, LOCAL) as tracker:
-        run_id = tracker.ask("open_sweep", "a sweep", "the command")
+        run_id = tracker.ask(Store.open_sweep, "a sweep", "the command")
 
     assert tracker.problem is None
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
@@ -30,7 +31,7 @@ def test_what_is_asked_of_the_store_is_answered(tmp_path: Path) -> None:
 def test_calls_are_made_in_order(tmp_path: Path) -> None:
     with Tracker(tmp_path, LOCAL) as tracker:
         for number in range(5):
-            tracker.submit("open_sweep", f"sweep {number}", "the command")
+            tracker.submit(Store.open_sweep, f"sweep {number}", "the command")
 
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         rows = database.execute("select name from runs order by start_time").fetchall()
@@ -40,8 +41,8 @@ def test_calls_are_made_in_order(tmp_path: Path) -> None:
 def test_a_store_that_does_not_answer_is_dropped_and_asked_again(tmp_path: Path) -> None:
     with Tracker(tmp_path, {**LOCAL, "uri": "http://127.0.0.1:9"}) as tracker:
         for _ in range(100):
-            tracker.submit("open_sweep", "a sweep", "the command")
-        assert tracker.ask("open_sweep", "a sweep", "the command") is None
+            tracker.submit(Store.open_sweep, "a sweep", "the command")
+        assert tracker.ask(Store.open_sweep, "a sweep", "the command") is None
 
     assert tracker.problem is not None
     assert "127.0.0.1" in tracker.problem.message
@@ -50,14 +51,14 @@ def test_a_store_that_does_not_answer_is_dropped_and_asked_again(tmp_path: Path)
 
 def test_a_tracker_whose_process_is_killed_gets_another(tmp_path: Path) -> None:
     with Tracker(tmp_path, LOCAL) as tracker:
-        tracker.ask("open_sweep", "first", "the command")
+        tracker.ask(Store.open_sweep, "first", "the command")
         worker = tracker._backend._workers[module.SLOT].result()
         os.kill(worker, signal.SIGKILL)
         while Path(f"/proc/{worker}").exists():
             time.sleep(0.1)
-        tracker.submit("open_sweep", "second", "the command")  # it may be the one to find out
+        tracker.submit(Store.open_sweep, "second", "the command")  # it may be the one to find out
         tracker.settle()
-        tracker.ask("open_sweep", "third", "the command")
+        tracker.ask(Store.open_sweep, "third", "the command")
 
     assert tracker.problem is None
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
@@ -70,11 +71,11 @@ def test_a_locked_store_is_waited_for(tmp_path: Path) -> None:
     import threading
 
     with Tracker(tmp_path, LOCAL) as tracker:
-        tracker.ask("open_sweep", "first", "the command")
+        tracker.ask(Store.open_sweep, "first", "the command")
         database = sqlite3.connect(tmp_path / "mlflow.db", check_same_thread=False)
         database.execute("begin exclusive")
         threading.Timer(8, database.rollback).start()
-        assert tracker.ask("open_sweep", "second", "the command") is not None
+        assert tracker.ask(Store.open_sweep, "second", "the command") is not None
 
     assert tracker.problem is None
 
@@ -85,8 +86,8 @@ def test_what_the_store_refuses_of_one_record_is_told_once_and_others_arrive(tmp
         content = {"signature": signature, "name": f"trial {index}", "status": "finished", "metrics": metrics}
         atomic_write_json(tmp_path / "trials" / signature / "result.json", content)
     with Tracker(tmp_path, LOCAL) as tracker:
-        tracker.ask("publish_missing", tmp_path / "trials")
-        tracker.ask("publish_missing", tmp_path / "trials")
+        tracker.ask(Store.publish_missing, tmp_path / "trials")
+        tracker.ask(Store.publish_missing, tmp_path / "trials")
 
     assert tracker.problem is None
     assert [(refusal.record, refusal.what) for refusal in tracker.refusals] == [("trial 1", "metric final/.")]
@@ -96,12 +97,12 @@ def test_what_the_store_refuses_of_one_record_is_told_once_and_others_arrive(tmp
 
 def test_a_store_of_an_older_mlflow_is_told_as_that_again_and_again(tmp_path: Path) -> None:
     with Tracker(tmp_path, LOCAL) as tracker:
-        tracker.ask("open_sweep", "first", "the command")
+        tracker.ask(Store.open_sweep, "first", "the command")
     with sqlite3.connect(tmp_path / "mlflow.db") as database:
         database.execute("update alembic_version set version_num = '0584bdc529eb'")
     with Tracker(tmp_path, LOCAL) as tracker:
-        tracker.submit("open_sweep", "second", "the command")
-        tracker.submit("open_sweep", "third", "the command")
+        tracker.submit(Store.open_sweep, "second", "the command")
+        tracker.submit(Store.open_sweep, "third", "the command")
 
     assert tracker.problem is not None
     assert tracker.problem.kind is ProblemKind.OLD_SCHEMA

@@ -62,11 +62,10 @@ class TrackerHere(tracker.Tracker):
 
     def __exit__(self, *exception: Any) -> None: ...
 
-    def submit(self, method: str, *arguments: Any, insist: bool = False) -> Future[Any]:
-        call = {"opening": self._opening, "method": method, "arguments": arguments, "insist": insist}
+    def _send(self, call: tracker.Call) -> Future[Any]:
         self._last = Future()
         self._last.set_result(Outcome(result=tracker.serve(call)))
-        self._heard(self._last)
+        self._take_answer(self._last)
         assert self.problem is None
         return self._last
 

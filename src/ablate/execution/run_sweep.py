@@ -32,6 +32,7 @@ from ablate.records.failures import retry_option
 from ablate.records.records import load_object
 from ablate.storage.files import atomic_write_json
 from ablate.study.trial import Trial, data_warnings
+from ablate.tracking.store import Store
 from ablate.tracking.store_problems import Refusal, StoreProblem
 from ablate.tracking.tracker import Tracker
 
@@ -83,11 +84,11 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
         parent = _open_parent(tracker, directory)
         if found.jobs:
             run_jobs(found.jobs, launch, tracker, parent, console, len(found.done), forecast)
-        tracker.ask("publish_missing", root / "trials", parent, set(signatures))
+        tracker.ask(Store.publish_missing, root / "trials", parent, set(signatures))
         ended = conclude(directory, settings, signatures)
         failures = ended.get("failures", [])
         if parent:
-            tracker.submit("close_sweep", parent, directory, signatures, ended.get("note", ""), bool(failures))
+            tracker.submit(Store.close_sweep, parent, directory, signatures, ended.get("note", ""), bool(failures))
         tracker.settle()
         problem, refusals = tracker.problem, tracker.refusals
     _say_what_mlflow_lacks(console, problem, refusals)
@@ -164,7 +165,7 @@ def _counts(found: Reconciled) -> str:
 
 def _open_parent(tracker: Tracker, directory: Path) -> str | None:
     content = load_object(directory / "sweep.json")
-    run_id = tracker.ask("open_sweep", directory.name, content["command"], content["mlflow_run_id"])
+    run_id = tracker.ask(Store.open_sweep, directory.name, content["command"], content["mlflow_run_id"])
     if run_id is not None:
         atomic_write_json(directory / "sweep.json", {**content, "mlflow_run_id": run_id})
     return str(run_id) if run_id is not None else None

@@ -23,6 +23,7 @@ from ablate.preflight.throughput import measured_trial
 from ablate.records.records import DamagedRecordError, load_record, value
 from ablate.settings.environment import visible_cores
 from ablate.study.trial import Trial, tries_of
+from ablate.tracking.store import Store
 from ablate.tracking.tracker import Tracker
 
 RUN = "ablate.execution.run_trial:run_job"
@@ -184,7 +185,7 @@ class _Watch:
         """Say of every trial that ran that it was stopped."""
         folders = [self._jobs[index].trial.folder for index in self._begun]
         for folder in folders:
-            self._tracker.submit("stop", folder)
+            self._tracker.submit(Store.stop, folder)
 
     def _start(self, index: int, slot: str) -> None:
         job = self._jobs[index]
@@ -196,7 +197,7 @@ class _Watch:
         trial, rows = self._jobs[index].trial, self._live.poll(index)
         if rows:
             self._begun.add(index)
-            self._tracker.submit("follow", trial.folder, trial.header(), self._parent, rows)
+            self._tracker.submit(Store.follow, trial.folder, trial.header(), self._parent, rows)
 
     def _end(self, index: int, outcome: Outcome) -> None:
         trial = self._jobs[index].trial
@@ -209,7 +210,7 @@ class _Watch:
         log = trial.folder / str(failure.get("log", "train.log")) if failure else None
         self._live.end(index, failure and f"{failure['type']}: {failure['message']}", log)
         if (trial.folder / "result.json").is_file():
-            self._tracker.submit("publish", trial.folder, self._parent)
+            self._tracker.submit(Store.publish, trial.folder, self._parent)
         self.payloads[index] = {}  # of a thousand trials, those that are over need no memory
 
     def _retry(self, index: int, outcome: Outcome) -> None:

@@ -1,17 +1,17 @@
-"""The tracking store at arm's length: in a process of its own, in order, and never in the way of a trial.
+"""The tracking store in a process of its own: calls are made in order and never delay or fail a trial.
 
-MLflow alone needs several times the memory of the rest of a driver, and a driver may run for days. What the store
-cannot take now is dropped, because all of it is on disk and can be sent again.
+MLflow alone needs several times the memory of the rest of a driver, and a driver may run for days. Calls that the store
+cannot take now are dropped, because everything is on disk and can be sent again.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ablate.launching.devices import Slot
 from ablate.launching.local import LocalBackend
@@ -19,20 +19,52 @@ from ablate.records.store_address import tracking_uri, without_account
 from ablate.tracking.store import Store
 from ablate.tracking.store_problems import ProblemKind, Refusal, StoreProblem, problem_of
 
-PATIENCE = 60.0  # seconds to wait for a SQLite store that somebody else has locked
-BACKOFF = 10.0  # seconds before a store that did not answer is asked again
+PATIENCE = 60.0  # seconds to wait for a SQLite store that another process has locked
+BACKOFF = 10.0  # seconds before a store that did not answer is called again
 SERVE = "ablate.tracking.tracker:serve"
 SLOT = Slot("tracker")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Address:
+    """The arguments of the `Store` that a tracker's process opens."""
+
+    root: Path
+    uri: str | None
+    experiment: str
+    artifacts: bool
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a `Store` method, as it is sent to the tracker's process.
+
+    Attributes:
+        store: The store to open.
+        method: A method of `Store`.
+        args: Its arguments after `self`.
+        kwargs: Its keyword arguments.
+        insist: Whether to make the call even if the store did not answer a moment ago.
+    """
+
+    store: Address
+    method: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, object]
+    insist: bool = False
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a call.
+    """The result of a call.
 
     Attributes:
-        result: What the method returned, or None.
-        problem: Why it was not done, or None.
-        refusals: What the store did not take of what was sent.
+        result: The method's return value, or None.
+        problem: Why the call was not made, or None.
+        refusals: The values that the store refused.
     """
 
     result: Any = None
@@ -41,19 +73,19 @@ class Answer:
 
 
 class Tracker:
-    """A store in another process; leaving the context waits for what is queued, unless an exception leaves it.
+    """A store in another process; leaving the context waits for queued calls, unless an exception leaves it.
 
     Args:
         root: The output folder.
         tracking: The configuration's `tracking`: uri, experiment, artifacts.
 
     Attributes:
-        problem: What is wrong with the store, or None; of the last call.
-        refusals: What the store did not take of records, each once, whatever else went well.
+        problem: Why the last call was not made, or None.
+        refusals: The values that the store refused, each once.
     """
 
     def __init__(self, root: Path, tracking: Mapping[str, Any]) -> None:
-        self._opening = (root, tracking["uri"], tracking["experiment"], tracking["artifacts"])
+        self._store = Address(root, tracking["uri"], tracking["experiment"], tracking["artifacts"])
         self._backend = LocalBackend([SLOT])
         self._last: Future[Any] | None = None
         self.problem: StoreProblem | None = None
@@ -69,22 +101,25 @@ class Tracker:
         self._backend.__exit__(*exception)
 
     def settle(self) -> None:
-        """Wait until all that is queued is done."""
+        """Wait until all queued calls are made."""
         if self._last is not None:
-            self._heard(self._last)
+            self._take_answer(self._last)
 
-    def submit(self, method: str, *arguments: Any, insist: bool = False) -> Future[Any]:
-        """Queue a call of a `Store` method; it is dropped while the store does not answer, unless one insists."""
-        call = {"opening": self._opening, "method": method, "arguments": arguments, "insist": insist}
+    def submit(self, method: Callable[Concatenate[Store, P], Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Queue a call of a `Store` method; it is dropped while the store does not answer."""
+        self._send(Call(self._store, method, args, kwargs))
+
+    def ask(self, method: Callable[Concatenate[Store, P], R], *args: P.args, **kwargs: P.kwargs) -> R | None:
+        """Call a `Store` method now and return its result; None where the store does not answer."""
+        result: R | None = self._take_answer(self._send(Call(self._store, method, args, kwargs, insist=True)))
+        return result
+
+    def _send(self, call: Call) -> Future[Any]:
         self._last = self._backend.submit(SLOT, SERVE, call)
-        self._last.add_done_callback(self._heard)
+        self._last.add_done_callback(self._take_answer)
         return self._last
 
-    def ask(self, method: str, *arguments: Any) -> Any:
-        """Call a `Store` method now, and return its result; None where the store does not answer."""
-        return self._heard(self.submit(method, *arguments, insist=True))
-
-    def _heard(self, future: Future[Any]) -> Any:
+    def _take_answer(self, future: Future[Any]) -> Any:
         try:
             outcome = future.result()
         except Exception as error:  # its process died; the next call gets another one
@@ -100,26 +135,27 @@ class Tracker:
 
 
 _store: Store | None = None  # in the tracker's process
-_problem: StoreProblem | None = None  # why it did not answer
-_again = 0.0  # by the monotonic clock: when a store that did not answer may be asked again
+_problem: StoreProblem | None = None  # of the last call that the store did not answer
+_next_call = 0.0  # by the monotonic clock: when a store that did not answer may be called again
 
 
-def serve(call: Mapping[str, Any]) -> Answer:
+def serve(call: Call) -> Answer:
     """Call a method of the store; runs in the tracker's process."""
-    global _store, _again, _problem
-    if time.monotonic() < _again and not call["insist"]:
+    global _store, _next_call, _problem
+    if time.monotonic() < _next_call and not call.insist:
         return Answer(problem=_problem)
+    address = call.store
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
             if _store is None:
-                _store = Store(*call["opening"])
-            return Answer(getattr(_store, call["method"])(*call["arguments"]), refusals=tuple(_store.take_refusals()))
+                _store = Store(address.root, address.uri, address.experiment, address.artifacts)
+            return Answer(call.method(_store, *call.args, **call.kwargs), refusals=tuple(_store.take_refusals()))
         except Exception as error:  # the tracker must never cost a trial
             if "database is locked" in str(error) and time.monotonic() < deadline:
                 continue  # SQLite itself has waited some seconds
-            root, uri = call["opening"][:2]
-            _problem = problem_of(error, without_account(uri) if uri else tracking_uri(root, None))
+            uri = without_account(address.uri) if address.uri else tracking_uri(address.root, None)
+            _problem = problem_of(error, uri)
             if _store is None or _problem.kind is not ProblemKind.REFUSED:
-                _again = time.monotonic() + BACKOFF
+                _next_call = time.monotonic() + BACKOFF
             return Answer(problem=_problem, refusals=tuple(_store.take_refusals()) if _store else ())
