@@ -33,7 +33,7 @@ def main() -> None:
     from ablate.execution import scheduler as running
 
     times: dict[str, float] = {}
-    real = running.run_jobs
+    real = running.run_trials
 
     def clocked(*args: Any, **kwargs: Any) -> None:
         times["composed"] = time.perf_counter()
@@ -43,7 +43,7 @@ def main() -> None:
     running.RUN = "fake_trainer:run_job"
     import ablate.execution.run_sweep as sweep
 
-    sweep.run_jobs = clocked
+    sweep.run_trials = clocked
     seen: list[float] = []
     stop = threading.Event()
     threading.Thread(target=_sample, args=(seen, stop), daemon=True).start()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ablate.launching.local import LocalBackend, Slot
-from ablate.launching.remote import Home, run
+from ablate.launching.remote import WorkerContext, run_in_context
 from ablate.settings.environment import (
     CPU_THREADS,
     SHARING,
+    cpu_quotas,
     cpu_threads,
     given_threads,
     passive_waiting,
@@ -44,7 +46,7 @@ def test_threads_wait_passively_and_the_users_own_values_win() -> None:
 def test_every_way_to_a_training_sets_it(policy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if policy:
         monkeypatch.setenv("OMP_WAIT_POLICY", policy)
-    remote = run(Home.here(cpus=1, gpus=0), f"{__name__}:variables", None)
+    remote = run_in_context(WorkerContext.of_driver(cpus=1, gpus=0), f"{__name__}:variables", None)
     if not policy:
         del os.environ["OMP_WAIT_POLICY"]
     prepare()
@@ -91,3 +93,18 @@ def test_what_the_user_gave_is_known_after_ultralytics_has_set_its_own_number(gi
 
     assert given_threads() == (int(given) if given else None)
     assert cpu_threads() == (int(given) if given else visible_cores())
+
+
+def test_a_containers_cpu_quota_limits_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, membership = tmp_path / "cgroup", tmp_path / "self"
+    (root / "docker" / "a").mkdir(parents=True)
+    (root / "docker" / "a" / "cpu.max").write_text("max 100000\n", encoding="ascii")
+    (root / "docker" / "cpu.max").write_text("150000 100000\n", encoding="ascii")
+    membership.write_text("4:memory:/other\n0::/docker/a\n", encoding="utf-8")
+
+    assert list(cpu_quotas(root, membership)) == [1.5]
+    assert list(cpu_quotas(root, tmp_path / "absent")) == []
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(64))
+    for quota, cores in [(1.5, 2), (0.25, 1), (128.0, 64)]:
+        monkeypatch.setattr("ablate.settings.environment.cpu_quotas", lambda quota=quota: [quota])
+        assert visible_cores() == cores

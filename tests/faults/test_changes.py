@@ -279,7 +279,7 @@ def test_a_process_with_old_code_hands_its_trial_to_a_new_one(bench: Bench, monk
         handed.append((function, Trial.of(payloads[0]["config"]).identity.signature))
         return [Outcome({"status": "finished"})]
 
-    monkeypatch.setattr(local, "run_jobs", in_new_process)
+    monkeypatch.setattr(local, "run_in_worker", in_new_process)
 
     assert run_trial(trial.config) == {"status": "finished"}
     assert handed == [("ablate.execution.run_trial:run_job", trial.identity.signature)]

@@ -8,7 +8,7 @@ import pytest
 
 from ablate.launching import jobs
 from ablate.launching.devices import make_slots
-from ablate.launching.local import LocalBackend, run_jobs
+from ablate.launching.local import LocalBackend, run_in_worker
 
 JOBS = """
 import os, signal, time
@@ -32,7 +32,7 @@ def jobs_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_of_a_worker_that_died_it_is_said_how() -> None:
-    killed, left, after = run_jobs("the_jobs:job", ["die", "exit", "a"])
+    killed, left, after = run_in_worker("the_jobs:job", ["die", "exit", "a"])
 
     assert (killed.failure, killed.message) == ("killed", "the worker process died (signal 9, SIGKILL)")
     assert (left.failure, left.message) == ("killed", "the worker process died (exit code 3)")

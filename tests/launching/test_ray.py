@@ -14,7 +14,7 @@ import pytest
 
 from ablate.launching import ray as backend_module
 from ablate.launching.jobs import Limits, Observer, run_jobs
-from ablate.launching.nodes import large_enough, node_slots
+from ablate.launching.nodes import Node, large_enough, node_slots
 from ablate.launching.ray import RayBackend
 from ablate.launching.remote import NoCluster, share
 
@@ -59,11 +59,11 @@ def add(cluster: Any, **resources: Any) -> Any:
     return cluster.add_node(object_store_memory=100_000_000, **resources)
 
 
-def node(cpus: int, gpus: float = 0, host: str = "host-a.example.org") -> dict[str, Any]:
-    return {"NodeID": host, "NodeManagerHostname": host, "Resources": {"CPU": cpus, "GPU": gpus}}
+def node(cpus: int, gpus: float = 0, host: str = "host-a.example.org") -> Node:
+    return Node(host, host, cpus, gpus)
 
 
-def shares(nodes: list[dict[str, Any]], num_cpus: Any, num_gpus: Any) -> list[tuple[str, int, float]]:
+def shares(nodes: list[Node], num_cpus: Any, num_gpus: Any) -> list[tuple[str, int, float]]:
     return [(slot.name, slot.cpus, slot.gpus) for slot in node_slots(nodes, num_cpus, num_gpus)]
 
 

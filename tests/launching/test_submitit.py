@@ -125,7 +125,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (home / command).chmod(0o755)
     monkeypatch.setenv("PATH", f"{home}:{os.environ['PATH']}")
     monkeypatch.setenv("FAKE_SLURM", str(home))
-    monkeypatch.setattr(backend_module, "ASK", 0.5)
+    monkeypatch.setattr(backend_module, "QUERY", 0.5)
     monkeypatch.setattr(backend_module, "LATE", 0.0)
     return home
 

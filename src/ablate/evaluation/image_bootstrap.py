@@ -15,7 +15,6 @@ The interval speaks of images and of nothing else: what another seed would have 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import numpy as np
 from scipy import special
 
 from ablate.records.predictions import Evidence
+from ablate.settings.environment import cpu_threads
 from ablate.statistics.paired import LEVEL
 
 RESAMPLES = 1000
@@ -218,13 +218,6 @@ def resampled_map(
             threads.shutdown(wait=False, cancel_futures=True)
             raise
     return answers
-
-
-def cpu_threads() -> int:
-    """Number of threads to compute with: what `settings.environment.prepare` set, else the cores of this process."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    kept = os.environ.get("ABLATE_CPU_THREADS", "")
-    return int(kept) if kept.isdigit() else cores
 
 
 def draw(images: int, seed: int, index: int) -> np.ndarray:

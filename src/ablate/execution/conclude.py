@@ -14,7 +14,7 @@ from rich.console import Console
 from ablate import __version__
 from ablate.execution.manifest import STAMP, digest
 from ablate.latency.sweep_latency import measure_sweep
-from ablate.launching.local import run_jobs
+from ablate.launching.local import run_in_worker
 from ablate.records.records import Sweep, load_object, load_sweep, mapping
 from ablate.storage.files import atomic_write_text
 
@@ -34,7 +34,7 @@ def conclude(directory: Path, settings: Mapping[str, Any], signatures: Collectio
         many trials have no record), ``ignored`` (what could not be read), ``forms`` (of the report); or ``problem``.
     """
     task = {"directory": directory, "settings": settings, "signatures": set(signatures)}
-    outcome = run_jobs("ablate.execution.conclude:conclude_here", [task])[0]
+    outcome = run_in_worker("ablate.execution.conclude:conclude_here", [task])[0]
     return dict(outcome.result) if outcome.result else {"problem": outcome.message}
 
 

@@ -20,7 +20,7 @@ from ablate.execution.conclude import conclude
 from ablate.execution.make_request import Request
 from ablate.execution.manifest import open_sweep
 from ablate.execution.reconcile import Job, Reconciled, reconcile
-from ablate.execution.scheduler import UNKNOWN, Forecast, Launch, make_forecast, run_jobs
+from ablate.execution.scheduler import UNKNOWN, Forecast, Launch, make_forecast, run_trials
 from ablate.launching.devices import DEVICE
 from ablate.launching.sharing import Sharing
 from ablate.monitor.render import estimate_words
@@ -83,7 +83,7 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     with Tracker(Path(settings["root"]), settings["tracking"]) as tracker:
         parent = _open_parent(tracker, directory)
         if found.jobs:
-            run_jobs(found.jobs, launch, tracker, parent, console, len(found.done), forecast)
+            run_trials(found.jobs, launch, tracker, parent, console, len(found.done), forecast)
         tracker.ask(Store.publish_missing, root / "trials", parent, set(signatures))
         ended = conclude(directory, settings, signatures)
         failures = ended.get("failures", [])

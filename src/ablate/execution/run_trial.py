@@ -136,7 +136,7 @@ def run_trial(config: Mapping[str, Any]) -> dict[str, Any]:
     while (done := run_job(job)) == BUSY:
         time.sleep(5)
     if done == STALE:
-        (outcome,) = local.run_jobs("ablate.execution.run_trial:run_job", [job])
+        (outcome,) = local.run_in_worker("ablate.execution.run_trial:run_job", [job])
         if outcome.failure:
             raise RuntimeError(outcome.message)
         done = outcome.result

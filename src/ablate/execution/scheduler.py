@@ -111,7 +111,7 @@ def make_forecast(
     return Forecast(sizes, seconds, why, rough, finish_seconds(list(seconds.values()), slots))
 
 
-def run_jobs(
+def run_trials(
     jobs: Sequence[Job],
     launch: Launch,
     tracker: Tracker,

@@ -18,7 +18,7 @@ from ablate.errors import ConfigError
 from ablate.latency.latency_settings import Setting, asked, settings_of
 from ablate.latency.percentiles import INTERVAL, ORDER, setting_figures
 from ablate.launching.jobs import Observer
-from ablate.launching.local import run_jobs
+from ablate.launching.local import run_in_worker
 from ablate.records.records import Sweep, load_sweep, mapping, number, sequence, value
 from ablate.sources.module_source import module_source
 from ablate.storage.files import atomic_write_json
@@ -106,7 +106,7 @@ def _in_processes(
             plan = {**payload["plan"], "rounds": rounds, "seed": number}
             job = {**payload, "plan": plan, "progress": str(path)}
             observer = Observer(poll=lambda index, number=number, path=path: bar.show(number, path))  # type: ignore[misc]
-            outcome = run_jobs("ablate.latency.worker:measure_checkpoints", [job], observer)[0]
+            outcome = run_in_worker("ablate.latency.worker:measure_checkpoints", [job], observer)[0]
             if outcome.failure:
                 return [], outcome.message.removeprefix("ConfigError: ")
             measured.append(outcome.result)

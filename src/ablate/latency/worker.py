@@ -30,6 +30,7 @@ from ablate.latency.backends import (
 from ablate.latency.latency_settings import Setting
 from ablate.latency.pipeline import Pipeline, drawn_pictures, read_pictures
 from ablate.latency.timing import Runner, Stopwatch, one_line, run_rounds
+from ablate.launching.devices import no_such_gpu
 from ablate.measuring import machine as surroundings
 from ablate.records.checkpoint_origin import checkpoint_signature
 from ablate.records.records import short
@@ -275,7 +276,7 @@ def _head(networks: Mapping[str, tuple[nn.Module, int]]) -> str:
 def _check_device(device: str) -> None:
     count = torch.cuda.device_count()
     if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= count:
-        raise ConfigError(f"device={device}: this machine has {count or 'no'} CUDA device{'s' * (count != 1)}")
+        raise ConfigError(no_such_gpu(f"device={device}", count))
 
 
 def _refuse(busy: str, reasons: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
-"""Which devices a machine offers, and how trials share them: slots, each with what its process must be told.
+"""The devices of a machine and the slots in which trials share them, each with the environment of its process.
 
-No torch here: a process that asks CUDA for its devices has started it, and could not be given fewer of them later.
+No torch here: a process that queries CUDA for its devices has initialised it, and could not be given fewer later.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LOADERS = "ABLATE_LOADER_WORKERS"  # in a worker: how many data-loading processe
 
 
 class NoSuchDevice(ValueError):
-    """A device was asked for that this machine does not have, or cannot be shared as asked."""
+    """A requested device does not exist on this machine, or cannot be shared as requested."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,30 @@ class Slot:
         return self.name
 
 
-def visible_gpus() -> list[str]:
-    """Return the GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them; empty where there is none."""
+def query_gpus(field: str) -> list[str]:
+    """Return a field of `nvidia-smi --query-gpu` for each installed GPU; empty where there is none.
+
+    It does not initialise CUDA in this process.
+    """
     command = shutil.which("nvidia-smi")
     if command is None:
         return []
+    query = [command, f"--query-gpu={field}", "--format=csv,noheader"]
     try:
-        asked = [command, "--query-gpu=index", "--format=csv,noheader"]
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True)
+        output = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return []
-    installed = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    return [line.strip() for line in output.splitlines() if line.strip()]
+
+
+def no_such_gpu(setting: str, count: int) -> str:
+    """Return the message for a setting, such as ``device=3``, that names a GPU which this machine does not have."""
+    return f"{setting}: this machine has {count or 'no'} CUDA device{'s' * (count != 1)}"
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process may use, as `CUDA_VISIBLE_DEVICES` names them; empty where there is none."""
+    installed = query_gpus("index")
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
         return installed
@@ -72,29 +85,27 @@ def make_slots(
     """Return the slots of this machine.
 
     Args:
-        device: The trials' own wish: ``auto``, ``cpu``, or GPU numbers (``1``; ``0,1`` for one trial on both).
+        device: The trials' setting: ``auto``, ``cpu``, or GPU numbers (``1``; ``0,1`` for one trial on both).
         gpus: Which GPUs to use, by number among those that are visible, or ``auto`` for all.
         trials_per_gpu: How many trials share a GPU.
         gpus_per_trial: How many GPUs one trial has (distributed training).
         cpu_workers: Trials at a time where there is no GPU; ``auto``: as `layout` says, else one.
         cores: CPU cores to share out.
         layout: How the cores are shared where there is no GPU and `cpu_workers` is ``auto``.
-        visible: The GPUs that there are (see `visible_gpus`, which is asked if this is None).
+        visible: The GPUs that there are (see `visible_gpus`, which is called if this is None).
 
     Raises:
         NoSuchDevice: A GPU that is not there, or numbers that contradict each other.
     """
     if trials_per_gpu > 1 and gpus_per_trial > 1:
         raise NoSuchDevice("trials_per_gpu and gpus_per_trial cannot both be more than 1")
-    found = [] if device == "cpu" else list(visible_gpus() if visible is None else visible)
+    available = [] if device == "cpu" else list(visible_gpus() if visible is None else visible)
     wanted = [int(n) for n in device.removeprefix("cuda:").split(",")] if device not in ("auto", "cpu") else []
     if wanted:
         gpus, gpus_per_trial = wanted, len(wanted)
-    numbers = list(range(len(found))) if gpus == "auto" else [int(number) for number in gpus]
-    absent = [number for number in numbers if number >= len(found)]
-    if absent:
-        has = f"{len(found) or 'no'} CUDA device{'s' * (len(found) != 1)}"
-        raise NoSuchDevice(f"{f'device={device}' if wanted else f'gpus={numbers}'}: this machine has {has}")
+    numbers = list(range(len(available))) if gpus == "auto" else [int(number) for number in gpus]
+    if any(number >= len(available) for number in numbers):
+        raise NoSuchDevice(no_such_gpu(f"device={device}" if wanted else f"gpus={numbers}", len(available)))
     if not numbers:
         return _cpu_slots(cpu_workers, cores, layout)
     if len(numbers) < gpus_per_trial:
@@ -105,7 +116,7 @@ def make_slots(
     for group in groups:
         name = "gpu " + "+".join(map(str, group))
         environment = {
-            "CUDA_VISIBLE_DEVICES": ",".join(found[number] for number in group),
+            "CUDA_VISIBLE_DEVICES": ",".join(available[number] for number in group),
             DEVICE: ",".join(map(str, range(len(group)))),
             LOADERS: str(max(share // len(group) - 1, 1)),
             **_threads(share),
@@ -129,7 +140,7 @@ def _cpu_slots(cpu_workers: str | int, cores: int, layout: Layout | None) -> lis
 
 
 def thread_variables(count: int) -> dict[str, str]:
-    """Return what a worker process with so many threads finds in its environment."""
+    """Return the environment variables of a worker process with this number of threads."""
     return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", CPU_THREADS), str(max(count, 1)))
 
 

@@ -1,7 +1,7 @@
 """Run jobs on the slots of a backend: one job a slot at a time, each in a process that may die.
 
-What is the same for every backend stands here: filling slots, polling, time limits, trying again after a kill. A
-backend only starts a job on a slot, stops one, and puts into words how one ended.
+Common to all backends: filling slots, polling, time limits, retries after a kill. A backend only starts a job on a
+slot, stops it, and turns the exception with which it ended into an `Outcome`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Protocol
 
-LONGEST_WAIT = 30.0  # seconds before a busy job is asked again; on a cluster each time is a submission
-BUSY = "busy"  # a job that returns this could not run now, because somebody else does it; it is asked again later
-STALE = "stale"  # a job that returns this needs a new process: this one goes on with code that has changed since
+LONGEST_WAIT = 30.0  # seconds before a busy job is submitted again; on a cluster each time is a submission
+BUSY = "busy"  # returned by a job that another command runs now; it is submitted again later
+STALE = "stale"  # returned by a job that needs a new process: this one imported code that has changed since
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Limits:
     """What a job may cost.
 
     Attributes:
-        timeout: Seconds that one try may take, or None.
+        timeout: Seconds that one attempt may take, or None.
         max_retries: How often a job is tried again after its process died, or after what `Observer.transient` names.
         stagger: Seconds between the first starts of two slots, so that they do not all load torch in one moment.
     """
@@ -72,16 +72,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class Observer:
-    """What one wants to hear while jobs run, by the job's index.
+    """Callbacks for job events, by the job's index.
 
     Attributes:
-        start: A try starts on the slot of this name.
-        poll: A job runs still; called every `interval` seconds.
+        start: An attempt starts on the slot of this name.
+        poll: A job is still running; called every `interval` seconds.
         end: A job has ended for good.
-        retry: A job's process died; it will be tried again.
-        busy: Somebody else does this job; it will be asked again.
-        renew: A job's process is replaced by a new one, in which it will start; nothing was tried.
-        transient: Tells whether an outcome may be another one next time.
+        retry: A job failed with a transient outcome; it will be tried again.
+        busy: Another command runs this job; it will be submitted again.
+        renew: A job needs a new process and will be submitted again; nothing was tried.
+        transient: Whether a job that ended so is worth another attempt.
         interval: Seconds between polls.
     """
 
@@ -109,7 +109,7 @@ class _Queue:
     waiting: deque[int]
     later: list[tuple[float, int]] = field(default_factory=list)
     tries: dict[int, int] = field(default_factory=dict)
-    asked: dict[int, int] = field(default_factory=dict)  # how often a job was busy
+    busy: dict[int, int] = field(default_factory=dict)  # how often a job was busy
     renewed: set[int] = field(default_factory=set)  # jobs that were given a new process
 
     def next(self) -> int | None:
@@ -172,33 +172,34 @@ def run_jobs(
                 outcome = _outcome(backend, future)
                 if outcome.result == STALE:
                     backend.stop(job.slot, future)  # the next job on this slot gets a new process
-                _settle(job.index, outcome, outcomes, queue, observer, limits)
+                _requeue_or_end(job.index, outcome, outcomes, queue, observer, limits)
             for future, job in list(running.items()):
                 observer.poll(job.index)
                 if limits.timeout is not None and time.monotonic() - job.started > limits.timeout:
                     backend.stop(job.slot, future)
                     del running[future]
-                    said = f"it took longer than its limit of {limits.timeout:g} seconds"
-                    _settle(job.index, Outcome(failure="timeout", message=said), outcomes, queue, observer, limits)
+                    message = f"it took longer than its limit of {limits.timeout:g} seconds"
+                    outcome = Outcome(failure="timeout", message=message)
+                    _requeue_or_end(job.index, outcome, outcomes, queue, observer, limits)
     return outcomes
 
 
 def call(function: str, payload: Any) -> Any:
     """Import a function by name and call it (runs where the job runs)."""
-    home, _, name = function.partition(":")
-    return getattr(import_module(home), name)(payload)
+    module, _, name = function.partition(":")
+    return getattr(import_module(module), name)(payload)
 
 
 def attempt(function: str, payload: Any) -> Outcome:
-    """Run a job and tell how it ended; an exception in words, for its class may not unpickle where the driver is."""
+    """Run a job and return how it ended; an exception as text, because its class may not unpickle in the driver."""
     try:
         return Outcome(result=call(function, payload))
     except Exception as error:
-        return in_words(error)
+        return exception_outcome(error)
 
 
-def in_words(error: BaseException) -> Outcome:
-    """Return the outcome of a job out of which an exception came."""
+def exception_outcome(error: BaseException) -> Outcome:
+    """Return the outcome of a job that raised an exception."""
     return Outcome(failure="code", message=f"{type(error).__name__}: {' '.join(str(error).split())}")
 
 
@@ -212,19 +213,19 @@ def _ended(running: dict[Future[Outcome], _Running], interval: float) -> list[Fu
 def _outcome(backend: Backend, future: Future[Outcome]) -> Outcome:
     error: BaseException | None
     try:
-        error = future.exception()  # not raised: a SystemExit of the user's code would end us, without a word
+        error = future.exception()  # not raised: a SystemExit of the user's code would end the driver silently
     except CancelledError as cancelled:
         error = cancelled
     return future.result() if error is None else backend.explain(error)
 
 
-def _settle(
+def _requeue_or_end(
     index: int, outcome: Outcome, outcomes: list[Outcome], queue: _Queue, observer: Observer, limits: Limits
 ) -> None:
-    """Put an ended try where it belongs: back into the queue, or among the outcomes."""
+    """Put a job back into the queue, or store its outcome."""
     if outcome.result == BUSY:
-        asked = queue.asked[index] = queue.asked.get(index, 0) + 1
-        queue.later.append((time.monotonic() + min(2 * observer.interval * 2**asked, LONGEST_WAIT), index))
+        count = queue.busy[index] = queue.busy.get(index, 0) + 1
+        queue.later.append((time.monotonic() + min(2 * observer.interval * 2**count, LONGEST_WAIT), index))
         observer.busy(index)
     elif outcome.result == STALE and index not in queue.renewed:
         queue.renewed.add(index)

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.launching.devices import SLOT, Slot
-from ablate.launching.jobs import Limits, Observer, Outcome, attempt, in_words
-from ablate.launching.jobs import run_jobs as run_on
+from ablate.launching.jobs import Limits, Observer, Outcome, attempt, exception_outcome, run_jobs
 
 TOO_LARGE = 77  # exit code of a worker that has grown beyond its limit
 ONCE = Limits(max_retries=0)
@@ -86,39 +85,39 @@ class LocalBackend:
             pool.join(timeout=10)
 
     def explain(self, error: BaseException) -> Outcome:
-        """Tell a process that died, and of what, from an exception of the job."""
+        """Return the outcome of an exception: of the job, or of its process that died."""
         from pebble import ProcessExpired
 
         if isinstance(error, BrokenProcessPool):
             return Outcome(failure="killed", message="the worker process died before the job began")
         if not isinstance(error, ProcessExpired):
-            return in_words(error)
+            return exception_outcome(error)
         if error.pid:
             _kill_group(error.pid)  # what the dead worker had started: distributed trainings, data loaders
         if error.exitcode == TOO_LARGE:
-            said = f"the worker process grew beyond its limit of {self._memory_gb:g} GB"
-            return Outcome(failure="out_of_memory", message=said)
+            message = f"the worker process grew beyond its limit of {self._memory_gb:g} GB"
+            return Outcome(failure="out_of_memory", message=message)
         before, self._kills = self._kills, _kernel_kills()
         if error.exitcode == -signal.SIGKILL and self._kills > before:
             return Outcome(failure="out_of_memory", message="the system ended the worker process for lack of memory")
-        return Outcome(failure="killed", message=f"the worker process died ({_exit_words(error.exitcode)})")
+        return Outcome(failure="killed", message=f"the worker process died ({_exit_text(error.exitcode)})")
 
 
-def run_jobs(
+def run_in_worker(
     function: str, payloads: Sequence[Any], observer: Observer | None = None, limits: Limits = ONCE
 ) -> list[Outcome]:
     """Call a function with each payload in one warm worker process, one after the other (see `jobs.run_jobs`)."""
-    return run_on(LocalBackend([Slot("worker")]), function, payloads, observer, limits)
+    return run_jobs(LocalBackend([Slot("worker")]), function, payloads, observer, limits)
 
 
 def _start_worker(environment: Mapping[str, str], driver: int, memory_gb: float | None) -> None:
-    """Settle a new worker: its share of the machine, and what it dies of (runs in the worker)."""
+    """Set up a new worker: environment, signals, memory limit (runs in the worker)."""
     os.environ.update(environment)
     os.setsid()  # whatever it starts can be ended with it
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver says what becomes of us
-    with suppress(OSError):  # if memory runs out, the system shall end a worker and not the driver
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides when a worker ends
+    with suppress(OSError):  # if memory runs out, the system should kill a worker and not the driver
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
-    threading.Thread(target=_watch, args=(driver, memory_gb), daemon=True, name="watch").start()
+    threading.Thread(target=_end_with_driver, args=(driver, memory_gb), daemon=True, name="end with driver").start()
 
 
 def _attempt(environment: Mapping[str, str], function: str, payload: Any) -> Outcome:
@@ -127,8 +126,8 @@ def _attempt(environment: Mapping[str, str], function: str, payload: Any) -> Out
     return attempt(function, payload)
 
 
-def _watch(driver: int, memory_gb: float | None) -> None:
-    """End this process when its driver is gone, which must leave no training behind, or when it grows too large."""
+def _end_with_driver(driver: int, memory_gb: float | None) -> None:
+    """End this process when its driver is gone or when it exceeds its memory limit."""
     while os.getppid() == driver:
         if memory_gb is not None and _resident_gb() > memory_gb:
             print(f"ended: more than {memory_gb:g} GB of memory in use", file=sys.stderr, flush=True)  # noqa: T201
@@ -141,8 +140,8 @@ def _resident_gb() -> float:
     import psutil
 
     total = 0
-    me = psutil.Process()
-    for process in [me, *me.children(recursive=True)]:
+    worker = psutil.Process()
+    for process in [worker, *worker.children(recursive=True)]:
         with suppress(psutil.Error):
             total += process.memory_info().rss
     return total / 1e9
@@ -172,7 +171,7 @@ def _kernel_kills() -> int:
     return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill "))
 
 
-def _exit_words(code: int | None) -> str:
+def _exit_text(code: int | None) -> str:
     if code is not None and code < 0:
         return f"signal {-code}, {signal.Signals(-code).name}"
     return f"exit code {code}"

@@ -22,9 +22,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ablate.launching.jobs import BUSY, Outcome, in_words
-from ablate.launching.nodes import AUTO, NodeSlot, large_enough, node_slots
-from ablate.launching.remote import Home, NoCluster, run
+from ablate.launching.jobs import BUSY, Outcome, exception_outcome
+from ablate.launching.nodes import AUTO, Node, NodeSlot, large_enough, node_slots
+from ablate.launching.remote import NoCluster, WorkerContext, run_in_context
 
 REFRESH = 5.0  # seconds between two looks at which nodes there are
 PATIENCE = 5.0  # seconds in which a cluster must answer
@@ -59,10 +59,10 @@ class RayBackend:
         self._num_cpus, self._num_gpus = num_cpus, num_gpus
         self._ours = False  # whether it was we who connected to Ray
         self._slots: list[NodeSlot] = []
-        self._asked = float("-inf")
+        self._refreshed = float("-inf")  # when the nodes were listed last
         self._sees: dict[str, bool] = {}  # which nodes see the shared folder
         self._actors: dict[NodeSlot, Any] = {}
-        self._gone: list[Any] = []  # actors that are dead, or out of reach
+        self._lost_actors: list[Any] = []  # dead or out of reach, still to be killed
 
     def __enter__(self) -> RayBackend:
         import ray
@@ -80,17 +80,17 @@ class RayBackend:
     def __exit__(self, *exception: Any) -> None:
         import ray
 
-        self._gone += self._actors.values()
+        self._lost_actors += self._actors.values()
         self._actors.clear()
-        self._bury()
+        self._reap_actors()
         if self._ours:
             ray.shutdown()
 
     def slots(self) -> list[NodeSlot]:
-        """Return the slots of the nodes that are alive; asked anew every few seconds."""
-        if time.monotonic() - self._asked > REFRESH:
-            self._slots = node_slots(self._sighted(_nodes()), self._num_cpus, self._num_gpus)
-            self._asked = time.monotonic()
+        """Return the slots of the nodes that are alive; the nodes are listed anew every few seconds."""
+        if time.monotonic() - self._refreshed > REFRESH:
+            self._slots = node_slots(self._with_shared_folder(_nodes()), self._num_cpus, self._num_gpus)
+            self._refreshed = time.monotonic()
         return self._slots
 
     def submit(self, slot: NodeSlot, function: str, payload: Any) -> Future[Outcome]:
@@ -98,9 +98,9 @@ class RayBackend:
         from ray import exceptions
 
         future: Future[Outcome] = Future()
-        if slot in self._actors and not _answers(self._actors[slot].here.remote()):
+        if slot in self._actors and not _is_true(self._actors[slot].is_alive.remote()):
             self._drop(slot, self._actors[slot])  # it died while it had nothing to do
-        self._bury()
+        self._reap_actors()
         actor = self._actors.get(slot) or self._start(slot)
 
         def ended(done: Future[Outcome]) -> None:
@@ -108,7 +108,7 @@ class RayBackend:
             if error is None:
                 return future.set_result(done.result())
             self._drop(slot, actor)
-            self._asked = float("-inf")  # its node may have died with it
+            self._refreshed = float("-inf")  # its node may have died with it
             if isinstance(error, exceptions.ActorUnschedulableError) or "never ran" in str(error):
                 future.set_result(Outcome(result=BUSY))  # its node had died before: nothing was tried
             else:
@@ -121,10 +121,10 @@ class RayBackend:
         """End a slot's job and its process; the next job gets a new one."""
         if slot in self._actors:
             self._drop(slot, self._actors[slot])
-        self._bury()
+        self._reap_actors()
 
     def explain(self, error: BaseException) -> Outcome:
-        """Tell a process, or a node, that died from what came out of the job."""
+        """Return the outcome of an exception: of the job, or of a process or node that died."""
         from ray import exceptions
 
         if isinstance(error, exceptions.OutOfMemoryError):
@@ -132,10 +132,10 @@ class RayBackend:
                 failure="out_of_memory", message="Ray ended the worker process for lack of memory on its node"
             )
         if isinstance(error, exceptions.RayTaskError):
-            return in_words(error.cause or error)
+            return exception_outcome(error.cause or error)
         if isinstance(error, exceptions.RayActorError):
             return Outcome(failure="killed", message=f"the worker process died ({_reason(error)})")
-        return in_words(error)
+        return exception_outcome(error)
 
     def _start(self, slot: NodeSlot) -> Any:
         import ray
@@ -147,67 +147,68 @@ class RayBackend:
             max_task_retries=0,
             scheduling_strategy=_only_on(slot.node),
         )
-        self._actors[slot] = worker.remote(Home.here(cpus=slot.cpus, gpus=math.ceil(slot.gpus)))
+        self._actors[slot] = worker.remote(WorkerContext.of_driver(cpus=slot.cpus, gpus=math.ceil(slot.gpus)))
         return self._actors[slot]
 
     def _drop(self, slot: NodeSlot, actor: Any) -> None:
         """Give a slot's actor up, unless the slot has another by now."""
-        self._gone.append(actor)
+        self._lost_actors.append(actor)
         if self._actors.get(slot) is actor:
             del self._actors[slot]
 
-    def _bury(self) -> None:
-        """Make sure that actors are dead; one that was only out of reach must not go on beside its successor.
+    def _reap_actors(self) -> None:
+        """Kill lost actors: one that was only out of reach must not go on beside its successor.
 
-        Not done where an actor's end is heard of: that is Ray's own thread, which would wait for itself.
+        Not to be called from the callback of an ended actor, which runs in a thread of Ray's that would wait for
+        itself.
         """
         import ray
 
-        while self._gone:
-            actor = self._gone.pop()
+        while self._lost_actors:
+            actor = self._lost_actors.pop()
             with suppress(Exception):  # it is dead already, or the cluster is gone
                 ray.kill(actor)
 
     def _check_nodes(self) -> None:
-        """Look at all nodes before the first job starts.
+        """Check the size and the shared folder of all nodes before the first job starts.
 
         Raises:
             NoCluster: See `RayBackend`.
         """
         nodes = _nodes()
         large_enough(nodes, self._num_cpus, self._num_gpus)
-        seeing = self._sighted(nodes)
-        blind = [node["NodeManagerHostname"] for node in nodes if node not in seeing]
-        if blind:
+        sharing = self._with_shared_folder(nodes)
+        others = [node.host for node in nodes if node not in sharing]
+        if others:
             raise NoCluster(
-                f"{self._shared}: not seen from the Ray node{'s' * (len(blind) > 1)} {', '.join(blind)}; "
+                f"{self._shared}: not seen from the Ray node{'s' * (len(others) > 1)} {', '.join(others)}; "
                 "let root=... be a folder that all nodes share"
             )
 
-    def _sighted(self, nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Return the nodes that see the shared folder; each is asked once, for a file that only the true one holds."""
-        new = [node["NodeID"] for node in nodes if node["NodeID"] not in self._sees]
+    def _with_shared_folder(self, nodes: list[Node]) -> list[Node]:
+        """Return the nodes that see the shared folder; each is asked once, for a file that only this folder holds."""
+        new = [node.id for node in nodes if node.id not in self._sees]
         if new and self._shared is not None and self._address is not None:
             import ray
 
             look = ray.remote(_exists)
             with _token(self._shared) as token:
-                asked = {n: look.options(num_cpus=0, scheduling_strategy=_only_on(n)).remote(str(token)) for n in new}
-                self._sees |= {name: _answers(answer) for name, answer in asked.items()}
-        return [node for node in nodes if self._sees.get(node["NodeID"], True)]
+                tasks = {n: look.options(num_cpus=0, scheduling_strategy=_only_on(n)).remote(str(token)) for n in new}
+                self._sees |= {name: _is_true(task) for name, task in tasks.items()}
+        return [node for node in nodes if self._sees.get(node.id, True)]
 
 
 class _Worker:
     """The actor: runs jobs, one after the other, in one process."""
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    def __init__(self, context: WorkerContext) -> None:
+        self._context = context
 
-    def here(self) -> bool:
+    def is_alive(self) -> bool:
         return True
 
     def run(self, function: str, payload: Any) -> Outcome:
-        return run(self._home, function, payload)
+        return run_in_context(self._context, function, payload)
 
 
 def connect(address: str | None, cores: int | None) -> None:
@@ -225,40 +226,40 @@ def connect(address: str | None, cores: int | None) -> None:
     ):  # its token is for this cluster only; Ray would keep one in the home folder, and then ask for it
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     else:
-        _probe(address)
-    # Ray has no public switch for its own remarks on processes that died; we say that in one line.
+        _check_reachable(address)
+    # Ray has no public switch for its own messages on processes that died; ours is one line.
     worker._worker_logs_enabled = False
     local = {"address": "local", "num_cpus": cores, "include_dashboard": False, "object_store_memory": STORE}
     try:
-        with _own_sigterm():
+        with _restored_sigterm():
             ray.init(**(local if address is None else {"address": address}), log_to_driver=False, logging_level="error")
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
-        said = " ".join(str(error).split())
-        raise NoCluster(f"hydra.launcher.address={address or 'null'}: Ray cannot be reached: {said}") from error
+        message = " ".join(str(error).split())
+        raise NoCluster(f"hydra.launcher.address={address or 'null'}: Ray cannot be reached: {message}") from error
 
 
-def _probe(address: str) -> None:
-    """Knock at an address: Ray itself would try for minutes.
+def _check_reachable(address: str) -> None:
+    """Check that a Ray head node listens at the address, with a short timeout; Ray itself would try for minutes.
 
     Raises:
-        NoCluster: Nobody opens, or it is no address.
+        NoCluster: It is unreachable or malformed.
     """
     place = os.environ.get("RAY_ADDRESS", "") if address == AUTO else address
     if not place:
         return  # Ray looks for a cluster that runs on this machine, and says at once if there is none
     host, _, port = place.rpartition(":")
-    said = f"hydra.launcher.address={address}{f' (RAY_ADDRESS={place})' if address == AUTO else ''}"
+    field = f"hydra.launcher.address={address}{f' (RAY_ADDRESS={place})' if address == AUTO else ''}"
     if "://" in place or not host or not port.isdigit():
-        raise NoCluster(f"{said}: say null (this machine), auto, or host:port of a Ray cluster's head node")
+        raise NoCluster(f"{field}: say null (this machine), auto, or host:port of a Ray cluster's head node")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
     except OSError as error:
-        raise NoCluster(f"{said}: no Ray cluster answers there ({error})") from error
+        raise NoCluster(f"{field}: no Ray cluster answers there ({error})") from error
 
 
 @contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Keep the program's own way to end: Ray puts a handler of its own in its place."""
+def _restored_sigterm() -> Iterator[None]:
+    """Restore the handler of SIGTERM, which Ray replaces by its own."""
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -284,8 +285,8 @@ def _exists(path: str) -> bool:
     return Path(path).exists()
 
 
-def _answers(reference: Any) -> bool:
-    """Tell whether Ray brings back a true value in reasonable time."""
+def _is_true(reference: Any) -> bool:
+    """Return whether Ray delivers a true value within 30 seconds."""
     import ray
 
     try:
@@ -300,18 +301,23 @@ def _only_on(node: str) -> Any:
     return NodeAffinitySchedulingStrategy(node, soft=False)
 
 
-def _nodes() -> list[dict[str, Any]]:
+def _nodes() -> list[Node]:
+    """Return the nodes that are alive."""
     import ray
 
-    return [node for node in ray.nodes() if node["Alive"]]
+    alive = [(node, node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    return [
+        Node(node["NodeID"], str(node["NodeManagerHostname"]), size.get("CPU", 0.0), size.get("GPU", 0.0))
+        for node, size in alive
+    ]
 
 
 def _reason(error: BaseException) -> str:
-    """Return the telling part of one of Ray's long messages."""
-    said = " ".join(str(error).split())
-    code = re.search(r"exits with an exit code (\d+)", said)
+    """Return the cause that one of Ray's long messages names."""
+    message = " ".join(str(error).split())
+    code = re.search(r"exits with an exit code (\d+)", message)
     if code:
         return f"exit code {code[1]}"
-    if "is unavailable" in said:
+    if "is unavailable" in message:
         return "its node is out of reach"
-    return "its node died" if "node has died" in said else "killed, or crashed"
+    return "its node died" if "node has died" in message else "killed, or crashed"

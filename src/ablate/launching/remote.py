@@ -1,7 +1,7 @@
-"""A job in a process that is no child of the driver's: what it must be told, and how it ends.
+"""Run a job in a process that is not a child of the driver.
 
-What a child process inherits (the working folder, where modules are found, which share of the machine is its own) is
-carried along here.
+What a child process inherits (working folder, module search path, environment, share of the machine) is passed
+explicitly here.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ OURS = "ABLATE_"  # settings of ours that the user has made in the environment
 
 
 class NoCluster(ValueError):
-    """The cluster is not there, or has not what is asked for; the message is one line."""
+    """The cluster cannot be reached or lacks what is requested; the message is one line."""
 
 
 @dataclass(frozen=True)
-class Home:
-    """What a job's process is told.
+class WorkerContext:
+    """What a job's process needs from its driver.
 
     Attributes:
         folder: The driver's working folder.
-        path: Where the driver finds modules.
-        environment: What the job finds in its environment.
+        path: The driver's module search path.
+        environment: Environment variables of the job.
     """
 
     folder: str
@@ -39,26 +39,26 @@ class Home:
     environment: Mapping[str, str]
 
     @classmethod
-    def here(cls, *, cpus: int, gpus: int) -> Home:
-        """Return this process's home, for jobs with so many cores and GPUs each."""
+    def of_driver(cls, *, cpus: int, gpus: int) -> WorkerContext:
+        """Return the context of this process, for jobs with so many cores and GPUs each."""
         waiting = (WAIT_POLICY, INTEL_WAIT, "GOMP_SPINCOUNT")  # how threads wait, where the user has said so
-        own = {name: value for name, value in os.environ.items() if name.startswith(OURS) or name in waiting}
-        return cls(str(Path.cwd()), tuple(sys.path), {**own, **share(cpus=cpus, gpus=gpus)})
+        settings = {name: value for name, value in os.environ.items() if name.startswith(OURS) or name in waiting}
+        return cls(str(Path.cwd()), tuple(sys.path), {**settings, **share(cpus=cpus, gpus=gpus)})
 
 
 def share(*, cpus: int, gpus: int) -> dict[str, str]:
-    """Return what a job is told of its share of a machine on which it sees only its own GPUs."""
+    """Return the environment of a job: its share of a machine on which it sees only the GPUs assigned to it."""
     threads = thread_variables(cpus)
     if not gpus:
         return {DEVICE: "cpu", **threads}
     return {DEVICE: ",".join(map(str, range(gpus))), LOADERS: str(max(cpus // gpus - 1, 1)), **threads}
 
 
-def run(home: Home, function: str, payload: Any) -> Outcome:
-    """Make this process feel at home, then run a job in it."""
-    os.environ.update(home.environment)
+def run_in_context(context: WorkerContext, function: str, payload: Any) -> Outcome:
+    """Set working directory, environment and `sys.path`, then run the job."""
+    os.environ.update(context.environment)
     os.environ.update(passive_waiting(os.environ))
-    if Path(home.folder).is_dir():
-        os.chdir(home.folder)
-    sys.path.extend(entry for entry in home.path if entry not in sys.path)
+    if Path(context.folder).is_dir():
+        os.chdir(context.folder)
+    sys.path.extend(entry for entry in context.path if entry not in sys.path)
     return attempt(function, payload)

@@ -83,7 +83,7 @@ def candidates(cores: int, trials: int) -> list[Layout]:
 
 def fitting(measured: Sequence[Throughput], memory_gb: float | None) -> int | None:
     """Return how many trials fit into the available memory; None where that is not known."""
-    peaks = [found.memory_gb for found in measured if found.memory_gb]
+    peaks = [layout.memory_gb for layout in measured if layout.memory_gb]
     return None if memory_gb is None or not peaks else max(int(memory_gb / (max(peaks) * MARGIN)), 1)
 
 
@@ -101,18 +101,18 @@ def choose(
         others: Cores that other processes took while it was measured.
     """
     most = min(fitting(measured, memory_gb) or trials, trials)
-    possible = [found for found in measured if found.layout.trials <= max(most, 1)]
+    possible = [each for each in measured if each.layout.trials <= max(most, 1)]
     if not possible:  # not even the smallest layout that was measured fits; one trial has to run somehow
-        possible = [min(measured, key=lambda found: found.layout)]
+        possible = [min(measured, key=lambda each: each.layout)]
 
-    def seconds(found: Throughput) -> float:
-        rounds = -(-trials // found.layout.trials)
-        return rounds * found.layout.trials / found.images_per_second
+    def seconds(each: Throughput) -> float:
+        rounds = -(-trials // each.layout.trials)
+        return rounds * each.layout.trials / each.images_per_second
 
-    fastest = min(seconds(found) for found in possible)
-    best = min((found for found in possible if seconds(found) <= fastest * (1 + SAME)), key=lambda found: found.layout)
+    fastest = min(seconds(each) for each in possible)
+    best = min((each for each in possible if seconds(each) <= fastest * (1 + SAME)), key=lambda each: each.layout)
     reason = _reason(best, possible, measured)
-    too_many = [found for found in measured if found not in possible]
+    too_many = [each for each in measured if each not in possible]
     if too_many or (most < trials and best.layout.trials == most):
         reason += f"; no more fit into {memory_gb:.1f} GB of free memory"
     if others >= 0.1:
@@ -142,10 +142,10 @@ def _doubling(most: int) -> list[int]:
 
 def _reason(best: Throughput, possible: Sequence[Throughput], measured: Sequence[Throughput]) -> str:
     """Compare with the layout of one trial and all threads, or else with the next best one."""
-    rest = [found for found in possible if found is not best] or [found for found in measured if found is not best]
+    rest = [each for each in possible if each is not best] or [each for each in measured if each is not best]
     if not rest:
         return f"{best.images_per_second:.1f} images/s (measured)"
-    whole = max(rest, key=lambda found: (-found.layout.trials, found.layout.threads))
-    other = whole if best.layout.trials > 1 else max(rest, key=lambda found: found.images_per_second)
+    whole = max(rest, key=lambda each: (-each.layout.trials, each.layout.threads))
+    other = whole if best.layout.trials > 1 else max(rest, key=lambda each: each.images_per_second)
     ratio = best.images_per_second / other.images_per_second
     return f"{ratio:.1f} times the images/s of {other.layout.trials} with {other.layout.threads} (measured)"

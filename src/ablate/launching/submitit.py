@@ -19,13 +19,13 @@ from types import FrameType
 from typing import Any
 
 from ablate.launching.devices import Slot
-from ablate.launching.jobs import BUSY, Outcome, in_words
-from ablate.launching.remote import Home, NoCluster, run
+from ablate.launching.jobs import BUSY, Outcome, exception_outcome
+from ablate.launching.remote import NoCluster, WorkerContext, run_in_context
 
 SHARED = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name")
 OURS = ("submitit_folder", "max_num_timeout")  # not parameters of a submission
 POLL = 0.5  # seconds between two looks at the folder
-ASK = 60.0  # seconds between two questions to Slurm's accounting, for all jobs at once
+QUERY = 60.0  # seconds between two queries of Slurm's accounting, for all jobs at once
 LATE = 15.0  # seconds that a file may need to cross a network file system
 
 
@@ -56,21 +56,21 @@ class SubmititBackend:
         usual = 1 if gpus else max(cores // cpus, 1)
         count = int(parameters.get("array_parallelism") or usual)
         self._slots = [Slot(f"{cluster} {number + 1}") for number in range(count)]
-        self._task = _Task(cluster, Home.here(cpus=cpus, gpus=gpus), self._limit_in_words())
+        self._task = _Task(cluster, WorkerContext.of_driver(cpus=cpus, gpus=gpus), self._limit_text())
         self._submitted: dict[Slot, _Submitted] = {}
-        self._lock = threading.Lock()  # submitit's objects are shared between the driver and the watch
+        self._lock = threading.Lock()  # submitit's objects are shared with the thread that follows the jobs
         self._stop = threading.Event()
         self._accepted = False
 
     def __enter__(self) -> SubmititBackend:
         self._executor = self._make_executor()
-        self._watch = threading.Thread(target=self._follow, daemon=True, name="submitit")
-        self._watch.start()
+        self._follower = threading.Thread(target=self._follow, daemon=True, name="submitit")
+        self._follower.start()
         return self
 
     def __exit__(self, kind: Any, error: BaseException | None = None, *rest: Any) -> None:
         self._stop.set()
-        self._watch.join()
+        self._follower.join()
         left = [entry.job.job_id for entry in self._submitted.values() if not entry.future.done()]
         if self._cluster == "local":
             for slot in list(self._submitted):
@@ -110,39 +110,39 @@ class SubmititBackend:
 
     def explain(self, error: BaseException) -> Outcome:
         """Return how a job ended that gave no result."""
-        return in_words(error)
+        return exception_outcome(error)
 
     def _make_executor(self) -> Any:
         import submitit
 
         folder = self._parameters["submitit_folder"]
         timeouts = {f"{self._cluster}_max_num_timeout": int(self._parameters.get("max_num_timeout") or 0)}
-        asked = {
+        submission = {
             name if name in (*SHARED, "stderr_to_stdout") else f"{self._cluster}_{name}": value
             for name, value in self._parameters.items()
             if name not in OURS
         }
         try:
             executor = submitit.AutoExecutor(folder, self._cluster, **timeouts)
-            executor.update_parameters(**asked)
+            executor.update_parameters(**submission)
         except (AssertionError, NameError, RuntimeError, ValueError) as error:
             raise NoCluster(f"hydra/launcher={self._cluster}: {_last_line(error)}") from error
         return executor
 
-    def _limit_in_words(self) -> str:
+    def _limit_text(self) -> str:
         times = self._parameters.get("max_num_timeout") or 0
         again = f", and had been continued {times} times (max_num_timeout)" if times else ""
         return f"it took longer than its limit of {self._parameters.get('timeout_min')} minutes{again}"
 
     def _follow(self) -> None:
-        """Settle futures as their jobs end, until told to stop (runs in a thread)."""
-        asked = time.monotonic()
+        """Set futures as their jobs end, until stopped (runs in a thread)."""
+        queried = time.monotonic()
         while not self._stop.wait(POLL):
             entries = [entry for entry in list(self._submitted.values()) if not entry.future.done()]
-            if entries and time.monotonic() - asked > ASK:
-                asked = time.monotonic()
+            if entries and time.monotonic() - queried > QUERY:
+                queried = time.monotonic()
                 with self._lock:
-                    entries[0].job.get_info(mode="force")  # asks for all jobs
+                    entries[0].job.get_info(mode="force")  # queries all jobs
             for entry in entries:
                 with self._lock:
                     outcome = self._outcome(entry)
@@ -159,26 +159,26 @@ class SubmititBackend:
         if job.paths.result_pickle.exists():
             try:
                 outcome: Outcome = job.result()
-            except Exception as error:  # it did not come as far as our own code
+            except Exception as error:  # it failed before our code ran
                 return Outcome(failure="code", message=f"{_last_line(error)} (log: {job.paths.stderr})")
             return outcome
         entry.ended = entry.ended or time.monotonic()
-        wait = 2 * ASK if preempted else LATE if self._cluster == "slurm" else 0.0
+        wait = 2 * QUERY if preempted else LATE if self._cluster == "slurm" else 0.0
         if time.monotonic() - entry.ended < wait:
             return None
-        return _end_in_words(job, self._cluster, self._limit_in_words())
+        return _unfinished_outcome(job, self._cluster, self._limit_text())
 
 
 class _Task:
     """What submitit runs, and puts back into the queue."""
 
-    def __init__(self, cluster: str, home: Home, limit: str) -> None:
-        self._cluster, self._home, self._limit = cluster, home, limit
+    def __init__(self, cluster: str, context: WorkerContext, limit: str) -> None:
+        self._cluster, self._context, self._limit = cluster, context, limit
 
     def __call__(self, function: str, payload: Any) -> Outcome:
-        _take_signals(self._cluster)
+        _handle_cluster_signals(self._cluster)
         try:
-            return run(self._home, function, payload)
+            return run_in_context(self._context, function, payload)
         except _OutOfTime:
             return Outcome(failure="timeout", message=self._limit)
 
@@ -193,12 +193,12 @@ class _OutOfTime(BaseException):
     """The time limit was reached once too often; not to be caught as a failure of the job's own code."""
 
 
-def _take_signals(cluster: str) -> None:
-    """Let what the cluster wants of this process end in no failure of the job's own (runs where the job runs).
+def _handle_cluster_signals(cluster: str) -> None:
+    """Keep the cluster's signals from being recorded as failures of the job's own code (runs where the job runs).
 
-    The signal that means "go back into the queue" is submitit's; if it may not, that is no error of the job's code.
-    With SIGTERM, Slurm announces that it kills the job, to queue it again if it makes room for another: to all of its
-    processes, so that a data loader dies first and the job would fail of that. So we stand still until the kill.
+    submitit handles the signal to requeue; where it may not requeue, that is no error of the job's code. With SIGTERM,
+    Slurm announces to all processes of the job that it will kill it, and requeue it if it was preempted. A data loader
+    then dies first and the job would fail of that, so the job waits for the kill.
     """
     from submitit.core.utils import UncompletedJobError
 
@@ -211,30 +211,30 @@ def _take_signals(cluster: str) -> None:
         except UncompletedJobError as error:
             raise _OutOfTime from error
 
-    def stand_still(number: int, frame: FrameType | None) -> None:
+    def wait_for_sigkill(number: int, frame: FrameType | None) -> None:
         if cluster == "local":
-            os._exit(128 + number)  # nobody else would kill it
+            os._exit(128 + number)  # no SIGKILL follows here
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch raises an error when a data loader dies
         while True:
-            signal.pause()  # `go_back` is heard still
+            signal.pause()  # `go_back` still runs
 
     def forked() -> None:
         signal.signal(back, signal.SIG_IGN)  # it would ask for the requeue a second time
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     signal.signal(back, go_back)
-    signal.signal(signal.SIGTERM, stand_still)
+    signal.signal(signal.SIGTERM, wait_for_sigkill)
     os.register_at_fork(after_in_child=forked)
 
 
-def _end_in_words(job: Any, cluster: str, limit: str) -> Outcome:
+def _unfinished_outcome(job: Any, cluster: str, limit: str) -> Outcome:
     state = str(job.state).upper()
     if state.startswith("OUT_OF_ME"):
         return Outcome(failure="out_of_memory", message=f"Slurm ended job {job.job_id} for lack of memory (mem_gb)")
     if state.startswith("TIMEOUT"):
         return Outcome(failure="timeout", message=limit)
-    said = f"Slurm job {job.job_id}: {state.lower()}; " if cluster == "slurm" else ""
-    return Outcome(failure="killed", message=f"the worker process died ({said}log: {job.paths.stderr})")
+    detail = f"Slurm job {job.job_id}: {state.lower()}; " if cluster == "slurm" else ""
+    return Outcome(failure="killed", message=f"the worker process died ({detail}log: {job.paths.stderr})")
 
 
 def _gpus(parameters: Mapping[str, Any]) -> int:
@@ -242,12 +242,12 @@ def _gpus(parameters: Mapping[str, Any]) -> int:
     for name in ("gpus_per_node", "gpus_per_task"):
         if parameters.get(name):
             return int(parameters[name])
-    found = re.search(r"gpu(?::[a-zA-Z][^:,]*)?(?::(\d+))?", str(parameters.get("gres") or ""))
-    return int(found[1] or 1) if found else 0
+    match = re.search(r"gpu(?::[a-zA-Z][^:,]*)?(?::(\d+))?", str(parameters.get("gres") or ""))
+    return int(match[1] or 1) if match else 0
 
 
 def _cpus(parameters: Mapping[str, Any], gpus: int) -> int:
-    """Return how many cores a job has; Slurm gives one where nothing is said."""
+    """Return how many cores a job has; Slurm gives one by default."""
     return int(parameters.get("cpus_per_task") or (parameters.get("cpus_per_gpu") or 0) * gpus or 1)
 
 
@@ -264,5 +264,5 @@ def _kill_tree(process: int) -> None:
 def _last_line(error: BaseException) -> str:
     """Return the line of submitit's long messages that says what was wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" -")]
-    told = [line for line in lines if not line.startswith(("You can check", "- /"))]
-    return told[-1] if told else type(error).__name__
+    reasons = [line for line in lines if not line.startswith(("You can check", "- /"))]
+    return reasons[-1] if reasons else type(error).__name__

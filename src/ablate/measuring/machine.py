@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ablate.measuring.processor import cpu_mhz, processor_name
 
 if TYPE_CHECKING:
     import torch
@@ -22,11 +22,7 @@ def device_name(device: torch.device | str) -> str:
         import torch
 
         return str(torch.cuda.get_device_name(device))
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    return processor_name()
 
 
 def describe(device: str) -> dict[str, Any]:
@@ -56,18 +52,6 @@ def state(device: str) -> dict[str, Any]:
         with _Gpu(device) as gpu:
             facts |= gpu.clocks()
     return facts
-
-
-def cpu_mhz() -> float | None:
-    """Return the mean frequency of the cores now, in MHz; None where the system does not tell."""
-    found: list[float] = []
-    with suppress(OSError, ValueError):
-        paths = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")
-        found = [int(path.read_text(encoding="ascii")) / 1e3 for path in paths]
-        if not found:
-            lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-            found = [float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")]
-    return round(sum(found) / len(found), 1) if found else None
 
 
 class OthersLoad:

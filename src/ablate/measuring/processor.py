@@ -1,9 +1,12 @@
-"""This machine's processor: its name, what of its instructions matter here, and the memory that is free. No torch."""
+"""This machine's processor: name, clock, relevant instruction sets; and its free memory. No torch."""
 
 from __future__ import annotations
 
+import platform
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 
 # Instructions that decide how fast matrices are multiplied, and in which precision; named as Linux names them.
 MATTERING = (
@@ -12,14 +15,35 @@ MATTERING = (
 )
 
 
-@cache
-def instruction_sets() -> tuple[str, ...]:
-    """Return those of `MATTERING` that this processor has, in their order; empty where the system does not tell."""
+def cpuinfo(*fields: str) -> list[str]:
+    """Return the values of these fields in /proc/cpuinfo, one a core; empty where the system has no such file."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return ()
-    flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
+        return []
+    pairs = (line.partition(":") for line in lines)
+    return [value.strip() for name, _, value in pairs if name.strip() in fields]
+
+
+def processor_name() -> str:
+    """Return the name of this machine's processor as its maker calls it."""
+    return next(iter(cpuinfo("model name")), "") or platform.processor() or platform.machine()
+
+
+def cpu_mhz() -> float | None:
+    """Return the mean frequency of the cores now, in MHz; None where the system does not report it."""
+    paths = Path("/sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq/scaling_cur_freq")
+    frequencies: list[float] = []
+    with suppress(OSError, ValueError):
+        frequencies = [int(path.read_text(encoding="ascii")) / 1e3 for path in paths]
+        frequencies = frequencies or [float(value) for value in cpuinfo("cpu MHz")]
+    return round(fmean(frequencies), 1) if frequencies else None
+
+
+@cache
+def instruction_sets() -> tuple[str, ...]:
+    """Return those of `MATTERING` that this processor has, in their order; empty where the system does not tell."""
+    flags = next(iter(cpuinfo("flags", "Features")), "").split()
     return tuple(name for name in MATTERING if name in flags)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,13 +16,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ablate.data.cache import cache_dir
-from ablate.launching.devices import DEVICE, LOADERS, Slot
+from ablate.launching.devices import DEVICE, LOADERS, Slot, query_gpus
 from ablate.launching.jobs import Limits, Observer, Outcome, run_jobs
 from ablate.launching.local import LocalBackend
+from ablate.measuring.processor import processor_name
 from ablate.preflight.networks import network_key
 from ablate.preflight.result_cache import Cache
 from ablate.records.failures import kind_of
-from ablate.settings.environment import SHARING, cpu_threads, output_to, prepare
+from ablate.settings.environment import CPU_THREADS, SHARING, cpu_threads, output_to, prepare
 from ablate.study.trial import Trial
 from ablate.training.trainer_arguments import pick_device, trainer_arguments
 
@@ -138,7 +138,7 @@ def _key(trial: Trial, slot: Slot, hardware: Mapping[str, Any]) -> dict[str, Any
         "data": trial.data.fingerprint,
         "device": environment.get(DEVICE, config["device"]),
         "visible": environment.get("CUDA_VISIBLE_DEVICES"),
-        "threads": environment.get("ABLATE_CPU_THREADS", str(cpu_threads())),
+        "threads": environment.get(CPU_THREADS, str(cpu_threads())),
         "loaders": environment.get(LOADERS),
         **hardware,
     }
@@ -154,20 +154,7 @@ def _apart(slots: Sequence[Slot]) -> list[Slot]:
 
 def _hardware() -> dict[str, Any]:
     """Return what the devices of this machine are called, without starting CUDA."""
-    gpus: list[str] = []
-    command = shutil.which("nvidia-smi")
-    if command is not None:
-        asked = [command, "--query-gpu=name", "--format=csv,noheader"]
-        try:
-            done = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True)
-            gpus = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-        except (OSError, subprocess.SubprocessError):
-            pass
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    return {"gpus": gpus, "cpu": next((line for line in lines if line.startswith("model name")), "")}
+    return {"gpus": query_gpus("name"), "cpu": processor_name()}
 
 
 def _measure(trials: Mapping[str, Trial], slots: Sequence[Slot], keep: Callable[[str, dict[str, Any]], None]) -> None:

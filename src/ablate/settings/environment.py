@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ablate.data.cache import cache_dir
@@ -31,8 +32,23 @@ def cpu_threads() -> int:
 
 
 def visible_cores() -> int:
-    """Return how many cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return how many cores this process may use: those it may run on, less where its container has a CPU quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(min([cores, *(math.ceil(quota) for quota in cpu_quotas())]), 1)
+
+
+def cpu_quotas(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> Iterator[float]:
+    """Yield the CPU quotas, in cores, of this process's control group (version 2) and of those above it."""
+    try:
+        group = membership.read_text(encoding="utf-8").partition("0::/")[2].partition("\n")[0]
+    except OSError:
+        return
+    folder = root / group
+    for place in (folder, *folder.parents):
+        if place.is_relative_to(root):
+            with suppress(OSError, ValueError):  # no quota: there is no such file, or it begins with "max"
+                quota, period = (place / "cpu.max").read_text(encoding="ascii").split()
+                yield int(quota) / int(period)
 
 
 def passive_waiting(environment: Mapping[str, str]) -> dict[str, str]:

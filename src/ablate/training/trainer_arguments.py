@@ -11,7 +11,7 @@ import yaml
 
 from ablate.data.catalogue import DataSet
 from ablate.errors import ConfigError
-from ablate.launching.devices import DEVICE, LOADERS
+from ablate.launching.devices import DEVICE, LOADERS, no_such_gpu
 from ablate.settings.argument_checks import check_precision
 
 
@@ -94,5 +94,5 @@ def pick_device(device: str) -> str:
     wanted = device.removeprefix("cuda:")
     count = torch.cuda.device_count()
     if wanted != "cpu" and any(int(number) >= count for number in wanted.split(",")):
-        raise ConfigError(f"device={device}: this machine has {count or 'no'} CUDA device{'s' * (count != 1)}")
+        raise ConfigError(no_such_gpu(f"device={device}", count))
     return wanted
