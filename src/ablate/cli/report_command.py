@@ -74,6 +74,7 @@ def make_report(directory: Path, options: ReportOptions, console: Console, *, as
     """
     from ablate.analysis.image_intervals import compute_intervals
     from ablate.analysis.table import comparison_table
+    from ablate.console import print_line
     from ablate.execution.manifest import STAMP, is_strict
     from ablate.report.figures import KINDS
     from ablate.report.terminal_table import image_progress, print_table
@@ -97,8 +98,7 @@ def make_report(directory: Path, options: ReportOptions, console: Console, *, as
         except OSError as error:
             raise ConfigError(f"the report cannot be written to {directory}: {error.strerror or error}") from error
     for problem in written.problems:
-        console.print(f"report: {problem}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        print_line(console, f"report: {problem}", "yellow")
     forms = [form for form in ("csv", "md", "tex", "ipynb") if f"comparison.{form}" in written.files]
-    said = f"report: {directory}/comparison.html (also .{' .'.join(forms)})"
-    console.print(said, markup=False, highlight=False, soft_wrap=True)
+    print_line(console, f"report: {directory}/comparison.html (also .{' .'.join(forms)})")
     return 0

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from ablate import __version__
+from ablate.console import print_line
 from ablate.execution.manifest import STAMP, digest
 from ablate.latency.sweep_latency import measure_sweep
 from ablate.launching.local import run_in_worker
@@ -84,7 +85,7 @@ def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console) -> str:
         with console.status("report") if console.is_terminal else nullcontext():
             written = write_report(sweep, table=table, strict=strict, figures=kinds, notebook=settings["notebook"])
         for problem in written.problems:
-            console.print(f"report: {problem}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+            print_line(console, f"report: {problem}", "yellow")
         atomic_write_text(stamp, state)
     print_table(sweep, table, console=console)
     return description(sweep, table)

@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from ablate.monitor.render import Row, clock, duration, print_line, table
+from ablate.console import print_line
+from ablate.monitor.render import Row, clock, duration, table
 
 STATES = ("run", "resume", "reuse", "failed")
 NAMED = 5  # trials that are named where many were left out for one reason

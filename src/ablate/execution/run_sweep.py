@@ -15,6 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ablate.console import print_line, short_path
 from ablate.errors import ConfigError
 from ablate.execution.conclude import conclude
 from ablate.execution.make_request import Request
@@ -68,15 +69,15 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     costs = _preflight(running, known=request.preflown)
     notes = [*request.notes, *contract_notes(running, costs)]
     directory = open_sweep(found.trials, command, request.design, request.controls)
-    _say(console, f"sweep {directory.name}: {_counts(found)}")
+    print_line(console, f"sweep {directory.name}: {_counts(found)}")
     for name, reason in request.left_out:
-        _say(console, f"left out: {name}: {reason}", "yellow")
+        print_line(console, f"left out: {name}: {reason}", "yellow")
     for line in found.ignored:
-        _say(console, f"ignored: {line}", "yellow")
+        print_line(console, f"ignored: {line}", "yellow")
     for note in notes:
-        _say(console, note, "yellow")
+        print_line(console, note, "yellow")
     for warning in data_warnings(found.trials):
-        _say(console, warning)
+        print_line(console, warning)
 
     forecast = say_forecast(console, found.jobs, launch, costs) if found.jobs else UNKNOWN
     signatures = [trial.identity.signature for trial in found.trials]
@@ -121,20 +122,20 @@ def say_forecast(
     def measuring(assumed: Sharing) -> None:
         expected = make_forecast(jobs, costs, assumed, assumed.layout.trials, on_cpu=True)
         words = _words(expected, len(trials), assumed.layout.trials)
-        _say(console, f"{f'{words}; ' if words else ''}now some steps are measured, to say it exactly")
+        print_line(console, f"{f'{words}; ' if words else ''}now some steps are measured, to say it exactly")
 
     sharing = share_cores(trials, launch, before=measuring)
     if sharing is not None:
-        _say(console, str(sharing))
+        print_line(console, str(sharing))
     local, slots = launch.local_slots(device), launch.slots(device)
     on_cpu = bool(local) and all(slot.environment.get(DEVICE) == "cpu" for slot in local)
     forecast = make_forecast(jobs, costs, sharing, slots, on_cpu=on_cpu)
     if forecast.total is None:
         return forecast
-    _say(console, _words(forecast, len(trials), slots))
+    print_line(console, _words(forecast, len(trials), slots))
     if forecast.total <= LONG:
         return forecast
-    _say(console, f"why so long: {forecast.why}", "yellow")
+    print_line(console, f"why so long: {forecast.why}", "yellow")
     return replace(forecast, why="")
 
 
@@ -176,39 +177,30 @@ def _closing_words(console: Console, directory: Path, ended: Mapping[str, Any], 
     for entry in failures:
         failure = entry["failure"]
         log = directory.parent.parent / "trials" / entry["signature"] / str(failure.get("log", "train.log"))
-        _say(console, f"failed: {entry['name']}: {failure.get('type')}: {failure.get('message')}", "red")
-        _say(console, f"        log: {_shown(log)}")
+        print_line(console, f"failed: {entry['name']}: {failure.get('type')}: {failure.get('message')}", "red")
+        print_line(console, f"        log: {short_path(log)}")
     if failures:
         command = load_object(directory / "sweep.json").get("command", "")
-        _say(console, f"to try the failed trials again: {command}{retry_option(failures)}")
+        print_line(console, f"to try the failed trials again: {command}{retry_option(failures)}")
     if ended.get("missing"):
-        _say(console, f"{ended['missing']} trials have no result yet: repeat the command", "yellow")
+        print_line(console, f"{ended['missing']} trials have no result yet: repeat the command", "yellow")
     for line in ended.get("ignored", []):
-        _say(console, f"ignored: {line}", "yellow")
+        print_line(console, f"ignored: {line}", "yellow")
     if "problem" in ended:
-        _say(console, f"the report was not made: {ended['problem']}", "yellow")
+        print_line(console, f"the report was not made: {ended['problem']}", "yellow")
     else:
-        _say(console, f"report:   {_shown(directory)}/comparison.html (also .{' .'.join(ended['forms'])})")
+        print_line(console, f"report:   {short_path(directory)}/comparison.html (also .{' .'.join(ended['forms'])})")
     root = shlex.quote(f"root={settings['root']}")
-    _say(console, "MLflow:   python -m ablate ui" + ("" if settings["root"] == "multirun" else f" {root}"))
+    print_line(console, "MLflow:   python -m ablate ui" + ("" if settings["root"] == "multirun" else f" {root}"))
 
 
 def _say_what_mlflow_lacks(console: Console, problem: StoreProblem | None, refusals: Sequence[Refusal]) -> None:
     """Say why records are not in MLflow, and which parts of others are not; who mends it depends on the reason."""
     if problem is not None:
-        _say(console, problem.advice, "yellow")
+        print_line(console, problem.advice, "yellow")
     for again, words in ((False, "MLflow does not take"), (True, "not in MLflow yet, the next command tries again")):
         listed = [refusal for refusal in refusals if refusal.again == again]
         for refusal in listed[:REFUSALS]:
-            _say(console, f"{words}: {printable(str(refusal))}", "yellow")
+            print_line(console, f"{words}: {printable(str(refusal))}", "yellow")
         if len(listed) > REFUSALS:
-            _say(console, f"{words}: {len(listed) - REFUSALS} more; see the tag ablate.not_recorded", "yellow")
-
-
-def _say(console: Console, line: str, style: str | None = None) -> None:
-    console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
-
-
-def _shown(path: Path) -> Path:
-    """Return a path as it is shortest for somebody who stands in the working folder."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+            print_line(console, f"{words}: {len(listed) - REFUSALS} more; see the tag ablate.not_recorded", "yellow")

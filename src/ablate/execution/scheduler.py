@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
+from ablate.console import show_cursor
 from ablate.execution.reconcile import Job
 from ablate.execution.run_trial import record_failure
 from ablate.launching.devices import Slot
@@ -17,7 +18,6 @@ from ablate.launching.jobs import Observer, Outcome
 from ablate.launching.sharing import Layout, Sharing
 from ablate.monitor.live import Item, Live
 from ablate.monitor.time_left import Announcer
-from ablate.monitor.tty import show_cursor
 from ablate.preflight.estimate import expected_seconds, finish_seconds, reasons, rough_throughput
 from ablate.preflight.throughput import measured_trial
 from ablate.records.records import DamagedRecordError, load_record, value

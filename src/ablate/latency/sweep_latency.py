@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ablate.console import print_line
 from ablate.data.plain_paths import plain_path
 from ablate.errors import ConfigError
 from ablate.latency.latency_settings import Setting, asked, settings_of
@@ -51,14 +52,14 @@ def measure_sweep(
     chosen = _first_of_each_variant(sweep)
     if not chosen:
         for line in _left_out(sweep, chosen):
-            console.print(f"latency: {line}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+            print_line(console, f"latency: {line}", "yellow")
         return None
     latency = settings["latency"]
     device = _torch_device(_device_of(chosen, str(settings.get("device") or "auto") if again else "auto"))
     wanted = asked(latency, device)
     if not again and _is_measured(sweep, chosen, wanted):
         return None
-    console.print(f"latency of {len(chosen)} variants, interleaved", markup=False, highlight=False)
+    print_line(console, f"latency of {len(chosen)} variants, interleaved")
     payload = {
         "networks": {
             key: {
@@ -77,11 +78,11 @@ def measure_sweep(
     if failure:
         if again:
             raise ConfigError(f"latency was not measured: {failure}")
-        console.print(f"latency was not measured: {failure}", style="yellow", markup=False, highlight=False)
+        print_line(console, f"latency was not measured: {failure}", "yellow")
         return None
     content = _content(sweep, chosen, measured, latency, wanted)
     for flag in content["flags"]:
-        console.print(f"latency: {flag}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        print_line(console, f"latency: {flag}", "yellow")
     atomic_write_json(directory / "latency.json", content)
     return content
 

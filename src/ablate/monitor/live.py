@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.live import Live as Screen
 from rich.text import Text
 
+from ablate.console import is_animated, print_line, short_path
 from ablate.monitor.epoch_rows import PROGRESS, Watch
 from ablate.monitor.render import (
     RECENT,
@@ -23,13 +24,10 @@ from ablate.monitor.render import (
     estimate_words,
     finish_words,
     frame,
-    print_line,
-    shown_path,
     tally,
 )
 from ablate.monitor.time_left import LONG, Announcer, Pace, time_left
 from ablate.monitor.trial_state import TrialState, trial_state
-from ablate.monitor.tty import is_animated
 from ablate.records.records import Record, load_object, number
 from ablate.storage.locking import held
 
@@ -232,7 +230,7 @@ class Live:
             self._recent.append(replace(state, state="failed", failure={"type": kind, "message": message}))
             self._say(f"    {item.name} failed: {failure}", "red")
             if log is not None:
-                self._say(f"        log: {shown_path(log)}")
+                self._say(f"        log: {short_path(log)}")
         self._refresh()
 
     def retry(self, index: int, why: str) -> None:

@@ -6,10 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 from rich.cells import cell_len
-from rich.console import Console
 from rich.text import Text
 
 from ablate.monitor.trial_state import TrialState
@@ -182,17 +180,6 @@ def frame(view: View, width: int, height: int, *, ascii_only: bool = False) -> T
     shown = Text("\n", no_wrap=True, overflow="crop").join(lines[: max(height - 1, 1)])
     shown.no_wrap, shown.overflow = True, "crop"
     return shown
-
-
-def print_line(console: Console, line: str | Text, style: str | None = None) -> None:
-    """Print a line as it is: no markup, no highlighting, and not folded, so that paths can be copied."""
-    text = line if isinstance(line, Text) else Text(line, style=style or "")
-    console.print(text, highlight=False, soft_wrap=True)
-
-
-def shown_path(path: Path) -> Path:
-    """Return a path as it is shortest for somebody who stands in the working folder."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def accuracy(trial: TrialState) -> str:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.live import Live as Screen
 from rich.text import Text
 
+from ablate.console import is_animated, print_line, short_path
 from ablate.monitor.render import (
     RECENT,
     STYLES,
@@ -26,14 +27,11 @@ from ablate.monitor.render import (
     finish_words,
     frame,
     left_words,
-    print_line,
-    shown_path,
     table,
     tally,
 )
 from ablate.monitor.time_left import estimate, variant_of
 from ablate.monitor.trial_state import ENDED, SweepStates, TrialState
-from ablate.monitor.tty import is_animated
 from ablate.records.failures import retry_option
 from ablate.records.records import short
 
@@ -187,7 +185,7 @@ def _print_failures(failed: Sequence[TrialState], console: Console, every: bool)
         for trial in shown:
             failure: Mapping[str, str] = trial.failure or {}
             print_line(console, f"  {trial.name}: {failure.get('message', '')}")
-            print_line(console, f"      log: {shown_path(Path(failure.get('log', '')))}", "dim")
+            print_line(console, f"      log: {short_path(Path(failure.get('log', '')))}", "dim")
         if len(shown) < len(members):
             print_line(console, f"  and {len(members) - len(shown)} more; --all shows each", "dim")
 

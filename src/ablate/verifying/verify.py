@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ablate.console import print_line
 from ablate.settings.environment import prepare
 
 
@@ -27,13 +28,13 @@ def _golden(folder: Path, console: Console) -> bool:
 
     comparisons = compare_folder(folder)
     width = max(len(comparison.case) for comparison in comparisons)
-    _say(console, f"{'case':{width}}        worst relative error")
+    print_line(console, f"{'case':{width}}        worst relative error")
     for comparison in comparisons:
         found = comparison.problem or f"{comparison.error:.1e} in {comparison.worst}"
-        _say(console, f"{comparison.case:{width}}  {'pass' if comparison.passed else 'FAIL'}  {found}")
+        print_line(console, f"{comparison.case:{width}}  {'pass' if comparison.passed else 'FAIL'}  {found}")
     failed = sum(not comparison.passed for comparison in comparisons)
     summary = f"golden: {len(comparisons) - failed} of {len(comparisons)} cases within {TOLERANCE:g} (float32)"
-    _say(console, summary)
+    print_line(console, summary)
     return failed == 0
 
 
@@ -44,12 +45,8 @@ def _conformance(console: Console) -> bool:
     for name, build in registry().items():
         problems = [f"{check}: {problem}" for check, problem in run_checks(build) if problem]
         verdict = "FAIL" if problems else "pass"
-        _say(console, f"conformance: {name}: {verdict}, {len(CHECKS) - len(problems)} of {len(CHECKS)} checks")
+        print_line(console, f"conformance: {name}: {verdict}, {len(CHECKS) - len(problems)} of {len(CHECKS)} checks")
         for problem in problems:
-            _say(console, f"    {problem}")
+            print_line(console, f"    {problem}")
         passed = passed and not problems
     return passed
-
-
-def _say(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
