@@ -110,6 +110,16 @@ def test_a_sweep_ends_well_and_prints_its_table(sweep: Done) -> None:
         assert text in sweep.stdout
 
 
+def test_the_log_has_each_decision_and_the_terminal_none(sweep: Done, folder: Path) -> None:
+    log = (the_sweep(folder) / "driver.log").read_text(encoding="utf-8")
+
+    for name, record in records(folder).items():
+        assert f"{name} ({record['signature'][:12]}): runs from the start" in log
+        train_log = folder / "multirun" / "trials" / record["signature"] / "train.log"
+        assert f"ablate.execution.run_trial: {name}: starts anew" in train_log.read_text(encoding="utf-8")
+    assert "INFO" not in sweep.stdout + sweep.stderr
+
+
 def test_the_baseline_joined_by_itself_once(sweep: Done, folder: Path) -> None:
     assert sorted(records(folder)) == ["acmix@head musgd s0", "baseline musgd s0", "hmha@c3k2 musgd s0"]
 
@@ -190,10 +200,11 @@ def test_nothing_is_written_outside_multirun_and_the_cache(sweep: Done, folder: 
 def test_the_same_command_runs_nothing_and_prints_the_same_table(sweep: Done, folder: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in folder.glob("multirun/trials/*/result.json")}
 
-    again = command(folder, "module=hmha,acmix", *TINY, "-m")
+    again = command(folder, "module=hmha,acmix", *TINY, "-m", "-v")
 
     assert again.returncode == 0, again.stderr
     assert "3 trials, 3 done, 0 to run" in again.stdout
+    assert again.stderr.count("finished, reused") == 3
     assert again.stdout.split("hmha+acmix_")[-1] == sweep.stdout.split("hmha+acmix_")[-1]
     assert {path: path.stat().st_mtime_ns for path in folder.glob("multirun/trials/*/result.json")} == before
     assert len(mlflow_runs(folder)) == 4

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+VERBOSE = ("-v", "--verbose")  # print log messages (see `ablate.log`)
 UNREAD = 141  # exit code where nobody reads standard output any more, as after `| head -1`; a shell says it of SIGPIPE
 # What the system refuses, whoever asks: of a disk that is full, of a path that cannot be or must not be used.
 REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
@@ -43,13 +44,20 @@ def _run(words: Sequence[str]) -> int:
         sys.path.insert(0, here)  # a user's own modules, with the console script as with python -m
     from ablate.cli.help import asks_for_help, help_text
 
+    verbose = any(word in VERBOSE for word in words)
+    words = [word for word in words if word not in VERBOSE]  # neither Hydra nor the record of a sweep's command has it
     if asks_for_help(words):
         print(help_text())  # noqa: T201
         return 0
     from ablate.cli.hydra_bridge import fail, run
     from ablate.cli.verbs import VERBS
-    from ablate.errors import nearest
+    from ablate.errors import ConfigError, nearest
+    from ablate.log import configure
 
+    try:
+        configure(verbose=verbose)
+    except ConfigError as error:
+        return fail(str(error))
     odd = next((word for word in words if not _is_text(word)), None)
     if odd is not None:
         return fail(f"{odd.encode(errors='surrogateescape').decode(errors='replace')}: this is no UTF-8")

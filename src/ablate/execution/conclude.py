@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -16,10 +17,13 @@ from ablate.console import print_line
 from ablate.execution.manifest import STAMP, digest
 from ablate.latency.sweep_latency import measure_sweep
 from ablate.launching.local import run_in_worker
+from ablate.log import DRIVER_LOG, log_to
 from ablate.records.records import Sweep, load_object, load_sweep, mapping
 from ablate.storage.files import atomic_write_text
 
 FORMS = ("csv", "md", "tex", "ipynb")
+
+logger = logging.getLogger(__name__)
 
 
 def conclude(directory: Path, settings: Mapping[str, Any], signatures: Collection[str]) -> dict[str, Any]:
@@ -43,10 +47,11 @@ def conclude_here(task: Mapping[str, Any]) -> dict[str, Any]:
     """Do what `conclude` promises, in this process."""
     directory, settings, signatures = task["directory"], task["settings"], task["signatures"]
     console = Console(emoji=False)  # :100: in a name or a path is no picture
-    if settings["latency"]["enabled"]:
-        measure_sweep(directory, settings, console)
-    sweep = load_sweep(directory)
-    note = _report(sweep, settings, console)
+    with log_to(directory / DRIVER_LOG):
+        if settings["latency"]["enabled"]:
+            measure_sweep(directory, settings, console)
+        sweep = load_sweep(directory)
+        note = _report(sweep, settings, console)
     failures = [
         {"name": record.get("name", record["signature"][:12]), "signature": record["signature"], "failure": failure}
         for record in sweep.records
@@ -81,7 +86,10 @@ def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console) -> str:
     asked = [f"strict={strict}", f"figures={bool(kinds)}", f"notebook={settings['notebook']}"]
     state = digest([__version__, *asked, json.dumps([*content, images], sort_keys=True)])
     stamp = sweep.directory / STAMP
-    if not stamp.is_file() or stamp.read_text(encoding="utf-8") != state:
+    if stamp.is_file() and stamp.read_text(encoding="utf-8") == state:
+        logger.info("report: not written again, nothing has changed")
+    else:
+        logger.info("report: written to %s", sweep.directory)
         with console.status("report") if console.is_terminal else nullcontext():
             written = write_report(sweep, table=table, strict=strict, figures=kinds, notebook=settings["notebook"])
         for problem in written.problems:

@@ -6,6 +6,7 @@ then the missing ones run; then the sweep is told as a table. A plan is the same
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ablate import __version__
 from ablate.console import print_line, short_path
 from ablate.errors import ConfigError
 from ablate.execution.conclude import conclude
@@ -24,6 +26,7 @@ from ablate.execution.reconcile import Job, Reconciled, reconcile
 from ablate.execution.scheduler import UNKNOWN, Forecast, Launch, make_forecast, run_trials
 from ablate.launching.devices import DEVICE
 from ablate.launching.sharing import Sharing
+from ablate.log import open_driver_log
 from ablate.monitor.render import estimate_words
 from ablate.monitor.time_left import LONG
 from ablate.preflight.networks import contract_notes, preflight
@@ -40,6 +43,8 @@ from ablate.tracking.tracker import Tracker
 COUNTED = 32  # networks whose FLOPs are counted for the estimate of a sweep's time; a plan counts those of all
 
 REFUSALS = 10  # lines about parts of records that MLflow does not take
+
+logger = logging.getLogger(__name__)
 
 
 def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
@@ -69,6 +74,10 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     costs = _preflight(running, known=request.preflown)
     notes = [*request.notes, *contract_notes(running, costs)]
     directory = open_sweep(found.trials, command, request.design, request.controls)
+    open_driver_log(directory)
+    logger.info("ablate %s: %s", __version__, shlex.join(command))
+    logger.info("sweep %s: %s", directory.name, _counts(found))
+    _log_states(found)
     print_line(console, f"sweep {directory.name}: {_counts(found)}")
     for name, reason in request.left_out:
         print_line(console, f"left out: {name}: {reason}", "yellow")
@@ -83,6 +92,7 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     signatures = [trial.identity.signature for trial in found.trials]
     with Tracker(Path(settings["root"]), settings["tracking"]) as tracker:
         parent = _open_parent(tracker, directory)
+        logger.info("MLflow run of the sweep: %s", parent)
         if found.jobs:
             run_trials(found.jobs, launch, tracker, parent, console, len(found.done), forecast)
         tracker.ask(Store.publish_missing, root / "trials", parent, set(signatures))
@@ -95,6 +105,23 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     _say_what_mlflow_lacks(console, problem, refusals)
     _closing_words(console, directory, ended, settings)
     return 1 if failures or ended.get("missing") or "problem" in ended else 0
+
+
+def _log_states(reconciled: Reconciled) -> None:
+    """Log of each trial whether it is reused, skipped, resumed or run."""
+    for trial in reconciled.done:
+        logger.info("%s (%s): finished, reused", trial.identity.name, trial.identity.short)
+    for trial in reconciled.failed:
+        logger.info(
+            "%s (%s): failed before, skipped (retry=%s)",
+            trial.identity.name,
+            trial.identity.short,
+            trial.config["retry"],
+        )
+    for job in reconciled.jobs:
+        start = f"resumes after epoch {job.epochs_done}" if job.epochs_done else "runs from the start"
+        again = "" if job.retry is None else f", its failure of {job.retry} attempts is tried again"
+        logger.info("%s (%s): %s%s", job.trial.identity.name, job.trial.identity.short, start, again)
 
 
 def _preflight(trials: Sequence[Trial], *, known: bool) -> dict[str, dict[str, Any]]:
@@ -128,6 +155,7 @@ def say_forecast(
     if sharing is not None:
         print_line(console, str(sharing))
     local, slots = launch.local_slots(device), launch.slots(device)
+    logger.info("%d trials on %d slots; cores: %s", len(trials), slots, sharing or "not shared out by ablate")
     on_cpu = bool(local) and all(slot.environment.get(DEVICE) == "cpu" for slot in local)
     forecast = make_forecast(jobs, costs, sharing, slots, on_cpu=on_cpu)
     if forecast.total is None:

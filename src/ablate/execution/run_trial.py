@@ -7,6 +7,7 @@ trial's own folder, `<root>/trials/<signature>/`, and the record is the last thi
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import socket
@@ -38,6 +39,7 @@ from ablate.grafting.module_import import outdated
 from ablate.launching import local
 from ablate.launching.devices import DEVICE, SLOT
 from ablate.launching.jobs import BUSY, STALE
+from ablate.log import log_to
 from ablate.measuring.system import watching
 from ablate.records.code_version import git_state, remember_versions, versions
 from ablate.records.failures import describe, goes_on, kind_of, retried
@@ -58,6 +60,8 @@ from ablate.tracking.mlflow_payload import SYSTEM
 from ablate.tracking.store import LINK
 from ablate.training.history import best_epoch, history, seconds_per_epoch
 from ablate.training.trainer_arguments import trainer_arguments
+
+logger = logging.getLogger(__name__)
 
 
 def run_job(job: Mapping[str, Any]) -> dict[str, Any] | str:
@@ -160,8 +164,9 @@ def _run(trial: Trial, failed_before: Mapping[str, Any] | None) -> dict[str, Any
     atomic_write_text(trial.folder / "config.yaml", yaml.safe_dump(recorded(trial.config), sort_keys=False))
     device = os.environ.get(DEVICE, str(trial.config["device"]))
     seconds = trial.config["tracking"]["system_seconds"]
-    with output_to(trial.folder / LOG), watching(trial.folder / SYSTEM, seconds, device):
+    with output_to(trial.folder / LOG), log_to(trial.folder / LOG), watching(trial.folder / SYSTEM, seconds, device):
         print(f"--- try {len(tries)} of {trial.identity.name}: {json.dumps(tries[-1])}", flush=True)  # noqa: T201
+        logger.info("%s: %s", trial.identity.name, _why(checkpoint, failed_before, foreign))
         try:
             outcome = {"status": "finished", "failure": None, **_train(trial, inputs, last if checkpoint else None)}
             check_unchanged(trial.config, trial.data)
@@ -175,6 +180,15 @@ def _run(trial: Trial, failed_before: Mapping[str, Any] | None) -> dict[str, Any
     record |= {"started": tries[0]["started"], "finished": _now(), "tries": tries}
     save_record(trial.folder, record)
     return record
+
+
+def _why(checkpoint: Mapping[str, Any] | None, failed_before: Mapping[str, Any] | None, foreign: str | None) -> str:
+    """Return why a trial starts where it starts, for the log."""
+    start = "starts anew" if checkpoint is None else f"resumes after epoch {checkpoint['epoch']}"
+    retried_failure = (
+        "" if failed_before is None else f"; its failure ({failed_before['failure']['type']}) is tried again"
+    )
+    return f"{start}{retried_failure}{f'; {foreign}' if foreign else ''}"
 
 
 def record_failure(trial: Trial, kind: str, reason: Exception | str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from ablate.tracking.store import Store
 from ablate.tracking.tracker import Tracker
 
 RUN = "ablate.execution.run_trial:run_job"
+
+logger = logging.getLogger(__name__)
 
 
 class Launch(Protocol):
@@ -191,6 +194,7 @@ class _Watch:
         job = self._jobs[index]
         done = job.trial.epochs_done() if index in self._tried else job.epochs_done
         self._tried.add(index)
+        logger.info("%s starts on %s, %d epochs are done", job.trial.identity.name, slot, done)
         self._live.start(index, slot, done)
 
     def _poll(self, index: int) -> None:
@@ -207,6 +211,8 @@ class _Watch:
             failure = _recorded(trial, outcome).get("failure")
         except OSError as error:  # such as a full disk: the trial counts as interrupted
             failure = {"type": outcome.failure or "code", "message": f"its record cannot be written: {error}"}
+        ended = f"failed: {failure['type']}: {failure['message']}" if failure else "done"
+        logger.log(logging.WARNING if failure else logging.INFO, "%s %s", trial.identity.name, ended)
         log = trial.folder / str(failure.get("log", "train.log")) if failure else None
         self._live.end(index, failure and f"{failure['type']}: {failure['message']}", log)
         if (trial.folder / "result.json").is_file():

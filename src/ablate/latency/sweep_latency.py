@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 LEAST = 10  # rounds that a process must measure to be worth its start
 PLAN = ("rounds", "warmup", "warmup_max", "threads")
+
+logger = logging.getLogger(__name__)
 
 
 def measure_sweep(
@@ -58,6 +61,7 @@ def measure_sweep(
     device = _torch_device(_device_of(chosen, str(settings.get("device") or "auto") if again else "auto"))
     wanted = asked(latency, device)
     if not again and _is_measured(sweep, chosen, wanted):
+        logger.info("latency: reused, the same checkpoints were measured in the same way")
         return None
     print_line(console, f"latency of {len(chosen)} variants, interleaved")
     payload = {

@@ -6,6 +6,7 @@ slot, stops it, and turns the exception with which it ended into an `Outcome`.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
@@ -17,6 +18,8 @@ from typing import Any, Protocol
 LONGEST_WAIT = 30.0  # seconds before a busy job is submitted again; on a cluster each time is a submission
 BUSY = "busy"  # returned by a job that another command runs now; it is submitted again later
 STALE = "stale"  # returned by a job that needs a new process: this one imported code that has changed since
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,9 @@ class Outcome:
     result: Any = None
     failure: str | None = None
     message: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.failure}: {self.message}" if self.failure else "done"
 
 
 class Backend(Protocol):
@@ -161,6 +167,7 @@ def run_jobs(
                 index = queue.next()
                 if index is None:
                     break
+                logger.debug("%s: job %d starts on %s", function, index, slot)
                 observer.start(index, str(slot))
                 if slot not in warm:
                     warm.add(slot)
@@ -170,6 +177,8 @@ def run_jobs(
             for future in _ended(running, observer.interval):
                 job = running.pop(future)
                 outcome = _outcome(backend, future)
+                seconds = time.monotonic() - job.started
+                logger.debug("%s: job %d on %s ran %.1f s: %s", function, job.index, job.slot, seconds, outcome)
                 if outcome.result == STALE:
                     backend.stop(job.slot, future)  # the next job on this slot gets a new process
                 _requeue_or_end(job.index, outcome, outcomes, queue, observer, limits)
@@ -226,18 +235,23 @@ def _requeue_or_end(
     if outcome.result == BUSY:
         count = queue.busy[index] = queue.busy.get(index, 0) + 1
         queue.later.append((time.monotonic() + min(2 * observer.interval * 2**count, LONGEST_WAIT), index))
+        logger.info("job %d: another command runs it; asked %d times so far", index, count)
         observer.busy(index)
     elif outcome.result == STALE and index not in queue.renewed:
         queue.renewed.add(index)
         queue.waiting.appendleft(index)
+        logger.info("job %d: gets a new process, this one has imported code that has changed since", index)
         observer.renew(index)
     elif observer.transient(outcome) and queue.tries.get(index, 0) < limits.max_retries:
         queue.tries[index] = queue.tries.get(index, 0) + 1
         queue.renewed.discard(index)  # the next try may be given to another old process
         queue.waiting.appendleft(index)
+        logger.info("job %d: attempt %d failed (%s); tried again", index, queue.tries[index], outcome)
         observer.retry(index, outcome)
     else:
         if outcome.result == STALE:
             outcome = Outcome(failure="code", message="a new process, too, has other code than the files on disk")
+        if outcome.failure:
+            logger.warning("job %d failed for good: %s", index, outcome)
         outcomes[index] = outcome
         observer.end(index, outcome)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -20,6 +21,8 @@ from ablate.launching.jobs import Limits, Observer, Outcome, attempt, exception_
 
 TOO_LARGE = 77  # exit code of a worker that has grown beyond its limit
 ONCE = Limits(max_retries=0)
+
+logger = logging.getLogger(__name__)
 
 
 class LocalBackend:
@@ -65,6 +68,7 @@ class LocalBackend:
         if slot in self._pools and not self._pools[slot].active:
             self.stop(slot)  # its worker died while it had nothing to do
         if slot not in self._pools:
+            logger.debug("a worker process for slot %s: %s", slot, dict(slot.environment))
             self._pools[slot] = ProcessPool(
                 max_workers=1,
                 context=multiprocessing.get_context("spawn"),
@@ -77,6 +81,7 @@ class LocalBackend:
 
     def stop(self, slot: Slot, future: Future[Outcome] | None = None) -> None:
         """End a slot's job and its worker; the next job gets a new one."""
+        logger.debug("the worker process of slot %s is stopped", slot)
         pool, worker = self._pools.pop(slot), self._workers.pop(slot)
         if worker.done() and not worker.cancelled() and worker.exception() is None:
             _kill_group(worker.result())

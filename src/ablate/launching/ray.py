@@ -7,6 +7,7 @@ the slot gets a new one. Trying again is left to `ablate.launching.jobs`, as on 
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -29,6 +30,8 @@ from ablate.launching.remote import NoCluster, WorkerContext, run_in_context
 REFRESH = 5.0  # seconds between two looks at which nodes there are
 PATIENCE = 5.0  # seconds in which a cluster must answer
 STORE = 100_000_000  # bytes of Ray's object store on this machine: results are small
+
+logger = logging.getLogger(__name__)
 
 
 class RayBackend:
@@ -147,6 +150,7 @@ class RayBackend:
             max_task_retries=0,
             scheduling_strategy=_only_on(slot.node),
         )
+        logger.debug("an actor for slot %s: %d CPUs, %g GPUs", slot, slot.cpus, slot.gpus)
         self._actors[slot] = worker.remote(WorkerContext.of_driver(cpus=slot.cpus, gpus=math.ceil(slot.gpus)))
         return self._actors[slot]
 

@@ -6,6 +6,7 @@ what has been done before, that call finds on disk. The driver may end: what is 
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import signal
@@ -27,6 +28,8 @@ OURS = ("submitit_folder", "max_num_timeout")  # not parameters of a submission
 POLL = 0.5  # seconds between two looks at the folder
 QUERY = 60.0  # seconds between two queries of Slurm's accounting, for all jobs at once
 LATE = 15.0  # seconds that a file may need to cross a network file system
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -91,8 +94,10 @@ class SubmititBackend:
         except Exception as error:
             if not self._accepted:
                 raise NoCluster(f"hydra/launcher={self._cluster}: the job was refused: {_last_line(error)}") from error
+            logger.info("the job for slot %s was refused for now: %s", slot, _last_line(error))
             future.set_result(Outcome(result=BUSY))  # the queue is full for this user, or does not answer just now
             return future
+        logger.info("slot %s is job %s of %s", slot, job.job_id, self._cluster)
         self._accepted = True
         self._submitted[slot] = _Submitted(job, future)
         return future

@@ -6,6 +6,7 @@ cannot take now are dropped, because everything is on disk and can be sent again
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -26,6 +27,8 @@ SLOT = Slot("tracker")
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class Tracker:
         return result
 
     def _send(self, call: Call) -> Future[Any]:
+        logger.debug("to the tracking store: %s", call.method.__name__)
         self._last = self._backend.submit(SLOT, SERVE, call)
         self._last.add_done_callback(self._take_answer)
         return self._last
@@ -129,6 +133,12 @@ class Tracker:
             if outcome.failure
             else outcome.result
         )
+        if answer.problem is not None and answer.problem != self.problem:
+            logger.warning(
+                "the tracking store did not take a call: %s: %s", answer.problem.kind, answer.problem.message
+            )
+        for refusal in answer.refusals:
+            logger.warning("the tracking store refused a value: %s", refusal)
         self.problem = answer.problem
         self.refusals = list(dict.fromkeys([*self.refusals, *answer.refusals]))
         return answer.result
