@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -60,6 +61,12 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
         if not torch.cuda.is_available():
             for item in gpu:
                 item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
+
+
+def pytest_collection_finish() -> None:
+    # Ultralytics collects garbage in every epoch, and the libraries that are imported by now are a million objects.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+NARROW = 1 / 16  # the width of the networks: a quarter of yolo26n's, so that steps and checkpoints are cheap
+
 MODULES = '''
 import torch
 from torch import nn
@@ -78,6 +80,7 @@ def make_trainer(
     from ablate.training.trainer import AblateTrainer
 
     content = yaml_model_load("yolo26n.yaml")
+    content["scales"]["n"][1] = given.pop("width", NARROW)
     content["ablate_on_oom"] = on_oom
     if given.pop("freeze_grafts", False):
         content["ablate_freeze_grafts"] = True

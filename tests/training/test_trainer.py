@@ -22,6 +22,7 @@ from ablate.training.musgd import fast_arithmetic
 from ablate.training.training_errors import Diverged, OutOfMemory
 
 Train = Callable[..., Any]
+YOLO26N = 1 / 4  # its width
 
 
 def realised(trainer: Any) -> dict[str, Any]:
@@ -35,7 +36,7 @@ def history(trainer: Any) -> list[dict[str, Any]]:
 
 
 def test_a_training_writes_down_what_it_was(train: Train) -> None:
-    trainer = train("ablate.modules.hmha.HMHA", "c3k2", epochs=2)
+    trainer = train("ablate.modules.hmha.HMHA", "c3k2", epochs=2, width=YOLO26N)
 
     facts, epochs = realised(trainer), history(trainer)
     assert [row["epoch"] for row in epochs] == [1, 2]
@@ -97,7 +98,7 @@ def test_an_identity_graft_reproduces_the_baseline_exactly(train: Train) -> None
 
 @pytest.mark.filterwarnings("ignore:`get_trial_id`:UserWarning")  # Ultralytics asks Ray wherever it is installed
 def test_the_baseline_is_what_ultralytics_own_trainer_gives(train: Train, tiny_data: Path, tmp_path: Path) -> None:
-    ours = train(epochs=3, orthogonalise="bf16")
+    ours = train(epochs=3, orthogonalise="bf16", width=YOLO26N)
     (tmp_path / "bare").mkdir()
     bare = DetectionTrainer(
         overrides={

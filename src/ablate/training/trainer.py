@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import torch
 from torch import nn, optim
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ultralytics.optim import muon
-from ultralytics.utils import LOGGER, RANK
+from ultralytics.utils import LOGGER, RANK, SETTINGS
 from ultralytics.utils.events import events
 from ultralytics.utils.torch_utils import unwrap_model
 
@@ -46,7 +48,20 @@ events.enabled = False  # Ultralytics' usage reports; the validator would hang t
 
 REALISED = "realised.json"
 EVIDENCE = "evidence"  # a folder
+# Ultralytics' integrations that a setting turns on. Two of them are on by default, and import MLflow and Ray.
+INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
 FAILURE = "failure.json"
+
+
+@contextmanager
+def _without_integrations() -> Iterator[None]:
+    """Turn Ultralytics' integrations off in this process for a while; the user's settings file stays as it is."""
+    before = {name: SETTINGS[name] for name in INTEGRATIONS if name in SETTINGS}
+    dict.update(SETTINGS, dict.fromkeys(before, False))  # SETTINGS.update would write the file
+    try:
+        yield
+    finally:
+        dict.update(SETTINGS, before)
 
 
 class AblateTrainer(ResumableTrainer):
@@ -75,7 +90,8 @@ class AblateTrainer(ResumableTrainer):
         self._energy: float | None = 0.0  # kWh, of the parts before this one; None where it is not known
         self._evaluations: dict[str, tuple[dict[str, float], Evidence | None]] = {}
         self._threads = EpochThreads.of_this_process()
-        super().__init__(*args, **kwargs)
+        with _without_integrations():
+            super().__init__(*args, **kwargs)
 
     def run_callbacks(self, event: str) -> None:
         """Run the callbacks of an event; before the first one, take Ultralytics' integrations off this trainer."""
