@@ -39,8 +39,8 @@ def training_arguments(words: list[str], folder: Path) -> dict[str, Any]:
     code = (
         "import json, sys; from hydra import compose, initialize_config_dir; "
         "from hydra.core.config_store import ConfigStore; from ablate.cli.hydra_bridge import plain; "
-        "from ablate.settings.schema import Config, conf_dir; from ablate.data.catalogue import resolve; "
-        "ConfigStore.instance().store(name='ablate', node=Config); "
+        "from ablate.settings.schema import conf_dir, schema_node; from ablate.data.catalogue import resolve; "
+        "ConfigStore.instance().store(name='ablate', node=schema_node()); "
         "context = initialize_config_dir(str(conf_dir()), version_base='1.3'); context.__enter__(); "
         "config = plain(compose('config', overrides=sys.argv[1:], return_hydra_config=True)); "
         "optimizer = config['optimizer']; optimizer['optimizer'] = optimizer.pop('name'); "

@@ -14,6 +14,7 @@ from typing import Any
 from common import keep
 
 from ablate.settings.environment import prepare
+from ablate.settings.graft import SIZE_MATCHED, GraftSpec, InsertionSpec, ModuleSpec, write_grafts
 from ablate.settings.schema import CONTROL_MODULES, option_file, options
 
 
@@ -29,9 +30,9 @@ def main() -> None:
     for name in options("module"):
         if name == "none" or name in CONTROL_MODULES:
             continue
-        module = {key: value for key, value in option_file("module", name).items() if key not in ("name", "insertion")}
-        block = {"_target_": "ablate.modules.convblock.ConvBlock", "like": module}
-        for place in dict.fromkeys([option_file("module", name)["insertion"], "head", "neck_p5"]):
+        module = ModuleSpec.from_plain(option_file("module", name))
+        block = ModuleSpec(SIZE_MATCHED, like=module)
+        for place in dict.fromkeys([module.default_insertion, "head", "neck_p5"]):
             found, matched = measured(module, place, asked.imgsz), measured(block, place, asked.imgsz)
             rows.append({
                 "module": name,
@@ -49,7 +50,7 @@ def main() -> None:
     keep("cost", {"model": "yolo26n", "imgsz": asked.imgsz, "stock": stock, "modules": rows, "operations": alone})
 
 
-def measured(module: dict[str, Any] | None, place: str, imgsz: int) -> dict[str, Any]:
+def measured(module: ModuleSpec | None, place: str, imgsz: int) -> dict[str, Any]:
     """Return the complexity of YOLO26n with a module at a place, and what was grafted."""
     from ultralytics.nn.tasks import yaml_model_load
 
@@ -58,7 +59,7 @@ def measured(module: dict[str, Any] | None, place: str, imgsz: int) -> dict[str,
 
     content = yaml_model_load("yolo26n.yaml")
     if module is not None:
-        content["ablate"] = {"module": module, "insertion": {"name": place, "at": None, "wiring": "plain"}}
+        content["ablate"] = write_grafts([GraftSpec(module, InsertionSpec(place))])
     network, surgery, _ = build_network(content, classes=80)
     return {**complexity(network, imgsz).summary(), "places": surgery["places"]}
 
@@ -68,9 +69,8 @@ def by_operation(name: str) -> dict[str, int]:
     from ablate.grafting.surgery import load_class
     from ablate.measuring.arithmetic import arithmetic
 
-    given = option_file("module", name)
-    kept = {key: value for key, value in given.items() if key not in ("name", "_target_", "insertion")}
-    return asdict(arithmetic(load_class(given["_target_"])(64, **kept), 64, 40, 40))
+    module = ModuleSpec.from_plain(option_file("module", name))
+    return asdict(arithmetic(load_class(module.target)(64, **module.arguments), 64, 40, 40))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def run_job(job: Mapping[str, Any]) -> dict[str, Any]:
     from ablate.storage.locking import lock
     from ablate.study.trial import Trial
 
-    trial = Trial.of(job["config"], job["data"])
+    trial = Trial.of(job["settings"], job["data"])
     with lock(trial.lock, device="cpu"):
         now = time.time()
         row = {"epochs": EPOCHS, "time": now, "seconds": 1.0, "train/box_loss": 1.0, "map50_95": 0.1, "lr/pg0": 0.01}

@@ -67,10 +67,10 @@ def _sweep(root: Path, imgsz: int, latency: dict[str, Any]) -> Path:
     import torch
     from ultralytics.nn.tasks import DetectionModel
 
-    from ablate.grafting.surgery import graft_spec, operate
+    from ablate.grafting.surgery import operate
     from ablate.records.records import save_record
     from ablate.settings.environment import prepare
-    from ablate.settings.schema import option_file
+    from ablate.settings.graft import GraftSpec
     from ablate.storage.files import atomic_write_json
 
     prepare()
@@ -78,10 +78,8 @@ def _sweep(root: Path, imgsz: int, latency: dict[str, Any]) -> Path:
     for number, module in enumerate(MODULES):
         torch.manual_seed(0)
         network = DetectionModel("yolo26n.yaml", nc=6, verbose=False)
-        options = option_file("module", module)
-        spec = graft_spec(options, {"name": options["insertion"], "at": None, "wiring": "plain"})
-        if spec is not None:
-            operate(network, spec)
+        if module != "none":
+            operate(network, [GraftSpec.from_text(module)])
         signature = f"{number:x}" * 64
         trial = root / "trials" / signature
         trial.mkdir(parents=True)

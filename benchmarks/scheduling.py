@@ -90,20 +90,21 @@ def main() -> None:
 
 def _fake_seconds(folder: Path) -> float:
     """Return the seconds that one fake trial takes in a warm process."""
-    import copy
+    from dataclasses import replace
 
     import yaml
     from fake_trainer import run_job
 
     from ablate.data.catalogue import resolve
+    from ablate.settings.trial_settings import TrialSettings
 
     config = next(iter(folder.glob("multirun/trials/*/result.json")))
     content = yaml.safe_load(config.read_text(encoding="utf-8"))["config"]
-    content["root"] = str(folder / "again")
+    settings = TrialSettings.from_plain({**content, "root": str(folder / "again")})
     data = resolve(content["data"])
     times = []
     for seed in range(50):
-        job = {"config": {**copy.deepcopy(content), "seed": seed}, "data": data}
+        job = {"settings": replace(settings, seed=seed), "data": data}
         started = time.perf_counter()
         run_job(job)
         times.append(time.perf_counter() - started)

@@ -110,15 +110,17 @@ def train(folder: Path, row: dict[str, Any]) -> None:
 
     from ablate.cli.hydra_bridge import plain
     from ablate.measuring.memory import PeakMemory
-    from ablate.settings.schema import Config, conf_dir
+    from ablate.settings.schema import conf_dir, schema_node
+    from ablate.settings.trial_settings import TrialSettings
     from ablate.study.trial import Trial
     from ablate.training.trainer import AblateTrainer
     from ablate.training.trainer_arguments import trainer_arguments
 
-    ConfigStore.instance().store(name="ablate", node=Config)
+    ConfigStore.instance().store(name="ablate", node=schema_node())
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        trial = Trial.of(plain(compose("config", overrides=overrides(row), return_hydra_config=True)))
-    trainer = AblateTrainer(overrides=trainer_arguments(trial.config, trial.data, folder))
+        composed = compose("config", overrides=overrides(row), return_hydra_config=True)
+        trial = Trial.of(TrialSettings.from_plain(plain(composed)))
+    trainer = AblateTrainer(overrides=trainer_arguments(trial.settings, trial.data, folder))
     memory = PeakMemory(cuda=trainer.device.type == "cuda")
     watch = _Watch(trainer, row["steps"])
     with suppress(_Enough):

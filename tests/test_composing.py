@@ -17,7 +17,7 @@ from omegaconf.errors import MissingMandatoryValue
 
 from ablate.cli.hydra_bridge import complete, plain
 from ablate.cli.hydra_compose import Cell, Composer
-from ablate.settings.schema import Config, conf_dir
+from ablate.settings.schema import conf_dir, schema_node
 
 CELLS: list[list[str]] = [
     [],
@@ -40,7 +40,7 @@ CELLS: list[list[str]] = [
 
 @pytest.fixture(scope="module")
 def hydra() -> Iterator[None]:
-    ConfigStore.instance().store(name="ablate", node=Config)
+    ConfigStore.instance().store(name="ablate", node=schema_node())
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         yield
 
@@ -206,7 +206,7 @@ def own_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
         (tmp_path / "conf" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "conf" / name).write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    ConfigStore.instance().store(name="ablate", node=Config)
+    ConfigStore.instance().store(name="ablate", node=schema_node())
     other = GlobalHydra.instance().hydra  # that of the other tests here
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from ablate.settings.schema import Config, option_file
-from ablate.settings.signature import Identity, identify, settle
+from ablate.settings.signature import Identity, identify
+from ablate.settings.trial_settings import TrialSettings
 from ablate.sources.module_source import module_source
 
 Change = Callable[[dict[str, Any]], Any]
@@ -31,7 +32,7 @@ def config(module: str = "hmha") -> dict[str, Any]:
 
 
 def identity(content: dict[str, Any], fingerprint: str = "f") -> Identity:
-    return identify(settle(content), fingerprint)
+    return identify(TrialSettings.from_plain(content), fingerprint)
 
 
 def changed(change: Change, module: str = "hmha") -> Identity:
@@ -161,8 +162,9 @@ def test_one_graft_is_the_same_trial_whichever_way_it_is_given() -> None:
     by_group["module"] = option_file("module", "hmha")
 
     assert identity(by_list) == identity(by_group)
-    assert settle(by_list)["module"]["name"] == "hmha"
-    assert settle(by_list)["grafts"] == []
+    settled = TrialSettings.from_plain(by_list).to_plain()
+    assert settled["module"]["name"] == "hmha"
+    assert settled["grafts"] == []
 
 
 def test_the_order_in_which_grafts_are_named_changes_nothing() -> None:
@@ -182,9 +184,10 @@ def test_grafts_at_one_place_are_chained_in_the_order_given() -> None:
 
 
 def test_a_settled_configuration_is_settled() -> None:
-    settled = settle(with_grafts("sta@4+6+4", "hmha[rerank=batch]@c3k2[rezero]", "acmix"))
+    given = with_grafts("sta@4+6+4", "hmha[rerank=batch]@c3k2[rezero]", "acmix")
+    settled = TrialSettings.from_plain(given).to_plain()
 
-    assert settle(settled) == settled
+    assert TrialSettings.from_plain(settled).to_plain() == settled
     assert [graft["insertion"]["name"] for graft in settled["grafts"]] == ["head", "layer4+6"]
 
 
@@ -192,7 +195,7 @@ def test_settling_leaves_the_given_configuration_alone() -> None:
     given = with_grafts("acmix", module="hmha")
     before = deepcopy(given)
 
-    settle(given)
+    TrialSettings.from_plain(given)
 
     assert given == before
 
@@ -225,19 +228,3 @@ def test_everything_about_every_graft_is_identity(tmp_path: Path, monkeypatch: p
 def test_a_user_s_data_set_goes_by_the_name_of_its_file() -> None:
     custom = changed(lambda c: c["data"].update(name="custom", path="/somewhere/cells.yaml"))
     assert custom.factors["data"] == "cells"
-
-
-def test_a_signature_is_absolute_and_stays_as_it_is() -> None:
-    content = {
-        "module": {"name": "none", "_target_": None},
-        "insertion": {"name": "none", "at": None, "wiring": "plain"},
-        "optimizer": {"name": "SGD", "lr0": 0.01},
-        "model": {"name": "yolo26n", "architecture": "yolo26n.yaml", "weights": None},
-        "data": {"name": "shapes"},
-        "train": {"epochs": 3},
-        "seed": 0,
-    }
-    before = deepcopy(content)
-
-    assert identify(content, "f").short == "18e5a9562c15"
-    assert content == before

@@ -3,82 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from ablate.errors import ConfigError
 from ablate.settings.graft_syntax import (
     is_graft,
     plain_value,
     quote,
     quote_list,
     quote_path,
-    read_graft,
-    show_graft,
     split,
 )
-from ablate.settings.schema import option_file
-
-
-def insertion(name: str = "c3k2", at: list[int] | None = None, wiring: str = "plain") -> dict[str, Any]:
-    return {"name": name, "at": at, "wiring": wiring}
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("hmha", insertion()),
-        ("hmha@head", insertion("head")),
-        ("hmha@head[rezero]", insertion("head", wiring="rezero")),
-        ("hmha@4+6+4", insertion("layer4+6", at=[4, 6])),
-        ("hmha@layer4+6", insertion("layer4+6", at=[4, 6])),
-        (" hmha @ customary ", insertion()),
-    ],
-)
-def test_the_place_may_be_a_name_layers_or_the_customary_one(text: str, expected: dict[str, Any]) -> None:
-    graft = read_graft(text)
-    assert graft["insertion"] == expected
-    assert graft["module"] == option_file("module", "hmha")
-
-
-def test_options_replace_those_of_the_module_s_file() -> None:
-    module = read_graft("hmha[rerank=batch,bias=true]@head")["module"]
-    assert module == {**option_file("module", "hmha"), "rerank": "batch", "bias": True}
-
-
-def test_a_graft_does_not_share_its_values_with_the_next() -> None:
-    read_graft("hmha")["module"]["rerank"] = "changed"
-    assert read_graft("hmha")["module"]["rerank"] == "sample"
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (
-            "hmah@c3k2",
-            "'hmah@c3k2': no module 'hmah'. did you mean 'hmha'? valid: acmix, convblock, hat, hmha, identity, sta",
-        ),
-        ("none", "no module 'none'"),
-        ("hmha[rerank]", "'rerank' is no option=value"),
-        ("hmha[_target_=os.system]", "is no option=value"),
-        ("hmha@c3k2@head", "is no graft; the form is name[option=value,...]@place[wiring]"),
-        ("hmha[rerank=batch", "is no graft"),
-        ("", "is no graft"),
-    ],
-)
-def test_what_is_no_graft_is_refused_with_the_form(text: str, words: str) -> None:
-    with pytest.raises(ConfigError) as refused:
-        read_graft(text, "components")
-    assert str(refused.value).startswith("components: ")
-    assert words in str(refused.value)
-
-
-@pytest.mark.parametrize("text", ["hmha@c3k2", "hmha[rerank=batch]@c3k2[rezero]", "sta@layer4+6", "acmix@head"])
-def test_a_graft_is_shown_as_it_is_written(text: str) -> None:
-    assert show_graft(read_graft(text)) == text
 
 
 def test_a_module_s_name_as_a_key_is_an_override_and_no_graft() -> None:

@@ -11,7 +11,7 @@ import yaml
 
 from ablate.errors import ConfigError
 from ablate.settings.schema import Config, conf_dir, training_arguments
-from ablate.settings.signature import settle
+from ablate.settings.trial_settings import TrialSettings
 from ablate.settings.validation import Option, check, check_each, module_options, satisfies
 
 MODULES = sorted(path for path in (conf_dir() / "module").glob("*.yaml") if path.stem != "none")
@@ -97,7 +97,7 @@ def with_grafts(*grafts: Any) -> dict[str, Any]:
 def test_grafts_are_accepted_as_they_are_written_and_as_they_are_settled() -> None:
     content = with_grafts("hmha[rerank=batch]@c3k2[rezero]", "sta@4+6", "acmix")
     check(content)
-    check(settle(content))
+    check(TrialSettings.from_plain(content).to_plain())
 
 
 @pytest.mark.parametrize(

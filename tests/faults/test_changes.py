@@ -25,6 +25,7 @@ from ablate.launching.devices import DEVICE, Slot
 from ablate.launching.jobs import Observer, Outcome, run_jobs
 from ablate.launching.local import LocalBackend
 from ablate.settings.schema import Config
+from ablate.settings.trial_settings import TrialSettings
 from ablate.sources.module_source import module_source
 from ablate.storage.files import atomic_write_json
 from ablate.study.trial import LAST, Trial
@@ -87,7 +88,7 @@ class Bench:
             content["model"] |= {"weights": str(self.weights), "architecture": str(self.network)}
         small = {"imgsz": 64, "batch": 8, "nbs": 8, "workers": 0, "mosaic": 0.0, "close_mosaic": 0, "plots": False}
         content["train"] |= {"epochs": epochs, **small}
-        return Trial.of(content)
+        return Trial.of(TrialSettings.from_plain(content))
 
     @property
     def label(self) -> Path:
@@ -218,7 +219,7 @@ def test_a_sweep_whose_files_change(bench: Bench, monkeypatch: pytest.MonkeyPatc
     # the label: nothing is recorded under the old fingerprint
     assert failure(trials[5])[0] == "changed"
     assert "fingerprint" in failure(trials[5])[1]
-    now = resolve(plain.config["data"]).fingerprint
+    now = resolve(plain.settings.data.to_plain()).fingerprint
     assert records[6]["realised"]["data_fingerprint"] == now != plain.data.fingerprint
 
 
@@ -276,12 +277,12 @@ def test_a_process_with_old_code_hands_its_trial_to_a_new_one(bench: Bench, monk
     handed: list[Any] = []
 
     def in_new_process(function: str, payloads: list[Any]) -> list[Outcome]:
-        handed.append((function, Trial.of(payloads[0]["config"]).identity.signature))
+        handed.append((function, Trial.of(payloads[0]["settings"]).identity.signature))
         return [Outcome({"status": "finished"})]
 
     monkeypatch.setattr(local, "run_in_worker", in_new_process)
 
-    assert run_trial(trial.config) == {"status": "finished"}
+    assert run_trial(trial.settings) == {"status": "finished"}
     assert handed == [("ablate.execution.run_trial:run_job", trial.identity.signature)]
 
 
@@ -292,12 +293,12 @@ def test_data_that_changed_during_a_training_is_noticed_at_its_end(
     trial = bench.trial(block=False, seed=0)
     cache = trial.data.yaml.parent / "labels" / "train.cache"
     cache.touch()  # as Ultralytics leaves it
-    check_unchanged(trial.config, trial.data)
+    check_unchanged(trial.settings, trial.data)
     assert cache.exists()
     change(bench)
 
     with pytest.raises(InputsChanged):
-        check_unchanged(trial.config, trial.data)
+        check_unchanged(trial.settings, trial.data)
     assert not cache.exists()
 
 

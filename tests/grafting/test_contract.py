@@ -11,6 +11,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from ablate.grafting.contract import ContractError, Findings, check_grafts, check_output
 from ablate.grafting.surgery import Graft, operate
+from ablate.settings.graft import GraftSpec, InsertionSpec, ModuleSpec
 
 Forward = Any
 
@@ -68,8 +69,8 @@ def checked(
 ) -> Findings:
     """Graft a class where no dotted path leads, and check the network."""
     network = DetectionModel(f"{model}.yaml", nc=3, verbose=False)
-    insertion = {"name": place, "at": None, "wiring": wiring}
-    done = operate(network, {"module": {"_target_": "ablate.modules.identity.Identity"}, "insertion": insertion})
+    stand_in = ModuleSpec("ablate.modules.identity.Identity")
+    done = operate(network, [GraftSpec(stand_in, InsertionSpec(place, wiring=wiring))])
     grafts = [graft for graft in network.modules() if isinstance(graft, Graft)]
     for graft, found in zip(grafts, done.places, strict=True):
         graft.module = module(found.channels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from torch import Tensor, nn
 from ultralytics.nn.tasks import DetectionModel
 
 from ablate.grafting.insertion import INSERTIONS, GraftError
-from ablate.grafting.surgery import Graft, Grafted, graft_spec, graft_spec_of, operate, spec_of, stock_name
-from ablate.settings.signature import settle
+from ablate.grafting.surgery import Graft, Grafted, grafts_of, operate, stock_name
+from ablate.settings.graft import GraftSpec, InsertionSpec, ModuleSpec
 
 MODULES = {
     "hmha": {"_target_": "ablate.modules.hmha.HMHA"},
@@ -24,11 +25,8 @@ MODULES = {
 }
 
 
-def spec(module: str = "hmha", insertion: str = "c3k2", wiring: str = "plain", **options: Any) -> dict[str, Any]:
-    return {
-        "module": {**MODULES[module], **options},
-        "insertion": {"name": insertion, "at": None, "wiring": wiring},
-    }
+def spec(module: str = "hmha", insertion: str = "c3k2", wiring: str = "plain", **options: Any) -> list[GraftSpec]:
+    return [GraftSpec(ModuleSpec.from_plain({**MODULES[module], **options}), InsertionSpec(insertion, wiring=wiring))]
 
 
 def network(name: str = "yolo26n.yaml") -> DetectionModel:
@@ -133,7 +131,7 @@ def test_the_spec_travels_with_the_network_through_copies_pickles_and_files(tmp_
         pickle.loads(pickle.dumps(model)),
         torch.load(tmp_path / "network.pt", weights_only=False),
     ):
-        assert spec_of(other) == spec("hmha", "c3k2", cache="paper")
+        assert list(grafts_of(other)) == spec("hmha", "c3k2", cache="paper")
         assert torch.equal(output(other, image()), expected)
 
 
@@ -160,7 +158,7 @@ def test_channels_that_a_module_cannot_divide_are_refused_with_place_and_number(
 
 
 def test_a_class_that_cannot_be_imported_is_refused() -> None:
-    broken = {"module": {"_target_": "no.such.Thing"}, "insertion": {"name": "head", "at": None}}
+    broken = [GraftSpec(ModuleSpec("no.such.Thing"), InsertionSpec("head"))]
     with pytest.raises(GraftError, match=r"no\.such\.Thing"):
         operate(network(), broken)
 
@@ -175,8 +173,8 @@ def test_the_query_key_cache_reaches_the_next_graft_and_no_other_image() -> None
     assert torch.equal(output(model, image()), alone)
 
 
-def several(*specs: dict[str, Any]) -> dict[str, Any]:
-    return {"grafts": list(specs)}
+def several(*grafts: list[GraftSpec]) -> list[GraftSpec]:
+    return [graft for one in grafts for graft in one]
 
 
 PAIRS = {
@@ -204,8 +202,9 @@ def test_two_grafts_run_in_one_network_and_leave_its_stock_tensors_as_they_were(
 @pytest.mark.parametrize("pair", PAIRS)
 def test_two_grafts_by_rezero_start_as_the_stock_network(pair: str) -> None:
     stock, model = network(), network()
-    rezero = [{**one, "insertion": {**one["insertion"], "wiring": "rezero"}} for one in PAIRS[pair]]
-    operate(model, several(*rezero))
+    operate(
+        model, [replace(graft, insertion=replace(graft.insertion, wiring="rezero")) for graft in several(*PAIRS[pair])]
+    )
 
     assert torch.equal(output(model, image()), output(stock, image()))
 
@@ -280,29 +279,23 @@ def test_a_network_with_two_grafts_travels_as_one_with_one(tmp_path: Path) -> No
 
     other = torch.load(tmp_path / "network.pt", weights_only=False)
 
-    assert spec_of(other) == asked
+    assert list(grafts_of(other)) == asked
     assert torch.equal(output(other, image()), expected)
     fused = copy.deepcopy(model).eval().fuse(verbose=False)
     torch.testing.assert_close(output(fused, image()), expected, rtol=1e-3, atol=1e-3)
 
 
-def test_a_configuration_says_its_spec_and_one_graft_keeps_the_form_of_old_checkpoints() -> None:
-    base = {
-        "module": {"name": "none", "_target_": None},
-        "insertion": {"name": "customary", "at": None, "wiring": "plain"},
-        "data": {},
-    }
-    assert graft_spec_of(settle(base)) is None
-    one = graft_spec_of(settle({**base, "grafts": ["acmix"]}))
-    two = graft_spec_of(settle({**base, "grafts": ["acmix", "hmha"]}))
+def test_a_network_s_yaml_holds_one_graft_in_the_form_of_old_checkpoints() -> None:
+    one, two = network(), network()
+    operate(one, spec("acmix", "head"))
+    operate(two, several(spec("hmha", "c3k2", cache="paper"), spec("acmix", "head")))
 
-    settled = settle({**base, "grafts": ["acmix"]})
-    assert one == graft_spec(settled["module"], settled["insertion"])
-    assert one is not None
-    assert set(one) == {"module", "insertion"}
-    assert two is not None
-    assert two["grafts"][1] == one
-    assert [graft["insertion"]["name"] for graft in two["grafts"]] == ["c3k2", "head"]
+    assert one.yaml["ablate"] == {
+        "module": {"_target_": "ablate.modules.acmix.ACmix"},
+        "insertion": {"name": "head", "at": None, "wiring": "plain"},
+    }
+    assert two.yaml["ablate"]["grafts"][1] == one.yaml["ablate"]
+    assert two.yaml["ablate"]["grafts"][0]["module"] == {"_target_": "ablate.modules.hmha.HMHA", "cache": "paper"}
 
 
 def test_a_place_that_a_second_graft_lacks_is_refused() -> None:

@@ -18,7 +18,6 @@ from ablate.latency.percentiles import setting_figures
 from ablate.latency.pipeline import Pipeline, drawn_pictures
 from ablate.latency.worker import Plan, measure_networks
 from ablate.measuring import machine as surroundings
-from ablate.settings.schema import option_file
 
 SIZE = 64
 QUICK = Plan(rounds=8, warmup=1, warmup_max=1)
@@ -28,14 +27,13 @@ def detector(module: str = "none", head: str = "one_to_many", names: int = 3) ->
     """An untrained YOLO26n, with a module at its customary place, fused."""
     from ultralytics.nn.tasks import DetectionModel
 
-    from ablate.grafting.surgery import graft_spec, operate
+    from ablate.grafting.surgery import operate
+    from ablate.settings.graft import GraftSpec
 
     torch.manual_seed(0)
     network = DetectionModel("yolo26n.yaml", nc=names, verbose=False)
-    options = option_file("module", module)
-    spec = graft_spec(options, {"name": options["insertion"], "at": None, "wiring": "plain"})
-    if spec is not None:
-        operate(network, spec)
+    if module != "none":
+        operate(network, [GraftSpec.from_text(module)])
     # Untrained scores are all alike, which would leave the order of an end-to-end head's rows to rounding.
     for parameter in network.model[-1].parameters():
         nn.init.normal_(parameter, std=0.3)

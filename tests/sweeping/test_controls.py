@@ -16,8 +16,8 @@ from ablate.analysis.variants import variants_of
 from ablate.data.catalogue import DataSet
 from ablate.errors import ConfigError
 from ablate.records.records import load_sweep
-from ablate.settings.schema import Config, OptimizerConfig, option_file
-from ablate.settings.signature import grafts_of
+from ablate.settings.schema import Config, OptimizerSettings, option_file
+from ablate.settings.trial_settings import TrialSettings
 from ablate.settings.validation import check
 from ablate.study.control_trials import Joined, join_controls
 from ablate.study.trial import Trial
@@ -34,7 +34,7 @@ def trial(
     content["module"] = {**option_file("module", module), **changes.pop("options", {})}
     content["insertion"] |= {"name": insertion, "wiring": wiring}
     content["model"] |= {"name": model, "architecture": f"{model}.yaml", "weights": changes.pop("weights", None)}
-    return Trial.of({**content, **changes}, DATA)
+    return Trial.of(TrialSettings.from_plain({**content, **changes}), DATA)
 
 
 def not_asked(name: str) -> str:
@@ -49,7 +49,7 @@ def join(*trials: Trial, kinds: tuple[str, ...] = KINDS, find: Callable[[str], s
 
 
 def names(joined: Joined) -> list[str]:
-    return [f"{control.identity.name} {control.config['model']['name']}" for control in joined.trials]
+    return [f"{control.identity.name} {control.settings.model.name}" for control in joined.trials]
 
 
 def test_each_graft_gets_a_block_each_insertion_point_an_identity_each_group_a_bigger_network() -> None:
@@ -72,7 +72,7 @@ def test_each_graft_gets_a_block_each_insertion_point_an_identity_each_group_a_b
 
 
 def test_controls_have_the_seed_optimizer_and_training_of_what_they_control() -> None:
-    optimizer = {**asdict(OptimizerConfig()), **option_file("optimizer", "sgd")}
+    optimizer = {**asdict(OptimizerSettings()), **option_file("optimizer", "sgd")}
     seeds = [trial("sta", seed=seed, optimizer=optimizer) for seed in (0, 1)]
     joined = join(*seeds)
 
@@ -80,7 +80,7 @@ def test_controls_have_the_seed_optimizer_and_training_of_what_they_control() ->
     assert len(joined.controls) == 3
     same = ("optimizer", "train", "data", "device", "on_oom")
     for control in joined.trials:
-        assert {key: control.config[key] for key in same} == {key: seeds[0].config[key] for key in same}
+        assert {getattr(control.settings, name) == getattr(seeds[0].settings, name) for name in same} == {True}
 
 
 def test_a_block_is_wired_as_its_graft_and_an_identity_always_plainly() -> None:
@@ -106,9 +106,10 @@ def test_of_several_grafts_each_has_its_block_and_each_place_one_identity() -> N
 
 def test_a_block_takes_over_the_options_of_its_graft() -> None:
     (block,) = join(trial("acmix", options={"kernel_conv": 5}), kinds=("params",)).trials
-    (graft,) = grafts_of(block.config)
+    (graft,) = block.settings.grafts
 
-    assert graft["module"]["like"]["kernel_conv"] == 5
+    assert graft.module.like is not None
+    assert graft.module.like.arguments["kernel_conv"] == 5
     assert block.identity.variant == "convblock[like=acmix[kernel_conv=5]]@head musgd"
 
 
@@ -178,8 +179,8 @@ def test_published_weights_have_their_like_in_the_bigger_scale(tmp_path: Path) -
     big.write_bytes(b"s")
     (beside,) = join(trial(weights=str(small)), kinds=("scale",)).trials
 
-    assert fetched.config["model"]["weights"] == "/cache/yolo26s.pt"
-    assert beside.config["model"]["weights"] == str(big)
+    assert fetched.settings.model.weights == "/cache/yolo26s.pt"
+    assert beside.settings.model.weights == str(big)
 
 
 def test_other_weights_and_networks_have_no_bigger_scale(tmp_path: Path) -> None:

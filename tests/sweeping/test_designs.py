@@ -12,8 +12,9 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ablate.errors import ConfigError
-from ablate.settings.schema import Config, conf_dir
-from ablate.settings.signature import identify, settle
+from ablate.settings.schema import Config, conf_dir, schema_node
+from ablate.settings.signature import identify
+from ablate.settings.trial_settings import TrialSettings
 from ablate.study.designs import Layout, lay_out
 
 THREE = ["hmha@c3k2", "acmix@head", "musgd"]
@@ -249,9 +250,9 @@ def composed() -> Iterator[Any]:
 
     from ablate.cli.hydra_bridge import plain
 
-    ConfigStore.instance().store(name="ablate", node=Config)
+    ConfigStore.instance().store(name="ablate", node=schema_node())
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        yield lambda cell: settle(plain(compose("config", overrides=list(cell))))
+        yield lambda cell: TrialSettings.from_plain(plain(compose("config", overrides=list(cell))))
 
 
 def test_every_cell_composes_to_the_variant_that_its_marks_say(composed: Any) -> None:
@@ -264,7 +265,7 @@ def test_every_cell_composes_to_the_variant_that_its_marks_say(composed: Any) ->
         found = identify(config, "f")
         assert found.factors["module"] == ("+".join(grafts) or "none")
         assert found.factors["optimizer"] == ("musgd" if marked[2] else "sgd")
-        assert (config["train"]["mosaic"] == 0.25) == marked[3]
+        assert (config.train.mosaic == 0.25) == marked[3]
         variants[marked] = found
 
     assert len({found.variant_key for found in variants.values()}) == 16

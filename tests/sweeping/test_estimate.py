@@ -13,6 +13,7 @@ from ablate.data.catalogue import DataSet
 from ablate.errors import ConfigError
 from ablate.preflight.estimate import END_SECONDS, PLOT_SECONDS, disk, finish_seconds, relative_cost, trial_seconds
 from ablate.settings.schema import Config
+from ablate.settings.trial_settings import TrialSettings
 from ablate.study.trial import Trial
 
 DATA = DataSet("mine", Path("mine.yaml"), ["a"], {"train": 80, "val": 40}, {"train": 8, "val": 4}, "f" * 64)
@@ -32,7 +33,7 @@ def trial(optimizer: str = "MuSGD", **train: Any) -> Trial:
     content["data"] = {"name": "mine", "path": "mine.yaml"}
     content["optimizer"]["name"] = optimizer
     content["train"] |= {"epochs": 10, "plots": False, **train}
-    return Trial.of(content, DATA)
+    return Trial.of(TrialSettings.from_plain(content), DATA)
 
 
 def test_a_trial_takes_its_set_up_its_epochs_and_an_evaluation() -> None:

@@ -22,7 +22,7 @@ from ablate.latency.latency_settings import asked
 from ablate.latency.worker import _load
 from ablate.records.checkpoint_origin import SIGNATURE
 from ablate.records.records import load_sweep, save_record
-from ablate.settings.schema import Config, option_file
+from ablate.settings.schema import Config
 from ablate.sources.module_source import module_source
 from ablate.storage.files import atomic_write_json
 
@@ -37,16 +37,15 @@ def write_sweep(root: Path, modules: tuple[str, ...] = ("none", "sta")) -> Path:
     """A sweep whose trials are finished, with real checkpoints of untrained networks."""
     from ultralytics.nn.tasks import DetectionModel
 
-    from ablate.grafting.surgery import graft_spec, operate
+    from ablate.grafting.surgery import operate
+    from ablate.settings.graft import GraftSpec
 
     signatures = []
     for number, module in enumerate(modules):
         torch.manual_seed(0)
         network = DetectionModel("yolo26n.yaml", nc=3, verbose=False)
-        options = option_file("module", module)
-        spec = graft_spec(options, {"name": options["insertion"], "at": None, "wiring": "plain"})
-        if spec is not None:
-            operate(network, spec)
+        if module != "none":
+            operate(network, [GraftSpec.from_text(module)])
         signature = f"{number + 1}" * 64
         trial = root / "trials" / signature
         (trial / "samples").mkdir(parents=True)

@@ -15,6 +15,7 @@ from ablate.execution.plan_table import print_plan
 from ablate.launching.devices import Slot
 from ablate.preflight import memory_probe as probing
 from ablate.settings.schema import Config, option_file
+from ablate.settings.trial_settings import TrialSettings
 from ablate.storage.files import atomic_write_json
 from ablate.study.trial import Trial, data_warnings
 
@@ -55,7 +56,7 @@ def trial(root: Path, module: str = "none", **changes: Any) -> Trial:
     content["insertion"]["name"] = changes.pop("insertion", "customary")
     small = {"imgsz": 64, "batch": 4, "nbs": 4, "workers": 0, "mosaic": 0.0, "close_mosaic": 0, "plots": False}
     content["train"] |= {"epochs": 3, **small, **changes.pop("train", {})}
-    return Trial.of({**content, **changes}, resolve(DATA))
+    return Trial.of(TrialSettings.from_plain({**content, **changes}), resolve(DATA))
 
 
 def ends(of: Trial, status: str, kind: str = "code") -> None:

@@ -14,7 +14,9 @@ from ablate.data.catalogue import DataSet
 from ablate.errors import ConfigError
 from ablate.preflight import networks as rooms
 from ablate.preflight.networks import Builders, contract_notes, preflight
+from ablate.settings.graft import write_grafts
 from ablate.settings.schema import Config, option_file
+from ablate.settings.trial_settings import TrialSettings
 from ablate.study.trial import Trial
 
 DATA = DataSet("mine", Path("mine.yaml"), ["a", "b", "c"], {"train": 8, "val": 4}, {"train": 8, "val": 4}, "f" * 64)
@@ -27,7 +29,7 @@ def trial(module: str = "none", insertion: str = "customary", model: str = "yolo
     content["insertion"]["name"] = insertion
     content["model"] |= {"name": model, "architecture": f"{model}.yaml", "weights": changes.pop("weights", None)}
     content["train"]["imgsz"] = 64
-    return Trial.of({**content, **changes}, DATA)
+    return Trial.of(TrialSettings.from_plain({**content, **changes}), DATA)
 
 
 @pytest.fixture(autouse=True)
@@ -62,10 +64,7 @@ def test_the_cost_is_that_of_the_network_itself() -> None:
     (answer,) = preflight([asked], with_cost=True).answers.values()
 
     content = yaml_model_load("yolo26n.yaml")
-    content["ablate"] = {
-        "module": {k: v for k, v in asked.config["module"].items() if k not in ("name", "insertion")},
-        "insertion": asked.config["insertion"],
-    }
+    content["ablate"] = write_grafts(asked.settings.grafts)
     network, surgery, _ = build_network(content, classes=3)
     for name, value in (surgery | complexity(network, 64).summary()).items():
         assert answer[name] == value
@@ -98,8 +97,7 @@ def test_weights_that_are_not_fetched_yet_give_a_network_their_class_branch(monk
 
 def test_a_layer_to_freeze_that_the_network_lacks_is_refused() -> None:
     frozen = {**asdict(Config())["train"], "imgsz": 64, "freeze": [0, "23.cv9"]}
-    given = trial("hmha")
-    given = Trial.of({**given.config, "train": frozen}, DATA)
+    given = trial("hmha", train=frozen)
     with pytest.raises(ConfigError, match=r"train\.freeze: this network has no layer '23\.cv9'.*0 to 23"):
         preflight([given])
 

@@ -9,13 +9,14 @@ import pytest
 
 from ablate.errors import ConfigError
 from ablate.settings.schema import Config
-from ablate.settings.signature import Identity, identify, settle
-from ablate.study.selection import check_rules, drop_lonely_baselines, excluded, ordered, select
+from ablate.settings.signature import Identity, identify
+from ablate.settings.trial_settings import TrialSettings
+from ablate.study.selection import check_rules, drop_lonely_baselines, ordered, select
 
 
 @dataclass(frozen=True)
 class Trial:
-    config: dict[str, Any]
+    settings: TrialSettings
     identity: Identity
 
 
@@ -24,13 +25,13 @@ def trial(*grafts: str, seed: int = 0, model: str = "yolo26n", optimizer: str = 
     content["model"] |= {"name": model, "architecture": f"{model}.yaml"}
     content["optimizer"] |= {"name": optimizer}
     content["train"] = {**content["train"], **train}
-    config = settle(content)
-    return Trial(config, identify(config, "f"))
+    settings = TrialSettings.from_plain(content)
+    return Trial(settings, identify(settings, "f"))
 
 
 def out(found: Trial, *rules: dict[str, Any]) -> bool:
     check_rules(rules)
-    return excluded(found.config, found.identity.factors, found.identity.seed, rules)
+    return select([found], [False], rules).kept == [False]
 
 
 def test_a_rule_leaves_out_what_all_of_its_entries_match() -> None:

@@ -109,8 +109,8 @@ def test_the_key_tells_machines_networks_and_optimizers_apart(
     assert cache_key(trials(epochs=77)[3], 2) == key, "neither seed nor epochs matter"
     assert cache_key(one, 4) != key
     assert cache_key(make_trial(tmp_path, "sta"), 2) != key
-    optimizer = {**one.config["optimizer"], "name": "SGD"}
-    assert cache_key(replace(one, config={**one.config, "optimizer": optimizer}), 2) != key
+    sgd = replace(one.settings, optimizer=replace(one.settings.optimizer, name="SGD"))
+    assert cache_key(replace(one, settings=sgd), 2) != key
     for name, found in (("device_name", lambda device: "another"), ("instruction_sets", lambda: ("avx512_bf16",))):
         with monkeypatch.context() as patch:
             patch.setattr(throughput, name, found)

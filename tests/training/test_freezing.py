@@ -17,7 +17,8 @@ from ultralytics.nn.tasks import yaml_model_load
 from ablate.errors import ConfigError
 from ablate.grafting.surgery import stock_name
 from ablate.settings.schema import Config
-from ablate.settings.signature import identify, settle
+from ablate.settings.signature import identify
+from ablate.settings.trial_settings import TrialSettings
 from ablate.training.freezing import ALWAYS, Frozen, check_freeze, parts_of
 from ablate.training.network import build_network
 
@@ -118,7 +119,7 @@ def test_signatures_change_only_where_layers_and_grafts_are_frozen() -> None:
         if graft:
             content["module"] = {"name": "identity", "_target_": "ablate.modules.identity.Identity"}
             content["insertion"] = {"name": "c3k2", "at": None, "wiring": "plain"}
-        return identify(settle(content), "data").signature
+        return identify(TrialSettings.from_plain(content), "data").signature
 
     for graft in (True, False):
         assert of(graft) == of(graft, freeze_grafts=True)

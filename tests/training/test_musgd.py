@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ultralytics.optim.muon import MuSGD as Stock
 
 from ablate.settings.schema import Config
+from ablate.settings.trial_settings import TrialSettings
 from ablate.training import musgd
 from ablate.training.musgd import MuSGD, fast_arithmetic
 from ablate.training.network import ARITHMETIC_KEY
@@ -270,9 +271,9 @@ def realised(folder: Path) -> dict[str, Any]:
 def test_what_was_asked_for_travels_with_the_network_and_not_among_ultralytics_arguments(
     arithmetic: str, tiny_data: Path, tmp_path: Path
 ) -> None:
-    config = asdict(Config())
+    config = {**asdict(Config()), "data": {"name": "tiny"}}
     config["optimizer"]["orthogonalise"] = arithmetic
-    arguments = trainer_arguments(config, SimpleNamespace(yaml=tiny_data), tmp_path)  # type: ignore[arg-type]
+    arguments = trainer_arguments(TrialSettings.from_plain(config), SimpleNamespace(yaml=tiny_data), tmp_path)  # type: ignore[arg-type]
     assert arguments["optimizer"] == "MuSGD"
     assert "orthogonalise" not in arguments
     content = yaml.safe_load(Path(arguments["model"]).read_text(encoding="utf-8"))

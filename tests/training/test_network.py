@@ -22,6 +22,7 @@ from ablate.latency.worker import Plan, measure_networks
 from ablate.measuring.complexity import complexity
 from ablate.preflight.networks import preflight
 from ablate.settings.schema import Config
+from ablate.settings.trial_settings import TrialSettings
 from ablate.study.trial import Trial
 from ablate.training.network import build_network
 
@@ -136,10 +137,10 @@ def test_plan_record_and_latency_are_of_the_network_that_is_trained(
         "data": {"name": "custom", "path": grey_data(tmp_path, channels)},
     }
     config["model"] = {"name": "yolo26n", "architecture": "yolo26n.yaml", "weights": str(tmp_path / "coco.pt")}
-    trial = Trial.of(config)
+    trial = Trial.of(TrialSettings.from_plain(config))
     (planned,) = preflight([trial], with_cost=True).answers.values()
 
-    run_trial(config)
+    run_trial(trial.settings)
 
     record = trial.record() or {}
     assert record["failure"] is None

@@ -13,13 +13,14 @@ from ablate.cli.override_words import check_words
 from ablate.errors import ConfigError, nearest
 from ablate.settings.graft_syntax import quote_list, quote_path
 from ablate.settings.option_files import SCHEMAS, known_keys
-from ablate.settings.schema import Config, conf_dir, option_file, options
+from ablate.settings.schema import conf_dir, option_file, options, schema_node
 from ablate.settings.training_arguments import OWNED
 from ablate.settings.validation import check_each, check_same
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from ablate.data.catalogue import DataSet
     from ablate.execution.make_request import Request
     from ablate.execution.scheduler import Launch
     from ablate.study.trial import Trial
@@ -53,7 +54,7 @@ def run(arguments: Sequence[str], *, plan: dict[str, Any] | None = None) -> int:
     from ablate.execution.make_request import Request
     from ablate.launching.fields import check_fields
 
-    ConfigStore.instance().store(name="ablate", node=Config)
+    ConfigStore.instance().store(name="ablate", node=schema_node())
     program = sys.argv
     try:
         sys.argv = [program[0], *_for_hydra(arguments)]
@@ -95,6 +96,7 @@ def make_trials(load: Callable[[Sequence[str]], DictConfig], cells: Sequence[Seq
     from ablate.cli.hydra_compose import Composer
     from ablate.data.cache import make_cache
     from ablate.data.catalogue import resolve
+    from ablate.settings.trial_settings import TrialSettings
     from ablate.study.trial import Trial
 
     composer = Composer(load, complete, cells)
@@ -105,15 +107,16 @@ def make_trials(load: Callable[[Sequence[str]], DictConfig], cells: Sequence[Seq
         except HydraException as error:
             raise ConfigError(f"{explain(error, cell)} (in {' '.join(cell)})") from error
     check_each(configs)
-    check_same(configs)
+    settings = [TrialSettings.from_plain(config) for config in configs]
+    check_same(settings)
     make_cache()
-    found: dict[str, Any] = {}
+    sets: dict[str, DataSet] = {}
     trials = []
-    for config in configs:
-        key = repr(config["data"])
-        if key not in found:
-            found[key] = resolve(config["data"], download=_planning is None)
-        trials.append(Trial.of(config, found[key]))
+    for each in settings:
+        key = repr(each.data)
+        if key not in sets:
+            sets[key] = resolve(each.data.to_plain(), download=_planning is None)
+        trials.append(Trial.of(each, sets[key]))
     return trials
 
 
@@ -209,8 +212,9 @@ def _task(config: DictConfig) -> Any:
 
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         from ablate.execution.run_trial import run_trial
+        from ablate.settings.trial_settings import TrialSettings
 
-        return run_trial(plain(config))
+        return run_trial(TrialSettings.from_plain(plain(config)))
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
@@ -266,7 +270,7 @@ _KINDS = {
     "is not a subclass of int": "a whole number is needed",
     "is not a subclass of str": "a text is needed",
     "to string": "a text is needed",
-    "is not a subclass of LatencyConfig": "single values are latency.<key>=<value>, such as latency.enabled=false",
+    "is not a subclass of LatencySettings": "single values are latency.<key>=<value>, such as latency.enabled=false",
     "Cannot merge DictConfig with ListConfig": "a list is needed, in brackets",
     "is not Optional": "a value is needed, not null",
     "could not be converted to Integer": "a whole number is needed",

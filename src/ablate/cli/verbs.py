@@ -212,11 +212,11 @@ def _latency_words(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
     from omegaconf.errors import OmegaConfBaseException
 
     from ablate.cli.hydra_bridge import needed_kind
-    from ablate.settings.schema import LatencyConfig
+    from ablate.settings.schema import LatencySettings
     from ablate.settings.validation import check_device, check_latency
 
     device, names = "auto", []
-    schema = OmegaConf.structured(LatencyConfig)
+    schema = OmegaConf.structured(LatencySettings)
     valid = [f"latency.{name}" for name in schema]
     for word in words:
         key, sign, text = word.partition("=")
@@ -229,7 +229,7 @@ def _latency_words(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
         name = key.removeprefix("latency.")
         try:
             found = yaml.safe_load(text)
-            if isinstance(getattr(LatencyConfig(), name), list) and not isinstance(found, list):
+            if isinstance(getattr(LatencySettings(), name), list) and not isinstance(found, list):
                 found = [yaml.safe_load(item) for item in text.split(",")]
             schema[name] = found
         except (OmegaConfBaseException, yaml.YAMLError) as error:

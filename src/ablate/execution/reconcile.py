@@ -32,10 +32,10 @@ class Job:
         """What the trial's worker is given (see `ablate.execution.run_trial.run_job`)."""
         trial = self.trial
         return {
-            "config": trial.config,
+            "settings": trial.settings,
             "data": trial.data,
             "identity": trial.identity,
-            "inputs": TrialInputs.of(trial.config, trial.data.fingerprint),
+            "inputs": TrialInputs.of(trial.settings, trial.data.fingerprint),
             "retry": self.retry,
         }
 
@@ -89,7 +89,7 @@ def reconcile(trials: Sequence[Trial], *, mend: bool = False) -> Reconciled:
             found.jobs.append(Job(trial, trial.epochs_done()))
         elif record["status"] == "finished":
             found.done.append(trial)
-        elif retried(record, trial.config["retry"]):
+        elif retried(record, trial.settings.command.retry):
             done = trial.epochs_done() if goes_on(record["failure"]) else 0
             found.jobs.append(Job(trial, done, tries_of(record)))
         else:

@@ -51,11 +51,13 @@ from ablate.records.records import (
 )
 from ablate.records.store_address import recorded
 from ablate.settings.environment import output_to, prepare
-from ablate.settings.signature import identify, settle
+from ablate.settings.graft import targets_of
+from ablate.settings.signature import identify
+from ablate.settings.trial_settings import TrialSettings
 from ablate.storage.files import atomic_write_json, atomic_write_text
 from ablate.storage.locking import Held, lock
 from ablate.study.trial import LAST, LOG, TRIES, Trial, tries_of
-from ablate.study.trial_inputs import InputsChanged, TrialInputs, classes_of
+from ablate.study.trial_inputs import InputsChanged, TrialInputs
 from ablate.tracking.mlflow_payload import SYSTEM
 from ablate.tracking.store import LINK
 from ablate.training.history import best_epoch, history, seconds_per_epoch
@@ -71,7 +73,7 @@ def run_job(job: Mapping[str, Any]) -> dict[str, Any] | str:
     ``changed`` without being trained.
 
     Args:
-        job: ``config`` (a resolved configuration, plain values) and, where the driver knows them, ``data`` (its
+        job: ``settings`` (a `TrialSettings`) and, where the driver knows them, ``data`` (its
             `DataSet`), ``identity`` and ``inputs`` (what it has seen), and ``retry`` (the number of tries after which
             its recorded failure is to be tried again).
 
@@ -90,7 +92,7 @@ def run_job(job: Mapping[str, Any]) -> dict[str, Any] | str:
                 if obstacle is not None:
                     obstacle.intact = record is None or goes_on(record["failure"])
                     record = _refuse(trial, obstacle)
-                elif outdated(classes_of(trial.config)):
+                elif outdated(targets_of(trial.settings.grafts)):
                     return STALE
                 else:
                     record = _run(trial, record)
@@ -103,13 +105,13 @@ def _settle(job: Mapping[str, Any]) -> tuple[Trial, InputsChanged | None]:
     """Return the trial as it is on disk now; or as the driver has seen it, with what has changed since."""
     promised = None
     if "identity" in job:
-        promised = Trial(settle(job["config"]), job["data"], job["identity"])
+        promised = Trial(job["settings"], job["data"], job["identity"])
     try:
-        trial = Trial.of(job["config"])
+        trial = Trial.of(job["settings"])
         if promised is None or trial.identity.signature == promised.identity.signature:
             return trial, None
-        now = TrialInputs.of(trial.config, trial.data.fingerprint)
-        changes = job["inputs"].changes(now, trial.config) or ["ablate itself was edited"]
+        now = TrialInputs.of(trial.settings, trial.data.fingerprint)
+        changes = job["inputs"].changes(now, trial.settings) or ["ablate itself was edited"]
     except (ConfigError, DataError) as error:
         if promised is None:
             raise
@@ -126,7 +128,7 @@ def _refuse(trial: Trial, reason: InputsChanged) -> dict[str, Any]:
     return record_failure(trial, reason.kind, reason)
 
 
-def run_trial(config: Mapping[str, Any]) -> dict[str, Any]:
+def run_trial(settings: TrialSettings) -> dict[str, Any]:
     """Run one trial that nobody else looks after, such as a job of a cluster's queue; wait where another has it.
 
     Raises:
@@ -134,9 +136,9 @@ def run_trial(config: Mapping[str, Any]) -> dict[str, Any]:
             it in its place died.
     """
     prepare()
-    record = Trial.of(config).record()
-    again = record is not None and retried(record, config["retry"])
-    job = {"config": config, "retry": tries_of(record) if record is not None and again else None}
+    record = Trial.of(settings).record()
+    again = record is not None and retried(record, settings.command.retry)
+    job = {"settings": settings, "retry": tries_of(record) if record is not None and again else None}
     while (done := run_job(job)) == BUSY:
         time.sleep(5)
     if done == STALE:
@@ -160,19 +162,20 @@ def _run(trial: Trial, failed_before: Mapping[str, Any] | None) -> dict[str, Any
         (trial.folder / LINK).unlink(missing_ok=True)  # its run is found again by the signature, and is not complete
     trial.folder.mkdir(parents=True, exist_ok=True)
     tries = _note_try(trial, checkpoint["epoch"] if checkpoint else 0, foreign)
-    inputs = TrialInputs.of(trial.config, trial.data.fingerprint)
-    atomic_write_text(trial.folder / "config.yaml", yaml.safe_dump(recorded(trial.config), sort_keys=False))
-    device = os.environ.get(DEVICE, str(trial.config["device"]))
-    seconds = trial.config["tracking"]["system_seconds"]
+    inputs = TrialInputs.of(trial.settings, trial.data.fingerprint)
+    settings = recorded(trial.settings.to_plain())
+    atomic_write_text(trial.folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
+    device = os.environ.get(DEVICE, trial.settings.device)
+    seconds = trial.settings.command.tracking.system_seconds
     with output_to(trial.folder / LOG), log_to(trial.folder / LOG), watching(trial.folder / SYSTEM, seconds, device):
         print(f"--- try {len(tries)} of {trial.identity.name}: {json.dumps(tries[-1])}", flush=True)  # noqa: T201
         logger.info("%s: %s", trial.identity.name, _why(checkpoint, failed_before, foreign))
         try:
             outcome = {"status": "finished", "failure": None, **_train(trial, inputs, last if checkpoint else None)}
-            check_unchanged(trial.config, trial.data)
+            check_unchanged(trial.settings, trial.data)
         except Exception as error:  # whatever went wrong ends this trial, and only this one
             traceback.print_exc()
-            reason = cause(error, trial.config, trial.data)
+            reason = cause(error, trial.settings, trial.data)
             outcome = failed(trial, kind_of(reason), reason)
             if isinstance(reason, InputsChanged) and not reason.intact:
                 last.unlink(missing_ok=True)
@@ -220,18 +223,18 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> dict[str, An
     from ablate.measuring.sample_detections import detect_samples
     from ablate.training.trainer import REALISED, AblateTrainer
 
-    config, folder = trial.config, plain_path(trial.folder)
-    arguments = trainer_arguments(config, trial.data, folder)
+    settings, folder = trial.settings, plain_path(trial.folder)
+    arguments = trainer_arguments(settings, trial.data, folder)
     device = str(arguments["device"])
     git = git_state(folder)
-    promised = promised_use(trial.data, config["train"])
+    promised = promised_use(trial.data, settings.train.arguments)
     import_classes(inputs)
-    if identify(config, inputs.data).signature != trial.identity.signature:
+    if identify(settings, inputs.data).signature != trial.identity.signature:
         raise InputsChanged(
             "changed while the trial was started; the same command, given again, trains it", intact=True
         )
     trainer = AblateTrainer(overrides={**arguments, "resume": str(plain_path(last)) if last else False})
-    trainer.add_callback("on_pretrain_routine_end", lambda _: check_weights(config, inputs))  # they are loaded now
+    trainer.add_callback("on_pretrain_routine_end", lambda _: check_weights(settings, inputs))  # they are loaded now
     trainer.train()
     realised = json.loads((folder / "train" / REALISED).read_text(encoding="utf-8"))
     check_imported(realised.pop("sources"), inputs)
@@ -267,7 +270,7 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> dict[str, An
         "realised": {
             **realised,
             "device_name": device_name(trainer.device),
-            "weights": {**realised["weights"], "source": config["model"]["weights"], "sha256": inputs.weights},
+            "weights": {**realised["weights"], "source": settings.model.weights, "sha256": inputs.weights},
             "data_fingerprint": trial.data.fingerprint,
             "promised": asdict(promised),
             "versions": versions(),
@@ -293,7 +296,7 @@ def _clear(folder: Path) -> None:
 
 def _place(trial: Trial) -> str:
     """Return where this process trains, for people: the name of its slot, else its device."""
-    return os.environ.get(SLOT) or os.environ.get(DEVICE) or str(trial.config["device"])
+    return os.environ.get(SLOT) or os.environ.get(DEVICE) or trial.settings.device
 
 
 def _note_try(trial: Trial, epochs_done: int, note: str | None = None) -> list[dict[str, Any]]:

@@ -14,7 +14,9 @@ from ablate.grafting.module_import import edited_late, import_module_of, importe
 from ablate.records.checkpoint_origin import checkpoint_signature
 from ablate.records.failures import kind_of
 from ablate.records.records import load_object, short
-from ablate.study.trial_inputs import InputsChanged, TrialInputs, classes_of, weights_hash
+from ablate.settings.graft import targets_of
+from ablate.settings.trial_settings import TrialSettings
+from ablate.study.trial_inputs import InputsChanged, TrialInputs, weights_hash
 
 FOREIGN = "last-of-"  # how the name of another trial's checkpoint begins that lay in this trial's place
 
@@ -44,47 +46,47 @@ def check_imported(sources: Mapping[str, str | None], inputs: TrialInputs, *, in
             raise InputsChanged(message, intact=intact)
 
 
-def check_weights(config: Mapping[str, Any], inputs: TrialInputs) -> None:
+def check_weights(settings: TrialSettings, inputs: TrialInputs) -> None:
     """Compare the starting weights, which have just been loaded, with what was hashed before.
 
     Raises:
         InputsChanged: They differ.
     """
-    now = replace(inputs, weights=weights_hash(config))
+    now = replace(inputs, weights=weights_hash(settings))
     if now != inputs:
-        changes = "; ".join(inputs.changes(now, config))
+        changes = "; ".join(inputs.changes(now, settings))
         raise InputsChanged(f"changed while it was loaded: {changes}; the same command, given again, trains from it")
 
 
-def check_unchanged(config: Mapping[str, Any], data: DataSet) -> None:
+def check_unchanged(settings: TrialSettings, data: DataSet) -> None:
     """Compare what a training has used with what is on disk when it is over.
 
     Raises:
         InputsChanged: The data set, or a file that a module reads late, is another one: nobody can say what was
             trained on. What Ultralytics has kept of it beside the data is removed.
     """
-    edited = edited_late(classes_of(config))
+    edited = edited_late(targets_of(settings.grafts))
     before = data.fingerprint
     try:
-        now = fingerprint_on_disk(config["data"])
+        now = fingerprint_on_disk(settings.data.to_plain())
         if now != before:
             edited.append(f"data set {data.name} (fingerprint {before[:8]} -> {now[:8]})")
     except DataError as error:
         edited.append(str(error))
     if edited:
         discard_caches(data.yaml)
-        said = (
-            f"changed while this trial was trained: {'; '.join(edited)}; the same command, given again, trains it anew"
+        changes = "; ".join(edited)
+        raise InputsChanged(
+            f"changed while this trial was trained: {changes}; the same command, given again, trains it anew"
         )
-        raise InputsChanged(said)
 
 
-def cause(error: Exception, config: Mapping[str, Any], data: DataSet) -> Exception:
+def cause(error: Exception, settings: TrialSettings, data: DataSet) -> Exception:
     """Return why a training failed: where its files were changed under it, that is the reason, whatever it led to."""
     if isinstance(error, InputsChanged) or kind_of(error) not in ("code", "data"):
         return error
     try:
-        check_unchanged(config, data)
+        check_unchanged(settings, data)
     except InputsChanged as changed:
         return changed
     return error

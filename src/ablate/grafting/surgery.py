@@ -4,16 +4,15 @@ The stock network stays as it is: no layer moves, no index shifts, every tensor 
 its host, its name. What was grafted is written into the network's own `yaml`, so that a checkpoint of it can be
 rebuilt, resumed and sent to other processes with nothing but `ablate` importable.
 
-A spec says what to graft: ``{"module": {"_target_": path, "<option>": value, ...}, "insertion": {"name", "at",
-"wiring"}}`` for one graft, ``{"grafts": [<as before>, ...]}`` for several. The places of all of them are those of the
-stock network; at a place that several share, each graft receives the output of the one before.
+The places of all grafts are those of the stock network; at a place that several share, each graft receives the output
+of the one before.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +22,13 @@ from ultralytics.nn.modules.head import Detect, v10Detect
 
 from ablate.grafting.insertion import GraftError, Place, find_places
 from ablate.grafting.module_import import import_module_of
-from ablate.settings.signature import grafts_of
+from ablate.settings.graft import GraftSpec, ModuleSpec, read_grafts, write_grafts
+from ablate.storage.plain_values import Plain
 
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
 
-SPEC_KEY = "ablate"  # where the spec stands in a network's yaml
+SPEC_KEY = "ablate"  # where the grafts stand in a network's yaml
 
 
 class Graft(nn.Module):
@@ -113,14 +113,14 @@ class Surgery:
     """What was done to a network.
 
     Attributes:
-        spec: What was asked for.
-        grafted: Each graft of the spec with each of its places, graft by graft and in forward order.
+        grafts: What was asked for.
+        grafted: Each graft with each of its places, graft by graft and in forward order.
         modules: The module that was built for each of `grafted`.
         replaced: For each path of the stock network the submodule that stood there and the one that stands there now.
     """
 
-    spec: dict[str, Any]
-    grafted: list[tuple[Mapping[str, Any], Place]]
+    grafts: tuple[GraftSpec, ...]
+    grafted: list[tuple[GraftSpec, Place]]
     modules: list[nn.Module] = field(default_factory=list)
     replaced: dict[str, tuple[nn.Module, nn.Module]] = field(default_factory=dict)
 
@@ -129,49 +129,44 @@ class Surgery:
         """The places of all grafts."""
         return [place for _, place in self.grafted]
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Plain:
         """Return what was done as plain values, for a record.
 
         Each place tells its module where there are several, and what the module itself has to say (`describe`).
         """
-        grafts = grafts_in(self.spec)
-        rows: list[dict[str, Any]] = []
+        several = len(self.grafts) > 1
+        rows: list[Plain] = []
         for (graft, place), module in zip(self.grafted, self.modules, strict=True):
-            own: dict[str, Any] = (
-                {"module": graft["module"]["_target_"], "wiring": _wiring(graft)} if len(grafts) > 1 else {}
-            )
+            row: Plain = {"place": str(place), "channels": place.channels, "stride": place.stride}
+            row |= {"module": graft.module.target, "wiring": graft.insertion.wiring} if several else {}
             describe = getattr(module, "describe", None)
-            own |= describe() if callable(describe) else {}
-            rows.append({"place": str(place), "channels": place.channels, "stride": place.stride, **own})
-        return {"wiring": "+".join(dict.fromkeys(map(_wiring, grafts))), "places": rows}
+            rows.append({**row, **(describe() if callable(describe) else {})})
+        return {"wiring": "+".join(dict.fromkeys(graft.insertion.wiring for graft in self.grafts)), "places": rows}
 
 
-def operate(network: DetectionModel, spec: Mapping[str, Any], seed: int = 0) -> Surgery:
-    """Graft what `spec` says into a stock network, in place.
+def operate(network: DetectionModel, grafts: Sequence[GraftSpec], seed: int = 0) -> Surgery:
+    """Insert grafts into a stock network, in place.
 
     Args:
         network: A stock Ultralytics detection network; its weights may already be loaded.
-        spec: See the head of this file.
+        grafts: At least one.
         seed: Seeds the new weights alone. The global random state is left as it was, so that everything that
             follows (batches, augmentation) is the same as for the baseline.
 
     Raises:
         GraftError: The network has no such place, a module refuses its channels, or its class cannot be found.
     """
-    if spec_of(network) is not None:
+    if grafts_of(network):
         raise GraftError("this network carries a graft already")
-    grafts = grafts_in(spec)
-    insertions = [graft["insertion"] for graft in grafts]
-    found = [find_places(network, insertion["name"], insertion.get("at")) for insertion in insertions]
-    pairs = list(zip(grafts, found, strict=True))
-    surgery = Surgery(_spec(grafts), [(graft, place) for graft, places in pairs for place in places])
+    pairs = [(graft, find_places(network, graft.insertion.name, graft.insertion.at)) for graft in grafts]
+    surgery = Surgery(tuple(grafts), [(graft, place) for graft, places in pairs for place in places])
     seeds = _Seeds(seed)
     built = [
         [
             Graft(
-                _build(graft["module"], place, seeds.of(place, graft)),
-                _wiring(graft),
-                str(graft["insertion"]["name"]),
+                _build(graft.module, place, seeds.of(place, graft)),
+                graft.insertion.wiring,
+                graft.insertion.name,
                 shares_input=place.port is not None,
             )
             for place in places
@@ -181,7 +176,7 @@ def operate(network: DetectionModel, spec: Mapping[str, Any], seed: int = 0) -> 
     surgery.modules = [graft.module for news in built for graft in news]
     parents = {place.path: _parent(network, place) for place in surgery.places}  # found before their hosts get a graft
     for (graft, places), news in zip(pairs, built, strict=True):
-        link = getattr(load_class(graft["module"]["_target_"]), "link", None)
+        link = getattr(load_class(graft.module.target), "link", None)
         if link is not None:
             link([new.module for new in news], network)
         if places[0].port is not None:
@@ -189,34 +184,15 @@ def operate(network: DetectionModel, spec: Mapping[str, Any], seed: int = 0) -> 
             continue
         for place, new in zip(places, news, strict=True):
             _follow(surgery, parents[place.path], place.path, new)
-    network.yaml = {**network.yaml, SPEC_KEY: surgery.spec}
+    network.yaml = {**network.yaml, SPEC_KEY: write_grafts(grafts)}
     network.train(network.training)
     return surgery
 
 
-def graft_spec(module: Mapping[str, Any], insertion: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the spec of one graft from its module and insertion, or None for the baseline."""
-    if module.get("_target_") is None:
-        return None
-    kept = {name: value for name, value in module.items() if name not in ("name", "insertion")}
-    return {"module": kept, "insertion": dict(insertion)}
-
-
-def graft_spec_of(config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the spec of a settled configuration with all of its grafts, or None for the baseline."""
-    specs = [spec for graft in grafts_of(config) if (spec := graft_spec(graft["module"], graft["insertion"]))]
-    return _spec(specs) if specs else None
-
-
-def spec_of(network: nn.Module) -> dict[str, Any] | None:
-    """Return the spec that a network carries, or None for a stock one."""
+def grafts_of(network: nn.Module) -> tuple[GraftSpec, ...]:
+    """Return the grafts that a network carries, none for a stock one."""
     content = getattr(network, "yaml", None)
-    return content.get(SPEC_KEY) if isinstance(content, dict) else None
-
-
-def grafts_in(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the grafts of a spec, each with its module and its insertion."""
-    return list(spec["grafts"]) if "grafts" in spec else [spec]
+    return read_grafts(content[SPEC_KEY]) if isinstance(content, dict) and content.get(SPEC_KEY) else ()
 
 
 def stock_name(tensor: str) -> str | None:
@@ -235,7 +211,7 @@ def load_class(target: str) -> type[nn.Module]:
     """
     name = target.rpartition(".")[2]
     try:
-        found = getattr(import_module_of(target), name)
+        cls = getattr(import_module_of(target), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise GraftError(f"module._target_: '{target}' cannot be imported: {error}") from error
     except SystemExit as error:  # a script, which runs when it is imported
@@ -243,18 +219,9 @@ def load_class(target: str) -> type[nn.Module]:
             "its file ends the process when it is imported; what is a script belongs below if __name__ == '__main__'"
         )
         raise GraftError(f"module._target_: '{target}' cannot be imported: {reason}") from error
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise GraftError(f"module._target_: '{target}' is not a torch.nn.Module class")
-    return found
-
-
-def _spec(grafts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    plain = [{"module": dict(graft["module"]), "insertion": dict(graft["insertion"])} for graft in grafts]
-    return plain[0] if len(plain) == 1 else {"grafts": plain}
-
-
-def _wiring(graft: Mapping[str, Any]) -> str:
-    return str(graft["insertion"].get("wiring", "plain"))
+    return cls
 
 
 class _Seeds:
@@ -268,22 +235,21 @@ class _Seeds:
         self._seed = seed
         self._grafts: Counter[str] = Counter()  # built so far, by place
 
-    def of(self, place: Place, graft: Mapping[str, Any]) -> int:
+    def of(self, place: Place, graft: GraftSpec) -> int:
         """Return the seed for the next graft at a place."""
         key = f"{self._seed}/{place}"
         if number := self._grafts[str(place)]:
-            key += f"/{graft['module']['_target_']}/{number}"
+            key += f"/{graft.module.target}/{number}"
         self._grafts[str(place)] += 1
         return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
 
 
-def _build(module: Mapping[str, Any], place: Place, seed: int) -> nn.Module:
+def _build(module: ModuleSpec, place: Place, seed: int) -> nn.Module:
     """Build the module for one place with weights that depend on the seed alone."""
-    options = {name: value for name, value in module.items() if name != "_target_"}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return load_class(module["_target_"])(place.channels, **options)
+            return load_class(module.target)(place.channels, **module.arguments)
         except (ValueError, TypeError) as error:
             if isinstance(error, GraftError):
                 raise

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ablate.grafting.insertion import GraftError
-from ablate.grafting.surgery import grafts_in, spec_of, stock_name
+from ablate.grafting.surgery import grafts_of, stock_name
 
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
@@ -46,9 +46,8 @@ def load_weights(network: DetectionModel, weights: nn.Module, source: str) -> Co
     Raises:
         GraftError: The checkpoint belongs to another architecture, or carries a graft itself.
     """
-    spec = spec_of(weights)
-    if spec is not None:
-        name = " and ".join(graft["module"]["_target_"] for graft in grafts_in(spec))
+    if grafts := grafts_of(weights):
+        name = " and ".join(graft.module.target for graft in grafts)
         raise GraftError(f"{source}: this checkpoint is grafted with {name}; model.weights takes a stock checkpoint")
     ours = network.state_dict()
     theirs = weights.state_dict()

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ablate.data.cache import cache_dir
+from ablate.data.catalogue import DataSet
 from ablate.launching.devices import DEVICE, LOADERS, Slot, query_gpus
 from ablate.launching.jobs import Limits, Observer, Outcome, run_jobs
 from ablate.launching.local import LocalBackend
@@ -24,6 +25,7 @@ from ablate.preflight.networks import network_key
 from ablate.preflight.result_cache import Cache
 from ablate.records.failures import kind_of
 from ablate.settings.environment import CPU_THREADS, SHARING, cpu_threads, output_to, prepare
+from ablate.settings.trial_settings import TrialSettings
 from ablate.study.trial import Trial
 from ablate.training.trainer_arguments import pick_device, trainer_arguments
 
@@ -84,7 +86,7 @@ def probe_trial(job: Mapping[str, Any]) -> dict[str, Any]:
     """Probe one trial in a folder that is removed after that; runs in a worker.
 
     Args:
-        job: ``config`` (a settled configuration), ``data`` (its `DataSet`) and ``folder``.
+        job: ``settings`` (a `TrialSettings`), ``data`` (its `DataSet`) and ``folder``.
     """
     prepare()
     os.environ.pop(SHARING, None)  # what is kept is of the slot's threads, whoever else computes now
@@ -97,8 +99,8 @@ def probe_trial(job: Mapping[str, Any]) -> dict[str, Any]:
             from ablate.measuring.step_cost import probe
             from ablate.training.trainer import AblateTrainer
 
-            gpus = len(pick_device(job["config"]["device"]).split(","))
-            found = probe(lambda: AblateTrainer(overrides=short_arguments(job["config"], job["data"], folder)))
+            gpus = len(pick_device(job["settings"].device).split(","))
+            found = probe(lambda: AblateTrainer(overrides=short_arguments(job["settings"], job["data"], folder)))
             shares = {name: -(-found[name] // gpus) for name in ("train_batches", "val_batches")}
             return {**found, **shares, "gpus": gpus}
     except Exception as error:
@@ -108,10 +110,10 @@ def probe_trial(job: Mapping[str, Any]) -> dict[str, Any]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def short_arguments(config: Mapping[str, Any], data: Any, folder: Path) -> dict[str, Any]:
+def short_arguments(settings: TrialSettings, data: DataSet, folder: Path) -> dict[str, Any]:
     """Return the trainer's arguments for one short epoch; of a distributed training, the part of one GPU."""
-    arguments = trainer_arguments(config, data, folder)
-    devices, batch, weights = arguments["device"].split(","), arguments["batch"], config["model"]["weights"]
+    arguments = trainer_arguments(settings, data, folder)
+    devices, batch, weights = arguments["device"].split(","), arguments["batch"], settings.model.weights
     return {
         **arguments,
         "pretrained": weights if weights and Path(weights).is_file() else False,
@@ -172,7 +174,7 @@ def _measure(trials: Mapping[str, Trial], slots: Sequence[Slot], keep: Callable[
             keep(names[index], outcome.result or {"failure": failure})
 
         jobs = [
-            {"config": trial.config, "data": trial.data, "folder": str(work / trial.identity.variant_key)}
+            {"settings": trial.settings, "data": trial.data, "folder": str(work / trial.identity.variant_key)}
             for trial in trials.values()
         ]
         observer = Observer(start=start, end=end)

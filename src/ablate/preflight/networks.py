@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
+from dataclasses import replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,20 +22,11 @@ from ablate.launching.local import LocalBackend
 from ablate.preflight.result_cache import Cache
 from ablate.records.code_version import versions
 from ablate.settings.environment import cpu_threads, output_to, prepare
-from ablate.settings.graft_syntax import MATCHED
-from ablate.settings.signature import file_hash, grafts_of
-from ablate.sources.module_source import module_source
+from ablate.settings.signature import file_hash
+from ablate.settings.trial_settings import TrialSettings
 from ablate.study.trial import Trial
 from ablate.training.trainer_arguments import network_yaml, trained_classes
 
-NETWORK = (
-    "module",
-    "insertion",
-    "grafts",
-    "model",
-    "on_oom",
-    "freeze_grafts",
-)  # of a configuration: what it takes to build its network
 COCO_CLASSES = 80  # of the detectors that Ultralytics publishes, which give a network the width of their class branch
 NETWORKS_PER_WORKER = 8  # a further process takes as long to start as this one takes to build these
 
@@ -105,7 +97,7 @@ def preflight(
             raise ConfigError(str(answer["error"]))
         if "invalid" in answer or _stops_at_one_image(trial, answer):
             reason = str(answer["invalid"] if "invalid" in answer else answer["contract"]["single"])
-            model = str(trial.config["model"]["name"])
+            model = trial.settings.model.name
             result.invalid[variant] = reason if model in reason else f"{model}: {reason}"
         else:
             result.answers[variant] = answer
@@ -120,7 +112,7 @@ def contract_notes(trials: Sequence[Trial], answers: Mapping[str, Mapping[str, A
     for trial in trials:
         found = answers.get(trial.identity.variant_key, {}).get("contract") or {}
         notes |= dict.fromkeys(found.get("notes", ()))
-        if found.get("mixed") and trial.config["train"]["amp"] and str(trial.config["device"]) != "cpu":
+        if found.get("mixed") and trial.settings.train.amp and trial.settings.device != "cpu":
             notes[f"under mixed precision (train.amp=true) {found['mixed']}"] = None
     return list(notes)
 
@@ -145,9 +137,8 @@ def build(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Build one network; runs in a worker, so that a crash or a leak stays there.
 
     Args:
-        asked: The `NETWORK` part of a configuration, its ``seed``, the names of the ``classes``, whether
-            ``cls_remap`` looks for them in the weights, the ``channels`` of the images, what is to ``freeze``, and
-            ``imgsz`` if the cost is asked for.
+        asked: The trial's ``settings``, the names of the ``classes``, the ``channels`` of the images, and whether the
+            cost is asked for (``with_cost``).
 
     Returns:
         An answer (see `Preflight`), or else ``{"invalid": reason}`` or ``{"error": reason}``.
@@ -162,32 +153,30 @@ def build(asked: Mapping[str, Any]) -> dict[str, Any]:
         from ablate.training.freezing import check_freeze
         from ablate.training.network import trained_imgsz
 
-        source = asked["model"]["weights"]
+        settings: TrialSettings = asked["settings"]
+        source, imgsz = settings.model.weights, settings.train.imgsz
         try:
-            for graft in grafts_of(asked):
-                load_class(graft["module"]["_target_"])
-            weights = None if source is None else _weights(source, asked)
+            classes = {load_class(graft.module.target): graft.module.title for graft in settings.grafts}
+            weights = None if source is None else _weights(source, settings.model.architecture)
         except (ConfigError, GraftError) as error:
             return {"error": str(error)}
         try:
-            network, surgery, covered = _network(asked, weights)
+            network, surgery, covered = _network(asked, settings, weights)
         except GraftError as error:
-            return {"invalid": str(error)} if weights is None or not _fits(asked) else {"error": str(error)}
+            return {"invalid": str(error)} if weights is None or not _fits(asked, settings) else {"error": str(error)}
         try:
-            check_freeze(network, asked["freeze"])
+            check_freeze(network, settings.train.freeze)
         except ConfigError as error:
             return {"error": str(error)}
         answer: dict[str, Any] = {**surgery, "weights": covered.summary()}
-        modules = [graft["module"] for graft in grafts_of(asked)]
-        names = {load_class(module["_target_"]): str(module.get("name")) for module in modules}
         try:  # on a copy, for a module may keep what it has seen
-            answer["contract"] = check_grafts(deepcopy(network), asked["side"], names).summary()
+            answer["contract"] = check_grafts(deepcopy(network), imgsz, classes).summary()
         except ContractError as error:
             return {"invalid": str(error)}
         if source is not None and not _is_file(source):
             answer["weights"] |= {"source": source, "transferred": None, "missing": []}
-        if asked["imgsz"]:
-            answer |= complexity(network, trained_imgsz(network, asked["imgsz"]), spend=True).summary()
+        if asked["with_cost"]:
+            answer |= complexity(network, trained_imgsz(network, imgsz), spend=True).summary()
         return answer
 
 
@@ -198,7 +187,7 @@ def _answers(
     known = Cache("costs")
     answers: dict[str, dict[str, Any]] = {}
     for name, (key, trial) in networks.items():
-        answer = known.get(key) or known.get({**key, "imgsz": trial.config["train"]["imgsz"]})
+        answer = known.get(key) or known.get({**key, "imgsz": trial.settings.train.imgsz})
         if answer is not None:
             answers[name] = answer
     missing = [name for name in networks if name not in answers]
@@ -230,54 +219,36 @@ def _slots(networks: int) -> list[Slot]:
 
 
 def _asked(trial: Trial, with_cost: bool) -> dict[str, Any]:
-    config = trial.config
     return {
-        **{name: config[name] for name in NETWORK if name in config},
-        "seed": config["seed"],
-        "classes": trained_classes(config, trial.data),
-        "cls_remap": config["train"]["cls_remap"],
+        "settings": trial.settings,
+        "classes": trained_classes(trial.settings, trial.data),
         "channels": trial.data.channels,
-        "freeze": config["train"]["freeze"],
-        "side": config["train"]["imgsz"],
-        "imgsz": config["train"]["imgsz"] if with_cost else None,
+        "with_cost": with_cost,
     }
 
 
 def network_key(trial: Trial) -> dict[str, Any]:
     """Return all that the shapes of a trial's network depend on, and the code that builds it."""
-    model = trial.config["model"]
+    settings, model = trial.settings, trial.settings.model
     return {
-        "grafts": [
-            {
-                "module": {name: value for name, value in graft["module"].items() if name not in ("name", "insertion")},
-                "source": [module_source(str(target)).sha256 for target in _targets(graft["module"])],
-                "insertion": graft["insertion"],
-            }
-            for graft in grafts_of(trial.config)
-        ],
-        "architecture": [Path(model["architecture"]).name, file_hash(str(model["architecture"]))],
-        "classes": len(trained_classes(trial.config, trial.data)),
+        "grafts": [graft.key for graft in settings.grafts],
+        "architecture": [Path(model.architecture).name, file_hash(model.architecture)],
+        "classes": len(trained_classes(settings, trial.data)),
         "channels": trial.data.channels,
-        "weights": file_hash(str(model["weights"])) if model["weights"] else None,  # the class branch is theirs
+        "weights": file_hash(model.weights) if model.weights else None,  # the class branch is theirs
         "versions": _versions(),
         "code": _code(),
     }
 
 
-def _targets(module: Mapping[str, Any]) -> list[Any]:
-    """Return the classes that a module is made from: its own, and the one that it is to be as large as."""
-    like = module.get("like")
-    return [module["_target_"], *([like["_target_"]] if module["_target_"] == MATCHED and like else [])]
-
-
 def _key(trial: Trial, with_cost: bool) -> dict[str, Any]:
     """Return all that an answer depends on."""
-    weights = trial.config["model"]["weights"]
-    names = trained_classes(trial.config, trial.data)
-    own = {"names": names, "cls_remap": trial.config["train"]["cls_remap"]} if weights else {}
-    own |= {"freeze": freeze} if (freeze := trial.config["train"]["freeze"]) else {}
-    own |= {"side": trial.config["train"]["imgsz"]} if grafts_of(trial.config) else {}  # of images that grafts saw
-    return {**network_key(trial), **own, "imgsz": trial.config["train"]["imgsz"] if with_cost else None}
+    settings, train = trial.settings, trial.settings.train
+    names = trained_classes(settings, trial.data)
+    own = {"names": names, "cls_remap": train.cls_remap} if settings.model.weights else {}
+    own |= {"freeze": train.freeze} if train.freeze else {}
+    own |= {"side": train.imgsz} if settings.grafts else {}  # of images that grafts saw
+    return {**network_key(trial), **own, "imgsz": train.imgsz if with_cost else None}
 
 
 def _text(key: Mapping[str, Any]) -> str:
@@ -285,7 +256,7 @@ def _text(key: Mapping[str, Any]) -> str:
 
 
 def _title(trial: Trial) -> str:
-    return f"{trial.identity.variant} in {trial.config['model']['name']}"
+    return f"{trial.identity.variant} in {trial.settings.model.name}"
 
 
 def _complaint(first: Mapping[str, Trial], invalid: Mapping[str, str]) -> str:
@@ -304,39 +275,39 @@ def _settle() -> None:
     gc.freeze()
 
 
-def _network(asked: Mapping[str, Any], weights: Any) -> tuple[Any, dict[str, Any], Any]:
+def _network(asked: Mapping[str, Any], settings: TrialSettings, weights: Any) -> tuple[Any, dict[str, Any], Any]:
     from ablate.training.network import build_network
 
     return build_network(
-        network_yaml(asked),
+        network_yaml(settings),
         classes=len(asked["classes"]),
         channels=asked["channels"],
         names=dict(enumerate(asked["classes"])),
-        remap=asked["cls_remap"],
+        remap=settings.train.cls_remap,
         weights=weights,
-        source=str(asked["model"]["weights"]),
-        seed=asked["seed"],
+        source=str(settings.model.weights),
+        seed=settings.seed,
     )
 
 
-def _fits(asked: Mapping[str, Any]) -> bool:
+def _fits(asked: Mapping[str, Any], settings: TrialSettings) -> bool:
     """Tell whether the network can be built without weights: then the weights are at fault, not the combination."""
     from ablate.grafting.insertion import GraftError
 
     try:
-        _network({**asked, "model": {**asked["model"], "weights": None}}, None)
+        _network(asked, replace(settings, model=replace(settings.model, weights=None)), None)
     except GraftError:
         return False
     return True
 
 
-def _weights(source: str, asked: Mapping[str, Any]) -> Any:
+def _weights(source: str, architecture: str) -> Any:
     """Read a checkpoint; for a published one that a plan has no need to fetch, return a network of its shapes."""
     if _is_file(source):
         return _checkpoint(source, Path(source).stat().st_mtime_ns)
     from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
-    return DetectionModel(yaml_model_load(asked["model"]["architecture"]), nc=COCO_CLASSES, verbose=False)
+    return DetectionModel(yaml_model_load(architecture), nc=COCO_CLASSES, verbose=False)
 
 
 def _is_file(source: str) -> bool:

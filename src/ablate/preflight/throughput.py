@@ -23,7 +23,6 @@ from ablate.preflight.memory_probe import IDLE, short_arguments, work_folder
 from ablate.preflight.networks import network_key
 from ablate.preflight.result_cache import Cache
 from ablate.settings.environment import SHARING, output_to, prepare, visible_cores
-from ablate.settings.signature import grafts_of
 from ablate.study.trial import Trial
 
 BUDGET = 10.0  # seconds after which no third layout is measured
@@ -110,7 +109,7 @@ def measured_trial(trials: Sequence[Trial]) -> Trial:
 
     def load(trial: Trial) -> tuple[bool, int]:
         train = trial.config["train"]
-        return not grafts_of(trial.config), int(train["batch"]) * int(train["imgsz"]) ** 2
+        return not trial.settings.grafts, int(train["batch"]) * int(train["imgsz"]) ** 2
 
     return max(trials, key=load)
 
@@ -141,7 +140,7 @@ def measure_trial(job: Mapping[str, Any]) -> dict[str, Any]:
             from ablate.measuring.concurrent_trainings import throughput
             from ablate.training.trainer import AblateTrainer
 
-            arguments = short_arguments(job["config"], job["data"], folder)
+            arguments = short_arguments(job["settings"], job["data"], folder)
             meeting = Path(job["meeting"])
             return throughput(lambda: AblateTrainer(overrides=arguments), meeting, job["index"], job["processes"])
     finally:
@@ -203,7 +202,7 @@ def _side_by_side(backend: LocalBackend, trial: Trial, layout: Layout, work: Pat
     """Run one layout's processes; return how each ended."""
     meeting = work / "meeting"
     meeting.mkdir(parents=True)
-    job = {"config": trial.config, "data": trial.data, "meeting": str(meeting), "processes": layout.trials}
+    job = {"settings": trial.settings, "data": trial.data, "meeting": str(meeting), "processes": layout.trials}
     environment = _slots(layout)[0].environment
     slots = [Slot(slot.name, environment) for slot in backend.slots()[: layout.trials]]
     futures = {

@@ -17,10 +17,10 @@ from ablate.errors import ConfigError, nearest
 from ablate.settings.schema import (
     Config,
     InsertionConfig,
-    LatencyConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TrackingConfig,
+    LatencySettings,
+    ModelSettings,
+    OptimizerSettings,
+    TrackingSettings,
     conf_dir,
     option_file,
     training_arguments,
@@ -31,10 +31,10 @@ from ablate.storage.yaml_files import YamlFileError, read_mapping
 SCHEMAS: dict[str, type] = {
     "": Config,
     "insertion": InsertionConfig,
-    "latency": LatencyConfig,
-    "model": ModelConfig,
-    "optimizer": OptimizerConfig,
-    "tracking": TrackingConfig,
+    "latency": LatencySettings,
+    "model": ModelSettings,
+    "optimizer": OptimizerSettings,
+    "tracking": TrackingSettings,
 }
 GROUPS = ("module", "insertion", "optimizer", "data", "model", "train", "tracking")
 RESERVED = ("name", "_target_", "insertion", "defaults")  # keys of a module's file that are no options of its class
@@ -110,7 +110,7 @@ def _home_of(key: str) -> str:
     """Return the group that has a key of this name, of those whose keys people give without it; empty for none."""
     if key in training_arguments():
         return "train"
-    return "optimizer" if key in {entry.name for entry in fields(OptimizerConfig)} else ""
+    return "optimizer" if key in {entry.name for entry in fields(OptimizerSettings)} else ""
 
 
 def misspelt_reserved(key: str) -> str | None:

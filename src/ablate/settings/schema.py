@@ -1,4 +1,4 @@
-"""The whole configuration as dataclasses, and what of it makes up a trial's identity.
+"""The whole configuration as dataclasses: what Hydra composes, with types, ranges and defaults.
 
 The YAML files in `conf/` hold values and comments; types, ranges and defaults live here. Ranges are written as
 text in a field's metadata (``"> 0 and <= 1"``) and checked by `ablate.settings.validation`.
@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from ablate.errors import ConfigError
 from ablate.settings.training_arguments import OWNED
 from ablate.storage.files import FileState, file_state
-from ablate.storage.plain_values import plain_copy
+from ablate.storage.plain_values import Plain, plain_copy
 from ablate.storage.yaml_files import YamlFileError, read_mapping
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 WIRINGS = ("plain", "residual", "rezero")
 OPTIMIZERS = ("SGD", "MuSGD", "AdamW")
@@ -34,44 +37,6 @@ HEADS = ("validated", "one_to_one", "one_to_many")
 BUSY = ("flag", "refuse")
 CONTROLS = ("identity", "params", "scale")
 CONTROL_MODULES = ("identity", "convblock")  # of the group `module`, but no levels of a study: no glob means them
-
-# Fields that cannot change a trial's result, or whose content enters the signature in a better form (the data set's
-# fingerprint for its path, the checkpoint's hash for its path). Everything else is identity.
-NOT_IDENTITY = (
-    "baseline",
-    "components",
-    "controls",
-    "data",
-    "design",
-    "device",
-    "exclude",
-    "figures",
-    "freeze_grafts",  # enters the signature of grafts where layers are frozen
-    "latency",
-    "module.insertion",
-    "model.weights",
-    "notebook",
-    "order",
-    "probe",
-    "retry",
-    "root",
-    "skip_invalid",
-    "strict",
-    "sweep",
-    "tracking",
-    "train.plots",
-    "train.save_period",
-    "train.verbose",
-)
-
-# Fields that a command says once, for all of its trials.
-OF_COMMAND = (
-    *("baseline", "components", "controls", "design", "exclude", "figures", "latency", "notebook", "order"),
-    *("probe", "retry", "root", "skip_invalid", "strict", "sweep", "tracking"),
-)
-
-# Fields that came later, with what they are where they are not given: then they are left out of a signature.
-ADDED_LATER = {"optimizer.orthogonalise": "auto"}
 
 
 def _ranged(default: Any, constraint: str) -> Any:
@@ -94,8 +59,8 @@ class InsertionConfig:
     wiring: str = _choice("plain", WIRINGS)
 
 
-@dataclass
-class OptimizerConfig:
+@dataclass(frozen=True)
+class OptimizerSettings:
     """One optimizer with its learning-rate schedule, under Ultralytics' names."""
 
     name: str = _choice("MuSGD", OPTIMIZERS)
@@ -110,8 +75,8 @@ class OptimizerConfig:
     orthogonalise: str = _choice("auto", ARITHMETICS)
 
 
-@dataclass
-class ModelConfig:
+@dataclass(frozen=True)
+class ModelSettings:
     """The stock network and its starting weights."""
 
     name: str = "yolo26n"
@@ -119,8 +84,8 @@ class ModelConfig:
     weights: str | None = None
 
 
-@dataclass
-class TrackingConfig:
+@dataclass(frozen=True)
+class TrackingSettings:
     """Where results are sent once they are on disk. `uri` null: SQLite in `<root>/mlflow.db`.
 
     `system_seconds` is the time between two samples of processor, memory and GPUs; 0 takes none.
@@ -133,8 +98,8 @@ class TrackingConfig:
     system_seconds: float = _ranged(10.0, ">= 0")
 
 
-@dataclass
-class LatencyConfig:
+@dataclass(frozen=True)
+class LatencySettings:
     """The latency benchmark that follows a sweep: all variants interleaved on one device (docs/latency.md).
 
     Of `batch`, `precision` and `backend`, every combination is measured; the first one stands in the table.
@@ -154,11 +119,11 @@ class LatencyConfig:
     busy: str = _choice("flag", BUSY)
 
 
-def _no_module() -> dict[str, Any]:
+def _no_module() -> Plain:
     return {"name": "none", "_target_": None, "insertion": "none"}
 
 
-def _training_defaults() -> dict[str, Any]:
+def _training_defaults() -> Plain:
     return dict(training_arguments())
 
 
@@ -168,12 +133,12 @@ class Config:
 
     module: dict[str, Any] = field(default_factory=_no_module)
     insertion: InsertionConfig = field(default_factory=InsertionConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     data: dict[str, Any] = field(default_factory=dict)
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelSettings = field(default_factory=ModelSettings)
     train: dict[str, Any] = field(default_factory=_training_defaults)
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    latency: LatencyConfig = field(default_factory=LatencyConfig)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
+    latency: LatencySettings = field(default_factory=LatencySettings)
     seed: int = _ranged(0, ">= 0 and < 4294967295")
     device: str = "auto"
     on_oom: str = _choice("fail", OOM_POLICIES)
@@ -195,6 +160,20 @@ class Config:
     root: str = "multirun"
 
 
+def schema_node() -> DictConfig:
+    """Return the configuration's schema for Hydra, all of whose fields may be overridden.
+
+    OmegaConf makes a section read-only whose class is frozen, as those are that serve as settings too.
+    """
+    from omegaconf import OmegaConf
+
+    node: DictConfig = OmegaConf.structured(Config)
+    for section in fields(Config):
+        if OmegaConf.is_config(node[section.name]):
+            OmegaConf.set_readonly(node[section.name], None)
+    return node
+
+
 @cache
 def training_arguments() -> Mapping[str, Any]:
     """Return Ultralytics' training arguments with their defaults, less those that ablate owns.
@@ -206,7 +185,7 @@ def training_arguments() -> Mapping[str, Any]:
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError("ultralytics is not installed in this environment: pip install 'ultralytics>=8.4.190'")
     text = (Path(spec.submodule_search_locations[0]) / "cfg" / "default.yaml").read_text(encoding="utf-8")
-    defaults: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    defaults: Plain = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return {name: value for name, value in defaults.items() if name not in OWNED}
 
 
@@ -241,7 +220,7 @@ def option_path(group: str, name: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def option_file(group: str, name: str) -> dict[str, Any]:
+def option_file(group: str, name: str) -> Plain:
     """Return what the file of a group's option holds (ours, else the working folder's); empty where there is none.
 
     A file is read again only where it has changed.
@@ -250,14 +229,14 @@ def option_file(group: str, name: str) -> dict[str, Any]:
         ConfigError: It is no YAML mapping.
     """
     path = option_path(group, name)
-    content: dict[str, Any] = {}
+    content: Plain = {}
     if path is not None:
         content = plain_copy(_content(path, file_state(path), f"conf/{group}/{name}.yaml"))
     return content
 
 
 @lru_cache(maxsize=256)
-def _content(path: Path, state: FileState | None, title: str) -> dict[str, Any]:
+def _content(path: Path, state: FileState | None, title: str) -> Plain:
     """Return what an option's file of this state holds."""
     try:
         return read_mapping(path, title)

@@ -11,27 +11,28 @@ import ast
 import importlib.util
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, dataclass, fields, is_dataclass
+from dataclasses import Field, asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 from ablate.errors import ConfigError, nearest
 from ablate.settings.argument_checks import check_precision, check_train, satisfies, shown
-from ablate.settings.graft_syntax import MATCHED, read_graft, settle_like
+from ablate.settings.graft import SIZE_MATCHED, GraftSpec, ModuleSpec
 from ablate.settings.option_files import GROUPS, SCHEMAS, fields_of_data, known_keys, misspelt_reserved, unknown_key
 from ablate.settings.schema import (
     CONTROLS,
-    OF_COMMAND,
     Config,
     InsertionConfig,
-    LatencyConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TrackingConfig,
+    LatencySettings,
+    ModelSettings,
+    OptimizerSettings,
+    TrackingSettings,
     options,
 )
+from ablate.settings.trial_settings import TrialSettings
 from ablate.sources.class_checks import check_class
 from ablate.sources.definitions import constructor
 from ablate.sources.module_source import module_source
+from ablate.storage.plain_values import Plain
 
 __all__ = [
     "Option",
@@ -63,10 +64,10 @@ def check(config: Mapping[str, Any]) -> None:
         _check_keys(group, values)
     _check_dataclass("", config, Config)
     _check_dataclass("insertion.", config["insertion"], InsertionConfig)
-    _check_dataclass("optimizer.", config["optimizer"], OptimizerConfig)
+    _check_dataclass("optimizer.", config["optimizer"], OptimizerSettings)
     _check_arithmetic(config["optimizer"])
-    _check_dataclass("model.", config["model"], ModelConfig)
-    _check_dataclass("tracking.", config["tracking"], TrackingConfig)
+    _check_dataclass("model.", config["model"], ModelSettings)
+    _check_dataclass("tracking.", config["tracking"], TrackingSettings)
     check_latency(config["latency"])
     _check_insertion(config["insertion"], config["module"])
     check_train(config["train"])
@@ -102,23 +103,26 @@ def check_each(configs: Sequence[Mapping[str, Any]]) -> None:
             known.add(rest)
 
 
-def check_same(configs: Sequence[Mapping[str, Any]]) -> None:
-    """Check that what a command says once is the same in every configuration that it makes.
+def check_same(settings: Sequence[TrialSettings]) -> None:
+    """Check that what a command says once is the same in every trial that it makes.
 
     Raises:
         ConfigError: It is not, such as `root=${module.name}`.
     """
-    for config in configs:
-        for key in OF_COMMAND:
-            first, other = configs[0].get(key), config.get(key)
-            if isinstance(first, Mapping) and isinstance(other, Mapping):
-                leaf = next((name for name in first if first[name] != other.get(name)), None)
-                if leaf is None:
-                    continue
-                key, first, other = f"{key}.{leaf}", first[leaf], other.get(leaf)
-            if first != other:
-                values = f"{shown(first)} in one trial and {shown(other)} in another"
-                raise ConfigError(f"{key}: takes one value for the whole command, but it is {values}")
+    command = settings[0].command
+    for other in {id(each.command): each.command for each in settings if each.command != command}.values():
+        key, first, second = _difference(asdict(command), asdict(other))
+        values = f"{shown(first)} in one trial and {shown(second)} in another"
+        raise ConfigError(f"{key}: takes one value for the whole command, but it is {values}")
+
+
+def _difference(one: Plain, other: Plain) -> tuple[str, object, object]:
+    """Return the first field in which two mappings differ, and its two values."""
+    key = next(name for name in one if one[name] != other[name])
+    if isinstance(one[key], Mapping):
+        leaf, first, second = _difference(one[key], other[key])
+        return f"{key}.{leaf}", first, second
+    return key, one[key], other[key]
 
 
 def check_device(device: str) -> None:
@@ -137,7 +141,7 @@ def check_latency(latency: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: With one line that says what is wrong, where, and which values are valid.
     """
-    _check_dataclass("latency.", latency, LatencyConfig)
+    _check_dataclass("latency.", latency, LatencySettings)
     if latency["enabled"] and "onnx" in latency["backend"]:
         for package in ("onnx", "onnxruntime"):
             if importlib.util.find_spec(package) is None:
@@ -244,7 +248,7 @@ def _check_graft(given: Any) -> None:
     """Check one of `grafts`, as the user wrote it or as it stands in a settled configuration."""
     if not isinstance(given, str | Mapping):
         raise ConfigError(f"grafts: {given!r} is no graft; a list is needed, such as [hmha@c3k2,acmix@head]")
-    graft = read_graft(given) if isinstance(given, str) else given
+    graft = GraftSpec.from_text(given).to_plain() if isinstance(given, str) else given
     for key in ("module", "insertion"):
         if not isinstance(graft.get(key), Mapping):
             raise ConfigError(f"grafts: {given!r}: a mapping needs module and insertion, each a mapping; or hmha@c3k2")
@@ -260,7 +264,7 @@ def _check_graft(given: Any) -> None:
     _check_module(graft["module"], where)
 
 
-def _check_module(module: Mapping[str, Any], where: str = "") -> None:
+def _check_module(module: Plain, where: str = "") -> None:
     """Check a module's options against its source; `where` leads the message."""
     target, name = module.get("_target_"), module.get("name")
     if target is None and not where and name == "none":
@@ -270,32 +274,31 @@ def _check_module(module: Mapping[str, Any], where: str = "") -> None:
         raise ConfigError(f"{key}_target_={shown(target)}: package.module.Class is needed; no class: module=none only")
     if name == "none":
         raise ConfigError(f"{key}_target_={target}: the module is none; choose a module's file: module=<its name>")
-    given = {name: value for name, value in module.items() if name not in ("name", "_target_", "insertion")}
-    check_class(module_source(str(target)).definition, str(target), given, key)
-    known = module_options(str(target))
-    if known is None:
-        for name in given:
+    like = module.get("like") if target == SIZE_MATCHED else None
+    if like is not None and not isinstance(like, str | Mapping):
+        raise ConfigError(f"{key}like={like}: the name of a module is needed, such as hmha")
+    if isinstance(like, Mapping) and like.get("_target_") is None:
+        raise ConfigError(f"{key}like: {like}: no _target_ says which class it is to be like")
+    spec = ModuleSpec.from_plain(module, f"{key}like")
+    _check_arguments(spec, key)
+    if spec.like is not None:
+        _check_module(spec.like.to_plain(), f"{key}like: ")
+
+
+def _check_arguments(module: ModuleSpec, key: str) -> None:
+    target, arguments = module.target, module.arguments
+    check_class(module_source(target).definition, target, arguments, key)
+    valid = module_options(target)
+    if valid is None:
+        for name in arguments:
             if reserved := misspelt_reserved(name):
                 raise ConfigError(f"{key}{name}: no such key. did you mean '{reserved}'?")
         return
-    for name, value in given.items():
-        if name not in known:
-            guess = nearest(name, [*known, "insertion"])
-            raise ConfigError(f"{key}{name}: {target} has no such option. {guess}valid: {', '.join(known) or 'none'}")
-        _check_option(f"{key}{name}", value, known[name])
-    if target == MATCHED and module.get("like") is not None:
-        _check_like(module, key)
-
-
-def _check_like(module: Mapping[str, Any], key: str) -> None:
-    """Check what a block of convolutions is to be like."""
-    where = f"{key}like"
-    if not isinstance(module["like"], str | Mapping):
-        raise ConfigError(f"{where}={module['like']}: the name of a module is needed, such as hmha")
-    like = settle_like(module, where)["like"]
-    if like.get("_target_") is None:
-        raise ConfigError(f"{where}: {like}: no _target_ says which class it is to be like")
-    _check_module(like, f"{where}: ")
+    for name, value in arguments.items():
+        if name not in valid:
+            guess = nearest(name, [*valid, "insertion"])
+            raise ConfigError(f"{key}{name}: {target} has no such option. {guess}valid: {', '.join(valid) or 'none'}")
+        _check_option(f"{key}{name}", value, valid[name])
 
 
 def _check_option(where: str, value: Any, option: Option) -> None:

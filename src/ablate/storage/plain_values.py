@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+Plain = dict[str, Any]  # a mapping as YAML and JSON hold it: for what is read from them and what is written
+
 
 def plain_copy(value: Any) -> Any:
     """Return a copy of plain values, which shares no mapping and no list; several times as quick as `deepcopy`."""

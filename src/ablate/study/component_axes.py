@@ -13,8 +13,10 @@ from typing import Any
 import yaml
 
 from ablate.errors import ConfigError, nearest
-from ablate.settings.graft_syntax import is_graft, modules, plain_value, read_graft
-from ablate.settings.schema import OF_COMMAND, conf_dir, options
+from ablate.settings.graft import GraftSpec
+from ablate.settings.graft_syntax import is_graft, module_names, plain_value
+from ablate.settings.schema import conf_dir, options
+from ablate.settings.trial_settings import OF_COMMAND
 from ablate.study.grid import Axes, key_of
 
 GROUPS = ("optimizer", "model", "train", "data")  # whose options are components by their names alone
@@ -55,7 +57,7 @@ def read_components(words: Sequence[str], axes: Axes, settings: Mapping[str, Any
     for word in words:
         graft = is_graft(word)
         component = Component(word, graft=word) if graft else _override(word, axes, settings)
-        meaning = repr(read_graft(word, "components")) if graft else component.on
+        meaning = repr(GraftSpec.from_text(word, "components")) if graft else component.on
         if meaning in meanings:
             raise ConfigError(f"components: '{meanings[meaning]}' and '{word}' are the same")
         rival = next((other.name for other in found if component.key and other.key == component.key), None)
@@ -98,7 +100,7 @@ def _group_of(word: str) -> str:
         return found[0]
     if found:
         raise ConfigError(f"components: '{word}' is an option of {' and of '.join(found)}; write {found[0]}={word}")
-    valid = [*modules(), *(name for group in GROUPS for name in options(group))]
+    valid = [*module_names(), *(name for group in GROUPS for name in options(group))]
     raise ConfigError(
         f"components: '{word}' is unknown. {nearest(word.split('@')[0].split('[')[0], valid)}A component is a graft "
         f"(hmha@c3k2), an option of {', '.join(GROUPS)} (musgd), or an override (train.mosaic=1.0)"

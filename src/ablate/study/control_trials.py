@@ -6,7 +6,7 @@
 | params | a plain block of convolutions with as many parameters, at the same places and wired alike | every graft |
 | scale | the stock network of the next bigger scale | every combination of model, optimizer, data and training |
 
-Each is made from the settled configuration of a trial that was asked for, so it has that trial's seed, data, optimizer
+Each is made from the settings of a trial that was asked for, so it has that trial's seed, data, optimizer
 and training. Two that are equal are one. With another wiring than plain an identity would be no control: x + x is twice
 the map, and a x + x is not the stock network either once a has been trained.
 """
@@ -14,21 +14,18 @@ the map, and a x + x is not the stock network either once a has been trained.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ablate.errors import ConfigError
-from ablate.settings.graft_syntax import Graft, show_graft
-from ablate.settings.schema import CONTROL_MODULES, option_file, options
-from ablate.settings.signature import grafts_of
+from ablate.settings.graft import GraftSpec, ModuleSpec
+from ablate.settings.schema import CONTROL_MODULES, ModelSettings, option_file, options
+from ablate.settings.trial_settings import TrialSettings
 from ablate.study.trial import Trial
 
 SCALES = "nsmblx"  # Ultralytics' letters, from small to big
-
-Configuration = dict[str, Any]
 
 
 @dataclass
@@ -62,8 +59,8 @@ def join_controls(trials: Sequence[Trial], kinds: Sequence[str], find_weights: C
     known = {trial.identity.signature for trial in trials}
     for kind in dict.fromkeys(kinds):
         for trial in trials:
-            for config, of in _controls(kind, trial, joined.notes, find_weights):
-                control = Trial.of(config, trial.data)
+            for settings, of in _controls(kind, trial, joined.notes, find_weights):
+                control = Trial.of(settings, trial.data)
                 identity = control.identity
                 entry: dict[str, Any] = {"kind": kind, "comparison_key": trial.identity.comparison_key, "of": of}
                 entry = joined.controls.setdefault(identity.variant_key, {**entry, "signatures": []})
@@ -71,7 +68,7 @@ def join_controls(trials: Sequence[Trial], kinds: Sequence[str], find_weights: C
                     known.add(identity.signature)
                     entry["signatures"].append(identity.signature)
                     joined.trials.append(control)
-    grafted = any(grafts_of(trial.config) for trial in trials)
+    grafted = any(trial.settings.grafts for trial in trials)
     if not grafted and (without := [kind for kind in dict.fromkeys(kinds) if kind != "scale"]):
         joined.notes.append(f"controls: no trial has a graft that {' and '.join(without)} could be a control of")
     joined.notes[:] = dict.fromkeys(joined.notes)
@@ -80,77 +77,65 @@ def join_controls(trials: Sequence[Trial], kinds: Sequence[str], find_weights: C
 
 def _controls(
     kind: str, trial: Trial, notes: list[str], find_weights: Callable[[str], str]
-) -> Iterator[tuple[Configuration, str]]:
+) -> Iterator[tuple[TrialSettings, str]]:
     """Yield the control of a trial, at most one, and what it is matched with."""
-    grafts = grafts_of(trial.config)
-    studied = [graft for graft in grafts if graft["module"]["name"] not in CONTROL_MODULES]
+    settings, grafts = trial.settings, trial.settings.grafts
+    studied = [graft for graft in grafts if graft.module.name not in CONTROL_MODULES]
     if kind == "scale":
-        bigger = _bigger(trial.config, notes, find_weights)
+        bigger = _bigger(settings, notes, find_weights)
         if bigger is not None:
             yield bigger, ""
     elif studied and kind == "identity":
-        yield _with_grafts(trial.config, _identities(studied)), ""
+        yield replace(settings, grafts=_identities(studied)), ""
     elif studied and kind == "params":
-        yield _with_grafts(trial.config, [_matched(graft) for graft in grafts]), "+".join(map(show_graft, grafts))
+        yield replace(settings, grafts=tuple(map(_matched, grafts))), "+".join(graft.text for graft in grafts)
 
 
-def _identities(grafts: Sequence[Graft]) -> list[Graft]:
+def _identities(grafts: Sequence[GraftSpec]) -> tuple[GraftSpec, ...]:
     """Return one identity for each insertion point."""
-    places = {str(graft["insertion"]["name"]): {**graft["insertion"], "wiring": "plain"} for graft in grafts}
-    return [{"module": option_file("module", "identity"), "insertion": place} for place in places.values()]
+    module = ModuleSpec.from_plain(option_file("module", "identity"))
+    places = {graft.insertion.name: replace(graft.insertion, wiring="plain") for graft in grafts}
+    return tuple(GraftSpec(module, place) for place in places.values())
 
 
-def _matched(graft: Graft) -> Graft:
+def _matched(graft: GraftSpec) -> GraftSpec:
     """Return a block with as many parameters as a graft; a graft that is a control itself stays."""
-    module = graft["module"]
-    if module["name"] in CONTROL_MODULES:
+    if graft.module.name in CONTROL_MODULES:
         return graft
-    like = {name: value for name, value in module.items() if name != "insertion"}
-    return {"module": {**option_file("module", "convblock"), "like": like}, "insertion": graft["insertion"]}
+    block = ModuleSpec.from_plain(option_file("module", "convblock"))
+    options = {name: value for name, value in block.options.items() if name != "like"}
+    like = replace(graft.module, default_insertion=None)
+    return replace(graft, module=replace(block, options=options, like=like))
 
 
-def _with_grafts(config: Configuration, grafts: Sequence[Graft]) -> Configuration:
-    first, *further = deepcopy(list(grafts))
-    return {**deepcopy(config), **first, "grafts": further}
-
-
-def _bigger(config: Configuration, notes: list[str], find_weights: Callable[[str], str]) -> Configuration | None:
+def _bigger(settings: TrialSettings, notes: list[str], find_weights: Callable[[str], str]) -> TrialSettings | None:
     """Return the baseline of the next bigger scale; None, and a note, where there is none."""
-    model = config["model"]
-    name = str(model["name"])
-    found = re.fullmatch(rf"(yolo(?:v\d+|\d+))([{SCALES}])", name)
-    stock = option_file("model", name)
-    if found is None or Path(str(model["architecture"])).name != stock.get("architecture"):
+    model = settings.model
+    match = re.fullmatch(rf"(yolo(?:v\d+|\d+))([{SCALES}])", model.name)
+    stock = option_file("model", model.name)
+    if match is None or Path(model.architecture).name != stock.get("architecture"):
         raise ConfigError(
-            f"controls: scale: {name} ({model['architecture']}) is no stock network, so it has no next bigger scale; "
-            "leave scale out"
+            f"controls: scale: {model.name} ({model.architecture}) is no stock network, so it has no next bigger "
+            "scale; leave scale out"
         )
-    bigger = next((f"{found[1]}{s}" for s in SCALES[SCALES.index(found[2]) + 1 :] if _is_model(f"{found[1]}{s}")), None)
+    scales = SCALES[SCALES.index(match[2]) + 1 :]
+    bigger = next((f"{match[1]}{scale}" for scale in scales if f"{match[1]}{scale}" in options("model")), None)
     if bigger is None:
-        notes.append(f"controls: {name} is the biggest of its scales: it has no control of scale")
+        notes.append(f"controls: {model.name} is the biggest of its scales: it has no control of scale")
         return None
-    weights = None if model["weights"] is None else _weights_of(bigger, model, find_weights)
-    nothing: Configuration = {
-        "module": option_file("module", "none"),
-        "insertion": {"name": "none", "at": None, "wiring": "plain"},
-        "grafts": [],
-        "model": {**model, **option_file("model", bigger), "weights": weights},
-    }
-    return {**deepcopy(config), **nothing}
+    weights = None if model.weights is None else _weights_of(bigger, model.name, model.weights, find_weights)
+    network = ModelSettings(**{**asdict(model), **option_file("model", bigger), "weights": weights})
+    return replace(settings, grafts=(), model=network)
 
 
-def _is_model(name: str) -> bool:
-    return name in options("model")
-
-
-def _weights_of(bigger: str, model: Mapping[str, Any], find_weights: Callable[[str], str]) -> str:
+def _weights_of(bigger: str, name: str, weights: str, find_weights: Callable[[str], str]) -> str:
     """Return the checkpoint of a bigger network that was published with the one that the sweep starts from."""
-    given = Path(str(model["weights"]))
-    if given.name != f"{model['name']}.pt":
+    checkpoint = Path(weights)
+    if checkpoint.name != f"{name}.pt":
         raise ConfigError(
-            f"controls: scale: the sweep starts from {given.name}, and {bigger} has no such weights; only published "
-            f"ones ({model['name']}.pt) have their like ({bigger}.pt): start from these, from model.weights=null, or "
+            f"controls: scale: the sweep starts from {checkpoint.name}, and {bigger} has no such weights; only "
+            f"published ones ({name}.pt) have their like ({bigger}.pt): start from these, from model.weights=null, or "
             "leave scale out"
         )
-    beside = given.with_name(f"{bigger}.pt")
+    beside = checkpoint.with_name(f"{bigger}.pt")
     return str(beside) if beside.is_file() else find_weights(beside.name)

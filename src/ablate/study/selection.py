@@ -9,7 +9,8 @@ from typing import Any, Protocol, TypeVar
 
 from ablate.errors import ConfigError, nearest
 from ablate.settings.schema import ORDERS, Config, option_file, options
-from ablate.settings.signature import Identity, grafts_of
+from ablate.settings.signature import Identity
+from ablate.settings.trial_settings import TrialSettings
 
 FACTORS = ("module", "insertion", "optimizer", "model", "data")
 
@@ -20,8 +21,8 @@ class TrialLike(Protocol):
     """What is looked at here of a trial."""
 
     @property
-    def config(self) -> dict[str, Any]:
-        """The settled configuration."""
+    def settings(self) -> TrialSettings:
+        """What is trained, and how."""
 
     @property
     def identity(self) -> Identity:
@@ -65,31 +66,17 @@ def check_rules(rules: Sequence[Any]) -> None:
                 raise ConfigError(f"exclude: {key}: {levels!r}: a value or a list of values is needed, {example}")
 
 
-def excluded(config: Mapping[str, Any], factors: Mapping[str, str], seed: int, rules: Sequence[Rule]) -> bool:
-    """Tell whether a rule leaves a trial out: one of which all entries match.
-
-    Args:
-        config: The settled configuration.
-        factors: Level by factor.
-        seed: The trial's seed.
-        rules: Each by key the value, or a list of values, that matches. Keys are factors, `seed` or dotted paths of
-            the configuration. Of several grafts one must match what a rule says of module and insertion.
-    """
-    return any(_matches(config, factors, seed, rule) for rule in rules)
-
-
 def select(trials: Sequence[TrialLike], joined: Sequence[bool], rules: Sequence[Rule]) -> Selection:
     """Return which trials the rules leave, without baselines that have nothing left to be compared with.
 
     Args:
         trials: All trials of a command.
         joined: For each trial whether it is a baseline that nobody asked for (`Layout.joined`).
-        rules: Checked rules.
+        rules: Checked rules, each by key the value, or a list of values, that matches; a trial is left out where all
+            entries of a rule match. Keys are factors, `seed` or dotted paths of the configuration. Of several grafts
+            one must match what a rule says of module and insertion.
     """
-    hits = [
-        [_matches(trial.config, trial.identity.factors, trial.identity.seed, rule) for rule in rules]
-        for trial in trials
-    ]
+    hits = [[_matches(trial.settings, trial.identity, rule) for rule in rules] for trial in trials]
     kept = drop_lonely_baselines(trials, joined, [not any(hit) for hit in hits])
     return Selection(
         kept, [rule for rule, found in zip(rules, zip(*hits, strict=True), strict=False) if not any(found)]
@@ -137,17 +124,17 @@ def ordered(trials: Sequence[T], order: str, cost: Callable[[T], float]) -> list
     return list(trials)
 
 
-def _matches(config: Mapping[str, Any], factors: Mapping[str, str], seed: int, rule: Rule) -> bool:
+def _matches(settings: TrialSettings, identity: Identity, rule: Rule) -> bool:
     of_graft: dict[str, Any] = {}  # by path inside a graft: one and the same graft must match them all
     for key, levels in rule.items():
         if key.partition(".")[0] in ("module", "insertion"):
             of_graft[key if "." in key else f"{key}.name"] = levels
             continue
-        found = seed if key == "seed" else factors[key] if key in FACTORS else _value(config, key)
-        if not _among(found, levels):
+        level = identity.factors[key] if key in FACTORS else _value(settings.to_plain(), key)
+        if not _among(level, levels):
             return False
     nothing = {"module": {"name": "none"}, "insertion": {"name": "none"}}
-    grafts = grafts_of(config) or [nothing]
+    grafts = [graft.to_plain() for graft in settings.grafts] or [nothing]
     return any(all(_among(_value(graft, path), levels) for path, levels in of_graft.items()) for graft in grafts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from ablate.records.records import (
     load_record,
 )
 from ablate.records.store_address import recorded
-from ablate.settings.signature import Identity, identify, settle
+from ablate.settings.signature import Identity, identify
+from ablate.settings.trial_settings import TrialSettings
+from ablate.storage.plain_values import Plain
 from ablate.training.history import history
 from ablate.training.trainer_arguments import trained_classes
 
@@ -27,36 +30,40 @@ TRIES = "tries.json"  # when, where and from which epoch this trial was started
 
 @dataclass(frozen=True)
 class Trial:
-    """One configuration with its data and its identity.
+    """One trial's settings with its data and its identity.
 
     Attributes:
-        config: The settled configuration, plain values.
+        settings: What is trained, and how.
         data: The data set as it is on disk.
         identity: Names and hashes.
     """
 
-    config: dict[str, Any]
+    settings: TrialSettings
     data: DataSet
     identity: Identity
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], data: DataSet | None = None) -> Trial:
-        """Settle a configuration, find its data and hash both.
+    def of(cls, settings: TrialSettings, data: DataSet | None = None) -> Trial:
+        """Find the data of some settings and hash both.
 
         Raises:
             ConfigError: The data set has not the split that is to be evaluated on.
         """
-        settled = settle(config)
-        found = data if data is not None else resolve(settled["data"])
-        split = settled["train"]["split"]
-        if split == "test" and not found.images.get(split):
-            raise ConfigError(f"train.split=test: {found.name} has no such split; valid: {', '.join(found.images)}")
-        return cls(settled, found, identify(settled, found.fingerprint))
+        data = data if data is not None else resolve(settings.data.to_plain())
+        split = settings.train.split
+        if split == "test" and not data.images.get(split):
+            raise ConfigError(f"train.split=test: {data.name} has no such split; valid: {', '.join(data.images)}")
+        return cls(settings, data, identify(settings, data.fingerprint))
+
+    @cached_property
+    def config(self) -> Plain:  # transition: read `settings`
+        """The settings as plain values."""
+        return self.settings.to_plain()
 
     @property
     def folder(self) -> Path:
         """Where everything about this trial is."""
-        return Path(self.config["root"]).absolute() / "trials" / self.identity.signature
+        return Path(self.settings.command.root).absolute() / "trials" / self.identity.signature
 
     @property
     def lock(self) -> Path:
@@ -88,10 +95,10 @@ class Trial:
             "comparison_key": identity.comparison_key,
             "factors": identity.factors,
             "seed": identity.seed,
-            "config": recorded(self.config),
+            "config": recorded(self.settings.to_plain()),
             "data": {
                 "name": self.data.name,
-                "classes": trained_classes(self.config, self.data),
+                "classes": trained_classes(self.settings, self.data),
                 "images": dict(self.data.images),
                 "instances": dict(self.data.instances),
                 "warnings": list(self.data.warnings),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from ablate.settings.graft_syntax import MATCHED
-from ablate.settings.signature import file_hash, grafts_of
+from ablate.settings.graft import targets_of
+from ablate.settings.signature import file_hash
+from ablate.settings.trial_settings import TrialSettings
 from ablate.sources.module_source import module_source
+from ablate.storage.plain_values import Plain
 
 SHOWN = 8  # hex digits of a hash in a message
 
@@ -45,34 +46,34 @@ class TrialInputs:
     sources: Mapping[str, str]
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], data_fingerprint: str) -> TrialInputs:
-        """Read what is on disk now for a settled configuration.
+    def of(cls, settings: TrialSettings, data_fingerprint: str) -> TrialInputs:
+        """Read what is on disk now of what some settings name.
 
         Raises:
             ConfigError: The class of a module cannot be found.
         """
         return cls(
             data_fingerprint,
-            weights_hash(config),
-            file_hash(str(config["model"]["architecture"])),
-            {target: module_source(target).sha256 for target in classes_of(config)},
+            weights_hash(settings),
+            file_hash(settings.model.architecture),
+            {target: module_source(target).sha256 for target in targets_of(settings.grafts)},
         )
 
-    def plain(self) -> dict[str, Any]:
+    def plain(self) -> Plain:
         """Return them as a record holds them."""
         return {**vars(self), "sources": dict(self.sources)}
 
-    def changes(self, now: TrialInputs, config: Mapping[str, Any]) -> list[str]:
+    def changes(self, now: TrialInputs, settings: TrialSettings) -> list[str]:
         """Return in words what differs between these and those of now."""
-        model = config["model"]
+        model = settings.model
         pairs = [
-            (f"data set {config['data']['name']}", "fingerprint", self.data, now.data),
-            (f"model.weights={model['weights']}", "SHA-256", self.weights, now.weights),
-            (f"model.architecture={model['architecture']}", "SHA-256", self.architecture, now.architecture),
+            (f"data set {settings.data.name}", "fingerprint", self.data, now.data),
+            (f"model.weights={model.weights}", "SHA-256", self.weights, now.weights),
+            (f"model.architecture={model.architecture}", "SHA-256", self.architecture, now.architecture),
         ]
         pairs += [
-            (_files_of(target), f"source of {target}", self.sources.get(target), found)
-            for target, found in now.sources.items()
+            (_files_of(target), f"source of {target}", self.sources.get(target), source)
+            for target, source in now.sources.items()
         ]
         return [
             f"{what} ({kind} {_shown(before)} -> {_shown(after)})"
@@ -81,20 +82,10 @@ class TrialInputs:
         ]
 
 
-def weights_hash(config: Mapping[str, Any]) -> str | None:
-    """Return the SHA-256 of a configuration's starting weights as they are now; None without any."""
-    weights = config["model"]["weights"]
-    return None if weights is None else file_hash(str(weights))
-
-
-def classes_of(config: Mapping[str, Any]) -> list[str]:
-    """Return the dotted paths of the classes whose source a settled configuration's trial depends on, each once."""
-    targets = []
-    for graft in grafts_of(config):
-        module = graft["module"]
-        like = module.get("like") if module["_target_"] == MATCHED else None
-        targets += [str(module["_target_"]), *([str(like["_target_"])] if like else [])]
-    return list(dict.fromkeys(targets))
+def weights_hash(settings: TrialSettings) -> str | None:
+    """Return the SHA-256 of the starting weights as they are now; None without any."""
+    weights = settings.model.weights
+    return None if weights is None else file_hash(weights)
 
 
 def _files_of(target: str) -> str:
@@ -102,5 +93,5 @@ def _files_of(target: str) -> str:
     return files[0].name + (" or a file that it uses" if len(files) > 1 else "")
 
 
-def _shown(found: str | None) -> str:
-    return "none" if found is None else found.removeprefix("name:")[:SHOWN]
+def _shown(content_hash: str | None) -> str:
+    return "none" if content_hash is None else content_hash.removeprefix("name:")[:SHOWN]

@@ -16,6 +16,7 @@ from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ablate.grafting.insertion import GraftError
 from ablate.grafting.surgery import SPEC_KEY, operate, stock_name
 from ablate.grafting.transfer import Coverage, coverage, load_weights
+from ablate.settings.graft import read_grafts
 
 POLICY_KEY = "ablate_on_oom"  # in the network's yaml, the one place that reaches distributed workers
 FREEZE_KEY = "ablate_freeze_grafts"  # likewise; only where grafts are to be frozen with the layers that they are in
@@ -55,7 +56,7 @@ def build_network(
         GraftError: No such place, channels that the module refuses, or weights of another architecture.
     """
     content = dict(cfg) if isinstance(cfg, dict) else yaml_model_load(cfg)
-    spec = content.pop(SPEC_KEY, None)
+    grafts = read_grafts(content.pop(SPEC_KEY)) if content.get(SPEC_KEY) else ()
     network = DetectionModel(content, nc=classes, ch=channels, verbose=False)
     if names and remap:
         network.names = dict(names)
@@ -67,8 +68,8 @@ def build_network(
     if names:
         network.names = dict(names)
     summary: dict[str, Any] = {"wiring": None, "places": []}
-    if spec is not None:
-        summary = operate(network, spec, seed).summary()
+    if grafts:
+        summary = operate(network, grafts, seed).summary()
     if weights is not None and resume:
         network.load_state_dict(weights.float().state_dict())
     elif weights is not None:

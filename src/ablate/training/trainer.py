@@ -26,13 +26,14 @@ from ultralytics.utils.torch_utils import unwrap_model
 from ablate.data.data_use import used_of
 from ablate.evaluation.average_precision import coco_ap, ultralytics_ap
 from ablate.grafting.module_import import imported_source
-from ablate.grafting.surgery import SPEC_KEY, grafts_in
+from ablate.grafting.surgery import SPEC_KEY
 from ablate.grafting.transfer import Coverage
 from ablate.measuring.energy import EnergyMeter, gpu_uuids
 from ablate.measuring.memory import PeakMemory
 from ablate.records.code_version import code_hash
 from ablate.records.predictions import Evidence, save_evidence
 from ablate.settings.environment import cpu_threads
+from ablate.settings.graft import read_grafts
 from ablate.storage.files import atomic_write_json
 from ablate.training.freezing import Frozen, freeze_exactly, trainable
 from ablate.training.history import accuracy
@@ -129,7 +130,7 @@ class AblateTrainer(ResumableTrainer):
         content = dict(cfg) if isinstance(cfg, dict) else yaml_model_load(cfg)
         self._policy = content.get(POLICY_KEY, "fail")
         self._freeze_grafts = content.get(FREEZE_KEY, False)
-        self._classes = [graft["module"]["_target_"] for graft in grafts_in(content.get(SPEC_KEY) or {"grafts": []})]
+        self._classes = [graft.module.target for graft in read_grafts(content.get(SPEC_KEY) or {"grafts": []})]
         self._arithmetic = content.get(ARITHMETIC_KEY, self._arithmetic)
         network, self.graft_summary, self.covered = build_network(
             content,

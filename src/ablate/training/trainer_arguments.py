@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -13,55 +12,54 @@ from ablate.data.catalogue import DataSet
 from ablate.errors import ConfigError
 from ablate.launching.devices import DEVICE, LOADERS, no_such_gpu
 from ablate.settings.argument_checks import check_precision
+from ablate.settings.graft import write_grafts
+from ablate.settings.schema import OptimizerSettings
+from ablate.settings.trial_settings import TrialSettings
+from ablate.storage.plain_values import Plain
 
 
-def network_yaml(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the network's yaml with the graft's spec in it: all that is needed to build it, anywhere.
-
-    The optimizer's arithmetic is in it where a configuration has an optimizer, as that of a training does.
-    """
+def network_yaml(settings: TrialSettings) -> Plain:
+    """Return the network's yaml with the grafts in it: all that is needed to build and train it, anywhere."""
     from ultralytics.nn.tasks import yaml_model_load
 
-    from ablate.grafting.surgery import SPEC_KEY, graft_spec_of
+    from ablate.grafting.surgery import SPEC_KEY
     from ablate.training.network import ARITHMETIC_KEY, FREEZE_KEY, POLICY_KEY
 
-    content: dict[str, Any] = yaml_model_load(config["model"]["architecture"])
-    content[POLICY_KEY] = config["on_oom"]
-    if config.get("freeze_grafts"):
+    content: Plain = yaml_model_load(settings.model.architecture)
+    content[POLICY_KEY] = settings.on_oom
+    if settings.freeze_grafts:
         content[FREEZE_KEY] = True
-    arithmetic = config.get("optimizer", {}).get("orthogonalise", "auto")
-    if arithmetic != "auto":
-        content[ARITHMETIC_KEY] = arithmetic
-    spec = graft_spec_of(config)
-    if spec is not None:
-        content[SPEC_KEY] = spec
+    if settings.optimizer.orthogonalise != "auto":
+        content[ARITHMETIC_KEY] = settings.optimizer.orthogonalise
+    if settings.grafts:
+        content[SPEC_KEY] = write_grafts(settings.grafts)
     return content
 
 
-def trained_classes(config: Mapping[str, Any], data: DataSet) -> list[str]:
+def trained_classes(settings: TrialSettings, data: DataSet) -> list[str]:
     """Return the names of the classes that a network is trained to tell apart: with `single_cls` one."""
-    return ["item"] if config["train"]["single_cls"] else list(data.classes)
+    return ["item"] if settings.train.single_cls else list(data.classes)
 
 
-def trainer_arguments(config: Mapping[str, Any], data: DataSet, folder: Path) -> dict[str, Any]:
+def trainer_arguments(settings: TrialSettings, data: DataSet, folder: Path) -> Plain:
     """Return what a trial's training is to Ultralytics; its network's yaml is written to the folder it works in.
 
     Raises:
         ConfigError: There is no such device, or it cannot train in this precision.
     """
-    train, device = config["train"], pick_device(config["device"])
-    check_precision(train["amp"], device)
-    network = folder / f"{Path(config['model']['architecture']).stem}.yaml"
-    network.write_text(yaml.safe_dump(network_yaml(config), sort_keys=False), encoding="utf-8")
+    train, device = settings.train, pick_device(settings.device)
+    check_precision(train.amp, device)
+    network = folder / f"{Path(settings.model.architecture).stem}.yaml"
+    network.write_text(yaml.safe_dump(network_yaml(settings), sort_keys=False), encoding="utf-8")
     return {
-        **train,
-        **_optimizer_arguments(config["optimizer"]),
+        **train.arguments,
+        **_optimizer_arguments(settings.optimizer),
         "model": str(network),
-        "pretrained": config["model"]["weights"] or False,
+        "pretrained": settings.model.weights or False,
         "data": str(data.yaml),
-        "seed": config["seed"],
+        "seed": settings.seed,
         "device": device,
-        "workers": min(train["workers"], int(os.environ.get(LOADERS, train["workers"]))),
+        "workers": min(train.workers, int(os.environ.get(LOADERS, train.workers))),
         "project": str(folder),
         "name": "train",
         "exist_ok": True,
@@ -70,10 +68,11 @@ def trainer_arguments(config: Mapping[str, Any], data: DataSet, folder: Path) ->
     }
 
 
-def _optimizer_arguments(optimizer: Mapping[str, Any]) -> dict[str, Any]:
+def _optimizer_arguments(optimizer: OptimizerSettings) -> Plain:
     """Return what an optimizer's fields are to Ultralytics, which knows nothing of the arithmetic."""
-    names = {"name": "optimizer"}
-    return {names.get(name, name): value for name, value in optimizer.items() if name != "orthogonalise"}
+    arguments = asdict(optimizer)
+    del arguments["orthogonalise"]
+    return {"optimizer": arguments.pop("name"), **arguments}
 
 
 def pick_device(device: str) -> str:

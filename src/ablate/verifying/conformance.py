@@ -11,15 +11,16 @@ import io
 import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ablate.grafting.contract import check_output
 from ablate.grafting.surgery import load_class
+from ablate.settings.graft import ModuleSpec
+from ablate.settings.graft_syntax import module_names
 from ablate.settings.option_files import check_option_file
-from ablate.settings.schema import option_file, options
+from ablate.settings.schema import option_file
 
 CHANNELS = 32
 SIZES = ((1, 1), (2, 2), (1, 5), (3, 7), (8, 8), (9, 13), (20, 12), (21, 21))
@@ -38,24 +39,24 @@ def registry() -> dict[str, Build]:
         ConfigError: A file of the user's is not what a module needs.
     """
     builders: dict[str, Build] = {}
-    for name in options("module"):
+    for name in module_names():
         check_option_file("module", name)
         content = option_file("module", name)
-        target = content.pop("_target_", None)
-        kept = {key: value for key, value in content.items() if key not in ("name", "insertion", "defaults")}
-        if target is not None and "fused" in kept:
+        content.pop("defaults", None)
+        if "fused" in content:
             for form in (True, False):
-                builders[f"{name}[fused={str(form).lower()}]"] = _builder(target, {**kept, "fused": form})
-        elif target is not None:
-            builders[name] = _builder(target, kept)
+                module = ModuleSpec.from_plain({**content, "fused": form})
+                builders[f"{name}[fused={str(form).lower()}]"] = _builder(module)
+        else:
+            builders[name] = _builder(ModuleSpec.from_plain(content))
     return builders
 
 
-def _builder(target: str, kept: dict[str, Any]) -> Build:
+def _builder(spec: ModuleSpec) -> Build:
     def build() -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            module = load_class(target)(CHANNELS, **kept)
+            module = load_class(spec.target)(CHANNELS, **spec.arguments)
             for parameter in module.parameters():  # nothing left at zero or one, where faults hide
                 with torch.no_grad():
                     parameter.add_(torch.randn_like(parameter) * 0.05)

@@ -1,0 +1,244 @@
+"""Grafts: which module goes where in a network. One frozen object from the command line to the checkpoint.
+
+A graft is written in three ways, all of which are read and written here:
+
+- by people: ``hmha[rerank=batch]@c3k2[rezero]``;
+- in a configuration, `config.yaml` and `result.json`: ``{"module": {"name", "_target_", "insertion", "<option>": ...},
+  "insertion": {"name", "at", "wiring"}}``, the first one under `module` and `insertion`, the others under `grafts`;
+- in a network's yaml, and so in every checkpoint: the same without the module's name and default insertion point, as a
+  single mapping for one graft and as ``{"grafts": [...]}`` for several.
+
+A graft is inserted after a host. A component that is put in another way has a class of its own beside `GraftSpec`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+from ablate.errors import ConfigError, nearest
+from ablate.settings.graft_syntax import module_names, plain_value, split
+from ablate.settings.option_files import check_option_file
+from ablate.settings.schema import option_file
+from ablate.sources.module_source import module_source
+from ablate.storage.plain_values import Plain, plain_copy
+
+SIZE_MATCHED = "ablate.modules.convblock.ConvBlock"  # it has as many parameters as the module in its option `like`
+FORM = "name[option=value,...]@place[wiring]"
+_NO_OPTIONS = ("name", "_target_", "insertion")  # keys of a module's mapping that its class does not take
+
+_GRAFT = re.compile(r"(?P<name>[^\[\]@=]+)(\[(?P<options>[^\]]*)\])?(@(?P<place>[^\[\]@=]+)(\[(?P<wiring>[^\]]*)\])?)?")
+_LAYERS = re.compile(r"(layer)?(\d+(\+\d+)*)")
+
+
+@dataclass(frozen=True)
+class ModuleSpec:
+    """A module's class with its options.
+
+    Attributes:
+        target: Dotted path of the class.
+        options: Keyword arguments of the class, without `like` of a size-matched block.
+        name: Name of its file in `conf/module/`; None where a checkpoint or a mapping of the user's has none.
+        default_insertion: The insertion point that its file names; None where it names none.
+        like: The module whose number of parameters a size-matched block has; None for any other module.
+    """
+
+    target: str
+    options: Mapping[str, object] = field(default_factory=dict)
+    name: str | None = None
+    default_insertion: str | None = None
+    like: ModuleSpec | None = None
+
+    @classmethod
+    def from_plain(cls, content: Plain, where: str = "module.like") -> ModuleSpec:
+        """Return the module of a configuration or of a network's yaml; `where` leads the message of an error.
+
+        Raises:
+            ConfigError: `like` of a size-matched block names no module.
+        """
+        options = {key: plain_copy(value) for key, value in content.items() if key not in _NO_OPTIONS}
+        target, like = str(content.get("_target_")), None
+        if target == SIZE_MATCHED and (matched := options.pop("like", None)) is not None:
+            like = GraftSpec.from_text(matched, where).module if isinstance(matched, str) else cls.from_plain(matched)
+            like = replace(like, default_insertion=None)
+        elif target == SIZE_MATCHED and "like" in content:
+            options["like"] = None
+        return cls(target, options, content.get("name"), content.get("insertion"), like)
+
+    @property
+    def title(self) -> str:
+        """Return the module's name, else that of its class."""
+        return self.name or self.target.rpartition(".")[2]
+
+    @property
+    def arguments(self) -> dict[str, object]:
+        """Return the keyword arguments of the class, beside the channels."""
+        like = {} if self.like is None else {"like": {"_target_": self.like.target, **self.like.arguments}}
+        return {**like, **plain_copy(dict(self.options))}
+
+    @property
+    def text(self) -> str:
+        """Return the module as people write it, with the options that are not those of its file."""
+        defaults = _module_file(str(self.name), Path.cwd())
+        changed = [
+            f"{key}={self.like.text if key == 'like' and self.like else value}"
+            for key, value in self.to_plain().items()
+            if key in defaults and defaults[key] != value
+        ]
+        return f"{self.title}[{','.join(changed)}]" if changed else self.title
+
+    @property
+    def targets(self) -> list[str]:
+        """Return the classes that the module is made from: its own, and the one whose size it has."""
+        return [self.target, *([] if self.like is None else [self.like.target])]
+
+    def to_plain(self, *, named: bool = True) -> Plain:
+        """Return the module as a configuration holds it; not `named`: as a network's yaml does."""
+        names = {"name": self.name, "_target_": self.target, "insertion": self.default_insertion}
+        plain = {key: value for key, value in names.items() if value is not None and (named or key == "_target_")}
+        like = {} if self.like is None else {"like": self.like.to_plain()}
+        return {**plain, **like, **plain_copy(dict(self.options))}
+
+
+@dataclass(frozen=True)
+class InsertionSpec:
+    """Where a graft goes, and how its output joins the network.
+
+    Attributes:
+        name: An insertion point such as ``c3k2``, or ``layer4+6`` for the layers `at`.
+        at: Indices of the layers that a graft follows; None where the name says it.
+        wiring: ``plain``, ``residual`` or ``rezero``.
+    """
+
+    name: str
+    at: tuple[int, ...] | None = None
+    wiring: str = "plain"
+
+    @classmethod
+    def from_plain(cls, content: Plain, default: str | None = None) -> InsertionSpec:
+        """Return an insertion; `default` is the module's insertion point, which ``customary`` means."""
+        name, wiring = str(content["name"]), str(content.get("wiring", "plain"))
+        if (layers := content.get("at")) is not None:
+            at = tuple(dict.fromkeys(layers))
+            return cls("layer" + "+".join(map(str, at)), at, wiring)
+        return cls((default or "head") if name == "customary" else name, None, wiring)
+
+    def to_plain(self) -> Plain:
+        """Return the insertion as a configuration and a network's yaml hold it."""
+        return {"name": self.name, "at": None if self.at is None else list(self.at), "wiring": self.wiring}
+
+
+@dataclass(frozen=True)
+class GraftSpec:
+    """A module, and where in the network it goes."""
+
+    module: ModuleSpec
+    insertion: InsertionSpec
+
+    @classmethod
+    def from_config(cls, module: Plain, insertion: Plain) -> GraftSpec:
+        """Return a graft from the sections `module` and `insertion` of a configuration.
+
+        Raises:
+            ConfigError: The module is to be like one that does not exist.
+        """
+        spec = ModuleSpec.from_plain(module)
+        return cls(spec, InsertionSpec.from_plain(insertion, spec.default_insertion))
+
+    @classmethod
+    def from_text(cls, text: str, where: str = "grafts") -> GraftSpec:
+        """Return the graft that a text such as ``hmha[rerank=batch]@c3k2[rezero]`` or ``sta@4+6`` means.
+
+        Without a place it goes to the module's default one; options that are not given have the values of the module's
+        file. Whether the options and the place exist is not looked at here.
+
+        Raises:
+            ConfigError: The text has another form, or there is no such module.
+        """
+        match = _GRAFT.fullmatch(text.strip())
+        if match is None:
+            raise ConfigError(f"{where}: '{text}' is no graft; the form is {FORM}, for example hmha@c3k2")
+        name, valid = match["name"].strip(), module_names()
+        if name not in valid:
+            raise ConfigError(f"{where}: '{text}': no module '{name}'. {nearest(name, valid)}valid: {', '.join(valid)}")
+        place, wiring = (match["place"] or "customary").strip(), (match["wiring"] or "plain").strip()
+        insertion: Plain = {"name": place, "at": None, "wiring": wiring}
+        if layers := _LAYERS.fullmatch(place):
+            insertion["at"] = [int(index) for index in layers[2].split("+")]
+        content = {**_module_file(name, Path.cwd()), **_options(match["options"] or "", text, where)}
+        module = ModuleSpec.from_plain(content, where)
+        return cls(module, InsertionSpec.from_plain(insertion, module.default_insertion))
+
+    @classmethod
+    def from_plain(cls, content: Plain | str) -> GraftSpec:
+        """Return a graft from one entry of `grafts`: a text, or a mapping of module and insertion.
+
+        Raises:
+            ConfigError: The text is no graft.
+        """
+        return cls.from_text(content) if isinstance(content, str) else cls.from_config(**content)
+
+    @property
+    def text(self) -> str:
+        """Return the graft as people write it, with the options that are not those of its module's file."""
+        wiring = "" if self.insertion.wiring == "plain" else f"[{self.insertion.wiring}]"
+        return f"{self.module.text}@{self.insertion.name}{wiring}"
+
+    @property
+    def key(self) -> Plain:
+        """Return what of the graft can change a result: class, options and source of its module, and its insertion.
+
+        Part of a trial's signature: what is returned for a graft must stay as it is.
+
+        Raises:
+            ConfigError: The class of the module cannot be found.
+        """
+        module, like = self.module.to_plain(named=False), self.module.like
+        key = {"module": module, "source": _source(self.module), "insertion": self.insertion.to_plain()}
+        if like is not None:
+            key |= {"module": {**module, "like": like.to_plain(named=False)}, "like": _source(like)}
+        return key
+
+    def to_plain(self, *, named: bool = True) -> Plain:
+        """Return the graft as a configuration holds it; not `named`: as a network's yaml does."""
+        return {"module": self.module.to_plain(named=named), "insertion": self.insertion.to_plain()}
+
+
+def read_grafts(content: Plain) -> tuple[GraftSpec, ...]:
+    """Return the grafts that a network's yaml holds."""
+    return tuple(map(GraftSpec.from_plain, content.get("grafts", [content])))
+
+
+def write_grafts(grafts: Sequence[GraftSpec]) -> Plain:
+    """Return grafts, at least one, as a network's yaml holds them; `read_grafts` is the inverse."""
+    plain = [graft.to_plain(named=False) for graft in grafts]
+    return plain[0] if len(plain) == 1 else {"grafts": plain}
+
+
+def targets_of(grafts: Iterable[GraftSpec]) -> list[str]:
+    """Return the dotted paths of the classes that grafts are made from, each once."""
+    return list(dict.fromkeys(target for graft in grafts for target in graft.module.targets))
+
+
+def _source(module: ModuleSpec) -> str:
+    return module_source(module.target).sha256
+
+
+@cache
+def _module_file(name: str, folder: Path) -> Plain:
+    """Return what a module's file holds, read once for each working folder, where a user may keep her own."""
+    check_option_file("module", name)
+    return option_file("module", name)
+
+
+def _options(text: str, graft: str, where: str) -> Plain:
+    options: Plain = {}
+    for item in split(text):
+        name, sign, value = (part.strip() for part in item.partition("="))
+        if not sign or not name or name in _NO_OPTIONS:
+            raise ConfigError(f"{where}: '{graft}': '{item}' is no option=value; the form is {FORM}")
+        options[name] = plain_value(value)
+    return options

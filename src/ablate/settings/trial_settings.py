@@ -1,0 +1,202 @@
+"""The settings of one trial as frozen objects, made once from what Hydra has composed.
+
+`TrialSettings.from_plain` takes the plain configuration and normalises it; `to_plain` gives what `config.yaml` and
+`result.json` hold and what the signature is made from. Between the two, everybody reads attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from pathlib import Path
+
+from ablate.settings.graft import GraftSpec
+from ablate.settings.schema import (
+    Config,
+    LatencySettings,
+    ModelSettings,
+    OptimizerSettings,
+    TrackingSettings,
+    training_arguments,
+)
+from ablate.storage.plain_values import Plain, plain_copy
+
+_NO_MODULE = {"name": "none", "_target_": None, "insertion": "none"}
+_NO_INSERTION = {"name": "none", "at": None, "wiring": "plain"}
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which data set a trial is trained on.
+
+    Attributes:
+        name: The option of the group `data`; for a data file of the user's own the name of that file.
+        path: A data file; None for a data set of ours.
+        url: Where a data set of ours comes from; None for any other.
+        options: What else the group holds: the fields of the built-in shapes.
+    """
+
+    name: str
+    path: str | None
+    url: str | None
+    options: Mapping[str, object]
+
+    @classmethod
+    def from_plain(cls, content: Plain) -> DataSettings:
+        """Return the settings of a composed group `data`."""
+        name, path = str(content.get("name")), content.get("path")
+        options = {key: value for key, value in content.items() if key not in ("name", "path", "url")}
+        if name == "custom" and path:
+            name = Path(str(path)).stem  # tells one data set of the user's from another
+        return cls(name, path, content.get("url"), options)
+
+    def to_plain(self) -> Plain:
+        """Return the group as a configuration holds it."""
+        url = {} if self.url is None else {"url": self.url}
+        return {"name": self.name, "path": self.path, **url, **self.options}
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Ultralytics' training arguments, and by name those that ablate itself reads.
+
+    Attributes:
+        arguments: All arguments of the group `train`, as Ultralytics takes them.
+    """
+
+    arguments: Mapping[str, object]
+    amp: bool | str
+    batch: int
+    close_mosaic: int
+    cls_remap: bool
+    epochs: int
+    fraction: float | list[float]
+    freeze: int | list[int | str] | None
+    imgsz: int
+    mosaic: float
+    nbs: int
+    plots: bool
+    save_period: int
+    single_cls: bool
+    split: str
+    time: float | None
+    val: bool
+    workers: int
+
+    @classmethod
+    def from_plain(cls, arguments: Plain) -> TrainSettings:
+        """Return the settings of a composed group `train`; an argument that it lacks has Ultralytics' default."""
+        complete = {**training_arguments(), **arguments}
+        own = {entry.name: complete[entry.name] for entry in fields(cls) if entry.name != "arguments"}
+        return cls(arguments=plain_copy(dict(arguments)), **own)
+
+
+@dataclass(frozen=True)
+class CommandSettings:
+    """What a command says once, for all of its trials. None of it can change a trial's result."""
+
+    tracking: TrackingSettings
+    latency: LatencySettings
+    baseline: bool
+    design: str
+    components: list[str]
+    controls: list[str]
+    exclude: list[Plain]
+    order: str
+    skip_invalid: bool
+    retry: str
+    probe: bool
+    figures: bool
+    notebook: bool
+    strict: bool
+    sweep: str | None
+    root: str
+
+    @classmethod
+    def from_plain(cls, config: Plain) -> CommandSettings:
+        """Return the command's part of a composed configuration; a field that it lacks has its default."""
+        tracking = TrackingSettings(**config.get("tracking", {}))
+        latency = LatencySettings(**plain_copy(config.get("latency", {})))
+        own = {name: plain_copy(config.get(name, default)) for name, default in _command_defaults().items()}
+        return cls(tracking, latency, **own)
+
+
+@dataclass(frozen=True)
+class TrialSettings:
+    """All settings of one trial.
+
+    Attributes:
+        grafts: What is inserted into the network, sorted by insertion point; at one point in the order given, in which
+            grafts are chained. Empty for a baseline.
+        command: What the command says once for all of its trials.
+    """
+
+    grafts: tuple[GraftSpec, ...]
+    optimizer: OptimizerSettings
+    data: DataSettings
+    model: ModelSettings
+    train: TrainSettings
+    seed: int
+    device: str
+    on_oom: str
+    freeze_grafts: bool
+    command: CommandSettings
+
+    @classmethod
+    def from_plain(cls, config: Plain) -> TrialSettings:
+        """Return the settings of a composed configuration, normalised; what it lacks has its default.
+
+        A graft is the same whether it was given by `module` and `insertion` or in `grafts`. What plays no part has one
+        neutral value, so that it cannot make two equal trials look different.
+
+        Raises:
+            ConfigError: A text in `grafts` is none.
+        """
+        module, further = config.get("module", _NO_MODULE), config.get("grafts") or []
+        first = [] if module.get("_target_") is None else [GraftSpec.from_config(module, config["insertion"])]
+        grafts = [*first, *map(GraftSpec.from_plain, further)]
+        return cls(
+            grafts=tuple(sorted(grafts, key=lambda graft: graft.insertion.name)),
+            optimizer=OptimizerSettings(**config.get("optimizer", {})),
+            data=DataSettings.from_plain(config["data"]),
+            model=ModelSettings(**config.get("model", {})),
+            train=TrainSettings.from_plain(config.get("train", {})),
+            seed=int(config.get("seed", 0)),
+            device=str(config.get("device", "auto")),
+            on_oom=str(config.get("on_oom", "fail")),
+            freeze_grafts=bool(config.get("freeze_grafts", False)),
+            command=CommandSettings.from_plain(config),
+        )
+
+    def to_plain(self) -> Plain:
+        """Return the settings as `config.yaml` and `result.json` hold them; `from_plain` is the inverse."""
+        grafts = [graft.to_plain() for graft in self.grafts]
+        first = grafts[0] if grafts else {"module": dict(_NO_MODULE), "insertion": dict(_NO_INSERTION)}
+        command = asdict(self.command)
+        tracking, latency = command.pop("tracking"), command.pop("latency")
+        return {
+            **first,
+            "optimizer": asdict(self.optimizer),
+            "data": plain_copy(self.data.to_plain()),
+            "model": asdict(self.model),
+            "train": plain_copy(dict(self.train.arguments)),
+            "tracking": tracking,
+            "latency": latency,
+            "seed": self.seed,
+            "device": self.device,
+            "on_oom": self.on_oom,
+            "grafts": grafts[1:],
+            "freeze_grafts": self.freeze_grafts,
+            **command,
+        }
+
+
+OF_COMMAND = tuple(entry.name for entry in fields(CommandSettings))
+
+
+@cache
+def _command_defaults() -> Plain:
+    """Return the fields of a command that are single values or lists, with their defaults."""
+    config = Config()
+    return {name: getattr(config, name) for name in OF_COMMAND if name not in ("tracking", "latency")}
