@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from ablate.measuring.energy import EnergyMeter, _Power, gpu_uuids
+from ablate.measuring.energy import EnergyMeter, _PowerIntegral, gpu_uuids
 
 
 class NVMLError(Exception):
@@ -97,7 +97,7 @@ def test_power_is_looked_at_again_and_again_until_nobody_asks() -> None:
         return 1.0
 
     before = set(threading.enumerate())
-    power = _Power(watch, every=0.001)
+    power = _PowerIntegral(watch, every=0.001)
     (thread,) = set(threading.enumerate()) - before
     assert all(looks.acquire(timeout=10) for _ in range(5))
     del power

@@ -69,8 +69,8 @@ def test_a_busy_process_is_a_neighbour_unless_it_is_ours() -> None:
         finally:
             busy.kill()
 
-    worked = its.own - before[0].own
+    worked = its.ours - before[0].ours
     assert worked > 0.1, "it computes"
-    assert ours.own - before[1].own >= worked - 0.1, "what we have started is ours"
+    assert ours.ours - before[1].ours >= worked - 0.1, "what we have started is ours"
     assert its.busy - before[0].busy >= worked - 0.1
     assert cores(before[0], its) >= cores(before[1], ours) - 0.1

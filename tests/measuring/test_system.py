@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 from ablate.measuring import system
-from ablate.measuring.system import gpu_probes, used_gpus, watching
+from ablate.measuring.gpu import Gpu
+from ablate.measuring.system import gpu_samplers, record_system, used_gpus
 from ablate.tracking.mlflow_payload import read_samples, sample_metrics
 
 
@@ -19,7 +20,7 @@ def test_a_short_training_has_a_first_and_a_last_sample_under_mlflows_names(tmp_
     from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
     from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 
-    with watching(tmp_path / "system.jsonl"):
+    with record_system(tmp_path / "system.jsonl"):
         while not read_samples(tmp_path):
             os.sched_yield()
     samples = read_samples(tmp_path)
@@ -36,7 +37,7 @@ def test_a_short_training_has_a_first_and_a_last_sample_under_mlflows_names(tmp_
 def test_a_resumed_training_goes_on_counting_even_after_a_line_that_was_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "system.jsonl"
     path.write_text('{"time": 1.0, "step": 0, "cpu_utilization_percentage": 5.0}\n{"time": 2.0, "st')
-    with watching(path, period=60):
+    with record_system(path, period=60):
         while len(read_samples(tmp_path)) < 2:
             os.sched_yield()
     samples = read_samples(tmp_path)
@@ -46,7 +47,7 @@ def test_a_resumed_training_goes_on_counting_even_after_a_line_that_was_cut_off(
 
 
 def test_no_period_means_no_samples(tmp_path: Path) -> None:
-    with watching(tmp_path / "system.jsonl", period=0):
+    with record_system(tmp_path / "system.jsonl", period=0):
         pass
     assert not (tmp_path / "system.jsonl").exists()
 
@@ -54,13 +55,13 @@ def test_no_period_means_no_samples(tmp_path: Path) -> None:
 def test_a_disk_that_refuses_does_not_hurt_the_training(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     trained = False
-    with watching(tmp_path / "file" / "system.jsonl", period=0.01):
+    with record_system(tmp_path / "file" / "system.jsonl", period=0.01):
         trained = True
     assert trained
 
 
 def test_a_failing_training_fails_as_it_would_without(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="diverged"), watching(tmp_path / "system.jsonl"):
+    with pytest.raises(RuntimeError, match="diverged"), record_system(tmp_path / "system.jsonl"):
         raise RuntimeError("diverged")
     assert read_samples(tmp_path)
 
@@ -69,8 +70,8 @@ def test_a_probe_that_fails_costs_its_own_values_only(tmp_path: Path, monkeypatc
     def broken() -> dict[str, float]:
         raise OSError("the driver is gone")
 
-    monkeypatch.setattr(system, "gpu_probes", lambda device: [broken])
-    with watching(tmp_path / "system.jsonl"):
+    monkeypatch.setattr(system, "gpu_samplers", lambda device: [broken])
+    with record_system(tmp_path / "system.jsonl"):
         pass
     assert all("cpu_utilization_percentage" in sample for sample in read_samples(tmp_path))
 
@@ -114,7 +115,7 @@ def test_a_gpu_is_told_of_under_mlflows_names() -> None:
         def nvmlDeviceGetPowerUsage(self, handle: int) -> int:
             raise self.NVMLError
 
-    assert system._gpu_probe(Nvml(), 1)() == {
+    assert system._gpu_sampler(Gpu.of_index(1, Nvml()), 1)() == {
         "gpu_1_memory_usage_percentage": 25.0,
         "gpu_1_memory_usage_megabytes": 2000.0,
         "gpu_1_utilization_percentage": 37.0,
@@ -123,17 +124,17 @@ def test_a_gpu_is_told_of_under_mlflows_names() -> None:
 
 @pytest.mark.gpu
 def test_a_real_gpu_has_memory_utilization_and_power() -> None:
-    (probe, *_) = gpu_probes("0")
-    found = {name.split("_", 2)[2] for name in probe()}
+    (sample, *_) = gpu_samplers("0")
+    found = {name.split("_", 2)[2] for name in sample()}
     assert {"memory_usage_megabytes", "memory_usage_percentage", "utilization_percentage"} <= found
 
 
 def test_a_training_on_the_cpu_asks_for_no_gpu() -> None:
-    assert gpu_probes("cpu") == []
+    assert gpu_samplers("cpu") == []
 
 
 def test_a_sample_is_a_line_of_json_that_is_whole(tmp_path: Path) -> None:
-    with watching(tmp_path / "system.jsonl", period=0.05):
+    with record_system(tmp_path / "system.jsonl", period=0.05):
         while len(read_samples(tmp_path)) < 4:
             os.sched_yield()
     lines = (tmp_path / "system.jsonl").read_text().splitlines()

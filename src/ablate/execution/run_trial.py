@@ -40,7 +40,7 @@ from ablate.launching import local
 from ablate.launching.devices import DEVICE, SLOT
 from ablate.launching.jobs import BUSY, STALE
 from ablate.log import log_to
-from ablate.measuring.system import watching
+from ablate.measuring.system import record_system
 from ablate.records.code_version import git_state, remember_versions, versions
 from ablate.records.failures import describe, goes_on, kind_of, retried
 from ablate.records.records import (
@@ -167,7 +167,8 @@ def _run(trial: Trial, failed_before: Mapping[str, Any] | None) -> dict[str, Any
     atomic_write_text(trial.folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
     device = os.environ.get(DEVICE, trial.settings.device)
     seconds = trial.settings.command.tracking.system_seconds
-    with output_to(trial.folder / LOG), log_to(trial.folder / LOG), watching(trial.folder / SYSTEM, seconds, device):
+    metrics = record_system(trial.folder / SYSTEM, seconds, device)
+    with output_to(trial.folder / LOG), log_to(trial.folder / LOG), metrics:
         print(f"--- try {len(tries)} of {trial.identity.name}: {json.dumps(tries[-1])}", flush=True)  # noqa: T201
         logger.info("%s: %s", trial.identity.name, _why(checkpoint, failed_before, foreign))
         try:

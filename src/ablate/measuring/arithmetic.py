@@ -8,15 +8,14 @@ layer norms, biases, gates, residual sums, means) is left out of a network's FLO
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
+from ablate.measuring.flop_counter import FlopCounter
 from ablate.modules.kernels.switch import composed
 
 aten = torch.ops.aten
@@ -66,14 +65,14 @@ def arithmetic(module: nn.Module, channels: int, height: int, width: int) -> Ari
     training = module.training
     module.eval()
     try:
-        with composed(), _Counter(height * width, weights) as counter:
+        with composed(), _ProductCounter(height * width, weights) as counter:
             module(x)
     finally:
         module.train(training)
-    return Arithmetic(counter.dispatched, counter.products, counter.pointwise)
+    return Arithmetic(counter.flops, counter.products, counter.pointwise)
 
 
-class _Counter(TorchDispatchMode):
+class _ProductCounter(FlopCounter):  # type: ignore[no-untyped-call]
     """Follows products to the sums that they enter.
 
     Args:
@@ -82,64 +81,52 @@ class _Counter(TorchDispatchMode):
     """
 
     def __init__(self, pixels: int, weights: set[int]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__(decompose=False)
         self._pixels = pixels
         self._weights = weights
         self._fresh: dict[int, int] = {}  # products that no sum has taken yet: id of the tensor -> operations
         self._sums: set[int] = set()  # of products, or zeros that such a sum starts from
-        self._kept: list[Tensor] = []  # as long as they live no other tensor has their id
-        self.dispatched = 0
+        self._alive: list[Tensor] = []  # as long as they live no other tensor has their id
         self.products = 0
         self.pointwise = 0
 
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        packet = function._overloadpacket
-        result = function(*args, **kwargs)
-        if packet in flop_registry:
-            self.dispatched += int(flop_registry[packet](*args, **kwargs, out_val=result))
-        elif isinstance(first := result[0] if isinstance(result, tuple) else result, Tensor):
-            self._kept += [first, *(given for given in args if isinstance(given, Tensor))]
-            self._note(packet, [given for given in args if isinstance(given, Tensor)], first)
-        return result
+    def without_formula(self, operation: Any, inputs: Sequence[Tensor], output: Tensor) -> None:
+        """Count an operation that torch has no formula for."""
+        self._alive += [output, *inputs]
+        if operation in _VIEWS:
+            self._pass_on(inputs[0], output)
+        elif operation in _ZEROS:
+            self._sums.add(id(output))
+        elif operation in _NORMS:
+            self.products += 2 * inputs[0].numel()
+        elif operation in (aten._softmax, aten._log_softmax):
+            self.pointwise += SOFTMAX * output.numel()
+        elif operation in (aten.native_layer_norm, aten.native_batch_norm, aten.native_group_norm):
+            self.pointwise += NORM * output.numel()
+        elif operation in _PRODUCTS and self._is_inner(inputs, operation):
+            self._fresh[id(output)] = output.numel()
+            self.pointwise += output.numel()  # until a sum takes it
+        elif operation in _SUMS and id(inputs[0]) in self._fresh:
+            self._take(inputs[0], inputs[0].numel())
+        elif operation is aten.add and self._adds_up(inputs):
+            for operand in inputs:
+                self._take(operand, output.numel())
+            self._sums.add(id(output))
+        elif operation in _REDUCTIONS:
+            self.pointwise += max(inputs[0].numel(), output.numel())
+        elif operation in _POINTWISE:
+            self.pointwise += output.numel()
 
-    def _note(self, packet: Any, given: list[Tensor], result: Tensor) -> None:
-        if packet in _VIEWS:
-            self._pass_on(given[0], result)
-        elif packet in _ZEROS:
-            self._sums.add(id(result))
-        elif packet in _NORMS:
-            self.products += 2 * given[0].numel()
-        elif packet in (aten._softmax, aten._log_softmax):
-            self.pointwise += SOFTMAX * result.numel()
-        elif packet in (aten.native_layer_norm, aten.native_batch_norm, aten.native_group_norm):
-            self.pointwise += NORM * result.numel()
-        elif packet in _PRODUCTS and self._is_inner(given, packet):
-            self._fresh[id(result)] = result.numel()
-            self.pointwise += result.numel()  # until a sum takes it
-        elif packet in _SUMS and id(given[0]) in self._fresh:
-            self._take(given[0], given[0].numel())
-        elif packet is aten.add and self._adds_up(given):
-            for operand in given:
-                self._take(operand, result.numel())
-            self._sums.add(id(result))
-        elif packet in _REDUCTIONS:
-            self.pointwise += max(given[0].numel(), result.numel())
-        elif packet in _POINTWISE:
-            self.pointwise += result.numel()
-
-    def _is_inner(self, given: list[Tensor], packet: Any) -> bool:
-        factors = given if packet is aten.mul else given * 2  # a square has itself for a factor
+    def _is_inner(self, inputs: Sequence[Tensor], operation: Any) -> bool:
+        factors = inputs if operation is aten.mul else [*inputs, *inputs]  # a square has itself for a factor
         return len(factors) == 2 and all(
             factor.numel() >= self._pixels and id(factor) not in self._weights for factor in factors
         )
 
-    def _adds_up(self, given: list[Tensor]) -> bool:
+    def _adds_up(self, inputs: Sequence[Tensor]) -> bool:
         """Whether at least one is a product, and the other a product too or a sum of products."""
-        kinds = [id(operand) in self._fresh or id(operand) in self._sums for operand in given]
-        return len(given) == 2 and all(kinds) and any(id(operand) in self._fresh for operand in given)
+        kinds = [id(operand) in self._fresh or id(operand) in self._sums for operand in inputs]
+        return len(inputs) == 2 and all(kinds) and any(id(operand) in self._fresh for operand in inputs)
 
     def _take(self, product: Tensor, additions: int) -> None:
         """Move a product from the pointwise operations to the inner products, with the additions of its sum."""
@@ -148,10 +135,10 @@ class _Counter(TorchDispatchMode):
             self.pointwise -= multiplications
             self.products += multiplications + additions
 
-    def _pass_on(self, given: Tensor, result: Tensor) -> None:
-        if id(given) in self._fresh:
-            self._fresh[id(result)] = self._fresh.pop(id(given))
-        if id(given) in self._sums:
-            self._sums.add(id(result))
-        if id(given) in self._weights:
-            self._weights.add(id(result))
+    def _pass_on(self, source: Tensor, view: Tensor) -> None:
+        if id(source) in self._fresh:
+            self._fresh[id(view)] = self._fresh.pop(id(source))
+        if id(source) in self._sums:
+            self._sums.add(id(view))
+        if id(source) in self._weights:
+            self._weights.add(id(view))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from ablate.grafting.surgery import stock_name
+from ablate.measuring.flop_counter import FlopCounter
 from ablate.modules.kernels.switch import composed
 
 if TYPE_CHECKING:
@@ -105,7 +103,7 @@ def _flops(network: nn.Module, image: Tensor) -> tuple[int, int]:
     outermost = _outermost(network, "uncounted_flops")
     handles = [module.register_forward_hook(add) for module in outermost]
     try:
-        with _Counter() as counter:
+        with FlopCounter() as counter:
             network(image)
     finally:
         for handle in handles:
@@ -113,38 +111,8 @@ def _flops(network: nn.Module, image: Tensor) -> tuple[int, int]:
     return counter.flops, int(declared)
 
 
-class _Counter(TorchDispatchMode):
-    """Adds up the FLOPs of what the dispatcher executes, by torch's own formulas.
-
-    The same as `FlopCounterMode`, which also keeps a tree of modules, and first imports torch's compiler.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.flops = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # else the first operation imports the compiler, only to be left alone by it
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        formula = flop_registry.get(function._overloadpacket)
-        if formula is None:
-            with self:
-                composed = function.decompose(*args, **kwargs)
-            if composed is not NotImplemented:
-                return composed
-        result = function(*args, **kwargs)
-        if formula is not None:
-            self.flops += int(formula(*args, **kwargs, out_val=result))
-        return result
-
-
 def _outermost(module: nn.Module, method: str) -> list[nn.Module]:
     """Return the modules that have a method, without those inside another one that has it too."""
     if callable(getattr(module, method, None)):
         return [module]
-    return [found for child in module.children() for found in _outermost(child, method)]
+    return [inner for child in module.children() for inner in _outermost(child, method)]

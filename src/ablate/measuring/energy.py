@@ -1,4 +1,4 @@
-"""Energy of a stretch of work on GPUs, as NVML tells it: that of the whole board, whoever uses it meanwhile."""
+"""GPU energy of a code section, by NVML: that of the whole board, whichever processes use it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from ablate.measuring.gpu import Gpu, open_nvml
 
 if TYPE_CHECKING:
     import torch
 
 MILLIJOULES = 3.6e9  # in a kWh
-EVERY = 0.5  # seconds between two looks at the power, where a board keeps no account of its energy
+EVERY = 0.5  # seconds between two samples of the power, where a board does not count its energy
 
 
 class EnergyMeter:
@@ -28,7 +29,7 @@ class EnergyMeter:
     def __init__(self, uuids: Sequence[str], library: Any = None) -> None:
         self._uuids = list(uuids)
         self._library = library
-        self._reads: list[Callable[[], float]] = []  # mJ since some moment, one for each GPU
+        self._counters: list[Callable[[], float | None]] = []  # mJ since some moment, one for each GPU
         self._begun: list[float] | None = None
 
     def start(self) -> None:
@@ -36,35 +37,37 @@ class EnergyMeter:
         self._begun = None
         if not self._uuids:
             return
-        try:
-            nvml = self._library or import_module("pynvml")
-            nvml.nvmlInit()
-            self._reads = [_reader(nvml, nvml.nvmlDeviceGetHandleByUUID(uuid)) for uuid in self._uuids]
-            self._begun = [read() for read in self._reads]
-        except Exception:  # no package, no driver, no permission, a GPU that keeps it to itself: nothing is known
-            return
+        nvml = open_nvml(self._library)
+        self._counters = [_energy_counter(Gpu.of_uuid(uuid, nvml)) for uuid in self._uuids]
+        self._begun = self._read()
 
     def kwh(self) -> float | None:
-        """Return the energy since `start` in kWh, or None where it is not known."""
+        """Return the energy since `start` in kWh, or None where it is not known.
+
+        Once a GPU does not answer, or its counter was reset, it stays unknown.
+        """
         if self._begun is None:
             return None
-        try:
-            taken = [read() - begun for read, begun in zip(self._reads, self._begun, strict=True)]
-        except Exception:  # the driver was restarted, a GPU fell off the bus
+        now = self._read()
+        used = [] if now is None else [end - start for end, start in zip(now, self._begun, strict=True)]
+        if not used or min(used) < 0:
             self._begun = None
             return None
-        if min(taken) < 0:  # the account began anew
-            self._begun = None
-            return None
-        return sum(taken) / MILLIJOULES
+        return sum(used) / MILLIJOULES
+
+    def _read(self) -> list[float] | None:
+        """Return the counters in mJ; None where one does not answer."""
+        readings = [read() for read in self._counters]
+        answered = [reading for reading in readings if reading is not None]
+        return answered if len(answered) == len(readings) else None
 
 
 def gpu_uuids(device: torch.device, processes: int = 1) -> list[str]:
-    """Return the UUIDs of the GPUs that a training uses, none on another device or where torch does not tell.
+    """Return the UUIDs of the GPUs that a training uses; none on another device or where torch does not report them.
 
     Args:
         device: This process's.
-        processes: Of a distributed training, each on a GPU of its own.
+        processes: Of a distributed training, each on its own GPU.
     """
     if device.type != "cuda":
         return []
@@ -77,48 +80,43 @@ def gpu_uuids(device: torch.device, processes: int = 1) -> list[str]:
         return []
 
 
-def _reader(nvml: Any, handle: Any) -> Callable[[], float]:
-    """Return what reads the energy of one GPU: its own account, else the sum of what it drew."""
-    try:
-        nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except nvml.NVMLError:  # before Volta
-        return _Power(lambda: float(nvml.nvmlDeviceGetPowerUsage(handle))).read
-    return lambda: float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
+def _energy_counter(gpu: Gpu) -> Callable[[], float | None]:
+    """Return what reads the energy of one GPU: its counter, else (before Volta) the integral of its power."""
+    return gpu.energy if gpu.energy() is not None else _PowerIntegral(gpu.power).read
 
 
-class _Power:
-    """Adds up power over time, by trapezoids between two looks.
+class _PowerIntegral:
+    """Integrates power over time, by trapezoids between two samples.
 
     Args:
-        watch: Returns the power now, mW.
-        every: Seconds between two looks.
+        sample: Returns the power now, mW.
+        every: Seconds between two samples.
     """
 
-    def __init__(self, watch: Callable[[], float], every: float = EVERY) -> None:
-        self._watch = watch
+    def __init__(self, sample: Callable[[], float | None], every: float = EVERY) -> None:
+        self._sample = sample
         self._lock = threading.Lock()
         self._energy = 0.0  # mJ
-        self._time, self._power = time.monotonic(), watch()
-        threading.Thread(target=_look_again, args=(weakref.ref(self), every), daemon=True).start()
+        self._time, self._power = time.monotonic(), sample()
+        threading.Thread(target=_poll, args=(weakref.ref(self), every), daemon=True).start()
 
-    def read(self) -> float:
-        """Return the energy so far, mJ."""
+    def read(self) -> float | None:
+        """Return the energy so far, mJ; None from the first sample on that is missing."""
         with self._lock:
-            now, power = time.monotonic(), self._watch()
+            now, power = time.monotonic(), self._sample()
+            if power is None or self._power is None:
+                self._power = None
+                return None
             self._energy += (now - self._time) * (power + self._power) / 2
             self._time, self._power = now, power
             return self._energy
 
 
-def _look_again(meter: weakref.ref[_Power], every: float) -> None:
-    """Look at the power again and again, as long as somebody has use for it."""
+def _poll(integral: weakref.ref[_PowerIntegral], every: float) -> None:
+    """Sample the power until the integral is no longer referenced."""
     while True:
         time.sleep(every)
-        power = meter()
-        if power is None:
-            return
-        try:
-            power.read()
-        except Exception:  # the reader of the result meets the same error, and says so
+        power = integral()
+        if power is None or power.read() is None:
             return
         del power

@@ -1,4 +1,4 @@
-"""Who else computes on this machine: processor time of all, less that of a process and of all that it has started."""
+"""CPU load of other processes: the processor time of all, less that of a process and its descendants."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-SHORTEST = 0.2  # seconds; the system counts in hundredths, so less says nothing
+SHORTEST = 0.2  # seconds; the system counts in hundredths, so a shorter time measures nothing
 
 
 @dataclass(frozen=True)
@@ -16,17 +16,17 @@ class Times:
 
     Attributes:
         busy: Work of the cores that this process may use, whoever did it.
-        own: Work of the process and its descendants, those that have ended included.
+        ours: Work of the process and its descendants, those that have ended included.
         clock: Of a clock that never goes back.
     """
 
     busy: float
-    own: float
+    ours: float
     clock: float
 
 
 class Neighbours:
-    """Watches the processor time of others, from its construction on.
+    """Measures the processor time of others, from its construction on.
 
     Args:
         leader: The process that counts as ours, with its descendants; None: this one.
@@ -46,7 +46,7 @@ class Neighbours:
         if elapsed < SHORTEST:
             return self._latest
         self._before = now
-        self._latest = max((now.busy - before.busy) - max(now.own - before.own, 0.0), 0.0) / elapsed
+        self._latest = max((now.busy - before.busy) - max(now.ours - before.ours, 0.0), 0.0) / elapsed
         return self._latest
 
 
@@ -56,12 +56,12 @@ def read_times(leader: int) -> Times:
 
     every = psutil.cpu_times(percpu=True)
     allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(every))
-    ours = [every[number] for number in allowed if number < len(every)]
+    cores = [every[number] for number in allowed if number < len(every)]
     # Waiting for a disk is no work; the time of guests is part of "user" already.
     fields = ("user", "nice", "system", "irq", "softirq", "steal")
-    busy = sum(getattr(core, name, 0.0) for core in ours for name in fields)
+    busy = sum(getattr(core, name, 0.0) for core in cores for name in fields)
     clock = time.monotonic()
-    own = 0.0
+    ours = 0.0
     try:
         process = psutil.Process(leader)
         members = [process, *process.children(recursive=True)]
@@ -73,8 +73,8 @@ def read_times(leader: int) -> Times:
         except psutil.Error:  # it has just ended
             continue
         # A process that has ended is counted by the one that has waited for it.
-        own += sum(getattr(times, name, 0.0) for name in ("user", "system", "children_user", "children_system"))
-    return Times(busy, own, clock)
+        ours += sum(getattr(times, name, 0.0) for name in ("user", "system", "children_user", "children_system"))
+    return Times(busy, ours, clock)
 
 
 def threads_beside(threads: int, trials: int, cores: int, others: float) -> int:

@@ -1,6 +1,6 @@
-"""What the machine does while a trial trains: processor, memory, disk, network, GPUs, every few seconds, to a file.
+"""System metrics while a trial trains: processor, memory, disk, network and GPUs, sampled periodically to a file.
 
-The samples bear MLflow's own names, so that its page of system metrics shows them; a training knows nothing of MLflow.
+The samples have MLflow's own names, so that its page of system metrics shows them; a training does not use MLflow.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+
+from ablate.measuring.gpu import Gpu, gpu_count, open_nvml
 
 PERIOD = 10.0  # seconds between two samples
 MEGABYTE = 1e6
 
-Probe = Callable[[], dict[str, float]]
+Sampler = Callable[[], dict[str, float]]
+"""Returns what is measured now, by MLflow's names."""
 
 
 @contextmanager
-def watching(path: Path, period: float = PERIOD, device: str = "auto") -> Iterator[None]:
+def record_system(path: Path, period: float = PERIOD, device: str = "auto") -> Iterator[None]:
     """Append a sample to a file at once, then every `period` seconds, and a last one at the end.
 
-    Samples of an earlier part of the same training stay; theirs are the first steps. Nothing that goes wrong here
-    reaches the training.
+    Samples of an earlier part of the same training stay, with the first steps. No error in here reaches the training.
 
     Args:
         path: A file of JSON lines: `time` (seconds since 1970), `step` (from 0), and values under MLflow's names.
@@ -43,20 +44,20 @@ def watching(path: Path, period: float = PERIOD, device: str = "auto") -> Iterat
         yield
     finally:
         over.set()
-        thread.join(timeout=5)  # a driver that hangs must not keep a trained network from being recorded
+        thread.join(timeout=5)  # a GPU driver that hangs must not keep a trained network from being recorded
 
 
 def _sample(path: Path, period: float, device: str, over: threading.Event) -> None:
     with contextlib.suppress(Exception):  # such as a psutil that cannot read this machine
-        probes = [machine_probe(), *gpu_probes(device)]
-        step = _go_on(path)
-        over.wait(0.2)  # the processor's load is that of the time since the probe was made
+        samplers = [machine_sampler(), *gpu_samplers(device)]
+        step = _resume_file(path)
+        over.wait(0.2)  # the processor's load is that of the time since the sampler was made
         while True:
             last = over.is_set()
             sample: dict[str, float] = {"time": time.time(), "step": step}
-            for probe in probes:
-                with contextlib.suppress(Exception):  # one that fails now may answer the next time
-                    sample |= probe()
+            for measure in samplers:
+                with contextlib.suppress(Exception):  # one that fails now may work the next time
+                    sample |= measure()
             with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(sample) + "\n")
                 step += 1
@@ -65,16 +66,16 @@ def _sample(path: Path, period: float, device: str, over: threading.Event) -> No
             over.wait(period)
 
 
-def machine_probe() -> Probe:
+def machine_sampler() -> Sampler:
     """Return a function that measures processor, memory, disk and network of this machine."""
     import psutil
 
-    psutil.cpu_percent()  # the next call tells of the time since this one
+    psutil.cpu_percent()  # the next call covers the time since this one
     before = psutil.net_io_counters()
 
-    def probe() -> dict[str, float]:
+    def sample() -> dict[str, float]:
         memory, disk, network = psutil.virtual_memory(), psutil.disk_usage(os.sep), psutil.net_io_counters()
-        found = {
+        values = {
             "cpu_utilization_percentage": psutil.cpu_percent(),
             "system_memory_usage_megabytes": memory.used / MEGABYTE,
             "system_memory_usage_percentage": 100 * memory.used / memory.total,
@@ -82,25 +83,20 @@ def machine_probe() -> Probe:
             "disk_usage_megabytes": disk.used / MEGABYTE,
             "disk_available_megabytes": disk.free / MEGABYTE,
         }
-        if network is not None and before is not None:  # psutil says None where there is no network at all
-            found["network_receive_megabytes"] = (network.bytes_recv - before.bytes_recv) / MEGABYTE
-            found["network_transmit_megabytes"] = (network.bytes_sent - before.bytes_sent) / MEGABYTE
-        return {name: round(value, 1) for name, value in found.items()}
+        if network is not None and before is not None:  # None where there is no network at all
+            values["network_receive_megabytes"] = (network.bytes_recv - before.bytes_recv) / MEGABYTE
+            values["network_transmit_megabytes"] = (network.bytes_sent - before.bytes_sent) / MEGABYTE
+        return {name: round(value, 1) for name, value in values.items()}
 
-    return probe
+    return sample
 
 
-def gpu_probes(device: str) -> list[Probe]:
+def gpu_samplers(device: str) -> list[Sampler]:
     """Return for each GPU that a training uses a function that measures it; none where NVML does not answer."""
     if device == "cpu":
         return []
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        return [_gpu_probe(pynvml, index) for index in used_gpus(device, pynvml.nvmlDeviceGetCount())]
-    except Exception:  # no package, no driver, no permission: MLflow then shows none either
-        return []
+    nvml = open_nvml()
+    return [_gpu_sampler(Gpu.of_index(index, nvml), index) for index in used_gpus(device, gpu_count(nvml))]
 
 
 def used_gpus(device: str, count: int) -> list[int]:
@@ -110,13 +106,13 @@ def used_gpus(device: str, count: int) -> list[int]:
         device: GPU numbers as PyTorch counts them, which sees only what CUDA_VISIBLE_DEVICES names; else all of those.
         count: How many GPUs the machine has.
     """
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    visible = list(range(count)) if named is None else _numbers(named)
+    variable = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = list(range(count)) if variable is None else _numbers(variable)
     if visible is None:  # names instead of numbers: show every GPU rather than the wrong one
         return list(range(count))
-    seen = [index for index in visible if index < count]
-    asked = _numbers(device.replace("cuda:", ""))
-    return seen if asked is None else [seen[index] for index in asked if index < len(seen)]
+    present = [index for index in visible if index < count]
+    requested = _numbers(device.replace("cuda:", ""))
+    return present if requested is None else [present[index] for index in requested if index < len(present)]
 
 
 def _numbers(words: str) -> list[int] | None:
@@ -125,28 +121,23 @@ def _numbers(words: str) -> list[int] | None:
     return [int(part) for part in parts] if all(part.isdigit() for part in parts) else None
 
 
-def _gpu_probe(nvml: Any, index: int) -> Probe:
-    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+def _gpu_sampler(gpu: Gpu, index: int) -> Sampler:
+    def sample() -> dict[str, float]:
+        memory, watts, limit = gpu.memory(), gpu.power(), gpu.power_limit()
+        values = {
+            "memory_usage_percentage": memory and 100 * memory.used / memory.total,
+            "memory_usage_megabytes": memory and memory.used / MEGABYTE,
+            "utilization_percentage": gpu.utilization(),
+            "power_usage_watts": watts and watts / 1000,
+            "power_usage_percentage": watts and limit and 100 * watts / limit,
+        }
+        return {f"gpu_{index}_{name}": round(float(value), 1) for name, value in values.items() if value is not None}
 
-    def probe() -> dict[str, float]:
-        found: dict[str, float] = {}
-        with contextlib.suppress(nvml.NVMLError):
-            memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-            found["memory_usage_percentage"] = 100 * memory.used / memory.total
-            found["memory_usage_megabytes"] = memory.used / MEGABYTE
-        with contextlib.suppress(nvml.NVMLError):
-            found["utilization_percentage"] = nvml.nvmlDeviceGetUtilizationRates(handle).gpu
-        with contextlib.suppress(nvml.NVMLError):
-            watts = nvml.nvmlDeviceGetPowerUsage(handle) / 1000
-            found["power_usage_watts"] = watts
-            found["power_usage_percentage"] = 100_000 * watts / nvml.nvmlDeviceGetEnforcedPowerLimit(handle)
-        return {f"gpu_{index}_{name}": round(float(value), 1) for name, value in found.items()}
-
-    return probe
+    return sample
 
 
-def _go_on(path: Path) -> int:
-    """Return how many samples a file holds; end a last one that was cut off, so that it spoils no other."""
+def _resume_file(path: Path) -> int:
+    """Return how many samples a file holds; end an incomplete last line, so that the next has its own line."""
     try:
         content = path.read_bytes()
         if content and not content.endswith(b"\n"):
