@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from ultralytics.nn.tasks import DetectionModel
 
-from ablate.grafting.contract import ContractError, Findings, check_grafts, check_output
+from ablate.grafting.contract import ContractError, check_grafts, check_output
+from ablate.grafting.contract_findings import Findings
 from ablate.grafting.surgery import Graft, operate
 from ablate.settings.graft import GraftSpec, InsertionSpec, ModuleSpec
 

@@ -75,24 +75,26 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
 
 
 def test_a_probe_tells_what_each_part_of_a_training_takes(make: Make, tmp_path: Path) -> None:
-    found = probe(make())
+    cost = probe(make())
 
-    for name in ("setup_seconds", "step_seconds", "val_seconds", "epoch_seconds", "peak_memory_gb"):
-        assert found[name] > 0, name
-    assert (found["train_batches"], found["val_batches"], found["batch"]) == (2, 2, 4)
-    assert found["checkpoint_bytes"] == (tmp_path / "train" / "weights" / "last.pt").stat().st_size
-    assert found["device_name"]
-    assert found["device_memory_gb"] is None
+    for name in ("setup_seconds", "step_seconds", "val_seconds", "epoch_seconds"):
+        assert getattr(cost.times, name) > 0, name
+    assert cost.peak_memory_gb is not None
+    assert cost.peak_memory_gb > 0
+    assert (cost.times.train_batches, cost.times.val_batches, cost.batch) == (2, 2, 4)
+    assert cost.checkpoint_bytes == (tmp_path / "train" / "weights" / "last.pt").stat().st_size
+    assert cost.device_name
+    assert cost.device_memory_gb is None
 
 
 def test_a_probe_ends_after_one_short_epoch(make: Make) -> None:
-    found = probe(make(images=400, batch=4))
+    cost = probe(make(images=400, batch=4))
 
     (trainer,) = make.made  # type: ignore[attr-defined]
     assert len(trainer.journal.rows) == 1
-    assert 4 <= found["measured"] <= 24
-    assert found["train_batches"] == 100
-    assert trainer._batch == found["measured"] + 2
+    assert 4 <= cost.measured <= 24
+    assert cost.times.train_batches == 100
+    assert trainer._batch == cost.measured + 2
 
 
 def test_each_batch_carries_its_share_of_the_optimizer_s_step(make: Make) -> None:
@@ -102,9 +104,9 @@ def test_each_batch_carries_its_share_of_the_optimizer_s_step(make: Make) -> Non
             time.sleep(2.0)
 
     ordinary = make(images=40, nbs=8)  # batches of 4: a step after every second one
-    found = probe(lambda: _as(Slow, ordinary()))
+    cost = probe(lambda: _as(Slow, ordinary()))
 
-    assert found["step_seconds"] >= 1.0
+    assert cost.times.step_seconds >= 1.0
 
 
 def _as(kind: type[Any], trainer: Any) -> Any:

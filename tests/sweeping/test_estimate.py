@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,18 @@ import pytest
 
 from ablate.data.catalogue import DataSet
 from ablate.errors import ConfigError
+from ablate.measuring.step_cost import StepCost, StepTimes
 from ablate.preflight.estimate import END_SECONDS, PLOT_SECONDS, disk, finish_seconds, relative_cost, trial_seconds
+from ablate.preflight.network_answer import NetworkCost
 from ablate.settings.schema import Config
 from ablate.settings.trial_settings import TrialSettings
 from ablate.study.trial import Trial
 
 DATA = DataSet("mine", Path("mine.yaml"), ["a"], {"train": 80, "val": 40}, {"train": 8, "val": 4}, "f" * 64)
-PROBE = {
-    "setup_seconds": 5.0,
-    "step_seconds": 2.0,
-    "val_seconds": 1.0,
-    "epoch_seconds": 0.5,
-    "train_batches": 10,
-    "val_batches": 3,
-}
-COST = {"params_train": 1_000_000, "gflops": 2.0}
+TIMES = StepTimes(
+    setup_seconds=5.0, step_seconds=2.0, val_seconds=1.0, epoch_seconds=0.5, train_batches=10, val_batches=3
+)
+COST = NetworkCost(params=1_000_000, params_train=1_000_000, gflops=2.0, gflops_ultralytics=None)
 
 
 def trial(optimizer: str = "MuSGD", **train: Any) -> Trial:
@@ -37,25 +34,25 @@ def trial(optimizer: str = "MuSGD", **train: Any) -> Trial:
 
 
 def test_a_trial_takes_its_set_up_its_epochs_and_an_evaluation() -> None:
-    assert trial_seconds(trial(), PROBE) == 5 + 10 * (10 * 2 + 3 * 1 + 0.5) + 3 * 1 + END_SECONDS
+    assert trial_seconds(trial(), TIMES) == 5 + 10 * (10 * 2 + 3 * 1 + 0.5) + 3 * 1 + END_SECONDS
 
 
 def test_plots_take_time() -> None:
-    assert trial_seconds(trial(plots=True), PROBE) == trial_seconds(trial(), PROBE) + PLOT_SECONDS
+    assert trial_seconds(trial(plots=True), TIMES) == trial_seconds(trial(), TIMES) + PLOT_SECONDS
 
 
 def test_epochs_that_are_done_are_not_counted() -> None:
-    assert trial_seconds(trial(), PROBE) - trial_seconds(trial(), PROBE, epochs_done=4) == 4 * (10 * 2 + 3 * 1 + 0.5)
-    assert trial_seconds(trial(), PROBE, epochs_done=10) == 5 + 3 + END_SECONDS
+    assert trial_seconds(trial(), TIMES) - trial_seconds(trial(), TIMES, epochs_done=4) == 4 * (10 * 2 + 3 * 1 + 0.5)
+    assert trial_seconds(trial(), TIMES, epochs_done=10) == 5 + 3 + END_SECONDS
 
 
 def test_without_validation_only_the_last_epoch_is_validated() -> None:
-    assert trial_seconds(trial(), PROBE) - trial_seconds(trial(val=False), PROBE) == 9 * 3
+    assert trial_seconds(trial(), TIMES) - trial_seconds(trial(val=False), TIMES) == 9 * 3
 
 
 def test_a_training_of_so_many_hours_takes_so_many_hours() -> None:
-    assert trial_seconds(trial(time=2.0), PROBE) == 5 + 2 * 3600 + 3 + END_SECONDS
-    assert trial_seconds(trial(time=2.0), PROBE, epochs_done=5) == 5 + 3600 + 3 + END_SECONDS
+    assert trial_seconds(trial(time=2.0), TIMES) == 5 + 2 * 3600 + 3 + END_SECONDS
+    assert trial_seconds(trial(time=2.0), TIMES, epochs_done=5) == 5 + 3600 + 3 + END_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -73,8 +70,10 @@ def test_trials_start_in_order_on_the_slot_that_is_free_first(seconds: list[floa
 
 
 def test_a_finished_trial_keeps_two_checkpoints_and_mlflow_a_third() -> None:
-    with_copies, without = trial(), trial()
-    without.config["tracking"]["artifacts"] = False
+    with_copies = trial()
+    command = with_copies.settings.command
+    command = replace(command, tracking=replace(command.tracking, artifacts=False))
+    without = replace(with_copies, settings=replace(with_copies.settings, command=command))
 
     kept, copied = disk(without, COST).final, disk(with_copies, COST).final - disk(without, COST).final
     assert kept == pytest.approx(2 * 2e6, rel=0.25)
@@ -87,7 +86,10 @@ def test_checkpoints_kept_on_the_way_and_plots_are_counted() -> None:
 
 
 def test_a_running_trial_needs_what_continuing_needs_twice_while_it_is_written() -> None:
-    probed = disk(trial(), COST, {"checkpoint_bytes": 100_000_000})
+    step = StepCost(
+        TIMES, 16, 4, checkpoint_bytes=100_000_000, peak_memory_gb=1.0, device_name="", device_memory_gb=None
+    )
+    probed = disk(trial(), COST, step)
 
     assert probed.running > 200_000_000
     assert probed.final == disk(trial(), COST).final
@@ -104,22 +106,15 @@ def test_the_size_of_a_checkpoint_is_that_of_a_real_one() -> None:
     file = io.BytesIO()
     torch.save({"model": network.half()}, file)
 
-    last_and_best_and_copy = disk(trial(), {"params_train": params}).final
+    last_and_best_and_copy = disk(trial(), replace(COST, params_train=params)).final
     assert last_and_best_and_copy == pytest.approx(3 * file.tell(), rel=0.1)
 
 
 def test_trials_are_compared_by_arithmetic_before_anything_was_measured() -> None:
-    costs = {trial().identity.variant_key: COST, trial(imgsz=64).identity.variant_key: {"gflops": 0.5}}
+    costs = {trial().identity.variant_key: COST, trial(imgsz=64).identity.variant_key: replace(COST, gflops=0.5)}
 
     assert relative_cost(trial(), costs) == 2.0 * (40 + 3 * 80) * 10
     assert relative_cost(trial(imgsz=64), costs) == relative_cost(trial(), costs) / 4
-    assert relative_cost(trial(), costs, epochs_done=5) == relative_cost(trial(), costs) / 2
-
-
-def test_trials_are_compared_by_seconds_where_all_were_probed() -> None:
-    probes = {trial().identity.variant_key: PROBE}
-
-    assert relative_cost(trial(), {}, probes) == trial_seconds(trial(), PROBE)
 
 
 @pytest.mark.parametrize(

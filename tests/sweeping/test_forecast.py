@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,20 @@ import pytest
 from rich.console import Console
 from tests.sweeping.test_plan import trial as make_trial
 
+from ablate.execution.forecast import Forecast, announce_forecast
+from ablate.execution.launch import Launch
 from ablate.execution.reconcile import Job
-from ablate.execution.run_sweep import say_forecast
-from ablate.execution.scheduler import Forecast, Launch
 from ablate.launching.devices import Slot, make_slots
 from ablate.launching.sharing import Layout, Sharing, Throughput
 from ablate.monitor.render import duration
 from ablate.monitor.time_left import Announcer
 from ablate.preflight import throughput
 from ablate.preflight.estimate import expected_seconds, rough_throughput
+from ablate.preflight.network_answer import NetworkCost
 from ablate.settings.environment import CPU_THREADS
 from hydra_plugins.ablate_plugins.launcher import LocalLauncher
 
-COST = {"gflops": 0.05, "params_train": 3e6}
+COST = NetworkCost(params=2_400_000, params_train=3_000_000, gflops=0.05, gflops_ultralytics=None)
 STEPS = Throughput(Layout(2, 1), 40.0, 0.2, optimizer_share=0.25, setup_seconds=2.0)
 
 Say = Callable[..., tuple[Forecast, list[str]]]
@@ -50,11 +52,11 @@ def say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Say:
         monkeypatch.setattr(throughput, "decide", decide)
         trials = [make_trial(tmp_path, module, train=train) for module in ("none", "sta", "hmha")]
         costs = {
-            trial.identity.variant_key: {**COST, "gflops": COST["gflops"] * size}
+            trial.identity.variant_key: replace(COST, gflops=COST.gflops * size)
             for trial, size in zip(trials, sizes, strict=True)
         }
         out = io.StringIO()
-        found = say_forecast(Console(file=out, width=500), [Job(trial) for trial in trials], launch(), costs)
+        found = announce_forecast(Console(file=out, width=500), [Job(trial) for trial in trials], launch(), costs)
         return found, out.getvalue().splitlines()
 
     return run

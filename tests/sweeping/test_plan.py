@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from ablate.data.catalogue import resolve
-from ablate.execution.plan import make_plan, show_plan
-from ablate.execution.plan_table import print_plan
+from ablate.execution.plan import DiskNeed, LeftOut, MemoryNeed, Plan, PlanRow, make_plan
+from ablate.execution.plan_table import print_plan, show_plan
 from ablate.launching.devices import Slot
+from ablate.measuring.step_cost import StepCost, StepTimes
 from ablate.preflight import memory_probe as probing
 from ablate.settings.schema import Config, option_file
 from ablate.settings.trial_settings import TrialSettings
@@ -37,15 +38,15 @@ class Broken(nn.Identity):
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(probing, "Cache", lambda name: _Cache(tmp_path, name))
+    monkeypatch.setattr(probing, "Cache", lambda name, kind: _Cache(tmp_path, name, kind))
     return tmp_path / "multirun"
 
 
-class _Cache(probing.Cache):
+class _Cache(probing.Cache[Any]):
     """The probes of one test."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, folder: Path, name: str, kind: type[Any]) -> None:
+        super().__init__(name, kind)
         self._folder = folder / name
 
 
@@ -81,26 +82,26 @@ def test_it_tells_what_runs_what_goes_on_and_what_is_there_already(root: Path) -
 
     plan = make_plan([*trials, trials[0]], probe=False)
 
-    assert [row["state"] for row in plan["trials"]] == ["run", "reuse", "failed", "resume"]
-    assert [row["epochs_done"] for row in plan["trials"]] == [0, 3, 0, 2]
-    assert (plan["total"], plan["run"], plan["reuse"], plan["failed"], plan["resume"]) == (4, 1, 1, 1, 1)
-    assert len(plan["trials"][0]["places"]) == 13
+    assert [row.state for row in plan.trials] == ["run", "reuse", "failed", "resume"]
+    assert [row.epochs_done for row in plan.trials] == [0, 3, 0, 2]
+    assert plan.counts == {"run": 1, "reuse": 1, "failed": 1, "resume": 1}
+    assert len(plan.trials[0].places) == 13
 
 
 def test_without_a_probe_nothing_is_said_about_time_and_memory(root: Path) -> None:
     plan = make_plan([trial(root)], probe=False)
 
-    assert plan["trial_hours"] is None
-    assert plan["finish"] == {}
-    assert plan["trials"][0]["seconds"] is None
-    assert plan["trials"][0]["peak_memory_gb"] is None
-    assert plan["disk_gb"] > 0
+    assert plan.trial_hours is None
+    assert plan.finish == {}
+    assert plan.trials[0].seconds is None
+    assert plan.trials[0].peak_memory_gb is None
+    assert plan.disk.needed > 0
 
 
 def test_whether_to_probe_is_said_by_the_trials(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ablate.execution.plan.probe_variants", lambda *_: pytest.fail("it probes"))
 
-    assert make_plan([trial(root, probe=False)])["finish"] == {}
+    assert make_plan([trial(root, probe=False)]).finish == {}
 
 
 def test_a_probe_gives_each_trial_its_time_and_memory_and_all_of_them_an_end(root: Path) -> None:
@@ -109,13 +110,13 @@ def test_a_probe_gives_each_trial_its_time_and_memory_and_all_of_them_an_end(roo
 
     plan = make_plan(trials, slots=2)
 
-    whole, resumed, longer = (row["seconds"] for row in plan["trials"])
+    whole, resumed, longer = (row.seconds or 0 for row in plan.trials)
     assert 0 < resumed < whole < longer
-    assert all(row["peak_memory_gb"] > 0.1 for row in plan["trials"])
-    assert plan["trial_hours"] == pytest.approx((whole + resumed + longer) / 3600)
-    assert set(plan["finish"]) == {"1", "2", "4", "8"}
-    assert plan["finish"]["1"] == pytest.approx(whole + resumed + longer)
-    assert plan["finish"]["8"] == pytest.approx(longer)
+    assert all((row.peak_memory_gb or 0) > 0.1 for row in plan.trials)
+    assert plan.trial_hours == pytest.approx((whole + resumed + longer) / 3600)
+    assert set(plan.finish) == {1, 2, 4, 8}
+    assert plan.finish[1] == pytest.approx(whole + resumed + longer)
+    assert plan.finish[8] == pytest.approx(longer)
     assert not (root.parent / "probes").is_file()
     assert len(list((root.parent / "probes").iterdir())) == 1, "epochs and seeds share a probe"
     assert {path.name for path in root.iterdir()} == {"trials"}
@@ -128,7 +129,7 @@ def test_a_probe_is_not_repeated_and_leaves_no_folder_behind(root: Path, monkeyp
 
     second = make_plan([trial(root, seed=5)])
 
-    assert second["trials"][0]["seconds"] == first["trials"][0]["seconds"]
+    assert second.trials[0].seconds == first.trials[0].seconds
     assert not list(probing.cache_dir().glob(".probe-*"))
 
 
@@ -162,9 +163,9 @@ def test_a_variant_that_falls_over_in_its_first_steps_is_known_before_it_is_run(
     plan = make_plan([trial(root), broken])
     print_plan(plan)
 
-    assert plan["trials"][1]["probe_failure"] == {"type": "code", "message": "this module is broken"}
-    assert plan["trials"][1]["seconds"] is None
-    assert plan["trials"][0]["seconds"] > 0
+    assert plan.trials[1].probe_failure == probing.ProbeFailure("code", "this module is broken")
+    assert plan.trials[1].seconds is None
+    assert (plan.trials[0].seconds or 0) > 0
     assert "broken@neck_p5 musgd fails in its first steps: code: this module is broken" in capsys.readouterr().out
 
 
@@ -200,38 +201,36 @@ def test_models_are_told_apart_where_there_are_several(root: Path, capsys: pytes
     assert "yolov8n" in out
 
 
-def planned(**changes: Any) -> dict[str, Any]:
-    row = {
-        "variant": "a",
-        "variant_key": "a",
-        "state": "run",
-        "factors": {"model": "m", "data": "d"},
-        "places": [],
-        "control": None,
-    }
-    row |= {"params": 1, "gflops": 1.0, "epochs": 1, "seconds": 60.0, "peak_memory_gb": 2.0, "probe_failure": None}
-    content = {"trials": [row] * 6, "total": 6, "run": 6, "resume": 0, "reuse": 0, "failed": 0, "slots": 1}
-    content |= {"trial_hours": 0.1, "finish": {"1": 360.0, "2": 180.0, "8": 60.0}, "device": "a device"}
-    content |= {"disk_gb": 1.0, "disk_free_gb": 10.0, "memory_gb": 2.0, "memory_there_gb": 8.0}
-    return {**content, "left_out": [], "notes": [], **changes}
+ROW = PlanRow(
+    trial="a s0", variant="a", variant_key="a", signature="", state="run", factors={"model": "m", "data": "d"}, seed=0,
+    epochs=1, epochs_done=0, places=(), params=1, gflops=1.0, gflops_ultralytics=None, weights_transferred=0,
+    weights_expected=1, seconds=60.0, peak_memory_gb=2.0,
+)  # fmt: skip
+PLAN = Plan(
+    [ROW] * 6, slots=1, trial_hours=0.1, finish={1: 360.0, 2: 180.0, 8: 60.0}, disk=DiskNeed(1.0, 10.0),
+    memory=MemoryNeed("a device", 2.0, 8.0),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("plan", "words"),
     [
-        ({}, "1 at a time:   finishes"),
-        ({"disk_gb": 12.0}, "the disk is too small: 12 GB needed, 10 GB free"),
-        ({"memory_gb": 9.0}, "memory may not suffice: 9.0 GB where trials share a device that has 8.0 GB"),
+        (PLAN, "1 at a time:   finishes"),
+        (replace(PLAN, disk=DiskNeed(12.0, 10.0)), "the disk is too small: 12 GB needed, 10 GB free"),
         (
-            {"left_out": [{"trial": f"t s{seed}", "reason": "excluded"} for seed in range(7)]},
+            replace(PLAN, memory=MemoryNeed("a device", 9.0, 8.0)),
+            "memory may not suffice: 9.0 GB where trials share a device that has 8.0 GB",
+        ),
+        (
+            replace(PLAN, left_out=[LeftOut(f"t s{seed}", "excluded") for seed in range(7)]),
             "left out: t s0, t s1, t s2, t s3, t s4 and 2 more: excluded",
         ),
     ],
 )
 def test_what_the_user_should_know_before_starting_is_said(
-    changes: dict[str, Any], words: str, capsys: pytest.CaptureFixture[str]
+    plan: Plan, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_plan(planned(**changes))
+    print_plan(plan)
 
     out = capsys.readouterr().out
     assert words in out
@@ -243,7 +242,7 @@ def test_what_is_odd_in_the_data_is_said_with_the_name_of_the_set_where_there_ar
     odd = replace(one, data=replace(one.data, warnings=["train: 1 image is left out"]))
     other = replace(one, data=replace(one.data, name="mine", fingerprint="f" * 64, warnings=["val: 1 image is a copy"]))
     assert data_warnings([replace(one, data=replace(one.data, warnings=[]))]) == []
-    assert make_plan([odd, odd], probe=False)["notes"] == ["data: train: 1 image is left out"]
+    assert make_plan([odd, odd], probe=False).notes == ["data: train: 1 image is left out"]
     assert data_warnings([odd, other]) == [
         "data shapes: train: 1 image is left out",
         "data mine: val: 1 image is a copy",
@@ -251,15 +250,12 @@ def test_what_is_odd_in_the_data_is_said_with_the_name_of_the_set_where_there_ar
 
 
 def test_slots_that_share_a_gpu_share_its_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = {"setup_seconds": 1.0, "step_seconds": 1.0, "val_seconds": 1.0, "epoch_seconds": 1.0, "train_batches": 2}
-    found |= {"val_batches": 1, "peak_memory_gb": 30.0, "device_name": "GPU", "device_memory_gb": 80.0}
-    key = trial(root).identity.variant_key
-    monkeypatch.setattr(
-        "ablate.execution.plan.probe_variants", lambda *_: probing.Probes({key: {**found, "checkpoint_bytes": 1}})
-    )
+    times = StepTimes(1.0, 1.0, 1.0, 1.0, train_batches=2, val_batches=1)
+    step = StepCost(times, 4, 4, 1, peak_memory_gb=30.0, device_name="GPU", device_memory_gb=80.0)
+    probes = probing.Probes({trial(root).identity.variant_key: step})
+    monkeypatch.setattr("ablate.execution.plan.probe_variants", lambda *_: probes)
     slots = [Slot(f"{n}", {"CUDA_VISIBLE_DEVICES": device}) for n, device in enumerate("00011")]
 
     plan = make_plan([trial(root)], slots=5, local=slots)
 
-    assert plan["memory_gb"] == 90.0
-    assert plan["memory_there_gb"] == 80.0
+    assert plan.memory == MemoryNeed("GPU", 90.0, 80.0)

@@ -13,7 +13,8 @@ import pytest
 from ablate.data.catalogue import DataSet
 from ablate.errors import ConfigError
 from ablate.preflight import networks as rooms
-from ablate.preflight.networks import Builders, contract_notes, preflight
+from ablate.preflight.builders import Builders
+from ablate.preflight.networks import contract_notes, preflight
 from ablate.settings.graft import write_grafts
 from ablate.settings.schema import Config, option_file
 from ablate.settings.trial_settings import TrialSettings
@@ -66,8 +67,9 @@ def test_the_cost_is_that_of_the_network_itself() -> None:
     content = yaml_model_load("yolo26n.yaml")
     content["ablate"] = write_grafts(asked.settings.grafts)
     network, surgery, _ = build_network(content, classes=3)
-    for name, value in (surgery | complexity(network, 64).summary()).items():
-        assert answer[name] == value
+    assert answer.places == tuple(place["place"] for place in surgery["places"])
+    assert answer.cost is not None
+    assert asdict(answer.cost).items() <= complexity(network, 64).summary().items()
 
 
 def test_trials_that_differ_in_seed_or_optimizer_share_one_network(cache: Path) -> None:
@@ -89,10 +91,11 @@ def test_weights_that_are_not_fetched_yet_give_a_network_their_class_branch(monk
 
     (answer,) = preflight([trial(weights="yolo26n.pt")], with_cost=True).answers.values()
 
-    assert answer["weights"]["transferred"] is None
+    assert answer.transferred is None
+    assert answer.cost is not None
     coco = DetectionModel("yolo26n.yaml", nc=80, verbose=False)
     network, _, _ = build_network("yolo26n.yaml", classes=3, weights=coco)
-    assert answer["params_train"] == complexity(network, 64).params_train
+    assert answer.cost.params_train == complexity(network, 64).params_train
 
 
 def test_a_layer_to_freeze_that_the_network_lacks_is_refused() -> None:
@@ -114,11 +117,11 @@ def test_what_was_built_before_is_not_built_again(monkeypatch: pytest.MonkeyPatc
 
 def test_a_changed_module_is_built_again(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine.write_text(block("super().__init__(channels, channels, 1)"), encoding="utf-8")
-    (small,) = preflight([own()], with_cost=True).answers.values()
+    (small,) = preflight([own()], with_cost=True).costs.values()
     mine.write_text(block("super().__init__(channels, channels, 3, padding=1)"), encoding="utf-8")
-    (large,) = preflight([own()], with_cost=True).answers.values()
+    (large,) = preflight([own()], with_cost=True).costs.values()
 
-    assert large["params"] - small["params"] == 8 * 256 * 256
+    assert large.params - small.params == 8 * 256 * 256
 
 
 def test_what_is_known_of_a_module_edited_meanwhile_is_not_kept(mine: Path, cache: Path) -> None:
@@ -192,14 +195,16 @@ def test_how_many_tensors_the_weights_fill_is_counted(tmp_path: Path) -> None:
     torch.save({"model": DetectionModel("yolo26n.yaml", verbose=False)}, weights)
 
     (answer,) = preflight([trial("hmha", weights=str(weights))]).answers.values()
-    assert 600 < answer["weights"]["transferred"] < answer["weights"]["expected"]  # other classes than the 80
+    assert answer.transferred is not None
+    assert 600 < answer.transferred < answer.tensors  # other classes than the 80
 
 
 def test_a_checkpoint_that_is_not_there_yet_does_not_keep_from_planning() -> None:
     (answer,) = preflight([trial("hmha", weights="yolo26n.pt")], with_cost=True).answers.values()
 
-    assert answer["weights"]["transferred"] is None
-    assert answer["gflops"] > 0
+    assert answer.transferred is None
+    assert answer.cost is not None
+    assert answer.cost.gflops > 0
 
 
 def test_a_module_that_takes_its_process_along_is_named(mine: Path) -> None:
@@ -213,10 +218,13 @@ def test_several_grafts_in_one_network_are_built_and_known_apart() -> None:
     one = trial("hmha", "head")
     two = trial("hmha", "head", grafts=["sta@neck_p5"])
 
-    found = preflight([one, two], with_cost=True).answers
+    networks = preflight([one, two], with_cost=True)
+    keys = [trial.identity.variant_key for trial in (one, two)]
+    fewer, more = (networks.answers[key] for key in keys)
+    small, large = (networks.costs[key] for key in keys)
 
-    assert len(found[two.identity.variant_key]["places"]) == len(found[one.identity.variant_key]["places"]) + 1
-    assert found[two.identity.variant_key]["params"] > found[one.identity.variant_key]["params"]
+    assert len(more.places) == len(fewer.places) + 1
+    assert large.params > small.params
 
 
 def test_builders_may_be_started_before_it_is_known_what_they_build() -> None:
@@ -268,6 +276,21 @@ def test_a_module_that_needs_two_images_is_refused_where_a_batch_has_one(mine: P
     assert bool(found.invalid) is refused
     if refused:
         assert "for one image in train mode" in next(iter(found.invalid.values()))
+
+
+def test_of_two_variants_with_one_network_the_one_with_a_batch_of_one_is_refused(mine: Path) -> None:
+    mine.write_text(
+        "from torch import nn\nclass Mine(nn.Module):\n    def __init__(self, channels):\n        super().__init__()\n"
+        "        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(channels))\n"
+        "    def forward(self, x):\n        return x * self.gate(x)\n",
+        encoding="utf-8",
+    )
+    one, four = (own(train={**asdict(Config())["train"], "imgsz": 64, "batch": batch}) for batch in (1, 4))
+
+    networks = preflight([one, four], skip_invalid=True)
+
+    assert set(networks.invalid) == {one.identity.variant_key}
+    assert set(networks.answers) == {four.identity.variant_key}
 
 
 def test_what_is_odd_about_a_module_is_noted(mine: Path) -> None:

@@ -11,7 +11,7 @@ from ablate.errors import ConfigError
 from ablate.settings.schema import Config
 from ablate.settings.signature import Identity, identify
 from ablate.settings.trial_settings import TrialSettings
-from ablate.study.selection import check_rules, drop_lonely_baselines, ordered, select
+from ablate.study.selection import check_rules, exclude, lonely_baselines, ordered
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,17 @@ def trial(*grafts: str, seed: int = 0, model: str = "yolo26n", optimizer: str = 
     return Trial(settings, identify(settings, "f"))
 
 
-def out(found: Trial, *rules: dict[str, Any]) -> bool:
+def out(one: Trial, *rules: dict[str, Any]) -> bool:
     check_rules(rules)
-    return select([found], [False], rules).kept == [False]
+    return bool(exclude([one], rules).signatures)
+
+
+def left(trials: list[Trial], joined: list[Trial], rules: list[dict[str, Any]]) -> list[Trial]:
+    """Return the trials that rules leave, where these baselines have joined by themselves."""
+    baselines = {one.identity.signature for one in joined}
+    excluded = exclude(trials, rules).signatures
+    gone = {*excluded, *lonely_baselines(trials, baselines, excluded)}
+    return [one for one in trials if one.identity.signature not in gone]
 
 
 def test_a_rule_leaves_out_what_all_of_its_entries_match() -> None:
@@ -89,33 +97,26 @@ def test_what_is_no_rule_is_refused(rules: list[Any], words: str) -> None:
 
 
 def test_a_baseline_goes_when_nobody_is_left_to_compare_with_it() -> None:
-    trials = [
-        trial(model="yolo26x"),
-        trial("hat", model="yolo26x"),
-        trial(),
-        trial("hat"),
-        trial("hmha"),
-        trial(seed=1),
-        trial("hmha", seed=1),
-    ]
-    joined = [True, False, True, False, False, True, False]
+    large, base, other_seed = trial(model="yolo26x"), trial(), trial(seed=1)
+    large_hat, hat, hmha = trial("hat", model="yolo26x"), trial("hat"), trial("hmha")
+    trials = [large, large_hat, base, hat, hmha, other_seed, trial("hmha", seed=1)]
+    rules = [{"module": "hat", "model": "yolo26x"}, {"module": "hmha", "seed": 1}]
 
-    found = select(trials, joined, [{"module": "hat", "model": "yolo26x"}, {"module": "hmha", "seed": 1}])
-
-    assert found.kept == [False, False, True, True, True, False, False]
-    assert found.unmatched == []
+    assert left(trials, [large, base, other_seed], rules) == [base, hat, hmha]
+    assert exclude(trials, rules).unmatched == []
 
 
 def test_a_baseline_that_was_asked_for_stays_and_so_does_one_without_rules() -> None:
-    trials = [trial(), trial("hmha")]
-    assert select(trials, [False, False], [{"module": "hmha"}]).kept == [True, False]
-    assert select(trials, [True, False], []).kept == [True, True]
-    assert drop_lonely_baselines(trials, [True, False], [True, False]) == [False, False]
+    base, hmha = trial(), trial("hmha")
+
+    assert left([base, hmha], [], [{"module": "hmha"}]) == [base]
+    assert left([base, hmha], [base], []) == [base, hmha]
+    assert left([base, hmha], [base], [{"module": "hmha"}]) == []
 
 
 def test_a_rule_that_nothing_matches_is_told() -> None:
     rules = [{"module": "hta"}, {"module": "hmha"}]
-    assert select([trial(), trial("hmha")], [True, False], rules).unmatched == [rules[0]]
+    assert exclude([trial(), trial("hmha")], rules).unmatched == [rules[0]]
 
 
 def names(trials: list[Trial]) -> list[str]:

@@ -28,7 +28,7 @@ class Machine:
         self.others = 0.0
         self.memory_gb = 100.0
         self.failing: str | None = None
-        monkeypatch.setattr(throughput, "Cache", lambda name: _Cache(folder, name))
+        monkeypatch.setattr(throughput, "Cache", lambda name, kind: _Cache(folder, name, kind))
         monkeypatch.setattr(throughput, "Neighbours", lambda: self)
         monkeypatch.setattr(throughput, "available_memory_gb", lambda: self.memory_gb)
         monkeypatch.setattr(throughput, "LocalBackend", lambda slots: _Nowhere())
@@ -47,9 +47,9 @@ class Machine:
         return [throughput.Outcome(result=Throughput(layout, speed, 16 * layout.trials / speed, memory_gb=2.0))]
 
 
-class _Cache(Cache):
-    def __init__(self, folder: Path, name: str) -> None:
-        super().__init__(name)
+class _Cache(Cache[Any]):
+    def __init__(self, folder: Path, name: str, kind: type[Any]) -> None:
+        super().__init__(name, kind)
         self._folder = folder / name
 
 

@@ -6,7 +6,7 @@ import ast
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -15,20 +15,13 @@ from typing import Any
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
+from ablate.grafting.contract_findings import Findings
 from ablate.launching.jobs import Observer, Outcome
 from ablate.preflight import networks as preflight
+from ablate.preflight.builders import NetworkJob
+from ablate.preflight.network_answer import NetworkAnswer, NetworkCost
 
-BUILT = {
-    "places": [],
-    "wiring": "plain",
-    "weights": {"transferred": 0, "expected": 0},
-    "params": 1_000_000,
-    "params_added": 0,
-    "params_train": 1_000_000,
-    "gflops": 1.0,
-    "gflops_uncounted": 0.0,
-    "gflops_ultralytics": 1.0,
-}
+BUILT = NetworkAnswer((), 0, 0, Findings(), NetworkCost(1_000_000, 1_000_000, 1.0, 1.0))
 
 _listeners: list[Callable[[str, tuple[Any, ...]], None]] = []
 _is_hooked = False
@@ -115,24 +108,24 @@ def composed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 @pytest.fixture
-def built(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> list[Mapping[str, Any]]:
+def built(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> list[NetworkJob]:
     """What is asked of the builders of networks from here on; none is really built, and none was before."""
-    asked: list[Mapping[str, Any]] = []
+    jobs: list[NetworkJob] = []
     folder = tmp_path_factory.mktemp("cache")  # not in the working folder, whose state is one of a source
 
     def answer(backend: Any, function: str, payloads: Sequence[Any], observer: Observer, limits: Any) -> None:
-        asked.extend(payloads)
+        jobs.extend(payloads)
         for index in range(len(payloads)):
-            observer.end(index, Outcome(result=dict(BUILT)))
+            observer.end(index, Outcome(result=BUILT))
 
-    class OfThisTest(preflight.Cache):
-        def __init__(self, name: str) -> None:
-            super().__init__(name)
+    class OfThisTest(preflight.Cache[Any]):
+        def __init__(self, name: str, kind: type[Any]) -> None:
+            super().__init__(name, kind)
             self._folder = folder / name
 
     monkeypatch.setattr(preflight, "run_jobs", answer)
     monkeypatch.setattr(preflight, "Cache", OfThisTest)
-    return asked
+    return jobs
 
 
 def _benchmark(name: str) -> ModuleType:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ablate.cli.verbs import plan
+from ablate.preflight.builders import NetworkJob
 from ablate.sources.module_source import module_source
 
 TARGETS = ("hmha.HMHA", "acmix.ACmix", "sta.StokenAttention", "hat.RHAG")
@@ -34,7 +35,7 @@ def test_a_plan_of_a_thousand_trials_does_each_thing_once(
     watched: Callable[[], Any],
     parsed: list[str],
     composed: list[list[str]],
-    built: list[Mapping[str, Any]],
+    built: list[NetworkJob],
 ) -> None:
     """Every bound is what it takes once; a thing that is done for each trial again comes to 990 and more."""
     monkeypatch.chdir(tmp_path)

@@ -18,6 +18,7 @@ from ablate.data import scanning
 from ablate.data.shapes import encode_png
 from ablate.execution import run_sweep as sweep
 from ablate.launching.jobs import Observer, Outcome
+from ablate.preflight.builders import NetworkJob
 from ablate.tracking import tracker
 
 TRIALS, NETWORKS = 12, 4
@@ -87,7 +88,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def swept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_trainer: Any, built: list[Mapping[str, Any]], data: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_trainer: Any, built: list[NetworkJob], data: Path
 ) -> Callable[[], int]:
     """Run a sweep of twelve trials from its command line, all of it in this process; return the exit code."""
     monkeypatch.chdir(tmp_path)
@@ -120,7 +121,7 @@ def test_a_sweep_of_twelve_does_each_thing_once(
     watched: Callable[[], Any],
     parsed: list[str],
     composed: list[list[str]],
-    built: list[Mapping[str, Any]],
+    built: list[NetworkJob],
     statements: list[str],
 ) -> None:
     scanned: list[Any] = []

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from ablate.data.catalogue import DataSet
+    from ablate.execution.launch import Launch
     from ablate.execution.make_request import Request
-    from ablate.execution.scheduler import Launch
     from ablate.study.trial import Trial
 
 LOCAL = "hydra_plugins.ablate_plugins.launcher.LocalLauncher"
@@ -123,7 +123,7 @@ def make_trials(load: Callable[[Sequence[str]], DictConfig], cells: Sequence[Seq
 def finish(request: Request, launch: Launch) -> int:
     """Plan or run the trials of a command; return the exit code."""
     if _planning is not None:
-        from ablate.execution.plan import show_plan
+        from ablate.execution.plan_table import show_plan
 
         return show_plan(
             request.trials,

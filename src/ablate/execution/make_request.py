@@ -1,4 +1,4 @@
-"""From what a command says to the trials it means: laid out, composed, checked, some left out, in order."""
+"""From a command to its trials: laid out, composed, checked, some left out, in order."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from ablate.preflight.networks import preflight
 from ablate.study.control_trials import join_controls
 from ablate.study.designs import SUBSETS, lay_out
 from ablate.study.grid import Axes, Cell
-from ablate.study.selection import check_rules, drop_lonely_baselines, ordered, select
+from ablate.study.selection import check_rules, exclude, lonely_baselines, ordered
 from ablate.study.trial import Trial
+
+EXCLUDED = "excluded"
+LONELY = "a baseline that nothing is left to be compared with"
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,9 @@ class Request:
         trials: In the order in which they are to run.
         design: What the report needs to know of a design of components, or None.
         left_out: Trials that were left out, by name, with the reason.
-        notes: What the user should know of his own words.
+        notes: What the user should know of the command.
         preflown: Whether every network has been built already.
-        controls: By variant key what it is a control of: `Joined.controls`.
+        controls: By variant key.
     """
 
     trials: list[Trial]
@@ -52,7 +55,7 @@ def make_request(
         find_weights: Finds a checkpoint by the name under which it was published.
 
     Raises:
-        ConfigError: Something cannot be meant, or nothing is left to do.
+        ConfigError: The command is invalid, or no trial is left.
     """
     check_rules(settings["exclude"])
     if settings["controls"] and settings["design"] in SUBSETS:
@@ -62,39 +65,38 @@ def make_request(
         )
     layout = lay_out(axes, settings)
     trials = make_trials(layout.cells)
-    selection = select(trials, layout.joined, settings["exclude"])
-    kept = selection.kept
-    reasons = {t.identity.variant_key: "excluded" for t, stays in zip(trials, kept, strict=True) if not stays}
-    costs: Mapping[str, Any] = {}
-    preflown = False
-    if settings["skip_invalid"] or settings["order"] in ("longest_first", "cheapest_first"):
-        staying = [trial for trial, stays in zip(trials, kept, strict=True) if stays]
-        costs, invalid = preflight(staying, with_cost=True, skip_invalid=settings["skip_invalid"])
-        reasons |= invalid
-        kept = [stays and t.identity.variant_key not in invalid for t, stays in zip(trials, kept, strict=True)]
-        kept = drop_lonely_baselines(trials, layout.joined, kept)
-        preflown = True
-    if not any(kept):
+    signatures = [trial.identity.signature for trial in trials]
+    requested = {signature for signature, joined in zip(signatures, layout.joined, strict=True) if not joined}
+    joined = set(signatures) - requested
+    exclusion = exclude(trials, settings["exclude"])
+    reasons = dict.fromkeys(exclusion.signatures, EXCLUDED)  # by signature, of the trials that are left out
+    reasons |= dict.fromkeys(lonely_baselines(trials, joined, reasons), LONELY)
+    with_cost = settings["order"] in ("longest_first", "cheapest_first")
+    preflown = settings["skip_invalid"] or with_cost
+    costs = {}
+    if preflown:
+        networks = preflight(_without(trials, reasons), with_cost=True, skip_invalid=settings["skip_invalid"])
+        costs = networks.costs
+        for trial in trials:
+            if trial.identity.variant_key in networks.invalid:
+                reasons[trial.identity.signature] = networks.invalid[trial.identity.variant_key]
+        reasons |= dict.fromkeys(lonely_baselines(trials, joined, reasons), LONELY)
+    staying = _without(trials, reasons)
+    if not staying:
         raise ConfigError("nothing is left to do: every trial is excluded or cannot be built")
-    staying = [trial for trial, stays in zip(trials, kept, strict=True) if stays]
-    joined = join_controls(staying, settings["controls"], find_weights)
-    if preflown and joined.trials:
-        costs = {**costs, **preflight(joined.trials, with_cost=True).answers}
-    alone = "a baseline that nothing is left to be compared with"
-    left_out = {
-        trial.identity.signature: (trial.identity.name, reasons.get(trial.identity.variant_key, alone))
-        for trial, stays in zip(trials, kept, strict=True)
-        if not stays
-    }
+    controls = join_controls(staying, settings["controls"], find_weights)
+    if preflown and controls.trials:
+        costs |= preflight(controls.trials, with_cost=True).costs
+    left_out = {trial.identity.signature: trial.identity.name for trial in trials}
     return Request(
-        trials=ordered(
-            [*staying, *joined.trials],
-            settings["order"],
-            lambda trial: relative_cost(trial, costs),
-        ),
-        design=layout.record([t.identity.variant_key if k else None for t, k in zip(trials, kept, strict=True)]),
-        left_out=list(left_out.values()),
-        notes=[*(f"exclude: no trial matches {dict(rule)}" for rule in selection.unmatched), *joined.notes],
+        trials=ordered([*staying, *controls.trials], settings["order"], lambda trial: relative_cost(trial, costs)),
+        design=layout.record([None if t.identity.signature in reasons else t.identity.variant_key for t in trials]),
+        left_out=[(name, reasons[signature]) for signature, name in left_out.items() if signature in reasons],
+        notes=[*(f"exclude: no trial matches {rule}" for rule in exclusion.unmatched), *controls.notes],
         preflown=preflown,
-        controls=joined.controls,
+        controls=controls.controls,
     )
+
+
+def _without(trials: Sequence[Trial], left_out: Mapping[str, str]) -> list[Trial]:
+    return [trial for trial in trials if trial.identity.signature not in left_out]

@@ -2,45 +2,127 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ablate.execution.plan_table import print_plan
-from ablate.execution.reconcile import Reconciled, reconcile
-from ablate.execution.scheduler import Launch
+from ablate.execution.launch import Launch
+from ablate.execution.reconcile import Job, reconcile
 from ablate.launching.devices import Slot
+from ablate.launching.sharing import Sharing
+from ablate.measuring.step_cost import StepCost
 from ablate.preflight.estimate import disk, finish_seconds, trial_seconds
-from ablate.preflight.memory_probe import probe_variants
+from ablate.preflight.memory_probe import ProbeFailure, Probes, probe_variants
+from ablate.preflight.network_answer import NetworkAnswer, NetworkCost
 from ablate.preflight.networks import contract_notes, preflight
 from ablate.preflight.throughput import share_cores
 from ablate.study.trial import Trial, data_warnings
 
-DEVICES = (1, 2, 4, 8)  # numbers of trials at a time for which the finish is told
-
-Content = dict[str, Any]
+DEVICES = (1, 2, 4, 8)  # numbers of trials at a time for which the finish is estimated
 
 
-def show_plan(trials: Sequence[Trial], *, as_json: bool = False, **options: Any) -> int:
-    """Print the plan of a command; return the exit code.
+@dataclass(frozen=True)
+class PlanRow:
+    """A trial of a plan.
 
-    Args:
-        trials: All that is asked for, in the order in which they are to run.
-        as_json: Print `make_plan`'s content as JSON to stdout.
-        options: Those of `make_plan`.
-
-    Raises:
-        ConfigError: A network of the plan cannot be built.
+    Attributes:
+        trial, variant, variant_key, signature, factors, seed: Of the trial's identity.
+        state: ``run``, ``resume``, ``reuse`` or ``failed`` (see `Reconciled.states`).
+        epochs: Of the whole training; None where it is limited by time.
+        epochs_done: Epochs that need not be trained any more.
+        places: Where its network is grafted.
+        params, gflops, gflops_ultralytics: Size and arithmetic of its network.
+        weights_transferred, weights_expected: Tensors that the starting weights fill, and all of the stock network.
+        seconds, peak_memory_gb: Of a trial that is to run; None where its variant was not probed, or failed.
+        probe_failure: How its first steps failed.
+        control: Its kind, where the trial joined as a control.
     """
-    content = make_plan(trials, **options)
-    if as_json:
-        print(json.dumps(content))  # noqa: T201
-    else:
-        print_plan(content)
-    return 0
+
+    trial: str
+    variant: str
+    variant_key: str
+    signature: str
+    state: str
+    factors: dict[str, str]
+    seed: int
+    epochs: int | None
+    epochs_done: int
+    places: tuple[str, ...]
+    params: int
+    gflops: float
+    gflops_ultralytics: float | None
+    weights_transferred: int | None
+    weights_expected: int
+    seconds: float | None = None
+    peak_memory_gb: float | None = None
+    probe_failure: ProbeFailure | None = None
+    control: str | None = None
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A trial that was left out, by name, and why."""
+
+    trial: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class DiskNeed:
+    """GB that all trials need at most, and that are free."""
+
+    needed: float
+    free: float
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Memory of the trials that share a device.
+
+    Attributes:
+        device: Its name; None where nothing was probed.
+        needed: GB that they take together at most.
+        there: GB that the device has.
+    """
+
+    device: str | None
+    needed: float | None
+    there: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a command would do.
+
+    Attributes:
+        trials: In the order in which they are to run.
+        slots: How many trials run at a time.
+        trial_hours: Of all trials that are to run; None where they were not probed.
+        finish: By number of trials at a time, the seconds until all are done; empty where they were not probed.
+        disk: On the disk.
+        memory: Of a device.
+        sharing: How the trials share the cores; None where there is nothing to decide.
+        left_out: Trials that were left out.
+        notes: What the user should know.
+    """
+
+    trials: list[PlanRow]
+    slots: int
+    trial_hours: float | None
+    finish: dict[int, float]
+    disk: DiskNeed
+    memory: MemoryNeed
+    sharing: Sharing | None = None
+    left_out: Sequence[LeftOut] = ()
+    notes: Sequence[str] = ()
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many trials are in each state."""
+        return Counter(row.state for row in self.trials)
 
 
 def make_plan(
@@ -53,130 +135,116 @@ def make_plan(
     left_out: Sequence[tuple[str, str]] = (),
     notes: Sequence[str] = (),
     controls: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Content:
-    """Return what a command would do: plain values, all of it. Nothing is started, and only caches are written.
+) -> Plan:
+    """Return what a command would do. Nothing is started, and only caches are written.
 
     Args:
-        trials: All that is asked for, in the order in which they are to run.
+        trials: All requested trials, in the order in which they are to run.
         probe: Whether to measure a few steps of each variant that is to run; None: as the first trial says.
         slots: How many trials run at a time, where there is no `launch`.
         local: The slots of this machine, if the trials run here and there is no `launch`.
         launch: Where the trials will run.
         left_out: Trials that were left out, by name, with the reason.
-        notes: What the user should know of his own words.
-        controls: By variant key what it is a control of (see `ablate.study.control_trials`).
+        notes: What the user should know of the command.
+        controls: By variant key.
 
     Raises:
         ConfigError: A network of the plan cannot be built.
     """
-    kinds = {key: str(control["kind"]) for key, control in (controls or {}).items() if control["signatures"]}
-    found = reconcile(trials)
-    costs = preflight(found.trials, with_cost=True).answers
-    jobs = {job.trial.identity.signature: job for job in found.jobs}
-    running = [job.trial for job in found.jobs]
-    probing = bool(trials[0].config["probe"]) if probe is None else probe
+    reconciled = reconcile(trials)
+    networks = preflight(reconciled.trials, with_cost=True)
+    running = [job.trial for job in reconciled.jobs]
+    probing = trials[0].settings.command.probe if probe is None else probe
     sharing = None
     if launch is not None:
-        sharing, device = share_cores(running, launch, measuring=probing), str(trials[0].config["device"])
+        device = trials[0].settings.device
+        sharing = share_cores(running, launch, measuring=probing)
         slots, local = launch.slots(device), launch.local_slots(device)
-    probes = probe_variants(running, local).found if probing and running else {}
-    states = found.states
+    probes = probe_variants(running, local) if probing and running else Probes()
+    kinds = {key: str(control["kind"]) for key, control in (controls or {}).items() if control["signatures"]}
+    jobs = {job.trial.identity.signature: job for job in reconciled.jobs}
+    costs, states = networks.costs, reconciled.states
     rows = []
-    for trial in found.trials:
+    for trial in reconciled.trials:
         key, signature = trial.identity.variant_key, trial.identity.signature
-        row = _row(trial, costs[key], states[signature]) | {"control": kinds.get(key)}
-        if signature in jobs:
-            row |= _expected(trial, probes.get(key), jobs[signature].epochs_done)
-        rows.append(row)
-    counts = {state: list(states.values()).count(state) for state in ("run", "reuse", "resume", "failed")}
-    return {
-        "trials": rows,
-        "total": len(rows),
-        **counts,
-        **_times(rows, slots, known=probing or not running),
-        **_space(found, costs, probes, slots),
-        **_memory(probes, slots, local),
-        "sharing": None if sharing is None else asdict(sharing) | {"words": str(sharing)},
-        "left_out": [{"trial": name, "reason": reason} for name, reason in left_out],
-        "notes": [*notes, *contract_notes(found.trials, costs), *data_warnings(trials)],
-    }
+        answer, job = networks.answers[key], jobs.get(signature)
+        rows.append(_row(trial, states[signature], answer, costs[key], job, probes, kinds.get(key)))
+    seconds = [row.seconds for row in rows if row.seconds is not None]
+    is_timed = probing or not running
+    return Plan(
+        rows,
+        slots,
+        trial_hours=sum(seconds) / 3600 if is_timed else None,
+        finish={count: finish_seconds(seconds, count) for count in sorted({*DEVICES, slots})} if is_timed else {},
+        disk=_disk(reconciled.jobs, Path(trials[0].settings.command.root).absolute(), costs, probes, slots),
+        memory=_memory(list(probes.costs.values()), slots, local),
+        sharing=sharing,
+        left_out=[LeftOut(name, reason) for name, reason in left_out],
+        notes=[*notes, *contract_notes(reconciled.trials, networks.answers), *data_warnings(trials)],
+    )
 
 
-def _row(trial: Trial, cost: Mapping[str, Any], state: str) -> Content:
-    identity = trial.identity
-    return {
-        "trial": identity.name,
-        "variant": identity.variant,
-        "variant_key": identity.variant_key,
-        "signature": identity.signature,
-        "state": state,
-        "factors": identity.factors,
-        "seed": identity.seed,
-        "epochs": None if trial.config["train"]["time"] else trial.config["train"]["epochs"],  # the clock says how many
-        "epochs_done": trial.config["train"]["epochs"] if state == "reuse" else 0,
-        "places": [place["place"] for place in cost["places"]],
-        "params": cost["params"],
-        "gflops": cost["gflops"],
-        "gflops_ultralytics": cost["gflops_ultralytics"],
-        "weights_transferred": cost["weights"]["transferred"],
-        "weights_expected": cost["weights"]["expected"],
-        "seconds": None,
-        "peak_memory_gb": None,
-        "probe_failure": None,
-    }
+def _row(
+    trial: Trial,
+    state: str,
+    network: NetworkAnswer,
+    cost: NetworkCost,
+    job: Job | None,
+    probes: Probes,
+    control: str | None,
+) -> PlanRow:
+    """Return the row of a trial; `job` is what remains to be done of it, if anything."""
+    identity, train = trial.identity, trial.settings.train
+    step = probes.costs.get(identity.variant_key) if job else None
+    epochs_done = job.epochs_done if job else train.epochs if state == "reuse" else 0
+    return PlanRow(
+        trial=identity.name,
+        variant=identity.variant,
+        variant_key=identity.variant_key,
+        signature=identity.signature,
+        state=state,
+        factors=identity.factors,
+        seed=identity.seed,
+        epochs=None if train.time else train.epochs,
+        epochs_done=epochs_done,
+        places=network.places,
+        params=cost.params,
+        gflops=cost.gflops,
+        gflops_ultralytics=cost.gflops_ultralytics,
+        weights_transferred=network.transferred,
+        weights_expected=network.tensors,
+        seconds=trial_seconds(trial, step.times, epochs_done) if step else None,
+        peak_memory_gb=step.peak_memory_gb if step else None,
+        probe_failure=probes.failures.get(identity.variant_key) if job else None,
+        control=control,
+    )
 
 
-def _expected(trial: Trial, probe: Mapping[str, Any] | None, epochs_done: int) -> Content:
-    """Return what a trial that is to run is expected to take."""
-    if probe is None:
-        return {"epochs_done": epochs_done}
-    if "failure" in probe:
-        return {"epochs_done": epochs_done, "probe_failure": probe["failure"]}
-    seconds = trial_seconds(trial, probe, epochs_done)
-    return {"epochs_done": epochs_done, "seconds": seconds, "peak_memory_gb": probe["peak_memory_gb"]}
-
-
-def _times(rows: Sequence[Content], slots: int, known: bool) -> Content:
-    """Return trial-hours and the seconds until all is done; None where nothing was probed."""
-    seconds = [row["seconds"] for row in rows if row["seconds"] is not None]
-    finish = {str(count): finish_seconds(seconds, count) for count in sorted({*DEVICES, slots})}
-    return {
-        "slots": slots,
-        "trial_hours": sum(seconds) / 3600 if known else None,
-        "finish": finish if known else {},
-    }
-
-
-def _space(
-    found: Reconciled, costs: Mapping[str, Mapping[str, Any]], probes: Mapping[str, Mapping[str, Any]], slots: int
-) -> Content:
+def _disk(jobs: Sequence[Job], root: Path, costs: Mapping[str, NetworkCost], probes: Probes, slots: int) -> DiskNeed:
     """Return the GB that the trials need when most of them have finished and the last ones run, and what is free."""
-    keys = [(job.trial, job.trial.identity.variant_key) for job in found.jobs]
-    needs = [disk(trial, costs[key], probes.get(key)) for trial, key in keys]
+    keys = [(job.trial, job.trial.identity.variant_key) for job in jobs]
+    needs = [disk(trial, costs[key], probes.costs.get(key)) for trial, key in keys]
     more = sorted((need.running - need.final for need in needs), reverse=True)[:slots]
-    root = Path(found.trials[0].config["root"]).absolute()
-    there = next(folder for folder in (root, *root.parents) if folder.exists())
+    existing = next(folder for folder in (root, *root.parents) if folder.exists())
     needed = sum(need.final for need in needs) + sum(max(extra, 0) for extra in more)
-    return {"disk_gb": needed / 1e9, "disk_free_gb": shutil.disk_usage(there).free / 1e9}
+    return DiskNeed(needed / 1e9, shutil.disk_usage(existing).free / 1e9)
 
 
-def _memory(probes: Mapping[str, Mapping[str, Any]], slots: int, local: Sequence[Slot]) -> Content:
-    """Return the GB that trials which share a device take together at most, and what it has."""
-    known = [probe for probe in probes.values() if "failure" not in probe]
+def _memory(steps: Sequence[StepCost], slots: int, local: Sequence[Slot]) -> MemoryNeed:
+    """Return what trials that share a device take together at most, and what it has."""
     devices = [slot.environment.get("CUDA_VISIBLE_DEVICES") for slot in local]
-    on_cpu = all(probe["device_memory_gb"] is None for probe in known)
+    on_cpu = all(step.device_memory_gb is None for step in steps)
     sharing = slots if on_cpu else max((devices.count(device) for device in devices), default=1)
-    peaks = [probe["peak_memory_gb"] for probe in known if probe["peak_memory_gb"] is not None]
-    sizes = [size for probe in known if (size := probe["device_memory_gb"] or _main_memory_gb()) is not None]
-    return {
-        "device": next((probe["device_name"] for probe in known), None),
-        "memory_gb": max(peaks) * sharing if peaks else None,
-        "memory_there_gb": min(sizes, default=None),
-    }
+    peaks = [step.peak_memory_gb for step in steps if step.peak_memory_gb is not None]
+    return MemoryNeed(
+        device=next((step.device_name for step in steps), None),
+        needed=max(peaks) * sharing if peaks else None,
+        there=min((step.device_memory_gb or _main_memory_gb() for step in steps), default=None),
+    )
 
 
 def _main_memory_gb() -> float:
-    """Return this machine's main memory, or that of the container that we are in."""
+    """Return the main memory of this machine, or of the container that this process runs in."""
     import psutil
 
     total = float(psutil.virtual_memory().total)

@@ -1,105 +1,151 @@
-"""A plan for people: a row for each variant, and what all of them take together."""
+"""Print a plan: as JSON, or for people with a row for each variant and what all of them take together."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 
 from ablate.console import print_line
+from ablate.execution.plan import Plan, PlanRow, make_plan
 from ablate.monitor.render import Row, clock, duration, table
+from ablate.study.trial import Trial
 
 STATES = ("run", "resume", "reuse", "failed")
 NAMED = 5  # trials that are named where many were left out for one reason
 
 
-def print_plan(content: Mapping[str, Any]) -> None:
-    """Print a plan (see `ablate.execution.plan.make_plan`)."""
+def show_plan(trials: Sequence[Trial], *, as_json: bool = False, **options: Any) -> int:
+    """Print the plan of a command; return the exit code.
+
+    Args:
+        trials: All requested trials, in the order in which they are to run.
+        as_json: Print JSON to stdout.
+        options: Those of `make_plan`.
+
+    Raises:
+        ConfigError: A network of the plan cannot be built.
+    """
+    plan = make_plan(trials, **options)
+    if as_json:
+        print(plan_json(plan))  # noqa: T201
+    else:
+        print_plan(plan)
+    return 0
+
+
+def plan_json(plan: Plan) -> str:
+    """Return a plan as one line of JSON."""
+    counts = plan.counts
+    content = {
+        "trials": [asdict(row) for row in plan.trials],
+        "total": len(plan.trials),
+        **{state: counts[state] for state in ("run", "reuse", "resume", "failed")},
+        "slots": plan.slots,
+        "trial_hours": plan.trial_hours,
+        "finish": plan.finish,
+        "disk_gb": plan.disk.needed,
+        "disk_free_gb": plan.disk.free,
+        "device": plan.memory.device,
+        "memory_gb": plan.memory.needed,
+        "memory_there_gb": plan.memory.there,
+        "sharing": None if plan.sharing is None else asdict(plan.sharing) | {"words": str(plan.sharing)},
+        "left_out": [asdict(entry) for entry in plan.left_out],
+        "notes": list(plan.notes),
+    }
+    return json.dumps(content)
+
+
+def print_plan(plan: Plan) -> None:
+    """Print a plan for people."""
     console = Console(emoji=False)
-    for line in _variants(content["trials"], console.width if console.is_terminal else None):
+    for line in _variants(plan.trials, console.width if console.is_terminal else None):
         print_line(console, line)
     print_line(console, "")
-    for line in _totals(content):
+    for line in _totals(plan):
         print_line(console, line)
-    for line in _warnings(content):
+    for line in _warnings(plan):
         print_line(console, line, "yellow")
 
 
-def _variants(trials: Sequence[Mapping[str, Any]], width: int | None) -> list[Any]:
+def _variants(trials: Sequence[PlanRow], width: int | None) -> list[Any]:
     """Return the table; columns for model and data only where they differ."""
-    varying = [name for name in ("model", "data") if len({trial["factors"][name] for trial in trials}) > 1]
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+    varying = [name for name in ("model", "data") if len({trial.factors[name] for trial in trials}) > 1]
+    groups: dict[str, list[PlanRow]] = {}
     for trial in trials:
-        groups.setdefault(trial["variant_key"], []).append(trial)
+        groups.setdefault(trial.variant_key, []).append(trial)
     right = ("places", "M par.", "GFLOPs", "epochs", "a trial", "GB")
     titles = ("variant", *varying, "trials", "places", "M par.", "GFLOPs", "epochs", "a trial", "GB")
     rows = [_group(group, varying) for group in groups.values()]
-    kept = [place for place in range(len(titles)) if any(row[place] for row in rows)]  # without a probe some are empty
-    titles, rows = tuple(titles[place] for place in kept), [[row[place] for place in kept] for row in rows]
+    filled = [index for index in range(len(titles)) if any(row[index] for row in rows)]  # without a probe some are not
+    titles, rows = tuple(titles[index] for index in filled), [[row[index] for index in filled] for row in rows]
     return list(table(titles, rows, width, right=right, drop=("places", "epochs")))
 
 
-def _group(group: Sequence[Mapping[str, Any]], varying: Sequence[str]) -> Row:
+def _group(group: Sequence[PlanRow], varying: Sequence[str]) -> Row:
     first = group[0]
-    seconds = [trial["seconds"] for trial in group if trial["seconds"] is not None]
-    memory = next((trial["peak_memory_gb"] for trial in group if trial["peak_memory_gb"] is not None), None)
-    failure = next((trial["probe_failure"] for trial in group if trial["probe_failure"]), None)
-    time = str(failure["type"]) if failure else duration(max(seconds)) if seconds else ""
+    seconds = [trial.seconds for trial in group if trial.seconds is not None]
+    memory = next((trial.peak_memory_gb for trial in group if trial.peak_memory_gb is not None), None)
+    failure = next((trial.probe_failure for trial in group if trial.probe_failure), None)
     return [
-        first["variant"] + (f" (control: {first['control']})" if first["control"] else ""),
-        *(first["factors"][name] for name in varying),
-        _counts(Counter(trial["state"] for trial in group)),
-        str(len(first["places"])),
-        f"{first['params'] / 1e6:.2f}",
-        f"{first['gflops']:.2f}",
-        "by time" if first["epochs"] is None else str(first["epochs"]),
-        time,
+        first.variant + (f" (control: {first.control})" if first.control else ""),
+        *(first.factors[name] for name in varying),
+        _counts(Counter(trial.state for trial in group)),
+        str(len(first.places)),
+        f"{first.params / 1e6:.2f}",
+        f"{first.gflops:.2f}",
+        "by time" if first.epochs is None else str(first.epochs),
+        failure.type if failure else duration(max(seconds)) if seconds else "",
         "" if memory is None else f"{memory:.1f}",
     ]
 
 
-def _totals(content: Mapping[str, Any]) -> list[str]:
-    words = f"{content['total']} trials: {_counts(content) or 'none'}"
-    lines = [words]
-    if content["trial_hours"]:
-        lines.append(f"{_hours(content['trial_hours'])}, measured on {content['device']}")
-        jobs = content["run"] + content["resume"]
-        for count, seconds in content["finish"].items():
-            if int(count) > jobs and int(count) != content["slots"]:
+def _totals(plan: Plan) -> list[str]:
+    counts = plan.counts
+    jobs = counts["run"] + counts["resume"]
+    lines = [f"{len(plan.trials)} trials: {_counts(counts) or 'none'}"]
+    if plan.trial_hours:
+        lines.append(f"{_hours(plan.trial_hours)}, measured on {plan.memory.device}")
+        for slots, seconds in plan.finish.items():
+            if slots > jobs and slots != plan.slots:
                 continue
-            here = "  <- as configured" if int(count) == content["slots"] else ""
-            at_a_time = f"{count} at a time:"
+            here = "  <- as configured" if slots == plan.slots else ""
+            at_a_time = f"{slots} at a time:"
             lines.append(f"  {at_a_time:<14} finishes {clock(seconds)}, {duration(seconds)} from now{here}")
-    if content.get("sharing"):
-        lines.append(content["sharing"]["words"])
-    if content["run"] or content["resume"]:
-        lines.append(f"disk: {_gb(content['disk_gb'])} at most, {_gb(content['disk_free_gb'])} free")
+    if plan.sharing is not None:
+        lines.append(str(plan.sharing))
+    if jobs:
+        lines.append(f"disk: {_gb(plan.disk.needed)} at most, {_gb(plan.disk.free)} free")
     return lines
 
 
-def _warnings(content: Mapping[str, Any]) -> list[str]:
+def _warnings(plan: Plan) -> list[str]:
     lines = []
-    if content["disk_gb"] > content["disk_free_gb"]:
-        lines.append(f"the disk is too small: {_gb(content['disk_gb'])} needed, {_gb(content['disk_free_gb'])} free")
-    memory, there = content["memory_gb"], content["memory_there_gb"]
-    if memory is not None and there is not None and memory > there:
-        lines.append(f"memory may not suffice: {_gb(memory)} where trials share a device that has {_gb(there)}")
-    failures = {trial["variant"]: trial["probe_failure"] for trial in content["trials"] if trial["probe_failure"]}
-    lines += [f"{name} fails in its first steps: {f['type']}: {f['message']}" for name, f in failures.items()]
+    if plan.disk.needed > plan.disk.free:
+        lines.append(f"the disk is too small: {_gb(plan.disk.needed)} needed, {_gb(plan.disk.free)} free")
+    needed, there = plan.memory.needed, plan.memory.there
+    if needed is not None and there is not None and needed > there:
+        lines.append(f"memory may not suffice: {_gb(needed)} where trials share a device that has {_gb(there)}")
+    failures = {row.variant: row.probe_failure for row in plan.trials if row.probe_failure}
+    lines += [
+        f"{name} fails in its first steps: {failure.type}: {failure.message}" for name, failure in failures.items()
+    ]
     if failures:
         lines.append("times and memory are without these")
     reasons: dict[str, list[str]] = {}
-    for entry in content["left_out"]:
-        reasons.setdefault(entry["reason"], []).append(entry["trial"])
+    for entry in plan.left_out:
+        reasons.setdefault(entry.reason, []).append(entry.trial)
     for reason, names in reasons.items():
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         lines.append(f"left out: {', '.join(names[:NAMED])}{more}: {reason}")
-    return [*lines, *content["notes"]]
+    return [*lines, *plan.notes]
 
 
-def _counts(counts: Mapping[str, Any]) -> str:
+def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{counts[state]} {state}" for state in STATES if counts.get(state))
 
 

@@ -10,7 +10,6 @@ import logging
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,14 @@ from ablate import __version__
 from ablate.console import print_line, short_path
 from ablate.errors import ConfigError
 from ablate.execution.conclude import conclude
+from ablate.execution.forecast import UNKNOWN, announce_forecast
+from ablate.execution.launch import Launch
 from ablate.execution.make_request import Request
 from ablate.execution.manifest import open_sweep
-from ablate.execution.reconcile import Job, Reconciled, reconcile
-from ablate.execution.scheduler import UNKNOWN, Forecast, Launch, make_forecast, run_trials
-from ablate.launching.devices import DEVICE
-from ablate.launching.sharing import Sharing
+from ablate.execution.reconcile import Reconciled, reconcile
+from ablate.execution.scheduler import run_trials
 from ablate.log import open_driver_log
-from ablate.monitor.render import estimate_words
-from ablate.monitor.time_left import LONG
-from ablate.preflight.networks import contract_notes, preflight
-from ablate.preflight.throughput import share_cores
+from ablate.preflight.networks import Preflight, contract_notes, preflight
 from ablate.records.class_names import printable
 from ablate.records.failures import retry_option
 from ablate.records.records import load_object
@@ -71,8 +67,8 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     if found.jobs:  # a sweep that is finished needs neither device nor cluster
         launch.check(str(settings["device"]))
     running = [job.trial for job in found.jobs]
-    costs = _preflight(running, known=request.preflown)
-    notes = [*request.notes, *contract_notes(running, costs)]
+    networks = _preflight(running, done=request.preflown)
+    notes = [*request.notes, *contract_notes(running, networks.answers)]
     directory = open_sweep(found.trials, command, request.design, request.controls)
     open_driver_log(directory)
     logger.info("ablate %s: %s", __version__, shlex.join(command))
@@ -88,7 +84,7 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     for warning in data_warnings(found.trials):
         print_line(console, warning)
 
-    forecast = say_forecast(console, found.jobs, launch, costs) if found.jobs else UNKNOWN
+    forecast = announce_forecast(console, found.jobs, launch, networks.costs) if found.jobs else UNKNOWN
     signatures = [trial.identity.signature for trial in found.trials]
     with Tracker(Path(settings["root"]), settings["tracking"]) as tracker:
         parent = _open_parent(tracker, directory)
@@ -116,7 +112,7 @@ def _log_states(reconciled: Reconciled) -> None:
             "%s (%s): failed before, skipped (retry=%s)",
             trial.identity.name,
             trial.identity.short,
-            trial.config["retry"],
+            trial.settings.command.retry,
         )
     for job in reconciled.jobs:
         start = f"resumes after epoch {job.epochs_done}" if job.epochs_done else "runs from the start"
@@ -124,51 +120,17 @@ def _log_states(reconciled: Reconciled) -> None:
         logger.info("%s (%s): %s%s", job.trial.identity.name, job.trial.identity.short, start, again)
 
 
-def _preflight(trials: Sequence[Trial], *, known: bool) -> dict[str, dict[str, Any]]:
-    """Build every network once; return by variant key what came out, with FLOPs where there are not too many."""
-    counted = len({trial.identity.variant_key for trial in trials}) <= COUNTED
-    if not trials or (known and not counted):
-        return {}
-    return preflight(trials, with_cost=counted).answers
-
-
-def say_forecast(
-    console: Console, jobs: Sequence[Job], launch: Launch, costs: Mapping[str, Mapping[str, Any]]
-) -> Forecast:
-    """Share out the cores, where that is ours to do; say how and why, and how long all of it will take.
+def _preflight(trials: Sequence[Trial], *, done: bool) -> Preflight:
+    """Build every network once; count FLOPs where there are not too many networks.
 
     Args:
-        console: Where to say it.
-        jobs: What runs.
-        launch: Where it runs.
-        costs: By variant key what preflight found.
+        trials: What runs.
+        done: Whether the networks have been built already, which then are only counted.
     """
-    trials = [job.trial for job in jobs]
-    device = str(trials[0].config["device"])
-
-    def measuring(assumed: Sharing) -> None:
-        expected = make_forecast(jobs, costs, assumed, assumed.layout.trials, on_cpu=True)
-        words = _words(expected, len(trials), assumed.layout.trials)
-        print_line(console, f"{f'{words}; ' if words else ''}now some steps are measured, to say it exactly")
-
-    sharing = share_cores(trials, launch, before=measuring)
-    if sharing is not None:
-        print_line(console, str(sharing))
-    local, slots = launch.local_slots(device), launch.slots(device)
-    logger.info("%d trials on %d slots; cores: %s", len(trials), slots, sharing or "not shared out by ablate")
-    on_cpu = bool(local) and all(slot.environment.get(DEVICE) == "cpu" for slot in local)
-    forecast = make_forecast(jobs, costs, sharing, slots, on_cpu=on_cpu)
-    if forecast.total is None:
-        return forecast
-    print_line(console, _words(forecast, len(trials), slots))
-    if forecast.total <= LONG:
-        return forecast
-    print_line(console, f"why so long: {forecast.why}", "yellow")
-    return replace(forecast, why="")
-
-
-def _words(forecast: Forecast, trials: int, slots: int) -> str:
-    return "" if forecast.total is None else estimate_words(forecast.total, trials, slots, rough=forecast.rough)
+    counted = len({trial.identity.variant_key for trial in trials}) <= COUNTED
+    if not trials or (done and not counted):
+        return Preflight({}, {})
+    return preflight(trials, with_cost=counted)
 
 
 def _check_writable(root: Path) -> None:

@@ -6,23 +6,19 @@ import logging
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 
 from ablate.console import show_cursor
+from ablate.execution.forecast import UNKNOWN, Forecast
+from ablate.execution.launch import Launch
 from ablate.execution.reconcile import Job
 from ablate.execution.run_trial import record_failure
-from ablate.launching.devices import Slot
 from ablate.launching.jobs import Observer, Outcome
-from ablate.launching.sharing import Layout, Sharing
 from ablate.monitor.live import Item, Live
 from ablate.monitor.time_left import Announcer
-from ablate.preflight.estimate import expected_seconds, finish_seconds, reasons, rough_throughput
-from ablate.preflight.throughput import measured_trial
 from ablate.records.records import DamagedRecordError, load_record, value
-from ablate.settings.environment import visible_cores
 from ablate.study.trial import Trial, tries_of
 from ablate.tracking.store import Store
 from ablate.tracking.tracker import Tracker
@@ -30,88 +26,6 @@ from ablate.tracking.tracker import Tracker
 RUN = "ablate.execution.run_trial:run_job"
 
 logger = logging.getLogger(__name__)
-
-
-class Launch(Protocol):
-    """How trials get to run: one of our launchers, or Hydra's of another project."""
-
-    def check(self, device: str) -> None:
-        """Raise an error of ours if trials cannot run on this device."""
-
-    def slots(self, device: str) -> int:
-        """Return how many trials run at a time."""
-
-    def local_slots(self, device: str) -> Sequence[Slot]:
-        """Return those of them that are on this machine."""
-
-    def open_cores(self, device: str) -> int | None:
-        """Return the cores to share among trials where nobody has said how; None where that is settled."""
-
-    def share(self, layout: Layout) -> None:
-        """Settle how trials share the cores."""
-
-    def run(self, function: str, payloads: Sequence[Any], device: str, observer: Observer) -> None:
-        """Run ``package.module:name`` with each payload until each has ended; the observer hears of it."""
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """What is known of the time that trials take, before they run.
-
-    Attributes:
-        sizes: By variant key the FLOPs of its network, in those of the baseline's.
-        seconds: By signature the seconds of a trial.
-        why: What makes the sweep long, in words.
-        rough: The seconds were not measured.
-        total: Seconds until the last trial ends; None where nothing is known.
-    """
-
-    sizes: Mapping[str, float] = field(default_factory=dict)
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    why: str = ""
-    rough: bool = False
-    total: float | None = None
-
-
-UNKNOWN = Forecast()
-
-
-def make_forecast(
-    jobs: Sequence[Job],
-    costs: Mapping[str, Mapping[str, Any]],
-    sharing: Sharing | None,
-    slots: int,
-    *,
-    on_cpu: bool,
-) -> Forecast:
-    """Return what is known of the time that trials take.
-
-    Args:
-        jobs: What runs.
-        costs: By variant key what preflight found; without FLOPs where they were not counted.
-        sharing: How the cores are shared, with the steps that were measured for it.
-        slots: How many trials run at a time.
-        on_cpu: Whether the trials run on processors of this machine.
-    """
-    trials = [job.trial for job in jobs]
-    basis = measured_trial(trials)
-    counted = {key: cost for key, cost in costs.items() if cost.get("gflops")}
-    cost = counted.get(basis.identity.variant_key)
-    sizes = {} if cost is None else {key: each["gflops"] / cost["gflops"] for key, each in counted.items()}
-    why = reasons(trials, sharing, visible_cores() if on_cpu else None)
-    steps = None if sharing is None else sharing.chosen
-    rough = steps is None
-    if steps is None and on_cpu and cost is not None:
-        steps = rough_throughput(basis, cost)
-    if steps is None:
-        return Forecast(sizes, why=why)
-    seconds = {
-        job.trial.identity.signature: expected_seconds(
-            job.trial, steps, sizes.get(job.trial.identity.variant_key, 1.0), job.epochs_done
-        )
-        for job in jobs
-    }
-    return Forecast(sizes, seconds, why, rough, finish_seconds(list(seconds.values()), slots))
 
 
 def run_trials(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ablate.grafting.contract_findings import Findings
 from ablate.grafting.insertion import GraftError
 from ablate.grafting.surgery import Graft
 
@@ -31,25 +32,6 @@ _TRAINED = 2  # images in train mode: one may be too few for a batch norm, and h
 
 class ContractError(GraftError):
     """A module's output is not what its place needs; the message says what it returned for what."""
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What is odd about the modules of a network that keep the contract.
-
-    Attributes:
-        notes: One sentence each: parameters without a gradient, an input that is changed in place, ...
-        single: Why a module fails with one image in train mode, which an epoch's last batch may be; else None.
-        mixed: Why one fails under automatic mixed precision, which GPUs train in; else None.
-    """
-
-    notes: tuple[str, ...] = ()
-    single: str | None = None
-    mixed: str | None = None
-
-    def summary(self) -> dict[str, Any]:
-        """Return plain values, for the cache of what is known of networks."""
-        return {"notes": list(self.notes), "single": self.single, "mixed": self.mixed}
 
 
 def check_output(output: Any, shape: tuple[int, ...], like: Tensor, *, finite: bool = True) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,7 +24,26 @@ SHORTEST, LONGEST = 1.5, 12.0  # seconds that a measurement takes: of quick step
 MEETING = 60.0  # seconds that processes wait for each other
 
 
-def throughput(make_trainer: Callable[[], Any], meeting: Path, index: int, processes: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ProcessSpeed:
+    """How fast one process trains beside others.
+
+    Attributes:
+        batch: Images in a batch.
+        step_seconds: A batch with its share of the optimizer.
+        optimizer_share: The optimizer's part of that, from 0 to 1.
+        setup_seconds: Until the first batch.
+        peak_memory_gb: Of the process; None where the system does not tell.
+    """
+
+    batch: int
+    step_seconds: float
+    optimizer_share: float
+    setup_seconds: float
+    peak_memory_gb: float | None
+
+
+def throughput(make_trainer: Callable[[], Any], meeting: Path, index: int, processes: int) -> ProcessSpeed:
     """Train for a few batches beside the other processes.
 
     Args:
@@ -31,10 +51,6 @@ def throughput(make_trainer: Callable[[], Any], meeting: Path, index: int, proce
         meeting: An empty folder that the processes of one measurement share.
         index: Which of them this is, from 0.
         processes: How many they are.
-
-    Returns:
-        ``step_seconds`` (a batch with its share of the optimizer), ``optimizer_share`` of that, ``setup_seconds``
-        until the first batch, ``batch``, ``steps`` measured, ``peak_memory_gb`` or None, ``threads`` of torch.
 
     Raises:
         TimeoutError: The other processes did not come.
@@ -45,15 +61,13 @@ def throughput(make_trainer: Callable[[], Any], meeting: Path, index: int, proce
     memory = PeakMemory(cuda=False)
     clock = _Clock(trainer, lambda seconds: _meet(meeting, index, processes, seconds))
     train_until_enough(trainer)
-    import torch
-
-    return {
-        **clock.result(),
-        "setup_seconds": clock.began - started,
-        "batch": trainer.batch_size,
-        "peak_memory_gb": memory.gigabytes(),
-        "threads": torch.get_num_threads(),
-    }
+    return ProcessSpeed(
+        trainer.batch_size,
+        step_seconds=clock.step_seconds,
+        optimizer_share=clock.optimizer_seconds / clock.step_seconds,
+        setup_seconds=clock.began - started,
+        peak_memory_gb=memory.gigabytes(),
+    )
 
 
 class _Clock:
@@ -74,11 +88,15 @@ class _Clock:
         trainer.add_callback("on_train_epoch_start", self._train_epoch_start)
         trainer.add_callback("on_train_batch_end", self._train_batch_end)
 
-    def result(self) -> dict[str, Any]:
-        """Return what was measured."""
-        optimizer = median(self._steps or [0.0]) / self._accumulate
-        seconds = median(self._batches) + optimizer
-        return {"step_seconds": seconds, "optimizer_share": optimizer / seconds, "steps": len(self._batches)}
+    @property
+    def optimizer_seconds(self) -> float:
+        """The optimizer's share of a batch."""
+        return median(self._steps or [0.0]) / self._accumulate
+
+    @property
+    def step_seconds(self) -> float:
+        """A batch with its share of the optimizer."""
+        return median(self._batches) + self.optimizer_seconds
 
     def _train_start(self, trainer: Any) -> None:
         self.began = time.perf_counter()

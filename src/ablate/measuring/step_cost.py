@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import islice, pairwise
 from statistics import fmean, median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
+from ablate.measuring.machine import device_name
 from ablate.measuring.memory import PeakMemory
 from ablate.measuring.short_training import Enough, train_until_enough
+
+if TYPE_CHECKING:
+    import torch
 
 WARMUP = 2  # batches before any is measured: memory is allocated, kernels are chosen
 MEASURED = 4  # batches that are measured at least
@@ -20,7 +23,51 @@ MOST = 24  # batches that are measured at most
 VALIDATED = 3  # batches of the validation
 
 
-def probe(make_trainer: Callable[[], Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class StepTimes:
+    """What the parts of a training take.
+
+    Attributes:
+        setup_seconds: Until the first batch.
+        step_seconds: A batch with its share of the optimizer.
+        val_seconds: A batch of the validation.
+        epoch_seconds: What an epoch needs besides batches: metrics, checkpoints.
+        train_batches: Batches in an epoch.
+        val_batches: Batches in a validation.
+    """
+
+    setup_seconds: float
+    step_seconds: float
+    val_seconds: float
+    epoch_seconds: float
+    train_batches: float
+    val_batches: float
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """Time and memory of a training.
+
+    Attributes:
+        times: Of its parts.
+        batch: Images in a batch.
+        measured: Batches that were measured.
+        checkpoint_bytes: Size of last.pt.
+        peak_memory_gb: Of the training; None where the system does not tell.
+        device_name: Of the device.
+        device_memory_gb: Memory of the GPU; None on a CPU.
+    """
+
+    times: StepTimes
+    batch: int
+    measured: int
+    checkpoint_bytes: int
+    peak_memory_gb: float | None
+    device_name: str
+    device_memory_gb: float | None
+
+
+def probe(make_trainer: Callable[[], Any]) -> StepCost:
     """Train for a few batches, validate on a few, write a checkpoint, and stop.
 
     Everything is done by the trainer itself, at the length of one short epoch, and written to its own folder.
@@ -28,35 +75,35 @@ def probe(make_trainer: Callable[[], Any]) -> dict[str, Any]:
     Args:
         make_trainer: Makes an Ultralytics trainer that has not begun.
 
-    Returns:
-        Times in seconds: ``setup_seconds`` until the first batch, ``step_seconds`` for a batch with its share of the
-        optimizer, ``val_seconds`` for a batch of the validation, ``epoch_seconds`` for what an epoch needs besides
-        (metrics, checkpoints). Then ``train_batches`` and ``val_batches`` in an epoch, ``batch``, ``measured`` batches,
-        ``checkpoint_bytes`` of last.pt, ``peak_memory_gb``, and of the device ``device_name`` and ``device_memory_gb``.
-
     Raises:
         Exception: Whatever ends the training early.
     """
     started = time.perf_counter()
     trainer = make_trainer()
     memory = PeakMemory(cuda=trainer.device.type == "cuda")
-    watch = _Watch(trainer)
+    epoch = _ShortEpoch(trainer, started)
     train_until_enough(trainer)
-    return {
-        "setup_seconds": watch.began - started,
-        **watch.epoch(),
-        "batch": trainer.batch_size,
-        "checkpoint_bytes": trainer.last.stat().st_size,
-        "peak_memory_gb": memory.gigabytes(),
-        **_device(trainer.device),
-    }
+    return StepCost(
+        epoch.times(),
+        batch=trainer.batch_size,
+        measured=epoch.measured,
+        checkpoint_bytes=trainer.last.stat().st_size,
+        peak_memory_gb=memory.gigabytes(),
+        device_name=device_name(trainer.device),
+        device_memory_gb=_memory_gb(trainer.device),
+    )
 
 
-class _Watch:
-    """Keeps the time of a trainer's first epoch, cuts it short, and ends the training after it."""
+class _ShortEpoch:
+    """Times a trainer's first epoch, cuts it short, and ends the training after it.
 
-    def __init__(self, trainer: Any) -> None:
-        self.began = 0.0
+    Args:
+        trainer: It has not begun.
+        started: When its making started, by `time.perf_counter`.
+    """
+
+    def __init__(self, trainer: Any, started: float) -> None:
+        self._started = self._began = started
         self._trainer = trainer
         self._accumulate = 1
         self._ends: list[float] = []  # of the epoch's start, and of each batch
@@ -71,27 +118,34 @@ class _Watch:
         trainer.add_callback("on_val_batch_end", self._val_batch_end)
         trainer.add_callback("on_fit_epoch_end", self._fit_epoch_end)
 
-    def epoch(self) -> dict[str, Any]:
-        """Return what was measured of the epoch."""
+    @property
+    def measured(self) -> int:
+        """How many batches are measured: those after the warm-up, or all where there are no more."""
+        batches = len(self._ends) - 1
+        return batches - WARMUP if batches > WARMUP else batches
+
+    def times(self) -> StepTimes:
+        """Return what the parts of the training take."""
         trainer = self._trainer
         batches = [end - start for start, end in pairwise(self._ends)]
-        first = WARMUP if len(batches) > WARMUP else 0
         # Loader processes deliver in bursts, which a median would not see; without them it is noise that does.
         usual = fmean if trainer.train_loader.num_workers else median
         steps = [seconds for seconds in self._stepping if seconds] or [0.0]
         plain = [seconds - step for seconds, step in zip(batches, self._stepping, strict=True)]
         validated = [end - start for start, end in pairwise(self._validated)]
-        return {
-            "step_seconds": usual(plain[first:]) + median(steps) / self._accumulate,
-            "val_seconds": median(validated[1:] or validated),
-            "epoch_seconds": self._over - self._validated[-1],
-            "train_batches": len(trainer.train_loader),
-            "val_batches": self._val_batches,
-            "measured": len(batches) - first,
-        }
+        return StepTimes(
+            setup_seconds=self._began - self._started,
+            step_seconds=usual(plain[-self.measured :]) + median(steps) / self._accumulate,
+            val_seconds=median(validated[1:] or validated),
+            epoch_seconds=self._over - self._validated[-1],
+            train_batches=len(trainer.train_loader),
+            val_batches=self._val_batches,
+        )
 
     def _now(self) -> float:
         if self._trainer.device.type == "cuda":
+            import torch
+
             torch.cuda.synchronize(self._trainer.device)
         return time.perf_counter()
 
@@ -101,7 +155,7 @@ class _Watch:
         self._stepping[-1] += self._now() - start
 
     def _train_start(self, trainer: Any) -> None:
-        self.began = self._now()
+        self._began = self._now()
         self._accumulate = trainer.accumulate
 
     def _train_epoch_start(self, trainer: Any) -> None:
@@ -147,8 +201,8 @@ class _Shortened:
         return islice(iter(self._loader), self._batches)
 
 
-def _device(device: torch.device) -> dict[str, Any]:
-    from ablate.measuring.machine import device_name
+def _memory_gb(device: torch.device) -> float | None:
+    """Return the memory of a GPU, None for another device."""
+    import torch
 
-    size = torch.cuda.get_device_properties(device).total_memory / 1e9 if device.type == "cuda" else None
-    return {"device_name": device_name(device), "device_memory_gb": size}
+    return torch.cuda.get_device_properties(device).total_memory / 1e9 if device.type == "cuda" else None

@@ -2,68 +2,87 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from copy import deepcopy
-from dataclasses import replace
-from functools import cache, lru_cache
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import ablate
 from ablate.data.data_use import images_used
 from ablate.errors import ConfigError
-from ablate.launching.devices import Slot
 from ablate.launching.jobs import Limits, Observer, Outcome, run_jobs
-from ablate.launching.local import LocalBackend
+from ablate.preflight.builders import BUILD, Builders, NetworkJob
+from ablate.preflight.network_answer import NetworkAnswer, NetworkCost, Rejection
 from ablate.preflight.result_cache import Cache
 from ablate.records.code_version import versions
-from ablate.settings.environment import cpu_threads, output_to, prepare
 from ablate.settings.signature import file_hash
-from ablate.settings.trial_settings import TrialSettings
+from ablate.storage.content_hash import content_hash
 from ablate.study.trial import Trial
-from ablate.training.trainer_arguments import network_yaml, trained_classes
-
-COCO_CLASSES = 80  # of the detectors that Ultralytics publishes, which give a network the width of their class branch
-NETWORKS_PER_WORKER = 8  # a further process takes as long to start as this one takes to build these
+from ablate.training.trainer_arguments import trained_classes
 
 
-class Preflight(NamedTuple):
-    """What came out, by variant key.
+@dataclass(frozen=True)
+class Preflight:
+    """The networks of some trials, by variant key.
 
     Attributes:
-        answers: ``{"places", "wiring", "weights"}`` and, with the cost, ``{"params", "params_train", "gflops",
-            "gflops_uncounted", "gflops_ultralytics"}``; ``"contract"`` is a `Findings` as plain values.
-        invalid: Why a combination is none: a place that its network lacks, channels that its module refuses, an output
-            that is no map of the input's shape.
+        answers: Those that can be built.
+        invalid: Why others cannot: a place that the network lacks, channels that the module refuses, an output that is
+            not a map of the input's shape.
     """
 
-    answers: dict[str, dict[str, Any]]
-    invalid: dict[str, str]
+    answers: Mapping[str, NetworkAnswer]
+    invalid: Mapping[str, str]
+
+    @property
+    def costs(self) -> dict[str, NetworkCost]:
+        """The cost of each variant whose parameters and FLOPs were counted."""
+        return {variant: answer.cost for variant, answer in self.answers.items() if answer.cost is not None}
 
 
-class Builders:
-    """Processes that build networks. Entered early, they import what they need while the driver does something else.
+@dataclass(frozen=True)
+class NetworkKey:
+    """Everything that the shapes of a trial's network depend on, and the code that builds it.
 
-    Args:
-        networks: How many there are to build, as far as it is known.
+    Attributes:
+        grafts: Each graft and the source of its classes, hashed.
+        architecture: File name of the network's yaml, and its hash.
+        classes: Number of classes.
+        channels: Of the images.
+        weights: Hash of the starting weights, whose class branch the network gets; None without any.
+        versions: Name and version of each package that takes part.
+        code: Hash of ablate's own code that builds, counts and trains.
     """
 
-    def __init__(self, networks: int) -> None:
-        self.backend = LocalBackend(_slots(networks))
+    grafts: tuple[str, ...]
+    architecture: tuple[str, str]
+    classes: int
+    channels: int
+    weights: str | None
+    versions: tuple[tuple[str, str], ...]
+    code: str
 
-    def __enter__(self) -> Builders:
-        for slot in self.backend.slots():
-            self.backend.submit(slot, "ablate.preflight.networks:warm_up", None)
-        return self
 
-    def __exit__(self, *exception: object) -> None:
-        for slot in self.backend.slots():
-            with suppress(KeyError):  # it has built what there was to build, and ended
-                self.backend.stop(slot)
+@dataclass(frozen=True)
+class AnswerKey:
+    """Everything that a `NetworkAnswer` depends on.
+
+    Attributes:
+        network: The network.
+        names: Class names, which are looked for in the weights; None without weights.
+        cls_remap: Whether they are.
+        freeze: Layers that are frozen.
+        graft_imgsz: Side in pixels of the images that grafts are checked with; None without grafts.
+        cost_imgsz: Side in pixels of the image whose FLOPs are counted; None where they are not.
+    """
+
+    network: NetworkKey
+    names: tuple[str, ...] | None
+    cls_remap: bool | None
+    freeze: str
+    graft_imgsz: int | None
+    cost_imgsz: int | None
 
 
 def preflight(
@@ -73,190 +92,125 @@ def preflight(
     skip_invalid: bool = False,
     builders: Builders | None = None,
 ) -> Preflight:
-    """Build each distinct network once, in processes of their own; what was built before is known from the cache.
+    """Build each distinct network once, in worker processes; those that were built before are in the cache.
 
     Args:
         trials: The trials that are to run.
         with_cost: Also count parameters and FLOPs.
-        skip_invalid: Return which combinations are illegal, instead of raising.
+        skip_invalid: Return which combinations cannot be built, instead of raising.
         builders: Processes that have been started already; they are used once.
 
     Raises:
         ConfigError: One cannot be built; the message names the variant, the place and the reason.
     """
+    first = first_of_each_variant(trials)
+    keys = {variant: _answer_key(trial, with_cost) for variant, trial in first.items()}
+    results = _build_all({key: first[variant] for variant, key in keys.items()}, with_cost, builders)
+    answers: dict[str, NetworkAnswer] = {}
+    invalid: dict[str, str] = {}
+    for variant, key in keys.items():
+        result, trial = results[key], first[variant]
+        if isinstance(result, NetworkAnswer) and result.contract.single and _has_batch_of_one(trial):
+            result = Rejection(result.contract.single, skippable=True)
+        if isinstance(result, NetworkAnswer):
+            answers[variant] = result
+            continue
+        if not result.skippable:
+            raise ConfigError(result.reason)
+        model = trial.settings.model.name
+        invalid[variant] = result.reason if model in result.reason else f"{model}: {result.reason}"
+    if invalid and not skip_invalid:
+        raise ConfigError(_complaint(first, invalid))
+    return Preflight(answers, invalid)
+
+
+def first_of_each_variant(trials: Sequence[Trial]) -> dict[str, Trial]:
+    """Return the first trial of each variant, by variant key."""
     first: dict[str, Trial] = {}
     for trial in trials:
         first.setdefault(trial.identity.variant_key, trial)
-    keys = {variant: _key(trial, with_cost) for variant, trial in first.items()}
-    networks = {_text(key): (key, first[variant]) for variant, key in keys.items()}
-    answers = _answers(networks, with_cost, builders)
-    result = Preflight({}, {})
-    for variant, key in keys.items():
-        answer, (_, trial) = answers[_text(key)], networks[_text(key)]
-        if "error" in answer:
-            raise ConfigError(str(answer["error"]))
-        if "invalid" in answer or _stops_at_one_image(trial, answer):
-            reason = str(answer["invalid"] if "invalid" in answer else answer["contract"]["single"])
-            model = trial.settings.model.name
-            result.invalid[variant] = reason if model in reason else f"{model}: {reason}"
-        else:
-            result.answers[variant] = answer
-    if result.invalid and not skip_invalid:
-        raise ConfigError(_complaint(first, result.invalid))
-    return result
+    return first
 
 
-def contract_notes(trials: Sequence[Trial], answers: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return what the user should know of the modules of some trials, although they keep the contract."""
+def contract_notes(trials: Sequence[Trial], answers: Mapping[str, NetworkAnswer]) -> list[str]:
+    """Return what is odd about the modules of some trials although they keep the contract, each sentence once."""
     notes: dict[str, None] = {}
     for trial in trials:
-        found = answers.get(trial.identity.variant_key, {}).get("contract") or {}
-        notes |= dict.fromkeys(found.get("notes", ()))
-        if found.get("mixed") and trial.settings.train.amp and trial.settings.device != "cpu":
-            notes[f"under mixed precision (train.amp=true) {found['mixed']}"] = None
+        answer = answers.get(trial.identity.variant_key)
+        if answer is None:
+            continue
+        notes |= dict.fromkeys(answer.contract.notes)
+        if answer.contract.mixed and trial.settings.train.amp and trial.settings.device != "cpu":
+            notes[f"under mixed precision (train.amp=true) {answer.contract.mixed}"] = None
     return list(notes)
 
 
-def _stops_at_one_image(trial: Trial, answer: Mapping[str, Any]) -> bool:
-    """Tell whether a module fails with one image in train mode, and an epoch of the trial has such a batch."""
-    if not (answer.get("contract") or {}).get("single"):
-        return False
-    train = trial.config["train"]
-    images = images_used(trial.data, train)["train"]
-    return int(train["batch"]) == 1 or images % int(train["batch"]) == 1
+def network_key(trial: Trial) -> NetworkKey:
+    """Return everything that the shapes of a trial's network depend on, and the code that builds it."""
+    settings, model = trial.settings, trial.settings.model
+    return NetworkKey(
+        grafts=tuple(content_hash(graft.key) for graft in settings.grafts),
+        architecture=(Path(model.architecture).name, file_hash(model.architecture)),
+        classes=len(trained_classes(settings, trial.data)),
+        channels=trial.data.channels,
+        weights=file_hash(model.weights) if model.weights else None,
+        versions=_versions(),
+        code=_code(),
+    )
 
 
-def warm_up(_: None) -> None:
-    """Import what building takes; runs in a worker."""
-    prepare()
-    with output_to(Path(os.devnull)):
-        _settle()
+def _answer_key(trial: Trial, with_cost: bool) -> AnswerKey:
+    train, weights = trial.settings.train, trial.settings.model.weights
+    return AnswerKey(
+        network_key(trial),
+        names=tuple(trained_classes(trial.settings, trial.data)) if weights else None,
+        cls_remap=train.cls_remap if weights else None,
+        freeze=str(train.freeze),
+        graft_imgsz=train.imgsz if trial.settings.grafts else None,
+        cost_imgsz=train.imgsz if with_cost else None,
+    )
 
 
-def build(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Build one network; runs in a worker, so that a crash or a leak stays there.
-
-    Args:
-        asked: The trial's ``settings``, the names of the ``classes``, the ``channels`` of the images, and whether the
-            cost is asked for (``with_cost``).
-
-    Returns:
-        An answer (see `Preflight`), or else ``{"invalid": reason}`` or ``{"error": reason}``.
-    """
-    prepare()
-    with output_to(Path(os.devnull)):
-        _settle()
-        from ablate.grafting.contract import ContractError, check_grafts
-        from ablate.grafting.insertion import GraftError
-        from ablate.grafting.surgery import load_class
-        from ablate.measuring.complexity import complexity
-        from ablate.training.freezing import check_freeze
-        from ablate.training.network import trained_imgsz
-
-        settings: TrialSettings = asked["settings"]
-        source, imgsz = settings.model.weights, settings.train.imgsz
-        try:
-            classes = {load_class(graft.module.target): graft.module.title for graft in settings.grafts}
-            weights = None if source is None else _weights(source, settings.model.architecture)
-        except (ConfigError, GraftError) as error:
-            return {"error": str(error)}
-        try:
-            network, surgery, covered = _network(asked, settings, weights)
-        except GraftError as error:
-            return {"invalid": str(error)} if weights is None or not _fits(asked, settings) else {"error": str(error)}
-        try:
-            check_freeze(network, settings.train.freeze)
-        except ConfigError as error:
-            return {"error": str(error)}
-        answer: dict[str, Any] = {**surgery, "weights": covered.summary()}
-        try:  # on a copy, for a module may keep what it has seen
-            answer["contract"] = check_grafts(deepcopy(network), imgsz, classes).summary()
-        except ContractError as error:
-            return {"invalid": str(error)}
-        if source is not None and not _is_file(source):
-            answer["weights"] |= {"source": source, "transferred": None, "missing": []}
-        if asked["with_cost"]:
-            answer |= complexity(network, trained_imgsz(network, imgsz), spend=True).summary()
-        return answer
-
-
-def _answers(
-    networks: Mapping[str, tuple[dict[str, Any], Trial]], with_cost: bool, builders: Builders | None
-) -> dict[str, dict[str, Any]]:
-    """Return what is known of networks, and build the others."""
-    known = Cache("costs")
-    answers: dict[str, dict[str, Any]] = {}
-    for name, (key, trial) in networks.items():
-        answer = known.get(key) or known.get({**key, "imgsz": trial.settings.train.imgsz})
+def _build_all(
+    networks: Mapping[AnswerKey, Trial], with_cost: bool, builders: Builders | None
+) -> dict[AnswerKey, NetworkAnswer | Rejection]:
+    """Return the answers that the cache has, and build the other networks; of each one trial."""
+    cache = Cache("costs", NetworkAnswer)
+    answers: dict[AnswerKey, NetworkAnswer | Rejection] = {}
+    for key, trial in networks.items():
+        answer = cache.get(key) or cache.get(replace(key, cost_imgsz=trial.settings.train.imgsz))
         if answer is not None:
-            answers[name] = answer
-    missing = [name for name in networks if name not in answers]
+            answers[key] = answer
+    missing = [key for key in networks if key not in answers]
 
     def end(index: int, outcome: Outcome) -> None:
-        key, trial = networks[missing[index]]
-        answer = outcome.result
+        key = missing[index]
+        trial, answer = networks[key], outcome.result
         if outcome.failure:
-            answer = {"error": f"{_title(trial)}: {outcome.message}"}
-        elif not {"error", "invalid"} & set(answer) and _key(trial, with_cost) == key:  # else edited meanwhile
-            known.put(key, answer)
-        answers[missing[index]] = answer
+            title = f"{trial.identity.variant} in {trial.settings.model.name}"
+            answer = Rejection(f"{title}: {outcome.message}")
+        elif isinstance(answer, NetworkAnswer) and _answer_key(trial, with_cost) == key:  # else edited meanwhile
+            cache.put(key, answer)
+        answers[key] = answer
 
     if missing:
-        payloads = [_asked(networks[name][1], with_cost) for name in missing]
+        jobs = [_job(networks[key], with_cost) for key in missing]
         backend = (builders or Builders(len(missing))).backend
-        run_jobs(backend, "ablate.preflight.networks:build", payloads, Observer(end=end), Limits(max_retries=0))
-        known.prune()
+        run_jobs(backend, BUILD, jobs, Observer(end=end), Limits(max_retries=0))
+        cache.prune()
     return answers
 
 
-def _slots(networks: int) -> list[Slot]:
-    """Share the cores among as many processes as are worth their start; no GPU is needed to build a network."""
-    cores = cpu_threads()
-    count = min(cores, -(-networks // NETWORKS_PER_WORKER))
-    threads = str(cores // count)
-    environment = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    return [Slot(f"builder {number + 1}", environment) for number in range(count)]
+def _job(trial: Trial, with_cost: bool) -> NetworkJob:
+    classes = tuple(trained_classes(trial.settings, trial.data))
+    return NetworkJob(trial.settings, classes, trial.data.channels, with_cost)
 
 
-def _asked(trial: Trial, with_cost: bool) -> dict[str, Any]:
-    return {
-        "settings": trial.settings,
-        "classes": trained_classes(trial.settings, trial.data),
-        "channels": trial.data.channels,
-        "with_cost": with_cost,
-    }
-
-
-def network_key(trial: Trial) -> dict[str, Any]:
-    """Return all that the shapes of a trial's network depend on, and the code that builds it."""
-    settings, model = trial.settings, trial.settings.model
-    return {
-        "grafts": [graft.key for graft in settings.grafts],
-        "architecture": [Path(model.architecture).name, file_hash(model.architecture)],
-        "classes": len(trained_classes(settings, trial.data)),
-        "channels": trial.data.channels,
-        "weights": file_hash(model.weights) if model.weights else None,  # the class branch is theirs
-        "versions": _versions(),
-        "code": _code(),
-    }
-
-
-def _key(trial: Trial, with_cost: bool) -> dict[str, Any]:
-    """Return all that an answer depends on."""
-    settings, train = trial.settings, trial.settings.train
-    names = trained_classes(settings, trial.data)
-    own = {"names": names, "cls_remap": train.cls_remap} if settings.model.weights else {}
-    own |= {"freeze": train.freeze} if train.freeze else {}
-    own |= {"side": train.imgsz} if settings.grafts else {}  # of images that grafts saw
-    return {**network_key(trial), **own, "imgsz": train.imgsz if with_cost else None}
-
-
-def _text(key: Mapping[str, Any]) -> str:
-    return repr(sorted(key.items()))
-
-
-def _title(trial: Trial) -> str:
-    return f"{trial.identity.variant} in {trial.settings.model.name}"
+def _has_batch_of_one(trial: Trial) -> bool:
+    """Tell whether an epoch of a trial has a batch of a single image."""
+    train = trial.settings.train
+    images, batch = images_used(trial.data, train.arguments)["train"], train.batch
+    return batch == 1 or images % batch == 1
 
 
 def _complaint(first: Mapping[str, Trial], invalid: Mapping[str, str]) -> str:
@@ -267,70 +221,8 @@ def _complaint(first: Mapping[str, Trial], invalid: Mapping[str, str]) -> str:
 
 
 @cache
-def _settle() -> None:
-    """Import what is needed; then keep the garbage collector from looking through it again with every network."""
-    import ablate.training.trainer  # noqa: F401
-
-    gc.collect()
-    gc.freeze()
-
-
-def _network(asked: Mapping[str, Any], settings: TrialSettings, weights: Any) -> tuple[Any, dict[str, Any], Any]:
-    from ablate.training.network import build_network
-
-    return build_network(
-        network_yaml(settings),
-        classes=len(asked["classes"]),
-        channels=asked["channels"],
-        names=dict(enumerate(asked["classes"])),
-        remap=settings.train.cls_remap,
-        weights=weights,
-        source=str(settings.model.weights),
-        seed=settings.seed,
-    )
-
-
-def _fits(asked: Mapping[str, Any], settings: TrialSettings) -> bool:
-    """Tell whether the network can be built without weights: then the weights are at fault, not the combination."""
-    from ablate.grafting.insertion import GraftError
-
-    try:
-        _network(asked, replace(settings, model=replace(settings.model, weights=None)), None)
-    except GraftError:
-        return False
-    return True
-
-
-def _weights(source: str, architecture: str) -> Any:
-    """Read a checkpoint; for a published one that a plan has no need to fetch, return a network of its shapes."""
-    if _is_file(source):
-        return _checkpoint(source, Path(source).stat().st_mtime_ns)
-    from ultralytics.nn.tasks import DetectionModel, yaml_model_load
-
-    return DetectionModel(yaml_model_load(architecture), nc=COCO_CLASSES, verbose=False)
-
-
-def _is_file(source: str) -> bool:
-    return Path(source).is_file()
-
-
-@lru_cache(maxsize=1)
-def _checkpoint(source: str, changed: int) -> Any:
-    """Read a checkpoint once for many networks, as long as the file does not change."""
-    from ultralytics.nn.tasks import load_checkpoint
-
-    try:
-        return load_checkpoint(source)[0]
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(
-            f"model.weights={source}: this is no checkpoint that Ultralytics can read: {reason}"
-        ) from error
-
-
-@cache
-def _versions() -> dict[str, str]:
-    return versions()
+def _versions() -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(versions().items()))
 
 
 @cache

@@ -1,51 +1,63 @@
-"""What takes long to find out and stays true: kept in the cache folder, one small file each."""
+"""Results that take long to compute and depend on nothing but their key: one small file each in the cache folder."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-from collections.abc import Mapping
-from typing import Any
+from typing import Generic, TypeVar
+
+import msgspec
 
 from ablate.data.cache import cache_dir
-from ablate.records.records import load_object
-from ablate.storage.files import atomic_write_json
+from ablate.storage.content_hash import content_hash
+from ablate.storage.files import atomic_write_bytes
+
+T = TypeVar("T")
 
 
-class Cache:
-    """Answers by what was asked.
+class _Entry(msgspec.Struct):
+    """A file of the cache: the key is there for people, the result is decoded by whoever knows its type."""
 
-    Whatever an answer depends on must stand in its key. A damaged entry counts as none, and a cache that cannot be
+    answer: msgspec.Raw
+
+
+class Cache(Generic[T]):
+    """Results of one type by key.
+
+    A key holds everything that its result depends on. A damaged entry counts as none, and a cache that cannot be
     written costs time only.
 
     Args:
         name: Its folder within the cache folder.
-        keep: How many answers are kept; the oldest go first.
+        kind: The dataclass of its results.
+        size: How many results are kept; the oldest are removed first.
     """
 
-    def __init__(self, name: str, keep: int = 2000) -> None:
+    def __init__(self, name: str, kind: type[T], size: int = 2000) -> None:
         self._folder = cache_dir() / name
-        self._keep = keep
+        self._kind = kind
+        self._size = size
 
-    def get(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the answer to what was asked, if there is one."""
-        answer = load_object(self._folder / _file(key)).get("answer")
-        return answer if isinstance(answer, dict) else None
+    def get(self, key: object) -> T | None:
+        """Return the result of a key; None where there is none."""
+        try:
+            entry = msgspec.json.decode((self._folder / _file_name(key)).read_bytes(), type=_Entry)
+            return msgspec.json.decode(entry.answer, type=self._kind)
+        except (OSError, UnicodeDecodeError, msgspec.MsgspecError):
+            return None
 
-    def put(self, key: Mapping[str, Any], answer: Mapping[str, Any]) -> None:
-        """Keep an answer of plain values."""
+    def put(self, key: object, answer: T) -> None:
+        """Store the result of a key."""
         with contextlib.suppress(OSError):
-            atomic_write_json(self._folder / _file(key), {"asked": key, "answer": answer})
+            content = msgspec.json.encode({"asked": key, "answer": answer})
+            atomic_write_bytes(self._folder / _file_name(key), content)
 
     def prune(self) -> None:
-        """Drop the oldest answers beyond those that are kept."""
+        """Remove the oldest results beyond the cache's size."""
         with contextlib.suppress(OSError):
-            found = sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-            for path in found[self._keep :]:
+            paths = sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+            for path in paths[self._size :]:
                 path.unlink(missing_ok=True)
 
 
-def _file(key: Mapping[str, Any]) -> str:
-    text = json.dumps(key, sort_keys=True, ensure_ascii=True)
-    return f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+def _file_name(key: object) -> str:
+    return f"{content_hash(key)[:32]}.json"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
@@ -14,7 +14,7 @@ from ablate.settings.trial_settings import TrialSettings
 
 FACTORS = ("module", "insertion", "optimizer", "model", "data")
 
-Rule = Mapping[str, Any]
+Rule = dict[str, object]  # a value or a list of values by key
 
 
 class TrialLike(Protocol):
@@ -33,15 +33,15 @@ T = TypeVar("T", bound=TrialLike)
 
 
 @dataclass(frozen=True)
-class Selection:
-    """What is left of some trials.
+class Exclusion:
+    """The trials that some rules leave out.
 
     Attributes:
-        kept: For each trial whether it stays.
-        unmatched: The rules that no trial matched.
+        signatures: Of these trials.
+        unmatched: The rules that no trial matches.
     """
 
-    kept: list[bool]
+    signatures: frozenset[str]
     unmatched: list[Rule]
 
 
@@ -66,47 +66,43 @@ def check_rules(rules: Sequence[Any]) -> None:
                 raise ConfigError(f"exclude: {key}: {levels!r}: a value or a list of values is needed, {example}")
 
 
-def select(trials: Sequence[TrialLike], joined: Sequence[bool], rules: Sequence[Rule]) -> Selection:
-    """Return which trials the rules leave, without baselines that have nothing left to be compared with.
+def exclude(trials: Sequence[TrialLike], rules: Sequence[Rule]) -> Exclusion:
+    """Return the trials that rules leave out: a trial of which all entries of one rule match.
 
     Args:
         trials: All trials of a command.
-        joined: For each trial whether it is a baseline that nobody asked for (`Layout.joined`).
-        rules: Checked rules, each by key the value, or a list of values, that matches; a trial is left out where all
-            entries of a rule match. Keys are factors, `seed` or dotted paths of the configuration. Of several grafts
-            one must match what a rule says of module and insertion.
+        rules: Checked rules, each by key the value, or a list of values, that matches. Keys are factors, `seed` or
+            dotted paths of the configuration. Of several grafts one must match what a rule says of module and
+            insertion.
     """
-    hits = [[_matches(trial.settings, trial.identity, rule) for rule in rules] for trial in trials]
-    kept = drop_lonely_baselines(trials, joined, [not any(hit) for hit in hits])
-    return Selection(
-        kept, [rule for rule, found in zip(rules, zip(*hits, strict=True), strict=False) if not any(found)]
-    )
+    matches = [{trial.identity.signature for trial in trials if _matches(trial, rule)} for rule in rules]
+    unmatched = [rule for rule, signatures in zip(rules, matches, strict=True) if not signatures]
+    return Exclusion(frozenset().union(*matches), unmatched)
 
 
-def drop_lonely_baselines(trials: Sequence[TrialLike], joined: Sequence[bool], kept: Sequence[bool]) -> list[bool]:
-    """Return `kept` without the baselines that joined by themselves and have no trial left to be compared with.
+def lonely_baselines(trials: Sequence[TrialLike], joined: Container[str], left_out: Container[str]) -> list[str]:
+    """Return the signatures of the baselines that have no trial left to be compared with.
 
     To be compared, a trial shares a baseline's comparison key and its seed.
+
+    Args:
+        trials: All trials of a command.
+        joined: Signatures of the baselines that joined by themselves; any other baseline stays.
+        left_out: Signatures of the trials that do not run.
     """
-    company = {
-        (trial.identity.comparison_key, trial.identity.seed)
-        for trial, itself, stays in zip(trials, joined, kept, strict=True)
-        if stays and not itself
-    }
-    return [
-        stays and (not itself or (trial.identity.comparison_key, trial.identity.seed) in company)
-        for trial, itself, stays in zip(trials, joined, kept, strict=True)
-    ]
+    staying = [trial.identity for trial in trials if trial.identity.signature not in left_out]
+    compared = {(it.comparison_key, it.seed) for it in staying if it.signature not in joined}
+    return [it.signature for it in staying if it.signature in joined and (it.comparison_key, it.seed) not in compared]
 
 
 def ordered(trials: Sequence[T], order: str, cost: Callable[[T], float]) -> list[T]:
-    """Return trials in the order in which they are to run; what is equal stays as given.
+    """Return trials in the order in which they are to run; equal ones stay in the order given.
 
     Args:
         trials: In the order given.
         order: ``given``, ``longest_first``, ``cheapest_first``, or ``by_seed``: each variant's first seed before any
             variant's second.
-        cost: Expected cost of a trial, in any unit; asked for the two orders that need it only.
+        cost: Expected cost of a trial, in any unit; called for the two orders that need it.
     """
     if order == "longest_first":
         return sorted(trials, key=cost, reverse=True)
@@ -116,21 +112,22 @@ def ordered(trials: Sequence[T], order: str, cost: Callable[[T], float]) -> list
         seeds: dict[str, dict[int, int]] = {}
         ranks = []
         for trial in trials:
-            known = seeds.setdefault(trial.identity.variant_key, {})
-            ranks.append(known.setdefault(trial.identity.seed, len(known)))
+            variant = seeds.setdefault(trial.identity.variant_key, {})
+            ranks.append(variant.setdefault(trial.identity.seed, len(variant)))
         return [trials[index] for index in sorted(range(len(trials)), key=ranks.__getitem__)]
     if order != "given":
         raise ConfigError(f"order={order}: {nearest(order, ORDERS)}valid: {', '.join(ORDERS)}")
     return list(trials)
 
 
-def _matches(settings: TrialSettings, identity: Identity, rule: Rule) -> bool:
-    of_graft: dict[str, Any] = {}  # by path inside a graft: one and the same graft must match them all
+def _matches(trial: TrialLike, rule: Rule) -> bool:
+    settings, factors = trial.settings, trial.identity.factors
+    of_graft: Rule = {}  # by path inside a graft: one and the same graft must match them all
     for key, levels in rule.items():
         if key.partition(".")[0] in ("module", "insertion"):
             of_graft[key if "." in key else f"{key}.name"] = levels
             continue
-        level = identity.factors[key] if key in FACTORS else _value(settings.to_plain(), key)
+        level = factors[key] if key in FACTORS else _value(settings.to_plain(), key)
         if not _among(level, levels):
             return False
     nothing = {"module": {"name": "none"}, "insertion": {"name": "none"}}
@@ -138,15 +135,15 @@ def _matches(settings: TrialSettings, identity: Identity, rule: Rule) -> bool:
     return any(all(_among(_value(graft, path), levels) for path, levels in of_graft.items()) for graft in grafts)
 
 
-def _listed(levels: Any) -> list[Any]:
+def _listed(levels: object) -> list[Any]:
     return list(levels) if isinstance(levels, list | tuple) else [levels]
 
 
-def _among(found: Any, levels: Any) -> bool:
-    return _text(found) in map(_text, _listed(levels))
+def _among(level: object, levels: object) -> bool:
+    return _text(level) in map(_text, _listed(levels))
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """Return a value as text that is the same for 1 and 1.0, and for MuSGD and musgd."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -164,11 +161,11 @@ def _value(config: Mapping[str, Any], path: str) -> Any:
 
 def _keys() -> list[str]:
     """Return the keys that a rule may have: factors first, then every field of the configuration."""
-    found = dict.fromkeys([*FACTORS, "seed"])
+    keys = dict.fromkeys([*FACTORS, "seed"])
     for section, content in asdict(Config()).items():
-        found |= dict.fromkeys([f"{section}.{name}" for name in content] if isinstance(content, dict) else [section])
+        keys |= dict.fromkeys([f"{section}.{name}" for name in content] if isinstance(content, dict) else [section])
     for group in ("module", "data"):
         for name in options(group):
             with suppress(ConfigError):  # a file that nobody chose may be damaged
-                found |= dict.fromkeys(f"{group}.{key}" for key in option_file(group, name))
-    return list(found)
+                keys |= dict.fromkeys(f"{group}.{key}" for key in option_file(group, name))
+    return list(keys)

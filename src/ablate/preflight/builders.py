@@ -1,0 +1,194 @@
+"""Worker processes that build networks: a crash or a leak of a module stays there."""
+
+from __future__ import annotations
+
+import gc
+import os
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from ablate.errors import ConfigError
+from ablate.launching.devices import Slot
+from ablate.launching.local import LocalBackend
+from ablate.preflight.network_answer import NetworkAnswer, NetworkCost, Rejection
+from ablate.settings.environment import cpu_threads, output_to, prepare
+from ablate.settings.trial_settings import TrialSettings
+from ablate.training.trainer_arguments import network_yaml
+
+BUILD = "ablate.preflight.builders:build"
+WARM_UP = "ablate.preflight.builders:warm_up"
+
+COCO_CLASSES = 80  # of the detectors that Ultralytics publishes; their class branch gives a network its width
+NETWORKS_PER_WORKER = 8  # one more process takes as long to start as this one takes to build these
+
+
+class Builders:
+    """Processes that build networks. Entered early, they import what they need while the driver does something else.
+
+    Args:
+        networks: How many there are to build, as far as it is known.
+    """
+
+    def __init__(self, networks: int) -> None:
+        self.backend = LocalBackend(_slots(networks))
+
+    def __enter__(self) -> Builders:
+        for slot in self.backend.slots():
+            self.backend.submit(slot, WARM_UP, None)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for slot in self.backend.slots():
+            with suppress(KeyError):  # its process has ended after the last network
+                self.backend.stop(slot)
+
+
+@dataclass(frozen=True)
+class NetworkJob:
+    """The network of a trial, for a process that builds it.
+
+    Attributes:
+        settings: The trial's settings.
+        classes: Names of the classes that it is trained to tell apart.
+        channels: Of the images.
+        with_cost: Whether to count parameters and FLOPs.
+    """
+
+    settings: TrialSettings
+    classes: tuple[str, ...]
+    channels: int
+    with_cost: bool
+
+
+def warm_up(_: None) -> None:
+    """Import what building needs; runs in a worker."""
+    prepare()
+    with output_to(Path(os.devnull)):
+        _import_trainer()
+
+
+def build(job: NetworkJob) -> NetworkAnswer | Rejection:
+    """Build one network; runs in a worker."""
+    prepare()
+    with output_to(Path(os.devnull)):
+        _import_trainer()
+        return _build(job)
+
+
+def _build(job: NetworkJob) -> NetworkAnswer | Rejection:
+    from ablate.grafting.contract import ContractError, check_grafts
+    from ablate.grafting.insertion import GraftError
+    from ablate.grafting.surgery import load_class
+    from ablate.training.freezing import check_freeze
+
+    model, train = job.settings.model, job.settings.train
+    try:
+        names = {load_class(graft.module.target): graft.module.title for graft in job.settings.grafts}
+        weights = None if model.weights is None else _weights(model.weights, model.architecture)
+    except (ConfigError, GraftError) as error:
+        return Rejection(str(error))
+    try:
+        network, surgery, coverage = _network(job, weights)
+    except GraftError as error:
+        return Rejection(str(error), skippable=weights is None or not _fits_without_weights(job))
+    try:
+        check_freeze(network, train.freeze)
+    except ConfigError as error:
+        return Rejection(str(error))
+    try:  # on a copy, for a module may keep what it has seen
+        findings = check_grafts(deepcopy(network), train.imgsz, names)
+    except ContractError as error:
+        return Rejection(str(error), skippable=True)
+    downloaded = model.weights is None or Path(model.weights).is_file()
+    return NetworkAnswer(
+        places=tuple(place["place"] for place in surgery["places"]),
+        tensors=coverage.expected,
+        transferred=coverage.transferred if downloaded else None,
+        contract=findings,
+        cost=_cost(network, train.imgsz) if job.with_cost else None,
+    )
+
+
+def _cost(network: Any, imgsz: int) -> NetworkCost:
+    """Count parameters and FLOPs of a network, which is changed by it."""
+    from ablate.measuring.complexity import complexity
+    from ablate.training.network import trained_imgsz
+
+    count = complexity(network, trained_imgsz(network, imgsz), spend=True)
+    return NetworkCost(count.params, count.params_train, count.gflops, count.gflops_ultralytics)
+
+
+def _network(job: NetworkJob, weights: Any) -> tuple[Any, dict[str, Any], Any]:
+    from ablate.training.network import build_network
+
+    settings = job.settings
+    return build_network(
+        network_yaml(settings),
+        classes=len(job.classes),
+        channels=job.channels,
+        names=dict(enumerate(job.classes)),
+        remap=settings.train.cls_remap,
+        weights=weights,
+        source=str(settings.model.weights),
+        seed=settings.seed,
+    )
+
+
+def _fits_without_weights(job: NetworkJob) -> bool:
+    """Tell whether the network can be built without weights: then the weights are at fault, not the combination."""
+    from ablate.grafting.insertion import GraftError
+
+    try:
+        _network(replace(job, settings=replace(job.settings, model=replace(job.settings.model, weights=None))), None)
+    except GraftError:
+        return False
+    return True
+
+
+def _weights(source: str, architecture: str) -> Any:
+    """Read a checkpoint; for a published one that a plan does not download, return a network of its shapes.
+
+    Raises:
+        ConfigError: It is no checkpoint.
+    """
+    if Path(source).is_file():
+        return _checkpoint(source, Path(source).stat().st_mtime_ns)
+    from ultralytics.nn.tasks import DetectionModel, yaml_model_load
+
+    return DetectionModel(yaml_model_load(architecture), nc=COCO_CLASSES, verbose=False)
+
+
+@lru_cache(maxsize=1)
+def _checkpoint(source: str, modified: int) -> Any:
+    """Read a checkpoint once for many networks, as long as the file does not change."""
+    from ultralytics.nn.tasks import load_checkpoint
+
+    try:
+        return load_checkpoint(source)[0]
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(
+            f"model.weights={source}: this is no checkpoint that Ultralytics can read: {reason}"
+        ) from error
+
+
+@cache
+def _import_trainer() -> None:
+    """Import the trainer; then keep the garbage collector from searching it again with every network."""
+    import ablate.training.trainer  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+
+
+def _slots(networks: int) -> list[Slot]:
+    """Share the cores among as many processes as are worth their start; no GPU is needed to build a network."""
+    cores = cpu_threads()
+    count = min(cores, -(-networks // NETWORKS_PER_WORKER))
+    threads = str(cores // count)
+    environment = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    return [Slot(f"builder {number + 1}", environment) for number in range(count)]
