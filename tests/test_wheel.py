@@ -46,7 +46,9 @@ def run(python: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[
 def test_the_wheel_is_used_and_not_the_checkout(installed: Path, tmp_path: Path) -> None:
     done = run(installed, tmp_path, "-c", "import ablate; print(ablate.__file__)")
 
-    assert Path(done.stdout.strip()).is_relative_to(installed.parents[1])
+    package = Path(done.stdout.strip())
+    assert package.is_relative_to(installed.parents[1])
+    assert package.with_name("py.typed").is_file()
 
 
 def test_a_plan_works_from_any_folder(installed: Path, tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
-"""A trained network made ready to run as it is deployed: its head, precision, memory format and backend.
+"""Prepare a trained network for inference as it is deployed: head, precision, memory format and backend.
 
 What Ultralytics' exporter and AutoBackend do to a network is done here with the network in memory: batch norms are
 folded and one of the head's branches is kept, weights and input have the precision, PyTorch on an x86 processor gets
-channels-last weights, exported graphs carry the decoded output only and a fixed input size. Every result is compared
+channels-last weights, exported graphs have the decoded output only and a fixed input size. Every result is compared
 with the network in fp32 and eager mode on an image that it was not traced with, so that an export that computes
-something else has no latency.
+something else is not measured.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Unusable(RuntimeError):
-    """A backend cannot run this network, or runs another one; the message says why in one line."""
+    """A backend cannot run this network, or its output is wrong; the message gives the reason in one line."""
 
 
 def deploy(network: nn.Module, head: str) -> nn.Module:
@@ -56,7 +56,7 @@ def deploy(network: nn.Module, head: str) -> nn.Module:
 
 
 def channels_of(network: nn.Module) -> int:
-    """Return how many channels the images of a detector have; 3 where it does not say."""
+    """Return how many channels the images of a detector have; 3 where it does not define them."""
     content = getattr(network, "yaml", None)
     return int(content.get("channels", 3)) if isinstance(content, dict) else 3
 
@@ -117,12 +117,12 @@ def verify(forward: Forward, expected: Tensor, image: Tensor, precision: str) ->
     """
     try:
         with torch.inference_mode():
-            found = tensor_of(forward(image.to(TYPES[precision]))).float().cpu()
+            output = tensor_of(forward(image.to(TYPES[precision]))).float().cpu()
     except Exception as error:
         raise Unusable(f"does not run: {one_line(error)}") from error
-    if found.shape != expected.shape:
-        raise Unusable(f"gives another output: shape {tuple(found.shape)} instead of {tuple(expected.shape)}")
-    difference = deviation(found, expected)
+    if output.shape != expected.shape:
+        raise Unusable(f"gives another output: shape {tuple(output.shape)} instead of {tuple(expected.shape)}")
+    difference = deviation(output, expected)
     if not difference <= TOLERANCE[precision]:
         raise Unusable(
             f"gives another output than fp32 in eager mode: it differs by {difference:.2g} of its size; "
@@ -131,7 +131,7 @@ def verify(forward: Forward, expected: Tensor, image: Tensor, precision: str) ->
     return difference
 
 
-def deviation(found: Tensor, expected: Tensor) -> float:
+def deviation(output: Tensor, expected: Tensor) -> float:
     """Return the relative difference of two outputs; infinite where one is not finite.
 
     For predictions (B, 4 + classes, anchors): of the boxes or of the scores (Euclidean norms), whichever is larger.
@@ -139,24 +139,24 @@ def deviation(found: Tensor, expected: Tensor) -> float:
     scores; or, should that be larger, the distance within which nine of ten rows have a partner of the same class, in
     units of the largest coordinate.
     """
-    if not bool(torch.isfinite(found).all()):
+    if not bool(torch.isfinite(output).all()):
         return float("inf")
     if expected.ndim == 3 and expected.shape[-1] == 6:
-        scores = _relative(found[..., 4].sort(dim=1)[0], expected[..., 4].sort(dim=1)[0])
+        scores = _relative(output[..., 4].sort(dim=1)[0], expected[..., 4].sort(dim=1)[0])
         size = float(expected[..., :4].abs().max().clamp(min=1e-9))
-        near = [_to_partner(a, b) for a, b in zip(found, expected, strict=True)]
+        near = [_to_partner(a, b) for a, b in zip(output, expected, strict=True)]
         return max(scores, float(torch.cat(near).quantile(0.9)) / size)
     if expected.ndim == 3 and expected.shape[1] > 4:
-        return max(_relative(found[:, :4], expected[:, :4]), _relative(found[:, 4:], expected[:, 4:]))
-    return _relative(found, expected)
+        return max(_relative(output[:, :4], expected[:, :4]), _relative(output[:, 4:], expected[:, 4:]))
+    return _relative(output, expected)
 
 
 def tensor_of(output: Any) -> Tensor:
-    """Return the predictions, wherever a backend puts them."""
+    """Return the predictions of a backend's output, which may be nested or an array."""
     while isinstance(output, tuple | list):
         output = output[0]
-    found: Tensor = output if isinstance(output, torch.Tensor) else torch.from_numpy(output)
-    return found
+    predictions: Tensor = output if isinstance(output, torch.Tensor) else torch.from_numpy(output)
+    return predictions
 
 
 def uses_events(backend: str) -> bool:
@@ -170,7 +170,7 @@ def memory_format(backend: str, device: str) -> str:
 
 
 def _prefers_channels_last(device: str) -> bool:
-    """Tell what AutoBackend does by itself: channels last on x86 processors with oneDNN, not on GPUs."""
+    """Return what AutoBackend does by itself: channels last on x86 processors with oneDNN, not on GPUs."""
     x86 = platform.machine() in ("x86_64", "AMD64") and platform.system() in ("Linux", "Windows")
     return device == "cpu" and x86 and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
@@ -184,8 +184,8 @@ def _compiled(network: nn.Module, example: Tensor) -> Forward:
     """Compile for the one shape that is measured, and do it now."""
     import torch._dynamo as dynamo
 
-    # All variants share the code of their classes. Past the limit Dynamo would run the next variant uncompiled, and
-    # not say so.
+    # All variants share the code of their classes. Past the limit Dynamo would silently run the next variant
+    # uncompiled.
     dynamo.config.recompile_limit = max(dynamo.config.recompile_limit, 4096)
     dynamo.config.accumulated_recompile_limit = max(dynamo.config.accumulated_recompile_limit, 65536)
     forward: Forward = torch.compile(network, dynamic=False)
@@ -269,19 +269,19 @@ def _for_export(network: nn.Module, backend: str, example: Tensor) -> None:
             network(example)
 
 
-def _to_partner(found: Tensor, expected: Tensor) -> Tensor:
-    """Return for each expected row (5 numbers and a class) how far the nearest found row of its class is."""
-    far = torch.cdist(expected[:, :4], found[:, :4], p=float("inf"))
-    return far.masked_fill(expected[:, 5:6] != found[:, 5], float("inf")).min(dim=1)[0].clamp(max=1e9)
+def _to_partner(output: Tensor, expected: Tensor) -> Tensor:
+    """Return for each expected row (5 numbers and a class) how far the nearest row of the output of its class is."""
+    far = torch.cdist(expected[:, :4], output[:, :4], p=float("inf"))
+    return far.masked_fill(expected[:, 5:6] != output[:, 5], float("inf")).min(dim=1)[0].clamp(max=1e9)
 
 
-def _relative(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).norm() / expected.norm().clamp(min=1e-9))
+def _relative(output: Tensor, expected: Tensor) -> float:
+    return float((output - expected).norm() / expected.norm().clamp(min=1e-9))
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep exporters' warnings, about their own future and about traced constants, off the user's terminal."""
+    """Suppress exporters' warnings about deprecations and traced constants."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

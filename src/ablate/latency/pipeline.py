@@ -1,4 +1,4 @@
-"""From a picture in memory to boxes on it: pre-processing, network, post-processing, each timed.
+"""Time the whole pipeline from an image in memory to its boxes: pre-processing, network, post-processing.
 
 Pre- and post-processing are Ultralytics' predictor's own methods: letterbox to the square of the network, to a tensor
 on the device, its scaling; then non-maximum suppression where the head needs it, boxes in pixels of the picture.
@@ -27,7 +27,7 @@ class Pipeline:
     """One network between a predictor's pre- and post-processing.
 
     Args:
-        network: The deployed network; only what it says of itself is used (stride, names, head).
+        network: The deployed network; only its attributes are used (stride, names, head).
         forward: Runs it.
         pictures: Images (H, W, C) of the network's channels, colours blue first, bytes; each round takes the next ones.
         imgsz: Side of the network's square input in pixels.
@@ -90,9 +90,9 @@ class Pipeline:
 
     @staticmethod
     def _timed(clock: Stopwatch, work: Any) -> tuple[Any, float]:
-        held: list[Any] = []
-        milliseconds = clock.time(lambda: held.append(work()))
-        return held[0], milliseconds
+        results: list[Any] = []
+        milliseconds = clock.time(lambda: results.append(work()))
+        return results[0], milliseconds
 
 
 def read_pictures(paths: Sequence[str], channels: int = 3) -> list[NDArray[np.uint8]]:
@@ -105,12 +105,12 @@ def read_pictures(paths: Sequence[str], channels: int = 3) -> list[NDArray[np.ui
     import cv2  # isort: skip
 
     flag = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}.get(channels, cv2.IMREAD_UNCHANGED)  # as the trainer does
-    found = [imread(path, flags=flag) for path in paths if Path(path).is_file()]
-    return [picture for picture in found if picture is not None and picture.shape[2:] == (channels,)]
+    decoded = [imread(path, flags=flag) for path in paths if Path(path).is_file()]
+    return [picture for picture in decoded if picture is not None and picture.shape[2:] == (channels,)]
 
 
 def drawn_pictures(count: int, imgsz: int, seed: int = 0, channels: int = 3) -> list[NDArray[np.uint8]]:
-    """Return pictures of coloured rectangles on noise, for where no real ones are at hand: (imgsz, imgsz, C) bytes."""
+    """Return pictures of coloured rectangles on noise, used where there are no real ones: (imgsz, imgsz, C) bytes."""
     generator = np.random.default_rng(seed)
     pictures = []
     for _ in range(count):

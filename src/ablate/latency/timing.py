@@ -1,4 +1,4 @@
-"""Rounds: every network once in each, so that whatever slows the machine hits all alike."""
+"""Interleaved timing: every network runs once a round, so that whatever slows the machine affects all alike."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Runner = Callable[[int], Sequence[float]]
 
 @dataclass
 class Rounds:
-    """What was measured.
+    """Times of all networks.
 
     Attributes:
         parts: By key, for each round the milliseconds of each part; empty for what failed.
@@ -64,36 +64,38 @@ def run_rounds(
         on_start: Called once, before the first round that counts.
     """
     order = _orders(list(runners), random.Random(seed))
-    found = Rounds({key: [] for key in runners})
-    heard = on_round or (lambda done, total: None)
-    with _undisturbed():
-        while found.warmup < max(warmup, warmup_max):
-            _round(runners, next(order), found, found.warmup)
-            found.warmup += 1
-            found.unsteady = [key for key in runners if key not in found.failures and not _steady(found.totals(key))]
-            heard(found.warmup, max(warmup, found.warmup) + rounds)
-            if found.warmup >= warmup and not found.unsteady:
+    measured = Rounds({key: [] for key in runners})
+    report = on_round or (lambda done, total: None)
+    with _without_garbage_collection():
+        while measured.warmup < max(warmup, warmup_max):
+            _round(runners, next(order), measured, measured.warmup)
+            measured.warmup += 1
+            measured.unsteady = [
+                key for key in runners if key not in measured.failures and not _steady(measured.totals(key))
+            ]
+            report(measured.warmup, max(warmup, measured.warmup) + rounds)
+            if measured.warmup >= warmup and not measured.unsteady:
                 break
-        first = found.warmup
-        found.parts = {key: [] for key in runners}
+        first = measured.warmup
+        measured.parts = {key: [] for key in runners}
         if on_start is not None:
             on_start()
         for turn in range(rounds):
-            _round(runners, next(order), found, first + turn)
-            heard(first + turn + 1, first + rounds)
-    for key in found.failures:
-        found.parts[key] = []
-    return found
+            _round(runners, next(order), measured, first + turn)
+            report(first + turn + 1, first + rounds)
+    for key in measured.failures:
+        measured.parts[key] = []
+    return measured
 
 
-def _round(runners: Mapping[str, Runner], keys: Sequence[str], found: Rounds, turn: int) -> None:
+def _round(runners: Mapping[str, Runner], keys: Sequence[str], measured: Rounds, turn: int) -> None:
     for key in keys:
-        if key in found.failures:
+        if key in measured.failures:
             continue
         try:
-            found.parts[key].append(runners[key](turn))
+            measured.parts[key].append(runners[key](turn))
         except Exception as error:
-            found.failures[key] = f"failed while it was timed: {one_line(error)}"
+            measured.failures[key] = f"failed while it was timed: {one_line(error)}"
 
 
 def _orders(keys: list[str], generator: random.Random) -> Iterator[list[str]]:
@@ -112,8 +114,8 @@ def _steady(totals: Sequence[float]) -> bool:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Let Python not collect garbage in the middle of a forward pass."""
+def _without_garbage_collection() -> Iterator[None]:
+    """Disable garbage collection, so that it does not run within a forward pass."""
     gc.collect()
     enabled = gc.isenabled()
     gc.disable()
@@ -125,8 +127,8 @@ def _undisturbed() -> Iterator[None]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what an exception says, in one line of bearable length."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # exporters colour what they say
+    """Return the first line of an exception's message, at most 200 characters."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # exporters colour their messages
     lines = [line.strip() for line in plain.splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
     return text if len(text) <= 200 else text[:197] + "..."
@@ -151,7 +153,7 @@ class Stopwatch:
 
     @property
     def clock(self) -> str:
-        """What it measures with, in words."""
+        """Name of the clock, for the protocol."""
         if self._events:
             return "CUDA events"
         return "perf_counter" if self._cuda is None else "perf_counter, device synchronised before and after"
