@@ -50,30 +50,30 @@ def _choice(effect: str, *choices: Any, optional: bool = False) -> Argument:
 SUPPORTED: dict[str, Argument] = {
     # how long, on what, how much at a time
     "epochs": _integer("passes over the training images", ">= 1"),
-    "time": _number("hours to train; the number of epochs follows from it", "> 0", optional=True),
-    "patience": _integer("epochs without a better one after which a training stops; 0: it never does", ">= 0"),
-    "batch": _integer("images in a batch; automatic sizes would differ between variants", ">= 1"),
-    "nbs": _integer("images in a step of the optimizer: batches are accumulated up to it", ">= 1"),
+    "time": _number("hours to train; determines the number of epochs", "> 0", optional=True),
+    "patience": _integer("early stopping after this many epochs without improvement; 0: never", ">= 0"),
+    "batch": _integer("batch size; automatic sizes would differ between variants", ">= 1"),
+    "nbs": _integer("nominal batch size: batches are accumulated up to it for an optimizer step", ">= 1"),
     "imgsz": _integer("side of the square image in pixels; rounded up to the network's stride", ">= 32 and <= 8192"),
-    "multi_scale": _number("range of random image sizes, as a share of imgsz", FRACTION),
-    "fraction": Argument("share or number of the training (and other) images", "special"),
+    "multi_scale": _number("range of random image sizes, as a fraction of imgsz", FRACTION),
+    "fraction": Argument("fraction or number of the training (and other) images", "special"),
     "single_cls": _flag("one class for all boxes"),
-    "rect": _flag("batches of like shapes, without mosaic and in fixed order"),
-    "cache": _choice("where decoded images are kept", False, True, "ram", "disk"),
+    "rect": _flag("batches of similar image shape, without mosaic, in fixed order"),
+    "cache": _choice("where decoded images are cached", False, True, "ram", "disk"),
     "workers": _integer("processes that load images; none on a CPU", ">= 0"),
     # the network
     "freeze": Argument(
         "layers that are not trained: the first N, or a list of numbers and names", "special", optional=True
     ),
-    "cls_remap": _flag("takes the classifier's rows of like-named classes over from the starting weights"),
+    "cls_remap": _flag("copies classifier rows of classes with the same name from the starting weights"),
     "amp": _choice("mixed precision", True, False, "fp16", "bf16", "fp32"),
     "compile": _choice("torch.compile", False, True, "default", "reduce-overhead", "max-autotune-no-cudagraphs"),
-    "channels_last": _flag("memory format on CUDA; null: as Ultralytics chooses", optional=True),
-    "deterministic": _flag("deterministic algorithms; without them no training is continued exactly"),
+    "channels_last": _flag("memory format on CUDA; null: Ultralytics' choice", optional=True),
+    "deterministic": _flag("deterministic algorithms; required for exact resuming"),
     # the loss
     "box": _number("weight of the box loss", ">= 0"),
     "cls": _number("weight of the class loss", ">= 0"),
-    "cls_pw": _number("power of the inverse frequency by which classes are weighted", FRACTION),
+    "cls_pw": _number("exponent of the inverse class frequency used as class weight", FRACTION),
     "dfl": _number("weight of the distance loss", ">= 0"),
     # augmentation
     "hsv_h": _number("random hue", FRACTION),
@@ -81,32 +81,32 @@ SUPPORTED: dict[str, Argument] = {
     "hsv_v": _number("random brightness", FRACTION),
     "degrees": _number("random rotation", ">= -180 and <= 180"),
     "translate": _number("random translation", FRACTION),
-    "scale": Argument("random scale: a gain, or the smallest and the largest", "special"),
+    "scale": Argument("random scale: a gain, or minimum and maximum", "special"),
     "shear": _number("random shear in degrees", ">= -180 and <= 180"),
     "perspective": _number("random perspective", ">= 0 and <= 0.001"),
     "flipud": _number("probability of a vertical flip", FRACTION),
     "fliplr": _number("probability of a horizontal flip", FRACTION),
     "bgr": _number("probability of swapped colours", FRACTION),
     "mosaic": _number("probability of a mosaic of four images", FRACTION),
-    "mixup": _number("probability of a mixture of two images", FRACTION),
-    "cutmix": _number("probability of a patch of another image", FRACTION),
-    "copy_paste": _number("share of objects pasted again; only of labels that are polygons", FRACTION),
+    "mixup": _number("probability of mixing two images", FRACTION),
+    "cutmix": _number("probability of pasting a patch of another image", FRACTION),
+    "copy_paste": _number("fraction of objects that are pasted again; needs polygon labels", FRACTION),
     "copy_paste_mode": _choice("where pasted objects come from", "flip", "mixup"),
     "close_mosaic": _integer("last epochs without mosaic, mixup, cutmix and copy_paste", ">= 0"),
     # the evaluation
-    "val": _flag("evaluates every epoch, which the best one is chosen by; without it only the last one"),
-    "split": _choice("images that are evaluated on", "val", "test", "train"),
-    "conf": _number("least confidence of a detection that counts; null: 0.001", FRACTION, optional=True),
-    "iou": _number("overlap from which non-maximum suppression drops a detection", FRACTION),
-    "max_det": _integer("most detections in an image", ">= 1"),
+    "val": _flag("evaluates every epoch and selects the best one; false: only the last one"),
+    "split": _choice("split that is evaluated", "val", "test", "train"),
+    "conf": _number("minimum confidence of a detection; null: 0.001", FRACTION, optional=True),
+    "iou": _number("IoU threshold of non-maximum suppression", FRACTION),
+    "max_det": _integer("maximum number of detections in an image", ">= 1"),
     "agnostic_nms": _flag("non-maximum suppression across classes"),
     "nms": _choice("false: the head without non-maximum suppression is evaluated", False, optional=True),
 }
 
 # No effect on what is trained and evaluated.
 HARMLESS: dict[str, Argument] = {
-    "plots": _flag("draws pictures beside the training"),
-    "save_period": _integer("epochs between further checkpoints, which nothing reads; below 1: none", ">= -1"),
+    "plots": _flag("draws plots during training"),
+    "save_period": _integer("epochs between additional checkpoints, which ablate does not use; below 1: none", ">= -1"),
     "verbose": _flag("prints more"),
 }
 
@@ -136,26 +136,26 @@ OWNED: dict[str, str] = {
     "weight_decay": "optimizer.weight_decay",
 }
 
-_PREDICTION = "it is of prediction and has no effect on training"
-_EXPORT = "it is of export and has no effect on training"
+_PREDICTION = "it is for prediction and has no effect on training"
+_EXPORT = "it is for export and has no effect on training"
 
 
 def _task(name: str) -> str:
-    return f"it is of {name} and has no effect on training a detector"
+    return f"it is for {name} and has no effect on training a detector"
 
 
 # Any value but Ultralytics' default is refused, because of this.
 REFUSED: dict[str, str] = {
-    "distill_model": "the network would be trained inside another one, whose checkpoint can be neither continued nor "
+    "distill_model": "the network would be trained inside another one, whose checkpoint can be neither resumed nor "
     "compared",
-    "dis": "it is of distill_model, which is refused",
-    "quantize": "training for 8 bits changes the network's layers, and no checkpoint can be continued; 16 and 32 "
+    "dis": "it belongs to distill_model, which is refused",
+    "quantize": "training for 8 bits changes the network's layers, so checkpoints cannot be resumed; 16 and 32 "
     "have no effect on training",
-    "classes": "boxes of other classes would be dropped behind the counts of the record; leave them out of the labels",
-    "augment": "accuracy is that of one pass over each image",
-    "save_json": "on COCO it puts another library's accuracy in the place of Ultralytics'",
-    "save_txt": "every detection is kept in the trial's evidence already",
-    "save_conf": "it is of save_txt, which is refused",
+    "classes": "boxes of other classes would be dropped after the record has counted them; remove them from the labels",
+    "augment": "accuracy refers to one pass over each image",
+    "save_json": "on COCO it replaces Ultralytics' accuracy by that of another library",
+    "save_txt": "all detections are stored already (train/evidence/)",
+    "save_conf": "it belongs to save_txt, which is refused",
     "visualize": "it has no effect on training; the report draws detections",
     "profile": "it has no effect on training; `ablate latency` measures latency",
     "dnn": _EXPORT,
@@ -177,7 +177,7 @@ REFUSED: dict[str, str] = {
     "show_conf": _PREDICTION,
     "show_boxes": _PREDICTION,
     "line_width": _PREDICTION,
-    "tracker": "it is of tracking and has no effect on training",
+    "tracker": "it is for tracking and has no effect on training",
     "overlap_mask": _task("segmentation"),
     "mask_ratio": _task("segmentation"),
     "dropout": _task("classification"),
