@@ -30,8 +30,8 @@ ui: install ## open the MLflow UI on 127.0.0.1
 	$(BIN)/python -m ablate ui
 
 check: install ## format, lint, types, import contract
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks simulated
+	$(BIN)/ruff check src tests benchmarks simulated
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
@@ -58,8 +58,8 @@ verify: install ## every module against its authors' golden values, and the conf
 	$(BIN)/python -m ablate verify --golden tests/golden
 
 format: install ## let ruff format and fix what it can
-	$(BIN)/ruff format src tests benchmarks
-	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks simulated
+	$(BIN)/ruff check --fix src tests benchmarks simulated
 
 clean: ## remove .venv and caches; results in multirun/ stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache build dist

@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import recorded
 from common import keep
+from simulated import recorded
 
 GRID = [
     "module=hmha,acmix,sta,hat",

@@ -16,6 +16,8 @@ from typing import Any
 from instructions import instruction_set
 
 HERE = Path(__file__).parent
+ROOT = HERE.resolve().parent
+sys.path.append(str(ROOT))  # for `simulated`, what benchmarks and tests share; this module is imported first
 RESULTS = HERE / "results"
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from common import keep
-from simulation import coverage_over_seeds, factor_coverage, false_alarms, image_coverage, population
+from simulated.known_truth import coverage_over_seeds, factor_coverage, false_alarms, image_coverage, population
 
 COMMON = (4.0, 1.0, 1.0)
 RARE = (4.0, 1.0, 1.0, 0.4, 0.4, 0.2)  # with classes of 14 objects in 70 images

@@ -21,8 +21,6 @@ from typing import Any
 
 from common import keep
 
-MODULES = ("none", "hmha", "acmix", "sta", "hat")
-
 
 def main() -> None:
     """Measure twice, print and keep."""
@@ -71,11 +69,13 @@ def _sweep(root: Path, imgsz: int, latency: dict[str, Any]) -> Path:
     from ablate.records.records import save_record
     from ablate.settings.environment import prepare
     from ablate.settings.graft import GraftSpec
+    from ablate.settings.schema import CONTROL_MODULES, options
     from ablate.storage.files import atomic_write_json
 
     prepare()
+    without = ("none", *CONTROL_MODULES)
     signatures = []
-    for number, module in enumerate(MODULES):
+    for number, module in enumerate(["none", *(name for name in options("module") if name not in without)]):
         torch.manual_seed(0)
         network = DetectionModel("yolo26n.yaml", nc=6, verbose=False)
         if module != "none":

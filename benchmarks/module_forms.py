@@ -8,10 +8,8 @@ ranked for each image and no cache, HAT on maps of any size with nothing attendi
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +18,18 @@ import torch.nn.functional as F
 from authors import authors_module, load_weights
 from torch import Tensor, nn
 
-ROOT = Path(__file__).resolve().parents[1]
+from ablate.grafting.surgery import load_class
+from ablate.settings.schema import option_file
+from ablate.sources.module_source import module_source
 
-MODULES = ("acmix", "sta", "hmha", "hat")
+TITLES = {"acmix": "ACmix", "sta": "STA", "hmha": "HMHA", "hat": "HAT"}  # in the order of docs/speed.md
+MODULES = tuple(TITLES)
 FORMS = ("authors", "plain", "composed", "fused", "default")
 EQUAL = ("authors", "plain", "composed", "fused")  # forms that do the same work
-TITLES = {"acmix": "ACmix", "sta": "STA", "hmha": "HMHA", "hat": "HAT"}
 
-_CLASSES = {
-    "acmix": ("ablate.modules.acmix:ACmix", "tests.plain.acmix:PlainACmix"),
-    "sta": ("ablate.modules.sta:StokenAttention", "tests.plain.sta:PlainStokenAttention"),
-    "hmha": ("ablate.modules.hmha:HMHA", "tests.plain.hmha:PlainHMHA"),
-    "hat": ("ablate.modules.hat:RHAG", "tests.plain.hat:PlainRHAG"),
-}
 _AS_AUTHORS: dict[str, dict[str, Any]] = {
-    "acmix": {"fidelity": "authors"},
-    "sta": {"fidelity": "authors"},
+    **{module: {"fidelity": "authors"} for module in MODULES},
     "hmha": {"fidelity": "authors", "cache": "authors"},
-    "hat": {"fidelity": "authors"},
 }
 _WINDOW = 8  # of HAT; the authors' code takes multiples of it only
 
@@ -51,18 +43,15 @@ def forms_of(module: str, authors: Path | None) -> list[str]:
 
 
 def target(module: str, *, plain: bool = False) -> str:
-    """Return the dotted path of a module's class, ours or the plain one."""
-    return _CLASSES[module][plain].replace(":", ".")
+    """Return the dotted path of a module's class: that of its option file, or the plain one that derives from it."""
+    ours = str(option_file("module", module)["_target_"])
+    return f"ablate.verifying.reference.plain_{module}.Plain{ours.rpartition('.')[2]}" if plain else ours
 
 
 def source_hash(module: str) -> str:
     """Return the start of a SHA-256 over the files that a module's forms are made of."""
-    from ablate.sources.module_source import module_source
-
-    found = hashlib.sha256()
-    for file in [*module_source(target(module)).files, ROOT / f"tests/plain/{module}.py"]:
-        found.update(file.read_bytes())
-    return found.hexdigest()[:12]
+    files = [*module_source(target(module)).files, *module_source(target(module, plain=True)).files[:1]]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 def build(module: str, form: str, channels: int, side: int, authors: Path | None = None, seed: int = 0) -> nn.Module:
@@ -136,10 +125,7 @@ class _Padded(nn.Module):
 
 
 def _class(module: str, *, plain: bool = False) -> Any:
-    if plain and str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))  # `tests` is not installed
-    home, _, name = _CLASSES[module][plain].partition(":")
-    return getattr(import_module(home), name)
+    return load_class(target(module, plain=plain))
 
 
 def _reference(module: str, channels: int, seed: int) -> nn.Module:

@@ -6,9 +6,9 @@
 --table (if nothing else is asked for) times every form forward, and forward and backward, in rounds whose order is
 shuffled, in several fresh processes, and measures the peak memory of each form in a process of its own. --sweep does
 the times for maps from 4x4 to 160x160, --largest looks for the largest map that fits into 2 GB. --authors names a
-folder with checkouts of the authors' repositories (ACmix, STViT, HINT, HAT); without it the plain form (tests/plain) is
-what is compared with. Results go to results/modules.jsonl; --page writes them into docs/speed.md. Needs an otherwise
-idle machine to say much.
+folder with checkouts of the authors' repositories (ACmix, STViT, HINT, HAT); without it the plain form
+(`verifying/reference`) is what is compared with. Results go to results/modules.jsonl; --page writes them into
+docs/speed.md. Needs an otherwise idle machine to say much.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 
 import common
 from authors import version
-from module_forms import MODULES, ROOT, forms_of, source_hash
+from module_forms import MODULES, forms_of, source_hash
 
 PASSES = ("forward", "forward + backward")
 COMPILED = " compiled"
@@ -169,7 +169,7 @@ def child(asked: argparse.Namespace, **words: Any) -> dict[str, Any]:
     authors = str(asked.authors.resolve()) if asked.authors else None
     given = {"device": asked.device, "amp": asked.amp, "threads": asked.threads, "authors": authors, **words}
     command = [sys.executable, str(HERE / "timing.py"), json.dumps(given)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=common.ROOT)
     if done.returncode:
         raise RuntimeError(f"{words}:\n{done.stderr[-2000:]}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -2,8 +2,8 @@
 
     python benchmarks/report.py [--seeds 10] [--epochs 100] [--root FOLDER]
 
-The records are made up (`recorded.py`); everything that reads them is the real command, in a process of its own. Goals:
-the table within 15 s, figures, pages and the executed notebook within 60 s, torch never imported.
+The records are made up (`simulated/recorded.py`); the command that reads them is the real one, in a process of its own.
+Goals: the table within 15 s, figures, pages and the executed notebook within 60 s, torch never imported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from common import keep
-from recorded import write_recorded
+from simulated.recorded import write_recorded
 
 COMMAND = """
 import resource, sys

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import HERE, keep
+from common import ROOT, keep
 
 
 def main() -> None:
@@ -27,8 +27,8 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--slots", type=int, default=2)
     asked = parser.parse_args()
-    sys.path.insert(0, str(HERE))
-    os.environ["PYTHONPATH"] = str(HERE)
+    sys.path.insert(0, str(ROOT))
+    os.environ["PYTHONPATH"] = str(ROOT)
     from ablate.cli.hydra_bridge import run
     from ablate.execution import scheduler as running
 
@@ -40,7 +40,7 @@ def main() -> None:
         real(*args, **kwargs)
         times["ran"] = time.perf_counter()
 
-    running.RUN = "fake_trainer:run_job"
+    running.RUN = "simulated.fake_trainer:run_job"
     import ablate.execution.run_sweep as sweep
 
     sweep.run_trials = clocked
@@ -93,7 +93,7 @@ def _fake_seconds(folder: Path) -> float:
     from dataclasses import replace
 
     import yaml
-    from fake_trainer import run_job
+    from simulated.fake_trainer import run_job
 
     from ablate.data.catalogue import resolve
     from ablate.settings.trial_settings import TrialSettings

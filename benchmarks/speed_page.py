@@ -14,10 +14,10 @@ from statistics import median
 from typing import Any
 
 import common
-from module_forms import FORMS, MODULES, ROOT, TITLES
+from module_forms import FORMS, MODULES, TITLES
 from musgd import HEAD, rows
 
-PAGE = ROOT / "docs" / "speed.md"
+PAGE = common.ROOT / "docs" / "speed.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 PASSES = ("forward", "forward + backward")
 COMPILED = " compiled"

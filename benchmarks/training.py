@@ -3,7 +3,7 @@
     python benchmarks/training.py [--steps 50] [--only acmix,sta] [--device cpu] [--imgsz 320] [--batch 16] [--again]
 
 Each row is a training of its own process, through ablate's trainer on the built-in data: steps a second, peak memory.
-The plain forms (tests/plain) are what any user's module is to ablate: an importable class. A row that is in
+The plain forms (`verifying/reference`) are what any user's module is to ablate: an importable class. A row that is in
 results/training.jsonl already, from the same sources with the same settings, is not trained again unless --again: an
 interrupted run goes on. `python benchmarks/modules.py --page` writes the rows into docs/speed.md.
 """
@@ -27,7 +27,7 @@ from typing import Any
 
 import common
 from instructions import instruction_set
-from module_forms import MODULES, ROOT, source_hash, target
+from module_forms import MODULES, source_hash, target
 from speed_page import BEFORE
 
 WARMUP = 5  # steps before any is measured: memory is allocated, kernels are chosen
@@ -189,7 +189,7 @@ def _trained(asked: argparse.Namespace, row: dict[str, Any]) -> dict[str, Any]:
     load = os.getloadavg()[0]
     try:
         (folder / "asked.json").write_text(json.dumps(row), encoding="utf-8")
-        environment = {**os.environ, "OMP_NUM_THREADS": str(asked.threads), "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(asked.threads), "PYTHONPATH": str(common.ROOT)}
         command = [sys.executable, __file__, "--train", str(folder)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=folder)
         if not (folder / "found.json").is_file():

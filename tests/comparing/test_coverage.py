@@ -6,35 +6,20 @@ Fixed generators: nothing here can flake. Each check is tried on a wrong formula
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import special, stats
+from simulated import known_truth as simulation
 
 from ablate.statistics.factorial_model import FactorAnalysis, factor_analysis
 from ablate.statistics.paired import Interval, paired_differences
 
-SOURCE = Path(__file__).parents[2] / "benchmarks" / "simulation.py"
-
-
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("simulation", SOURCE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["simulation"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-simulation = _load()
+ROOT = Path(__file__).parents[2]
 
 
 def z_interval(variant: dict[int, float], baseline: dict[int, float]) -> Interval:
@@ -169,9 +154,9 @@ def test_over_images_at_length(rates: tuple[float, ...]) -> None:
 
 
 def test_the_page_on_statistics_says_what_was_simulated() -> None:
-    results = (SOURCE.parent / "results" / "coverage.jsonl").read_text(encoding="utf-8")
+    results = (ROOT / "benchmarks" / "results" / "coverage.jsonl").read_text(encoding="utf-8")
     found = {(row["what"], row["setting"]): row["found"] for row in map(json.loads, results.splitlines())}
-    page = (SOURCE.parents[1] / "docs" / "statistics.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "statistics.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([\d.]+) % ± [\d.]+ \| [^|]+ \|$", page, re.MULTILINE)
     assert len(rows) >= 20
     for what, setting, said in rows:

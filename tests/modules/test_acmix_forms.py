@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.plain.acmix import PlainACmix
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -21,6 +20,7 @@ from ablate.modules.acmix import ACmix
 from ablate.modules.kernels import neighbourhood
 from ablate.modules.kernels.neighbourhood import neighbourhood_attention
 from ablate.modules.kernels.switch import composed
+from ablate.verifying.reference.plain_acmix import PlainACmix
 
 GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("acmix_*.npz"))
 FORMS: list[tuple[type[ACmix], Any]] = [(ACmix, True), (ACmix, False), (PlainACmix, False)]

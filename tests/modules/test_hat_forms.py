@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.plain.hat import PlainHAB, PlainOCAB, PlainRHAG
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -19,6 +18,7 @@ from ablate.modules import hat
 from ablate.modules.hat import HAB, OCAB, RHAG
 from ablate.modules.kernels import dense, matrix, window_parts
 from ablate.modules.kernels.switch import composed
+from ablate.verifying.reference.plain_hat import PlainHAB, PlainOCAB, PlainRHAG
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = [p for p in sorted(GOLDEN.glob("*.npz")) if p.name.startswith(("hab", "ocab", "rhag"))]

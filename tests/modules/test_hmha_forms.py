@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.plain.hmha import PlainHMHA
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ablate.modules.hmha import HMHA, SMALL
 from ablate.modules.kernels import channel_attention, matrix
 from ablate.modules.kernels.switch import composed
+from ablate.verifying.reference.plain_hmha import PlainHMHA
 
 OPTIONS: list[dict[str, Any]] = [
     {},

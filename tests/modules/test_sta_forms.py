@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.plain.sta import PlainStokenAttention
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ablate.modules.kernels import supertoken
 from ablate.modules.kernels.switch import composed
 from ablate.modules.sta import StokenAttention
+from ablate.verifying.reference.plain_sta import PlainStokenAttention
 
 CASES = sorted((Path(__file__).parents[1] / "golden").glob("sta_*.npz"))
 # shape, cell, rounds, heads

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -126,24 +124,3 @@ def built(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
     monkeypatch.setattr(preflight, "run_jobs", answer)
     monkeypatch.setattr(preflight, "Cache", OfThisTest)
     return jobs
-
-
-def _benchmark(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[2] / "benchmarks" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def fake_trainer() -> ModuleType:
-    """The benchmarks' trainer that trains nothing and records everything."""
-    return _benchmark("fake_trainer")
-
-
-@pytest.fixture
-def recorded() -> ModuleType:
-    """The benchmarks' made-up records of a large sweep."""
-    return _benchmark("recorded")

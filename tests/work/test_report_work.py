@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
+from simulated import recorded
 
 from ablate.cli.verbs import report
 
@@ -22,7 +22,6 @@ def test_a_report_of_a_thousand_reads_each_record_once(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     watched: Callable[[], Any],
-    recorded: ModuleType,
 ) -> None:
     monkeypatch.setattr(recorded, "OPTIMIZERS", ("sgd",))
     monkeypatch.setattr(recorded, "MODULES", {"hmha": 0.01, "acmix": 0.004, "sta": 0.0})
@@ -47,7 +46,7 @@ def test_a_report_of_a_thousand_reads_each_record_once(
     assert set(Counter((id(figure), kind) for figure, kind in drawn).values()) == {1}
 
 
-def test_a_report_as_json_draws_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recorded: ModuleType) -> None:
+def test_a_report_as_json_draws_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorded, "MODULES", {"hmha": 0.01})
     monkeypatch.setattr(recorded, "PLACES", ("c3k2",))
     recorded.write_recorded(tmp_path, seeds=1, epochs=2, classes=2)

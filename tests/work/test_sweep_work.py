@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from simulated.fake_trainer import run_job
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
@@ -88,12 +89,12 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def swept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_trainer: Any, built: list[NetworkJob], data: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: list[NetworkJob], data: Path
 ) -> Callable[[], int]:
     """Run a sweep of twelve trials from its command line, all of it in this process; return the exit code."""
     monkeypatch.chdir(tmp_path)
     real = sweep.run_sweep
-    launch = OneByOne(fake_trainer.run_job)
+    launch = OneByOne(run_job)
     monkeypatch.setattr(sweep, "run_sweep", lambda request, _, words: real(request, launch, words))
     monkeypatch.setattr(sweep, "Tracker", TrackerHere)
     monkeypatch.setattr(sweep, "conclude", lambda *_: {"forms": []})

@@ -1,7 +1,7 @@
 """Simulated sweeps and detectors whose truth is known: do intervals cover it, and do tests keep quiet about nothing?
 
-Used by `coverage.py` (at length) and by tests/comparing/test_coverage.py (in short). Each function draws from the
-generator it is given, and takes what it judges as an argument, so that a wrong formula can be tried too.
+Used by `benchmarks/coverage.py` (at length) and by tests/comparing/test_coverage.py (in short). Each function draws
+from the generator it is given, and takes what it judges as an argument, so that a wrong formula can be tried too.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[1]
 sys.path.insert(0, str(BENCHMARKS))
 import authors  # noqa: E402
 import common  # noqa: E402
@@ -31,7 +31,7 @@ import training  # noqa: E402
 sys.path.remove(str(BENCHMARKS))
 
 CPU = torch.device("cpu")
-PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
+PAGE = BENCHMARKS.parent / "docs" / "speed.md"
 
 
 def line(**changes: Any) -> dict[str, Any]:
@@ -352,5 +352,5 @@ def test_a_training_is_what_a_user_would_ask_for() -> None:
     asked = argparse.Namespace(steps=9, imgsz=64, batch=4, device="cpu", threads=1)
     words = training.overrides(training._row(asked, "hat", "plain"))
     assert "module=hat" in words
-    assert "module._target_=tests.plain.hat.PlainRHAG" in words
+    assert "module._target_=ablate.verifying.reference.plain_hat.PlainRHAG" in words
     assert "data.train_images=36" in words

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -43,26 +45,26 @@ class PlainHMHA(HMHA):
         """The order of each image's channels, from the mean of each row of the correlation matrix."""
         if self.rerank == "none":
             return [torch.arange(q.shape[1])] * len(q)
-        found = []
+        orders = []
         for image in q.mean(0, keepdim=True).expand_as(q) if self.rerank == "batch" else q:
             centred = image - image.mean(1, keepdim=True)
             length = centred.norm(dim=1)
             correlation = centred @ centred.T / (length[:, None] * length)
             correlation = torch.nan_to_num(correlation, nan=0.0)  # a constant channel correlates with none
-            found.append(correlation.mean(1).argsort(descending=True, stable=True))
-        return found
+            orders.append(correlation.mean(1).argsort(descending=True, stable=True))
+        return orders
 
     def modulated(self, maps: list[Tensor], cache: Tensor | None) -> tuple[list[Tensor], Tensor]:
         """The maps as the cache modulates them, and the cache for the next layer."""
-        channels, theirs = self.channels, self.fidelity == "authors"
+        channels, as_authors = self.channels, self.fidelity == "authors"
         if cache is not None:
             cache = F.adaptive_avg_pool2d(cache.detach(), channels)
-        if cache is not None or not theirs:
+        if cache is not None or not as_authors:
             seen = maps[0].new_zeros(1, channels, channels) if cache is None else cache
             maps = [self.one_modulated(i, a, seen) for i, a in enumerate(maps, start=1)]
         update = torch.zeros(1, channels, channels, dtype=maps[0].dtype)
         for a in maps:
-            seen = a.detach().mean(0, keepdim=True) if theirs else a.detach()
+            seen = a.detach().mean(0, keepdim=True) if as_authors else a.detach()
             size = (channels, channels)
             seen = F.interpolate(seen[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
             share = seen * a.shape[2]
@@ -73,7 +75,7 @@ class PlainHMHA(HMHA):
 
     def one_modulated(self, index: int, a: Tensor, cache: Tensor) -> Tensor:
         """One head's map, scaled, shifted and gated, added to itself."""
-        modulator = self.get_submodule(f"inter_modulator{index}")
+        modulator: Any = self.get_submodule(f"inter_modulator{index}")
         width, gate = modulator.conv_width, modulator.gatingConv
         pooled = F.adaptive_avg_pool2d(cache, a.shape[2])
         scale, shift = F.conv1d(pooled + a, width.weight, width.bias).chunk(2, dim=1)

@@ -86,7 +86,7 @@ def _record(module: str, place: str, optimizer: str, seed: int, epochs: int, nam
     key, group = _digest(variant)[:16], _digest(optimizer)[:16]
     metrics = _metrics(top)
     return {
-        "generated": "made up by benchmarks/recorded.py: no network was trained",
+        "generated": "made up by simulated/recorded.py: no network was trained",
         "schema": 1,
         "signature": _digest(variant, seed),
         "name": f"{variant} s{seed}",

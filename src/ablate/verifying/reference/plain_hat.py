@@ -6,13 +6,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ablate.modules.hat import HAB, OCAB, RHAG
 
 
 class PlainHAB(HAB):
+    """The same parameters and options; (B, C, H, W) to (B, C, H, W)."""
+
     def forward(self, x: Tensor) -> Tensor:
+        """Attention in windows beside channel attention, then an MLP."""
         normed = norm(x, self.norm1)
         first, _, second, gate = self.conv_block.get_submodule("cab").children()
         local = convolve(F.gelu(convolve(normed, first, 1)), second, 1)
@@ -23,6 +26,7 @@ class PlainHAB(HAB):
         return x + mlp(norm(x, self.norm2), self.mlp)
 
     def attended(self, x: Tensor) -> Tensor:
+        """Attention of (B, C, H, W) in (shifted) windows, through the output projection."""
         (height, width), window, authors = x.shape[2:], self.window_size, self.fidelity == "authors"
         if authors and (height % window or width % window):
             raise ValueError("the windows do not divide the map")
@@ -50,11 +54,15 @@ class PlainHAB(HAB):
 
 
 class PlainOCAB(OCAB):
+    """The same parameters and options; (B, C, H, W) to (B, C, H, W)."""
+
     def forward(self, x: Tensor) -> Tensor:
+        """Attention of windows to the larger windows around them, then an MLP."""
         x = x + self.attended(norm(x, self.norm1))
         return x + mlp(norm(x, self.norm2), self.mlp)
 
     def attended(self, x: Tensor) -> Tensor:
+        """Attention of windows of (B, C, H, W) to larger ones, through the output projection."""
         (height, width), window, authors = x.shape[2:], self.window_size, self.fidelity == "authors"
         if authors and (height % window or width % window):
             raise ValueError("the windows do not divide the map")
@@ -78,6 +86,8 @@ class PlainOCAB(OCAB):
 
 
 class PlainRHAG(RHAG):
+    """The same parameters and options, with plain blocks; (B, C, H, W) to (B, C, H, W)."""
+
     def __init__(self, channels: int, **options: Any) -> None:
         super().__init__(channels, **options)
         for block in self.residual_group.blocks:
@@ -85,6 +95,7 @@ class PlainRHAG(RHAG):
         self.residual_group.overlap_attn.__class__ = PlainOCAB
 
     def forward(self, x: Tensor) -> Tensor:
+        """Block after block, a convolution, and the input added."""
         y = x
         for block in self.residual_group.blocks:
             y = block(y)
@@ -93,15 +104,16 @@ class PlainRHAG(RHAG):
 
 def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, penalty: Tensor, heads: int) -> Tensor:
     """(B, windows, N, C), (B, windows, M, C) twice and a bias of (N, M, heads) to (B, windows, N, C)."""
-    q, k, v = (t.unflatten(-1, (heads, -1)).transpose(2, 3) for t in (q, k, v))
+    q, k, v = (torch.unflatten(t, -1, (heads, -1)).transpose(2, 3) for t in (q, k, v))
     logits = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 + bias.permute(2, 0, 1) + penalty
-    return (logits.softmax(-1) @ v).transpose(2, 3).flatten(3)
+    attended: Tensor = logits.softmax(-1) @ v
+    return attended.transpose(2, 3).flatten(3)
 
 
 def cut(x: Tensor, size: int, step: int, margin: int) -> Tensor:
     """(B, C, H, W) to windows of size * size pixels (B, windows, size * size, C), zeros beyond the border."""
     patches = F.unfold(x, size, padding=margin, stride=step)
-    return patches.unflatten(1, (x.shape[1], size * size)).permute(0, 3, 2, 1)
+    return torch.unflatten(patches, 1, (x.shape[1], size * size)).permute(0, 3, 2, 1)
 
 
 def lay(windows: Tensor, size: int, shape: Any) -> Tensor:
@@ -109,19 +121,23 @@ def lay(windows: Tensor, size: int, shape: Any) -> Tensor:
     return F.fold(windows.permute(0, 3, 2, 1).flatten(1, 2), tuple(shape), size, stride=size)
 
 
-def norm(x: Tensor, layer: Any) -> Tensor:
+def norm(x: Tensor, layer: nn.LayerNorm) -> Tensor:
+    """Layer norm over the channels of (B, C, H, W)."""
     centred = x - x.mean(1, keepdim=True)
     scaled = centred / (centred.square().mean(1, keepdim=True) + layer.eps).sqrt()
     return scaled * layer.weight[:, None, None] + layer.bias[:, None, None]
 
 
 def mlp(x: Tensor, layers: Any) -> Tensor:
+    """Two linear layers with GELU between, at each pixel of (B, C, H, W)."""
     return project(F.gelu(project(x.permute(0, 2, 3, 1), layers.fc1)), layers.fc2).permute(0, 3, 1, 2)
 
 
 def project(x: Tensor, layer: Any) -> Tensor:
+    """A linear layer on the last axis."""
     return F.linear(x, layer.weight, layer.bias)
 
 
 def convolve(x: Tensor, layer: Any, padding: int) -> Tensor:
+    """A convolution, of (B, C, H, W)."""
     return F.conv2d(x, layer.weight, layer.bias, padding=padding)
