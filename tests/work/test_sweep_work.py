@@ -88,9 +88,7 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def swept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: list[NetworkJob], data: Path
-) -> Callable[[], int]:
+def swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: list[NetworkJob], data: Path) -> Callable[[], int]:
     """Run a sweep of twelve trials from its command line, all of it in this process; return the exit code."""
     monkeypatch.chdir(tmp_path)
     real = sweep.run_sweep

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from ablate.records.code_version import result_code
 from ablate.records.image_counts import in_words
 from ablate.records.records import SHORT, Record, mapping, number, value
 
@@ -132,7 +133,7 @@ def _readers(records: Sequence[Record]) -> dict[str, Reader]:
 def _code_reader(records: Sequence[Record]) -> Reader:
     """How to read which code trained: by its content where all trials tell it, else by the commit of the checkout."""
     if all(value(record, "realised", "code") for record in records):
-        return lambda record: str(value(record, "realised", "code"))[:SHORT]
+        return lambda record: result_code(str(value(record, "realised", "code")))[:SHORT]
     return _commit
 
 

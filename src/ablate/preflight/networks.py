@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-import ablate
 from ablate.data.data_use import images_used
 from ablate.errors import ConfigError
 from ablate.launching.jobs import Limits, Observer, Outcome, run_jobs
@@ -17,6 +16,7 @@ from ablate.preflight.network_answer import NetworkAnswer, NetworkCost, Rejectio
 from ablate.preflight.result_cache import Cache
 from ablate.records.code_version import versions
 from ablate.settings.signature import file_hash
+from ablate.sources.package_walk import imported_files
 from ablate.storage.content_hash import content_hash
 from ablate.study.trial import Trial
 from ablate.training.trainer_arguments import trained_classes
@@ -228,6 +228,5 @@ def _versions() -> tuple[tuple[str, str], ...]:
 @cache
 def _code() -> str:
     """Return a hash of what builds, counts and trains, which may change between two versions."""
-    home = Path(ablate.__file__).parent
-    files = [path for room in ("grafting", "measuring", "training") for path in sorted((home / room).glob("*.py"))]
+    files = imported_files("preflight.builders", ("preflight.builders", "grafting", "measuring", "training"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()

@@ -11,13 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from ablate import __version__
+from ablate.sources.package_walk import code_digest, imported_files
 
-# What can change the accuracy of a trial. A module's own file is part of the trial's identity already; reports,
-# launchers, sweeps and cost figures may change without making two trainings incomparable.
-PARTS = (
-    *("execution/run_trial.py", "training", "settings/environment.py", "data", "grafting"),
-    *("evaluation/average_precision.py", "evaluation/boxes.py"),
+# Where one trial begins, and the rooms and files of which what it imports can change its accuracy. A module's own file
+# is part of the trial's signature already; records, launchers and cost figures change no training.
+ENTRY = "execution.run_trial"
+CHANGES_RESULTS = (
+    *("execution.run_trial", "study.trial", "training", "grafting", "data", "evaluation", "records.predictions"),
+    *("settings.environment", "settings.graft", "settings.graft_syntax", "settings.trial_settings"),
 )
+
+# Code hash -> that of an earlier version which gives the same results: trials of the two are compared as if one code
+# had trained them. An entry claims that nothing differs, so it is made only when a sweep of each (tests/golden_sweeps)
+# gave the same numbers; `python tests/records/same_results.py` prints the line.
+SAME_RESULTS: dict[str, str] = {}
 
 
 def remember_versions() -> None:
@@ -28,18 +35,18 @@ def remember_versions() -> None:
 
 @cache
 def code_hash() -> str:
-    """Return a SHA-256 over these files' names and contents, hex; the same wherever ablate is installed.
+    """Return a SHA-256, hex, over what can change a result; the same wherever ablate is installed.
 
-    They are read once: a process goes on with what it has imported.
+    Files may move and be renamed, and their comments, docstrings and imports change, without changing it. They are read
+    once: a process goes on with what it has imported.
     """
-    package = Path(__file__).parents[1]
-    found = hashlib.sha256()
-    for part in PARTS:
-        path = package / part
-        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-            content = file.read_bytes().replace(b"\r\n", b"\n")
-            found.update(f"{file.relative_to(package).as_posix()}:{len(content)}\n".encode() + content)
-    return found.hexdigest()
+    digests = sorted(map(code_digest, imported_files(ENTRY, CHANGES_RESULTS)))
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def result_code(code: str) -> str:
+    """Return the hash of the first code that is known to give the same results as that of this hash."""
+    return SAME_RESULTS.get(code, code)
 
 
 @cache
