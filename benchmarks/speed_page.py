@@ -61,7 +61,7 @@ def _section(setting: str, lines: Sequence[Line]) -> str:
     largest = _part(lines, "largest")
     text = [f"## {setting}\n", _said(lines)]
     if tables:
-        text += ["### In short\n", _headline(tables, sweeps, largest)]
+        text += ["### Summary\n", _headline(tables, sweeps, largest)]
         for module in _modules(tables):
             of = [line for line in tables if line["module"] == module]
             text += [f"### {TITLES[module]}\n", _times(of), _memories(of)]
@@ -104,7 +104,7 @@ def _headline(tables: Sequence[Line], sweeps: Sequence[Line], largest: Sequence[
             _slowest([line for line in sweeps if line["module"] == module]),
             _grown([line for line in largest if line["module"] == module]),
         ])  # fmt: skip
-    said = f"The fused form against {base}, at equal work; medians of the sizes below.\n\n"
+    said = f"The fused form against {base}, for the same computation; medians over the sizes below.\n\n"
     return said + _table(head, rows)
 
 
@@ -192,7 +192,7 @@ def _sweep(sweeps: Sequence[Line]) -> str:
         cells = [found.get((module, form, kind, batch, side)) for side in sides]
         rows.append([TITLES[module], _name(form), kind, str(batch), *("" if c is None else f"{c:.2f}" for c in cells)])
     channels = sweeps[0]["channels"]
-    said = f"Times as fast as {_against(sweeps)}, {channels} channels; 1 is as fast, below 1 slower.\n\n"
+    said = f"Times as fast as {_against(sweeps)}, {channels} channels; below 1: slower.\n\n"
     return said + _table(["module", "form", "pass", "batch", *(f"{side}x{side}" for side in sides)], rows)
 
 
@@ -230,9 +230,9 @@ def _training(setting: str, lines: Sequence[Line]) -> str:
     steps = " or ".join(str(count) for count in sorted({line["steps"] for line in last.values()}))
     head = ["graft", "form", "steps a second", "times the network alone", "times the plain form", "peak memory, GB"]
     said = (
-        f"YOLO26n with each module at its customary place, {steps} steps at {first['imgsz']} px, batch "
-        f"{first['batch']}, each in a process of its own; a step is the median of all but the first "
-        f"{first['warmup']}. The peak is that of the whole process, libraries included.\n\n"
+        f"YOLO26n with each module at its default insertion point, {steps} steps at {first['imgsz']} px, batch "
+        f"{first['batch']}, each in its own process; median over all steps but the first "
+        f"{first['warmup']}. Peak memory of the whole process, including libraries.\n\n"
     )
     return f"## Training: {setting}\n\n{said}" + _table([*head, "of the plain form's"], rows)
 
@@ -242,7 +242,7 @@ def _musgd(lines: Sequence[Line]) -> str:
     head = ["processor", "model", "threads", *HEAD.values(), "auto takes", "times as fast as Ultralytics'"]
     said = (
         "A step over all parameters, on given gradients: Ultralytics' MuSGD, and ours in each arithmetic; "
-        "medians of rounds in which each stepped once.\n\n"
+        "medians over rounds in which each makes one step.\n\n"
     )
     return f"## A step of MuSGD\n\n{said}{_table(head, rows(lines))}"
 
@@ -264,11 +264,11 @@ def _gpu(lines: Sequence[Line]) -> str:
         if not parts[kind].issuperset(MODULES)
     ]
     if not any(parts.values()):
-        said = "Nothing on this page has been measured on a GPU yet: no row says what happens there."
+        said = "Nothing on this page has been measured on a GPU yet."
     elif missing:
         said = f"Not yet measured on a GPU: {'; '.join(missing)}."
     else:
-        said = "All of it has been measured on a GPU too."
+        said = "All of it has also been measured on a GPU."
     return f"## On a GPU\n\n{said}\n"
 
 

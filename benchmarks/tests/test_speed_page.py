@@ -322,7 +322,7 @@ def test_all_parts_of_the_benchmark_end_in_a_page(tmp_path: Path, monkeypatch: p
     assert [one["part"] for one in kept].count("sweep") == 8
     assert all(set(one["ms"]) == set(module_forms.forms_of("sta", None)) for one in kept if one["part"] == "table")
     page = speed_page.with_tables(PAGE.read_text(encoding="utf-8"), tmp_path)
-    for title in ("### In short", "### STA", "### From 4x4 to 160x160", "### The largest map in 2 GB"):
+    for title in ("### Summary", "### STA", "### From 4x4 to 160x160", "### The largest map in 2 GB"):
         assert title in page
 
 
