@@ -8,14 +8,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from ablate.settings.graft_syntax import (
-    is_graft,
-    plain_value,
-    quote,
-    quote_list,
-    quote_path,
-    split,
-)
+from ablate.cli.hydra_bridge import quote_list, quote_path
+from ablate.settings.graft import is_graft, plain_value, quote, split
 
 
 def test_a_module_s_name_as_a_key_is_an_override_and_no_graft() -> None:

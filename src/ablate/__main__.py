@@ -49,7 +49,8 @@ def _run(words: Sequence[str]) -> int:
     if asks_for_help(words):
         print(help_text())  # noqa: T201
         return 0
-    from ablate.cli.hydra_bridge import fail, run
+    from ablate.cli.hydra_bridge import run
+    from ablate.cli.messages import fail
     from ablate.cli.verbs import VERBS
     from ablate.errors import ConfigError, nearest
     from ablate.log import configure

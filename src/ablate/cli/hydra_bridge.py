@@ -1,21 +1,28 @@
-"""The Hydra application: compose, check, run or plan."""
+"""Where ablate meets Hydra: the command line in its grammar, its task, and what it has composed.
+
+A `Command` is the task that Hydra calls, and all that is known of one command line. Hydra hands it to the sweeper,
+which asks it for the trials and lets it plan or run them.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate.cli.messages import explain, fail
 from ablate.cli.override_words import check_words
-from ablate.errors import ConfigError, nearest
-from ablate.settings.graft_syntax import quote_list, quote_path
-from ablate.settings.option_files import SCHEMAS, known_keys
-from ablate.settings.schema import conf_dir, option_file, options, schema_node
-from ablate.settings.training_arguments import OWNED
+from ablate.errors import AblateError, ConfigError
+from ablate.settings.graft import quote, split
+from ablate.settings.schema import conf_dir, schema_node
 from ablate.settings.validation import check_each, check_same
+from ablate.storage.plain_values import Plain
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -26,206 +33,181 @@ if TYPE_CHECKING:
     from ablate.study.trial import Trial
 
 LOCAL = "hydra_plugins.ablate_plugins.launcher.LocalLauncher"
-
-_planning: dict[str, Any] | None = None  # set by `plan`: the same program up to the point where something starts
-_words: list[str] = []  # the command line as the user wrote it
-_single: list[tuple[DictConfig, Launch, dict[str, Any]]] = []  # a command without -m, which runs once Hydra is done
+PATH_KEYS = ("data.path", "model.architecture", "model.weights", "root")
 
 
-def run(arguments: Sequence[str], *, plan: dict[str, Any] | None = None) -> int:
+def run(arguments: Sequence[str], *, plan: bool = False, as_json: bool = False) -> int:
     """Run Hydra on the command line's overrides.
 
     Args:
         arguments: Overrides and Hydra's own flags.
-        plan: None to run; else the plan's options, and nothing starts.
+        plan: Show what would run; nothing starts.
+        as_json: Show the plan as JSON.
 
     Returns:
         The exit code: 0 done, 1 some trials failed, 2 bad input, 130 interrupted.
     """
-    global _planning
-    _planning = plan
-    _words[:] = arguments
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us; we say them in one line
-    import hydra
-    from hydra.core.config_store import ConfigStore
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from ablate.execution.make_request import Request
-    from ablate.launching.fields import check_fields
-
-    ConfigStore.instance().store(name="ablate", node=schema_node())
-    program = sys.argv
     try:
-        sys.argv = [program[0], *_for_hydra(arguments)]
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(_task)()
-        if _single:
-            config, launch, fields = _single.pop()
-            check_fields(fields)
-            if config.controls:
-                raise ConfigError("controls: they join a sweep, where the baseline is too: add -m (or --multirun)")
-            return finish(Request(make_trials(lambda cell: config, [()])), launch)
+        return Command(arguments, plan=plan, as_json=as_json).run()
     except KeyboardInterrupt as interrupt:
-        said = "interrupted; what is finished is kept, and the same command goes on from the last checkpoints"
-        print("\n" + "\n".join([said, *getattr(interrupt, "__notes__", [])]), file=sys.stderr)  # noqa: T201
+        message = "interrupted; what is finished is kept, and the same command goes on from the last checkpoints"
+        print("\n" + "\n".join([message, *getattr(interrupt, "__notes__", [])]), file=sys.stderr)  # noqa: T201
         return 130
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         return fail(explain(error, arguments))
     except ValueError as error:
-        if type(error).__module__.startswith("ablate.") or "can be specified" in str(error):  # DataError; Hydra's flags
+        if isinstance(error, AblateError) or "can be specified" in str(error):  # the latter: of two flags of Hydra's
             return fail(str(error))
         raise
     except SystemExit as end:
         if end.code == 1 and any(word.startswith(("--cfg", "-c")) for word in arguments):
             return 2  # Hydra has said that there is no such part to show
         return end.code if isinstance(end.code, int) else 0
-    finally:
-        sys.argv = program
-    return 0
 
 
-def make_trials(load: Callable[[Sequence[str]], DictConfig], cells: Sequence[Sequence[str]]) -> list[Trial]:
-    """Compose the cells of a grid, check them and find their data; nothing is written but the built-in data's cache.
+@dataclass(frozen=True)
+class _Single:
+    """What Hydra has composed for a command without -m, which runs once Hydra is done."""
 
-    Raises:
-        ConfigError: One cannot be composed or cannot be meant; the message names its module's own options.
-        DataError: A data set is missing or damaged, or there is no place for the cache.
+    config: DictConfig
+    launch: Launch
+    launcher_fields: Plain
+
+
+class Command:
+    """One command line, and the task that Hydra calls for it.
+
+    Args:
+        words: The command line as the user wrote it.
+        plan: Show what would run; nothing starts, and nothing is downloaded.
+        as_json: Show the plan as JSON.
     """
-    from hydra.errors import HydraException
 
-    from ablate.cli.hydra_compose import Composer
-    from ablate.data.cache import make_cache
-    from ablate.data.catalogue import resolve
-    from ablate.settings.trial_settings import TrialSettings
-    from ablate.study.trial import Trial
+    def __init__(self, words: Sequence[str], *, plan: bool = False, as_json: bool = False) -> None:
+        self.words = list(words)
+        self.plan = plan
+        self.as_json = as_json
+        self._single: _Single | None = None
 
-    composer = Composer(load, complete, cells)
-    configs = []
-    for cell in cells:
-        try:
-            configs.append(composer(cell))
-        except HydraException as error:
-            raise ConfigError(f"{explain(error, cell)} (in {' '.join(cell)})") from error
-    check_each(configs)
-    settings = [TrialSettings.from_plain(config) for config in configs]
-    check_same(settings)
-    make_cache()
-    sets: dict[str, DataSet] = {}
-    trials = []
-    for each in settings:
-        key = repr(each.data)
-        if key not in sets:
-            sets[key] = resolve(each.data.to_plain(), download=_planning is None)
-        trials.append(Trial.of(each, sets[key]))
-    return trials
+    def run(self) -> int:
+        """Let Hydra compose and sweep; return the exit code."""
+        import hydra
+        from hydra.core.config_store import ConfigStore
+
+        from ablate.execution.make_request import Request
+        from ablate.launching.fields import check_fields
+
+        ConfigStore.instance().store(name="ablate", node=schema_node())
+        with _program_arguments(for_hydra(self.words)):
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(self)()
+            if self._single is None:
+                return 0
+            single = self._single
+            check_fields(single.launcher_fields)
+            if single.config.controls:
+                raise ConfigError("controls: they join a sweep, where the baseline is too: add -m (or --multirun)")
+            return self.finish(Request(self.make_trials(lambda cell: single.config, [()])), single.launch)
+
+    def __call__(self, config: DictConfig) -> Any:
+        """Hydra's task: run one trial of a sweep, for any launcher; without -m only keep its configuration."""
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            from ablate.execution.run_trial import run_trial
+            from ablate.settings.trial_settings import TrialSettings
+
+            return run_trial(TrialSettings.from_plain(plain(config)))
+        from hydra.utils import instantiate
+        from omegaconf import OmegaConf
+
+        from ablate.execution.launch import Launch
+
+        fields: Any = OmegaConf.to_container(HydraConfig.get().launcher, resolve=True)
+        launcher = instantiate(HydraConfig.get().launcher)
+        launch = launcher if isinstance(launcher, Launch) else instantiate({"_target_": LOCAL})
+        self._single = _Single(config, launch, fields)
+        return None
+
+    def make_trials(self, load: Callable[[Sequence[str]], DictConfig], cells: Sequence[Sequence[str]]) -> list[Trial]:
+        """Compose a grid's cells, check them and find their data; nothing is written but the built-in data's cache.
+
+        Raises:
+            ConfigError: One cannot be composed or cannot be meant; the message names its module's own options.
+            DataError: A data set is missing or damaged, or there is no place for the cache.
+        """
+        from hydra.errors import HydraException
+
+        from ablate.cli.hydra_compose import Composer
+        from ablate.data.cache import make_cache
+        from ablate.data.catalogue import resolve
+        from ablate.settings.trial_settings import TrialSettings
+        from ablate.study.trial import Trial
+
+        composer = Composer(load, partial(complete, download=not self.plan), cells)
+        configs = []
+        for cell in cells:
+            try:
+                configs.append(composer(cell))
+            except HydraException as error:
+                raise ConfigError(f"{explain(error, cell)} (in {' '.join(cell)})") from error
+        check_each(configs)
+        settings = [TrialSettings.from_plain(config) for config in configs]
+        check_same(settings)
+        make_cache()
+        sets: dict[str, DataSet] = {}
+        trials = []
+        for each in settings:
+            key = repr(each.data)
+            if key not in sets:
+                sets[key] = resolve(each.data.to_plain(), download=not self.plan)
+            trials.append(Trial.of(each, sets[key]))
+        return trials
+
+    def weights_file(self, weights: str) -> str:
+        """Return a checkpoint's absolute path; fetch a published one unless this is only a plan."""
+        return _weights_file(weights, download=not self.plan)
+
+    def finish(self, request: Request, launch: Launch) -> int:
+        """Plan or run the trials of the command; return the exit code."""
+        if self.plan:
+            from ablate.execution.plan_table import show_plan
+
+            return show_plan(
+                request.trials,
+                left_out=request.left_out,
+                notes=request.notes,
+                controls=request.controls,
+                launch=launch,
+                as_json=self.as_json,
+            )
+        from ablate.execution.run_sweep import run_sweep
+
+        return run_sweep(request, launch, self.words)
 
 
-def finish(request: Request, launch: Launch) -> int:
-    """Plan or run the trials of a command; return the exit code."""
-    if _planning is not None:
-        from ablate.execution.plan_table import show_plan
-
-        return show_plan(
-            request.trials,
-            left_out=request.left_out,
-            notes=request.notes,
-            controls=request.controls,
-            launch=launch,
-            **_planning,
-        )
-    from ablate.execution.run_sweep import run_sweep
-
-    return run_sweep(request, launch, _words)
-
-
-def plain(config: DictConfig) -> dict[str, Any]:
+def plain(config: DictConfig, *, download: bool = True) -> Plain:
     """Return a composed configuration as plain values, without Hydra's own part."""
     from ablate.cli.hydra_compose import contents
 
     content = contents(config)
-    complete(content)
+    complete(content, download=download)
     return content
 
 
-def complete(content: dict[str, Any]) -> None:
+def complete(content: Plain, *, download: bool = True) -> None:
     """Make the paths of a configuration absolute, and find the checkpoint that it names; in place."""
     _absolute(content)
-    if content["model"]["weights"] is not None:
-        content["model"]["weights"] = weights_file(str(content["model"]["weights"]))
+    model: Plain = content["model"]
+    if (weights := model["weights"]) is not None:
+        model["weights"] = _weights_file(str(weights), download=download)
 
 
-def weights_file(weights: str) -> str:
-    """Return a checkpoint's absolute path; fetch a published one unless this is only a plan."""
-    from ablate.data.data_errors import NotDownloaded
-    from ablate.data.weights import find_weights
-
-    try:
-        return find_weights(weights, download=_planning is None)
-    except NotDownloaded:
-        return weights
-
-
-def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
-    """Return one line about what is wrong with the input: an error of Hydra, of OmegaConf or our own."""
-    from hydra.errors import MissingConfigException
-    from omegaconf.errors import MissingMandatoryValue
-
-    text = str(error)
-    if isinstance(error, ConfigError):
-        return text
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        valid = sorted({*options(group), "local", "ray"}) if group == "hydra/launcher" else options(group)
-        if group == "optimizer" and name == "auto":
-            return f"optimizer=auto: refused, because it picks its own learning rate; valid: {', '.join(valid)}"
-        if name.startswith("submitit_"):
-            return f"{group}: hydra-submitit-launcher is not installed; pip install 'ablate[slurm]'"
-        return f"{group}={name}: no such option. {nearest(name, valid)}valid: {', '.join(valid)}"
-    if isinstance(error, MissingMandatoryValue):
-        return f"{getattr(error, 'full_key', None) or 'a value'} is missing: {_first_line(text)}"
-    if text.startswith("Ambiguous value for argument"):
-        return f"{text.split(chr(39))[1]}: several values are a sweep: add -m (or --multirun)"
-    key = _unknown_key(text)
-    if key is not None:
-        return _explain_key(key, arguments)
-    full_key = getattr(error, "full_key", None)
-    line = _first_line(text)
-    composed = re.match(r"(In '[^']+'): \w+ raised while composing config:\s*(\S.*)", text)
-    if composed:  # an option file sets what nothing reads; what that is stands in the second line
-        return f"{composed[1]}: {composed[2]}"
-    if error.__cause__ is not None:
-        cause = _first_line(str(error.__cause__))
-        line = _explain_value(line, cause) or f"{line}: {cause}"
-    return f"{full_key}: {line}" if full_key and full_key not in line else line
-
-
-def fail(message: str) -> int:
-    """Say on stderr what is wrong with the input; return the exit code for it."""
-    print(f"ablate: {message}", file=sys.stderr)  # noqa: T201
-    return 2
-
-
-def _task(config: DictConfig) -> Any:
-    """Hydra's task: run one trial of a sweep, for any launcher; without -m only keep its configuration."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
-        from ablate.execution.run_trial import run_trial
-        from ablate.settings.trial_settings import TrialSettings
-
-        return run_trial(TrialSettings.from_plain(plain(config)))
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
-
-    fields: Any = OmegaConf.to_container(HydraConfig.get().launcher, resolve=True)
-    launcher = instantiate(HydraConfig.get().launcher)
-    launch = launcher if hasattr(launcher, "backend") else instantiate({"_target_": LOCAL})
-    _single.append((config, launch, fields))
-    return None
-
-
-def _for_hydra(arguments: Sequence[str]) -> list[str]:
+def for_hydra(arguments: Sequence[str]) -> list[str]:
     """Say some things in the way that Hydra understands.
 
     `device=0,1` are two GPUs of one trial, not a sweep. Grafts in a list and odd paths need quotes. `-m` may stand
@@ -237,19 +219,98 @@ def _for_hydra(arguments: Sequence[str]) -> list[str]:
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    said = [quote_path(quote_list(argument)) for argument in arguments]
-    said = [re.sub(r"^device=(\d+(?:,\d+)+)$", r"device='\1'", argument) for argument in said]
-    said = check_words(said)
-    flags = [argument for argument in said if argument in ("-m", "--multirun")]
+    words = [quote_path(quote_list(argument)) for argument in arguments]
+    words = [re.sub(r"^device=(\d+(?:,\d+)+)$", r"device='\1'", argument) for argument in words]
+    words = check_words(words)
+    flags = [argument for argument in words if argument in ("-m", "--multirun")]
     if not flags:
-        return said
-    said = [flags[0], *(argument for argument in said if argument not in flags)]
+        return words
+    words = [flags[0], *(argument for argument in words if argument not in flags)]
     parser = OverridesParser.create()
-    for index, argument in enumerate(said):
+    for index, argument in enumerate(words):
         if re.match(r"module\.\w+=", argument) and not parser.parse_override(argument).is_sweep_override():
             key, _, value = argument.partition("=")
-            said[index] = f"{key}=null,null" if value == "null" else f"{key}=choice({value})"  # choice takes no null
-    return said
+            words[index] = f"{key}=null,null" if value == "null" else f"{key}=choice({value})"  # choice takes no null
+    return words
+
+
+def quote_list(argument: str) -> str:
+    """Quote the elements of `grafts=[...]` and `components=[...]`, which Hydra's grammar would not take as they are.
+
+    Any other argument, and what is quoted already, is returned as it is.
+    """
+    key, _, value = argument.partition("=")
+    lists = split(value)
+    if key not in ("grafts", "components") or re.search(r"[\"'\\]", value):
+        return argument
+    if not lists or not all(words.startswith("[") and words.endswith("]") for words in lists):
+        return argument
+    return f"{key}={','.join(quote(split(words[1:-1])) for words in lists)}"
+
+
+def quote_path(argument: str) -> str:
+    """Quote a path that Hydra's grammar would not take as it is, or would take for something else.
+
+    `data.path=my data (v2).yaml` needs quotes. So does `a,b.yaml` where there is such a file, which is then no sweep
+    over two; and `${x}` in the name of a file that is there is no interpolation. What Hydra reads as it stands, and any
+    other argument, is returned as it is.
+    """
+    key, _, value = argument.partition("=")
+    if key not in PATH_KEYS or re.fullmatch(r"[\w./~-]*", value, re.ASCII):
+        return argument
+    mark = value[0] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else ""
+    path = value[1:-1].replace(f"\\{mark}", mark) if mark else value
+    if _exists(path):
+        return f"{key}={_quoted_path(path)}"
+    if mark or _is_read(argument):
+        return argument
+    paths = path.split(",")
+    return f"{key}={','.join(map(_quoted_path, paths if all(map(_exists, paths)) else [path]))}"
+
+
+def _exists(path: str) -> bool:
+    return os.path.exists(os.path.expanduser(path))  # noqa: PTH110, PTH111 - False, no error, for what cannot be a path
+
+
+def _is_read(argument: str) -> bool:
+    """Whether Hydra's grammar takes an argument."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return False
+    return True
+
+
+def _quoted_path(path: str) -> str:
+    """A path as a quoted word of Hydra's grammar; where it exists as it is written, nothing in it is interpolated."""
+    if _exists(path):
+        path = path.replace("${", "\\${")
+    path = re.sub(r"(\\+)(?='|$)", r"\1\1", path).replace("'", "\\'")
+    return f"'{path}'"
+
+
+@contextmanager
+def _program_arguments(words: Sequence[str]) -> Iterator[None]:
+    """Let these be the program's arguments, which Hydra reads, while the block runs."""
+    program = sys.argv
+    try:
+        sys.argv = [program[0], *words]
+        yield
+    finally:
+        sys.argv = program
+
+
+def _weights_file(weights: str, *, download: bool) -> str:
+    from ablate.data.data_errors import NotDownloaded
+    from ablate.data.weights import find_weights
+
+    try:
+        return find_weights(weights, download=download)
+    except NotDownloaded:
+        return weights
 
 
 def _absolute(content: dict[Any, Any]) -> None:
@@ -258,66 +319,3 @@ def _absolute(content: dict[Any, Any]) -> None:
         value = content[section].get(key)
         if value and Path(str(value)).expanduser().is_file():
             content[section][key] = str(Path(value).expanduser().absolute())
-
-
-def _unknown_key(text: str) -> str | None:
-    """Return the key that Hydra does not know, from its message."""
-    match = re.search(r"Could not (?:override|delete from config\.) '([^']+)'", text)
-    return match[1] if match else None
-
-
-_KINDS = {
-    "is not a subclass of int": "a whole number is needed",
-    "is not a subclass of str": "a text is needed",
-    "to string": "a text is needed",
-    "is not a subclass of LatencySettings": "single values are latency.<key>=<value>, such as latency.enabled=false",
-    "Cannot merge DictConfig with ListConfig": "a list is needed, in brackets",
-    "is not Optional": "a value is needed, not null",
-    "could not be converted to Integer": "a whole number is needed",
-    "could not be converted to Float": "a number is needed",
-    "is not a valid bool": "true or false is needed",
-    "is not a ListConfig": "a list is needed, in brackets",
-}
-
-
-def _explain_value(text: str, cause: str) -> str | None:
-    """Return what is wrong with a value of another type than its key's, from Hydra's message and its cause."""
-    merged = re.match(r"Error merging override \+*(.+)", text)
-    kind = needed_kind(cause)
-    return f"{merged[1]}: {kind}" if merged and kind else None
-
-
-def needed_kind(cause: str) -> str | None:
-    """Return what kind of value is needed where OmegaConf says that another one was given; None for another error."""
-    return next((kind for words, kind in _KINDS.items() if words in cause), None)
-
-
-def _explain_key(key: str, arguments: Sequence[str]) -> str:
-    parent, _, leaf = key.rpartition(".")
-    if key.partition(".")[0] == "hydra":
-        return f"{key}: no such key of Hydra or of the launcher; see all with --cfg hydra"
-    if parent == "train" and leaf in OWNED:
-        return f"train.{leaf}: set it with {OWNED[leaf]}"
-    if parent in SCHEMAS or parent == "train":
-        valid = known_keys(parent)
-    elif parent in ("module", "data"):
-        valid = _keys_of_chosen(parent, arguments)
-    else:
-        leaf, valid = parent.partition(".")[0], known_keys("")
-    listing = f"valid: {', '.join(valid)}" if valid and len(valid) < 40 else "see all fields with --cfg job"
-    return f"{key}: no such key. {nearest(leaf, valid)}{listing}"
-
-
-def _keys_of_chosen(group: str, arguments: Sequence[str]) -> list[str]:
-    """Return the keys of the options of a group that a command chooses."""
-    chosen = [value.split(",") for key, _, value in (a.partition("=") for a in arguments) if key == group]
-    names = chosen[-1] if chosen else ["shapes" if group == "data" else "none"]
-    keys: dict[str, None] = {}
-    for name in names:
-        keys |= dict.fromkeys(option_file(group, name))
-    return [key for key in keys if not key.startswith("_")]
-
-
-def _first_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[0] if lines else "invalid configuration"

@@ -33,7 +33,7 @@ def plan(words: Sequence[str]) -> int:
 
     as_json = "--json" in words
     overrides = [word for word in words if word not in ("--json", "-m", "--multirun")]
-    return run([*overrides, "--multirun"], plan={"as_json": as_json})
+    return run([*overrides, "--multirun"], plan=True, as_json=as_json)
 
 
 def status(words: Sequence[str]) -> int:
@@ -211,12 +211,12 @@ def _latency_words(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    from ablate.cli.hydra_bridge import needed_kind
-    from ablate.settings.schema import LatencySettings
+    from ablate.cli.messages import needed_kind
+    from ablate.settings.schema import LatencySettings, schema_node
     from ablate.settings.validation import check_device, check_latency
 
     device, names = "auto", []
-    schema = OmegaConf.structured(LatencySettings)
+    schema = schema_node().latency
     valid = [f"latency.{name}" for name in schema]
     for word in words:
         key, sign, text = word.partition("=")
@@ -303,7 +303,7 @@ def _without_quotes(text: str) -> str:
 
 
 def _guarded(body: Callable[[], int]) -> int:
-    from ablate.cli.hydra_bridge import fail
+    from ablate.cli.messages import fail
 
     try:
         return body()

@@ -23,6 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
+from ablate.errors import AblateError
 from ablate.records.predictions import Evidence
 from ablate.settings.environment import cpu_threads
 from ablate.statistics.paired import LEVEL
@@ -34,7 +35,7 @@ MOST_THREADS = 8  # each holds a chunk; beyond it memory is what limits
 BOX_TOLERANCE = 656  # 1 % of an image's side: as far as the same true box may move by being scaled for another size
 
 
-class NotPaired(ValueError):
+class NotPaired(AblateError, ValueError):
     """Two trials were not evaluated on the same images and true objects; says in one line what differs."""
 
 

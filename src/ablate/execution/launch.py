@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ablate.launching.devices import Slot
 from ablate.launching.jobs import Observer
 from ablate.launching.sharing import Layout
 
 
+@runtime_checkable
 class Launch(Protocol):
     """Runs trials: one of our launchers, or another project's for Hydra."""
 

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from ablate.errors import AblateError
+
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
 
 PROBE_SIZE = 128  # px; the smallest square with at least 4 x 4 cells at stride 32
 
 
-class GraftError(ValueError):
+class GraftError(AblateError, ValueError):
     """This module cannot go there, in this network; the message names the place and the reason."""
 
 

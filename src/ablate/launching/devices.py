@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ablate.errors import AblateError
 from ablate.launching.sharing import Layout
 from ablate.settings.environment import CPU_THREADS, SHARING, passive_waiting
 
@@ -19,7 +20,7 @@ SLOT = "ABLATE_SLOT"  # in a worker: the name of its slot, for people
 LOADERS = "ABLATE_LOADER_WORKERS"  # in a worker: how many data-loading processes it may start
 
 
-class NoSuchDevice(ValueError):
+class NoSuchDevice(AblateError, ValueError):
     """A requested device does not exist on this machine, or cannot be shared as requested."""
 
 

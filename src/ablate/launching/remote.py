@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ablate.errors import AblateError
 from ablate.launching.devices import DEVICE, LOADERS, thread_variables
 from ablate.launching.jobs import Outcome, attempt
 from ablate.settings.environment import INTEL_WAIT, WAIT_POLICY, passive_waiting
@@ -20,7 +21,7 @@ from ablate.settings.environment import INTEL_WAIT, WAIT_POLICY, passive_waiting
 OURS = "ABLATE_"  # settings of ours that the user has made in the environment
 
 
-class NoCluster(ValueError):
+class NoCluster(AblateError, ValueError):
     """The cluster cannot be reached or lacks what is requested; the message is one line."""
 
 

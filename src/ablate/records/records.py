@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ablate.errors import AblateError
 from ablate.storage.files import atomic_write_json
 
 SCHEMA = 1
@@ -30,7 +31,7 @@ IDENTITY = ("signature", "name", "variant", "variant_key", "comparison_key", "fa
 Record = dict[str, Any]
 
 
-class DamagedRecordError(ValueError):
+class DamagedRecordError(AblateError, ValueError):
     """A file is there but cannot be read as what it should be.
 
     `salvaged` holds the complete leading fields of a JSON object that was cut off.

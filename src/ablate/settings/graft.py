@@ -20,9 +20,8 @@ from functools import cache
 from pathlib import Path
 
 from ablate.errors import ConfigError, nearest
-from ablate.settings.graft_syntax import module_names, plain_value, split
 from ablate.settings.option_files import check_option_file
-from ablate.settings.schema import option_file
+from ablate.settings.schema import option_file, options
 from ablate.sources.module_source import module_source
 from ablate.storage.plain_values import Plain, plain_copy
 
@@ -221,6 +220,47 @@ def write_grafts(grafts: Sequence[GraftSpec]) -> Plain:
 def targets_of(grafts: Iterable[GraftSpec]) -> list[str]:
     """Return the dotted paths of the classes that grafts are made from, each once."""
     return list(dict.fromkeys(target for graft in grafts for target in graft.module.targets))
+
+
+def module_names() -> list[str]:
+    """Return the names of the modules that can be grafted."""
+    return [name for name in options("module") if name != "none"]
+
+
+def is_graft(text: str) -> bool:
+    """Tell whether a text begins with a module's name, as a graft does."""
+    name = re.match(r"[^\[\]@=]+", text.strip())
+    return name is not None and name[0].strip() in module_names() and text.strip()[name.end() : name.end() + 1] != "="
+
+
+def quote(words: Iterable[str]) -> str:
+    """Return words as a list in Hydra's grammar, whatever characters they hold."""
+    return "[" + ",".join("'" + word.replace("'", "\\'") + "'" for word in words) + "]"
+
+
+def split(text: str) -> list[str]:
+    """Split a text at the commas that stand outside of brackets."""
+    words, depth = [""], 0
+    for letter in text:
+        depth += {"[": 1, "]": -1}.get(letter, 0)
+        if letter == "," and depth == 0:
+            words.append("")
+        else:
+            words[-1] += letter
+    return [word.strip() for word in words if word.strip()]
+
+
+def plain_value(text: str) -> bool | int | float | str | None:
+    """Return what a value on the command line means: a truth value, null, a number, or the text itself."""
+    constants = {"true": True, "false": False, "null": None}
+    if text.lower() in constants:
+        return constants[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _source(module: ModuleSpec) -> str:

@@ -8,8 +8,10 @@ from typing import Any
 
 import yaml
 
+from ablate.errors import AblateError
 
-class YamlFileError(ValueError):
+
+class YamlFileError(AblateError, ValueError):
     """A file is not what it should be; the message is one line that names it."""
 
 

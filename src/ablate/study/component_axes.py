@@ -13,8 +13,7 @@ from typing import Any
 import yaml
 
 from ablate.errors import ConfigError, nearest
-from ablate.settings.graft import GraftSpec
-from ablate.settings.graft_syntax import is_graft, module_names, plain_value
+from ablate.settings.graft import GraftSpec, is_graft, module_names, plain_value
 from ablate.settings.schema import conf_dir, options
 from ablate.settings.trial_settings import OF_COMMAND
 from ablate.study.grid import Axes, key_of

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ablate.errors import ConfigError
-from ablate.settings.graft_syntax import quote
+from ablate.settings.graft import quote
 from ablate.settings.trial_settings import OF_COMMAND
 from ablate.study.component_axes import Component, read_components
 from ablate.study.grid import Axes, Cell, compares_grafts, key_of, with_baselines

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from ablate.grafting.contract import check_output
 from ablate.grafting.surgery import load_class
-from ablate.settings.graft import ModuleSpec
-from ablate.settings.graft_syntax import module_names
+from ablate.settings.graft import ModuleSpec, module_names
 from ablate.settings.option_files import check_option_file
 from ablate.settings.schema import option_file
 

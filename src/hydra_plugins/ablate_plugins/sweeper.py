@@ -1,6 +1,8 @@
 """`hydra/sweeper=ablate`: from Hydra's overrides to a sweep of trials."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -29,7 +31,10 @@ class AblateSweeper(Sweeper):  # type: ignore[misc]
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what composing needs, and make the launcher."""
-        self.hydra_context, self.config = hydra_context, config
+        from ablate.cli.hydra_bridge import Command
+
+        assert isinstance(task_function, Command), "this sweeper expands the commands of ablate"
+        self.command, self.hydra_context, self.config = task_function, hydra_context, config
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -37,19 +42,24 @@ class AblateSweeper(Sweeper):  # type: ignore[misc]
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the sweep that the overrides describe; end the program with its exit code."""
-        from ablate.cli.hydra_bridge import finish, make_trials, plain, weights_file
+        from ablate.cli.hydra_bridge import plain
         from ablate.execution.make_request import make_request
 
         loader = self.hydra_context.config_loader
+
+        def load(cell: Sequence[str]) -> DictConfig:
+            config: DictConfig = loader.load_sweep_config(self.config, list(cell))
+            return config
+
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
         axes = {override.get_key_element(): _values(override) for override in parsed}
         request = make_request(
             axes,
-            plain(self.config),
-            lambda cells: make_trials(lambda cell: loader.load_sweep_config(self.config, list(cell)), cells),
-            weights_file,
+            plain(self.config, download=not self.command.plan),
+            partial(self.command.make_trials, load),
+            self.command.weights_file,
         )
-        raise SystemExit(finish(request, self.launcher))
+        raise SystemExit(self.command.finish(request, self.launcher))
 
 
 def _values(override: Override) -> list[str]:

@@ -1,0 +1,118 @@
+"""What is wrong with the input, in one line: the errors of Hydra and OmegaConf, and our own.
+
+Hydra says in English sentences only what it met, so they are read here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+
+from ablate.errors import ConfigError, nearest
+from ablate.settings.option_files import SCHEMAS, known_keys
+from ablate.settings.schema import option_file, options
+from ablate.settings.training_arguments import OWNED
+
+
+def fail(message: str) -> int:
+    """Say on stderr what is wrong with the input; return the exit code for it."""
+    print(f"ablate: {message}", file=sys.stderr)  # noqa: T201
+    return 2
+
+
+def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
+    """Return one line about what is wrong with the input: an error of Hydra, of OmegaConf or our own."""
+    from hydra.errors import MissingConfigException
+    from omegaconf.errors import MissingMandatoryValue
+
+    text = str(error)
+    if isinstance(error, ConfigError):
+        return text
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        valid = sorted({*options(group), "local", "ray"}) if group == "hydra/launcher" else options(group)
+        if group == "optimizer" and name == "auto":
+            return f"optimizer=auto: refused, because it picks its own learning rate; valid: {', '.join(valid)}"
+        if name.startswith("submitit_"):
+            return f"{group}: hydra-submitit-launcher is not installed; pip install 'ablate[slurm]'"
+        return f"{group}={name}: no such option. {nearest(name, valid)}valid: {', '.join(valid)}"
+    if isinstance(error, MissingMandatoryValue):
+        return f"{getattr(error, 'full_key', None) or 'a value'} is missing: {_first_line(text)}"
+    if text.startswith("Ambiguous value for argument"):
+        return f"{text.split(chr(39))[1]}: several values are a sweep: add -m (or --multirun)"
+    key = _unknown_key(text)
+    if key is not None:
+        return _explain_key(key, arguments)
+    full_key = getattr(error, "full_key", None)
+    line = _first_line(text)
+    composed = re.match(r"(In '[^']+'): \w+ raised while composing config:\s*(\S.*)", text)
+    if composed:  # an option file sets what nothing reads; what that is stands in the second line
+        return f"{composed[1]}: {composed[2]}"
+    if error.__cause__ is not None:
+        cause = _first_line(str(error.__cause__))
+        line = _explain_value(line, cause) or f"{line}: {cause}"
+    return f"{full_key}: {line}" if full_key and full_key not in line else line
+
+
+def needed_kind(cause: str) -> str | None:
+    """Return what kind of value is needed where OmegaConf says that another one was given; None for another error."""
+    return next((kind for words, kind in _KINDS.items() if words in cause), None)
+
+
+def _unknown_key(text: str) -> str | None:
+    """Return the key that Hydra does not know, from its message."""
+    match = re.search(r"Could not (?:override|delete from config\.) '([^']+)'", text)
+    return match[1] if match else None
+
+
+_KINDS = {
+    "is not a subclass of int": "a whole number is needed",
+    "is not a subclass of str": "a text is needed",
+    "to string": "a text is needed",
+    "is not a subclass of LatencySettings": "single values are latency.<key>=<value>, such as latency.enabled=false",
+    "Cannot merge DictConfig with ListConfig": "a list is needed, in brackets",
+    "is not Optional": "a value is needed, not null",
+    "could not be converted to Integer": "a whole number is needed",
+    "could not be converted to Float": "a number is needed",
+    "is not a valid bool": "true or false is needed",
+    "is not a ListConfig": "a list is needed, in brackets",
+}
+
+
+def _explain_value(text: str, cause: str) -> str | None:
+    """Return what is wrong with a value of another type than its key's, from Hydra's message and its cause."""
+    merged = re.match(r"Error merging override \+*(.+)", text)
+    kind = needed_kind(cause)
+    return f"{merged[1]}: {kind}" if merged and kind else None
+
+
+def _explain_key(key: str, arguments: Sequence[str]) -> str:
+    parent, _, leaf = key.rpartition(".")
+    if key.partition(".")[0] == "hydra":
+        return f"{key}: no such key of Hydra or of the launcher; see all with --cfg hydra"
+    if parent == "train" and leaf in OWNED:
+        return f"train.{leaf}: set it with {OWNED[leaf]}"
+    if parent in SCHEMAS or parent == "train":
+        valid = known_keys(parent)
+    elif parent in ("module", "data"):
+        valid = _keys_of_chosen(parent, arguments)
+    else:
+        leaf, valid = parent.partition(".")[0], known_keys("")
+    listing = f"valid: {', '.join(valid)}" if valid and len(valid) < 40 else "see all fields with --cfg job"
+    return f"{key}: no such key. {nearest(leaf, valid)}{listing}"
+
+
+def _keys_of_chosen(group: str, arguments: Sequence[str]) -> list[str]:
+    """Return the keys of the options of a group that a command chooses."""
+    chosen = [value.split(",") for key, _, value in (a.partition("=") for a in arguments) if key == group]
+    names = chosen[-1] if chosen else ["shapes" if group == "data" else "none"]
+    keys: dict[str, None] = {}
+    for name in names:
+        keys |= dict.fromkeys(option_file(group, name))
+    return [key for key in keys if not key.startswith("_")]
+
+
+def _first_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[0] if lines else "invalid configuration"
