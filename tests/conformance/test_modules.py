@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from pathlib import Path
+
 import pytest
 
+import ablate.modules
+from ablate.settings.schema import option_file
 from ablate.verifying.conformance import CHECKS, registry
 
 MODULES = registry()
+ROOT = Path(__file__).parents[2]
 
 
-def test_the_registry_holds_the_four_papers() -> None:
-    forms = {f"{name}[fused={form}]" for name in ("acmix", "hat", "hmha", "sta") for form in ("true", "false")}
-    assert set(MODULES) == {*forms, "convblock", "identity"}
+def test_a_module_is_a_file_its_options_and_its_card() -> None:
+    files = {path.stem for path in (ROOT / "src/ablate/modules").glob("[!_]*.py")}
+    assert files == {path.stem for path in (ROOT / "conf/module").glob("*.yaml")} - {"none"}
+    assert files == {path.stem for path in (ROOT / "docs/modules").glob("*.md")}
+    assert files == {name.partition("[")[0] for name in MODULES} > {"acmix", "hat", "hmha", "sta"}
+
+
+@pytest.mark.parametrize("name", sorted({name.partition("[")[0] for name in MODULES}))
+def test_its_class_is_a_name_of_the_package(name: str) -> None:
+    home, _, leaf = str(option_file("module", name)["_target_"]).rpartition(".")
+    assert home == f"ablate.modules.{name}"
+    assert getattr(ablate.modules, leaf) is getattr(import_module(home), leaf)
+    assert leaf in dir(ablate.modules)
+
+
+def test_a_module_with_a_fused_form_is_checked_in_both_forms() -> None:
+    assert {"acmix[fused=true]", "acmix[fused=false]", "convblock"} <= set(MODULES)
+    assert "acmix" not in MODULES
 
 
 @pytest.mark.parametrize("check", CHECKS)

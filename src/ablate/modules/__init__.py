@@ -1,40 +1,31 @@
 """Attention modules, one paper a file, and two controls: (B, C, H, W) in, (B, C, H, W) out.
 
-The names below are imported on first use, so that a configuration can be checked without importing torch.
+`from ablate.modules import HMHA` finds a class in the file of this folder that defines it, and imports that file only:
+a configuration can be checked without importing torch.
 """
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from ablate.modules.acmix import ACmix as ACmix
-    from ablate.modules.convblock import ConvBlock as ConvBlock
-    from ablate.modules.hat import HAB as HAB
-    from ablate.modules.hat import OCAB as OCAB
-    from ablate.modules.hat import RHAG as RHAG
-    from ablate.modules.hmha import HMHA as HMHA
-    from ablate.modules.identity import Identity as Identity
-    from ablate.modules.sta import StokenAttention as StokenAttention
-
-_HOME = {
-    "ACmix": "acmix",
-    "ConvBlock": "convblock",
-    "HAB": "hat",
-    "HMHA": "hmha",
-    "Identity": "identity",
-    "OCAB": "hat",
-    "RHAG": "hat",
-    "StokenAttention": "sta",
-}
+_CLASS = re.compile(r"^class ([A-Za-z]\w*)", re.MULTILINE)
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
+def _homes() -> dict[str, str]:
+    """Return the file that defines each class, by its name; of two classes of one name the first file's."""
+    files = sorted(Path(__file__).parent.glob("[!_]*.py"), reverse=True)
+    return {name: file.stem for file in files for name in _CLASS.findall(file.read_text(encoding="utf-8"))}
+
+
+def __getattr__(name: str) -> Any:
+    home = None if name.startswith("_") else _homes().get(name)
+    if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(import_module(f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *_homes()])

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from ablate.sources.python_imports import PythonModule, absolute_name, exported, find_module, parse
 
+OURS = "ablate.modules"  # whose names are the classes of its files
 _DEEPEST = 12  # imports followed from the named module to the definition
 _PLAIN = {
     *("object", "ABC", "abc.ABC", "Generic", "typing.Generic", "Protocol", "typing.Protocol", "Enum", "enum.Enum"),
@@ -59,6 +60,8 @@ def find_definition(module: PythonModule, tree: ast.Module, name: str, depth: in
             found = _assignment(module, tree, node, name, depth)
     if found is None:
         found = next(filter(None, (_elsewhere(base, name, depth) for base in stars)), None)
+    if found is None and module.is_package and module.name == OURS:
+        found = _class_of_ours(module, name)
     unknown = any(find_module(base) is None for base in stars) or _computes_names(tree)
     return Definition(module, tree, None) if found is None and unknown else found
 
@@ -106,6 +109,19 @@ def inherits_only_module(definition: Definition) -> bool:
     if not isinstance(node, ast.ClassDef) or len(node.bases) != 1 or node.decorator_list or node.keywords:
         return False
     return _qualified(definition, node.bases[0]) in _MODULE
+
+
+def _class_of_ours(package: PythonModule, name: str) -> Definition | None:
+    """Return the class of this name that a file in the folder of our modules defines."""
+    for path in sorted(package.path.parent.glob("[!_]*.py")):
+        content = path.read_bytes()
+        if f"class {name}".encode() not in content:
+            continue
+        tree = parse(path, content)
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and node.name == name:
+                return Definition(PythonModule(f"{package.name}.{path.stem}", path, package.root), tree, node)
+    return None
 
 
 def _elsewhere(base: str, name: str, depth: int) -> Definition | None:

@@ -16,12 +16,11 @@ from pathlib import Path
 
 from ablate.errors import ConfigError, nearest
 from ablate.sources.data_files import content_hash, data_files
-from ablate.sources.definitions import Definition, find_definition, names_of
+from ablate.sources.definitions import OURS, Definition, find_definition, names_of
 from ablate.sources.distributions import Distribution, distribution_of, metadata_files
 from ablate.sources.python_imports import Imports, PythonModule, exported, find_module, find_modules, imports_of, parse
 from ablate.storage.files import FileState, file_state
 
-OURS = "ablate.modules"  # whose source counts file by file, without what its own __init__.py imports
 # Recorded with every trial and compared between a variant and its baseline (`records.code_version`): no part of the
 # source of a user's class that imports them.
 RECORDED = ("numpy", "torch", "torchvision", "ultralytics")
@@ -239,7 +238,7 @@ def _counted(reading: _Reading, name: str, *, ours: bool) -> list[PythonModule]:
 
 
 def _of_ours(name: str) -> list[PythonModule]:
-    """Return our modules behind a name, without the `__init__.py` that names all of them."""
+    """Return our modules behind a name, file by file: without the `__init__.py` that finds all of them."""
     if not name.startswith(f"{OURS}."):
         return []
     found = [module for module in find_modules(name) if module.name.startswith(f"{OURS}.")]
