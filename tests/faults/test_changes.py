@@ -158,9 +158,9 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 
 
 @pytest.mark.fault(
-    "module, label and checkpoints changed under a running sweep, with sizes and times as they were",
-    "what was promised of the old files fails as `changed`, untrained; the same command trains the new ones; "
-    "a checkpoint of another trial is put aside and its trial starts anew",
+    "module, label and checkpoints changed during a sweep, with equal sizes and times",
+    "trials of the old files fail as `changed` before training; the same command trains the new ones; "
+    "a checkpoint of another trial is set aside and the trial starts over",
 )
 def test_a_sweep_whose_files_change(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     swapped = [bench.trial(block=False, seed=seed, epochs=2) for seed in (5, 6)]
@@ -331,8 +331,8 @@ def test_what_another_trial_has_left_in_a_folder_is_not_used(bench: Bench) -> No
 
 
 @pytest.mark.fault(
-    "a label edited while its trial is trained",
-    "the trial fails as `changed`: nobody can say what it was trained on; the same command trains it anew",
+    "a label edited during training",
+    "the trial fails as `changed`, since its training data is unknown; the same command trains it again",
 )
 def test_data_edited_in_mid_training(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     trial = bench.trial(block=False, seed=0)
@@ -358,8 +358,8 @@ def test_data_edited_in_mid_training(bench: Bench, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.fault(
-    "a module edited while its trial is trained",
-    "nothing: the trial was trained with what it had imported, and its record says so",
+    "a module edited during training",
+    "no effect: the trial uses the imported source, and its record says so",
 )
 def test_module_edited_in_mid_training(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     trial = bench.trial(block=True, seed=0)

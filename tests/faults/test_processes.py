@@ -27,7 +27,7 @@ def in_mid_epoch(
 
 
 @pytest.mark.fault(
-    "`kill -9` of a worker in mid-epoch", "the trial goes on from its last checkpoint in a new worker, by itself"
+    "`kill -9` of a worker during an epoch", "the trial resumes from its last checkpoint in a new worker automatically"
 )
 def test_killed_worker(shop: Any, wait_for: WaitFor) -> None:
     driver = shop.start(*SWEEP)
@@ -42,7 +42,7 @@ def test_killed_worker(shop: Any, wait_for: WaitFor) -> None:
 
 
 @pytest.mark.fault(
-    "`kill -9` of the driver in mid-sweep",
+    "`kill -9` of the driver during a sweep",
     "its workers end with it; the same command finishes the sweep, from the last checkpoints",
 )
 def test_killed_driver(shop: Any, wait_for: WaitFor) -> None:
@@ -81,7 +81,7 @@ def test_killed_driver_and_worker(shop: Any, wait_for: WaitFor) -> None:
 
 
 @pytest.mark.fault(
-    "an interrupted trial, continued", "its numbers are those of an uninterrupted one, to the last digit"
+    "an interrupted trial that is resumed", "its result equals that of an uninterrupted one to the last digit"
 )
 def test_equality_with_an_uninterrupted_trial(shop: Any, wait_for: WaitFor) -> None:
     driver = shop.start(*SWEEP)
@@ -106,7 +106,7 @@ def test_equality_with_an_uninterrupted_trial(shop: Any, wait_for: WaitFor) -> N
         assert left == right, key
 
 
-@pytest.mark.fault("Ctrl-C", "everything stops within seconds, exit code 130; the same command goes on")
+@pytest.mark.fault("Ctrl-C", "everything stops within seconds, exit code 130; the same command resumes")
 def test_interrupted_once(shop: Any, wait_for: WaitFor) -> None:
     driver = shop.start(*SWEEP)
     in_mid_epoch(shop, wait_for, driver)
@@ -122,7 +122,9 @@ def test_interrupted_once(shop: Any, wait_for: WaitFor) -> None:
     shop.assert_all_finished_once(NAMES)
 
 
-@pytest.mark.fault("Ctrl-C twice", "it ends at once, without waiting for the tracker; the same command goes on")
+@pytest.mark.fault(
+    "Ctrl-C twice", "everything stops at once, without waiting for the tracker; the same command resumes"
+)
 def test_interrupted_twice(shop: Any, wait_for: WaitFor) -> None:
     driver = shop.start(*SWEEP)
     in_mid_epoch(shop, wait_for, driver)
@@ -137,7 +139,7 @@ def test_interrupted_twice(shop: Any, wait_for: WaitFor) -> None:
 
 
 @pytest.mark.fault(
-    "SIGTERM, as from a batch system", "as Ctrl-C: a clean stop, exit code 130; the same command goes on"
+    "SIGTERM, as from a batch system", "as for Ctrl-C: a clean stop, exit code 130; the same command resumes"
 )
 def test_terminated(shop: Any, wait_for: WaitFor) -> None:
     driver = shop.start(*SWEEP)
@@ -151,7 +153,7 @@ def test_terminated(shop: Any, wait_for: WaitFor) -> None:
     shop.assert_all_finished_once(NAMES)
 
 
-@pytest.mark.fault("two commands on the same grid at once", "each trial is trained by one of them, and used by both")
+@pytest.mark.fault("two commands on the same grid at once", "each trial is trained by one of them and used by both")
 def test_two_drivers(empty_shop: Any) -> None:
     shop = empty_shop
     both = [shop.start(*SWEEP, f"sweep=driver{number}") for number in (1, 2)]
@@ -165,7 +167,7 @@ def test_two_drivers(empty_shop: Any) -> None:
         assert len(table.read_text(encoding="utf-8").splitlines()) == 3
 
 
-@pytest.mark.fault("the owner of a lock died", "its lock is taken over at once")
+@pytest.mark.fault("the owner of a lock dies", "the lock is taken over at once")
 def test_dead_owner(shop: Any, wait_for: WaitFor) -> None:
     first = shop.start(*SWEEP)
     in_mid_epoch(shop, wait_for, first)

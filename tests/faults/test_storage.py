@@ -75,7 +75,7 @@ def hook(shop: Any, text: str) -> dict[str, str]:
 @pytest.mark.parametrize("file", ["last.pt", "result.json"])
 @pytest.mark.fault(
     "a disk that is full while a checkpoint or `result.json` is written",
-    "the trial fails, with those words; what is on disk stays whole; `retry=failed` goes on when there is space",
+    "the trial fails with that reason; files on disk stay intact; `retry=failed` resumes once there is space",
 )
 def test_full_disk(file: str, shop: Any) -> None:
     full = shop.folder / "full"
@@ -95,7 +95,7 @@ def test_full_disk(file: str, shop: Any) -> None:
     shop.assert_all_finished_once(NAMES)
 
 
-@pytest.mark.fault("`result.json` cut off", "its copy speaks for it, and it is mended; nothing is trained again")
+@pytest.mark.fault("`result.json` truncated", "it is restored from its backup; nothing is trained again")
 def test_cut_result(shop: Any) -> None:
     shop.run(*SWEEP)
     before = shop.records()
@@ -111,7 +111,7 @@ def test_cut_result(shop: Any) -> None:
 
 
 @pytest.mark.fault(
-    "a worker that dies in the moment after its record is written", "the record stands; nothing is trained again"
+    "a worker that dies right after its record is written", "the record counts; nothing is trained again"
 )
 def test_dead_after_the_record(shop: Any) -> None:
     done = shop.run(*SWEEP, "hydra.launcher.max_retries=0", **hook(shop, DYING))
@@ -133,7 +133,7 @@ def interrupted(shop: Any, wait_for: WaitFor, *words: str, **environment: str) -
     shop.unset("slow")
 
 
-@pytest.mark.fault("`last.pt` cut off", "that trial starts anew; the others stay")
+@pytest.mark.fault("`last.pt` truncated", "that trial starts over; others are not affected")
 def test_cut_checkpoint(shop: Any, wait_for: WaitFor) -> None:
     interrupted(shop, wait_for)
     before = shop.records()[NAMES[0]]
@@ -148,7 +148,7 @@ def test_cut_checkpoint(shop: Any, wait_for: WaitFor) -> None:
     shop.assert_all_finished_once(NAMES)
 
 
-@pytest.mark.fault("the lock file cut off", "nobody is kept out, and nobody let in")
+@pytest.mark.fault("a lock file truncated", "locking still works: no process is blocked, none enters twice")
 def test_cut_lock(shop: Any, wait_for: WaitFor) -> None:
     interrupted(shop, wait_for)
     shop.trial(STEADY).with_suffix(".lock").write_bytes(b'{"ho')
@@ -160,8 +160,8 @@ def test_cut_lock(shop: Any, wait_for: WaitFor) -> None:
 
 
 @pytest.mark.fault(
-    "the SQLite store locked for longer than SQLite itself waits",
-    "training goes on; the results are recorded when it is free, each once",
+    "the SQLite store locked for longer than SQLite's own timeout",
+    "training continues; results are recorded when it is free, each once",
 )
 def test_locked_store(shop: Any, wait_for: WaitFor) -> None:
     database = sqlite3.connect(shop.folder / "multirun" / "mlflow.db", check_same_thread=False)
@@ -179,8 +179,8 @@ def test_locked_store(shop: Any, wait_for: WaitFor) -> None:
 
 
 @pytest.mark.fault(
-    "an MLflow server that is down for the whole sweep, and comes back",
-    "training goes on; the next command sends everything, each trial once",
+    "an MLflow server that is down for the whole sweep and returns later",
+    "training continues; the next command sends everything, each trial once",
 )
 def test_server_comes_back(empty_shop: Any, wait_for: WaitFor) -> None:
     shop = empty_shop
@@ -223,7 +223,7 @@ def test_server_comes_back(empty_shop: Any, wait_for: WaitFor) -> None:
     shop.assert_all_finished_once(NAMES)
 
 
-@pytest.mark.fault("a clock that jumps back", "nothing: no decision asks the time of day")
+@pytest.mark.fault("a system clock that jumps back", "no effect: no decision uses the time of day")
 def test_clock(shop: Any, wait_for: WaitFor) -> None:
     environment = hook(shop, JUMPING)
     interrupted(shop, wait_for, **environment)
@@ -234,7 +234,7 @@ def test_clock(shop: Any, wait_for: WaitFor) -> None:
     shop.assert_all_finished_once(NAMES)
 
 
-@pytest.mark.fault("a working folder that cannot be written", "one clear line, exit code 2, before anything starts")
+@pytest.mark.fault("a results folder that cannot be written", "a one-line error, exit code 2, before anything starts")
 def test_read_only(empty_shop: Any) -> None:
     shop = empty_shop
     done = shop.run(*SWEEP, "root=/proc/ablate")

@@ -55,14 +55,16 @@ def story(module_shop: Any) -> Story:
     return Story(module_shop, broken, failures, runs)
 
 
-@pytest.mark.fault("an exception in a module's forward", "the trial fails as `code`, with its last 50 log lines")
+@pytest.mark.fault(
+    "an exception in a module's forward", "the trial fails as `code`; the record has its last 50 log lines"
+)
 def test_exception(story: Story) -> None:
     failure = story.assert_alone(RAISES, "code", "this module is broken")
 
     assert any("my_blocks.py" in line for line in failure["tail"]), "the log says where"
 
 
-@pytest.mark.fault("a loss that is not a number", "the trial fails as `diverged`")
+@pytest.mark.fault("a loss that is NaN", "the trial fails as `diverged`")
 def test_nan(story: Story) -> None:
     story.assert_alone(DIVERGES, "diverged", "nan")
 
@@ -78,8 +80,8 @@ def test_hang(story: Story) -> None:
 
 
 @pytest.mark.fault(
-    "trials that failed, and the same command again",
-    "they wait; `retry=failed` trains all but those out of memory, `retry=oom` these",
+    "failed trials, when the command is repeated",
+    "not trained again; `retry=failed` trains all but those out of memory, `retry=oom` these",
 )
 def test_retry(story: Story) -> None:
     assert story.broken.returncode == 1, story.broken.stdout + story.broken.stderr
