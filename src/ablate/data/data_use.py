@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ablate.data.catalogue import DataSet
 from ablate.data.data_errors import DataError
@@ -20,6 +20,13 @@ class DataUse:
     instances: dict[str, int]
 
 
+class ImagesUsed(NamedTuple):
+    """Images of a training: those that it trains on, and those that it is evaluated on."""
+
+    train: int
+    val: int
+
+
 def promised_use(data: DataSet, train: Mapping[str, Any]) -> DataUse:
     """What a training with these arguments is to use of a data set: all of it, or a fraction.
 
@@ -31,7 +38,7 @@ def promised_use(data: DataSet, train: Mapping[str, Any]) -> DataUse:
         DataError: there is no box in the fraction to train on; or a label file is wrong, which it was not when the data
             set was resolved.
     """
-    images, instances = images_used(data, train), dict[str, int]()
+    images, instances = images_used(data, train)._asdict(), dict[str, int]()
     file = read(str(data.yaml))
     for part, split in _splits(train).items():
         count = images[part]
@@ -42,13 +49,14 @@ def promised_use(data: DataSet, train: Mapping[str, Any]) -> DataUse:
     return DataUse(images, instances)
 
 
-def images_used(data: DataSet, train: Mapping[str, Any]) -> dict[str, int]:
-    """How many images a training with these arguments trains on ("train") and is evaluated on ("val")."""
+def images_used(data: DataSet, train: Mapping[str, Any]) -> ImagesUsed:
+    """How many images a training with these arguments trains on and is evaluated on."""
     fraction = train.get("fraction", 1.0)
-    return {
+    counts = {
         part: min(_count_of(_fraction_of(fraction, split), data.images[split]), data.images[split])
         for part, split in _splits(train).items()
     }
+    return ImagesUsed(**counts)
 
 
 def used_of(datasets: Mapping[str, Any]) -> DataUse:

@@ -9,6 +9,8 @@ from typing import Any
 from ablate.errors import ConfigError
 from ablate.preflight.estimate import relative_cost
 from ablate.preflight.networks import preflight
+from ablate.settings.trial_settings import CommandSettings
+from ablate.storage.plain_values import Plain
 from ablate.study.control_trials import join_controls
 from ablate.study.designs import SUBSETS, lay_out
 from ablate.study.grid import Axes, Cell
@@ -42,7 +44,7 @@ class Request:
 
 def make_request(
     axes: Axes,
-    settings: Mapping[str, Any],
+    settings: Plain,
     make_trials: Callable[[Sequence[Cell]], list[Trial]],
     find_weights: Callable[[str], str],
 ) -> Request:
@@ -50,17 +52,18 @@ def make_request(
 
     Args:
         axes: For each overridden key its overrides.
-        settings: The configuration with what is the same for the whole command, plain values.
+        settings: The configuration with the command's fixed overrides.
         make_trials: Composes and checks cells; one trial each.
         find_weights: Finds a checkpoint by the name under which it was published.
 
     Raises:
         ConfigError: The command is invalid, or no trial is left.
     """
-    check_rules(settings["exclude"])
-    if settings["controls"] and settings["design"] in SUBSETS:
+    command = CommandSettings.from_plain(settings)
+    check_rules(command.exclude)
+    if command.controls and command.design in SUBSETS:
         raise ConfigError(
-            f"controls: design={settings['design']} compares all its variants with one baseline, whatever their "
+            f"controls: design={command.design} compares all its variants with one baseline, whatever their "
             "optimizer or model, so no control would match it; they go with design=product and design=one_at_a_time"
         )
     layout = lay_out(axes, settings)
@@ -68,14 +71,13 @@ def make_request(
     signatures = [trial.identity.signature for trial in trials]
     requested = {signature for signature, joined in zip(signatures, layout.joined, strict=True) if not joined}
     joined = set(signatures) - requested
-    exclusion = exclude(trials, settings["exclude"])
+    exclusion = exclude(trials, command.exclude)
     reasons = dict.fromkeys(exclusion.signatures, EXCLUDED)  # by signature, of the trials that are left out
     reasons |= dict.fromkeys(lonely_baselines(trials, joined, reasons), LONELY)
-    with_cost = settings["order"] in ("longest_first", "cheapest_first")
-    preflown = settings["skip_invalid"] or with_cost
+    preflown = command.skip_invalid or command.order in ("longest_first", "cheapest_first")
     costs = {}
     if preflown:
-        networks = preflight(_without(trials, reasons), with_cost=True, skip_invalid=settings["skip_invalid"])
+        networks = preflight(_without(trials, reasons), with_cost=True, skip_invalid=command.skip_invalid)
         costs = networks.costs
         for trial in trials:
             if trial.identity.variant_key in networks.invalid:
@@ -84,12 +86,12 @@ def make_request(
     staying = _without(trials, reasons)
     if not staying:
         raise ConfigError("nothing is left to do: every trial is excluded or cannot be built")
-    controls = join_controls(staying, settings["controls"], find_weights)
+    controls = join_controls(staying, command.controls, find_weights)
     if preflown and controls.trials:
         costs |= preflight(controls.trials, with_cost=True).costs
     left_out = {trial.identity.signature: trial.identity.name for trial in trials}
     return Request(
-        trials=ordered([*staying, *controls.trials], settings["order"], lambda trial: relative_cost(trial, costs)),
+        trials=ordered([*staying, *controls.trials], command.order, lambda trial: relative_cost(trial, costs)),
         design=layout.record([None if t.identity.signature in reasons else t.identity.variant_key for t in trials]),
         left_out=[(name, reasons[signature]) for signature, name in left_out.items() if signature in reasons],
         notes=[*(f"exclude: no trial matches {rule}" for rule in exclusion.unmatched), *controls.notes],

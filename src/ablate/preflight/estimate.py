@@ -91,8 +91,8 @@ def expected_seconds(trial: Trial, measured: Throughput, size: float = 1.0, epoc
         step_seconds=network + measured.step_seconds * measured.optimizer_share,
         val_seconds=VALIDATED * network,
         epoch_seconds=EPOCH_SECONDS,
-        train_batches=-(-images["train"] // batch),
-        val_batches=images["val"] / batch,
+        train_batches=-(-images.train // batch),
+        val_batches=images.val / batch,
     )
     return trial_seconds(trial, times, epochs_done)
 
@@ -117,7 +117,7 @@ def reasons(trials: Sequence[Trial], sharing: Sharing | None, cores: int | None)
             f"the optimizer ({trials[0].settings.optimizer.name}) takes {measured.optimizer_share:.0%} of each step"
         )
     train = trials[0].settings.train
-    images = images_used(trials[0].data, train.arguments)["train"]
+    images = images_used(trials[0].data, train.arguments).train
     steps = train.epochs * -(-images // train.batch)
     each = "" if measured is None else f" of {measured.step_seconds:.2g} s"
     parts.append(f"a trial has {steps} steps{each} ({train.epochs} epochs of {images} images at {train.imgsz} px)")
@@ -161,5 +161,5 @@ def relative_cost(trial: Trial, costs: Mapping[str, NetworkCost]) -> float:
     """
     train = trial.settings.train
     images = images_used(trial.data, train.arguments)
-    forward = images["val"] + 3 * images["train"]  # backward is two more
+    forward = images.val + 3 * images.train  # backward is two more
     return float(costs[trial.identity.variant_key].gflops) * forward * max(train.epochs, 0)

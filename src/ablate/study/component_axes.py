@@ -1,14 +1,13 @@
-"""Components: the parts of a proposal whose share in its success a study is to tell apart.
+"""Components: the parts of a proposal whose effects a study separates.
 
 A component is a graft (`hmha@c3k2`), an option of a group (`musgd`, for `optimizer=musgd`) or any override
-(`train.mosaic=1.0`). With it a variant has that; without it, what the command or the defaults say.
+(`train.mosaic=1.0`). A variant without it has the value of the command, or else the default.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import yaml
 
@@ -16,6 +15,7 @@ from ablate.errors import ConfigError, nearest
 from ablate.settings.graft import GraftSpec, is_graft, module_names, plain_value
 from ablate.settings.schema import conf_dir, options
 from ablate.settings.trial_settings import OF_COMMAND
+from ablate.storage.plain_values import Plain
 from ablate.study.grid import Axes, key_of
 
 GROUPS = ("optimizer", "model", "train", "data")  # whose options are components by their names alone
@@ -27,10 +27,10 @@ class Component:
 
     Attributes:
         name: As the user wrote it.
-        graft: The graft that it is, or None.
-        key: What it sets otherwise, such as ``optimizer`` or ``train.mosaic``.
-        on: The override of a variant that has it; empty for a graft.
-        off: The override of a variant that does not; empty where the default stands.
+        graft: The graft, or None for another component.
+        key: The key that another component sets, such as ``optimizer`` or ``train.mosaic``.
+        on: The override of a variant that has the component; empty for a graft.
+        off: The override of a variant that does not; empty where the default holds.
     """
 
     name: str
@@ -40,18 +40,18 @@ class Component:
     off: str = ""
 
 
-def read_components(words: Sequence[str], axes: Axes, settings: Mapping[str, Any]) -> list[Component]:
+def read_components(words: Sequence[str], axes: Axes, settings: Plain) -> list[Component]:
     """Return the components that a command names.
 
     Args:
         words: As the user wrote them.
         axes: The command's overrides by key.
-        settings: The configuration of a variant without any component, plain values.
+        settings: The configuration of a variant without any component.
 
     Raises:
-        ConfigError: One means nothing, is said twice, contradicts another or the command, or has no opposite.
+        ConfigError: One is invalid or given twice, contradicts another one or the command, or has no opposite.
     """
-    found: list[Component] = []
+    components: list[Component] = []
     meanings: dict[str, str] = {}
     for word in words:
         graft = is_graft(word)
@@ -59,15 +59,15 @@ def read_components(words: Sequence[str], axes: Axes, settings: Mapping[str, Any
         meaning = repr(GraftSpec.from_text(word, "components")) if graft else component.on
         if meaning in meanings:
             raise ConfigError(f"components: '{meanings[meaning]}' and '{word}' are the same")
-        rival = next((other.name for other in found if component.key and other.key == component.key), None)
+        rival = next((other.name for other in components if component.key and other.key == component.key), None)
         if rival is not None:
             raise ConfigError(f"components: '{rival}' and '{word}' both set {component.key}: no variant can have both")
         meanings[meaning] = word
-        found.append(component)
-    return found
+        components.append(component)
+    return components
 
 
-def _override(word: str, axes: Axes, settings: Mapping[str, Any]) -> Component:
+def _override(word: str, axes: Axes, settings: Plain) -> Component:
     """Return the component that sets a key; `word` is an override, or the name of an option alone."""
     key, sign, value = word.partition("=")
     if not sign:
@@ -76,15 +76,15 @@ def _override(word: str, axes: Axes, settings: Mapping[str, Any]) -> Component:
         raise ConfigError(f"components: '{word}': a graft is named by its module, such as hmha[rerank=batch]@c3k2")
     if key.split(".")[0] in OF_COMMAND or key == "seed":
         raise ConfigError(f"components: '{word}': {key} is no part of a variant")
-    given = next((list(levels) for name, levels in axes.items() if key_of(name) == key), [])
-    if len(given) > 1:
-        raise ConfigError(f"components: '{word}' sets {key}, which is swept as well ({','.join(given)})")
+    levels = next((list(levels) for name, levels in axes.items() if key_of(name) == key), [])
+    if len(levels) > 1:
+        raise ConfigError(f"components: '{word}' sets {key}, which is swept as well ({','.join(levels)})")
     on = f"{key}={value}"
     _check_grammar(on, word)
-    base = given[0].partition("=")[2] if given else _base(key, settings, word)
+    base = levels[0].partition("=")[2] if levels else _base(key, settings, word)
     if not _same(base, value):
-        return Component(word, key=key, on=on, off=given[0] if given else "")
-    if key == "optimizer" and not given and value != "sgd":
+        return Component(word, key=key, on=on, off=levels[0] if levels else "")
+    if key == "optimizer" and not levels and value != "sgd":
         return Component(word, key=key, on=on, off="optimizer=sgd")
     other = ("musgd" if value == "sgd" else "sgd") if key == "optimizer" else "<another>"
     raise ConfigError(
@@ -94,11 +94,11 @@ def _override(word: str, axes: Axes, settings: Mapping[str, Any]) -> Component:
 
 def _group_of(word: str) -> str:
     """Return the group that has an option of this name."""
-    found = [group for group in GROUPS if word in options(group)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise ConfigError(f"components: '{word}' is an option of {' and of '.join(found)}; write {found[0]}={word}")
+    groups = [group for group in GROUPS if word in options(group)]
+    if len(groups) == 1:
+        return groups[0]
+    if groups:
+        raise ConfigError(f"components: '{word}' is an option of {' and of '.join(groups)}; write {groups[0]}={word}")
     valid = [*module_names(), *(name for group in GROUPS for name in options(group))]
     raise ConfigError(
         f"components: '{word}' is unknown. {nearest(word.split('@')[0].split('[')[0], valid)}A component is a graft "
@@ -118,15 +118,13 @@ def _check_grammar(override: str, word: str) -> None:
         raise ConfigError(f"components: '{word}' has several values; a component is there or it is not")
 
 
-def _base(key: str, settings: Mapping[str, Any], word: str) -> Any:
+def _base(key: str, settings: Plain, word: str) -> object:
     """Return what a key has by default: the option of a group, or a value."""
     if "." not in key and options(key):
         content = yaml.safe_load((conf_dir() / "config.yaml").read_text(encoding="utf-8"))
-        chosen: dict[str, Any] = {}
-        for entry in content["defaults"]:
-            chosen |= entry if isinstance(entry, dict) else {}
-        return chosen.get(key)
-    node: Any = settings
+        entries = [entry for entry in content["defaults"] if isinstance(entry, dict)]
+        return next((entry[key] for entry in reversed(entries) if key in entry), None)
+    node: object = settings
     parts = key.split(".")
     for depth, part in enumerate(parts):
         if not isinstance(node, Mapping) or part not in node:
@@ -140,9 +138,9 @@ def _base(key: str, settings: Mapping[str, Any], word: str) -> Any:
     return node
 
 
-def _same(base: Any, value: str) -> bool:
-    told = plain_value(base) if isinstance(base, str) else base
-    wanted = plain_value(value.strip("'\""))
-    if isinstance(told, bool) or isinstance(wanted, bool):
-        return told is wanted
-    return bool(told == wanted)
+def _same(base: object, text: str) -> bool:
+    default = plain_value(base) if isinstance(base, str) else base
+    value = plain_value(text.strip("'\""))
+    if isinstance(default, bool) or isinstance(value, bool):
+        return default is value
+    return bool(default == value)

@@ -18,7 +18,8 @@ from typing import Any
 
 from ablate.errors import ConfigError
 from ablate.settings.graft import quote
-from ablate.settings.trial_settings import OF_COMMAND
+from ablate.settings.trial_settings import OF_COMMAND, CommandSettings
+from ablate.storage.plain_values import Plain
 from ablate.study.component_axes import Component, read_components
 from ablate.study.grid import Axes, Cell, compares_grafts, key_of, with_baselines
 
@@ -79,29 +80,29 @@ class Layout:
         }
 
 
-def lay_out(axes: Axes, settings: Mapping[str, Any]) -> Layout:
+def lay_out(axes: Axes, settings: Plain) -> Layout:
     """Return the cells that a command means.
 
     Args:
         axes: For each overridden key its overrides, such as ``{"module": ["module=hmha", "module=acmix"]}``.
-        settings: The configuration with the command's fixed overrides, plain values: `design`, `components`,
-            `baseline` and `grafts` are used, and whatever value a component replaces.
+        settings: The configuration with the command's fixed overrides.
 
     Raises:
-        ConfigError: The design and what it is to be made of do not fit together.
+        ConfigError: The design does not fit what it is to combine.
     """
+    command = CommandSettings.from_plain(settings)
     for key, levels in axes.items():
         if key_of(key).split(".")[0] in OF_COMMAND and len(levels) > 1:
             raise ConfigError(f"{key}: takes one value for the whole command; it is no factor")
-    design, words = str(settings["design"]), [str(word) for word in settings["components"]]
+    design = command.design
     if design in SUBSETS:
-        if not words:
+        if not command.components:
             raise ConfigError(f"design={design} needs components, such as components=[hmha@c3k2,acmix@head,musgd]")
-        return _of_components(design, words, axes, settings)
-    if words:
+        return _of_components(command, axes, settings)
+    if command.components:
         raise ConfigError(f"components need a design that combines them: design={', design='.join(SUBSETS)}")
     combinations = _one_at_a_time(axes) if design == "one_at_a_time" else itertools.product(*axes.values())
-    cells = with_baselines(combinations, join=bool(settings["baseline"]) and compares_grafts(axes))
+    cells = with_baselines(combinations, join=command.baseline and compares_grafts(axes))
     return Layout(list(cells), list(cells.values()), design)
 
 
@@ -154,14 +155,15 @@ def _with(marks: Marks, index: int, there: bool) -> Marks:
     return (*marks[:index], there, *marks[index + 1 :])
 
 
-def _of_components(design: str, words: Sequence[str], axes: Axes, settings: Mapping[str, Any]) -> Layout:
+def _of_components(command: CommandSettings, axes: Axes, settings: Plain) -> Layout:
     """Return every subset that a design asks for, for each combination of the other axes."""
     for key, levels in axes.items():
         if key_of(key) in ("module", "grafts", "insertion") and len(levels) > 1:
             raise ConfigError(f"{key} is swept together with components: name every graft as a component, or none")
-    components = read_components(words, axes, settings)
+    design = command.design
+    components = read_components([str(word) for word in command.components], axes, settings)
     subsets = list(dict.fromkeys(SUBSETS[design](len(components))))
-    if not settings["baseline"] and design != "factorial":
+    if not command.baseline and design != "factorial":
         subsets = [marks for marks in subsets if any(marks)]
     grafts = [str(graft) for graft in settings.get("grafts") or []]  # in every variant
     others = {key: levels for key, levels in axes.items() if key_of(key) != "grafts"}
@@ -179,10 +181,10 @@ def _of_components(design: str, words: Sequence[str], axes: Axes, settings: Mapp
 
 def _cell(combination: Cell, components: Sequence[Component], marks: Marks, grafts: Sequence[str]) -> Cell:
     """Return the overrides of the variant that has the marked components on top of a combination."""
-    having = [component for component, there in zip(components, marks, strict=True) if there]
-    lacking = [component for component, there in zip(components, marks, strict=True) if not there]
-    said = {key_of(item): item for item in combination}
-    said |= {component.key: component.off for component in lacking if component.off}
-    said |= {component.key: component.on for component in having if component.on}
-    asked = [*grafts, *(component.graft for component in having if component.graft)]
-    return (*said.values(), *([f"grafts={quote(asked)}"] if asked else []))
+    present = [component for component, marked in zip(components, marks, strict=True) if marked]
+    absent = [component for component, marked in zip(components, marks, strict=True) if not marked]
+    overrides = {key_of(item): item for item in combination}
+    overrides |= {component.key: component.off for component in absent if component.off}
+    overrides |= {component.key: component.on for component in present if component.on}
+    grafts = [*grafts, *(component.graft for component in present if component.graft)]
+    return (*overrides.values(), *([f"grafts={quote(grafts)}"] if grafts else []))
