@@ -66,17 +66,17 @@ def run_trials(
     announcer = Announcer(forecast.total, rough=forecast.rough)
     live = Live(console, items, done, launch.slots(device), announcer=announcer, why=forecast.why)
     with live, _terminable():
-        watch = _Watch(jobs, live, tracker, parent)
+        observer = _TrialObserver(jobs, live, tracker, parent)
         try:
-            launch.run(RUN, watch.payloads, device, watch.observer())
+            launch.run(RUN, observer.payloads, device, observer.callbacks())
         except KeyboardInterrupt:
-            watch.stopped()
+            observer.stopped()
             tracker.settle()
             raise
 
 
-class _Watch:
-    """The observer of a sweep's jobs."""
+class _TrialObserver:
+    """Shows and tracks the trials of a sweep while their jobs run."""
 
     def __init__(self, jobs: Sequence[Job], live: Live, tracker: Tracker, parent: str | None) -> None:
         self.payloads = [job.payload for job in jobs]
@@ -87,7 +87,7 @@ class _Watch:
         self._begun: set[int] = set()  # of which MLflow has heard
         self._tried: set[int] = set()
 
-    def observer(self) -> Observer:
+    def callbacks(self) -> Observer:
         return Observer(
             start=self._start,
             poll=self._poll,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tempfile
@@ -35,6 +36,8 @@ LIMITS = Limits(timeout=1800, max_retries=0)  # the first one may have to read a
 
 # Training arguments that change neither the time nor the memory of a step.
 IDLE = ("close_mosaic", "epochs", "patience", "plots", "save_period", "time", "val", "verbose")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ def probe_variants(trials: Sequence[Trial], slots: Sequence[Slot] = ()) -> Probe
         if isinstance(result, StepCost) and not edited:
             cache.put(key, result)  # at once: probing may be interrupted
 
+    logger.info("probe: %d variants, %d of them in the cache", len(keys), len(results))
     if missing:
         _measure(missing, devices, keep)
         cache.prune()

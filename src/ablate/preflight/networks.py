@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -20,6 +21,8 @@ from ablate.sources.package_walk import imported_files
 from ablate.storage.content_hash import content_hash
 from ablate.study.trial import Trial
 from ablate.training.trainer_arguments import trained_classes
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,7 @@ def _build_all(
             cache.put(key, answer)
         answers[key] = answer
 
+    logger.info("preflight: %d networks, %d of them in the cache", len(networks), len(answers))
     if missing:
         jobs = [_job(networks[key], with_cost) for key in missing]
         backend = (builders or Builders(len(missing))).backend

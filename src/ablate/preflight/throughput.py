@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import time
@@ -36,6 +37,8 @@ WORTH = 2000 * 128**2  # pixels to train on; a sweep of less is over before a me
 QUIET = 0.1  # share of the cores that other processes may take in a measurement that is stored
 
 MEASURE = "ablate.preflight.throughput:measure_trial"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,7 @@ def decide(
     stored = entry.measured if (entry := cache.get(key)) else ()
     usable = [each for each in stored if each.layout in layouts]
     if usable and (len(usable) > 1 or _next(usable, layouts, memory) is None):
+        logger.info("throughput: %d layouts are in the cache, none is measured", len(usable))
         return choose(usable, len(trials), memory_gb=memory)
     if not measuring:
         return assumed(cores, len(trials), "a sweep measures it before it starts", memory)
@@ -150,6 +154,7 @@ def decide(
     watch = Neighbours()
     measured, problem = _measure(trial, usable, layouts, memory)
     others = watch.cores()
+    logger.info("throughput: %s", "; ".join(map(str, measured)) or f"not measured: {problem}")
     if not measured:
         return assumed(cores, len(trials), problem, memory)
     if others < QUIET * cores:  # else it is not this machine's throughput, and is measured again the next time
