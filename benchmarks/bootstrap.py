@@ -43,7 +43,7 @@ def main() -> None:
             **vars(asked),
             "classes": CLASSES,
             "true detections": int(baseline.hit.sum()),
-            "interval": [found.estimate, found.low, found.high],
+            "interval": list(found.interval),
             "seconds": round(wall, 2),
             "processor seconds": round(cpu, 2),
             "peak memory MB": round(peak),

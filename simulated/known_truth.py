@@ -17,7 +17,8 @@ from scipy import special
 from ablate.evaluation.image_bootstrap import image_interval, resampled_map
 from ablate.records.predictions import Evidence
 from ablate.statistics.factorial_model import FactorAnalysis, factor_analysis
-from ablate.statistics.paired import ALPHA, LEVEL, Interval, holm, paired_differences, paired_t, t_interval
+from ablate.statistics.interval import Interval
+from ablate.statistics.paired import ALPHA, LEVEL, holm, paired_differences, paired_t, t_interval
 
 SEED_SPREAD = 0.012  # what a seed does to all variants alike, standard deviation in mAP
 NOISE = 0.006  # what it does to each of them apart
@@ -93,8 +94,8 @@ def factor_coverage(
     for _ in range(count):
         accuracy = mean + random.normal(0, SEED_SPREAD, seeds) + noise(random, mean.shape)
         (found,) = analyse(table.assign(map50_95=accuracy.ravel()))
-        main += [e.low <= truth[e.level] <= e.high for e in found.effects]
-        interactions += [e.low <= 0 <= e.high for e in found.interactions]
+        main += [e.interval.low <= truth[e.level] <= e.interval.high for e in found.effects]
+        interactions += [e.interval.low <= 0 <= e.interval.high for e in found.interactions]
         alarms += any(e.p_value < ALPHA for e in found.interactions)
     return {
         "main effects": float(np.mean(main)),
@@ -201,7 +202,7 @@ def image_coverage(
         baseline, variant = whole.sample(random, images)
         better = resampled_map(variant, resamples=resamples, seed=index)
         plain = resampled_map(baseline, resamples=resamples, seed=index + count * apart)
-        found = image_interval([(better, plain)], LEVEL, baseline)
+        found = image_interval([(better, plain)], LEVEL, baseline).interval
         held["below"] += truth < found.low
         held["above"] += truth > found.high
         widths.append(found.high - found.low)

@@ -1,6 +1,22 @@
 """Ablation studies of attention modules in YOLO26.
 
-Importing this package is cheap: torch, Ultralytics and MLflow are imported by the functions that need them.
+In Python, `ablate.load_sweep(path)` reads the results of a sweep (docs/python-api.md). Importing this package is
+cheap: pandas and all else that is heavy is imported on first use, and torch, Ultralytics and MLflow never for results.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ablate.python_api import FigureResult, SweepResults, VariantResults, load_sweep, markdown_literal
+
 __version__ = "0.1.0"
+__all__ = ["FigureResult", "SweepResults", "VariantResults", "__version__", "load_sweep", "markdown_literal"]
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        return getattr(import_module("ablate.python_api"), name)
+    raise AttributeError(f"module 'ablate' has no attribute {name!r}")

@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from ablate.analysis.table import comparison_table, trial_table
+from ablate.analysis.comparison import compare
+from ablate.analysis.table import comparison_frame, trial_frame
 from ablate.cli.verbs import report
 from ablate.records.records import load_sweep
 from ablate.report.latex import latex
@@ -31,19 +32,19 @@ ODD = [None, "", "x", -1, 0, 1e308, "NaN", [], [None], {}, {"a": [1]}, True, "é
 def said(directory: Path) -> tuple[pd.DataFrame, str]:
     """The table, and all that is said of a sweep in every form that needs no figure."""
     sweep = load_sweep(directory)
-    table = comparison_table(sweep)
+    comparison = compare(sweep)
     console = Console(file=io.StringIO(), width=80, highlight=False)
-    print_table(sweep, table, console=console)
-    trial_table(sweep)
+    print_table(comparison, console=console)
+    trial_frame(comparison)
     texts = [
         console.file.getvalue(),  # type: ignore[attr-defined]
-        markdown(sweep, table),
-        description(sweep, table),
-        latex(sweep, table, "a", "b"),
-        json.dumps(as_json(sweep, table), allow_nan=False),
+        markdown(comparison),
+        description(comparison),
+        latex(comparison, "a", "b"),
+        json.dumps(as_json(comparison), allow_nan=False),
     ]
-    assert comparison_table(sweep, strict=True)["comparable"].eq("yes").all()
-    return table.set_index("variant", drop=False), "\n".join(texts)
+    assert all(row.is_comparable for row in compare(sweep, strict=True).rows)
+    return comparison_frame(comparison).set_index("variant", drop=False), "\n".join(texts)
 
 
 @pytest.mark.parametrize("schema", [0, 2, "x", None, [1]])

@@ -133,8 +133,8 @@ def test_a_detector_that_sees_nothing_has_no_accuracy_in_any_resample() -> None:
     blind = replace(evidence, **{name: getattr(evidence, name)[:0] for name in ("image", "cls", "conf", "box", "hit")})
     assert np.unique(resampled_map(blind, resamples=20)).tolist() == [0.0]
     found = paired_bootstrap([(blind, evidence)], resamples=20)
-    assert found.estimate == pytest.approx(-ultralytics_ap(evidence).map50_95, abs=1e-12)
-    assert paired_bootstrap([(blind, blind)], resamples=20)[:3] == (0.0, 0.0, 0.0)
+    assert found.interval.estimate == pytest.approx(-ultralytics_ap(evidence).map50_95, abs=1e-12)
+    assert paired_bootstrap([(blind, blind)], resamples=20).interval == (0.0, 0.0, 0.0)
     nothing = replace(evidence, **{n: getattr(evidence, n)[:0] for n in ("true_image", "true_cls", "true_box")})
     with pytest.raises(NotPaired, match="no true objects"):
         paired_bootstrap([(nothing, nothing)], resamples=20)
@@ -156,24 +156,28 @@ def test_without_any_detection_accuracy_is_zero() -> None:
         evidence, **{name: getattr(evidence, name)[:0] for name in ("image", "cls", "conf", "box", "hit")}
     )
     assert resampled_map(nothing, resamples=5).tolist() == [0] * 6
-    assert paired_bootstrap([(evidence, nothing)], resamples=50).estimate > 0
+    assert paired_bootstrap([(evidence, nothing)], resamples=50).interval.estimate > 0
 
 
 def test_the_difference_is_paired_and_its_interval_is_widened_percentiles() -> None:
     variant, baseline = small_evidence(4, 12, detector=1), small_evidence(4, 12, detector=2)
     found = paired_bootstrap([(variant, baseline)], resamples=300, seed=9)
     differences = [plain_map(variant, 9, i) - plain_map(baseline, 9, i) for i in range(300)]
-    assert found.estimate == pytest.approx(ultralytics_ap(variant).map50_95 - ultralytics_ap(baseline).map50_95)
+    assert found.interval.estimate == pytest.approx(
+        ultralytics_ap(variant).map50_95 - ultralytics_ap(baseline).map50_95
+    )
     tail = 0.01075  # of the normal distribution beyond 2.201 * sqrt(12 / 11), Student's 2.5 % being beyond 2.201
-    assert (found.low, found.high) == pytest.approx(np.quantile(differences, [tail, 1 - tail]), abs=1e-4)
+    assert (found.interval.low, found.interval.high) == pytest.approx(
+        np.quantile(differences, [tail, 1 - tail]), abs=1e-4
+    )
     assert (found.resamples, found.images, found.seeds) == (300, 12, 1)
     apart = paired_bootstrap([(variant, baseline)], resamples=300, seed=9, level=0.5)
-    assert found.low < apart.low < apart.high < found.high
+    assert found.interval.low < apart.interval.low < apart.interval.high < found.interval.high
 
 
 def test_the_same_detector_twice_differs_by_nothing() -> None:
     evidence = small_evidence(2)
-    assert paired_bootstrap([(evidence, evidence)], resamples=50)[:3] == (0.0, 0.0, 0.0)
+    assert paired_bootstrap([(evidence, evidence)], resamples=50).interval == (0.0, 0.0, 0.0)
 
 
 def test_several_seeds_share_each_resample_and_are_averaged() -> None:
@@ -181,9 +185,10 @@ def test_several_seeds_share_each_resample_and_are_averaged() -> None:
     found = paired_bootstrap(pairs, resamples=80, seed=3)
     differences = [np.mean([plain_map(v, 3, i) - plain_map(b, 3, i) for v, b in pairs]) for i in range(80)]
     expected = bootstrap.image_interval(
-        [(np.array([found.estimate, *differences]), np.zeros(81))], 0.95, small_evidence(6)
+        [(np.array([found.interval.estimate, *differences]), np.zeros(81))], 0.95, small_evidence(6)
     )
-    assert found == pytest.approx((*expected[:5], 3), abs=1e-9)
+    assert found.interval == pytest.approx(expected.interval, abs=1e-9)
+    assert found[1:] == (expected.resamples, expected.images, 3)
 
 
 def test_the_answer_depends_on_the_seed_and_on_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,16 +218,16 @@ def in_other_order(evidence: Evidence) -> Evidence:
 
 def test_images_are_paired_by_name_and_not_by_place() -> None:
     evidence = small_evidence(5, grid=10**6)  # no equal confidences: their order would follow the images'
-    assert paired_bootstrap([(in_other_order(evidence), evidence)], resamples=50)[:3] == pytest.approx((0, 0, 0))
+    assert paired_bootstrap([(in_other_order(evidence), evidence)], resamples=50).interval == pytest.approx((0, 0, 0))
 
 
 def test_boxes_may_move_by_rounding_and_labels_by_order() -> None:
     evidence = small_evidence(5)
     order = np.lexsort((np.arange(len(evidence.true_cls))[::-1], evidence.true_image))
     shuffled = {name: getattr(evidence, name)[order] for name in ("true_image", "true_cls", "true_box")}
-    assert paired_bootstrap([(evidence, replace(evidence, **shuffled))], resamples=20).estimate == 0
+    assert paired_bootstrap([(evidence, replace(evidence, **shuffled))], resamples=20).interval.estimate == 0
     moved = np.minimum(evidence.true_box, 65000) + np.uint16(300)
-    assert paired_bootstrap([(evidence, replace(evidence, true_box=moved))], resamples=20).estimate == 0
+    assert paired_bootstrap([(evidence, replace(evidence, true_box=moved))], resamples=20).interval.estimate == 0
 
 
 def test_what_is_not_paired_is_refused_in_one_line() -> None:
@@ -251,14 +256,15 @@ def test_what_is_not_paired_is_refused_in_one_line() -> None:
         assert "\n" not in str(caught.value)
     with pytest.raises(NotPaired, match="no pair"):
         paired_bootstrap([])
-    assert paired_bootstrap([(replace(evidence, names=doubled), replace(evidence, names=doubled))], resamples=5)[0] == 0
+    twice = replace(evidence, names=doubled)
+    assert paired_bootstrap([(twice, twice)], resamples=5).interval.estimate == 0
 
 
 def test_one_image_gives_an_estimate_and_no_interval() -> None:
     variant, baseline = small_evidence(9, 1, detector=5), small_evidence(9, 1, detector=1)
     found = paired_bootstrap([(variant, baseline)], resamples=20)
-    assert np.isfinite(found.estimate)
-    assert np.isnan([found.low, found.high]).all()
+    assert np.isfinite(found.interval.estimate)
+    assert np.isnan([found.interval.low, found.interval.high]).all()
 
 
 def test_progress_is_told_up_to_the_end() -> None:

@@ -14,9 +14,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from ablate.analysis.component_effects import effects_of
-from ablate.analysis.number_format import named_by_marks
-from ablate.analysis.table import COLUMNS, EXTRA_COLUMNS, baselines, comparison_table, components_of
+from ablate.analysis.columns import IN_FILES
+from ablate.analysis.comparison import Comparison, compare
+from ablate.analysis.component_effects import ComponentEffect, effects_of
+from ablate.analysis.table import comparison_frame, component_columns
 from ablate.findings.all_findings import sentences
 from ablate.records.records import load_sweep
 from ablate.report.figures.style import BASELINE, styles
@@ -31,8 +32,18 @@ Write = Callable[..., Path]
 NAMES = ["hmha@c3k2", "acmix@head", "musgd"]
 
 
+def compared(directory: Path) -> Comparison:
+    return compare(load_sweep(directory))
+
+
 def table_of(directory: Path) -> pd.DataFrame:
-    return comparison_table(load_sweep(directory)).set_index("variant", drop=False)
+    return comparison_frame(compared(directory)).set_index("variant", drop=False)
+
+
+def effects(directory: Path) -> tuple[ComponentEffect, ...]:
+    """The effects of the only study."""
+    (study,) = effects_of(compared(directory))
+    return study.effects
 
 
 def marks_of(table: pd.DataFrame) -> list[str]:
@@ -45,8 +56,7 @@ def accuracy(records: list[dict[str, Any]], module: str, optimizer: str) -> np.n
 
 
 def text_of(directory: Path) -> str:
-    sweep = load_sweep(directory)
-    return " ".join(sentences(sweep, comparison_table(sweep)))
+    return " ".join(sentences(compared(directory)))
 
 
 # -- the table -----------------------------------------------------------------------------------------------------
@@ -54,11 +64,12 @@ def text_of(directory: Path) -> str:
 
 def test_each_component_is_a_column_behind_all_others(study: Study, write: Write) -> None:
     records, design = study("factorial")
-    table = table_of(write(records, design=design))
+    directory = write(records, design=design)
+    table = table_of(directory)
 
-    assert list(table.columns) == [*COLUMNS, *EXTRA_COLUMNS, *NAMES]
+    assert list(table.columns) == [*(column.name for column in IN_FILES), *NAMES]
     assert set(table[NAMES].to_numpy().ravel()) == {"true", "false"}
-    assert components_of(table) == NAMES
+    assert component_columns(compared(directory)) == NAMES
 
 
 @pytest.mark.parametrize(
@@ -78,7 +89,8 @@ def test_rows_stand_in_the_order_in_which_papers_print_them(
 
 def test_all_variants_are_compared_with_the_one_that_has_no_component(study: Study, write: Write) -> None:
     records, design = study("leave_one_out")
-    table = table_of(write(records, design=design))
+    directory = write(records, design=design)
+    table = table_of(directory)
 
     assert table["comparison_key"].nunique() == 1
     assert set(table["baseline"][1:]) == {"baseline"}
@@ -86,7 +98,7 @@ def test_all_variants_are_compared_with_the_one_that_has_no_component(study: Stu
     assert set(table["notes"]) == {""}
     expected = accuracy(records, "hmha+acmix", "musgd") - accuracy(records, "none", "sgd")
     assert table["delta_map50_95"].iloc[-1] == pytest.approx(expected.mean())
-    assert list(baselines(table)) == [True, False, False, False, False]
+    assert [row.is_baseline for row in compared(directory).rows] == [True, False, False, False, False]
 
 
 def test_variants_are_called_by_their_components(study: Study, write: Write) -> None:
@@ -146,9 +158,9 @@ def test_a_realised_difference_is_intended_only_as_it_was_configured(
 
 def test_without_a_design_another_optimizer_is_another_group(study: Study, write: Write) -> None:
     records, _ = study("factorial")
-    table = table_of(write(records))
-    assert table["comparison_key"].nunique() == 2
-    assert components_of(table) == []
+    directory = write(records)
+    assert table_of(directory)["comparison_key"].nunique() == 2
+    assert component_columns(compared(directory)) == []
 
 
 def test_every_data_set_is_a_study_with_its_own_baseline(study: Study, write: Write) -> None:
@@ -162,7 +174,7 @@ def test_every_data_set_is_a_study_with_its_own_baseline(study: Study, write: Wr
     assert len(table) == 10
     assert table["comparison_key"].nunique() == 2
     assert table.loc["hmha@c3k2 + musgd [data=coco8]", "baseline"] == "baseline [data=coco8]"
-    assert not named_by_marks(table)
+    assert not compared(directory).is_named_by_marks
     assert "With data=coco8, against all components together" in text_of(directory)
     assert (
         "Variant" in write_report(load_sweep(directory), figures=(), notebook=False).files["comparison.md"].read_text()
@@ -171,12 +183,13 @@ def test_every_data_set_is_a_study_with_its_own_baseline(study: Study, write: Wr
 
 def test_a_variant_outside_of_the_design_is_compared_as_ever(study: Study, record: Make, write: Write) -> None:
     records, design = study("add_one_in")
-    table = table_of(write(records + [record("hat", "sgd", seed) for seed in (0, 1, 2)], design=design))
+    directory = write(records + [record("hat", "sgd", seed) for seed in (0, 1, 2)], design=design)
+    table = table_of(directory)
 
     assert list(table.loc["hat@neck_p3 sgd", NAMES]) == ["", "", ""]
     assert table.loc["hat@neck_p3 sgd", "baseline"] == "baseline"
     assert table["variant"].iloc[-1] == "hat@neck_p3 sgd"
-    assert not named_by_marks(table)
+    assert not compared(directory).is_named_by_marks
 
 
 def test_without_the_variant_that_has_none_rows_say_so(study: Study, write: Write) -> None:
@@ -220,8 +233,9 @@ def test_a_latency_ratio_to_another_baseline_is_not_taken_for_the_study_s(study:
 
 def test_a_component_that_is_called_as_a_column_gets_a_column_of_its_own(study: Study, write: Write) -> None:
     records, design = study("add_one_in")
-    table = table_of(write(records, design={**design, "components": ["notes", "seeds", "musgd"]}))
-    assert components_of(table) == ["notes (component)", "seeds (component)", "musgd"]
+    directory = write(records, design={**design, "components": ["notes", "seeds", "musgd"]})
+    table = table_of(directory)
+    assert component_columns(compared(directory)) == ["notes (component)", "seeds (component)", "musgd"]
     assert table.columns.is_unique
 
 
@@ -248,7 +262,7 @@ def test_a_damaged_design_costs_the_marks_and_not_the_table(study: Study, write:
 
     assert sweep.design is None
     assert sweep.ignored == ["sweep.json: the design of components cannot be read"]
-    assert len(comparison_table(sweep)) == 5
+    assert len(compare(sweep).rows) == 5
 
 
 def test_marks_that_cannot_be_read_leave_their_variant_out_of_the_design(study: Study, write: Write) -> None:
@@ -257,7 +271,7 @@ def test_marks_that_cannot_be_read_leave_their_variant_out_of_the_design(study: 
     sweep = load_sweep(write(records, design=design))
     assert sweep.design is not None
     assert len(sweep.design.marks) == 4
-    assert list(comparison_table(sweep)[NAMES[0]]).count("") == 1
+    assert list(comparison_frame(compare(sweep))[NAMES[0]]).count("") == 1
 
 
 # -- what a component is worth -------------------------------------------------------------------------------------
@@ -266,14 +280,14 @@ def test_marks_that_cannot_be_read_leave_their_variant_out_of_the_design(study: 
 def test_leaving_a_component_out_is_compared_with_all_together(study: Study, write: Write) -> None:
     records, design = study("leave_one_out")
     directory = write(records, design=design)
-    (effects,) = effects_of(load_sweep(directory))
+    found = effects(directory)
 
     expected = accuracy(records, "hmha+acmix", "musgd") - accuracy(records, "acmix", "musgd")
-    assert [effect.component for effect in effects] == NAMES
-    assert effects[0].mean == pytest.approx(expected.mean())
-    assert effects[0].seeds == (0, 1, 2)
-    assert effects[0].interval is not None
-    assert effects[0].interval.low < expected.mean() < effects[0].interval.high
+    assert [effect.component for effect in found] == NAMES
+    assert found[0].mean == pytest.approx(expected.mean())
+    assert found[0].seeds == (0, 1, 2)
+    assert found[0].interval is not None
+    assert found[0].interval.low < expected.mean() < found[0].interval.high
     assert f"leaving out hmha@c3k2 costs {100 * expected.mean():.2f} points (95% interval +" in text_of(directory)
 
 
@@ -298,13 +312,13 @@ def test_a_component_that_makes_no_difference_is_said_to_change_nothing(study: S
 def test_a_main_effect_is_paired_and_averaged_over_the_other_components(study: Study, write: Write) -> None:
     records, design = study("factorial")
     directory = write(records, design=design)
-    (effects,) = effects_of(load_sweep(directory))
+    found = effects(directory)
 
     pairs = [(m, o) for m in ("none", "acmix") for o in ("sgd", "musgd")]
     having = {"none": "hmha", "acmix": "hmha+acmix"}
     expected = np.mean([accuracy(records, having[m], o) - accuracy(records, m, o) for m, o in pairs], axis=0)
-    assert effects[0].mean == pytest.approx(expected.mean())
-    assert effects[0].pairs == 4
+    assert found[0].mean == pytest.approx(expected.mean())
+    assert found[0].pairs == 4
     assert f"each one adds: hmha@c3k2 +{100 * expected.mean():.2f} points (95% interval" in text_of(directory)
 
 
@@ -312,9 +326,9 @@ def test_a_main_effect_is_paired_and_averaged_over_the_other_components(study: S
 def test_one_seed_gives_no_interval_and_says_so(study: Study, write: Write, design: str) -> None:
     records, described = study(design, (4,))
     directory = write(records, design=described)
-    (effects,) = effects_of(load_sweep(directory))
+    found = effects(directory)
 
-    assert all(effect.interval is None and effect.p_value is None for effect in effects)
+    assert all(effect.interval is None and effect.p_holm is None for effect in found)
     first = text_of(directory).partition(" Against baseline ")[0]
     assert "These numbers rest on one seed: no interval can be given" in first
     assert "95%" not in first
@@ -322,12 +336,12 @@ def test_one_seed_gives_no_interval_and_says_so(study: Study, write: Write, desi
 
 def test_p_values_are_corrected_over_the_components(study: Study, write: Write) -> None:
     records, design = study("leave_one_out")
-    (effects,) = effects_of(load_sweep(write(records, design=design)))
+    found = effects(write(records, design=design))
     raw = [
         paired_t(list(accuracy(records, "hmha+acmix", "musgd") - accuracy(records, *without)))
         for without in (("acmix", "musgd"), ("hmha", "musgd"), ("hmha+acmix", "sgd"))
     ]
-    assert min(effect.p_value or 1 for effect in effects) == pytest.approx(3 * min(p or 1 for p in raw))
+    assert min(effect.p_holm or 1 for effect in found) == pytest.approx(3 * min(p or 1 for p in raw))
 
 
 def test_an_effect_within_the_noise_is_called_undetected(study: Study, write: Write) -> None:
@@ -358,10 +372,10 @@ def test_missing_variants_leave_their_pairs_out_of_a_main_effect(study: Study, w
         as_failed(r) if (r["factors"]["module"], r["factors"]["optimizer"]) == ("hmha", "sgd") else r for r in records
     ]
     directory = write(made, design=design)
-    (effects,) = effects_of(load_sweep(directory))
+    found = effects(directory)
 
-    assert [effect.pairs for effect in effects] == [3, 3, 3]
-    assert all(effect.mean is not None for effect in effects)
+    assert [effect.pairs for effect in found] == [3, 3, 3]
+    assert all(effect.mean is not None for effect in found)
 
 
 def test_a_full_variant_that_failed_is_named_as_the_reason(study: Study, write: Write, as_failed: Make) -> None:
@@ -377,14 +391,14 @@ def test_a_full_variant_that_failed_is_named_as_the_reason(study: Study, write: 
 def test_seeds_that_only_some_variants_have_are_left_out(study: Study, write: Write) -> None:
     records, design = study("factorial")
     kept = [r for r in records if not (r["factors"]["module"] == "hmha" and r["seed"] == 1)]
-    (effects,) = effects_of(load_sweep(write(kept, design=design)))
-    assert effects[0].seeds == (0, 2)
+    found = effects(write(kept, design=design))
+    assert found[0].seeds == (0, 2)
 
 
 def test_adding_one_in_has_no_effects_of_its_own(study: Study, write: Write) -> None:
     records, design = study("add_one_in")
     directory = write(records, design=design)
-    assert effects_of(load_sweep(directory)) == []
+    assert effects_of(compared(directory)) == []
     assert text_of(directory).startswith("Against baseline (mAP50-95")
 
 
@@ -396,7 +410,7 @@ def printed(directory: Path, width: int, encoding: str = "utf-8") -> list[str]:
     stream = io.TextIOWrapper(raw, encoding=encoding, write_through=True)
     sweep = load_sweep(directory)
     console = Console(file=stream, width=width, force_terminal=False, highlight=False, _environ={})
-    print_table(sweep, comparison_table(sweep), console=console)
+    print_table(compare(sweep), console=console)
     return raw.getvalue().decode(encoding).splitlines()
 
 
@@ -470,7 +484,7 @@ def test_all_rows_of_a_study_share_one_recipe_and_one_panel(study: Study, write:
 
 def test_only_the_variant_without_components_is_drawn_as_the_baseline(study: Study, write: Write) -> None:
     records, design = study("factorial")
-    drawn = styles(comparison_table(load_sweep(write(records, design=design))))
+    drawn = styles(compared(write(records, design=design)))
     assert [name for name, style in drawn.items() if style.color == BASELINE] == ["baseline"]
     assert len(drawn) == 8
 
@@ -478,7 +492,7 @@ def test_only_the_variant_without_components_is_drawn_as_the_baseline(study: Stu
 def test_the_description_for_mlflow_has_marks_in_place_of_names(study: Study, write: Write) -> None:
     records, design = study("leave_one_out")
     sweep = load_sweep(write(records, design=design))
-    text = description(sweep, comparison_table(sweep))
+    text = description(compare(sweep))
     assert text.startswith("| hmha@c3k2 | acmix@head | musgd | Seeds |")
 
 

@@ -67,7 +67,7 @@ def test_a_control_is_shown_in_the_group_of_what_it_controls(tmp_path: Path) -> 
         "control: params of hmha@c3k2 musgd",
         "control: scale yolo26s musgd",
     ]
-    assert {variant.group for variant in found.values()} == {"n"}
+    assert {variant.comparison_key for variant in found.values()} == {"n"}
     assert [label for label, variant in found.items() if variant.is_baseline] == ["baseline musgd"]
     assert found["control: params of hmha@c3k2 musgd"].control == Control("params", "n", "hmha@c3k2")
     assert found["hmha@c3k2 musgd"].control is None
@@ -77,7 +77,7 @@ def test_a_bigger_network_that_was_asked_for_as_well_is_a_baseline_and_a_control
     other = record("hmha@c3k2 musgd", "s", module="hmha", insertion="c3k2", model="yolo26s")
     found = shown(tmp_path, [BASELINE, HMHA, BIGGER, other], control_of(BIGGER, "scale"))
 
-    assert [(v.group, v.is_baseline) for v in found.values() if v.key == BIGGER["variant_key"]] == [
+    assert [(v.comparison_key, v.is_baseline) for v in found.values() if v.key == BIGGER["variant_key"]] == [
         ("s", True),
         ("n", False),
     ]
@@ -86,23 +86,23 @@ def test_a_bigger_network_that_was_asked_for_as_well_is_a_baseline_and_a_control
 
 
 @pytest.mark.parametrize(
-    ("places", "notes"),
+    ("places", "mismatch"),
     [
-        ([{"params_error": 0.009}, {"params_error": -0.002}], []),
-        ([{"params_error": 0.002}, {"params_error": -0.016}], [OFF]),
+        ([{"params_error": 0.009}, {"params_error": -0.002}], ""),
+        ([{"params_error": 0.002}, {"params_error": -0.016}], OFF),
         (
             [{"params_error": 14.4, "smallest": True}, {"params_error": 0.0, "smallest": False}],
-            ["the graft is smaller than the smallest block at 1 of 2 places"],
+            "the graft is smaller than the smallest block at 1 of 2 places",
         ),
-        ([], []),
-        ([None, {"params_error": "?"}], []),
+        ([], ""),
+        ([None, {"params_error": "?"}], ""),
     ],
 )
-def test_a_block_that_is_not_as_large_as_its_graft_says_so(tmp_path: Path, places: list[Any], notes: list[str]) -> None:
+def test_a_block_that_is_not_as_large_as_its_graft_says_so(tmp_path: Path, places: list[Any], mismatch: str) -> None:
     block = {**BLOCK, "graft": {"wiring": "plain", "places": places}}
     found = shown(tmp_path, [BASELINE, HMHA, block], control_of(BLOCK, "params", of="hmha@c3k2"))
 
-    assert found["control: params of hmha@c3k2 musgd"].notes == notes
+    assert found["control: params of hmha@c3k2 musgd"].mismatch == mismatch
 
 
 def test_controls_of_equal_name_are_told_apart(tmp_path: Path) -> None:

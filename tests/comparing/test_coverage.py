@@ -17,7 +17,8 @@ from scipy import special, stats
 from simulated import known_truth as simulation
 
 from ablate.statistics.factorial_model import FactorAnalysis, factor_analysis
-from ablate.statistics.paired import Interval, paired_differences
+from ablate.statistics.interval import Interval
+from ablate.statistics.paired import paired_differences
 
 ROOT = Path(__file__).parents[2]
 

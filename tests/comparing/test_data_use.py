@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ablate.analysis.table import comparison_table
-from ablate.findings.all_findings import recipe_facts
+from ablate.analysis.comparison import compare
+from ablate.analysis.table import comparison_frame
+from ablate.findings.facts import recipe_facts
 from ablate.records.records import load_sweep
 
 Records = list[dict[str, Any]]
@@ -29,7 +30,7 @@ def table(records: Grid, write: Write) -> Callable[..., pd.DataFrame]:
         made = records()
         for record in made:
             record["realised"] |= use(record)
-        return comparison_table(load_sweep(write(made))).set_index("variant", drop=False)
+        return comparison_frame(compare(load_sweep(write(made)))).set_index("variant", drop=False)
 
     return make
 

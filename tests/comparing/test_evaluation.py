@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ablate.analysis.comparison import compare
 from ablate.analysis.image_intervals import FILE, compute_intervals
-from ablate.analysis.table import comparison_table
+from ablate.analysis.table import comparison_frame
 from ablate.evaluation.average_precision import ultralytics_ap
 from ablate.evaluation.image_bootstrap import paired_bootstrap
 from ablate.findings.all_findings import sentences
@@ -71,7 +72,7 @@ def with_evidence(records: Grid, write: Write, multirun: Path) -> Callable[..., 
 def row_of(directory: Path, resamples: int = 60) -> pd.Series:
     sweep = load_sweep(directory)
     compute_intervals(sweep, resamples=resamples)
-    return comparison_table(sweep).set_index("module").loc["hmha"]
+    return comparison_frame(compare(sweep)).set_index("module").loc["hmha"]
 
 
 def test_the_interval_is_that_of_the_paired_bootstrap(with_evidence: Callable[..., Any]) -> None:
@@ -79,8 +80,8 @@ def test_the_interval_is_that_of_the_paired_bootstrap(with_evidence: Callable[..
     evidence = [load_evidence(path) for path in files]
     row = row_of(directory)
     expected = paired_bootstrap([(evidence[2], evidence[0]), (evidence[3], evidence[1])], resamples=60)
-    assert row[BOUNDS].tolist() == pytest.approx([expected.low, expected.high])
-    assert row["delta_map50_95"] == pytest.approx(expected.estimate)
+    assert row[BOUNDS].tolist() == pytest.approx([expected.interval.low, expected.interval.high])
+    assert row["delta_map50_95"] == pytest.approx(expected.interval.estimate)
     assert row["images_ci_low"] < row["delta_map50_95"] < row["images_ci_high"]
 
 
@@ -92,7 +93,7 @@ def test_one_seed_has_an_interval_over_images_and_the_words_say_what_it_covers(
     assert row[BOUNDS].notna().all()
     assert row[["delta_ci_low", "p_value"]].isna().all()
     sweep = load_sweep(directory)
-    text = " ".join(sentences(sweep, comparison_table(sweep)))
+    text = " ".join(sentences(compare(sweep)))
     assert "With one seed, this covers which validation images were drawn, not the luck of training." in text
 
 
@@ -103,13 +104,15 @@ def test_a_second_report_computes_nothing_again(with_evidence: Callable[..., Any
     assert compute_intervals(sweep, resamples=60, on_progress=lambda _, share: told.append(share)) == 1
     assert told == sorted(told)
     assert told[-1] == pytest.approx(1)
-    before = comparison_table(sweep)
+    before = comparison_frame(compare(sweep))
     assert compute_intervals(load_sweep(directory), resamples=60) == 0
     assert compute_intervals(load_sweep(directory), resamples=40) == 0, "fewer resamples are no better"
-    assert comparison_table(load_sweep(directory)).equals(before)
+    assert comparison_frame(compare(load_sweep(directory))).equals(before)
     assert compute_intervals(load_sweep(directory), resamples=80) == 1
     os.utime(files[0], ns=(1, 1))
-    assert comparison_table(load_sweep(directory))["images_ci_low"].isna().all(), "of other evidence than it was"
+    assert comparison_frame(compare(load_sweep(directory)))["images_ci_low"].isna().all(), (
+        "of other evidence than it was"
+    )
     assert compute_intervals(load_sweep(directory), resamples=80) == 1
 
 
@@ -177,7 +180,7 @@ def test_a_foreign_first_variant_costs_only_itself(with_evidence: Callable[..., 
     damage_file(kind, files[2])
     sweep = load_sweep(directory)
     compute_intervals(sweep, resamples=60)
-    table = comparison_table(sweep).set_index("module")
+    table = comparison_frame(compare(sweep)).set_index("module")
     assert "no interval over images: " in table.loc["hmha", "notes"]
     assert table.loc["acmix", BOUNDS].notna().all(), table.loc["acmix", "notes"]
 

@@ -56,12 +56,12 @@ def test_main_effects_are_means_over_the_other_factors_and_interactions_what_the
     grand = trials["map50_95"].mean()
     for effect in found.effects:
         expected = trials.groupby(effect.term)["map50_95"].mean()[effect.level] - grand
-        assert effect.estimate == pytest.approx(expected, abs=1e-12)
+        assert effect.interval.estimate == pytest.approx(expected, abs=1e-12)
     for effect in found.interactions:
         terms, levels = effect.term.split(" x "), effect.level.split(" x ")
         cell = trials.groupby(terms)["map50_95"].mean()[tuple(levels)] - grand
         main = sum(trials.groupby(t)["map50_95"].mean()[v] - grand for t, v in zip(terms, levels, strict=True))
-        assert effect.estimate == pytest.approx(cell - main, abs=1e-12)
+        assert effect.interval.estimate == pytest.approx(cell - main, abs=1e-12)
     assert [(e.term, e.level) for e in found.effects] == [
         ("module", "hmha"), ("module", "acmix"), ("module", "sta"), ("insertion", "c3k2"), ("insertion", "head"),
         ("optimizer", "sgd"), ("optimizer", "musgd"),
@@ -80,10 +80,14 @@ def test_intervals_and_p_values_agree_with_a_formula() -> None:
     intervals = fit.conf_int(0.05)
     term = "C(module, Sum)[S.hmha]"
     effect = next(e for e in found.effects if e.level == "hmha")
-    assert (effect.estimate, effect.low, effect.high) == pytest.approx((fit.params[term], *intervals.loc[term]))
+    assert (effect.interval.estimate, effect.interval.low, effect.interval.high) == pytest.approx(
+        (fit.params[term], *intervals.loc[term])
+    )
     cross = "C(module, Sum)[S.hmha]:C(insertion, Sum)[S.c3k2]"
     effect = next(e for e in found.interactions if e.level == "hmha x c3k2")
-    assert (effect.estimate, effect.low, effect.high) == pytest.approx((fit.params[cross], *intervals.loc[cross]))
+    assert (effect.interval.estimate, effect.interval.low, effect.interval.high) == pytest.approx(
+        (fit.params[cross], *intervals.loc[cross])
+    )
     # Tests of the family: three modules, one for the two insertions, one for the two optimizers.
     third = fit.t_test("-`C(module, Sum)[S.acmix]` - `C(module, Sum)[S.hmha]`".replace("`", "")).pvalue.item()
     raw = [fit.pvalues[f"C(module, Sum)[S.{name}]"] for name in ("hmha", "acmix")]
@@ -97,8 +101,8 @@ def test_intervals_and_p_values_agree_with_a_formula() -> None:
 def test_what_is_there_is_found_and_a_seed_that_moves_all_alike_is_no_noise() -> None:
     found = only(design(seeds=(0, 1, 2, 3)))
     hit = {e.level: e for e in found.effects + found.interactions}
-    assert hit["musgd"].low < 0.01 < hit["musgd"].high
-    assert hit["musgd"].high - hit["musgd"].low < 0.002  # the seeds' spread is 0.03
+    assert hit["musgd"].interval.low < 0.01 < hit["musgd"].interval.high
+    assert hit["musgd"].interval.high - hit["musgd"].interval.low < 0.002  # the seeds' spread is 0.03
     assert hit["hmha x head"].p_value < 0.001
     assert hit["hmha x musgd"].p_value > 0.05
     assert found.std == pytest.approx(0.001, rel=0.5)
@@ -114,7 +118,7 @@ def test_what_three_factors_do_together_is_no_noise() -> None:
     plain, together = only(trials), only(trials.assign(map50_95=trials["map50_95"] + 0.02 * sign))
     assert together.std == pytest.approx(plain.std)
     for one, other in zip(plain.effects, together.effects, strict=True):
-        assert one[2:] == pytest.approx(other[2:])
+        assert (*one.interval, one.p_value) == pytest.approx((*other.interval, other.p_value))
 
 
 def test_each_model_and_data_set_is_analysed_apart() -> None:

@@ -10,11 +10,12 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ablate.analysis.number_format import best_rows
-from ablate.analysis.table import baselines, comparison_table
+from ablate.analysis.comparison import compare
+from ablate.analysis.table import comparison_frame
 from ablate.findings.all_findings import findings
 from ablate.findings.control_findings import ALARM
 from ablate.records.records import load_sweep
+from ablate.report.text_table import best_rows
 from ablate.statistics.paired import seeds_needed, smallest_detectable
 
 Make = Callable[..., dict[str, Any]]
@@ -54,9 +55,8 @@ def with_controls(write: Write, made: list[dict[str, Any]], controls: dict[str, 
 
 
 def told(directory: Path, **options: Any) -> tuple[pd.DataFrame, list[str]]:
-    sweep = load_sweep(directory)
-    table = comparison_table(sweep, **options)
-    return table, findings(sweep, table)
+    comparison = compare(load_sweep(directory), **options)
+    return comparison_frame(comparison), findings(comparison)
 
 
 def test_an_identity_that_differs_from_the_baseline_comes_before_all_else(record: Make, write: Write) -> None:
@@ -144,13 +144,16 @@ def test_one_seed_measures_a_control_and_calls_it_no_gain(record: Make, write: W
 def test_controls_take_no_part_in_holms_family_nor_in_what_is_best(record: Make, write: Write) -> None:
     made = [*trials(record, "none", BASE), *trials(record, "hmha", gained(0.01, 0.001))]
     made += trials(record, "acmix", gained(0.05, 0.001))
-    table, _ = told(with_controls(write, made, {"acmix": ("params", "hmha@c3k2")}))
+    directory = with_controls(write, made, {"acmix": ("params", "hmha@c3k2")})
+    table, comparison = told(directory)[0], compare(load_sweep(directory))
     assert table["module"].tolist() == ["none", "hmha", "acmix"], "controls stand last"
     assert table["p_holm"].notna().tolist() == [False, True, False]
     assert table["p_value"].notna().tolist() == [False, True, True]
     assert table["p_holm"][1] == pytest.approx(table["p_value"][1])
-    assert best_rows(table)["map50_95"] == {1}
-    assert baselines(table).tolist() == [True, False, False]
+    assert best_rows(comparison)["map50_95"] == {1}
+    assert [row.is_baseline for row in comparison.rows] == [True, False, False]
+    assert [row.supported for row in comparison.rows] == [False, True, False]
+    assert comparison.tests == 1
 
 
 def test_a_bigger_network_is_not_flagged_for_being_one(record: Make, write: Write) -> None:

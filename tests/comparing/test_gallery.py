@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,23 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from ablate.analysis.table import comparison_table
+from ablate.analysis.class_accuracy import class_accuracy, class_differences
+from ablate.analysis.comparison import Comparison, Group, compare
+from ablate.analysis.table import comparison_frame
 from ablate.evaluation.image_bootstrap import BOX_TOLERANCE
 from ablate.records.predictions import Evidence, quantised, save_evidence
 from ablate.records.records import Sweep, load_sweep
-from ablate.report.figure_list import gallery, hang
-from ablate.report.figures.classes import class_differences, class_heat_map
+from ablate.report.figure_list import figure_list, write_figures
+from ablate.report.figures.classes import class_heat_map
 from ablate.report.figures.curves import training_curves
 from ablate.report.figures.detections import found_and_missed
 from ablate.report.figures.distribution import latency_distribution, samples_of
 from ablate.report.figures.effects import factor_effects, interactions
 from ablate.report.figures.forest import forest
-from ablate.report.figures.missed import compare, found_objects
+from ablate.report.figures.missed import GroupDetections, compare_detections, found_objects
 from ablate.report.figures.style import DIVERGING, ONE_COLUMN, SMALLEST, TWO_COLUMNS, encode, ink, texts_of
 from ablate.report.write import write_report
+from ablate.statistics.interval import Interval
 
 Make = Callable[..., dict[str, Any]]
 Grid = Callable[..., list[dict[str, Any]]]
@@ -71,6 +75,15 @@ def with_evidence(made: list[dict[str, Any]], multirun: Path, root: Path | None)
         save_evidence(multirun / "trials" / record["signature"] / "evidence" / "best.npz", evidence_of(found))
 
 
+def with_interval_over_images(comparison: Comparison, interval: Interval) -> Comparison:
+    """The comparison, had an interval over images been computed for its second row."""
+    (group,) = comparison.groups
+    row = group.rows[1]
+    assert row.difference is not None
+    changed = replace(row, difference=replace(row.difference, over_images=interval))
+    return replace(comparison, groups=(replace(group, rows=(group.rows[0], changed)),))
+
+
 def draw_images(root: Path) -> None:
     (root / "images" / "val").mkdir(parents=True)
     for index in range(IMAGES):
@@ -78,13 +91,22 @@ def draw_images(root: Path) -> None:
         Image.fromarray(pixels).save(root / "images" / "val" / f"{index}.png")
 
 
-def read(directory: Path) -> tuple[Sweep, Any]:
-    sweep = load_sweep(directory)
-    return sweep, comparison_table(sweep)
+def read(directory: Path) -> Comparison:
+    return compare(load_sweep(directory))
+
+
+def first(directory: Path) -> tuple[Sweep, Group]:
+    """A sweep and its first comparison group."""
+    comparison = read(directory)
+    return comparison.sweep, comparison.groups[0]
+
+
+def counts(detections: GroupDetections) -> list[tuple[str, ...]]:
+    return list(detections.counts().rows)
 
 
 @pytest.fixture
-def full(records: Grid, write: Write, multirun: Path, tmp_path: Path) -> tuple[Sweep, Any]:
+def full(records: Grid, write: Write, multirun: Path, tmp_path: Path) -> Comparison:
     """A sweep with everything that a figure can show: two optimizers, a control, evidence, images, many latencies."""
     made = records(("none", "hmha", "acmix"), ("sgd", "musgd"), (0, 1, 2))
     draw_images(tmp_path / "data")
@@ -100,9 +122,9 @@ def full(records: Grid, write: Write, multirun: Path, tmp_path: Path) -> tuple[S
     return read(directory)
 
 
-def test_every_figure_is_drawn_and_no_text_is_too_small_for_a_paper(full: tuple[Sweep, Any]) -> None:
+def test_every_figure_is_drawn_and_no_text_is_too_small_for_a_paper(full: Comparison) -> None:
     drawn = {}
-    for entry in gallery(*full):
+    for entry in figure_list(full):
         drawing = entry.draw()
         if drawing is None:
             continue
@@ -110,7 +132,7 @@ def test_every_figure_is_drawn_and_no_text_is_too_small_for_a_paper(full: tuple[
         assert drawing.figure.get_size_inches()[0] in (ONE_COLUMN, TWO_COLUMNS), entry.name
         assert min(text.get_fontsize() for text in texts_of(drawing.figure)) >= SMALLEST, entry.name
         assert drawing.caption.endswith("."), entry.name
-        assert set(drawing.rows) <= set(full[1]["variant_key"]), entry.name
+        assert set(drawing.rows) <= {row.key for row in full.rows}, entry.name
         assert drawing.rows, entry.name
     assert set(drawn) == {
         "differences", "accuracy_latency", "training_curves", "per_class_1", "per_class_2", "latency",
@@ -118,9 +140,9 @@ def test_every_figure_is_drawn_and_no_text_is_too_small_for_a_paper(full: tuple[
     }  # fmt: skip
 
 
-def test_lines_of_a_panel_can_be_told_apart_in_grey(full: tuple[Sweep, Any]) -> None:
+def test_lines_of_a_panel_can_be_told_apart_in_grey(full: Comparison) -> None:
     compared = 0
-    for entry in gallery(*full):
+    for entry in figure_list(full):
         drawing = entry.draw()
         if drawing is None or entry.name not in ("training_curves", "interactions"):
             continue
@@ -142,9 +164,9 @@ def test_numbers_of_a_heat_map_can_be_read_on_every_colour() -> None:
         assert (max(ground, text) + 0.05) / (min(ground, text) + 0.05) >= 4.5, strength
 
 
-def test_the_forest_shows_the_table_in_its_order_with_controls_last(full: tuple[Sweep, Any]) -> None:
-    _, table = full
-    drawing = forest(table)
+def test_the_forest_shows_the_table_in_its_order_with_controls_last(full: Comparison) -> None:
+    table = comparison_frame(full)
+    drawing = forest(full)
     assert drawing is not None
     first = table[table["comparison_key"] == table["comparison_key"].iloc[0]]
     shown = [table.set_index("variant_key").loc[key, "variant"] for key in drawing.rows]
@@ -157,14 +179,13 @@ def test_the_forest_shows_the_table_in_its_order_with_controls_last(full: tuple[
 
 
 def test_an_interval_over_images_is_drawn_beneath_the_one_over_seeds(records: Grid, write: Write) -> None:
-    _, table = read(write(records(("none", "hmha"), ("sgd",))))
-    table.loc[1, ["images_ci_low", "images_ci_high"]] = [0.001, 0.05]
-    drawing = forest(table)
+    comparison = read(write(records(("none", "hmha"), ("sgd",))))
+    drawing = forest(with_interval_over_images(comparison, Interval(0.02, 0.001, 0.05)))
     assert drawing is not None
     boxes = [patch.get_bbox().extents[[0, 2]].tolist() for patch in drawing.figure.axes[0].patches]
     assert [0.001, 0.05] in [pytest.approx(box) for box in boxes]
     assert "over validation images" in drawing.caption
-    assert "over validation images" not in forest(table.assign(images_ci_low=np.nan)).caption  # type: ignore[union-attr]
+    assert "over validation images" not in forest(comparison).caption  # type: ignore[union-attr]
 
 
 def test_differences_of_classes_are_paired_by_seed(records: Grid, write: Write) -> None:
@@ -172,12 +193,10 @@ def test_differences_of_classes_are_paired_by_seed(records: Grid, write: Write) 
     for record, accuracy in zip(made, (0.2, 0.4, 0.3, 0.6), strict=True):
         record["per_class"] = [{"name": "circle", "map50_95": accuracy, "instances": 9}]
     made[3]["per_class"].append({"name": "square", "map50_95": 0.5})
-    sweep, table = read(write(made))
-    from ablate.report.figures.classes import class_accuracy
-
-    differences = class_differences(class_accuracy(sweep, table), table)
+    (group,) = read(write(made)).groups
+    differences = class_differences(class_accuracy(group.rows), group.rows)
     assert {name.label: gain for name, gain in differences["hmha@c3k2 sgd"].items()} == {"circle": pytest.approx(0.15)}
-    drawing = class_heat_map(sweep, table)
+    drawing = class_heat_map(group)
     assert drawing is not None
     assert {"30.0", "+15.0", "circle (9)"} <= {text.get_text() for text in texts_of(drawing.figure)}
 
@@ -186,7 +205,7 @@ def test_of_many_classes_those_that_differ_most_are_shown(records: Grid, write: 
     made = records(("none", "hmha"), ("sgd",), (0,))
     for record, factor in zip(made, (0.0, 1.0), strict=True):
         record["per_class"] = [{"name": f"kind {i}", "map50_95": 0.1 + factor * i / 100} for i in range(80)]
-    drawing = class_heat_map(*read(write(made)))
+    drawing = class_heat_map(first(write(made))[1])
     assert drawing is not None
     assert "The 25 of 80 classes that differ most are shown." in drawing.caption
     texts = {text.get_text() for text in texts_of(drawing.figure)}
@@ -207,10 +226,10 @@ def test_objects_are_counted_by_who_found_them(records: Grid, write: Write, mult
     made = records(("none", "hmha"), ("sgd",), (0,))
     draw_images(tmp_path / "data")
     with_evidence(made, multirun, tmp_path / "data")
-    drawing = found_and_missed(*read(write(made)))
+    drawing = found_and_missed(*first(write(made)))
     assert drawing is not None
     assert drawing.counts is not None
-    assert drawing.counts.to_numpy().tolist() == [["hmha@c3k2 sgd", "3", "1", "6", "2"]]
+    assert list(drawing.counts.rows) == [("hmha@c3k2 sgd", "3", "1", "6", "2")]
     assert sum(len(axes.images) for axes in drawing.figure.axes) == 3
 
 
@@ -222,9 +241,9 @@ def test_evidence_in_another_order_is_of_the_same_objects(records: Grid, write: 
     order = np.random.default_rng(0).permutation(len(one.true_image))
     turned = {name: getattr(one, name)[order] for name in ("true_image", "true_cls", "true_box")}
     save_evidence(path, Evidence(**{**vars(one), **turned}))
-    comparison = compare(*read(write(made)))
+    comparison = compare_detections(*first(write(made)))
     assert comparison is not None
-    assert comparison.counts().to_numpy().tolist() == [["hmha@c3k2 sgd", "3", "1", "6", "2"]]
+    assert counts(comparison) == [("hmha@c3k2 sgd", "3", "1", "6", "2")]
 
 
 def test_objects_match_by_the_rule_of_the_intervals_over_images(records: Grid, write: Write, multirun: Path) -> None:
@@ -234,10 +253,10 @@ def test_objects_match_by_the_rule_of_the_intervals_over_images(records: Grid, w
     one = evidence_of(VARIANT)
     for moved, matches in ((BOX_TOLERANCE, True), (BOX_TOLERANCE + 1, False)):
         save_evidence(path, Evidence(**{**vars(one), "true_box": (one.true_box + moved).astype(one.true_box.dtype)}))
-        comparison = compare(*read(write(made)))
+        comparison = compare_detections(*first(write(made)))
         assert (comparison is not None) == matches
         if comparison is not None:
-            assert comparison.counts().to_numpy().tolist() == [["hmha@c3k2 sgd", "3", "1", "6", "2"]]
+            assert counts(comparison) == [("hmha@c3k2 sgd", "3", "1", "6", "2")]
 
 
 def test_epochs_that_nobody_evaluated_are_no_points_of_a_curve(records: Grid, write: Write) -> None:
@@ -251,7 +270,7 @@ def test_epochs_that_nobody_evaluated_are_no_points_of_a_curve(records: Grid, wr
             last = 30 + record["seed"]
             record["history"] = [*unevaluated[: last - 1], rows[last - 1]]
 
-    drawing = training_curves(*read(write(made)))
+    drawing = training_curves(read(write(made)))
 
     assert drawing is not None
     points = {line.get_label(): len(line.get_xdata()) for line in drawing.figure.axes[0].lines}
@@ -276,18 +295,18 @@ def test_a_detector_that_sees_nothing_is_reported_like_any_other(
         record["metrics"] |= dict.fromkeys(("map50_95", "map50", "precision", "recall"), 0.0)
         record["per_class"] = [{"name": row["name"], "map50_95": 0.0, "map50": 0.0} for row in record["per_class"]]
         record["history"] = [{**row, "map50_95": 0.0} for row in record["history"]]
-    sweep, table = read(write(made))
+    comparison = read(write(made))
 
-    report = write_report(sweep, tmp_path / "report", figures=["svg"], notebook=False, table=table)
+    report = write_report(comparison.sweep, tmp_path / "report", figures=["svg"], notebook=False, comparison=comparison)
 
     assert report.problems == []
     assert {"differences.svg", "training_curves.svg", "per_class.svg", "comparison.html"} <= set(report.files)
-    row = table[table["module"] == "hmha"].iloc[0]
-    assert row["map50_95"] == 0.0
-    found = compare(sweep, table)
+    (row,) = [row for row in comparison.rows if row.module == "hmha"]
+    assert row.accuracy.map50_95 == 0.0
+    found = compare_detections(comparison.sweep, comparison.groups[0])
     if who == "the variant":
         assert found is not None
-        assert found.counts().to_numpy().tolist() == [["hmha@c3k2 sgd", "0", "7", "0", "5"]]
+        assert counts(found) == [("hmha@c3k2 sgd", "0", "7", "0", "5")]
 
 
 @pytest.mark.parametrize("kind", ["cut off", "missing", "other images"])
@@ -306,10 +325,10 @@ def test_evidence_that_cannot_be_used_is_named(
     else:
         one = evidence_of(VARIANT)
         save_evidence(path, Evidence(**{**vars(one), "names": np.array(["a", "b", "c"])}))
-    drawing = found_and_missed(*read(directory))
+    drawing = found_and_missed(*first(directory))
     assert drawing is not None
     assert drawing.counts is not None
-    assert drawing.counts["Variant"].tolist() == ["acmix@head sgd"]
+    assert [row[0] for row in drawing.counts.rows] == ["acmix@head sgd"]
     assert "he evidence of hmha@c3k2 sgd" in drawing.caption
 
 
@@ -319,13 +338,13 @@ def test_where_originals_are_gone_the_copies_are_shown_or_nothing(
     made = records(("none", "hmha"), ("sgd",), (0,))
     with_evidence(made, multirun, tmp_path / "gone")
     directory = write(made, samples=True)
-    assert found_and_missed(*read(directory)) is None
+    assert found_and_missed(*first(directory)) is None
     for record in made:
         path = multirun / "trials" / record["signature"] / "result.json"
         found = json.loads(path.read_text())
         found["samples"][0]["source"] = str(tmp_path / "gone" / "images" / "val" / "0.png")
         path.write_text(json.dumps(found))
-    drawing = found_and_missed(*read(directory))
+    drawing = found_and_missed(*first(directory))
     assert drawing is not None
     assert "reduced copies are shown" in drawing.caption
     assert sum(len(axes.images) for axes in drawing.figure.axes) == 1
@@ -337,31 +356,31 @@ def test_latencies_that_are_no_times_are_left_out(records: Grid, write: Write) -
     latency["variants"][0]["samples_ms"] = [7.0, None, "x", -1, 7.2]
     latency["variants"][1]["samples_ms"] = None
     (directory / "latency.json").write_text(json.dumps(latency))
-    sweep, table = read(directory)
-    assert [times.tolist() for times in samples_of(sweep).values()] == [[7.0, 7.2]]
-    drawing = latency_distribution(sweep, table)
+    comparison = read(directory)
+    assert [times.tolist() for times in samples_of(comparison).values()] == [[7.0, 7.2]]
+    drawing = latency_distribution(comparison)
     assert drawing is not None
     assert len(drawing.rows) == 1
 
 
 def test_effects_are_drawn_for_a_balanced_design_only(records: Grid, write: Write) -> None:
     made = records(("none", "hmha", "acmix"), ("sgd", "musgd"), (0, 1, 2))
-    sweep, table = read(write(made))
-    drawing = factor_effects(sweep, table)
+    comparison = read(write(made))
+    drawing = factor_effects(comparison)
     assert drawing is not None
     texts = {text.get_text() for text in texts_of(drawing.figure)}
     assert {"module", "optimizer", "interaction module x optimizer", "hmha x sgd"} <= texts
-    crossed = interactions(sweep, table)
+    crossed = interactions(comparison)
     assert crossed is not None
     assert [line.get_label() for line in crossed.figure.axes[0].lines] == ["sgd", "musgd"]
     unbalanced = read(write(made[:-1]))
-    assert factor_effects(*unbalanced) is None
-    assert interactions(*unbalanced) is None
+    assert factor_effects(unbalanced) is None
+    assert interactions(unbalanced) is None
 
 
 def test_effects_of_components_are_drawn(study: Make, write: Write) -> None:
     made, design = study("factorial")
-    drawing = factor_effects(*read(write(made, design=design)))
+    drawing = factor_effects(read(write(made, design=design)))
     assert drawing is not None
     assert {"hmha@c3k2", "acmix@head", "musgd"} <= {text.get_text() for text in texts_of(drawing.figure)}
 
@@ -369,12 +388,15 @@ def test_effects_of_components_are_drawn(study: Make, write: Write) -> None:
 def test_a_figure_that_fails_costs_only_itself(
     records: Grid, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep, table = read(write(records(("none", "hmha"), ("sgd",), (0,))))
+    comparison = read(write(records(("none", "hmha"), ("sgd",), (0,))))
     (tmp_path / "samples_3.pdf").write_bytes(b"of an earlier report")
     (tmp_path / "samples_of_mine.pdf").write_bytes(b"the user's")
-    table = table.astype({"latency_ms": object})
-    table.loc[1, "latency_ms"] = "no number"  # what a reader of records would never let through
-    pictures, files, problems = hang(sweep, table, tmp_path, ("svg",))
+
+    def fail(_: Comparison) -> None:
+        raise ValueError("no number")
+
+    monkeypatch.setattr("ablate.report.figures.tradeoff.accuracy_against_latency", fail)
+    pictures, files, problems = write_figures(comparison, tmp_path, ("svg",))
     assert len(problems) == 1
     assert problems[0].startswith("the figure accuracy_latency could not be drawn: ")
     assert "differences.svg" in files
@@ -384,7 +406,7 @@ def test_a_figure_that_fails_costs_only_itself(
 
 
 def test_fonts_travel_inside_of_pdf_files(records: Grid, write: Write) -> None:
-    drawing = forest(read(write(records(("none", "hmha"), ("sgd",))))[1])
+    drawing = forest(read(write(records(("none", "hmha"), ("sgd",)))))
     assert drawing is not None
     content = encode(drawing.figure, "pdf")
     assert b"/FontFile2" in content
@@ -392,9 +414,9 @@ def test_fonts_travel_inside_of_pdf_files(records: Grid, write: Write) -> None:
     assert content == encode(drawing.figure, "pdf")
 
 
-def test_drawing_leaves_the_settings_of_others_alone(full: tuple[Sweep, Any]) -> None:
+def test_drawing_leaves_the_settings_of_others_alone(full: Comparison) -> None:
     before = mpl.rcParams.copy()
-    for entry in gallery(*full)[:3]:
+    for entry in figure_list(full)[:3]:
         entry.draw()
     assert mpl.rcParams == before
 
@@ -402,8 +424,8 @@ def test_drawing_leaves_the_settings_of_others_alone(full: tuple[Sweep, Any]) ->
 def test_a_large_sweep_is_limited_in_words(record: Make, write: Write) -> None:
     made = [record("none", seed=s) for s in (0, 1)]
     made += [record("hmha", seed=s, options={"heads": n}) for n in range(60) for s in (0, 1)]
-    sweep, table = read(write(made))
-    captions = {entry.name: drawing.caption for entry in gallery(sweep, table) if (drawing := entry.draw())}
+    entries = figure_list(read(write(made)))
+    captions = {entry.name: drawing.caption for entry in entries if (drawing := entry.draw())}
     assert "The first 40 of 60 variants by size of the difference are shown." in captions["differences"]
     assert "10 of 61 points are named" in captions["accuracy_latency"]
     assert "The first 10 of 61 variants" in captions["training_curves"]

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from rich.console import Console
 
-from ablate.analysis.number_format import literal, markdown_table
-from ablate.analysis.table import comparison_table
-from ablate.findings.all_findings import data_facts
-from ablate.records.records import Sweep, load_sweep
-from ablate.report.figure_list import hang
-from ablate.report.figures.classes import class_accuracy, class_differences, class_heat_map
+from ablate.analysis.class_accuracy import class_accuracy, class_differences
+from ablate.analysis.comparison import Comparison, compare
+from ablate.findings.facts import data_facts
+from ablate.records.records import load_sweep
+from ablate.report.figure_list import write_figures
+from ablate.report.figures.classes import class_heat_map
 from ablate.report.figures.lettering import in_legend, written
 from ablate.report.figures.samples import sample_detections
 from ablate.report.figures.style import encode, texts_of
@@ -25,6 +25,7 @@ from ablate.report.html import page_html
 from ablate.report.html_tables import classes as class_tables
 from ablate.report.latex import escape
 from ablate.report.terminal_table import print_table
+from ablate.report.text_table import TableColumn, literal, markdown_table
 
 Grid = Callable[..., list[dict[str, Any]]]
 Write = Callable[..., Path]
@@ -47,43 +48,42 @@ def odd_records(records: Grid) -> list[dict[str, Any]]:
     return made
 
 
-def read(path: Path) -> tuple[Sweep, pd.DataFrame]:
-    sweep = load_sweep(path)
-    return sweep, comparison_table(sweep)
+def read(path: Path) -> Comparison:
+    return compare(load_sweep(path))
 
 
 @pytest.fixture
-def odd(records: Grid, write: Write) -> tuple[Sweep, pd.DataFrame]:
+def odd(records: Grid, write: Write) -> Comparison:
     return read(write(odd_records(records), samples=True))
 
 
-def test_classes_of_one_name_stay_apart(odd: tuple[Sweep, pd.DataFrame]) -> None:
-    sweep, table = odd
-    (differences,) = class_differences(class_accuracy(sweep, table), table).to_dict().values()
+def test_classes_of_one_name_stay_apart(odd: Comparison) -> None:
+    rows = odd.groups[0].rows
+    (differences,) = class_differences(class_accuracy(rows), rows).to_dict().values()
     assert {name.index: round(gain, 6) for name, gain in differences.items()} == {
         index: round(0.01 * (index + 1), 6) for index in range(len(ODD))
     }
-    (group,) = class_tables(sweep, table)
-    assert len({row["name"] for row in group["rows"]}) == len(ODD)
+    (group,) = class_tables(odd)
+    assert len({row.name for row in group.rows}) == len(ODD)
 
 
 def test_a_class_that_moved_in_the_data_file_is_not_compared(records: Grid, write: Write) -> None:
     made = records(("none", "hmha"), ("sgd",), (0,))
     for record, names in zip(made, (["a", "b"], ["b", "a"]), strict=True):
         record["per_class"] = [{"name": name, "map50_95": 0.5} for name in names]
-    sweep, table = read(write(made))
-    assert class_differences(class_accuracy(sweep, table), table).empty
+    (group,) = read(write(made)).groups
+    assert class_differences(class_accuracy(group.rows), group.rows).empty
 
 
-def test_every_figure_is_drawn_without_a_warning(odd: tuple[Sweep, pd.DataFrame], tmp_path: Path) -> None:
+def test_every_figure_is_drawn_without_a_warning(odd: Comparison, tmp_path: Path) -> None:
     """Warnings are errors here: of mathematics, of glyphs, of entries of a legend."""
-    pictures, _, problems = hang(*odd, tmp_path, ("svg",))
+    pictures, _, problems = write_figures(odd, tmp_path, ("svg",))
     assert problems == []
     assert {"per_class", "samples", "differences"} <= {picture.name for picture in pictures}
 
 
-def test_a_heat_map_writes_a_name_literally_and_briefly(odd: tuple[Sweep, pd.DataFrame]) -> None:
-    drawing = class_heat_map(*odd)
+def test_a_heat_map_writes_a_name_literally_and_briefly(odd: Comparison) -> None:
+    drawing = class_heat_map(odd.groups[0])
     assert drawing is not None
     texts = {text.get_text() for text in texts_of(drawing.figure)}
     assert {". (1)", "class 1 (2)", "same #2 (3)", "same #3 (4)", "$1 {front (5)", "$5_{$ (6)", "10: □ (11)"} <= texts
@@ -93,7 +93,8 @@ def test_a_heat_map_writes_a_name_literally_and_briefly(odd: tuple[Sweep, pd.Dat
 def test_a_legend_has_the_classes_that_begin_with_an_underscore(records: Grid, write: Write) -> None:
     made = records(("none",), ("sgd",), (0,))
     made[0]["data"]["classes"] = ["_a", "$_b$", "人", "d" * 99]
-    drawing = sample_detections(*read(write(made, samples=True)))
+    comparison = read(write(made, samples=True))
+    drawing = sample_detections(comparison.sweep, comparison.groups[0])
     assert drawing is not None
     entries = [text.get_text() for text in drawing.figure.legends[0].get_texts()]
     assert [entry.strip() for entry in entries[3:]] == ["_a", "$_b$", "2: □", "d" * 19 + "…"]
@@ -105,21 +106,25 @@ def test_a_variant_may_be_called_anything(records: Grid, write: Write, tmp_path:
     for record in made:
         record["factors"] = {**record["factors"], "module": odd[record["factors"]["module"]], "data": "$人_{"}
         record["variant"] = f"{record['factors']['module']}@:100: {record['factors']['optimizer']}"
-    sweep, table = read(write(made, latency=False))
-    _, _, problems = hang(sweep, table.assign(latency_ms=range(len(table))), tmp_path, ("svg",))
+    directory = write(made, latency=False)
+    entries = [{"variant_key": record["variant_key"], "latency_ms": 1.0 + n} for n, record in enumerate(made)]
+    (directory / "latency.json").write_text(json.dumps({"protocol": {}, "variants": entries}))
+    comparison = read(directory)
+    _, files, problems = write_figures(comparison, tmp_path, ("svg",))
+    assert "accuracy_latency.svg" in files
     assert problems == []
     stream = io.StringIO()
-    print_table(sweep, table, console=Console(file=stream, width=200, emoji=False))
+    print_table(comparison, console=Console(file=stream, width=200, emoji=False))
     assert "[red]人|`*_~\\@:100: sgd" in stream.getvalue()
 
 
-def test_a_page_holds_names_as_text(odd: tuple[Sweep, pd.DataFrame]) -> None:
-    page = page_html(*odd, [], "")
+def test_a_page_holds_names_as_text(odd: Comparison) -> None:
+    page = page_html(odd, [], "")
     assert "<b>x</b>" not in page
     assert "&lt;b&gt;x&lt;/b&gt; [red]" in page
     assert "x" * 100 not in page
     assert "\u202e" not in page
-    assert data_facts(odd[0])[0]["classes"].startswith(f"{len(ODD)}: ., class 1, same #2, same #3, $1 {{front")
+    assert data_facts(odd)[0]["classes"].startswith(f"{len(ODD)}: ., class 1, same #2, same #3, $1 {{front")
 
 
 @pytest.mark.parametrize(
@@ -135,7 +140,7 @@ def test_a_page_holds_names_as_text(odd: tuple[Sweep, pd.DataFrame]) -> None:
     ],
 )
 def test_markdown_shows_a_name_literally(name: str, expected: str) -> None:
-    row = markdown_table(pd.DataFrame({"variant": [name]})).splitlines()[-1]
+    row = markdown_table([TableColumn("variant", "Variant", "text", (name,))]).splitlines()[-1]
     assert row == f"| {expected} |"
     assert literal(name) == expected.replace("\\|", "|")
 
@@ -153,9 +158,9 @@ def test_only_letters_without_a_glyph_are_replaced() -> None:
     assert re.fullmatch("a", in_legend("a"))
 
 
-def test_an_svg_has_no_letters_that_xml_forbids(odd: tuple[Sweep, pd.DataFrame]) -> None:
+def test_an_svg_has_no_letters_that_xml_forbids(odd: Comparison) -> None:
     from xml.etree import ElementTree
 
-    drawing = class_heat_map(*odd)
+    drawing = class_heat_map(odd.groups[0])
     assert drawing is not None
     ElementTree.fromstring(encode(drawing.figure, "svg").decode())

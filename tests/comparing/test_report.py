@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,23 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from ablate.analysis.table import COLUMNS, comparison_table
+from ablate.analysis.columns import IN_FILES
+from ablate.analysis.comparison import compare
+from ablate.analysis.table import comparison_frame
 from ablate.cli.report_command import make_report, report_options
 from ablate.findings.all_findings import sentences
 from ablate.records.records import Sweep, load_sweep
 from ablate.report.latex import escape
 from ablate.report.notebook import NotebookError, execute, source_notebook
 from ablate.report.write import DESCRIPTION_LIMIT, Report, description, write_report
+from ablate.statistics.interval import Interval
 
 Make = Callable[..., dict[str, Any]]
 Grid = Callable[..., list[dict[str, Any]]]
 Write = Callable[..., Path]
+
+
+NAMES = [column.name for column in IN_FILES]
 
 
 class Page(HTMLParser):
@@ -64,9 +71,8 @@ def numbers(text: str) -> set[str]:
 def test_all_formats_say_the_numbers_of_the_table(records: Grid, write: Write) -> None:
     report = write_report(load_sweep(write(records())), figures=(), notebook=False)
     csv = pd.read_csv(report.files["comparison.csv"], dtype=str, keep_default_na=False)
-    assert list(csv.columns[: len(COLUMNS)]) == list(COLUMNS)
-    published = [*COLUMNS[7:24]]
-    expected = {cell.lstrip("-") for name in published for cell in csv[name] if cell}
+    assert list(csv.columns) == NAMES
+    expected = {cell.lstrip("-") for name in NAMES[7:24] for cell in csv[name] if cell}
     texts = {kind: report.files[f"comparison.{kind}"].read_text() for kind in ("md", "tex", "html")}
     texts["html"] = " ".join(Page(texts["html"]).words)
     for kind, text in texts.items():
@@ -77,7 +83,9 @@ def test_the_csv_reads_back_as_the_table_rounded(records: Grid, write: Write) ->
     report = write_report(load_sweep(write(records())), figures=(), notebook=False)
     back = pd.read_csv(report.files["comparison.csv"])
     for name in ("map50_95", "delta_map50_95", "p_value"):
-        assert back[name].tolist() == pytest.approx(report.table[name].tolist(), abs=5.1e-5, nan_ok=True)
+        assert back[name].tolist() == pytest.approx(
+            comparison_frame(report.comparison)[name].tolist(), abs=5.1e-5, nan_ok=True
+        )
 
 
 def test_the_page_is_one_well_formed_file_without_outside_resources(records: Grid, write: Write) -> None:
@@ -126,13 +134,14 @@ def test_the_page_and_markdown_say_why_ultralytics_counts_other_flops(records: G
 
 def test_every_format_explains_the_interval_over_images_once(records: Grid, write: Write) -> None:
     sweep = load_sweep(write(records(("none", "hmha"), ("sgd",))))
-    table = comparison_table(sweep)
+    (group,) = compare(sweep).groups
+    row = group.rows[1]
+    assert row.difference is not None
     for known in (True, False):
-        if known:
-            table.loc[1, ["images_ci_low", "images_ci_high"]] = [0.001, 0.05]
-        else:
-            table[["images_ci_low", "images_ci_high"]] = math.nan
-        report = write_report(sweep, figures=(), notebook=False, table=table)
+        difference = replace(row.difference, over_images=Interval(0.02, 0.001, 0.05) if known else None)
+        rows = (group.rows[0], replace(row, difference=difference))
+        comparison = replace(compare(sweep), groups=(replace(group, rows=rows),))
+        report = write_report(sweep, figures=(), notebook=False, comparison=comparison)
         for kind in ("md", "tex", "html"):
             text = report.files[f"comparison.{kind}"].read_text()
             assert text.count("what another training would change, the one over images") == known, kind
@@ -231,26 +240,27 @@ def test_latex_stars_what_is_supported_and_sets_controls_apart(
     (directory / "sweep.json").write_text(json.dumps(head))
     report = write_report(load_sweep(directory), tmp_path, figures=(), notebook=False)
     first = report.files["comparison.tex"].read_text().partition(r"\end{table}")[0]
-    row = report.table[report.table["module"] == "hmha"].iloc[0]
-    assert row["p_holm"] < 0.05
-    assert f"$+{row['delta_map50_95']:.4f}^{{*}}$" in first
+    (row,) = [row for row in report.comparison.rows if row.module == "hmha"]
+    assert row.difference is not None
+    assert row.supported
+    assert f"$+{row.difference.estimate:.4f}^{{*}}$" in first
     assert first.index(r"\cmidrule") < first.index(r"\textit{")
     assert first.count("^{*}$ &") == 1
 
 
 def test_one_seed_is_said_in_words(records: Grid, write: Write) -> None:
     sweep = load_sweep(write(records(("none", "hmha"), ("sgd",), (0,))))
-    text = " ".join(sentences(sweep, comparison_table(sweep)))
+    text = " ".join(sentences(compare(sweep)))
     assert "rests on one seed: no interval over seeds can be given" in text
     assert "supported" not in text
 
 
 def test_words_claim_only_what_the_corrected_test_supports(records: Grid, write: Write) -> None:
     sweep = load_sweep(write(records()))
-    table = comparison_table(sweep)
-    text = " ".join(sentences(sweep, table))
+    comparison = compare(sweep)
+    text = " ".join(sentences(comparison))
     claimed = re.findall(r"a higher accuracy is supported for (\S+ \S+) \(", text)
-    assert claimed == table[(table["p_holm"] < 0.05) & (table["delta_map50_95"] > 0)]["variant"].tolist()
+    assert claimed == [row.label for row in comparison.rows if row.supported and (row.estimate or 0) > 0]
     assert claimed
 
 
@@ -259,7 +269,7 @@ def test_words_claim_nothing_for_rows_that_may_not_be_compared(records: Grid, wr
     for found in made[3:]:
         found["realised"]["epochs"] = 80
     sweep = load_sweep(write(made))
-    text = " ".join(sentences(sweep, comparison_table(sweep)))
+    text = " ".join(sentences(compare(sweep)))
     assert "supported" not in text
     assert "Not trained as the baseline was: hmha@c3k2 sgd" in text
 
@@ -269,11 +279,10 @@ def test_the_description_for_mlflow_is_short_enough(records: Grid, write: Write)
     for index, found in enumerate(made):
         found["variant_key"] = f"{index:016d}"
     sweep = load_sweep(write(made))
-    table = comparison_table(sweep)
-    text = description(sweep, table)
+    text = description(compare(sweep))
     assert "| Variant |" in text
     assert len(text) <= DESCRIPTION_LIMIT
-    assert len(description(sweep, table, 3000)) <= 3000
+    assert len(description(compare(sweep), 3000)) <= 3000
 
 
 def damage(kind: str, directory: Path, made: list[dict[str, Any]], multirun: Path) -> None:
@@ -329,7 +338,7 @@ def test_damage_costs_numbers_but_never_the_report(records: Grid, write: Write, 
 @pytest.mark.parametrize("modules", [("hmha", "acmix"), ("none",)])
 def test_half_a_comparison_is_still_reported(records: Grid, write: Write, modules: tuple[str, ...]) -> None:
     report = write_report(load_sweep(write(records(modules, ("sgd",), (0, 1)))), figures=("svg",), notebook=False)
-    assert report.table["delta_map50_95"].isna().all()
+    assert all(row.difference is None for row in report.comparison.rows)
     assert report.problems == []
 
 
@@ -345,7 +354,7 @@ def test_a_report_is_as_strict_as_its_sweep_and_is_not_taken_for_the_sweep_s_own
 
     def written(sweep: Sweep, **how: Any) -> Report:
         asked.append(how["strict"])
-        return Report(how["table"], [], directory)
+        return Report(how["comparison"], [], directory)
 
     monkeypatch.setattr("ablate.report.write.write_report", written)
     make_report(directory, report_options([*words, "resamples=0"]), Console(stderr=True))
@@ -382,8 +391,7 @@ def test_the_notebook_runs_in_this_interpreter_whatever_kernels_are_installed(
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
     assert not [output for output in outputs if output["output_type"] in ("error", "stream")]
     text = json.dumps(outputs)
-    row = report.table.iloc[1]
-    assert f"+{row['delta_map50_95']:.4f}" in text
+    assert f"+{report.comparison.rows[1].estimate:.4f}" in text
     assert all(found["signature"][:12] in text for found in sweep.records)
     assert sum("image/png" in output.get("data", {}) for output in outputs) == len(list(report.directory.glob("*.pdf")))
     assert notebook["metadata"]["papermill"]["parameters"] == {"sweep_dir": "."}
@@ -415,9 +423,10 @@ def test_the_source_notebook_has_parameters_and_no_outputs() -> None:
 def test_a_report_imports_neither_torch_nor_mlflow(records: Grid, write: Write) -> None:
     directory = write(records(("none", "hmha"), ("sgd",), (0,)))
     code = (
-        "import sys; from pathlib import Path; from ablate.report.write import write_report, print_table; "
+        "import sys; from pathlib import Path; from ablate.report.write import write_report; "
+        "from ablate.report.terminal_table import print_table; "
         "from ablate.records.records import load_sweep; s = load_sweep(Path(sys.argv[1])); "
-        "r = write_report(s, figures=('svg',), notebook=False); print_table(s, r.table); "
+        "r = write_report(s, figures=('svg',), notebook=False); print_table(r.comparison); "
         "sys.exit(str([m for m in ('torch', 'ultralytics', 'mlflow', 'ablate.study.trial') if m in sys.modules] or ''))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ablate.analysis.columns import IN_FILES
 from ablate.analysis.comparability import differences
-from ablate.analysis.table import COLUMNS, comparison_table, trial_table
+from ablate.analysis.comparison import compare
+from ablate.analysis.table import comparison_frame, trial_frame
 from ablate.records.records import load_sweep
 
 Make = Callable[..., dict[str, Any]]
@@ -29,13 +31,16 @@ DESIGN = (
 )
 
 
+NAMES = [column.name for column in IN_FILES]
+
+
 def table_of(directory: Path) -> pd.DataFrame:
-    return comparison_table(load_sweep(directory)).set_index("variant", drop=False)
+    return comparison_frame(compare(load_sweep(directory))).set_index("variant", drop=False)
 
 
 def test_the_columns_are_those_of_the_design_in_its_order(records: Grid, write: Write) -> None:
-    assert ", ".join(COLUMNS) == DESIGN
-    assert list(table_of(write(records())).columns[: len(COLUMNS)]) == list(COLUMNS)
+    assert ", ".join(NAMES[:27]) == DESIGN
+    assert list(table_of(write(records())).columns) == NAMES
 
 
 def test_there_is_one_row_per_variant_with_the_baseline_first_and_then_falling_differences(
@@ -283,22 +288,22 @@ def test_records_that_lack_nearly_everything_are_rows_all_the_same(
     directory = write([full], latency=False)
     path = directory.parent.parent / "trials" / full["signature"] / "result.json"
     path.write_text(str({key: full[key] for key in kept}).replace("'", '"'))
-    table = comparison_table(load_sweep(directory))
+    table = comparison_frame(compare(load_sweep(directory)))
     assert len(table) == 1
     assert table["comparable"].tolist() == ["no"]
 
 
 def test_an_empty_sweep_is_an_empty_table(write: Write) -> None:
-    table = comparison_table(load_sweep(write([])))
-    assert list(table.columns[: len(COLUMNS)]) == list(COLUMNS)
+    table = comparison_frame(compare(load_sweep(write([]))))
+    assert list(table.columns) == NAMES
     assert table.empty
-    assert trial_table(load_sweep(write([]))).empty
+    assert trial_frame(compare(load_sweep(write([])))).empty
 
 
 def test_every_trial_leads_to_its_run(records: Grid, as_failed: Make, write: Write) -> None:
     made = records(("none", "hmha"), ("sgd",), (0, 1))
     made[1] = as_failed(made[1])
-    trials = trial_table(load_sweep(write(made)))
+    trials = trial_frame(compare(load_sweep(write(made))))
     assert trials["signature"].tolist() == [found["signature"] for found in made]
     assert trials["mlflow_run"].str.len().tolist() == [32] * 4
     assert [str(seed) for seed in trials["seed"]] == ["0", "1", "0", "1"]

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ablate.analysis.number_format import published
-from ablate.analysis.table import comparison_table
+from ablate.analysis.columns import BY_NAME
+from ablate.analysis.comparison import compare
 from ablate.records.records import load_sweep
 from ablate.report.terminal_table import print_table
 
@@ -28,7 +28,7 @@ def printed(directory: Path, width: int, *, encoding: str = "utf-8", terminal: b
     console = Console(
         file=stream, width=width, force_terminal=terminal, color_system=colors, highlight=False, _environ={}
     )
-    print_table(sweep, comparison_table(sweep), console=console)
+    print_table(compare(sweep), console=console)
     return raw.getvalue().decode(encoding)
 
 
@@ -37,10 +37,11 @@ def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(records: Grid, 
     directory = write(records())
     text = printed(directory, width)
     assert max(map(len, text.splitlines())) <= width
-    rows = published(comparison_table(load_sweep(directory)))
+    rows = compare(load_sweep(directory)).rows
     lines = text.splitlines()
-    for label, accuracy, delta in zip(rows["variant"], rows["map50_95"], rows["delta_map50_95"], strict=True):
-        line = next(line for line in lines if line.startswith(label))
+    for row in rows:
+        accuracy, delta = BY_NAME["map50_95"].text(row), BY_NAME["delta_map50_95"].text(row).lstrip("+")
+        line = next(line for line in lines if line.startswith(row.label))
         assert accuracy in line.split()
         assert not delta or delta in line.replace("+", "").split()
 

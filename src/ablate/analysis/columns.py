@@ -1,73 +1,233 @@
-"""The columns of the comparison table: which there are, what kind each is, and which tell of components.
+"""The columns of the comparison: one entry each, in the order of `comparison.csv`. All tables are made of these.
 
-Accuracies are fractions from 0 to 1, latency is in milliseconds, training time in minutes, memory in GB, parameters in
-millions, FLOPs in units of 1e9 (one multiply-add = 2), energy in kWh. docs/reports.md says what each column means.
+Accuracies are fractions from 0 to 1. docs/reports.md says what each column means.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
-import pandas as pd
+from ablate.analysis.comparison import Difference, Row
+from ablate.records.records import short
+from ablate.statistics.interval import Interval
 
-from ablate.analysis.variant_names import FACTORS
+Value = str | int | float | Interval | None
+Place = Literal[
+    "table",  # the main table of Markdown, terminal and notebook
+    "details",  # the second table, and what folds out of a row of the page
+    "terminal",  # columns are dropped from the end until the table fits
+    "description",  # of the MLflow run
+    "page",  # the main table of the HTML page
+    "page_cost",  # the page's table of costs
+    "latex_differences",
+    "latex_accuracy",
+    "latex_cost",
+    "latex_latency",
+]
 
-COLUMNS = (
-    "variant", "module", "insertion", "optimizer", "model", "data", "replicates",
-    "map50_95", "map50_95_std", "map50", "precision", "recall",
-    "delta_map50_95", "delta_ci_low", "delta_ci_high", "p_value", "p_holm",
-    "params_m", "gflops", "latency_ms", "latency_p95_ms", "latency_ratio",
-    "train_minutes", "peak_memory_gb", "comparable", "notes", "signatures",
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        name: Of the column in `comparison.csv`, in `Comparison.table` and in JSON.
+        get: Reads its value from a row.
+        title: Head in tables for people.
+        short: Head on a terminal; `title` where it is empty.
+        latex: Head in LaTeX; `title` where it is empty.
+        unit: Of its numbers; "1" is a fraction or a ratio. Empty for text and counts.
+        decimals: That are shown; None for text and counts.
+        is_text: Whether its values are text.
+        is_signed: Whether numbers for people have their sign.
+        is_scientific: Whether numbers too small for `decimals` are shown as powers of ten.
+        best: Which value is printed bold among comparable rows on the same data; empty: none is.
+        places: Where it is shown -> its rank among the columns there.
+        below: Column of the page in whose cells this one stands as a smaller line, and the words around it.
+        always: Whether it is shown for people also where nothing is known.
+        in_files: Whether it is a column of the files; intervals are two columns there, and one for people.
+        explanation: What a reader must know of it beneath the table of details.
+    """
+
+    name: str
+    get: Callable[[Row], Value]
+    title: str = ""
+    short: str = ""
+    latex: str = ""
+    unit: str = ""
+    decimals: int | None = None
+    is_text: bool = False
+    is_signed: bool = False
+    is_scientific: bool = False
+    best: Literal["", "highest", "lowest"] = ""
+    places: Mapping[Place, int] = field(default_factory=dict)
+    below: tuple[str, str] | None = None
+    always: bool = False
+    in_files: bool = True
+    explanation: str = ""
+
+    def format(self, value: Value, *, signed: bool = False) -> str:
+        """A value of this column as text in ASCII; empty where it is not known."""
+        if value is None or isinstance(value, str):
+            return value or ""
+        if isinstance(value, Interval):
+            return f"[{self.format(value.low, signed=signed)}, {self.format(value.high, signed=signed)}]"
+        if self.decimals is None:
+            return str(value)
+        if self.is_scientific and 0 < value < 10**-self.decimals:
+            return f"{value:.1e}"
+        text = f"{value:{'+' if signed else ''}.{self.decimals}f}"
+        return text.lstrip("+-") if signed and float(text) == 0 else text
+
+    def text(self, row: Row) -> str:
+        """The value of a row as tables for people show it."""
+        return self.format(self.get(row), signed=self.is_signed)
+
+
+def _difference(get: Callable[[Difference], Value]) -> Callable[[Row], Value]:
+    """Read from a row's difference; None where it has none."""
+    return lambda row: None if row.difference is None else get(row.difference)
+
+
+def _end(get: Callable[[Row], Interval | None], end: Literal["low", "high"]) -> Callable[[Row], Value]:
+    """Read one end of a row's interval; None where it has none."""
+
+    def read(row: Row) -> float | None:
+        interval = get(row)
+        return None if interval is None else interval.low if end == "low" else interval.high
+
+    return read
+
+
+def _over_seeds(row: Row) -> Interval | None:
+    return row.difference.over_seeds if row.difference else None
+
+
+def _over_images(row: Row) -> Interval | None:
+    return row.difference.over_images if row.difference else None
+
+
+def _signatures(row: Row) -> str:
+    return " ".join(short(trial["signature"]) for trial in row.variant.trials)
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("variant", lambda r: r.label, "Variant", is_text=True, always=True,
+           places={"table": 1, "details": 1, "description": 1}),
+    Column("module", lambda r: r.module, is_text=True),
+    Column("insertion", lambda r: r.insertion, is_text=True),
+    Column("optimizer", lambda r: r.optimizer, is_text=True),
+    Column("model", lambda r: r.model, is_text=True),
+    Column("data", lambda r: r.data, is_text=True),
+    Column("replicates", lambda r: r.replicates, "Seeds", short="n", latex="$n$", always=True,
+           places={"table": 2, "terminal": 11, "description": 2, "page": 2, "latex_differences": 1}),
+    Column("map50_95", lambda r: r.accuracy.map50_95, "mAP50-95", latex=r"mAP$_{50\text{-}95}$", unit="1", decimals=4,
+           best="highest", always=True,
+           places={"table": 3, "terminal": 1, "description": 3, "page": 3, "latex_differences": 2}),
+    Column("map50_95_std", lambda r: r.accuracy.map50_95_std, "± std", short="±", latex="std", unit="1", decimals=4,
+           below=("map50_95", "± {}"), places={"table": 4, "terminal": 12, "latex_differences": 3}),
+    Column("map50", lambda r: r.accuracy.map50, "mAP50", latex="mAP$_{50}$", unit="1", decimals=4, best="highest",
+           places={"table": 9, "terminal": 6, "page": 9, "latex_accuracy": 1}),
+    Column("precision", lambda r: r.accuracy.precision, "Precision", short="P", latex="P", unit="1", decimals=4,
+           best="highest", places={"table": 10, "terminal": 14, "latex_accuracy": 7}),
+    Column("recall", lambda r: r.accuracy.recall, "Recall", short="R", latex="R", unit="1", decimals=4,
+           best="highest", places={"table": 11, "terminal": 15, "latex_accuracy": 8}),
+    Column("delta_map50_95", _difference(lambda d: d.estimate), "Δ mAP50-95", short="Δ", latex=r"$\Delta$", unit="1",
+           decimals=4, is_signed=True,
+           places={"table": 5, "terminal": 2, "description": 4, "page": 5, "latex_differences": 4}),
+    Column("delta_ci", _over_seeds, "95 % CI of Δ", short="95% CI", latex=r"95\,\% CI, seeds", unit="1", decimals=4,
+           is_signed=True, in_files=False, below=("delta_map50_95", "seeds {}"),
+           places={"table": 6, "terminal": 3, "description": 5, "latex_differences": 5}),
+    Column("delta_ci_low", _end(_over_seeds, "low"), unit="1", decimals=4),
+    Column("delta_ci_high", _end(_over_seeds, "high"), unit="1", decimals=4),
+    Column("p_value", _difference(lambda d: d.p_value), "p", latex="$p$", unit="1", decimals=4, is_scientific=True,
+           below=("p_holm", "raw {}"), places={"table": 7, "terminal": 17, "latex_accuracy": 9}),
+    Column("p_holm", _difference(lambda d: d.p_holm), "p (Holm)", short="p Holm", latex=r"$p_{\mathrm{Holm}}$",
+           unit="1", decimals=4, is_scientific=True,
+           places={"table": 8, "terminal": 9, "description": 6, "page": 8, "latex_differences": 7}),
+    Column("params_m", lambda r: r.cost.params_m, "Params (M)", short="M par.", unit="1e6", decimals=3,
+           places={"table": 12, "terminal": 7, "page": 12, "page_cost": 1, "latex_cost": 1}),
+    Column("gflops", lambda r: r.cost.gflops, "GFLOPs", unit="1e9", decimals=3,
+           places={"table": 13, "terminal": 8, "page": 13, "page_cost": 3, "latex_cost": 3}),
+    Column("latency_ms", lambda r: r.latency.median_ms, "Latency (ms)", short="lat. ms", unit="ms", decimals=2,
+           places={"table": 14, "terminal": 4, "description": 7, "page": 14, "latex_latency": 1}),
+    Column("latency_p95_ms", lambda r: r.latency.p95_ms, "p95 (ms)", short="p95 ms", unit="ms", decimals=2,
+           below=("latency_ms", "p95 {}"), places={"table": 15, "terminal": 16, "latex_latency": 3}),
+    Column("latency_ratio", lambda r: r.latency.ratio, "× baseline", short="× base",  # noqa: RUF001
+           latex=r"$\times$ baseline", unit="1", decimals=3,
+           places={"table": 16, "terminal": 5, "page": 16, "latex_latency": 4}),
+    Column("train_minutes", lambda r: r.cost.train_minutes, "Train (min)", short="min", unit="min", decimals=2,
+           places={"table": 17, "terminal": 10, "page": 17, "page_cost": 5, "latex_cost": 4}),
+    Column("peak_memory_gb", lambda r: r.cost.peak_memory_gb, "Memory (GB)", short="GB", unit="GB", decimals=2,
+           places={"table": 18, "terminal": 13, "page_cost": 7, "latex_cost": 6}),
+    Column("comparable", lambda r: "yes" if r.is_comparable else "no", "Comparable", is_text=True, always=True,
+           places={"table": 19, "description": 8, "latex_accuracy": 10}),
+    Column("notes", lambda r: "; ".join(r.notes), "Notes", is_text=True, always=True, places={"table": 20}),
+    Column("signatures", _signatures, is_text=True),
+    Column("trials", lambda r: len(r.variant.trials)),
+    Column("seeds", lambda r: " ".join(map(str, r.seeds)), is_text=True),
+    Column("shared_seeds", _difference(lambda d: " ".join(map(str, d.seeds))), is_text=True),
+    Column("baseline", lambda r: r.baseline, is_text=True),
+    Column("evaluated", lambda r: r.accuracy.evaluated, is_text=True),
+    Column("gflops_ultralytics", lambda r: r.cost.gflops_ultralytics, "GFLOPs (Ultralytics)", unit="1e9", decimals=3,
+           places={"details": 13, "page_cost": 4},
+           explanation="Ultralytics' own number of GFLOPs counts the network as it is trained, with heads that are "
+           "not deployed, at a small image and from there by its area, and no products that are no layer."),
+    Column("mlflow_runs", lambda r: " ".join(r.run_ids), is_text=True),
+    Column("variant_key", lambda r: r.key, is_text=True),
+    Column("comparison_key", lambda r: r.variant.comparison_key, is_text=True),
+    Column("map75", lambda r: r.accuracy.map75, "mAP75", latex="mAP$_{75}$", unit="1", decimals=4,
+           places={"details": 8, "latex_accuracy": 2}),
+    Column("map50_95_small", lambda r: r.accuracy.map50_95_small, "AP small", latex=r"AP$_{\mathrm{small}}$",
+           unit="1", decimals=4, places={"details": 9, "latex_accuracy": 3},
+           explanation="AP small, medium and large are COCO's, by area: under 32², to 96², above."),
+    Column("map50_95_medium", lambda r: r.accuracy.map50_95_medium, "AP medium", latex=r"AP$_{\mathrm{medium}}$",
+           unit="1", decimals=4, places={"details": 10, "latex_accuracy": 4}),
+    Column("map50_95_large", lambda r: r.accuracy.map50_95_large, "AP large", latex=r"AP$_{\mathrm{large}}$",
+           unit="1", decimals=4, places={"details": 11, "latex_accuracy": 5}),
+    Column("map50_95_last", lambda r: r.accuracy.map50_95_last, "mAP50-95, last epoch",
+           latex=r"mAP$_{\mathrm{last}}$", unit="1", decimals=4, places={"details": 6, "latex_accuracy": 6},
+           explanation="The last epoch is evaluated as the best one is."),
+    Column("delta_last", _difference(lambda d: d.last_epoch), "Δ, last epoch", unit="1", decimals=4, is_signed=True,
+           places={"details": 7}),
+    Column("images_ci", _over_images, "95 % CI of Δ over images", latex=r"95\,\% CI, images", unit="1", decimals=4,
+           is_signed=True, in_files=False, below=("delta_map50_95", "images {}"),
+           places={"details": 2, "latex_differences": 6}),
+    Column("images_ci_low", _end(_over_images, "low"), unit="1", decimals=4),
+    Column("images_ci_high", _end(_over_images, "high"), unit="1", decimals=4),
+    Column("effect_size", _difference(lambda d: d.effect_size), "Effect size", unit="1", decimals=2,
+           places={"details": 3}, explanation="The effect size is Hedges' g of the paired differences."),
+    Column("smallest_detectable", _difference(lambda d: d.smallest_detectable), "Detectable Δ", unit="1", decimals=4,
+           places={"details": 4},
+           explanation="Detectable is the smallest difference that as many seeds find in 80 % of studies at the "
+           "spread seen; seeds for 0.005 is how many would find half a point; both of a single test, before "
+           "correction."),
+    Column("seeds_needed", _difference(lambda d: d.seeds_needed), "Seeds for 0.005", unit="seeds", decimals=0,
+           places={"details": 5}),
+    Column("params_added_m", lambda r: r.cost.params_added_m, "Added (M)", latex="added (M)", unit="1e6", decimals=3,
+           below=("params_m", "+{} added"), places={"details": 12, "page_cost": 2, "latex_cost": 2},
+           explanation="Added parameters are those beyond the stock network."),
+    Column("seconds_per_epoch", lambda r: r.cost.seconds_per_epoch, "s / epoch", latex="Epoch (s)", unit="s",
+           decimals=2, places={"details": 15, "page_cost": 6, "latex_cost": 5}),
+    Column("energy_kwh", lambda r: r.cost.energy_kwh, "Energy (kWh)", unit="kWh", decimals=4,
+           places={"details": 16, "page_cost": 8, "latex_cost": 7}),
+    Column("latency_ci", lambda r: r.latency.interval, "95 % CI of latency (ms)", latex=r"95\,\% CI (ms)", unit="ms",
+           decimals=2, in_files=False, places={"details": 14, "latex_latency": 2}),
+    Column("latency_ci_low", _end(lambda r: r.latency.interval, "low"), unit="ms", decimals=2),
+    Column("latency_ci_high", _end(lambda r: r.latency.interval, "high"), unit="ms", decimals=2),
+    Column("control", lambda r: r.control, is_text=True),
 )  # fmt: skip
-EXTRA_COLUMNS = (
-    "trials", "seeds", "shared_seeds", "baseline", "evaluated", "gflops_ultralytics",
-    "mlflow_runs", "variant_key", "comparison_key",
-    "map75", "map50_95_small", "map50_95_medium", "map50_95_large", "map50_95_last", "delta_last",
-    "images_ci_low", "images_ci_high", "effect_size", "smallest_detectable", "seeds_needed",
-    "params_added_m", "seconds_per_epoch", "energy_kwh", "latency_ci_low", "latency_ci_high", "control",
-)  # fmt: skip
-TEXT_COLUMNS = {
-    "variant", *FACTORS, "comparable", "notes", "signatures", "seeds", "shared_seeds", "baseline",
-    "evaluated", "mlflow_runs", "variant_key", "comparison_key", "control",
-}  # fmt: skip
-COUNT_COLUMNS = {"replicates", "trials"}  # always known
+BY_NAME = {column.name: column for column in COLUMNS}
+IN_FILES = tuple(column for column in COLUMNS if column.in_files)
 
 
-def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a data frame, each as {column: value}."""
-    return [{str(name): found for name, found in row.items()} for row in frame.to_dict("records")]
+def columns_in(place: Place) -> list[Column]:
+    """The columns that a table has, in its order."""
+    return sorted((column for column in COLUMNS if place in column.places), key=lambda column: column.places[place])
 
 
-def components_of(table: pd.DataFrame) -> list[str]:
-    """The columns of a comparison table that tell of components."""
-    return [name for name in table.columns if name not in COLUMNS and name not in EXTRA_COLUMNS]
-
-
-def baselines(table: pd.DataFrame) -> pd.Series:
-    """For each row of a comparison table whether others are compared with it, shape (rows,)."""
-    asked, plain = table["control"] == "", table["module"] == "none"
-    names = components_of(table)
-    if not names:
-        return asked & plain
-    marked = table[names[0]] != ""
-    return asked & ((marked & (table[names] == "false").all(axis=1)) | (~marked & plain))
-
-
-def left_out(table: pd.DataFrame) -> dict[str, str]:
-    """Variant -> why it was left out of a table that holds only what may be compared; empty where nothing was."""
-    found: dict[str, str] = table.attrs.get("left_out", {})
-    return found
-
-
-def frame_of(rows: Sequence[dict[str, Any]], components: Sequence[str]) -> pd.DataFrame:
-    """Rows -> data frame with text, whole numbers and floats; empty text is '' and empty numbers NaN."""
-    frame = pd.DataFrame(list(rows), columns=[*COLUMNS, *EXTRA_COLUMNS, *components])
-    for name in frame.columns:
-        if name in TEXT_COLUMNS or name in components:
-            frame[name] = frame[name].astype("object").where(frame[name].notna(), "").astype(str)
-        elif name in COUNT_COLUMNS:
-            frame[name] = frame[name].astype("int64")
-        else:
-            frame[name] = pd.to_numeric(frame[name], errors="coerce").astype("float64")
-    return frame
+def cell(name: str, value: Value, *, signed: bool = False) -> str:
+    """A value of the column of this name as text in ASCII; empty where it is not known."""
+    return BY_NAME[name].format(value, signed=signed)

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
-from ablate.analysis.columns import rows_of
-from ablate.analysis.variants import is_measured, variant_key
-from ablate.records.records import Record, Sweep, number, sequence
+from ablate.analysis.comparison import Comparison
+from ablate.records.records import Record, number, sequence
 
 SAME = 0.005  # of ours: from here on the two differ at the digits that a table shows
 
 
-def flops_differences(sweep: Sweep, table: pd.DataFrame) -> list[tuple[str, str]]:
-    """Label and `ultralytics_difference` of each row of a comparison table whose record has Ultralytics' number."""
-    records: dict[str, Record] = {}
-    for record in filter(is_measured, sweep.records):
-        records.setdefault(variant_key(record), record)
-    rows = [row for row in rows_of(table) if row["gflops_ultralytics"] == row["gflops_ultralytics"]]
-    told = [(row["variant"], ultralytics_difference(records.get(row["variant_key"], {}))) for row in rows]
-    return [(label, text) for label, text in told if text]
+def flops_differences(comparison: Comparison) -> list[tuple[str, str]]:
+    """Label and `ultralytics_difference` of each row of a comparison whose trials have Ultralytics' number."""
+    rows = [row for row in comparison.rows if row.cost.gflops_ultralytics is not None and row.variant.measured]
+    texts = [(row.label, ultralytics_difference(row.variant.measured[0])) for row in rows]
+    return [(label, text) for label, text in texts if text]
 
 
 def ultralytics_difference(record: Record) -> str:
-    """What Ultralytics says of a trial's network and where the difference comes from; empty where nothing is known.
+    """What Ultralytics' counter gives for a trial's network, and where the difference comes from; empty where unknown.
 
     Args:
         record: A trial's record, whose `cost` and `graft` are looked at.
     """
-    ours, theirs = number(record, "cost", "gflops"), number(record, "cost", "gflops_ultralytics")
-    if ours is None:
+    deployed_gflops, ultralytics = number(record, "cost", "gflops"), number(record, "cost", "gflops_ultralytics")
+    if deployed_gflops is None:
         return ""
-    if theirs is None:
-        return f"{ours:.2f} GFLOPs as deployed; Ultralytics' own counter gave no number for this network."
-    lead = f"{ours:.2f} GFLOPs as deployed, {theirs:.2f} by Ultralytics' own counter"
-    if abs(theirs - ours) <= SAME * ours:
+    if ultralytics is None:
+        return f"{deployed_gflops:.2f} GFLOPs as deployed; Ultralytics' own counter gave no number for this network."
+    lead = f"{deployed_gflops:.2f} GFLOPs as deployed, {ultralytics:.2f} by Ultralytics' own counter"
+    if abs(ultralytics - deployed_gflops) <= SAME * deployed_gflops:
         return f"{lead}."
     return f"{lead}: {'; '.join(_reasons(record))}."
 

@@ -14,16 +14,17 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ablate.analysis.pairing import Group, comparison_groups, trial_pairs
-from ablate.analysis.variants import Variant
+from ablate.analysis.pairing import VariantGroup, comparison_groups, trial_pairs
+from ablate.analysis.variants import Variant, variants_of
 from ablate.evaluation.image_bootstrap import RESAMPLES, NotPaired, check_paired, image_interval, resampled_map
 from ablate.records.predictions import Evidence, evidence_path, load_evidence
 from ablate.records.records import DamagedRecordError, Record, Sweep, load_object, mapping, number, short, value
+from ablate.statistics.interval import Interval
 from ablate.statistics.paired import LEVEL
 from ablate.storage.files import atomic_write_json
 
@@ -34,20 +35,18 @@ AGREEMENT = 1e-4  # mAP50-95: as far as evidence and record may be apart before 
 
 
 @dataclass(frozen=True)
-class KnownInterval:
+class StoredInterval:
     """The difference of a variant to its baseline with its 95 % interval over images; or why there is none.
 
-    Accuracies are fractions. `resamples` had a true object, of those `asked` for. `reason` is empty where there is
+    Accuracies are fractions. `resamples` had a true object, of those `requested`. `reason` is empty where there is
     an interval.
     """
 
-    estimate: float | None = None
-    low: float | None = None
-    high: float | None = None
+    interval: Interval | None = None
     resamples: int = 0
     images: int = 0
     seeds: int = 0
-    asked: int = 0
+    requested: int = 0
     reason: str = ""
 
 
@@ -61,16 +60,16 @@ class _Task:
     identity: str
 
 
-def known_intervals(sweep: Sweep, groups: Sequence[Group]) -> dict[tuple[str, str], KnownInterval]:
+def stored_intervals(sweep: Sweep, groups: Sequence[VariantGroup]) -> dict[tuple[str, str], StoredInterval]:
     """The intervals that were computed from evidence as it is now, by variant key and comparison key.
 
     Reads `image_intervals.json` only. A variant that is not in the answer has no evidence, or nobody computed it yet.
     """
     if not (sweep.directory / FILE).is_file():
         return {}
-    kept = _kept(sweep)
+    stored = _stored(sweep)
     tasks = _tasks(sweep, groups)
-    return {(t.variant.key, t.variant.group): kept[t.identity] for t in tasks if t.identity in kept}
+    return {(t.variant.key, t.variant.comparison_key): stored[t.identity] for t in tasks if t.identity in stored}
 
 
 def compute_intervals(
@@ -94,44 +93,47 @@ def compute_intervals(
     """
     if resamples < 1:
         return 0
-    kept = _kept(sweep)
-    tasks = _tasks(sweep, comparison_groups(sweep))
-    wanted = {task.identity for task in tasks}
-    missing = [t for t in tasks if t.identity not in kept or _is_coarser(kept[t.identity], resamples)]
+    stored = _stored(sweep)
+    tasks = _tasks(sweep, comparison_groups(variants_of(sweep)))
+    current = {task.identity for task in tasks}
+    missing = [t for t in tasks if t.identity not in stored or _is_coarser(stored[t.identity], resamples)]
     trials = {
-        (task.variant.group, str(record["signature"])) for task in missing for pair in task.pairs for record in pair
+        (task.variant.comparison_key, str(record["signature"]))
+        for task in missing
+        for pair in task.pairs
+        for record in pair
     }
     evaluations = _Evaluations(sweep, resamples, len(trials), on_progress)
     for task in missing:
-        kept[task.identity] = _computed(task, evaluations)
+        stored[task.identity] = _computed(task, evaluations)
         with contextlib.suppress(OSError):
-            _save(sweep, {identity: found for identity, found in kept.items() if identity in wanted})
+            _save(sweep, {identity: interval for identity, interval in stored.items() if identity in current})
     return len(missing)
 
 
-def _is_coarser(found: KnownInterval, resamples: int) -> bool:
-    return not found.reason and found.asked < resamples
+def _is_coarser(stored: StoredInterval, resamples: int) -> bool:
+    return not stored.reason and stored.requested < resamples
 
 
-def _computed(task: _Task, evaluations: _Evaluations) -> KnownInterval:
+def _computed(task: _Task, evaluations: _Evaluations) -> StoredInterval:
     """The interval of one variant, or why there is none."""
     try:
         # The baseline first: it is what all of a group are held against, so that it is the foreign one that is named.
-        base = [evaluations.of(task, theirs) for _, theirs in task.pairs]
-        pairs = [(evaluations.of(task, mine), known) for (mine, _), known in zip(task.pairs, base, strict=True)]
-    except (_NoEvidence, NotPaired) as error:
-        return KnownInterval(reason=str(error))
-    found = image_interval(pairs, LEVEL, evaluations.images[task.variant.group])
-    if not math.isfinite(found.low + found.high):
-        return KnownInterval(reason=f"{found.images} images are too few")
-    if found.low == found.high:
-        return KnownInterval(reason="no choice of images changes the difference")
-    return KnownInterval(
-        found.estimate, found.low, found.high, found.resamples, found.images, found.seeds, evaluations.resamples
+        base = [evaluations.of(task, baseline) for _, baseline in task.pairs]
+        variants = [evaluations.of(task, variant) for variant, _ in task.pairs]
+    except (_NoPredictions, NotPaired) as error:
+        return StoredInterval(reason=str(error))
+    result = image_interval(
+        list(zip(variants, base, strict=True)), LEVEL, evaluations.images[task.variant.comparison_key]
     )
+    if not math.isfinite(result.interval.low + result.interval.high):
+        return StoredInterval(reason=f"{result.images} images are too few")
+    if result.interval.low == result.interval.high:
+        return StoredInterval(reason="no choice of images changes the difference")
+    return StoredInterval(result.interval, result.resamples, result.images, result.seeds, evaluations.resamples)
 
 
-class _NoEvidence(ValueError):
+class _NoPredictions(ValueError):
     """Evidence that cannot be used; the message says whose, and why."""
 
 
@@ -149,60 +151,61 @@ class _Evaluations:
         self._sweep = sweep
         self.resamples = resamples
         self._trials = trials
-        self._told = on_progress
-        self._found: dict[tuple[str, str], np.ndarray | ValueError] = {}
+        self._on_progress = on_progress
+        self._accuracies: dict[tuple[str, str], np.ndarray | ValueError] = {}
 
     def of(self, task: _Task, record: Record) -> np.ndarray:
         """Accuracies on the images as they are and on each resample, (1 + resamples,).
 
-        Raises _NoEvidence or NotPaired.
+        Raises _NoPredictions or NotPaired.
         """
-        trial = task.variant.group, str(record["signature"])
-        if trial not in self._found:
+        trial = task.variant.comparison_key, str(record["signature"])
+        if trial not in self._accuracies:
             try:
-                self._found[trial] = self._resampled(task, record)
-            except (_NoEvidence, NotPaired) as error:
-                self._found[trial] = error
-        found = self._found[trial]
-        if isinstance(found, ValueError):
-            raise found
-        return found
+                self._accuracies[trial] = self._resampled(task, record)
+            except (_NoPredictions, NotPaired) as error:
+                self._accuracies[trial] = error
+        accuracies = self._accuracies[trial]
+        if isinstance(accuracies, ValueError):
+            raise accuracies
+        return accuracies
 
     def _resampled(self, task: _Task, record: Record) -> np.ndarray:
         trial = f"trial {short(record['signature'])}"
         evidence = self._load(record, trial)
         try:
-            check_paired(self.images.get(task.variant.group, evidence), evidence)
+            check_paired(self.images.get(task.variant.comparison_key, evidence), evidence)
         except NotPaired as error:
             raise NotPaired(f"{trial} was evaluated on other images than the rest ({error})") from None
         if not len(evidence.true_image):
             raise NotPaired("the images have no true objects")
-        ahead = len(self._found)
+        ahead = len(self._accuracies)
 
         def report(done: int) -> None:
-            if self._told is not None:
-                self._told(task.variant.label, (ahead + done / self.resamples) / self._trials)
+            if self._on_progress is not None:
+                self._on_progress(task.variant.label, (ahead + done / self.resamples) / self._trials)
 
-        found = resampled_map(evidence, resamples=self.resamples, seed=SEED, on_progress=report)
-        if abs(found[0] - _accuracy(record)) > AGREEMENT:
-            said = f"the evidence of {trial} gives mAP50-95 {found[0]:.4f}, its record {_accuracy(record):.4f}"
-            raise _NoEvidence(said)
-        self.images.setdefault(task.variant.group, evidence)
-        return found
+        accuracies = resampled_map(evidence, resamples=self.resamples, seed=SEED, on_progress=report)
+        if abs(accuracies[0] - _accuracy(record)) > AGREEMENT:
+            raise _NoPredictions(
+                f"the evidence of {trial} gives mAP50-95 {accuracies[0]:.4f}, its record {_accuracy(record):.4f}"
+            )
+        self.images.setdefault(task.variant.comparison_key, evidence)
+        return accuracies
 
     def _load(self, record: Record, trial: str) -> Evidence:
         path = _path(self._sweep, record)
         if path is None:
-            raise _NoEvidence(f"{trial} kept no evidence of single images")
+            raise _NoPredictions(f"{trial} kept no evidence of single images")
         try:
             return load_evidence(path)
         except FileNotFoundError:
-            raise _NoEvidence(f"the evidence of {trial} is not there") from None
+            raise _NoPredictions(f"the evidence of {trial} is not there") from None
         except DamagedRecordError as error:
-            raise _NoEvidence(f"the evidence of {trial} {error.reason}") from None
+            raise _NoPredictions(f"the evidence of {trial} {error.reason}") from None
 
 
-def _tasks(sweep: Sweep, groups: Sequence[Group]) -> list[_Task]:
+def _tasks(sweep: Sweep, groups: Sequence[VariantGroup]) -> list[_Task]:
     """The intervals that evidence may tell of: of variants at least one of whose trials has kept some."""
     tasks = []
     for group in groups:
@@ -216,16 +219,16 @@ def _tasks(sweep: Sweep, groups: Sequence[Group]) -> list[_Task]:
 
 def _identity(sweep: Sweep, pairs: Sequence[tuple[Record, Record]]) -> str:
     """What an interval was computed from: trials, their accuracies, and the evidence files by size and time."""
-    told = [[[str(r["signature"]), _accuracy(r), *_stamp(_path(sweep, r))] for r in pair] for pair in pairs]
-    return hashlib.sha256(json.dumps([SCHEMA, SEED, LEVEL, told]).encode()).hexdigest()[:32]
+    files = [[[str(r["signature"]), _accuracy(r), *_stamp(_path(sweep, r))] for r in pair] for pair in pairs]
+    return hashlib.sha256(json.dumps([SCHEMA, SEED, LEVEL, files]).encode()).hexdigest()[:32]
 
 
 def _stamp(path: Path | None) -> Iterator[int]:
     """Size and time of a file's content; nothing where there is none."""
     with contextlib.suppress(OSError):
         if path is not None:
-            found = path.stat()
-            yield from (found.st_size, found.st_mtime_ns)
+            status = path.stat()
+            yield from (status.st_size, status.st_mtime_ns)
 
 
 def _path(sweep: Sweep, record: Record) -> Path | None:
@@ -236,22 +239,32 @@ def _accuracy(record: Record) -> float:
     return float(record["metrics"]["map50_95"])
 
 
-def _kept(sweep: Sweep) -> dict[str, KnownInterval]:
+def _stored(sweep: Sweep) -> dict[str, StoredInterval]:
     """What `image_intervals.json` holds, as far as it can be understood."""
     content = load_object(sweep.directory / FILE)
     if content.get("schema") != SCHEMA:
         return {}
-    found = {}
+    stored = {}
     for identity, entry in mapping(content, "intervals").items():
         reason = value(entry, "reason")
         estimate, low, high = (number(entry, name) for name in ("estimate", "low", "high"))
-        counts = {name: int(number(entry, name) or 0) for name in ("resamples", "images", "seeds", "asked")}
-        if isinstance(reason, str) and (reason or None not in (estimate, low, high)):
-            found[identity] = KnownInterval(estimate=estimate, low=low, high=high, reason=reason, **counts)
-    return found
+        resamples, images, seeds, requested = (
+            int(number(entry, name) or 0) for name in ("resamples", "images", "seeds", "asked")
+        )
+        if isinstance(reason, str) and reason:
+            stored[identity] = StoredInterval(None, resamples, images, seeds, requested, reason)
+        elif reason == "" and estimate is not None and low is not None and high is not None:
+            stored[identity] = StoredInterval(Interval(estimate, low, high), resamples, images, seeds, requested)
+    return stored
 
 
-def _save(sweep: Sweep, kept: dict[str, KnownInterval]) -> None:
-    intervals = {identity: asdict(found) for identity, found in kept.items()}
+def _save(sweep: Sweep, stored: dict[str, StoredInterval]) -> None:
+    intervals = {identity: _fields(interval) for identity, interval in stored.items()}
     about = "Intervals over images, by what they were computed from; delete this file to compute them again."
     atomic_write_json(sweep.directory / FILE, {"schema": SCHEMA, "about": about, "intervals": intervals})
+
+
+def _fields(stored: StoredInterval) -> dict[str, float | int | str | None]:
+    ends = stored.interval._asdict() if stored.interval else dict.fromkeys(Interval._fields)
+    counts = {"resamples": stored.resamples, "images": stored.images, "seeds": stored.seeds, "asked": stored.requested}
+    return {**ends, **counts, "reason": stored.reason}

@@ -5,47 +5,47 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ablate.analysis.variants import Variant, fraction, variants_of
-from ablate.records.records import Record, Sweep
+from ablate.analysis.variants import Variant, fraction
+from ablate.records.records import Record
 from ablate.statistics.paired import paired_differences
 
 
 @dataclass(frozen=True)
-class Group:
+class VariantGroup:
     """Variants that are compared with each other, and the one that the others are compared with (None: there is none).
 
-    `known` is False for variants of which it is not recorded what they belong to.
+    `is_recorded` is False for a variant of which it is not recorded what it is compared with.
     """
 
-    members: list[Variant]
+    members: tuple[Variant, ...]
     baseline: Variant | None
-    known: bool = True
+    is_recorded: bool = True
 
     @property
     def compared(self) -> list[Variant]:
         """The variants with trials that have a seed in common with trials of the baseline."""
         if self.baseline is None:
             return []
-        return [v for v in self.members if v is not self.baseline and shared(v, self.baseline)]
+        return [v for v in self.members if v is not self.baseline and shared_seeds(v, self.baseline)]
 
 
-def comparison_groups(sweep: Sweep) -> list[Group]:
-    """The comparison groups of a sweep, in its order; what belongs to none comes last, one by one."""
-    found: dict[str, list[Variant]] = {}
-    for variant in variants_of(sweep):
-        found.setdefault(variant.group or variant.key, []).append(variant)
-    groups = [Group(members, _baseline(members), bool(members[0].group)) for members in found.values()]
-    return sorted(groups, key=lambda group: not group.known)
+def comparison_groups(variants: Sequence[Variant]) -> list[VariantGroup]:
+    """The comparison groups of a sweep's variants, in its order; what belongs to none comes last, one by one."""
+    by_group: dict[str, list[Variant]] = {}
+    for variant in variants:
+        by_group.setdefault(variant.comparison_key or variant.key, []).append(variant)
+    groups = [VariantGroup(tuple(m), _baseline(m), bool(m[0].comparison_key)) for m in by_group.values()]
+    return sorted(groups, key=lambda group: not group.is_recorded)
 
 
-def shared(variant: Variant, baseline: Variant) -> list[int]:
+def shared_seeds(variant: Variant, baseline: Variant) -> list[int]:
     """Seeds that both were measured with, ascending."""
     return sorted(variant.by_seed.keys() & baseline.by_seed.keys())
 
 
 def trial_pairs(variant: Variant, baseline: Variant) -> list[tuple[Record, Record]]:
-    """The trials of the shared seeds, in the order of `shared`."""
-    return [(variant.by_seed[seed], baseline.by_seed[seed]) for seed in shared(variant, baseline)]
+    """The trials of the shared seeds, in the order of `shared_seeds`."""
+    return [(variant.by_seed[seed], baseline.by_seed[seed]) for seed in shared_seeds(variant, baseline)]
 
 
 def differences_of(variant: Variant, baseline: Variant, *path: str) -> tuple[list[int], list[float]]:
@@ -57,7 +57,7 @@ def differences_of(variant: Variant, baseline: Variant, *path: str) -> tuple[lis
         *path: Keys of the accuracy in a record, such as "metrics", "map50_95_small".
     """
     values = [
-        {seed: found for seed, record in v.by_seed.items() if (found := fraction(record, *path)) is not None}
+        {seed: accuracy for seed, trial in v.by_seed.items() if (accuracy := fraction(trial, *path)) is not None}
         for v in (variant, baseline)
     ]
     return paired_differences(*values)
@@ -65,5 +65,5 @@ def differences_of(variant: Variant, baseline: Variant, *path: str) -> tuple[lis
 
 def _baseline(members: Sequence[Variant]) -> Variant | None:
     """The baseline of a comparison group: the one with most measured trials if there are several."""
-    found = [variant for variant in members if variant.is_baseline]
-    return max(found, key=lambda variant: len(variant.measured)) if found else None
+    baselines = [variant for variant in members if variant.is_baseline]
+    return max(baselines, key=lambda variant: len(variant.measured)) if baselines else None

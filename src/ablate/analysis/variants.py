@@ -1,48 +1,54 @@
-"""Trials to variants: which make up a row of the comparison, what it is called, and what it is compared with."""
+"""Trials to variants: which trials make up a row of the comparison, what it is called, and what it is compared with."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ablate.analysis.variant_names import FACTORS, display_labels
 from ablate.records.records import SCHEMA, Control, Design, Record, Sweep, number, sequence, value
 
-MATCHED = 0.01  # of a graft's parameters: what a block of the control params may differ by without a word
+MATCHED = 0.01  # of a graft's parameters: a control of its size may differ by so much without a note
 
 
-@dataclass
+@dataclass(frozen=True)
 class Variant:
-    """The trials of one variant, and the row that grows out of them.
+    """The trials of one variant.
 
     Attributes:
         key: What the trials share.
         label: Its name for people, unlike any other's.
-        records: The trials.
-        group: Variants of one group are compared with each other.
+        trials: Their records, in the order of the sweep.
+        comparison_key: Variants of one comparison group share it; empty where none is recorded.
         marks: Which components of a design it has; None for a variant outside of one.
         control: What it is a control of; None for a variant that was asked for.
-        notes: What is to be said of it.
-        row: Its row of the comparison table.
+        mismatch: How a control differs from what it stands for, in words; empty where it does not.
     """
 
     key: str
     label: str
-    records: list[Record]
-    group: str = ""
+    trials: tuple[Record, ...]
+    comparison_key: str = ""
     marks: tuple[bool, ...] | None = None
     control: Control | None = None
-    notes: list[str] = field(default_factory=list)
-    row: dict[str, Any] = field(default_factory=dict)
+    mismatch: str = ""
 
-    def __post_init__(self) -> None:
-        """Sort the trials into those that count and those that do not."""
-        self.measured = [r for r in self.records if is_measured(r)]
-        self.by_seed: dict[int, Record] = {
-            record["seed"]: record for record in self.measured if isinstance(record.get("seed"), int)
-        }
+    @cached_property
+    def measured(self) -> tuple[Record, ...]:
+        """The trials that finished with an accuracy."""
+        return tuple(trial for trial in self.trials if is_measured(trial))
+
+    @cached_property
+    def by_seed(self) -> dict[int, Record]:
+        """Seed -> measured trial."""
+        return {trial["seed"]: trial for trial in self.measured if isinstance(trial.get("seed"), int)}
+
+    @cached_property
+    def factors(self) -> dict[str, str]:
+        """Factor -> level, empty where it is not recorded."""
+        return {name: str(value(self.trials[0], "factors", name) or "") for name in FACTORS}
 
     @property
     def is_baseline(self) -> bool:
@@ -51,11 +57,11 @@ class Variant:
             return False
         if self.marks is not None:
             return not any(self.marks)
-        return bool(value(self.records[0], "factors", "module") == "none")
+        return bool(value(self.trials[0], "factors", "module") == "none")
 
     def accuracy(self) -> dict[int, float]:
         """Seed -> mAP50-95."""
-        return {seed: record["metrics"]["map50_95"] for seed, record in self.by_seed.items()}
+        return {seed: trial["metrics"]["map50_95"] for seed, trial in self.by_seed.items()}
 
 
 def is_measured(record: Record) -> bool:
@@ -67,8 +73,8 @@ def is_measured(record: Record) -> bool:
 
 def fraction(record: Record, *path: str) -> float | None:
     """A recorded accuracy, from 0 to 1; None where there is none, or a number that cannot be one."""
-    found = number(record, *path)
-    return found if found is not None and 0 <= found <= 1 else None
+    accuracy = number(record, *path)
+    return accuracy if accuracy is not None and 0 <= accuracy <= 1 else None
 
 
 def variant_key(record: Record) -> str:
@@ -86,75 +92,78 @@ def variants_of(sweep: Sweep) -> list[Variant]:
     by_key: dict[str, list[Record]] = {}
     for record in sweep.records:
         by_key.setdefault(variant_key(record), []).append(record)
-    own = {key: str(value(found[0], "comparison_key") or "") for key, found in by_key.items()}
+    groups = {key: str(value(trials[0], "comparison_key") or "") for key, trials in by_key.items()}
     controls = {key: control for key, control in sweep.controls.items() if key in by_key}
-    others = {own[key] for key in by_key if key not in controls}
-    asked = [key for key in by_key if key not in controls or _stands_for_itself(own[key], controls[key], others)]
-    labels = display_labels({key: by_key[key] for key in asked})
+    others = {groups[key] for key in by_key if key not in controls}
+    plain = [key for key in by_key if key not in controls or _stands_for_itself(groups[key], controls[key], others)]
+    labels = display_labels({key: by_key[key] for key in plain})
     marks = sweep.design.marks if sweep.design else {}
-    variants = [Variant(key, labels[key], by_key[key], own[key], marks.get(key)) for key in asked]
-    labels = display_labels({key: _named(by_key[key], control) for key, control in controls.items()})
+    variants = [Variant(key, labels[key], tuple(by_key[key]), groups[key], marks.get(key)) for key in plain]
+    labels = display_labels({key: _as_control(by_key[key], control) for key, control in controls.items()})
     variants += [
-        Variant(k, labels[k], by_key[k], c.comparison_key, control=c, notes=_mismatch(by_key[k], c))
-        for k, c in controls.items()
-    ]
+        Variant(
+            key, labels[key], tuple(by_key[key]), control.comparison_key, control=control,
+            mismatch=_mismatch(by_key[key], control),
+        )
+        for key, control in controls.items()
+    ]  # fmt: skip
     if sweep.design is not None:
-        for members, title in studies_of(variants, sweep.design):
-            group = next((v.group for v in members if v.is_baseline), members[0].group)
-            for variant in members:
-                variant.group = group
-                variant.label = _label(variant, sweep.design, title)
+        variants = _named_by_components(variants, sweep.design)
     counts = Counter(variant.label for variant in variants)
-    for variant in variants:
-        variant.label += f" #{variant.key[:6]}" if counts[variant.label] > 1 else ""
-    return variants
-
-
-def _stands_for_itself(own: str, control: Control, others: set[str]) -> bool:
-    """Whether a control is also a variant that the others of its own group are compared with."""
-    return own != control.comparison_key and own in others
-
-
-def _named(records: Sequence[Record], control: Control) -> list[Record]:
-    """A control's trials with its label as a control in place of their own."""
-    first = records[0]
-    optimizer = str(value(first, "factors", "optimizer") or "")
-    said = {
-        "identity": str(value(first, "variant") or "identity"),
-        "params": f"params of {control.of or value(first, 'variant')} {optimizer}",
-        "scale": f"scale {value(first, 'factors', 'model')} {optimizer}",
-    }[control.kind]
-    return [{**first, "variant": f"control: {said}".strip()}, *records[1:]]
-
-
-def _mismatch(records: Sequence[Record], control: Control) -> list[str]:
-    """What is to be said of a block that is not as large as the graft it stands for."""
-    if control.kind != "params":
-        return []
-    places = next((found for record in records if (found := sequence(record, "graft", "places"))), [])
-    smallest = [place for place in places if value(place, "smallest")]
-    if smallest:
-        return [f"the graft is smaller than the smallest block at {len(smallest)} of {len(places)} places"]
-    worst = max((abs(error) for place in places if (error := number(place, "params_error")) is not None), default=0.0)
-    return [f"parameters differ from the graft's by up to {worst:.1%} at a place"] if worst > MATCHED else []
+    return [replace(v, label=f"{v.label} #{v.key[:6]}") if counts[v.label] > 1 else v for v in variants]
 
 
 def studies_of(variants: Sequence[Variant], design: Design) -> list[tuple[list[Variant], str]]:
-    """The variants of each study, which differ in components alone, and what tells it from the other studies."""
+    """The variants of each study, which differ in components alone, and a title that tells it from other studies."""
     studies: dict[int, list[Variant]] = {}
     for variant in variants:
         if variant.marks is not None:
             studies.setdefault(design.studies.get(variant.key, 0), []).append(variant)
-    levels = [
-        {name: {str(value(v.records[0], "factors", name) or "") for v in members} for name in FACTORS}
-        for members in studies.values()
-    ]
-    telling = [name for name in FACTORS if len({frozenset(found[name]) for found in levels}) > 1]
-    titles = [", ".join(f"{n}={next(iter(found[n]))}" for n in telling if len(found[n]) == 1) for found in levels]
+    levels = [{name: {v.factors[name] for v in members} for name in FACTORS} for members in studies.values()]
+    differing = [name for name in FACTORS if len({frozenset(level[name]) for level in levels}) > 1]
+    titles = [", ".join(f"{n}={next(iter(level[n]))}" for n in differing if len(level[n]) == 1) for level in levels]
     numbered = enumerate(zip(studies.values(), titles, strict=True), start=1)
     return [(members, title or (f"study {i}" if len(levels) > 1 else "")) for i, (members, title) in numbered]
 
 
+def _named_by_components(variants: Sequence[Variant], design: Design) -> list[Variant]:
+    """The variants of each study under the names of their components, in one comparison group."""
+    renamed: dict[str, Variant] = {}
+    for members, title in studies_of(variants, design):
+        group = next((v.comparison_key for v in members if v.is_baseline), members[0].comparison_key)
+        renamed |= {v.key: replace(v, comparison_key=group, label=_label(v, design, title)) for v in members}
+    return [variant if variant.marks is None else renamed[variant.key] for variant in variants]
+
+
 def _label(variant: Variant, design: Design, title: str) -> str:
-    having = [name for name, there in zip(design.components, variant.marks or (), strict=False) if there]
-    return (" + ".join(having) or "baseline") + (f" [{title}]" if title else "")
+    components = [name for name, mark in zip(design.components, variant.marks or (), strict=False) if mark]
+    return (" + ".join(components) or "baseline") + (f" [{title}]" if title else "")
+
+
+def _stands_for_itself(group: str, control: Control, others: set[str]) -> bool:
+    """Whether a control is also a variant that the others of its own group are compared with."""
+    return group != control.comparison_key and group in others
+
+
+def _as_control(records: Sequence[Record], control: Control) -> list[Record]:
+    """A control's trials with its label as a control in place of their own."""
+    first = records[0]
+    optimizer = str(value(first, "factors", "optimizer") or "")
+    label = {
+        "identity": str(value(first, "variant") or "identity"),
+        "params": f"params of {control.of or value(first, 'variant')} {optimizer}",
+        "scale": f"scale {value(first, 'factors', 'model')} {optimizer}",
+    }[control.kind]
+    return [{**first, "variant": f"control: {label}".strip()}, *records[1:]]
+
+
+def _mismatch(records: Sequence[Record], control: Control) -> str:
+    """How a block differs in size from the graft that it stands for, in words."""
+    if control.kind != "params":
+        return ""
+    places = next((found for record in records if (found := sequence(record, "graft", "places"))), [])
+    smallest = [place for place in places if value(place, "smallest")]
+    if smallest:
+        return f"the graft is smaller than the smallest block at {len(smallest)} of {len(places)} places"
+    worst = max((abs(error) for place in places if (error := number(place, "params_error")) is not None), default=0.0)
+    return f"parameters differ from the graft's by up to {worst:.1%} at a place" if worst > MATCHED else ""

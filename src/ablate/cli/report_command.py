@@ -72,8 +72,8 @@ def make_report(directory: Path, options: ReportOptions, console: Console, *, as
     Returns:
         The exit code.
     """
+    from ablate.analysis.comparison import compare
     from ablate.analysis.image_intervals import compute_intervals
-    from ablate.analysis.table import comparison_table
     from ablate.console import print_line
     from ablate.execution.manifest import STAMP, is_strict
     from ablate.report.figures import KINDS
@@ -85,16 +85,18 @@ def make_report(directory: Path, options: ReportOptions, console: Console, *, as
     strict = is_strict(directory) if options.strict is None else options.strict
     with image_progress(console) as progress:
         compute_intervals(sweep, resamples=options.resamples, on_progress=progress)
-    table = comparison_table(sweep, strict=strict)
+    comparison = compare(sweep, strict=strict)
     if as_json:
-        print(json.dumps(table_as_json(sweep, table), ensure_ascii=False, allow_nan=False), flush=True)  # noqa: T201
+        print(json.dumps(table_as_json(comparison), ensure_ascii=False, allow_nan=False), flush=True)  # noqa: T201
         return 0
-    print_table(sweep, table, console=console)
+    print_table(comparison, console=console)
     with console.status("figures and pages") if console.is_terminal else nullcontext():
         try:
             (directory / STAMP).unlink(missing_ok=True)  # the sweep, repeated, is to write its own
             kinds = KINDS if options.figures else ()
-            written = write_report(sweep, table=table, strict=strict, figures=kinds, notebook=options.notebook)
+            written = write_report(
+                sweep, comparison=comparison, strict=strict, figures=kinds, notebook=options.notebook
+            )
         except OSError as error:
             raise ConfigError(f"the report cannot be written to {directory}: {error.strerror or error}") from error
     for problem in written.problems:

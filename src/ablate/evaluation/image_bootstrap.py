@@ -26,6 +26,7 @@ from scipy import special
 from ablate.errors import AblateError
 from ablate.records.predictions import Evidence
 from ablate.settings.environment import cpu_threads
+from ablate.statistics.interval import Interval
 from ablate.statistics.paired import LEVEL
 
 RESAMPLES = 1000
@@ -43,16 +44,14 @@ class ImageInterval(NamedTuple):
     """A difference in mAP50-95 with its interval over images, in fractions.
 
     Attributes:
-        estimate: Variant - baseline on the images as they are, mean over the seeds.
-        low, high: Interval over images, for these very trials. NaN where fewer than two resamples can be judged.
+        interval: Variant - baseline on the images as they are, mean over the seeds, with its interval over images, for
+            these very trials. Its ends are NaN where fewer than two resamples can be judged.
         resamples: Resamples that it rests on: those with at least one true object.
         images: Images drawn from.
         seeds: Pairs that the difference is the mean of.
     """
 
-    estimate: float
-    low: float
-    high: float
+    interval: Interval
     resamples: int
     images: int
     seeds: int
@@ -115,7 +114,7 @@ def image_interval(pairs: Sequence[tuple[np.ndarray, np.ndarray]], level: float,
     if len(drawn) >= 2 and images >= 2:
         reach = special.stdtrit(images - 1, 0.5 + level / 2) * np.sqrt(images / (images - 1))
         low, high = (float(q) for q in np.quantile(drawn, special.ndtr([-reach, reach])))
-    return ImageInterval(float(differences[0]), low, high, len(drawn), images, len(pairs))
+    return ImageInterval(Interval(float(differences[0]), low, high), len(drawn), images, len(pairs))
 
 
 def check_paired(one: Evidence, other: Evidence) -> None:

@@ -69,8 +69,8 @@ def conclude_here(task: Mapping[str, Any]) -> dict[str, Any]:
 
 def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console) -> str:
     """Write what is not up to date, print the table; return the description for MLflow."""
+    from ablate.analysis.comparison import compare
     from ablate.analysis.image_intervals import FILE, compute_intervals
-    from ablate.analysis.table import comparison_table
     from ablate.report.figures import KINDS
     from ablate.report.terminal_table import image_progress, print_table
     from ablate.report.write import description, write_report
@@ -79,7 +79,7 @@ def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console) -> str:
         compute_intervals(sweep, on_progress=progress)
     strict = bool(settings["strict"])
     kinds = KINDS if settings["figures"] else ()
-    table = comparison_table(sweep, strict=strict)
+    comparison = compare(sweep, strict=strict)
     controls = {key: asdict(control) for key, control in sweep.controls.items()}
     content = [sweep.records, sweep.latency, sweep.run_ids, sweep.design and asdict(sweep.design), controls]
     images = load_object(sweep.directory / FILE)
@@ -91,9 +91,11 @@ def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console) -> str:
     else:
         logger.info("report: written to %s", sweep.directory)
         with console.status("report") if console.is_terminal else nullcontext():
-            written = write_report(sweep, table=table, strict=strict, figures=kinds, notebook=settings["notebook"])
+            written = write_report(
+                sweep, comparison=comparison, strict=strict, figures=kinds, notebook=settings["notebook"]
+            )
         for problem in written.problems:
             print_line(console, f"report: {problem}", "yellow")
         atomic_write_text(stamp, state)
-    print_table(sweep, table, console=console)
-    return description(sweep, table)
+    print_table(comparison, console=console)
+    return description(comparison)

@@ -2,60 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-import pandas as pd
-
-from ablate.analysis.columns import baselines, components_of, rows_of
-from ablate.analysis.number_format import cell, points
-from ablate.analysis.phrases import count, gain, interval, limited, names, span
-from ablate.analysis.table import TO_FIND
+from ablate.analysis.columns import cell
+from ablate.analysis.comparison import TO_FIND, Comparison, Difference, Group, Row
+from ablate.analysis.number_format import points
+from ablate.analysis.phrases import count, interval_text, limited, listed, points_text, span
 from ablate.statistics.paired import ALPHA, seeds_needed, smallest_detectable
 
 MOST_REASONS = 6  # for which variants were left out
 MOST_NAMED = 4  # variants whose interval is said
 MOST_IMAGES = 3  # variants whose interval over images is said; the others are in the table
 
+Compared = tuple[Row, Difference]
 
-def group_findings(group: pd.DataFrame, tests: int) -> list[str]:
-    """The findings within one comparison group, most important first.
 
-    Args:
-        group: Its part of the comparison table.
-        tests: How many tests the whole table makes: what `p_holm` is corrected for.
-    """
-    asked = group[group["control"] == ""]
-    compared = asked[asked["delta_map50_95"].notna()]
-    if compared.empty:
-        trained = asked[asked["map50_95"].notna()]
-        if group["map50_95"].isna().all():
-            return [f"No number at all for {names(group['variant'])}."]
-        if len(trained) and not baselines(group).any():
-            what = "none of the components" if components_of(group) else "module=none"
-            return [f"No baseline ({what}) for {names(trained['variant'])}: no difference can be given."]
+def group_findings(comparison: Comparison, group: Group) -> list[str]:
+    """The findings within one comparison group, most important first."""
+    variants = [row for row in group.rows if not row.is_control]
+    compared = [(row, row.difference) for row in variants if row.difference is not None]
+    if not compared:
+        trained = [row.label for row in variants if row.accuracy.map50_95 is not None]
+        if all(row.accuracy.map50_95 is None for row in group.rows):
+            return [f"No number at all for {listed(row.label for row in group.rows)}."]
+        if trained and not any(row.is_baseline for row in group.rows):
+            what = "none of the components" if comparison.components else "module=none"
+            return [f"No baseline ({what}) for {listed(trained)}: no difference can be given."]
         return []
-    label = compared["baseline"].iloc[0]
-    fair = compared[compared["comparable"] == "yes"]
-    tested, untested = fair[fair["p_holm"].notna()], fair[fair["p_holm"].isna()]
-    said = [*(_tested(tested, tests) if len(tested) else []), *([_untested(untested)] if len(untested) else [])]
-    known = _known(group[group["variant"] == label])
-    return [f"Against {label} {'' if index else known}{text}" for index, text in enumerate(said)]
+    baseline = compared[0][0].baseline
+    fair = [(row, difference) for row, difference in compared if difference.is_comparable]
+    tested = [one for one in fair if one[1].is_tested]
+    untested = [one for one in fair if not one[1].is_tested]
+    sentences = [*_tested(tested, comparison.tests), *([_untested(untested)] if untested else [])]
+    number = _baseline_number(group, baseline)
+    return [f"Against {baseline} {'' if index else number}{text}" for index, text in enumerate(sentences)]
 
 
-def image_findings(table: pd.DataFrame) -> list[str]:
+def image_findings(comparison: Comparison) -> list[str]:
     """What the validation images leave open, for the largest differences."""
-    known = table[(table["comparable"] == "yes") & table["images_ci_low"].notna()]
-    if known.empty:
-        return []
-    largest = known.loc[known["delta_map50_95"].abs().sort_values(ascending=False).index]
-    listed = [
-        f"{row['variant']} {points(row['images_ci_low'])} to {points(row['images_ci_high'])}"
-        for row in rows_of(largest[:MOST_IMAGES])
+    intervals = [
+        (row, row.difference.over_images, row.difference)
+        for row in comparison.rows
+        if row.is_comparable and row.difference is not None and row.difference.over_images is not None
     ]
-    more = f" ({len(known) - MOST_IMAGES} more in the table)" if len(known) > MOST_IMAGES else ""
-    single = all(len(seeds.split()) == 1 for seeds in known["shared_seeds"])
-    lead = f"Over other images of the same kind, 95% intervals in points: {', '.join(listed)}{more}."
-    if single:
+    if not intervals:
+        return []
+    largest = sorted(intervals, key=lambda one: -abs(one[2].estimate))
+    texts = [f"{row.label} {points(images.low)} to {points(images.high)}" for row, images, _ in largest[:MOST_IMAGES]]
+    more = f" ({len(intervals) - MOST_IMAGES} more in the table)" if len(intervals) > MOST_IMAGES else ""
+    lead = f"Over other images of the same kind, 95% intervals in points: {', '.join(texts)}{more}."
+    if all(len(difference.seeds) == 1 for *_, difference in intervals):
         return [f"{lead} With one seed, this covers which validation images were drawn, not the luck of training."]
     return [
         f"{lead} They cover which validation images were drawn; the intervals over seeds cover the luck of training. "
@@ -63,54 +59,78 @@ def image_findings(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def _known(base: pd.DataFrame) -> str:
-    """What is known of the baseline, in brackets; nothing where it is not in the table."""
-    if base.empty:
-        return ""
-    row = base.iloc[0]
-    return f"(mAP50-95 {cell('map50_95', row['map50_95'])}, {count(int(row['replicates']), 'seed')}) "
-
-
-def _tested(rows: pd.DataFrame, tests: int) -> list[str]:
-    """Words for differences with an interval; each continues 'Against <baseline> ...'."""
-    real = rows["p_holm"] < ALPHA
-    apart = (rows["delta_ci_low"] > 0) | (rows["delta_ci_high"] < 0)
-    better, worse = rows[real & (rows["delta_map50_95"] > 0)], rows[real & (rows["delta_map50_95"] < 0)]
-    hinted, unclear = rows[~real & apart], rows[~real & ~apart]
-    said = []
-    if len(better):
-        said.append(f"a higher accuracy is supported for {_with_interval(better)}.")
-    if len(worse):
-        said.append(f"a lower accuracy is supported for {_with_interval(worse)}.")
-    if len(hinted):
-        said.append(
-            f"a difference is suggested, but not supported once corrected for all rows: {_with_interval(hinted)}."
+def unfair_findings(comparison: Comparison) -> list[str]:
+    """Which differences may have other causes than the variant, and what was left out for it."""
+    sentences = []
+    unfair = [
+        f"{row.label} ({points_text(row.difference.estimate)})"
+        for row in comparison.rows
+        if row.difference is not None and not row.is_comparable and row.control != "identity"
+    ]
+    if unfair:
+        these = "These differences" if len(unfair) > 1 else "This difference"
+        sentences.append(
+            f"Not trained as the baseline was: {listed(unfair)}. {these} may have other causes than the variant; the "
+            "notes name them."
         )
-    if len(unclear):
-        said.append(f"no difference was detected for {names(unclear['variant'], 6)}{_unseen(unclear, tests)}")
-    return said
+    left_out = comparison.left_out
+    if left_out:
+        sentences.append(f"Left out, for strict=true ({count(len(left_out), 'variant')}): {_reasons(left_out)}.")
+    return sentences
 
 
-def _unseen(rows: pd.DataFrame, tests: int) -> str:
+def _baseline_number(group: Group, label: str) -> str:
+    """The baseline's accuracy, in brackets; empty where it is not in the table."""
+    row = next((row for row in group.rows if row.label == label), None)
+    if row is None:
+        return ""
+    return f"(mAP50-95 {cell('map50_95', row.accuracy.map50_95)}, {count(row.replicates, 'seed')}) "
+
+
+def _tested(compared: Sequence[Compared], tests: int) -> list[str]:
+    """Sentences on differences with an interval; each continues 'Against <baseline> ...'."""
+    better = [(row, d) for row, d in compared if d.supported and d.estimate > 0]
+    worse = [(row, d) for row, d in compared if d.supported and d.estimate < 0]
+    unsupported = [(row, d) for row, d in compared if not d.supported]
+    suggested = [(row, d) for row, d in unsupported if d.over_seeds is not None and d.over_seeds.excludes_zero]
+    unclear = [(row, d) for row, d in unsupported if d.over_seeds is None or not d.over_seeds.excludes_zero]
+    sentences = []
+    if better:
+        sentences.append(f"a higher accuracy is supported for {_with_intervals(better)}.")
+    if worse:
+        sentences.append(f"a lower accuracy is supported for {_with_intervals(worse)}.")
+    if suggested:
+        sentences.append(
+            f"a difference is suggested, but not supported once corrected for all rows: {_with_intervals(suggested)}."
+        )
+    if unclear:
+        sentences.append(
+            f"no difference was detected for {listed((row.label for row, _ in unclear), 6)}"
+            f"{_undetectable([difference for _, difference in unclear], tests)}"
+        )
+    return sentences
+
+
+def _undetectable(differences: Sequence[Difference], tests: int) -> str:
     """How large a difference may be there all the same, and how many seeds would show a small one.
 
     By the test that `p_holm` makes, at its strictest step; the columns of the table are of a single test.
     """
     level = 1 - ALPHA / max(1, tests)
-    known = rows[rows["smallest_detectable"].notna()]
-    seeds = [len(found.split()) for found in known["shared_seeds"]]
-    spreads = [_spread(size, n) for size, n in zip(known["smallest_detectable"], seeds, strict=True)]
+    with_spread = [(d.smallest_detectable, len(d.seeds)) for d in differences if d.smallest_detectable is not None]
+    seeds = [n for _, n in with_spread]
+    spreads = [_spread(size, n) for size, n in with_spread]
     sizes = [smallest_detectable(std, n, level) for std, n in zip(spreads, seeds, strict=True)]
     if not sizes or None in sizes:
         return "."
     least = span(points(size, signed=False) for size in sorted(size for size in sizes if size is not None))
     with_seeds = f"{span(str(n) for n in sorted(seeds))} seeds"
     how = "80% power" if tests < 2 else f"80% power, corrected for {tests} tests"
-    said = f"; with {with_seeds}, differences under {least} points cannot be detected reliably ({how})."
+    text = f"; with {with_seeds}, differences under {least} points cannot be detected reliably ({how})."
     needed = [n for n in (seeds_needed(std, TO_FIND, level) for std in spreads) if n is not None]
     if len(needed) == len(spreads):
-        said += f" Seeds needed to detect 0.5 points at the spread seen: {span(str(n) for n in sorted(needed))}."
-    return said
+        text += f" Seeds needed to detect 0.5 points at the spread seen: {span(str(n) for n in sorted(needed))}."
+    return text
 
 
 def _spread(detectable: float, seeds: int) -> float | None:
@@ -119,45 +139,32 @@ def _spread(detectable: float, seeds: int) -> float | None:
     return None if of_one is None else detectable / of_one
 
 
-def _untested(rows: pd.DataFrame) -> str:
-    """Words for differences without an interval over seeds."""
-    ordered = rows_of(rows.sort_values("delta_map50_95", ascending=False))
-    seen = [f"{row['variant']} {gain(row)}" for row in (ordered if len(ordered) < 3 else [ordered[0], ordered[-1]])]
-    these = "These differences rest" if len(rows) > 1 else "This difference rests"
-    if any(len(row["shared_seeds"].split()) > 1 for row in ordered):
+def _untested(compared: Sequence[Compared]) -> str:
+    """The sentence on differences without an interval over seeds."""
+    ranked = sorted(compared, key=lambda one: -one[1].estimate)
+    ends = ranked if len(ranked) < 3 else [ranked[0], ranked[-1]]
+    texts = [f"{row.label} {points_text(difference.estimate)}" for row, difference in ends]
+    these = "These differences rest" if len(ranked) > 1 else "This difference rests"
+    if any(len(difference.seeds) > 1 for _, difference in ranked):
         ground = f"{these} on too few seeds, or on seeds that do not differ at all"
     else:
         ground = f"{these} on one seed"
     return (
-        f"we measured {' down to '.join(seen)}. {ground}: no interval over seeds can be given, and an effect cannot "
+        f"we measured {' down to '.join(texts)}. {ground}: no interval over seeds can be given, and an effect cannot "
         "be told from the luck of training. Replicates (seed=range(0,3)) would tell."
     )
 
 
-def _with_interval(rows: pd.DataFrame) -> str:
+def _with_intervals(compared: Sequence[Compared]) -> str:
     """Names with difference, interval and corrected p-value."""
-    return names((_one_with_interval(row) for row in rows_of(rows)), MOST_NAMED)
+    return listed((_with_interval(row, difference) for row, difference in compared), MOST_NAMED)
 
 
-def _one_with_interval(row: dict[str, Any]) -> str:
-    bounds = interval(row["delta_ci_low"], row["delta_ci_high"])
-    return f"{row['variant']} ({gain(row)}, {bounds}, corrected p {cell('p_holm', row['p_holm'])})"
-
-
-def unfair_findings(table: pd.DataFrame, left_out: dict[str, str]) -> list[str]:
-    """Which differences may have other causes than the variant, and what was left out for it."""
-    said = []
-    unfair = table[(table["comparable"] == "no") & table["delta_map50_95"].notna() & (table["control"] != "identity")]
-    if len(unfair):
-        measured = names(f"{row['variant']} ({gain(row)})" for row in rows_of(unfair))
-        these = "These differences" if len(unfair) > 1 else "This difference"
-        said.append(
-            f"Not trained as the baseline was: {measured}. {these} may have other causes than the variant; the notes "
-            "name them."
-        )
-    if left_out:
-        said.append(f"Left out, for strict=true ({count(len(left_out), 'variant')}): {_reasons(left_out)}.")
-    return said
+def _with_interval(row: Row, difference: Difference) -> str:
+    interval = difference.over_seeds
+    bounds = interval_text(interval.low, interval.high) if interval else "no interval"
+    p_value = cell("p_holm", difference.p_holm)
+    return f"{row.label} ({points_text(difference.estimate)}, {bounds}, corrected p {p_value})"
 
 
 def _reasons(left_out: dict[str, str]) -> str:
@@ -165,5 +172,5 @@ def _reasons(left_out: dict[str, str]) -> str:
     by_reason: dict[str, list[str]] = {}
     for variant, reason in left_out.items():
         by_reason.setdefault(reason or "no reason is known", []).append(variant)
-    told = [f"{names(found, 4)} ({reason})" for reason, found in by_reason.items()]
-    return limited(told, MOST_REASONS, "reasons")
+    texts = [f"{listed(variants, 4)} ({reason})" for reason, variants in by_reason.items()]
+    return limited(texts, MOST_REASONS, "reasons")

@@ -2,73 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
-import pandas as pd
-
-from ablate.analysis.columns import baselines, rows_of
-from ablate.analysis.measurements import latency_rows
-from ablate.analysis.number_format import cell
-from ablate.analysis.phrases import names
-from ablate.records.records import Sweep, number, sequence, value
+from ablate.analysis.columns import cell
+from ablate.analysis.comparison import Comparison, Row
+from ablate.analysis.phrases import listed
 
 
-def latency_findings(sweep: Sweep, table: pd.DataFrame) -> list[str]:
-    """How much slower or faster than the baseline, with the interval of the ratio; and what was wrong in measuring."""
-    if table["latency_ms"].isna().all():
+def latency_findings(comparison: Comparison) -> list[str]:
+    """How much slower or faster than the baseline, with the interval of the ratio; and the benchmark's own flags."""
+    if all(row.latency.median_ms is None for row in comparison.rows):
         return ["Latency was not measured, so nothing is said about speed."]
-    ratios = table[~baselines(table) & (table["control"] == "") & table["latency_ratio"].notna()]
-    said = []
-    if len(ratios):
-        intervals = _intervals(sweep)
-        by_ratio = rows_of(ratios.sort_values("latency_ratio"))
-        quick, slow = by_ratio[0], by_ratio[-1]
-        line = f"Latency is {_ratio(quick, intervals)} times the baseline's for {quick['variant']}"
+    sentences = []
+    variants = [row for row in comparison.rows if not row.is_baseline and not row.is_control]
+    ratios = _ends([(row.latency.ratio, row) for row in variants])
+    if ratios:
+        fastest, slowest = ratios[0][1], ratios[-1][1]
+        text = f"Latency is {_ratio(fastest)} times the baseline's for {fastest.label}"
         if len(ratios) > 1:
-            line += f" (least) and {_ratio(slow, intervals)} times for {slow['variant']} (most)"
-        said.append(line + ".")
-    flags = [str(flag) for flag in sequence(sweep.latency, "flags")]
-    if flags:
-        said.append(f"Take latency with care: {names(flags, 3)}.")
-    return said
+            text += f" (least) and {_ratio(slowest)} times for {slowest.label} (most)"
+        sentences.append(text + ".")
+    if comparison.latency is not None and comparison.latency.flags:
+        sentences.append(f"Take latency with care: {listed(comparison.latency.flags, 3)}.")
+    return sentences
 
 
-def training_findings(table: pd.DataFrame) -> list[str]:
+def training_findings(comparison: Comparison) -> list[str]:
     """What an epoch takes and what energy a trial took, of the least and of the most expensive variant."""
-    said = []
-    shown = table[table["control"] == ""]
-    times = rows_of(shown[shown["seconds_per_epoch"].notna()].sort_values("seconds_per_epoch"))
+    rows = [row for row in comparison.rows if not row.is_control]
+    sentences = []
+    times = _ends([(row.cost.seconds_per_epoch, row) for row in rows])
     if len(times) > 1:
-        quick, slow = times[0], times[-1]
-        said.append(
-            f"An epoch of training took {cell('seconds_per_epoch', quick['seconds_per_epoch'])} s for "
-            f"{quick['variant']} (least) and {cell('seconds_per_epoch', slow['seconds_per_epoch'])} s for "
-            f"{slow['variant']} (most), with whatever else ran beside it."
+        (least, fastest), (most, slowest) = times
+        sentences.append(
+            f"An epoch of training took {cell('seconds_per_epoch', least)} s for {fastest.label} (least) and "
+            f"{cell('seconds_per_epoch', most)} s for {slowest.label} (most), with whatever else ran beside it."
         )
-    energy = rows_of(shown[shown["energy_kwh"].notna()].sort_values("energy_kwh"))
-    if energy:
-        least, most = energy[0], energy[-1]
-        line = f"The GPU took {cell('energy_kwh', least['energy_kwh'])} kWh a trial for {least['variant']}"
-        if len(energy) > 1:
-            line += f" (least) and {cell('energy_kwh', most['energy_kwh'])} kWh for {most['variant']} (most)"
-        said.append(line + ": the whole board's, with whatever else ran on it.")
-    return said
+    energies = _ends([(row.cost.energy_kwh, row) for row in rows])
+    if energies:
+        text = f"The GPU took {cell('energy_kwh', energies[0][0])} kWh a trial for {energies[0][1].label}"
+        if len(energies) > 1:
+            text += f" (least) and {cell('energy_kwh', energies[1][0])} kWh for {energies[1][1].label} (most)"
+        sentences.append(text + ": the whole board's, with whatever else ran on it.")
+    return sentences
 
 
-def _intervals(sweep: Sweep) -> dict[str, tuple[float, float, float]]:
-    """By variant key the latency benchmark's own ratio with its interval, of those that have one."""
-    found = {}
-    for entry in latency_rows(sweep):
-        ratio, low, high = (number(entry, name) for name in ("latency_ratio", "ratio_ci_low", "ratio_ci_high"))
-        if ratio is not None and low is not None and high is not None:
-            found[str(value(entry, "variant_key"))] = (ratio, low, high)
-    return found
+def _ends(costs: Sequence[tuple[float | None, Row]]) -> list[tuple[float, Row]]:
+    """The lowest and the highest cost with their rows; one of a single row, none where no cost is recorded."""
+    ranked = sorted(((cost, row) for cost, row in costs if cost is not None), key=lambda one: one[0])
+    return ranked if len(ranked) < 2 else [ranked[0], ranked[-1]]
 
 
-def _ratio(row: dict[str, Any], intervals: dict[str, tuple[float, float, float]]) -> str:
+def _ratio(row: Row) -> str:
     """A ratio, with its interval where that is of the ratio to this very baseline."""
-    shown = cell("latency_ratio", row["latency_ratio"])
-    ratio, low, high = intervals.get(row["variant_key"], (None, 0.0, 0.0))
-    if ratio is None or cell("latency_ratio", ratio) != shown:
-        return shown
-    return f"{shown} (95% interval {cell('latency_ratio', low)} to {cell('latency_ratio', high)})"
+    text, interval = cell("latency_ratio", row.latency.ratio), row.latency.ratio_interval
+    if interval is None or cell("latency_ratio", interval.estimate) != text:
+        return text
+    return f"{text} (95% interval {cell('latency_ratio', interval.low)} to {cell('latency_ratio', interval.high)})"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from statistics import fmean
 
+from ablate.analysis.comparison import Comparison
 from ablate.analysis.number_format import points
-from ablate.analysis.pairing import Group, differences_of
-from ablate.analysis.phrases import interval, limited
+from ablate.analysis.pairing import differences_of
+from ablate.analysis.phrases import interval_text, limited, points_text
 from ablate.analysis.variants import Variant
-from ablate.statistics.paired import Interval, t_interval
+from ablate.statistics.interval import Interval
+from ablate.statistics.paired import t_interval
 
 SIZES = ("small", "medium", "large")
 NOTICEABLE = 0.001  # mAP50-95: smaller differences of opposite sign are not worth a sentence
@@ -18,29 +20,27 @@ LARGE = 0.01  # mAP: from here on a difference on objects of one size is said
 MOST = 3
 
 
-def epoch_findings(groups: Sequence[Group]) -> list[str]:
-    """Variants for which best and last epoch do not say the same, as far as the seeds tell the two apart."""
-    found = [text for variant, baseline in _fair(groups) for text in _epochs(variant, baseline)]
-    if not found:
+def epoch_findings(comparison: Comparison) -> list[str]:
+    """Variants for which best and last epoch do not agree, as far as the seeds tell the two apart."""
+    texts = [text for variant, baseline in _comparable(comparison) for text in _epochs(variant, baseline)]
+    if not texts:
         return []
-    return [f"Best and last epoch disagree: {limited(found, MOST)}. Which epoch is judged then decides what is found."]
+    return [f"Best and last epoch disagree: {limited(texts, MOST)}. Which epoch is judged then decides what is found."]
 
 
-def size_findings(groups: Sequence[Group]) -> list[str]:
+def size_findings(comparison: Comparison) -> list[str]:
     """Large differences on small, medium or large objects, with intervals over seeds that exclude zero."""
-    found = []
-    for variant, baseline in _fair(groups):
+    large = []
+    for variant, baseline in _comparable(comparison):
         for size in SIZES:
-            _, differences = differences_of(variant, baseline, "metrics", f"map50_95_{size}")
-            known = t_interval(differences)
-            if known is not None and abs(known.estimate) >= LARGE and not known.low <= 0 <= known.high:
-                found.append((abs(known.estimate), f"{variant.label} on {size} objects {_words(known)}"))
-    if not found:
+            interval = t_interval(differences_of(variant, baseline, "metrics", f"map50_95_{size}")[1])
+            if interval is not None and abs(interval.estimate) >= LARGE and interval.excludes_zero:
+                large.append((abs(interval.estimate), f"{variant.label} on {size} objects {_with_interval(interval)}"))
+    if not large:
         return []
-    listed = [text for _, text in sorted(found, reverse=True)]
-    return [
-        f"By size of object (COCO's areas, intervals not corrected for how many there are): {limited(listed, MOST)}."
-    ]
+    texts = [text for _, text in sorted(large, reverse=True)]
+    sizes = limited(texts, MOST)
+    return [f"By size of object (COCO's areas, intervals not corrected for how many there are): {sizes}."]
 
 
 def _epochs(variant: Variant, baseline: Variant) -> Iterator[str]:
@@ -52,26 +52,22 @@ def _epochs(variant: Variant, baseline: Variant) -> Iterator[str]:
     # One interval with zero inside and one without do not differ for that: their paired difference is what is tested.
     between = t_interval([a - b for a, b in zip(best, last, strict=True)])
     opposite = means[0] * means[1] < 0 and max(map(abs, means)) >= NOTICEABLE
-    if between is None:
-        disagree = opposite
-    else:
-        apart = abs(between.estimate) >= APART
-        disagree = not between.low <= 0 <= between.high and (opposite or apart)
-    if disagree:
-        known = [
-            _words(found) if found else f"{points(mean)} points"
-            for found, mean in zip((t_interval(best), t_interval(last)), means, strict=True)
+    differs = between is None or between.excludes_zero
+    if differs and (opposite or (between is not None and abs(between.estimate) >= APART)):
+        texts = [
+            _with_interval(interval) if interval else points_text(mean)
+            for interval, mean in zip((t_interval(best), t_interval(last)), means, strict=True)
         ]
-        yield f"{variant.label} {known[0]} at the best, {known[1]} at the last"
+        yield f"{variant.label} {texts[0]} at the best, {texts[1]} at the last"
 
 
-def _words(found: Interval) -> str:
-    return f"{points(found.estimate)} points ({interval(found.low, found.high)})"
+def _with_interval(interval: Interval) -> str:
+    return f"{points(interval.estimate)} points ({interval_text(interval.low, interval.high)})"
 
 
-def _fair(groups: Sequence[Group]) -> Iterator[tuple[Variant, Variant]]:
+def _comparable(comparison: Comparison) -> Iterator[tuple[Variant, Variant]]:
     """Each variant that may be compared, with its baseline; no controls."""
-    for group in groups:
-        for variant in group.compared:
-            if group.baseline is not None and variant.control is None and variant.row.get("comparable") == "yes":
-                yield variant, group.baseline
+    for group in comparison.groups:
+        for row in group.compared:
+            if group.baseline is not None:
+                yield row.variant, group.baseline

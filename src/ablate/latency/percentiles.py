@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from ablate.statistics.median_interval import Interval, median_interval, quantile
+from ablate.statistics.median_interval import Median, median_interval, quantile
 
 INTERVAL = "95 % for the median over rounds, from order statistics spread by the rounds' autocorrelation"
 ORDER = "all variants once a round, order shuffled; every second round in reverse"
@@ -49,15 +49,16 @@ def _figures(key: str, networks: Sequence[Mapping[str, Any]], reference: str | N
     return row
 
 
-def _row(latency: Interval | None, ratio: Interval | None, samples: Sequence[float]) -> dict[str, Any]:
+def _row(latency: Median | None, ratio: Median | None, samples: Sequence[float]) -> dict[str, Any]:
+    latency_interval, ratio_interval = latency and latency.interval, ratio and ratio.interval
     return {
         "latency_ms": latency and latency.estimate,
         "latency_p95_ms": quantile(samples, 0.95) if samples else None,
-        "latency_ci_low": latency and latency.low,
-        "latency_ci_high": latency and latency.high,
+        "latency_ci_low": latency_interval and latency_interval.low,
+        "latency_ci_high": latency_interval and latency_interval.high,
         "latency_ratio": ratio and ratio.estimate,
-        "ratio_ci_low": ratio and ratio.low,
-        "ratio_ci_high": ratio and ratio.high,
+        "ratio_ci_low": ratio_interval and ratio_interval.low,
+        "ratio_ci_high": ratio_interval and ratio_interval.high,
         "samples_ms": [round(value, 4) for value in samples],
     }
 

@@ -295,8 +295,10 @@ def _as_reported(sweep: Sweep) -> dict[str, tuple[Variant, Variant | None]]:
     What is a control, and a variant for itself too, counts as the latter.
     """
     from ablate.analysis.pairing import comparison_groups
+    from ablate.analysis.variants import variants_of
 
-    members = [(variant, group.baseline) for group in comparison_groups(sweep) for variant in group.members]
+    groups = comparison_groups(variants_of(sweep))
+    members = [(variant, group.baseline) for group in groups for variant in group.members]
     members.sort(key=lambda member: member[0].control is None)
     return {variant.key: (variant, baseline) for variant, baseline in members}
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from ablate.records.records import Sweep
+from ablate.analysis.comparison import Comparison, Group
 from ablate.report.figures import KINDS
-from ablate.report.figures.style import ONE_COLUMN, Drawing, encode, groups_of
+from ablate.report.figures.style import ONE_COLUMN, Drawing, encode
 from ablate.storage.files import atomic_write_bytes
 
 if TYPE_CHECKING:
@@ -27,8 +26,8 @@ GROUPS = 4  # comparison groups that get a figure of their own
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One figure of the gallery: its file's name without ending, its title, and who draws it.
+class FigureEntry:
+    """One figure of a report: its file's name without ending, its title, and who draws it.
 
     `draw` returns None where the records hold nothing to draw.
     """
@@ -38,7 +37,7 @@ class Entry:
     draw: Callable[[], Drawing | None]
 
 
-def gallery(sweep: Sweep, table: pd.DataFrame) -> list[Entry]:
+def figure_list(comparison: Comparison) -> list[FigureEntry]:
     """All figures that a report may have, in its order."""
     from ablate.report.figures.classes import class_heat_map
     from ablate.report.figures.curves import training_curves
@@ -49,21 +48,25 @@ def gallery(sweep: Sweep, table: pd.DataFrame) -> list[Entry]:
     from ablate.report.figures.samples import sample_detections
     from ablate.report.figures.tradeoff import accuracy_against_latency
 
+    def each_group(name: str, title: str, draw: Callable[[Group], Drawing | None]) -> Iterator[FigureEntry]:
+        return _each_group(comparison.groups, name, title, draw)
+
+    sweep = comparison.sweep
     return [
-        Entry("differences", "Differences to the baseline", lambda: forest(table)),
-        Entry("accuracy_latency", "Accuracy against latency", lambda: accuracy_against_latency(table)),
-        Entry("training_curves", "Training curves", lambda: training_curves(sweep, table)),
-        *_each_group(table, "per_class", "Classes", lambda rows: class_heat_map(sweep, rows)),
-        Entry("effects", "Effects of factors", lambda: factor_effects(sweep, table)),
-        Entry("interactions", "Interactions of factors", lambda: interactions(sweep, table)),
-        Entry("latency", "Distribution of latency", lambda: latency_distribution(sweep, table)),
-        *_each_group(table, "found_missed", "What is found and missed", lambda rows: found_and_missed(sweep, rows)),
-        *_each_group(table, "samples", "Sample detections", lambda rows: sample_detections(sweep, rows)),
+        FigureEntry("differences", "Differences to the baseline", lambda: forest(comparison)),
+        FigureEntry("accuracy_latency", "Accuracy against latency", lambda: accuracy_against_latency(comparison)),
+        FigureEntry("training_curves", "Training curves", lambda: training_curves(comparison)),
+        *each_group("per_class", "Classes", class_heat_map),
+        FigureEntry("effects", "Effects of factors", lambda: factor_effects(comparison)),
+        FigureEntry("interactions", "Interactions of factors", lambda: interactions(comparison)),
+        FigureEntry("latency", "Distribution of latency", lambda: latency_distribution(comparison)),
+        *each_group("found_missed", "What is found and missed", lambda group: found_and_missed(sweep, group)),
+        *each_group("samples", "Sample detections", lambda group: sample_detections(sweep, group)),
     ]
 
 
-def hang(
-    sweep: Sweep, table: pd.DataFrame, out: Path, kinds: Collection[str] = KINDS
+def write_figures(
+    comparison: Comparison, out: Path, kinds: Collection[str] = KINDS
 ) -> tuple[list[Picture], dict[str, Path], list[str]]:
     """Draw every figure for which there are records, and write it as files of these kinds; for no kind draw nothing.
 
@@ -73,10 +76,8 @@ def hang(
     Returns:
         The figures for the page, the files by name, and what could not be drawn, in words.
     """
-    from ablate.report.html import Picture
-
     pictures, files, problems = [], {}, []
-    for entry in gallery(sweep, table) if kinds else ():
+    for entry in figure_list(comparison) if kinds else ():
         try:
             drawing = entry.draw()
             contents = {} if drawing is None else {kind: encode(drawing.figure, kind, dpi=200) for kind in kinds}
@@ -89,41 +90,44 @@ def hang(
             path = out / f"{entry.name}.{kind}"
             atomic_write_bytes(path, content)
             files[path.name] = path
-        photographs = entry.name.startswith(PHOTOGRAPHS)
-        shown = (
-            encode(drawing.figure, "jpg", dpi=170)
-            if photographs
-            else contents.get("svg") or encode(drawing.figure, "svg")
-        )
-        pictures.append(
-            Picture(
-                title=entry.title,
-                caption=drawing.caption,
-                content=shown,
-                kind="jpg" if photographs else "svg",
-                name=entry.name,
-                files=tuple(f"{entry.name}.{kind}" for kind in KINDS[::-1] if kind in kinds),
-                rows=drawing.rows,
-                counts=drawing.counts,
-                narrow=bool(drawing.figure.get_size_inches()[0] <= ONE_COLUMN),
-            )
-        )
+        pictures.append(_picture(entry, drawing, contents))
     _remove_earlier(out, files)
     return pictures, files, problems
 
 
+def _picture(entry: FigureEntry, drawing: Drawing, contents: dict[str, bytes]) -> Picture:
+    """A figure for the page: photographs as JPEG, all else as SVG."""
+    from ablate.report.html import Picture
+
+    is_photograph = entry.name.startswith(PHOTOGRAPHS)
+    if is_photograph:
+        content = encode(drawing.figure, "jpg", dpi=170)
+    else:
+        content = contents.get("svg") or encode(drawing.figure, "svg")
+    return Picture(
+        title=entry.title,
+        caption=drawing.caption,
+        content=content,
+        kind="jpg" if is_photograph else "svg",
+        name=entry.name,
+        files=tuple(f"{entry.name}.{kind}" for kind in KINDS[::-1] if kind in contents),
+        rows=drawing.rows,
+        counts=drawing.counts,
+        narrow=bool(drawing.figure.get_size_inches()[0] <= ONE_COLUMN),
+    )
+
+
 def _each_group(
-    table: pd.DataFrame, name: str, title: str, draw: Callable[[pd.DataFrame], Drawing | None]
-) -> Iterator[Entry]:
+    groups: Sequence[Group], name: str, title: str, draw: Callable[[Group], Drawing | None]
+) -> Iterator[FigureEntry]:
     """An entry for each comparison group, as many as a reader will look at."""
-    groups = groups_of(table)
-    most = f" (the first {GROUPS} of {len(groups)} groups are drawn)" if len(groups) > GROUPS else ""
-    for number, rows in enumerate(groups[:GROUPS], start=1):
-        several = len(groups) > 1
-        yield Entry(
+    several = len(groups) > 1
+    limit = f" (the first {GROUPS} of {len(groups)} groups are drawn)" if len(groups) > GROUPS else ""
+    for number, group in enumerate(groups[:GROUPS], start=1):
+        yield FigureEntry(
             f"{name}_{number}" if several else name,
-            f"{title}: {rows['variant'].iloc[0]} and what is compared with it{most}" if several else title,
-            lambda rows=rows: draw(rows),  # type: ignore[misc]
+            f"{title}: {group.rows[0].label} and what is compared with it{limit}" if several else title,
+            partial(draw, group),
         )
 
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jinja2
-import pandas as pd
 
-from ablate.analysis.columns import left_out, rows_of
+from ablate.analysis.comparison import Comparison
 from ablate.analysis.flops_note import flops_differences
 from ablate.analysis.phrases import minus
 from ablate.analysis.variants import variant_key
-from ablate.findings import all_findings as summary
-from ablate.records.records import Sweep
+from ablate.findings.all_findings import sentences
+from ablate.findings.facts import Facts, data_facts, headline, latency_facts, recipe_facts
 from ablate.report import html_tables as tables
-from ablate.report.figures.style import groups_of, title_of
+
+if TYPE_CHECKING:
+    from ablate.report.figures.style import CountTable
 
 MEDIA = {"png": "image/png", "jpg": "image/jpeg", "svg": "image/svg+xml"}
 MANY = 60  # rows from which on a long table is folded, and the comparison can be searched
@@ -47,7 +48,7 @@ class Picture:
     name: str = ""
     files: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
-    counts: pd.DataFrame | None = field(default=None, compare=False)
+    counts: CountTable | None = None
     narrow: bool = False
 
     @property
@@ -56,74 +57,89 @@ class Picture:
         return f"data:{MEDIA[self.kind]};base64,{b64encode(self.content).decode()}"
 
 
-def table_html(table: pd.DataFrame) -> str:
+@dataclass(frozen=True)
+class PlacedPicture:
+    """A figure as its template needs it, with links to the rows that it draws and to its files (name and kind)."""
+
+    picture: Picture
+    rows: tuple[tuple[str, str], ...]
+    files: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class UnfairRow:
+    """A row that may not be compared with its baseline, or was left out for that, and why."""
+
+    anchor: str
+    label: str
+    why: str
+
+
+def table_html(comparison: Comparison) -> str:
     """The comparison table as an HTML fragment with its own style."""
-    return _templates().get_template("fragment.html").render(table=tables.comparison(table))
+    return _templates().get_template("fragment.html").render(table=tables.comparison_table(comparison))
 
 
-def trials_html(sweep: Sweep, table: pd.DataFrame) -> str:
+def trials_html(comparison: Comparison) -> str:
     """Which trials and MLflow runs each row of the comparison comes from, as an HTML fragment."""
-    return _templates().get_template("fragment.html").render(trials=tables.trials(sweep, table))
+    return _templates().get_template("fragment.html").render(trials=tables.trials(comparison))
 
 
-def page_html(sweep: Sweep, table: pd.DataFrame, pictures: list[Picture], caption: str) -> str:
+def page_html(comparison: Comparison, pictures: list[Picture], caption: str) -> str:
     """The whole report as one HTML file that needs nothing from elsewhere."""
     return (
         _templates()
         .get_template("comparison.html")
         .render(
-            sweep=sweep,
-            head=summary.head(sweep, table),
-            findings=[minus(sentence) for sentence in summary.sentences(sweep, table)],
-            table=tables.comparison(table) if len(table) else None,
+            sweep=comparison.sweep,
+            head=headline(comparison),
+            findings=[minus(sentence) for sentence in sentences(comparison)],
+            table=tables.comparison_table(comparison) if comparison.rows else None,
             caption=caption,
-            pictures=[_hung(picture, table) for picture in pictures],
-            classes=tables.classes(sweep, table),
-            cost=tables.cost(table),
-            flops=flops_differences(sweep, table),
-            settings=tables.latency_settings(sweep, table),
-            trials=tables.trials(sweep, table),
-            latency=summary.latency_facts(sweep),
-            recipes=_recipes(sweep, table),
-            unfair=_unfair(table),
-            data=summary.data_facts(sweep),
+            pictures=[_placed(picture, comparison) for picture in pictures],
+            classes=tables.classes(comparison),
+            cost=tables.cost(comparison),
+            flops=flops_differences(comparison),
+            settings=tables.latency_settings(comparison),
+            trials=tables.trials(comparison),
+            latency=latency_facts(comparison),
+            recipes=_recipes(comparison),
+            unfair=_unfair(comparison),
+            data=data_facts(comparison),
             many=MANY,
             few=FEW,
         )
     )
 
 
-def _hung(picture: Picture, table: pd.DataFrame) -> dict[str, Any]:
-    """A figure as its template needs it, with links to the rows that it draws."""
-    places = tables.anchors(table)
-    counts = picture.counts
-    return {
-        "picture": picture,
-        "rows": [places[key] for key in dict.fromkeys(picture.rows) if key in places],
-        "files": [(name, name.rpartition(".")[2].upper()) for name in picture.files],
-        "counts": None if counts is None else (list(counts.columns), counts.to_numpy().tolist()),
-    }
+def _placed(picture: Picture, comparison: Comparison) -> PlacedPicture:
+    anchors = tables.anchors(comparison)
+    return PlacedPicture(
+        picture,
+        tuple(anchors[key] for key in dict.fromkeys(picture.rows) if key in anchors),
+        tuple((name, name.rpartition(".")[2].upper()) for name in picture.files),
+    )
 
 
-def _recipes(sweep: Sweep, table: pd.DataFrame) -> list[tuple[str, dict[str, str]]]:
-    """The realised recipe of each comparison group; of equal ones the first stands for all."""
-    found: list[tuple[str, dict[str, str]]] = []
-    for rows in groups_of(table):
-        keys = set(rows["variant_key"])
-        facts = summary.recipe_facts([record for record in sweep.records if variant_key(record) in keys])
+def _recipes(comparison: Comparison) -> list[tuple[str, Facts]]:
+    """The realised recipe of each comparison group."""
+    recipes = []
+    for group in comparison.groups:
+        keys = {row.key for row in group.rows}
+        facts = recipe_facts([record for record in comparison.sweep.records if variant_key(record) in keys])
         if facts:
-            found.append((title_of(rows), facts))
-    return found
+            recipes.append((group.title, facts))
+    return recipes
 
 
-def _unfair(table: pd.DataFrame) -> list[dict[str, str]]:
+def _unfair(comparison: Comparison) -> list[UnfairRow]:
     """The rows that may not be compared with their baseline, or were left out for that, and why."""
     rows = [
-        {"anchor": tables.anchor(i), "label": row["variant"], "why": row["notes"]}
-        for i, row in enumerate(rows_of(table))
-        if row["comparable"] != "yes"
+        UnfairRow(tables.anchor(position), row.label, "; ".join(row.notes))
+        for position, row in enumerate(comparison.rows)
+        if not row.is_comparable
     ]
-    return rows + [{"anchor": "", "label": label, "why": f"left out: {why}"} for label, why in left_out(table).items()]
+    return rows + [UnfairRow("", label, f"left out: {why}") for label, why in comparison.left_out.items()]
 
 
 @cache

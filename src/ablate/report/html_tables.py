@@ -1,79 +1,188 @@
-"""The tables of the page, as plain values for its templates: comparison, classes, cost, latency settings, trials."""
+"""The tables of the HTML page as their templates read them; what the cells say is decided elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
-from ablate.analysis.columns import baselines, components_of, rows_of
-from ablate.analysis.number_format import DETAILS, SHOWN, Column, best_rows, cell, display, named_by_marks, short_lines
+from ablate.analysis.class_accuracy import class_accuracy, class_differences
+from ablate.analysis.columns import BY_NAME, COLUMNS, Column, Value, cell, columns_in
+from ablate.analysis.comparison import Comparison, Group, Row
+from ablate.analysis.latency_results import VariantLatency
 from ablate.analysis.phrases import minus
-from ablate.analysis.table import trial_table
-from ablate.records.records import Sweep, mapping, number, sequence, short, value
-from ablate.report.figures.classes import class_accuracy, class_differences
-from ablate.report.figures.style import foremost, groups_of, is_control, left_out, references, title_of
-from ablate.statistics.paired import ALPHA
+from ablate.analysis.table import component_columns, trial_rows
+from ablate.records.records import short
+from ablate.report.selection import foremost, limit_text
+from ablate.report.text_table import TableColumn, best_rows, mark_columns, short_lines, text_columns
 
-BROAD = (  # what stands in the table of the page; all else folds out of its row
-    "replicates", "map50_95", "delta_map50_95", "p_holm", "map50", "params_m", "gflops", "latency_ms", "latency_ratio",
-    "train_minutes",
-)  # fmt: skip
-BELOW = {  # second and third lines of a cell: column, and how it is worded
-    "map50_95": (("map50_95_std", "± {}"),),
-    "delta_map50_95": (("delta_ci", "seeds {}"), ("images_ci", "images {}")),
-    "p_holm": (("p_value", "raw {}"),),
-    "params_m": (("params_added_m", "+{} added"),),
-    "latency_ms": (("latency_p95_ms", "p95 {}"),),
-}
-COST = ("params_m", "params_added_m", "gflops", "gflops_ultralytics", "train_minutes", "seconds_per_epoch",
-        "peak_memory_gb", "energy_kwh")  # fmt: skip
 CLASS_VARIANTS = 9  # columns of a table of classes
 SETTINGS = 24  # settings of a latency measurement that are shown
 
-Cell = dict[str, Any]
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell: its text, smaller lines beneath, what it is sorted by, and its style ("best", "up", "down")."""
+
+    text: str
+    small: tuple[str, ...]
+    sort: Value
+    style: str
 
 
-def comparison(table: pd.DataFrame) -> dict[str, Any]:
-    """What the template needs to draw the table: heads, and rows of cells, each row with what folds out of it."""
-    shown, details = display(table), display(table, columns=DETAILS)
-    best = best_rows(table)
-    columns = [column for column in SHOWN if column.source in shown.columns and column.source in BROAD]
-    below = {under for lines in BELOW.values() for under, _ in lines}
-    said = {*BROAD, *below, "variant", "comparable", "notes", *components_of(table)}
-    folded = [c for c in (*SHOWN, *DETAILS) if c.source not in said and c.source in {*shown.columns, *details.columns}]
-    components = components_of(table)
-    reference, controls = list(baselines(table)), list(is_control(table))
-    texts_of = zip(rows_of(shown), rows_of(details), rows_of(table), strict=True)
-    rows = []
-    for position, (main, more, values) in enumerate(texts_of):
-        texts = {**more, **main}
-        start = not position or values["comparison_key"] != table["comparison_key"].iloc[position - 1]
-        rows.append(
-            {
-                "anchor": anchor(position),
-                "label": texts["variant"],
-                "baseline": reference[position],
-                "control": controls[position],
-                "marks": [texts[name] for name in components],
-                "cells": [_cell(column, texts, values, position in best.get(column.source, ())) for column in columns],
-                "comparable": texts["comparable"],
-                "notes": minus(texts["notes"]),
-                "details": _folded(folded, texts, values),
-                "signatures": values["signatures"].split(),
-                "runs": values["mlflow_runs"].split(),
-                "new_group": bool(position) and start,
-                "first_control": controls[position] and not start and not controls[position - 1],
-            }
-        )
-    return {
-        "heads": [column.title.partition(" (")[::2] for column in columns],
-        "rows": rows,
-        "components": [short_lines(name) for name in components],
-        "named": not named_by_marks(table),
-    }
+@dataclass(frozen=True)
+class PageRow:
+    """A row of the comparison, with what folds out of it (`details`: title and text)."""
+
+    anchor: str
+    label: str
+    baseline: bool
+    control: bool
+    marks: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    comparable: str
+    notes: str
+    details: tuple[tuple[str, str], ...]
+    signatures: tuple[str, ...]
+    runs: tuple[str, ...]
+    new_group: bool
+    first_control: bool
+
+
+@dataclass(frozen=True)
+class PageTable:
+    """The comparison: heads in two lines, and rows; `named` is whether names are shown beside check marks."""
+
+    heads: tuple[tuple[str, str], ...]
+    rows: tuple[PageRow, ...]
+    components: tuple[list[str], ...]
+    named: bool
+
+
+@dataclass(frozen=True)
+class PageTrial:
+    """A trial, with a link to its row where the table has one."""
+
+    variant: str
+    anchor: str
+    seed: str
+    status: str
+    accuracy: str
+    evaluated: str
+    minutes: str
+    signature: str
+    short: str
+    run: str
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """A class: the baseline's AP50-95, and the differences of the variants to it."""
+
+    name: str
+    baseline: str
+    differences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes of one comparison group."""
+
+    title: str
+    baseline: str
+    variants: tuple[str, ...]
+    rows: tuple[ClassRow, ...]
+    limit: str
+
+
+@dataclass(frozen=True)
+class LabelledRow:
+    """A variant's name with a link to its row, and its cells."""
+
+    anchor: str
+    label: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """Parameters, FLOPs, training time, memory and energy of each variant, as far as any is known."""
+
+    heads: tuple[str, ...]
+    rows: tuple[LabelledRow, ...]
+
+
+@dataclass(frozen=True)
+class TimingCell:
+    """The median of one variant in one setting, beneath it the ratio to the baseline or why there is no number."""
+
+    text: str = ""
+    small: str = ""
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class TimingRow:
+    """A variant in each setting."""
+
+    anchor: str
+    label: str
+    cells: tuple[TimingCell, ...]
+
+
+@dataclass(frozen=True)
+class SettingsTable:
+    """Variants by settings of the latency benchmark; no rows where there is one setting only."""
+
+    heads: tuple[tuple[str, str], ...] = ()
+    rows: tuple[TimingRow, ...] = ()
+    flags: tuple[str, ...] = ()
+    limit: str = ""
+
+
+def comparison_table(comparison: Comparison) -> PageTable:
+    """The comparison: heads, and rows of cells, each row with what folds out of it."""
+    columns = text_columns(comparison, "page", components=False)
+    smaller: dict[str, list[tuple[Column, str]]] = {column.name: [] for column in columns}
+    for column in COLUMNS:
+        if column.below is not None and column.below[0] in smaller:
+            smaller[column.below[0]].append((column, column.below[1]))
+    beneath = {column.name for pairs in smaller.values() for column, _ in pairs}
+    shown = {*beneath, *smaller, "variant", "comparable", "notes"}
+    folded = [c for c in (*columns_in("table"), *columns_in("details")) if c.name not in shown]
+    marks, best = mark_columns(comparison), best_rows(comparison)
+    rows: list[PageRow] = []
+    for group in comparison.groups:
+        for index, row in enumerate(group.rows):
+            position = len(rows)
+            cells = [
+                _cell(column, row, position, smaller[column.name], position in best.get(column.name, ()))
+                for column in columns
+            ]
+            rows.append(
+                PageRow(
+                    anchor=anchor(position),
+                    label=row.label,
+                    baseline=row.is_baseline,
+                    control=row.is_control,
+                    marks=tuple(mark.cells[position] for mark in marks),
+                    cells=tuple(cells),
+                    comparable=BY_NAME["comparable"].text(row),
+                    notes=minus("; ".join(row.notes)),
+                    details=tuple(_details(folded, row)),
+                    signatures=tuple(short(trial["signature"]) for trial in row.variant.trials),
+                    runs=row.run_ids,
+                    new_group=bool(position) and not index,
+                    first_control=bool(index) and row.is_control and not group.rows[index - 1].is_control,
+                )
+            )
+    return PageTable(
+        tuple((head, rest) for head, _, rest in (column.title.partition(" (") for column in columns)),
+        tuple(rows),
+        tuple(short_lines(name) for name in component_columns(comparison)),
+        not comparison.is_named_by_marks,
+    )
 
 
 def anchor(position: int) -> str:
@@ -81,151 +190,128 @@ def anchor(position: int) -> str:
     return f"row-{position + 1}"
 
 
-def anchors(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
+def anchors(comparison: Comparison) -> dict[str, tuple[str, str]]:
     """Variant key -> the name of its row's place on the page, and its label."""
-    labels = zip(table["variant_key"], table["variant"], strict=True)
-    return {key: (anchor(position), label) for position, (key, label) in enumerate(labels)}
+    return {row.key: (anchor(position), row.label) for position, row in enumerate(comparison.rows)}
 
 
-def trials(sweep: Sweep, table: pd.DataFrame) -> list[Cell]:
-    """Trials in the order of the comparison table's rows."""
-    found = trial_table(sweep)
-    order = {label: position for position, label in enumerate(table["variant"])}
-    found = found.assign(position=found["variant"].map(order)).sort_values("position", kind="stable")
+def trials(comparison: Comparison) -> list[PageTrial]:
+    """Trials in the order of the comparison's rows; those of variants that are left out come last."""
+    order = {row.label: position for position, row in enumerate(comparison.rows)}
+    ranked = sorted(trial_rows(comparison), key=lambda trial: order.get(trial.variant, len(order)))
     return [
-        {
-            "variant": row["variant"],
-            "anchor": "" if pd.isna(row["position"]) else anchor(int(row["position"])),
-            "seed": "" if pd.isna(row["seed"]) else str(row["seed"]),
-            "status": row["status"],
-            "accuracy": cell("map50_95", row["map50_95"]),
-            "evaluated": row["evaluated"],
-            "minutes": cell("train_minutes", row["train_minutes"]),
-            "signature": row["signature"],
-            "short": short(row["signature"]),
-            "run": row["mlflow_run"],
-        }
-        for row in rows_of(found)
-    ]
-
-
-def classes(sweep: Sweep, table: pd.DataFrame) -> list[dict[str, Any]]:
-    """For each comparison group the baseline's AP50-95 of each class, and the differences of its variants."""
-    found = []
-    for rows in groups_of(table):
-        base = next(iter(rows.loc[references(rows), "variant"]), None)
-        accuracy = class_accuracy(sweep, rows)
-        differences = class_differences(accuracy, rows)
-        if base is None or differences.empty:
-            continue
-        having = rows[rows["variant"].isin(differences.columns) | (rows["variant"] == base)]
-        kept = foremost(having, CLASS_VARIANTS + 1)
-        names = [label for label in kept["variant"] if label != base]
-        lines = [
-            {
-                "name": name.label,
-                "baseline": cell("map50_95", float(np.mean(list(accuracy[base][name].values())))),
-                "differences": [
-                    minus(cell("delta_map50_95", differences.at[name, label], signed=True)) for label in names
-                ],
-            }
-            for name in differences.index
-        ]
-        found.append(
-            {
-                "title": title_of(rows),
-                "baseline": base,
-                "variants": names,
-                "rows": lines,
-                "limit": left_out(len(names), len(having) - 1, "variants"),
-            }
+        PageTrial(
+            variant=trial.variant,
+            anchor=anchor(order[trial.variant]) if trial.variant in order else "",
+            seed="" if trial.seed is None else str(trial.seed),
+            status=trial.status,
+            accuracy=cell("map50_95", trial.map50_95),
+            evaluated=trial.evaluated,
+            minutes=cell("train_minutes", trial.train_minutes),
+            signature=trial.signature,
+            short=short(trial.signature),
+            run=trial.mlflow_run,
         )
-    return found
-
-
-def cost(table: pd.DataFrame) -> dict[str, Any]:
-    """Parameters, FLOPs, training time, memory and energy of each variant, as far as any is known."""
-    titles = {column.source: column.title for column in (*SHOWN, *DETAILS)}
-    known = [name for name in COST if name in table.columns and table[name].notna().any()]
-    rows = [
-        {"anchor": anchor(i), "label": row["variant"], "cells": [cell(name, row[name]) for name in known]}
-        for i, row in enumerate(rows_of(table))
+        for trial in ranked
     ]
-    return {"heads": [titles.get(name, name) for name in known], "rows": rows if known else []}
 
 
-def latency_settings(sweep: Sweep, table: pd.DataFrame) -> dict[str, Any]:
+def classes(comparison: Comparison) -> list[ClassTable]:
+    """For each comparison group the baseline's AP50-95 of each class, and the differences of its variants."""
+    tables = [_class_table(group) for group in comparison.groups]
+    return [table for table in tables if table is not None]
+
+
+def cost(comparison: Comparison) -> CostTable:
+    """Parameters, FLOPs, training time, memory and energy of each variant, as far as any is known."""
+    columns = [c for c in columns_in("page_cost") if any(c.get(row) is not None for row in comparison.rows)]
+    rows = [
+        LabelledRow(anchor(position), row.label, tuple(column.text(row) for column in columns))
+        for position, row in enumerate(comparison.rows)
+    ]
+    return CostTable(tuple(column.title for column in columns), tuple(rows) if columns else ())
+
+
+def latency_settings(comparison: Comparison) -> SettingsTable:
     """The settings that latency was measured in (columns) by variant (rows): median, and ratio to the baseline."""
-    protocol = mapping(sweep.latency, "protocol")
-    settings = [entry for entry in sequence(sweep.latency, "settings") if isinstance(entry, dict)]
-    if not any(_words(entry) == _words(protocol) for entry in settings):
-        settings.insert(0, {**protocol, "variants": sequence(sweep.latency, "variants")})
-    shown = settings[:SETTINGS]
-    by_key: list[dict[str, Any]] = []
-    for entry in shown:
-        rows = [row for row in sequence(entry, "variants") if isinstance(row, dict)]
-        by_key.append({str(row.get("variant_key")): row for row in reversed(rows)})
-    lines = []
-    for position, row in enumerate(rows_of(table)):
-        found = [_timing(measured.get(row["variant_key"])) for measured in by_key]
-        if any(one["text"] or one["small"] for one in found):
-            lines.append({"anchor": anchor(position), "label": row["variant"], "cells": found})
-    return {
-        "heads": [_words(entry) for entry in shown],
-        "rows": lines if len(settings) > 1 else [],
-        "flags": [str(flag) for flag in sequence(sweep.latency, "flags")],
-        "limit": left_out(len(shown), len(settings), "settings", "in the order of measuring"),
-    }
+    latency = comparison.latency
+    if latency is None:
+        return SettingsTable()
+    shown = latency.settings[:SETTINGS]
+    rows = []
+    for position, row in enumerate(comparison.rows):
+        cells = tuple(_timing(setting.variants.get(row.key)) for setting in shown)
+        if any(one.text or one.small for one in cells):
+            rows.append(TimingRow(anchor(position), row.label, cells))
+    return SettingsTable(
+        tuple(setting.title for setting in shown),
+        tuple(rows) if len(latency.settings) > 1 else (),
+        latency.flags,
+        limit_text(len(shown), len(latency.settings), "settings", "in the order of measuring"),
+    )
 
 
-def _cell(column: Column, texts: dict[str, str], values: dict[str, Any], best: bool) -> Cell:
-    """One cell: its text, smaller lines beneath, what it is sorted by, and how it is emphasised."""
-    name = column.source
-    small = [minus(words.format(texts[under])) for under, words in BELOW.get(name, ()) if texts.get(under)]
-    if name == "params_m" and not values.get("params_added_m", 0) > 0:
+def _class_table(group: Group) -> ClassTable | None:
+    baseline = next((row for row in group.rows if row.is_baseline), None)
+    accuracy = class_accuracy(group.rows)
+    differences = class_differences(accuracy, group.rows)
+    if baseline is None or differences.empty:
+        return None
+    known = [row for row in group.rows if row.label in differences.columns or row is baseline]
+    names = tuple(row.label for row in foremost(known, CLASS_VARIANTS + 1) if row is not baseline)
+    rows = [
+        ClassRow(
+            name.label,
+            cell("map50_95", float(np.mean(list(accuracy[baseline.label][name].values())))),
+            tuple(
+                minus(cell("delta_map50_95", float(differences.at[name, label]), signed=True))
+                if differences.at[name, label] == differences.at[name, label]
+                else ""
+                for label in names
+            ),
+        )
+        for name in differences.index
+    ]
+    limit = limit_text(len(names), len(known) - 1, "variants")
+    return ClassTable(group.title, baseline.label, names, tuple(rows), limit)
+
+
+def _cell(column: TableColumn, row: Row, position: int, smaller: Sequence[tuple[Column, str]], best: bool) -> Cell:
+    """One cell, with smaller lines for the columns that stand below this one."""
+    text = column.cells[position]
+    small = [minus(words.format(below.text(row))) for below, words in smaller if below.text(row)]
+    if column.name == "params_m" and not (row.cost.params_added_m or 0) > 0:
         small = []
-    return {
-        "text": minus(texts[name]),
-        "small": small,
-        "sort": "" if not texts[name] else values[name],
-        "style": "best" if best else _sign(values) if name == "delta_map50_95" else "",
-    }
+    sort = "" if not text or column.column is None else column.column.get(row)
+    style = "best" if best else _direction(row) if column.name == "delta_map50_95" else ""
+    return Cell(minus(text), tuple(small), sort, style)
 
 
-def _folded(columns: Sequence[Column], texts: dict[str, str], values: dict[str, Any]) -> list[tuple[str, str]]:
+def _details(columns: Sequence[Column], row: Row) -> list[tuple[str, str]]:
     """Title and text of what folds out of a row."""
-    found = [(column.title, minus(texts[column.source])) for column in columns if texts.get(column.source)]
-    seeds = values["seeds"].replace(" ", ", ")
-    found += [("Seeds measured", seeds)] if seeds else []
-    shared = values["shared_seeds"].replace(" ", ", ")
-    found += [("Seeds shared with the baseline", shared)] if shared and shared != seeds else []
-    found += [("Measured on", values["evaluated"])] if values["evaluated"] else []
-    return found
+    details = [(column.title, minus(text)) for column in columns if (text := column.text(row))]
+    seeds = ", ".join(map(str, row.seeds))
+    details += [("Seeds measured", seeds)] if seeds else []
+    shared = ", ".join(map(str, row.difference.seeds)) if row.difference else ""
+    details += [("Seeds shared with the baseline", shared)] if shared and shared != seeds else []
+    details += [("Measured on", row.accuracy.evaluated)] if row.accuracy.evaluated else []
+    return details
 
 
-def _sign(values: dict[str, Any]) -> str:
-    """'up' or 'down' for a difference that is supported: corrected p below alpha, and comparable."""
-    if values["comparable"] == "yes" and values["p_holm"] < ALPHA:
-        return "up" if values["delta_map50_95"] > 0 else "down"
-    return ""
+def _direction(row: Row) -> str:
+    """'up' or 'down' for a difference that is supported."""
+    if row.difference is None or not row.supported:
+        return ""
+    return "up" if row.difference.estimate > 0 else "down"
 
 
-def _words(entry: dict[str, Any]) -> tuple[str, str]:
-    """A latency setting in two lines."""
-    scope, backend = value(entry, "scope") or "network", value(entry, "backend") or "eager"
-    return f"{scope}, {backend}", f"batch {value(entry, 'batch')}, {value(entry, 'precision')}"
-
-
-def _timing(row: dict[str, Any] | None) -> Cell:
-    """The median of one variant in one setting, and beneath the ratio to the baseline; or why there is none."""
-    if row is None:
-        return {"text": "", "small": "", "title": ""}
-    median, ratio = number(row, "latency_ms"), number(row, "latency_ratio")
-    low, high = number(row, "latency_ci_low"), number(row, "latency_ci_high")
-    interval = f"95 % interval {low:.2f} to {high:.2f} ms" if low is not None and high is not None else ""
-    reason = str(value(row, "reason") or "")
-    return {
-        "text": "" if median is None else cell("latency_ms", median),
-        "small": (reason if median is None else "") if ratio is None else f"{cell('latency_ratio', ratio)} ×",  # noqa: RUF001
-        "title": interval,
-    }
+def _timing(latency: VariantLatency | None) -> TimingCell:
+    if latency is None:
+        return TimingCell()
+    interval = latency.interval
+    title = f"95 % interval {interval.low:.2f} to {interval.high:.2f} ms" if interval else ""
+    if latency.ratio is not None:
+        small = f"{cell('latency_ratio', latency.ratio)} ×"  # noqa: RUF001
+    else:
+        small = latency.reason if latency.median_ms is None else ""
+    return TimingCell(cell("latency_ms", latency.median_ms), small, title)

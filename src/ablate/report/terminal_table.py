@@ -6,33 +6,19 @@ import string
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from ablate.analysis.columns import components_of, rows_of
-from ablate.analysis.number_format import CHECK, SHOWN, best_rows, display, named_by_marks, short_lines
-from ablate.findings.all_findings import findings, head, remarks
+from ablate.analysis.comparison import Comparison, Row
+from ablate.findings.all_findings import findings, remarks
 from ablate.findings.control_findings import ALARM
-from ablate.records.records import Sweep
-from ablate.statistics.paired import ALPHA
+from ablate.findings.facts import headline
+from ablate.report.text_table import CHECK, TableColumn, best_rows, mark_columns, short_lines, text_columns
 
-# Least important last: columns are dropped from the end until the table fits.
-PRIORITY = (
-    "map50_95", "delta_map50_95", "delta_ci", "latency_ms", "latency_ratio", "map50", "params_m", "gflops",
-    "p_holm", "train_minutes", "replicates", "map50_95_std", "peak_memory_gb", "precision", "recall",
-    "latency_p95_ms", "p_value",
-)  # fmt: skip
-SHORT_TITLES = {
-    "delta_ci": "95% CI", "delta_map50_95": "Δ", "p_holm": "p Holm", "params_m": "M par.",
-    "latency_ms": "lat. ms", "latency_p95_ms": "p95 ms", "latency_ratio": "× base",  # noqa: RUF001
-    "train_minutes": "min", "peak_memory_gb": "GB", "replicates": "n", "map50_95_std": "±",
-    "precision": "P", "recall": "R",
-}  # fmt: skip
-PLAIN = {"Δ": "delta", "× base": "x base", "±": "+-"}  # noqa: RUF001
+ASCII = {"Δ": "delta", "×": "x", "±": "+-"}  # noqa: RUF001
 NARROWEST_LABEL = 14
 GAP = 2  # blanks between columns
 UNFAIR = "!"  # in the notes column: not comparable with the baseline
@@ -40,7 +26,7 @@ SENTENCES = 8  # more of them are not read; the pages have all
 RULE = box.Box("    \n    \n -- \n" + "    \n" * 5, ascii=True)  # a line under the head, and nothing else
 
 
-def print_table(sweep: Sweep, table: pd.DataFrame, *, console: Console | None = None) -> None:
+def print_table(comparison: Comparison, *, console: Console | None = None) -> None:
     """Print table, notes and findings of a comparison.
 
     Columns are chosen by the console's width; numbers are never wrapped or cut. Colour is left to
@@ -48,33 +34,31 @@ def print_table(sweep: Sweep, table: pd.DataFrame, *, console: Console | None = 
     console's encoding has no Greek.
     """
     console = console or Console(highlight=False, emoji=False)
-    ascii_only = not _speaks(console.encoding)
+    ascii_only = not _can_encode(console.encoding)
     notes = _Notes()
-    shown = display(table)
-    marks = [
-        f"{UNFAIR} {notes.mark(text)}".rstrip() if fair == "no" else notes.mark(text)
-        for fair, text in zip(shown["comparable"], shown["notes"], strict=True)
+    references = [
+        notes.numbers(row.notes) if row.is_comparable else f"{UNFAIR} {notes.numbers(row.notes)}".rstrip()
+        for row in comparison.rows
     ]
-    console.print(Text(f"{sweep.name}: {head(sweep, table)}", style="bold"))
-    if len(table):
-        heads = _component_heads(components_of(table), console.width)
-        console.print(_grid(table, shown, marks, heads, console.width, ascii_only))
+    console.print(Text(f"{comparison.sweep.name}: {headline(comparison)}", style="bold"))
+    if comparison.rows:
+        heads = _component_heads([column.title for column in mark_columns(comparison)], console.width)
+        console.print(_grid(comparison, references, heads, console.width, ascii_only))
         for name, title in heads.items():
             if title.replace("\n", "") != name:
-                _say(console, f"{title} = ", name, ascii_only)
+                _print_sentence(console, f"{title} = ", name, ascii_only)
     for number, note in enumerate(notes.seen, start=1):
-        _say(console, f"[{number}] ", note, ascii_only, style="yellow")
-    if (table["comparable"] == "no").any():
-        said = "not comparable with its baseline, or has none (strict=true leaves these rows out)"
-        _say(console, f"{UNFAIR}   ", said, ascii_only, style="yellow")
+        _print_sentence(console, f"[{number}] ", note, ascii_only, style="yellow")
+    if not all(row.is_comparable for row in comparison.rows):
+        meaning = "not comparable with its baseline, or has none (strict=true leaves these rows out)"
+        _print_sentence(console, f"{UNFAIR}   ", meaning, ascii_only, style="yellow")
     console.print()
-    rest = remarks(sweep, table)
-    found = findings(sweep, table)
-    said_here = found[: max(1, SENTENCES - len(rest))]
-    for sentence in [*said_here, *rest]:
-        _say(console, "- ", sentence, ascii_only, style="bold red" if sentence.startswith(ALARM) else "")
-    if len(found) > len(said_here):
-        _say(console, "  ", f"{len(found) - len(said_here)} more findings are in comparison.html", ascii_only)
+    rest, texts = remarks(comparison), findings(comparison)
+    shown = texts[: max(1, SENTENCES - len(rest))]
+    for sentence in [*shown, *rest]:
+        _print_sentence(console, "- ", sentence, ascii_only, style="bold red" if sentence.startswith(ALARM) else "")
+    if len(texts) > len(shown):
+        _print_sentence(console, "  ", f"{len(texts) - len(shown)} more findings are in comparison.html", ascii_only)
 
 
 @contextmanager
@@ -89,13 +73,13 @@ def image_progress(console: Console) -> Iterator[Callable[[str, float], None] | 
     )  # fmt: skip
     task = progress.add_task("", total=1.0)
 
-    def told(variant: str, share: float) -> None:
+    def show(variant: str, share: float) -> None:
         if not progress.live.is_started:
             progress.start()
         progress.update(task, completed=share, description=variant)
 
     try:
-        yield told
+        yield show
     finally:
         progress.stop()
 
@@ -106,10 +90,10 @@ class _Notes:
     def __init__(self) -> None:
         self.seen: list[str] = []
 
-    def mark(self, text: str) -> str:
-        """References like '1,3' for notes that are joined by '; '."""
+    def numbers(self, notes: Sequence[str]) -> str:
+        """References like '1,3' for the notes of a row."""
         numbers = []
-        for note in filter(None, text.split("; ")):
+        for note in notes:
             if note not in self.seen:
                 self.seen.append(note)
             numbers.append(str(self.seen.index(note) + 1))
@@ -129,86 +113,96 @@ def _breadth(head: str) -> int:
 
 
 def _grid(
-    table: pd.DataFrame,
-    shown: pd.DataFrame,
-    marks: Sequence[str],
-    heads: dict[str, str],
-    width: int,
-    ascii_only: bool,
+    comparison: Comparison, references: Sequence[str], heads: dict[str, str], width: int, ascii_only: bool
 ) -> Table:
     """The rich table with as many columns as fit; a variant's name may be among those that do not."""
-    titles = {column.source: SHORT_TITLES.get(column.source, column.title) for column in SHOWN}
-    if ascii_only:
-        titles = {name: PLAIN.get(title, title) for name, title in titles.items()}
-    marked = max(map(len, marks), default=0)
-    room = width - (max(marked, len("note")) + GAP if marked else 0)
+    shown = [column for column in text_columns(comparison, "table", components=False) if column.kind == "number"]
+    titles = {column.name: _title(column, ascii_only) for column in shown}
+    noted = max(map(len, references), default=0)
+    room = width - (max(noted, len("note")) + GAP if noted else 0)
     room -= sum(_breadth(head) + GAP for head in heads.values())
-    label, kept = _what_fits(shown, titles, room, None if named_by_marks(table) else width * 2 // 5)
-    lines = RULE if ascii_only else box.SIMPLE_HEAD
-    grid = Table(box=lines, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0))
+    labels = [row.label for row in comparison.rows]
+    label, fitting = _what_fits(shown, labels, titles, room, None if comparison.is_named_by_marks else width * 2 // 5)
+    grid = Table(
+        box=RULE if ascii_only else box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0)
+    )
     for title in heads.values():
         grid.add_column(title, justify="center", no_wrap=True, width=_breadth(title))
     if label:
         grid.add_column("Variant", overflow="fold", width=label)
-    columns = [column.source for column in SHOWN if column.source in kept]
-    for name in columns:
-        grid.add_column(titles[name], justify="right", no_wrap=True, min_width=_size(shown, titles, name))
-    if marked:
+    columns = [column for column in shown if column.name in fitting]
+    for column in columns:
+        grid.add_column(titles[column.name], justify="right", no_wrap=True, min_width=_size(column, titles))
+    if noted:
         grid.add_column("note", no_wrap=True, style="yellow")
-    best = best_rows(table)
-    groups = list(table["comparison_key"])
-    for position, row in enumerate(rows_of(shown)):
-        cells = [_mark(row[name], table[name].iloc[position], ascii_only) for name in heads]
-        cells += [Text(row["variant"], style="dim" if row["replicates"] == "0" else "")] if label else []
-        cells += [Text(row[name], style=_style(name, position, table.iloc[position], best)) for name in columns]
-        cells += [Text(marks[position])] if marked else []
-        last = position + 1 == len(groups) or groups[position + 1] != groups[position]
-        grid.add_row(*cells, end_section=last)
+    best = best_rows(comparison)
+    position = 0
+    for group in comparison.groups:
+        for row in group.rows:
+            marks = row.variant.marks
+            cells = [_mark(None if marks is None else marks[i], ascii_only) for i in range(len(heads))]
+            cells += [Text(row.label, style="" if row.replicates else "dim")] if label else []
+            cells += [Text(one.cells[position], style=_style(one.name, position, row, best)) for one in columns]
+            cells += [Text(references[position])] if noted else []
+            grid.add_row(*cells, end_section=row is group.rows[-1])
+            position += 1
     return grid
 
 
-def _what_fits(shown: pd.DataFrame, titles: dict[str, str], room: int, broadest: int | None) -> tuple[int, set[str]]:
+def _title(column: TableColumn, ascii_only: bool) -> str:
+    title = (column.column.short if column.column else "") or column.title
+    return "".join(ASCII.get(letter, letter) for letter in title) if ascii_only else title
+
+
+def _what_fits(
+    shown: Sequence[TableColumn], labels: Sequence[str], titles: dict[str, str], room: int, broadest: int | None
+) -> tuple[int, set[str]]:
     """Width of the variants' names (0: left out), and the columns for which there is room.
 
     Names are at most `broadest` and may fold; with None they are whole, and there only if room is left in the end.
     """
-    longest = max(len("Variant"), *map(len, shown["variant"]))
-    sizes = {name: GAP + _size(shown, titles, name) for name in PRIORITY if name in shown.columns}
-    must: list[str] = [name for name in ("map50_95", "delta_map50_95") if name in sizes]
+    longest = max(len("Variant"), *map(len, labels))
+    ranked = sorted((c for c in shown if c.column and "terminal" in c.column.places), key=_rank)
+    sizes = {column.name: GAP + _size(column, titles) for column in ranked}
+    must = [column.name for column in ranked if column.name in ("map50_95", "delta_map50_95")]
     used = sum(sizes[name] for name in must)
     label = 0
     if broadest is not None:
         label = min(longest, max(NARROWEST_LABEL, broadest))
         label = max(NARROWEST_LABEL, min(label, room - used))
-    kept, used = set(must), used + label
+    fitting, used = set(must), used + label
     for name in sizes:
-        if name not in kept and used + sizes[name] <= room:
-            kept.add(name)
+        if name not in fitting and used + sizes[name] <= room:
+            fitting.add(name)
             used += sizes[name]
     if broadest is None and used + GAP + longest <= room:
         label = longest
-    return label, kept
+    return label, fitting
 
 
-def _size(shown: pd.DataFrame, titles: dict[str, str], name: str) -> int:
-    return max(len(titles[name]), *map(len, shown[name]))
+def _rank(column: TableColumn) -> int:
+    return column.column.places["terminal"] if column.column else 0
 
 
-def _mark(check: str, mark: str, ascii_only: bool) -> Text:
+def _size(column: TableColumn, titles: dict[str, str]) -> int:
+    return max(len(titles[column.name]), *map(len, column.cells))
+
+
+def _mark(mark: bool | None, ascii_only: bool) -> Text:
     """A check mark, a dot for a component that is not there, nothing for a variant outside of the design."""
-    if check:
+    if mark:
         return Text("x" if ascii_only else CHECK, style="bold")
-    return Text(("." if ascii_only else "·") if mark else "", style="dim")
+    return Text("" if mark is None else "." if ascii_only else "·", style="dim")
 
 
-def _style(name: str, position: int, row: pd.Series, best: dict[str, set[int]]) -> str:
-    """Bold for the best; green or red for a difference that is supported (corrected, comparable)."""
-    if name in ("delta_map50_95", "delta_ci") and row["p_holm"] < ALPHA and row["comparable"] == "yes":
-        return "green" if row["delta_map50_95"] > 0 else "red"
+def _style(name: str, position: int, row: Row, best: dict[str, set[int]]) -> str:
+    """Bold for the best; green or red for a difference that is supported."""
+    if name in ("delta_map50_95", "delta_ci") and row.difference is not None and row.supported:
+        return "green" if row.difference.estimate > 0 else "red"
     return "bold" if position in best.get(name, ()) else ""
 
 
-def _say(console: Console, lead: str, text: str, ascii_only: bool, style: str = "") -> None:
+def _print_sentence(console: Console, lead: str, text: str, ascii_only: bool, style: str = "") -> None:
     """Print a sentence with a hanging lead, folded at words."""
     grid = Table.grid(padding=0)
     grid.add_column(no_wrap=True)
@@ -218,7 +212,7 @@ def _say(console: Console, lead: str, text: str, ascii_only: bool, style: str = 
     console.print(grid)
 
 
-def _speaks(encoding: str | None) -> bool:
+def _can_encode(encoding: str | None) -> bool:
     """Whether the letters and lines of the table exist in an encoding."""
     try:
         "Δ×±─✓·".encode(encoding or "ascii")  # noqa: RUF001

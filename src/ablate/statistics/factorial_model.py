@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ablate.statistics.paired import LEVEL, holm
+from ablate.statistics.interval import Interval
+from ablate.statistics.paired import ALPHA, LEVEL, holm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,18 +41,20 @@ class FactorEffect(NamedTuple):
     Attributes:
         term: "module", or "module x insertion".
         level: "hmha", or "hmha x head".
-        estimate: Against the mean over all levels.
-        low, high: 95 % interval over seeds, of this effect alone.
+        interval: Against the mean over all levels, with its 95 % interval over seeds, of this effect alone.
         p_value: That it is zero, after Holm's correction over the main effects, or over the interactions, of this
             analysis. Effects that are one another's mirror image, as those of two levels are, count as one test.
     """
 
     term: str
     level: str
-    estimate: float
-    low: float
-    high: float
+    interval: Interval
     p_value: float
+
+    @property
+    def supported(self) -> bool:
+        """Whether the corrected p-value is below ALPHA."""
+        return self.p_value < ALPHA
 
 
 @dataclass(frozen=True)
@@ -222,7 +225,9 @@ def _effects(
     same = [distinct.setdefault(_unsigned(contrast), index) for index, contrast in enumerate(contrasts)]
     corrected = dict(zip(distinct.values(), holm([float(p_values[i]) for i in distinct.values()]), strict=True))
     return [
-        FactorEffect(*name, float(tests.effect[i]), float(low[i]), float(high[i]), float(corrected[same[i]] or 0.0))
+        FactorEffect(
+            *name, Interval(float(tests.effect[i]), float(low[i]), float(high[i])), float(corrected[same[i]] or 0.0)
+        )
         for i, name in enumerate(names)
     ]
 

@@ -14,16 +14,17 @@ from collections.abc import Sequence
 from statistics import NormalDist, median
 from typing import NamedTuple
 
+from ablate.statistics.interval import Interval
 
-class Interval(NamedTuple):
-    """A median and the order statistics around it, or None at an end that so few rounds cannot tell."""
+
+class Median(NamedTuple):
+    """A median with the order statistics around it; no interval where there are too few rounds for one."""
 
     estimate: float
-    low: float | None
-    high: float | None
+    interval: Interval | None
 
 
-def median_interval(blocks: Sequence[Sequence[float]], level: float = 0.95) -> Interval:
+def median_interval(blocks: Sequence[Sequence[float]], level: float = 0.95) -> Median:
     """Return the median of some series, all of the same quantity, with its interval.
 
     Args:
@@ -42,8 +43,8 @@ def median_interval(blocks: Sequence[Sequence[float]], level: float = 0.95) -> I
     count = len(ranked)
     below = math.floor(count / 2 - reach)  # values outside the interval on each side
     if below < 1:
-        return Interval(middle, None, None)
-    return Interval(middle, ranked[below - 1], ranked[count - below])
+        return Median(middle, None)
+    return Median(middle, Interval(middle, ranked[below - 1], ranked[count - below]))
 
 
 def quantile(values: Sequence[float], share: float) -> float:

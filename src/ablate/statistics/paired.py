@@ -20,18 +20,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
+from ablate.statistics.interval import Interval
+
 LEVEL = 0.95
 ALPHA = 0.05
 POWER = 0.8
 MOST_SEEDS = 100_000  # more than anybody trains: beyond it a difference counts as out of reach
-
-
-class Interval(NamedTuple):
-    """An estimate with its confidence interval, in the unit of what was estimated."""
-
-    estimate: float
-    low: float
-    high: float
 
 
 def paired_differences(variant: Mapping[int, float], baseline: Mapping[int, float]) -> tuple[list[int], list[float]]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ablate.analysis.table import rows_of
-from ablate.analysis.variants import is_measured
-from ablate.records.records import Record, Sweep, number, sequence
+from ablate.analysis.comparison import Comparison
+from ablate.analysis.variants import Variant
+from ablate.records.records import Record, number, sequence
 from ablate.report.figures.lettering import in_legend
 from ablate.report.figures.style import (
     BASELINE,
@@ -20,17 +21,13 @@ from ablate.report.figures.style import (
     TWO_COLUMNS,
     Drawing,
     Style,
-    flags,
-    foremost,
-    groups_of,
-    left_out,
-    named,
-    references,
-    said,
-    settle,
+    dagger_caption,
+    fix_layout,
+    paragraph,
     styles,
-    title_of,
+    written_name,
 )
+from ablate.report.selection import foremost, limit_text
 
 STEEP = 0.1  # share of the epochs in which all rise alike, and that would flatten the rest
 LINES = 10  # of one panel
@@ -38,30 +35,30 @@ PANELS = 6
 LONGEST = 100_000  # epochs; more can only be damage
 
 
-def training_curves(sweep: Sweep, table: pd.DataFrame) -> Drawing | None:
+def training_curves(comparison: Comparison) -> Drawing | None:
     """mAP50-95 over epochs, one panel per comparison group and one line per variant.
 
     The line is the mean over seeds, as far as all seeds got; the band reaches from the lowest to the
     highest seed.
     """
-    curves = _curves(sweep)
-    groups = [rows for rows in groups_of(table) if any(k in curves for k in rows["variant_key"])]
+    curves = {row.key: trials for row in comparison.rows if (trials := _curves(row.variant))}
+    groups = [group for group in comparison.groups if any(row.key in curves for row in group.rows)]
     if not groups:
         return None
-    shown = [foremost(rows[rows["variant_key"].isin(curves)], LINES) for rows in groups[:PANELS]]
-    drawn = styles(table)
-    same = table["data"].nunique() == 1
+    shown = [foremost([row for row in group.rows if row.key in curves], LINES) for group in groups[:PANELS]]
+    drawn = styles(comparison)
+    same = len({row.data for row in comparison.rows}) == 1
     columns = min(2, len(shown))
     lines = -(-len(shown) // columns)
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(TWO_COLUMNS, 3.6 * lines), layout="constrained")
         share: Axes | None = None
-        for position, rows in enumerate(shown, start=1):
+        for position, (group, rows) in enumerate(zip(groups, shown, strict=False), start=1):
             axes = figure.add_subplot(lines, columns, position, sharey=share if same else None)
             share = share or axes
-            for row in rows_of(rows):
-                _draw_curve(axes, curves[row["variant_key"]], drawn[row["variant"]], in_legend(named(row)))
-            axes.set(xlabel="epoch", ylabel="mAP50-95 (validation)", title=title_of(rows))
+            for row in rows:
+                _draw_curve(axes, curves[row.key], drawn[row.label], in_legend(written_name(row)))
+            axes.set(xlabel="epoch", ylabel="mAP50-95 (validation)", title=replace(group, rows=tuple(rows)).title)
             axes.legend(
                 loc="upper center", bbox_to_anchor=(0.5, -0.19), ncols=1 if columns == 2 else 2, handlelength=3.8,
                 fontsize=SMALLEST,
@@ -74,21 +71,22 @@ def training_curves(sweep: Sweep, table: pd.DataFrame) -> Drawing | None:
         cut = any(
             _lowest(line) < low for axes, (low, _) in zip(figure.axes, limits, strict=True) for line in axes.lines
         )
-        settle(figure)
-    several = any(len(found) > 1 for found in curves.values())
+        fix_layout(figure)
+    several = any(len(trials) > 1 for trials in curves.values())
     band = "the mean over seeds, as far as all seeds got; the band reaches from the lowest to the highest seed."
+    rows_shown = [row for rows in shown for row in rows]
     caption = [
         f"mAP50-95 on the validation images after each epoch: {band if several else 'one seed each.'}",
-        "The baseline is the thick black line." if any(references(rows).any() for rows in shown) else "",
+        "The baseline is the thick black line." if any(row.is_baseline for row in rows_shown) else "",
         "The first epochs lie below the panel, so that the rest can be told apart." if cut else "",
-        flags(pd.concat(shown)),
+        dagger_caption(rows_shown),
         *(
-            left_out(len(few), len(rows), f"variants of {title_of(rows)}")
-            for few, rows in zip(shown, groups, strict=False)
+            limit_text(len(rows), len(group.rows), f"variants of {group.title}")
+            for group, rows in zip(groups, shown, strict=False)
         ),
-        left_out(len(shown), len(groups), "comparison groups", "in the table's order"),
+        limit_text(len(shown), len(groups), "comparison groups", "in the table's order"),
     ]
-    return Drawing(figure, said(caption), tuple(key for rows in shown for key in rows["variant_key"]))
+    return Drawing(figure, paragraph(caption), tuple(row.key for row in rows_shown))
 
 
 def _limits(axes: Axes) -> tuple[float, float]:
@@ -104,17 +102,13 @@ def _lowest(line: Line2D) -> float:
     return float(np.nanmin(np.asarray(line.get_ydata(), dtype=np.float64)))
 
 
-def _curves(sweep: Sweep) -> dict[str, list[np.ndarray]]:
-    """Variant key -> accuracy by epoch: an array of shape (epochs,) per measured trial with a history.
+def _curves(variant: Variant) -> list[np.ndarray]:
+    """Accuracy by epoch: an array of shape (epochs,) per measured trial with a history.
 
-    Without variants whose trials have no epoch in common that all of them were evaluated after.
+    Empty where the trials have no epoch in common that all of them were evaluated after.
     """
-    found: dict[str, list[np.ndarray]] = {}
-    for record in filter(is_measured, sweep.records):
-        curve = _curve(record)
-        if np.isfinite(curve).any():
-            found.setdefault(str(record.get("variant_key")), []).append(curve)
-    return {key: curves for key, curves in found.items() if len(_shared(curves)[0])}
+    curves = [curve for trial in variant.measured if np.isfinite(curve := _curve(trial)).any()]
+    return curves if curves and len(_shared(curves)[0]) else []
 
 
 def _shared(curves: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

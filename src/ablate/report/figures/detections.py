@@ -9,31 +9,29 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps
 
-from ablate.analysis.table import rows_of
-from ablate.analysis.variants import variant_key
+from ablate.analysis.comparison import Group
 from ablate.records.class_names import ClassName, class_names
 from ablate.records.records import Sweep, sequence, value
 from ablate.report.figures.lettering import written, written_class
-from ablate.report.figures.missed import CONFIDENCE, IOU, Against, Comparison, compare, corners
+from ablate.report.figures.missed import CONFIDENCE, IOU, Detected, GroupDetections, compare_detections, corners
 from ablate.report.figures.style import (
     PALETTE,
     SETTINGS,
     SMALLEST,
     TWO_COLUMNS,
     Drawing,
-    flags,
-    left_out,
-    names_of,
-    said,
-    settle,
+    dagger_caption,
+    fix_layout,
+    paragraph,
+    written_name,
 )
+from ablate.report.selection import limit_text
 
 SHOWN = 3  # variants, a line of images each
 EACH = 2  # images for what is gained, and as many for what is lost
@@ -58,84 +56,79 @@ class Part(NamedTuple):
     image: int
 
 
-def found_and_missed(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
-    """Parts of images where a variant finds what the baseline misses (left) and the reverse (right).
-
-    Args:
-        sweep: What `load_sweep` read.
-        rows: Rows of one comparison group of the comparison table.
+def found_and_missed(sweep: Sweep, group: Group) -> Drawing | None:
+    """Parts of images where a variant of a group finds what the baseline misses (left) and the reverse (right).
 
     Returns:
-        A drawing with the counts of all variants; None where there is no evidence, or where no image is on disk.
+        A drawing with the counts of all variants; None where no trial kept predictions, or no image is on disk.
     """
-    comparison = compare(sweep, rows)
-    if comparison is None:
+    detections = compare_detections(sweep, group)
+    if detections is None:
         return None
-    library = _Library(sweep, comparison)
-    chosen = [(one, parts) for one in _most_telling(comparison, rows) if any(parts := library.parts(one))][:SHOWN]
+    library = _Library(sweep, detections)
+    chosen = [(one, parts) for one in _largest(detections, group) if any(parts := library.parts(one))][:SHOWN]
     if not chosen:
         return None
-    base = rows.loc[rows["variant_key"] == variant_key(comparison.trial), "variant"].iloc[0]
+    base = detections.baseline
     with mpl.rc_context({**SETTINGS, "axes.grid": False}):
-        figure = _figure(comparison, chosen, base, names_of(rows))
-        settle(figure)
-    shown = [one.label for one, _ in chosen]
+        figure = _figure(detections, chosen)
+        fix_layout(figure)
     words = [
-        f"Parts of validation images, trained with seed {comparison.seed}. Boxes are true objects: thick solid blue "
-        f"were found by the variant and missed by {base}, thick dashed orange the reverse; thin white by both, dotted "
-        f"by none. Found: a detection of the right class with IoU of at least {IOU} and confidence of at least "
+        f"Parts of validation images, trained with seed {detections.seed}. Boxes are true objects: thick solid blue "
+        f"were found by the variant and missed by {base.label}, thick dashed orange the reverse; thin white by both, "
+        f"dotted by none. Found: a detection of the right class with IoU of at least {IOU} and confidence of at least "
         f"{CONFIDENCE}. Images are those that differ most, so they show what differences look like, not how many there "
         "are: the counts beneath do.",
-        left_out(len(shown), len(comparison.variants), "variants", "by objects found by one only"),
+        limit_text(len(chosen), len(detections.variants), "variants", "by objects found by one only"),
         "Original images are not where they were: reduced copies are shown." if library.copied else "",
-        "; ".join(comparison.unread).capitalize() + "." if comparison.unread else "",
+        "; ".join(detections.unread).capitalize() + "." if detections.unread else "",
     ]
-    counts = comparison.counts()
-    counts["Variant"] = counts["Variant"].map(names_of(rows))
-    drawn = rows[rows["variant"].isin([base, *(one.label for one in comparison.variants)])]
-    return Drawing(figure, said([*words, flags(drawn)]), tuple(drawn["variant_key"]), counts)
+    labels = {base.label, *(one.row.label for one in detections.variants)}
+    drawn = [row for row in group.rows if row.label in labels]
+    caption = paragraph([*words, dagger_caption(drawn)])
+    return Drawing(figure, caption, tuple(row.key for row in drawn), detections.counts())
 
 
-def _most_telling(comparison: Comparison, rows: pd.DataFrame) -> list[Against]:
-    """Variants by how many objects only one of the two found, those in the table's order that tell most first."""
-    place = {row["variant"]: index for index, row in enumerate(rows_of(rows))}
-    most = sorted(comparison.variants, key=lambda one: -int(one.gained.sum() + one.lost.sum()))[: 2 * SHOWN]
-    return sorted(most, key=lambda one: (most.index(one) >= SHOWN, place[one.label]))
+def _largest(detections: GroupDetections, group: Group) -> list[Detected]:
+    """Variants with most boxes that only one of the two detected; the first few in the table's order."""
+    place = {row.label: index for index, row in enumerate(group.rows)}
+    most = sorted(detections.variants, key=lambda one: -int(one.gained.sum() + one.lost.sum()))[: 2 * SHOWN]
+    return sorted(most, key=lambda one: (most.index(one) >= SHOWN, place[one.row.label]))
 
 
 class _Library:
     """The images of one comparison, as far as they are on disk."""
 
-    def __init__(self, sweep: Sweep, comparison: Comparison) -> None:
-        self._comparison = comparison
+    def __init__(self, sweep: Sweep, detections: GroupDetections) -> None:
+        self._detections = detections
         self.copied = False
-        folder = sweep.trial_dir(str(comparison.trial["signature"]))
-        root = value(comparison.trial, "data", "root")
+        folder = sweep.trial_dir(str(detections.trial["signature"]))
+        root = value(detections.trial, "data", "root")
         self._root = Path(root) if isinstance(root, str) and root else None
         self._samples = [
             (str(sample["source"]), folder / sample["image"])
-            for sample in sequence(comparison.trial, "samples")
+            for sample in sequence(detections.trial, "samples")
             if isinstance(value(sample, "source"), str) and isinstance(value(sample, "image"), str)
         ]
 
-    def parts(self, one: Against) -> list[Part | None]:
+    def parts(self, one: Detected) -> list[Part | None]:
         """What to show for one variant: EACH parts that it gains, then EACH that it loses; None where there is none."""
         taken: set[int] = set()
         shown: list[Part | None] = []
         for mask in (one.gained, one.lost):
-            found: list[Part] = []
+            parts: list[Part] = []
             for index in self._candidates(mask):
-                if index not in taken and len(found) < EACH and (part := self._part(index, mask)) is not None:
+                if index not in taken and len(parts) < EACH and (part := self._part(index, mask)) is not None:
                     taken.add(index)
-                    found.append(part)
-                if len(found) == EACH:
+                    parts.append(part)
+                if len(parts) == EACH:
                     break
-            shown += [*found, *[None] * (EACH - len(found))]
+            shown += [*parts, *[None] * (EACH - len(parts))]
         return shown
 
     def _candidates(self, mask: np.ndarray) -> Iterator[int]:
         """Images by falling number of objects that differ."""
-        evidence = self._comparison.evidence
+        evidence = self._detections.evidence
         counts = np.bincount(evidence.true_image[mask], minlength=len(evidence.names))
         for index in np.argsort(-counts, kind="stable")[:TRIED]:
             if counts[index]:
@@ -143,7 +136,7 @@ class _Library:
 
     def _part(self, index: int, mask: np.ndarray) -> Part | None:
         """The part of an image around what differs; None where the image cannot be shown."""
-        evidence = self._comparison.evidence
+        evidence = self._detections.evidence
         width, height = (int(side) for side in evidence.sizes[index])
         of_image = np.flatnonzero(mask & (evidence.true_image == index))
         boxes = corners(evidence, of_image) * np.array([width, height] * 2)
@@ -200,16 +193,14 @@ def _read(path: Path, frame: np.ndarray, size: tuple[int, int]) -> np.ndarray | 
         return None
 
 
-def _figure(
-    comparison: Comparison, chosen: list[tuple[Against, list[Part | None]]], base: str, names: dict[str, str]
-) -> Figure:
-    """A line of parts for each variant, under heads, and a legend; `names` as they are written."""
+def _figure(detections: GroupDetections, chosen: list[tuple[Detected, list[Part | None]]]) -> Figure:
+    """A line of parts for each variant, under heads, and a legend."""
     across = 2 * EACH
     inch = (TWO_COLUMNS - 1.25) / (across + 0.2)
     figure = Figure(figsize=(TWO_COLUMNS, inch * len(chosen) * 1.05 + 0.8))
     total = figure.get_size_inches()
     top, left, gap = 0.24, 1.2, 0.06
-    kinds = class_names(sequence(comparison.trial, "data", "classes"))
+    kinds = class_names(sequence(detections.trial, "data", "classes"))
     for line, (one, parts) in enumerate(chosen):
         for column, part in enumerate(parts):
             x = left + column * inch + (0.16 if column >= EACH else 0.0)
@@ -223,11 +214,11 @@ def _figure(
                 axes.text(0.5, 0.5, "none" if column % EACH == 0 else "no other", ha="center", va="center",
                           transform=axes.transAxes, color="#666666", fontsize=SMALLEST)  # fmt: skip
                 continue
-            _draw(axes, comparison, one, part, kinds, gained=column < EACH)
+            _draw(axes, detections, one, part, kinds, gained=column < EACH)
         gained, lost = int(one.gained.sum()), int(one.lost.sum())
-        plain = written(one.label)
+        plain = written(one.row.label)
         name = "\n".join(textwrap.wrap(plain, TITLE, max_lines=3, placeholder=" ..."))
-        name += names[one.label].removeprefix(plain)
+        name += written_name(one.row).removeprefix(plain)
         y = 1 - (top + line * inch * 1.05 + 0.45 * inch) / total[1]
         figure.text(0.05 / total[0], y, name, fontweight="bold", fontsize=7.5, va="bottom")
         figure.text(
@@ -243,33 +234,33 @@ def _figure(
     handles = [_line(GAINED, "variant only"), _line(LOST, "baseline only"), _line(BOTH, "both"), _line(NONE, "none")]
     figure.legend(
         handles=handles, loc="lower center", ncols=4, handlelength=3.2,
-        title=f"true objects found by (baseline: {names[base]})", title_fontsize=7.5,
+        title=f"true objects found by (baseline: {written_name(detections.baseline)})", title_fontsize=7.5,
         facecolor="#cfcfcf", frameon=True, edgecolor="none",
     )  # fmt: skip
     return figure
 
 
 def _draw(
-    axes: Axes, comparison: Comparison, one: Against, part: Part, kinds: Sequence[ClassName], *, gained: bool
+    axes: Axes, detections: GroupDetections, one: Detected, part: Part, kinds: Sequence[ClassName], *, gained: bool
 ) -> None:
     """One part of an image with its true objects."""
-    evidence = comparison.evidence
+    evidence = detections.evidence
     x1, y1, x2, y2 = part.frame
     axes.imshow(part.pixels, extent=(x1, x2, y2, y1), interpolation="none", aspect="auto")
     here = np.flatnonzero(evidence.true_image == part.image)
     for index, box in zip(here, corners(evidence, here) * np.array(part.size * 2), strict=True):
-        mine, theirs = bool(one.variant[index]), bool(one.baseline[index])
-        telling = mine != theirs
-        color, dashes, width = (GAINED if mine else LOST) if telling else (BOTH if mine else NONE)
+        of_variant, of_baseline = bool(one.variant[index]), bool(one.baseline[index])
+        differs = of_variant != of_baseline
+        color, dashes, width = (GAINED if of_variant else LOST) if differs else (BOTH if of_variant else NONE)
         left, top, right, bottom = box
         if right < x1 or left > x2 or bottom < y1 or top > y2:
             continue
-        order = 4 if telling else 3
+        order = 4 if differs else 3
         place = (left, top), right - left, bottom - top
-        halo = "white" if telling else "#555555"
+        halo = "white" if differs else "#555555"
         axes.add_patch(Rectangle(*place, fill=False, zorder=order, linewidth=width + 1.4, edgecolor=halo))
         axes.add_patch(Rectangle(*place, fill=False, zorder=order, linewidth=width, edgecolor=color, linestyle=dashes))
-        if telling and mine == gained:
+        if differs and of_variant == gained:
             _name(axes, part, box, kinds, int(evidence.true_cls[index]), color)
     axes.set(xlim=(x1, x2), ylim=(y2, y1))
 

@@ -7,17 +7,16 @@ from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ablate.analysis.component_effects import effects_of
-from ablate.analysis.number_format import cell
+from ablate.analysis.columns import cell
+from ablate.analysis.comparison import Comparison, Row
+from ablate.analysis.component_effects import StudyEffects, effects_of
+from ablate.analysis.factor_effects import analyses_of
 from ablate.analysis.phrases import minus
-from ablate.findings.factor_findings import analyses_of
-from ablate.records.records import Sweep
-from ablate.report.figures.lettering import in_legend
-from ablate.report.figures.rows import LEFT, Line, canvas
+from ablate.report.figures.lettering import in_legend, written
+from ablate.report.figures.rows import LEFT, Line, canvas, shortened
 from ablate.report.figures.style import (
     BASELINE,
     DASHES,
@@ -28,11 +27,11 @@ from ablate.report.figures.style import (
     SMALLEST,
     TWO_COLUMNS,
     Drawing,
-    is_control,
-    said,
-    settle,
+    fix_layout,
+    paragraph,
 )
 from ablate.statistics.factorial_model import FactorAnalysis
+from ablate.statistics.interval import Interval
 from ablate.statistics.paired import ALPHA, LEVEL
 
 RIGHT = 2.3  # inches for the numbers
@@ -47,19 +46,20 @@ class Item(NamedTuple):
     title: str
     name: str = ""
     estimate: float = np.nan
-    low: float = np.nan
-    high: float = np.nan
-    p_value: float | None = None
+    interval: Interval | None = None
+    p_holm: float | None = None
+    supported: bool = False
     crossed: bool = False
 
 
-def factor_effects(sweep: Sweep, table: pd.DataFrame) -> Drawing | None:
+def factor_effects(comparison: Comparison) -> Drawing | None:
     """Main effects and interactions of the factors, or of the components of a study, with their intervals.
 
-    None where the design was refused or has no factors: the findings say why.
+    None where the design was refused or has no factors: the findings have the reason.
     """
-    analyses = [found for found in analyses_of(sweep, table) if not found.refusal and found.effects]
-    items = [*_of_factors(analyses), *_of_components(sweep)]
+    analyses = [analysis for analysis in analyses_of(comparison) if not analysis.refusal and analysis.effects]
+    studies = effects_of(comparison)
+    items = [*_of_factors(analyses), *_of_components(studies)]
     if not any(item.name for item in items):
         return None
     total = sum(bool(item.name) for item in items)
@@ -69,85 +69,90 @@ def factor_effects(sweep: Sweep, table: pd.DataFrame) -> Drawing | None:
     shown = [item for item in items if item.name]
     with mpl.rc_context(SETTINGS):
         figure = _figure(items)
-        settle(figure)
+        fix_layout(figure)
     parts = []
     if analyses:
         parts.append(
             "Main effects: how far the mean of a level, over all levels of the other factors, lies from the mean of "
             "all. Interactions (hollow): what a pair of levels gives beyond the sum of its main effects."
         )
-        parts += [f"{found.note.capitalize()}." for found in analyses if found.note]
-    if len(items) and not analyses:
-        leaving = sweep.design is not None and sweep.design.name == "leave_one_out"
+        parts += [f"{analysis.note.capitalize()}." for analysis in analyses if analysis.note]
+    else:
         parts.append(
             "What each component adds: all components against all but this one."
-            if leaving
+            if studies[0].is_removal
             else "What each component adds: the mean difference over the settings of the other components."
         )
     parts.append(f"Bars: {100 * LEVEL:.0f} % interval over seeds. *: p below {ALPHA:g} after Holm's correction.")
     parts.append(f"The first {len(shown)} of {total} effects are shown." if len(shown) < total else "")
-    fair = table[~is_control(table) & table["map50_95"].notna()]
-    return Drawing(figure, said(parts), tuple(fair["variant_key"]))
+    rows = [row for row in comparison.rows if not row.is_control and row.accuracy.map50_95 is not None]
+    return Drawing(figure, paragraph(parts), tuple(row.key for row in rows))
 
 
-def interactions(sweep: Sweep, table: pd.DataFrame) -> Drawing | None:
+class Panel(NamedTuple):
+    """Two factors of an analysis, and the rows that it rests on."""
+
+    analysis: FactorAnalysis
+    rows: list[Row]
+    first: str
+    second: str
+
+
+def interactions(comparison: Comparison) -> Drawing | None:
     """Means of pairs of levels, one panel for each two factors: parallel lines are factors that do not interact."""
     panels = []
-    for found in analyses_of(sweep, table):
-        if not found.refusal and found.interactions:
-            rows = _cells(table, found)
-            names = sorted(found.levels, key=lambda name: -len(found.levels[name]))
+    for analysis in analyses_of(comparison):
+        if not analysis.refusal and analysis.interactions:
+            rows = _rows_of(comparison, analysis)
+            names = sorted(analysis.levels, key=lambda name, levels=analysis.levels: -len(levels[name]))  # type: ignore[misc]
             for first, second in ((a, b) for i, a in enumerate(names) for b in names[i + 1 :]):
-                if len(found.levels[second]) <= LEVELS and len(found.levels[first]) <= 2 * LEVELS:
-                    panels.append((found, rows, first, second))
+                if len(analysis.levels[second]) <= LEVELS and len(analysis.levels[first]) <= 2 * LEVELS:
+                    panels.append(Panel(analysis, rows, first, second))
     if not panels:
         return None
     shown = panels[:PANELS]
     with mpl.rc_context(SETTINGS):
         width = ONE_COLUMN if len(shown) == 1 else TWO_COLUMNS
         figure = Figure(figsize=(width, 3.2), layout="constrained")
-        for position, (found, rows, first, second) in enumerate(shown, start=1):
+        several = len({(panel.analysis.model, panel.analysis.data) for panel in panels}) > 1
+        for position, panel in enumerate(shown, start=1):
             axes = figure.add_subplot(1, len(shown), position)
-            _panel(axes, rows, found, first, second)
-            several = len({(f.model, f.data) for f, *_ in panels}) > 1
+            _draw_panel(axes, panel)
             if several:
-                axes.set_xlabel(f"{first} ({found.model}, {found.data})")
-        settle(figure)
+                axes.set_xlabel(f"{panel.first} ({panel.analysis.model}, {panel.analysis.data})")
+        fix_layout(figure)
     parts = [
         "Mean mAP50-95 of each pair of levels, over seeds and the levels of other factors. Parallel lines: no "
         "interaction; lines that come together or cross: the effect of one factor depends on the other. Whether more "
         "than chance is at work the intervals of the interactions tell.",
         f"The first {len(shown)} of {len(panels)} pairs of factors are shown." if len(shown) < len(panels) else "",
     ]
-    keys = dict.fromkeys(key for _, rows, *_ in shown for key in rows["variant_key"])
-    return Drawing(figure, said(parts), tuple(keys))
+    keys = dict.fromkeys(row.key for panel in shown for row in panel.rows)
+    return Drawing(figure, paragraph(parts), tuple(keys))
 
 
 def _of_factors(analyses: Sequence[FactorAnalysis]) -> list[Item]:
     items = []
-    for found in analyses:
-        where = f"{found.model}, {found.data}: " if len(analyses) > 1 else ""
-        for effects, crossed in ((found.effects, False), (found.interactions, True)):
+    for analysis in analyses:
+        where = f"{analysis.model}, {analysis.data}: " if len(analyses) > 1 else ""
+        for effects, crossed in ((analysis.effects, False), (analysis.interactions, True)):
             for term in dict.fromkeys(effect.term for effect in effects):
                 items.append(Item(f"{where}{'interaction ' if crossed else ''}{term}"))
                 items += [
-                    Item(term, effect.level, effect.estimate, effect.low, effect.high, effect.p_value, crossed)
-                    for effect in effects
-                    if effect.term == term
+                    Item(term, e.level, e.interval.estimate, e.interval, e.p_value, e.supported, crossed)
+                    for e in effects
+                    if e.term == term
                 ]
     return items
 
 
-def _of_components(sweep: Sweep) -> list[Item]:
+def _of_components(studies: Sequence[StudyEffects]) -> list[Item]:
     items = []
-    studies = effects_of(sweep)
-    for number, effects in enumerate(studies, start=1):
-        known = [effect for effect in effects if effect.mean is not None]
-        if known:
+    for number, study in enumerate(studies, start=1):
+        effects = [effect for effect in study.effects if effect.mean is not None]
+        if effects:
             items.append(Item(f"components, study {number}" if len(studies) > 1 else "components"))
-        for effect in known:
-            low, high = (effect.interval.low, effect.interval.high) if effect.interval else (np.nan, np.nan)
-            items.append(Item("", effect.component, effect.mean or 0.0, low, high, effect.p_value))
+        items += [Item("", e.component, e.mean or 0.0, e.interval, e.p_holm, e.supported) for e in effects]
     return items
 
 
@@ -157,7 +162,7 @@ def _figure(items: Sequence[Item]) -> Figure:
     for index, item in enumerate(items):
         if not item.name and index:
             y += 0.6
-        lines.append(Line(y, title=item.title) if not item.name else Line(y, row={"variant": item.name}))
+        lines.append(Line(y, name=shortened(written(item.name))) if item.name else Line(y, title=item.title))
         y += 1.0
     figure, axes = canvas(lines, right=RIGHT, below=0.45)
     inch = 1 / (TWO_COLUMNS - LEFT - RIGHT)
@@ -176,33 +181,44 @@ def _figure(items: Sequence[Item]) -> Figure:
             continue
         index = terms.index(item.title)
         color, marker = PALETTE[index % len(PALETTE)], MARKERS[index % len(MARKERS)]
-        axes.plot([item.low, item.high], [line.y] * 2, color=color, linewidth=2.2, zorder=2, solid_capstyle="butt")
+        ends = (item.interval.low, item.interval.high) if item.interval else (np.nan, np.nan)
+        axes.plot(ends, [line.y] * 2, color=color, linewidth=2.2, zorder=2, solid_capstyle="butt")
         axes.plot(item.estimate, line.y, marker, color=color, markersize=6, zorder=3,
                   markerfacecolor="white" if item.crossed else color)  # fmt: skip
         write(places[0], line, cell("delta_map50_95", item.estimate, signed=True))
-        if item.low == item.low:
-            ends = [cell("delta_ci_low", end, signed=True) for end in (item.low, item.high)]
-            write(places[1], line, f"[{ends[0]}, {ends[1]}]")
-        if item.p_value is not None:
-            write(places[2], line, f"{cell('p_holm', item.p_value)}{'*' if item.p_value < ALPHA else ''}")
+        if item.interval is not None:
+            write(places[1], line, cell("delta_ci", item.interval, signed=True))
+        if item.p_holm is not None:
+            write(places[2], line, f"{cell('p_holm', item.p_holm)}{'*' if item.supported else ''}")
     axes.set_xlabel("effect on mAP50-95")
     return figure
 
 
-def _cells(table: pd.DataFrame, found: FactorAnalysis) -> pd.DataFrame:
-    """The rows of the table that an analysis rests on."""
-    kept = (table["model"] == found.model) & (table["data"] == found.data) & (table["module"] != "none")
-    return table[kept & ~is_control(table) & (table["comparable"] == "yes") & table["map50_95"].notna()]
+def _rows_of(comparison: Comparison, analysis: FactorAnalysis) -> list[Row]:
+    """The rows of the table that an analysis rests on, in its order."""
+    return [
+        row
+        for row in comparison.rows
+        if (row.model, row.data) == (analysis.model, analysis.data)
+        and row.module != "none"
+        and row.is_comparable
+        and not row.is_control
+    ]
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, found: FactorAnalysis, first: str, second: str) -> None:
+def _draw_panel(axes: Axes, panel: Panel) -> None:
     """A line for each level of the second factor over the levels of the first."""
-    levels = found.levels[first]
-    means = rows.pivot_table(index=first, columns=second, values="map50_95", aggfunc="mean").reindex(levels)
-    for index, level in enumerate(found.levels[second]):
+    analysis, first, second = panel.analysis, panel.first, panel.second
+    levels = analysis.levels[first]
+    accuracies: dict[tuple[str, str], list[float]] = {}
+    for row in panel.rows:
+        if row.accuracy.map50_95 is not None:
+            pair = row.variant.factors[first], row.variant.factors[second]
+            accuracies.setdefault(pair, []).append(row.accuracy.map50_95)
+    for index, level in enumerate(analysis.levels[second]):
         axes.plot(
             range(len(levels)),
-            means[level],
+            [float(np.mean(accuracies.get((one, level), [np.nan]))) for one in levels],
             color=[BASELINE, *PALETTE][index % (1 + len(PALETTE))],
             marker=MARKERS[index % len(MARKERS)],
             linestyle=DASHES[index % len(DASHES)],
@@ -216,7 +232,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, found: FactorAnalysis, first: str, se
         axes.tick_params(axis="x", labelrotation=90)
     axes.margins(x=0.12)
     axes.set(xlabel=first, ylabel="mAP50-95")
-    broad = max(map(len, found.levels[second])) >= 12
+    broad = max(map(len, analysis.levels[second])) >= 12
     axes.legend(
         title=second, title_fontsize=7.5, handlelength=3.4, columnspacing=1.2, loc="lower center",
         bbox_to_anchor=(0.5, 1.0), ncols=1 if broad else 2,

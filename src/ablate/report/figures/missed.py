@@ -3,112 +3,111 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from ablate.analysis.table import rows_of
-from ablate.analysis.variants import is_measured, variant_key
+from ablate.analysis.comparison import Group, Row
 from ablate.evaluation.boxes import overlaps
 from ablate.evaluation.image_bootstrap import NotPaired, same_objects
 from ablate.records.predictions import STEPS, Evidence, evidence_path, load_evidence
 from ablate.records.records import DamagedRecordError, Record, Sweep, value
-from ablate.report.figures.style import is_control, references
+from ablate.report.figures.style import CountTable, written_name
 
 CONFIDENCE = 0.25
 IOU = 0.5
-COUNTED = 12  # variants whose evidence is read
+COUNTED = 12  # variants whose predictions are read
 
 
-@dataclass(frozen=True)
-class Against:
-    """A variant and its baseline on the same true objects.
+@dataclass(frozen=True, eq=False)
+class Detected:
+    """The ground truth that a variant and its baseline detected.
 
     Attributes:
-        label: The variant.
-        variant, baseline: Whether each true object was found, (T,), bool.
+        row: The variant.
+        variant, baseline: Whether each ground-truth box was detected, (T,), bool.
     """
 
-    label: str
+    row: Row
     variant: np.ndarray
     baseline: np.ndarray
 
     @property
     def gained(self) -> np.ndarray:
-        """Found by the variant only, (T,)."""
-        found: np.ndarray = self.variant & ~self.baseline
-        return found
+        """Detected by the variant only, (T,)."""
+        only: np.ndarray = self.variant & ~self.baseline
+        return only
 
     @property
     def lost(self) -> np.ndarray:
-        """Found by the baseline only, (T,)."""
-        found: np.ndarray = self.baseline & ~self.variant
-        return found
+        """Detected by the baseline only, (T,)."""
+        only: np.ndarray = self.baseline & ~self.variant
+        return only
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """What one comparison group's evidence says, for one seed.
+class GroupDetections:
+    """The stored predictions of one comparison group, box by box, for one seed.
 
     Attributes:
-        evidence: The baseline's; its images and true objects are those of all.
+        evidence: The baseline's; its images and ground truth are those of all.
+        baseline: The baseline's row.
         trial: The baseline's trial.
         seed: Of all trials.
-        variants: One for each variant that has evidence of the same images.
+        variants: One for each variant that has predictions on the same images.
         unread: Why others have none, in words.
     """
 
     evidence: Evidence
+    baseline: Row
     trial: Record
-    seed: Any
-    variants: list[Against]
+    seed: int
+    variants: list[Detected]
     unread: list[str]
 
-    def counts(self) -> pd.DataFrame:
-        """One row per variant: how many true objects only it, only the baseline, both and none found; as text."""
+    def counts(self) -> CountTable:
+        """One row per variant: how many boxes only it, only the baseline, both and none detected."""
         rows = []
         for one in self.variants:
             both, none = int((one.variant & one.baseline).sum()), int((~one.variant & ~one.baseline).sum())
-            rows.append([one.label, *(f"{n}" for n in (int(one.gained.sum()), int(one.lost.sum()), both, none))])
-        return pd.DataFrame(
-            rows,
-            columns=["Variant", "found by variant only", "found by baseline only", "found by both", "found by none"],
-        )
+            numbers = (int(one.gained.sum()), int(one.lost.sum()), both, none)
+            rows.append((written_name(one.row), *map(str, numbers)))
+        heads = ("Variant", "found by variant only", "found by baseline only", "found by both", "found by none")
+        return CountTable(heads, tuple(rows))
 
 
-def compare(sweep: Sweep, rows: pd.DataFrame) -> Comparison | None:
-    """Match the evidence of one comparison group, object by object, for the seed that most variants have it for.
+def compare_detections(sweep: Sweep, group: Group) -> GroupDetections | None:
+    """Match the predictions of one comparison group, box by box, for the seed that most variants have them for.
 
-    Returns None where the baseline and at least one variant have no evidence of the same seed. Evidence that is
-    damaged, missing or of other images or objects (`same_objects`) is left out and named.
+    Returns None where the baseline and at least one variant have no predictions of the same seed. Predictions that are
+    damaged, missing or of other images or ground truth (`same_objects`) are left out and named.
     """
-    base = next(iter(rows.loc[references(rows), "variant_key"]), None)
-    trials = _with_evidence(sweep, rows)
-    seeds = [seed for seed, found in trials.items() if base in found and len(found) > 1]
+    baseline = next((row for row in group.rows if row.is_baseline), None)
+    if baseline is None:
+        return None
+    trials = _with_predictions(group)
+    seeds = [seed for seed, by_key in trials.items() if baseline.key in by_key and len(by_key) > 1]
     unread: list[str] = []
     for seed in sorted(seeds, key=lambda seed: (-len(trials[seed]), str(seed))):
-        record = trials[seed][str(base)]
+        record = trials[seed][baseline.key]
         evidence = _load(sweep, record, "the baseline", unread)
         if evidence is None:
             continue
-        theirs = found_objects(evidence)
+        of_baseline = found_objects(evidence)
         variants = []
-        order = rows_of(rows[~is_control(rows)])[: COUNTED + 1]
-        for row in order:
-            if row["variant_key"] == base or row["variant_key"] not in trials[seed]:
+        for row in [row for row in group.rows if not row.is_control][: COUNTED + 1]:
+            if row.key == baseline.key or row.key not in trials[seed]:
                 continue
-            mine = _load(sweep, trials[seed][row["variant_key"]], row["variant"], unread)
-            if mine is None:
+            other = _load(sweep, trials[seed][row.key], row.label, unread)
+            if other is None:
                 continue
             try:
-                index = same_objects(evidence, mine)
+                index = same_objects(evidence, other)
             except NotPaired as error:
-                unread.append(f"the evidence of {row['variant']} does not match the baseline's ({error})")
+                unread.append(f"the evidence of {row.label} does not match the baseline's ({error})")
                 continue
-            variants.append(Against(row["variant"], found_objects(mine)[index], theirs))
+            variants.append(Detected(row, found_objects(other)[index], of_baseline))
         if variants:
-            return Comparison(evidence, record, seed, variants, unread)
+            return GroupDetections(evidence, baseline, record, seed, variants, unread)
     return None
 
 
@@ -117,14 +116,14 @@ def found_objects(evidence: Evidence) -> np.ndarray:
 
     The most confident detection chooses first, and each detection and each object counts once.
     """
-    found = np.zeros(len(evidence.true_image), dtype=bool)
+    detected = np.zeros(len(evidence.true_image), dtype=bool)
     confident = np.flatnonzero(evidence.conf >= CONFIDENCE)
     confident = confident[np.argsort(-evidence.conf[confident], kind="stable")]
     kinds = 1 + int(max(evidence.cls.max(initial=0), evidence.true_cls.max(initial=0)))
-    mine = evidence.image[confident].astype(np.int64) * kinds + evidence.cls[confident]
-    theirs = evidence.true_image.astype(np.int64) * kinds + evidence.true_cls
-    order = np.argsort(theirs, kind="stable")
-    first, last = (np.searchsorted(theirs[order], mine, side=side) for side in ("left", "right"))
+    predicted = evidence.image[confident].astype(np.int64) * kinds + evidence.cls[confident]
+    true = evidence.true_image.astype(np.int64) * kinds + evidence.true_cls
+    order = np.argsort(true, kind="stable")
+    first, last = (np.searchsorted(true[order], predicted, side=side) for side in ("left", "right"))
     counts = last - first
     detection = np.repeat(np.arange(len(confident)), counts)
     offset = np.arange(len(detection)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -136,20 +135,20 @@ def found_objects(evidence: Evidence) -> np.ndarray:
     ranked = np.lexsort((-overlap, detection))
     used = np.zeros(len(confident), dtype=bool)
     for d, t in zip(detection[ranked].tolist(), thing[ranked].tolist(), strict=True):
-        if not used[d] and not found[t]:
-            used[d] = found[t] = True
-    return found
+        if not used[d] and not detected[t]:
+            used[d] = detected[t] = True
+    return detected
 
 
-def _with_evidence(sweep: Sweep, rows: pd.DataFrame) -> dict[Any, dict[str, Record]]:
-    """Seed -> variant key -> trial, for the trials whose record knows of evidence."""
-    keys = set(rows["variant_key"])
-    found: dict[Any, dict[str, Record]] = {}
-    for record in sweep.records:
-        key = variant_key(record)
-        if key in keys and is_measured(record) and isinstance(value(record, "artifacts", "evidence", "best"), str):
-            found.setdefault(record.get("seed"), {}).setdefault(key, record)
-    return found
+def _with_predictions(group: Group) -> dict[int, dict[str, Record]]:
+    """Seed -> variant key -> trial, for the trials whose record names stored predictions."""
+    trials: dict[int, dict[str, Record]] = {}
+    for row in group.rows:
+        for trial in row.variant.measured:
+            seed = trial.get("seed")
+            if isinstance(seed, int) and isinstance(value(trial, "artifacts", "evidence", "best"), str):
+                trials.setdefault(seed, {}).setdefault(row.key, trial)
+    return trials
 
 
 def _load(sweep: Sweep, record: Record, who: str, unread: list[str]) -> Evidence | None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ablate.analysis.table import rows_of
+from ablate.analysis.comparison import Comparison, Group, Row
 from ablate.report.figures.lettering import written
-from ablate.report.figures.style import TWO_COLUMNS, foremost, groups_of, is_control, named
+from ablate.report.figures.style import TWO_COLUMNS, written_name
+from ablate.report.selection import foremost
 
 MOST = 40  # lines of one figure
 HEIGHT = 0.205  # inches a line
@@ -22,45 +23,63 @@ WIDE = 28  # characters of a variant's name in one line
 
 
 class Line(NamedTuple):
-    """One line of a figure, at a height that grows downwards.
-
-    A head has a title and no row; a variant has a row of the comparison table.
-    """
+    """One line of a figure, at a height that grows downwards: a head with a title, or something drawn with its name."""
 
     y: float
     title: str = ""
-    row: dict[str, Any] | None = None
+    name: str = ""
     control: bool = False
 
 
-def line_up(table: pd.DataFrame, head: Callable[[pd.DataFrame], str]) -> tuple[list[Line], str]:
+class PlacedRow(NamedTuple):
+    """A row of the comparison at the height of its line."""
+
+    y: float
+    row: Row
+
+
+class LineUp(NamedTuple):
+    """The lines of a figure, the rows on them by comparison group, and words for what was left out."""
+
+    lines: list[Line]
+    groups: list[list[PlacedRow]]
+    limit: str
+
+    @property
+    def placed(self) -> list[PlacedRow]:
+        """The rows of all groups."""
+        return [placed for group in self.groups for placed in group]
+
+
+def line_up(comparison: Comparison, shows: Callable[[Row], bool], head: Callable[[Group], str]) -> LineUp:
     """The lines of a figure, comparison group after comparison group, controls last in each.
 
     Args:
-        table: The rows to show, of one or several comparison groups.
-        head: What stands above a group.
-
-    Returns:
-        The lines, and words for what was left out.
+        comparison: What to draw.
+        shows: Whether a row has anything to draw.
+        head: What stands above a group, which holds those rows only.
     """
-    groups = groups_of(table)
+    groups = [replace(group, rows=tuple(filter(shows, group.rows))) for group in comparison.groups]
+    groups = [group for group in groups if group.rows]
     most = max(2, MOST // max(1, len(groups)))
     lines: list[Line] = []
-    y, total = 0.0, 0
-    for rows in groups[: MOST // 2]:
-        lines.append(Line(y, title=head(rows)))
-        kept = foremost(rows, most)
-        total += len(kept)
-        controls = is_control(kept)
-        for part, control in ((kept[~controls], False), (kept[controls], True)):
-            y += 0.35 if control and len(part) and len(part) < len(kept) else 0.0
-            for row in rows_of(part):
+    placed: list[list[PlacedRow]] = []
+    y = 0.0
+    for group in groups[: MOST // 2]:
+        lines.append(Line(y, title=head(group)))
+        rows = foremost(group.rows, most)
+        placed.append([])
+        controls = [row for row in rows if row.is_control]
+        for part in ([row for row in rows if not row.is_control], controls):
+            y += 0.35 if part is controls and part and len(part) < len(rows) else 0.0
+            for row in part:
                 y += 1.0
-                lines.append(Line(y, row=row, control=control))
+                lines.append(Line(y, name=_short_name(row), control=row.is_control))
+                placed[-1].append(PlacedRow(y, row))
         y += 1.5
-    limited = total < len(table)
-    words = f"The first {total} of {len(table)} variants by size of the difference are shown." if limited else ""
-    return lines, words
+    shown, total = sum(map(len, placed)), sum(len(group.rows) for group in groups)
+    limit = f"The first {shown} of {total} variants by size of the difference are shown." if shown < total else ""
+    return LineUp(lines, placed, limit)
 
 
 def canvas(lines: Sequence[Line], *, right: float, below: float, tall: float = 1.0) -> tuple[Figure, Axes]:
@@ -85,9 +104,9 @@ def canvas(lines: Sequence[Line], *, right: float, below: float, tall: float = 1
 def prepare(axes: Axes, lines: Sequence[Line], rule: str = "#9a9a9a") -> None:
     """Names to the left, heads above their lines, a thin rule above controls; the axis runs downwards."""
     axes.set_ylim(lines[-1].y + 0.8, -0.8)
-    shown = [line for line in lines if line.row is not None]
+    shown = [line for line in lines if not line.title]
     axes.set_yticks([line.y for line in shown])
-    axes.set_yticklabels([_tick(line.row) for line in shown if line.row is not None])
+    axes.set_yticklabels([line.name for line in shown])
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.spines["left"].set_visible(False)
@@ -95,21 +114,21 @@ def prepare(axes: Axes, lines: Sequence[Line], rule: str = "#9a9a9a") -> None:
     across = axes.get_yaxis_transform()
     before: Line | None = None
     for line in lines:
-        if line.row is None:
+        if line.title:
             axes.annotate(
                 line.title, (0, line.y), (8 - 72 * LEFT, 0), xycoords=across, textcoords="offset points", ha="left",
                 va="center", fontweight="bold", fontsize=7.5, annotation_clip=False,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0}, zorder=6,
             )  # fmt: skip
-        elif line.control and before is not None and before.row is not None and not before.control:
+        elif line.control and before is not None and not before.title and not before.control:
             axes.plot([0, 1], [line.y - 0.675] * 2, color=rule, linewidth=0.7, transform=across, zorder=1)
         before = line
 
 
-def _tick(row: dict[str, Any]) -> str:
+def _short_name(row: Row) -> str:
     """A variant's name beside its line; a dagger survives what is cut off."""
-    name, plain = named(row), written(str(row["variant"]))
-    return f"{shortened(plain)}{name.removeprefix(plain)}"
+    plain = written(row.label)
+    return f"{shortened(plain)}{written_name(row).removeprefix(plain)}"
 
 
 def shortened(label: str) -> str:

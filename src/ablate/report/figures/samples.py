@@ -10,35 +10,31 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from ablate.analysis.variants import is_measured
+from ablate.analysis.comparison import Group, Row
 from ablate.evaluation.boxes import overlaps
 from ablate.records.class_names import ClassName, class_names
 from ablate.records.records import Record, Sweep, sequence, value
 from ablate.report.figures.lettering import in_legend, written_class
+from ablate.report.figures.missed import CONFIDENCE, IOU
 from ablate.report.figures.style import (
     PALETTE,
     SETTINGS,
     SMALLEST,
     TWO_COLUMNS,
     Drawing,
-    flags,
-    foremost,
-    is_control,
-    left_out,
-    names_of,
-    said,
-    settle,
+    dagger_caption,
+    fix_layout,
+    paragraph,
+    written_name,
 )
+from ablate.report.selection import foremost, limit_text
 
-CONFIDENCE = 0.25  # predictions below are not drawn
-IOU = 0.5  # overlap from which a prediction of the right class counts as a hit
 IMAGES = 4
 VARIANTS = 5  # baseline included
 SIDE = 256  # pixels to which images are reduced
@@ -62,23 +58,18 @@ class Panel:
     predictions: list[tuple[int, float, Box]]
 
 
-def sample_detections(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
-    """Ground truth, baseline and variants (columns) on the same images (rows), of one seed.
-
-    Args:
-        sweep: what `load_sweep` read.
-        rows: rows of one comparison group of the comparison table, baseline first.
+def sample_detections(sweep: Sweep, group: Group) -> Drawing | None:
+    """Ground truth and predictions of the variants of a group on the same images, for one seed.
 
     Returns:
-        A figure, or None where no trial has samples. Solid boxes are hits (right class, IoU of at
-        least 0.5), dashed boxes false alarms, thin dotted ones what was missed.
+        A drawing, or None where no trial recorded samples that can be read.
     """
-    chosen = _one_seed(sweep, foremost(rows[~is_control(rows)], VARIANTS))
-    columns = [(label, panels) for label, record in chosen if (panels := _panels(sweep, record))]
+    rows = foremost([row for row in group.rows if not row.is_control], VARIANTS)
+    chosen = _one_seed(rows)
+    columns = [(row, panels) for row, trial in chosen if (panels := _panels(sweep, trial))]
     if not columns:
         return None
     reference = columns[0][1]
-    names = names_of(rows)
     images = list(reference)[:IMAGES]
     classes = class_names(sequence(chosen[0][1], "data", "classes"))
     step = 1 + GAP
@@ -101,7 +92,7 @@ def sample_detections(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
                         column * step + 0.5, line * down + shape / 2, "not recorded", ha="center", va="center",
                         color="#666666",
                     )  # fmt: skip
-        for column, title in enumerate(["ground truth", *(names[label] for label, _ in columns)]):
+        for column, title in enumerate(["ground truth", *(written_name(row) for row, _ in columns)]):
             axes.text(
                 column * step + 0.5, -0.04, _wrapped(title), ha="center", va="bottom", fontsize=SMALLEST,
                 fontweight="bold",
@@ -119,31 +110,28 @@ def sample_detections(sweep: Sweep, rows: pd.DataFrame) -> Drawing | None:
         figure.legend(
             handles=[*lines, *colours], loc="outside lower center", ncols=9, handlelength=2.4, columnspacing=1.2
         )
-        settle(figure)
-    labels = [label for label, _ in columns]
-    drawn = rows[rows["variant"].isin(labels)]
+        fix_layout(figure)
+    drawn = [row for row, _ in columns]
     caption = [
         f"The same validation images for every variant, trained with seed {chosen[0][1].get('seed')}. Solid: hit "
         f"(right class, IoU at least {IOU}); dashed: false alarm; dotted: missed. Confidence at least {CONFIDENCE}.",
-        flags(drawn),
-        left_out(len(labels), int((~is_control(rows)).sum()), "variants"),
+        dagger_caption(drawn),
+        limit_text(len(drawn), sum(not row.is_control for row in group.rows), "variants"),
     ]
-    return Drawing(figure, said(caption), tuple(drawn["variant_key"]))
+    return Drawing(figure, paragraph(caption), tuple(row.key for row in drawn))
 
 
-def _one_seed(sweep: Sweep, rows: pd.DataFrame) -> list[tuple[str, Record]]:
-    """Label and trial per variant, all of the first seed that most variants have samples for."""
-    labels = dict(zip(rows["variant_key"], rows["variant"], strict=True))
-    found: dict[Any, dict[str, Record]] = {}
-    for record in sweep.records:
-        key = str(record.get("variant_key"))
-        if key in labels and is_measured(record) and sequence(record, "samples"):
-            found.setdefault(str(record.get("seed")), {}).setdefault(key, record)
-    if not found:
+def _one_seed(rows: Sequence[Row]) -> list[tuple[Row, Record]]:
+    """Row and trial per variant, all of the first seed that most variants have samples for."""
+    by_seed: dict[str, dict[str, Record]] = {}
+    for row in rows:
+        for trial in row.variant.measured:
+            if sequence(trial, "samples"):
+                by_seed.setdefault(str(trial.get("seed")), {}).setdefault(row.key, trial)
+    if not by_seed:
         return []
-    first = rows["variant_key"].iloc[0]
-    seed = max(found, key=lambda seed: (first in found[seed], len(found[seed])))
-    return [(label, found[seed][key]) for key, label in labels.items() if key in found[seed]]
+    seed = max(by_seed, key=lambda seed: (rows[0].key in by_seed[seed], len(by_seed[seed])))
+    return [(row, by_seed[seed][row.key]) for row in rows if row.key in by_seed[seed]]
 
 
 def _panels(sweep: Sweep, record: Record) -> dict[str, Panel]:
@@ -171,7 +159,7 @@ def _panels(sweep: Sweep, record: Record) -> dict[str, Panel]:
             ImportError,  # PIL's once Ultralytics has been imported: it then asks for a plugin
         ):
             continue
-        panels[name] = Panel(pixels, size, truth, sorted(predictions, key=lambda found: -found[1]))
+        panels[name] = Panel(pixels, size, truth, sorted(predictions, key=lambda prediction: -prediction[1]))
     return panels
 
 

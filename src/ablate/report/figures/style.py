@@ -7,18 +7,17 @@ comes with its own marker and line. Widths are those of one and two columns of a
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
-import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 
-from ablate.analysis.number_format import group_title
-from ablate.analysis.table import baselines, rows_of
+from ablate.analysis.comparison import Comparison, Row
 from ablate.report.figures.lettering import make_drawable, written
 
 ONE_COLUMN, TWO_COLUMNS = 3.5, 7.16  # inches
@@ -61,20 +60,28 @@ METADATA: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
+class CountTable:
+    """A small table of text beneath a figure."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
 class Drawing:
-    """A figure, and what is to be said of it.
+    """A figure with its caption.
 
     Attributes:
         figure: What to show.
         caption: What is drawn, what bars and bands cover, and what was left out.
         rows: Keys of the variants that it draws.
-        counts: A small table of text that belongs beneath.
+        counts: A small table that belongs beneath.
     """
 
     figure: Figure
     caption: str
     rows: tuple[str, ...] = ()
-    counts: pd.DataFrame | None = None
+    counts: CountTable | None = None
 
 
 class Style(NamedTuple):
@@ -85,90 +92,41 @@ class Style(NamedTuple):
     dashes: Any
 
 
-def styles(table: pd.DataFrame) -> dict[str, Style]:
+def styles(comparison: Comparison) -> dict[str, Style]:
     """Variant label -> style: a colour per module, a marker and line per module and place; controls are grey.
 
     The same module at the same place looks the same in every comparison group.
     """
     drawn: dict[tuple[str, str, int], Style] = {}
-    found = {}
-    reference, controls = references(table), is_control(table)
-    modules = list(dict.fromkeys(table.loc[~reference & ~controls, "module"]))
-    occurrences = table.groupby(["comparison_key", "module", "insertion"], sort=False).cumcount()
-    for occurrence, baseline, control, row in zip(occurrences, reference, controls, rows_of(table), strict=True):
-        if baseline:
-            found[row["variant"]] = Style(BASELINE, "o", "-")
-            continue
-        color = CONTROL if control else PALETTE[modules.index(row["module"]) % len(PALETTE)]
-        index = len(drawn) + 1
-        style = Style(color, MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)])
-        found[row["variant"]] = drawn.setdefault((row["module"], row["insertion"], int(occurrence)), style)
-    return found
+    by_label = {}
+    modules = list(dict.fromkeys(r.module for r in comparison.rows if not r.is_baseline and not r.is_control))
+    for group in comparison.groups:
+        occurrences: Counter[tuple[str, str]] = Counter()
+        for row in group.rows:
+            place = row.module, row.insertion
+            occurrence = occurrences[place]
+            occurrences[place] += 1
+            if row.is_baseline:
+                by_label[row.label] = Style(BASELINE, "o", "-")
+                continue
+            color = CONTROL if row.is_control else PALETTE[modules.index(row.module) % len(PALETTE)]
+            index = len(drawn) + 1
+            style = Style(color, MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)])
+            by_label[row.label] = drawn.setdefault((*place, occurrence), style)
+    return by_label
 
 
-def optional(table: pd.DataFrame, name: str) -> pd.Series:
-    """A column of numbers of a comparison table; NaN where the table has none of that name."""
-    return table[name] if name in table.columns else pd.Series(float("nan"), index=table.index, name=name)
-
-
-def is_control(table: pd.DataFrame) -> pd.Series:
-    """For each row of a comparison table whether it is a control, shape (rows,)."""
-    if "control" not in table.columns:
-        return pd.Series(False, index=table.index)
-    return table["control"].fillna("").astype(str) != ""
-
-
-def references(table: pd.DataFrame) -> pd.Series:
-    """For each row of a comparison table whether others are compared with it, shape (rows,)."""
-    return baselines(table) & ~is_control(table)
-
-
-def is_flagged(table: pd.DataFrame) -> pd.Series:
-    """For each row of a comparison table whether it may not be compared with its baseline, shape (rows,)."""
-    if "comparable" not in table.columns:
-        return pd.Series(False, index=table.index)
-    return table["comparable"] != "yes"
-
-
-def named(row: Mapping[str, Any]) -> str:
+def written_name(row: Row) -> str:
     """A variant's name as figures write it: with a dagger where it may not be compared with its baseline."""
-    name = written(str(row["variant"]))
-    return f"{name}{DAGGER}" if row.get("comparable", "yes") != "yes" else name
+    name = written(row.label)
+    return name if row.is_comparable else f"{name}{DAGGER}"
 
 
-def names_of(rows: pd.DataFrame) -> dict[str, str]:
-    """Variant -> its name as figures write it."""
-    return {row["variant"]: named(row) for row in rows_of(rows)}
-
-
-def flags(rows: pd.DataFrame) -> str:
-    """What a caption says of the daggers on these rows; nothing where there are none."""
-    return f"{DAGGER.strip()}: not comparable with its baseline; the notes say why." if is_flagged(rows).any() else ""
-
-
-def groups_of(table: pd.DataFrame) -> list[pd.DataFrame]:
-    """The rows of each comparison group, in the table's order."""
-    return [rows for _, rows in table.groupby("comparison_key", sort=False)]
-
-
-def title_of(rows: pd.DataFrame) -> str:
-    """What the rows of a comparison group share; what a control differs in by design is no matter."""
-    controls = is_control(rows)
-    return group_title(rows if controls.all() else rows[~controls])
-
-
-def foremost(rows: pd.DataFrame, most: int) -> pd.DataFrame:
-    """At most so many rows of a comparison group, in their order: the baseline and the largest differences to it."""
-    if len(rows) <= most:
-        return rows
-    size = rows["delta_map50_95"].abs().fillna(-1.0).where(~references(rows), float("inf"))
-    kept = size.sort_values(ascending=False, kind="stable").index[:most]
-    return rows.loc[rows.index.isin(kept)]
-
-
-def left_out(shown: int, total: int, what: str, how: str = "by size of the difference") -> str:
-    """Words for a limit, such as 'The first 30 of 100 variants by size of the difference are shown.'."""
-    return f" The first {shown} of {total} {what} {how} are shown." if shown < total else ""
+def dagger_caption(rows: Iterable[Row]) -> str:
+    """What the daggers on these rows mean; empty where there are none."""
+    if all(row.is_comparable for row in rows):
+        return ""
+    return f"{DAGGER.strip()}: not comparable with its baseline; the notes say why."
 
 
 def ink(ground: Any) -> str:
@@ -178,12 +136,12 @@ def ink(ground: Any) -> str:
     return "black" if (luminance + 0.05) ** 2 > 1.05 * 0.05 else "white"
 
 
-def said(parts: Iterable[str]) -> str:
+def paragraph(parts: Iterable[str]) -> str:
     """Sentences as one paragraph."""
     return " ".join(part.strip() for part in parts if part.strip())
 
 
-def settle(figure: Figure) -> None:
+def fix_layout(figure: Figure) -> None:
     """Lay a figure out once and for all, so that each time it is drawn it looks the same."""
     FigureCanvasAgg(figure)
     make_drawable(figure)

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from scipy import special
 
-from ablate.analysis.table import rows_of
+from ablate.analysis.comparison import Comparison, Row
 from ablate.report.figures.lettering import in_legend, make_drawable
 from ablate.report.figures.style import (
     SETTINGS,
     TWO_COLUMNS,
     Drawing,
     Style,
-    flags,
-    is_control,
-    is_flagged,
-    named,
-    optional,
-    said,
-    settle,
+    dagger_caption,
+    fix_layout,
+    paragraph,
     styles,
+    written_name,
 )
+from ablate.statistics.interval import Interval
 from ablate.statistics.paired import LEVEL
 
 ALL_NAMED = 24  # points of a panel that all get their name
@@ -38,76 +35,102 @@ PANELS = 4
 FILLS: tuple[Any, ...] = ("full", "none", "left", "bottom", "right", "top")  # of a marker, one for each optimizer
 
 
-def accuracy_against_latency(table: pd.DataFrame) -> Drawing | None:
+class Point(NamedTuple):
+    """A variant as a point: latency in ms, accuracy as a fraction, and the ends of its bars.
+
+    Attributes:
+        vertical: Interval of the accuracy; `covers` is "seeds" or "images", empty where there is none.
+        horizontal: Interval of the median latency.
+    """
+
+    row: Row
+    latency: float
+    accuracy: float
+    vertical: Interval | None
+    covers: str
+    horizontal: Interval | None
+
+
+def accuracy_against_latency(comparison: Comparison) -> Drawing | None:
     """One panel per data set: a point per variant with intervals on both axes, and the Pareto front of the panel."""
-    points = _with_bars(table[table["latency_ms"].notna() & table["map50_95"].notna()])
-    if points.empty:
+    panels: dict[str, list[Point]] = {}
+    for row in comparison.rows:
+        point = point_of(row)
+        if point is not None:
+            panels.setdefault(row.data, []).append(point)
+    if not panels:
         return None
-    panels = list(points.groupby("data", sort=False))
-    drawn = styles(table)
-    labelled = 0
+    drawn = styles(comparison)
+    named = 0
     with mpl.rc_context(SETTINGS):
-        shown = panels[:PANELS]
+        shown = list(panels.items())[:PANELS]
         figure = Figure(figsize=(TWO_COLUMNS, 4.3 * len(shown)), layout="constrained")
-        for position, (data, rows) in enumerate(shown, start=1):
+        for position, (data, points) in enumerate(shown, start=1):
             axes = figure.add_subplot(len(shown), 1, position)
-            _panel(axes, rows, drawn)
+            _panel(axes, points, drawn)
             axes.set(
                 xlabel="latency, median (ms); further left is faster",
                 ylabel="mAP50-95",
                 title=f"data: {data}" if data else "",
             )
-            worth = _worth_a_name(rows)
-            labelled += len(worth)
-            _label_points(axes, rows, worth)
-        settle(figure)
-    told = pd.concat([rows for _, rows in shown])
-    return Drawing(figure, _caption(told, labelled, len(panels)), tuple(told["variant_key"]))
+            labels = _worth_a_name(points)
+            named += len(labels)
+            _label_points(axes, points, labels)
+        fix_layout(figure)
+    points = [point for _, group in shown for point in group]
+    return Drawing(figure, _caption(points, named, len(panels)), tuple(point.row.key for point in points))
 
 
-def pareto(points: pd.DataFrame) -> pd.DataFrame:
-    """Rows that no other row beats in both latency and accuracy, by rising latency.
+def pareto(points: Sequence[Point]) -> list[Point]:
+    """Points that no other one beats in both latency and accuracy, by rising latency.
 
     Controls take no part, and nothing that may not be compared with its baseline.
     """
-    ordered = points[~is_control(points) & ~is_flagged(points)].sort_values(
-        ["latency_ms", "map50_95"], ascending=[True, False]
-    )
-    best = ordered["map50_95"].cummax()
-    return ordered[ordered["map50_95"] > best.shift(fill_value=-np.inf)]
+    front: list[Point] = []
+    for point in sorted(_candidates(points), key=lambda point: (point.latency, -point.accuracy)):
+        if not front or point.accuracy > front[-1].accuracy:
+            front.append(point)
+    return front
 
 
-def _with_bars(points: pd.DataFrame) -> pd.DataFrame:
-    """The points with the ends of their bars: `low`, `high`, `left`, `right`, NaN where not known, and `covers`."""
-    seeds = points["replicates"]
-    spread = points["map50_95_std"] / np.sqrt(seeds.clip(lower=1))
-    reach = special.stdtrit(seeds.clip(lower=2) - 1, 0.5 + LEVEL / 2) * spread.where(seeds >= 2)
-    low, high = points["map50_95"] - reach, points["map50_95"] + reach
-    ground = points["map50_95"] - points["delta_map50_95"]
-    images = reach.isna() & optional(points, "images_ci_low").notna() & optional(points, "images_ci_high").notna()
-    return points.assign(
-        low=low.where(~images, ground + optional(points, "images_ci_low")),
-        high=high.where(~images, ground + optional(points, "images_ci_high")),
-        left=optional(points, "latency_ci_low"),
-        right=optional(points, "latency_ci_high"),
-        covers=np.where(images, "images", np.where(reach.notna(), "seeds", "")),
-    )
+def _candidates(points: Sequence[Point]) -> list[Point]:
+    return [point for point in points if point.row.is_comparable and not point.row.is_control]
 
 
-def _panel(axes: Axes, rows: pd.DataFrame, drawn: dict[str, Style]) -> None:
+def point_of(row: Row) -> Point | None:
+    """A row as a point; None where latency or accuracy was not measured."""
+    latency, accuracy = row.latency.median_ms, row.accuracy.map50_95
+    if latency is None or accuracy is None:
+        return None
+    vertical, covers = _vertical(row, accuracy)
+    return Point(row, latency, accuracy, vertical, covers, row.latency.interval)
+
+
+def _vertical(row: Row, accuracy: float) -> tuple[Interval | None, str]:
+    """The interval of the accuracy over seeds, or else over images: around what the baseline has."""
+    std, seeds = row.accuracy.map50_95_std, row.replicates
+    if std is not None and seeds >= 2:
+        reach = float(special.stdtrit(seeds - 1, 0.5 + LEVEL / 2) * std / np.sqrt(seeds))
+        return Interval(accuracy, accuracy - reach, accuracy + reach), "seeds"
+    if row.difference is not None and row.difference.over_images is not None:
+        base, images = accuracy - row.difference.estimate, row.difference.over_images
+        return Interval(accuracy, base + images.low, base + images.high), "images"
+    return None, ""
+
+
+def _panel(axes: Axes, points: Sequence[Point], drawn: dict[str, Style]) -> None:
     """Draw points, bars, front and legend of one data set."""
-    optimizers = list(dict.fromkeys(rows["optimizer"]))
-    controls = list(is_control(rows))
-    for row, control in zip(rows_of(rows), controls, strict=True):
-        style = drawn[row["variant"]]
-        fill = "none" if control else FILLS[optimizers.index(row["optimizer"]) % len(FILLS)]
-        x, y = row["latency_ms"], row["map50_95"]
+    optimizers = list(dict.fromkeys(point.row.optimizer for point in points))
+    for point in points:
+        style = drawn[point.row.label]
+        fill = "none" if point.row.is_control else FILLS[optimizers.index(point.row.optimizer) % len(FILLS)]
+        x, y = point.latency, point.accuracy
         bars: dict[str, Any] = {"color": style.color, "linewidth": 0.9, "zorder": 2, "alpha": 0.8}
-        if row["low"] == row["low"]:
-            dashes = (0, (2, 1.2)) if row["covers"] == "images" else "-"
-            axes.plot([x, x], [row["low"], row["high"]], linestyle=dashes, **bars)
-        if row["left"] == row["left"] and row["right"] == row["right"]:
-            axes.plot([row["left"], row["right"]], [y, y], linestyle="-", **bars)
+        if point.vertical is not None:
+            dashes = (0, (2, 1.2)) if point.covers == "images" else "-"
+            axes.plot([x, x], [point.vertical.low, point.vertical.high], linestyle=dashes, **bars)
+        if point.horizontal is not None:
+            axes.plot([point.horizontal.low, point.horizontal.high], [y, y], linestyle="-", **bars)
         axes.plot(
             x,
             y,
@@ -118,11 +141,11 @@ def _panel(axes: Axes, rows: pd.DataFrame, drawn: dict[str, Style]) -> None:
             markeredgewidth=1.3,
             zorder=3,
         )
-    front = pareto(rows)
-    if len(front):
+    front = pareto(points)
+    if front:
         axes.step(
-            front["latency_ms"],
-            front["map50_95"],
+            [point.latency for point in front],
+            [point.accuracy for point in front],
             where="post",
             color="#888888",
             linewidth=1,
@@ -134,9 +157,10 @@ def _panel(axes: Axes, rows: pd.DataFrame, drawn: dict[str, Style]) -> None:
         for index, name in enumerate(optimizers):
             look = _filled("#666666", FILLS[index % len(FILLS)])
             axes.plot([], [], "o", color="#666666", markersize=7, label=in_legend(name), **look)
-    if any(controls):
+    if any(point.row.is_control for point in points):
         axes.plot([], [], "s", color="#767676", markerfacecolor="white", markersize=7, label="control (grey)")
-    _limits(axes, rows)
+    axes.set_xlim(_limits([(point.latency, point.horizontal) for point in points], 0.16))
+    axes.set_ylim(_limits([(point.accuracy, point.vertical) for point in points], 0.14))
     handles = axes.get_legend_handles_labels()[0]
     if handles:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=min(4, len(handles)))
@@ -149,30 +173,26 @@ def _filled(color: str, fill: str) -> dict[str, Any]:
     return {"markerfacecolor": color, "markerfacecoloralt": "white", "fillstyle": fill}
 
 
-def _limits(axes: Axes, rows: pd.DataFrame) -> None:
+def _limits(values: Sequence[tuple[float, Interval | None]], room: float) -> tuple[float, float]:
     """Room for points and names; bars of very few seeds may leave the panel, or nothing else could be told apart."""
-    for name, lower, upper, setter, room in (
-        ("latency_ms", "left", "right", axes.set_xlim, 0.16),
-        ("map50_95", "low", "high", axes.set_ylim, 0.14),
-    ):
-        first, last = float(rows[name].min()), float(rows[name].max())
-        span = (last - first) or 0.05 * abs(last) or 0.01
-        bottom = max(float(np.nanmin([first, rows[lower].min()])), first - span)
-        top = min(float(np.nanmax([last, rows[upper].max()])), last + span)
-        margin = room * (top - bottom or span)
-        least = -0.05 * top if first >= 0 else -np.inf  # neither is negative, however far a bar reaches
-        setter(max(bottom - margin, least), top + margin)
+    first, last = min(value for value, _ in values), max(value for value, _ in values)
+    span = (last - first) or 0.05 * abs(last) or 0.01
+    bottom = max(min([first, *(bar.low for _, bar in values if bar)]), first - span)
+    top = min(max([last, *(bar.high for _, bar in values if bar)]), last + span)
+    margin = room * (top - bottom or span)
+    least = -0.05 * top if first >= 0 else -np.inf  # neither is negative, however far a bar reaches
+    return max(bottom - margin, least), top + margin
 
 
-def _caption(rows: pd.DataFrame, labelled: int, panels: int) -> str:
+def _caption(points: Sequence[Point], named: int, panels: int) -> str:
     """What is drawn, and what the bars cover."""
     percent = f"{100 * LEVEL:.0f} %"
-    covers = set(rows["covers"])
+    rows, covers = [point.row for point in points], {point.covers for point in points}
     parts = ["One point per variant; up and to the left is better."]
-    if (~is_control(rows) & ~is_flagged(rows)).any():
+    if _candidates(points):
         parts.append("On the dashed front no variant is beaten in both.")
-    if is_flagged(rows).any():
-        parts.append(f"{flags(rows)} Such variants take no part in the front.")
+    if not all(row.is_comparable for row in rows):
+        parts.append(f"{dagger_caption(rows)} Such variants take no part in the front.")
     if "seeds" in covers:
         parts.append(
             f"Vertical bars are the {percent} t interval of the mean over seeds. Variants share their seeds, so bars "
@@ -185,56 +205,54 @@ def _caption(rows: pd.DataFrame, labelled: int, panels: int) -> str:
         )
     if not covers - {""}:
         parts.append("There is no vertical bar: neither seeds nor images gave an interval.")
-    if rows["left"].notna().any():
+    if any(point.horizontal for point in points):
         parts.append(f"Horizontal bars are the {percent} interval of the median latency.")
-    cut = ((rows["high"] - rows["map50_95"]) > (rows["map50_95"].max() - rows["map50_95"].min())).any()
-    if cut:
+    spread = max(point.accuracy for point in points) - min(point.accuracy for point in points)
+    if any(point.vertical is not None and point.vertical.high - point.accuracy > spread for point in points):
         parts.append("Bars that are longer than the points are apart are cut off at the panel's edge.")
-    if labelled < len(rows):
+    if named < len(points):
         parts.append(
-            f"{labelled} of {len(rows)} points are named: the baselines, the front, and the largest differences."
+            f"{named} of {len(points)} points are named: the baselines, the front, and the largest differences."
         )
     if panels > PANELS:
         parts.append(f"The first {PANELS} of {panels} data sets are shown.")
-    return said(parts)
+    return paragraph(parts)
 
 
-def _worth_a_name(rows: pd.DataFrame) -> set[str]:
+def _worth_a_name(points: Sequence[Point]) -> set[str]:
     """Variants whose name is written: all, or the baselines, the front and the largest differences."""
-    if len(rows) <= ALL_NAMED:
-        return set(rows["variant"])
-    first = [*rows.loc[rows["delta_map50_95"].isna(), "variant"], *pareto(rows)["variant"]]
-    size = rows["delta_map50_95"].abs().sort_values(ascending=False, kind="stable")
-    return set(list(dict.fromkeys([*first, *rows.loc[size.index, "variant"]]))[:NAMED])
+    if len(points) <= ALL_NAMED:
+        return {point.row.label for point in points}
+    first = [*(point for point in points if point.row.difference is None), *pareto(points)]
+    by_size = sorted(points, key=lambda point: -abs(point.row.estimate or 0.0))
+    return set(list(dict.fromkeys(point.row.label for point in [*first, *by_size]))[:NAMED])
 
 
-def _label_points(axes: Axes, rows: pd.DataFrame, worth: set[str]) -> None:
+def _label_points(axes: Axes, points: Sequence[Point], labels: set[str]) -> None:
     """Write variants' names beside their points, where they cover least of other names and points."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
     make_drawable(figure)
     figure.draw_without_rendering()
-    points = axes.transData.transform(rows[["latency_ms", "map50_95"]].to_numpy())
+    pixels = axes.transData.transform([(point.latency, point.accuracy) for point in points])
     frame = axes.get_window_extent(renderer)
-    taken = [(x - 6.0, y - 6.0, x + 6.0, y + 6.0) for x, y in points]
-    for lower, upper in (
-        (("latency_ms", "low"), ("latency_ms", "high")),
-        (("left", "map50_95"), ("right", "map50_95")),
-    ):
-        ends = [axes.transData.transform(rows[list(end)].to_numpy()) for end in (lower, upper)]
-        bars = np.hstack([ends[0] - 2, ends[1] + 2])
-        taken += [tuple(bar) for bar in bars if np.isfinite(bar).all()]
-    for row in rows_of(rows):
-        if row["variant"] in worth:
-            taken.append(_place(axes, row, taken, frame, renderer))
+    taken = [(x - 6.0, y - 6.0, x + 6.0, y + 6.0) for x, y in pixels]
+    vertical = [((p.latency, p.vertical.low), (p.latency, p.vertical.high)) for p in points if p.vertical]
+    horizontal = [((p.horizontal.low, p.accuracy), (p.horizontal.high, p.accuracy)) for p in points if p.horizontal]
+    for ends in (*vertical, *horizontal):
+        lower, upper = axes.transData.transform(ends)
+        taken.append((*(lower - 2), *(upper + 2)))
+    for point in points:
+        if point.row.label in labels:
+            taken.append(_place(axes, point, taken, frame, renderer))
 
 
-def _place(axes: Axes, row: dict[str, Any], taken: list[Any], frame: Any, renderer: Any) -> Any:
+def _place(axes: Axes, labelled: Point, taken: list[Any], frame: Any, renderer: Any) -> Any:
     """Write one name at the best of a few places; returns its box in pixels."""
-    point = (row["latency_ms"], row["map50_95"])
+    point, name = (labelled.latency, labelled.accuracy), written_name(labelled.row)
     text = axes.annotate(
-        named(row),
+        name,
         point,
         (0, 0),
         textcoords="offset points",
@@ -267,7 +285,7 @@ def _place(axes: Axes, row: dict[str, Any], taken: list[Any], frame: Any, render
         leader = {"arrowstyle": "-", "color": "#888888", "linewidth": 0.6}
         text.remove()
         axes.annotate(
-            named(row),
+            name,
             point,
             (dx, dy),
             textcoords="offset points",

@@ -1,0 +1,62 @@
+"""Accuracy class by class, and what a variant changes in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ablate.analysis.comparison import Row
+from ablate.records.class_names import ClassName, recorded_classes
+from ablate.records.records import number, sequence
+from ablate.statistics.paired import paired_differences
+
+ClassAccuracy = dict[ClassName, dict[int, float]]  # class -> seed -> AP50-95
+
+
+def class_accuracy(rows: Sequence[Row]) -> dict[str, ClassAccuracy]:
+    """Variant label -> class -> seed -> AP50-95, of the trials that were measured."""
+    by_label: dict[str, ClassAccuracy] = {}
+    for row in rows:
+        for seed, trial in row.variant.by_seed.items():
+            for name, entry in zip(recorded_classes(trial), sequence(trial, "per_class"), strict=True):
+                accuracy = number(entry, "map50_95")
+                if accuracy is not None:
+                    by_label.setdefault(row.label, {}).setdefault(name, {})[seed] = accuracy
+    return by_label
+
+
+def class_differences(accuracy: dict[str, ClassAccuracy], rows: Sequence[Row]) -> pd.DataFrame:
+    """Mean paired difference to the baseline, shape (classes, variants); NaN where there is no shared seed.
+
+    Its index holds `ClassName`s: classes are the same where their index and their name are.
+    """
+    baseline = next((row.label for row in rows if row.is_baseline), None)
+    of_baseline = accuracy.get(baseline or "", {})
+    columns = {}
+    for row in rows:
+        classes = accuracy.get(row.label, {})
+        if row.label == baseline or not classes:
+            continue
+        paired = {name: paired_differences(classes.get(name, {}), seeds)[1] for name, seeds in of_baseline.items()}
+        columns[row.label] = {name: float(np.mean(d)) if d else np.nan for name, d in paired.items()}
+    table = pd.DataFrame(
+        {label: [means[name] for name in of_baseline] for label, means in columns.items()},
+        index=pd.Index(list(of_baseline), dtype="object"),
+        dtype="float64",
+    )
+    return table.dropna(how="all").dropna(how="all", axis=1)
+
+
+def instances(rows: Sequence[Row]) -> dict[ClassName, int]:
+    """Class -> how many ground-truth boxes it has in the images that the accuracy was measured on."""
+    for trial in (trial for row in rows for trial in row.variant.measured):
+        counts = {
+            name: int(boxes)
+            for name, entry in zip(recorded_classes(trial), sequence(trial, "per_class"), strict=True)
+            if (boxes := number(entry, "instances")) is not None
+        }
+        if counts:
+            return counts
+    return {}

@@ -1,0 +1,413 @@
+"""The comparison of a sweep: made once from its records, and read by every table, figure and sentence.
+
+The variants of a design of components are one comparison group, whose baseline has none of them. Controls stand among
+what they control; they take no part in the correction for many tests. What is not known is None, and `notes` says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import fmean
+
+from ablate.analysis.comparability import differences, disagreements
+from ablate.analysis.image_intervals import StoredInterval, stored_intervals
+from ablate.analysis.latency_results import LatencyResults, VariantLatency, latency_results, ratio_in_rounds
+from ablate.analysis.measurements import Accuracy, Cost, accuracy_of, cost_of, trial_notes
+from ablate.analysis.pairing import VariantGroup, comparison_groups, differences_of, trial_pairs
+from ablate.analysis.variants import Variant, variants_of
+from ablate.records.image_counts import shortfalls
+from ablate.records.records import Design, Sweep
+from ablate.statistics.interval import Interval
+from ablate.statistics.paired import (
+    ALPHA,
+    effect_size,
+    holm,
+    paired_differences,
+    paired_t,
+    sample_std,
+    seeds_needed,
+    smallest_detectable,
+    t_interval,
+)
+
+TO_FIND = 0.005  # half a point of mAP50-95: the difference for which `seeds_needed` says how many seeds would show it
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Variant minus baseline in mAP50-95, the mean over the seeds that both have; fractions.
+
+    Attributes:
+        estimate: The mean difference.
+        seeds: The shared seeds, ascending.
+        over_seeds: With Student's 95 % interval: what another training would change. None from one seed.
+        over_images: With the 95 % interval of the paired bootstrap over validation images, for these very networks:
+            what other images of the same kind would change. None where it was not computed.
+        p_value: Of the paired t-test.
+        p_holm: The same after Holm's correction over all variants of the table; None for controls.
+        effect_size: Hedges' g of the paired differences.
+        smallest_detectable: The smallest difference that as many seeds find in 80 % of studies.
+        seeds_needed: How many seeds would find a difference of `TO_FIND`.
+        last_epoch: The mean difference after the last epoch; None where a trial lacks it.
+        is_comparable: Whether both were trained alike.
+        is_of_control: Whether the variant is a control.
+    """
+
+    estimate: float
+    seeds: tuple[int, ...]
+    is_comparable: bool
+    is_of_control: bool
+    over_seeds: Interval | None = None
+    over_images: Interval | None = None
+    p_value: float | None = None
+    p_holm: float | None = None
+    effect_size: float | None = None
+    smallest_detectable: float | None = None
+    seeds_needed: int | None = None
+    last_epoch: float | None = None
+
+    @property
+    def covers(self) -> dict[str, str]:
+        """What each of its intervals covers, in words; neither contains the other."""
+        return {
+            "over_seeds": "what another training, with another seed, would change",
+            "over_images": "what other validation images of the same kind would change, for these trained networks",
+        }
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether it takes part in the family of tests that is corrected for."""
+        return self.p_holm is not None
+
+    @property
+    def supported(self) -> bool:
+        """Whether the trials support a difference: comparable, no control, and the corrected p-value below ALPHA."""
+        return self.is_comparable and not self.is_of_control and self.p_holm is not None and self.p_holm < ALPHA
+
+
+@dataclass(frozen=True)
+class Row:
+    """One variant of the comparison: a row of its tables.
+
+    Attributes:
+        variant: Its trials, name and levels.
+        accuracy, cost, latency: What was measured, means over its trials.
+        baseline: Label of what it is compared with; empty for a baseline, and where there is none.
+        difference: To the baseline; None where it cannot be given.
+        is_comparable: Whether it was trained as its baseline was; a baseline, whether its trials agree.
+        notes: What a reader must know of it, each a short phrase.
+        run_ids: MLflow runs of its trials.
+    """
+
+    variant: Variant
+    accuracy: Accuracy
+    cost: Cost
+    latency: VariantLatency
+    baseline: str
+    difference: Difference | None
+    is_comparable: bool
+    notes: tuple[str, ...]
+    run_ids: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """Its name for people."""
+        return self.variant.label
+
+    @property
+    def key(self) -> str:
+        """What its trials share."""
+        return self.variant.key
+
+    @property
+    def module(self) -> str:
+        """Level of the factor module; "none" without any."""
+        return self.variant.factors["module"]
+
+    @property
+    def insertion(self) -> str:
+        """Level of the factor insertion."""
+        return self.variant.factors["insertion"]
+
+    @property
+    def optimizer(self) -> str:
+        """Level of the factor optimizer."""
+        return self.variant.factors["optimizer"]
+
+    @property
+    def model(self) -> str:
+        """Level of the factor model."""
+        return self.variant.factors["model"]
+
+    @property
+    def data(self) -> str:
+        """Level of the factor data."""
+        return self.variant.factors["data"]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds that it was measured with, ascending."""
+        return sorted(self.variant.by_seed)
+
+    @property
+    def replicates(self) -> int:
+        """Trials that were measured."""
+        return len(self.variant.measured)
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether others are compared with it."""
+        return self.variant.is_baseline
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is a control."""
+        return self.variant.control is not None
+
+    @property
+    def control(self) -> str:
+        """Kind of the control; empty where it is none."""
+        return self.variant.control.kind if self.variant.control else ""
+
+    @property
+    def estimate(self) -> float | None:
+        """The mean difference to the baseline; None where it cannot be given."""
+        return None if self.difference is None else self.difference.estimate
+
+    @property
+    def supported(self) -> bool:
+        """Whether the trials support a difference to the baseline."""
+        return self.difference is not None and self.difference.supported
+
+
+@dataclass(frozen=True)
+class Group:
+    """The rows of one comparison group, in their order.
+
+    `baseline` is what the others are compared with, also where the table leaves it out; None where there is none.
+    """
+
+    rows: tuple[Row, ...]
+    baseline: Variant | None
+
+    @property
+    def compared(self) -> list[Row]:
+        """The rows with a difference that may be compared, without controls."""
+        return [row for row in self.rows if row.difference and row.is_comparable and not row.is_control]
+
+    @property
+    def title(self) -> str:
+        """What its rows share: optimizer, model and data, less those that differ.
+
+        What a control differs in by design does not count.
+        """
+        rows = [row for row in self.rows if not row.is_control] or self.rows
+        levels = [{row.optimizer for row in rows}, {row.model for row in rows}, {row.data for row in rows}]
+        return ", ".join(next(iter(names)) for names in levels if len(names) == 1 and names != {""})
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All variants of a sweep, compared.
+
+    Attributes:
+        sweep: What it was made from.
+        variants: All variants, in the order of the sweep, also those that are left out.
+        groups: Comparison groups in the order of the sweep. In each the baseline comes first and the others by
+            falling difference to it, or in the order of the design; controls last.
+        left_out: Label of a variant that is left out -> why.
+        components: Names of the design's components, in the order of `Variant.marks`.
+        latency: Of the latency benchmark; None where there was none.
+    """
+
+    sweep: Sweep
+    variants: tuple[Variant, ...]
+    groups: tuple[Group, ...]
+    left_out: dict[str, str]
+    components: tuple[str, ...]
+    latency: LatencyResults | None
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of all groups."""
+        return tuple(row for group in self.groups for row in group.rows)
+
+    @cached_property
+    def tests(self) -> int:
+        """How many tests there are: what `p_holm` is corrected for."""
+        return sum(row.difference is not None and row.difference.is_tested for row in self.rows)
+
+    @cached_property
+    def is_named_by_marks(self) -> bool:
+        """Whether the components tell every row from the others, so that its name need not be shown."""
+        marks = [row.variant.marks for row in self.rows]
+        return bool(self.components) and None not in marks and len(set(marks)) == len(marks)
+
+
+def compare(sweep: Sweep, *, strict: bool = False) -> Comparison:
+    """Compare the variants of a sweep.
+
+    Args:
+        sweep: What `load_sweep` read. Whatever its records lack, nothing is raised for it: `Row.notes` has the reason.
+        strict: Leave out what may not be compared with its baseline; `left_out` says what that was, and why.
+    """
+    variants = variants_of(sweep)
+    groups = comparison_groups(variants)
+    latency = latency_results(sweep.latency)
+    intervals = stored_intervals(sweep, groups)
+    data_sets = {variant.factors["data"] for variant in variants}
+    several_data = len(data_sets - {""}) > 1
+    compared: list[Group] = []
+    unrecorded: list[Row] = []
+    for group in groups:
+        rows = [_row(variant, group, sweep, latency, intervals, several_data) for variant in group.members]
+        if group.is_recorded:
+            ranked = sorted(rows, key=lambda row, group=group: _rank(row, group, sweep.design))  # type: ignore[misc]
+            compared.append(Group(tuple(ranked), group.baseline))
+        else:
+            unrecorded += rows
+    compared += [Group(tuple(unrecorded), None)] if unrecorded else []
+    shown = [replace(g, rows=tuple(r for r in g.rows if r.is_comparable or not strict)) for g in compared]
+    left_out = {r.label: "; ".join(r.notes) for g in compared for r in g.rows if strict and not r.is_comparable}
+    return Comparison(
+        sweep,
+        tuple(variants),
+        tuple(_corrected([group for group in shown if group.rows])),
+        left_out,
+        tuple(sweep.design.components) if sweep.design else (),
+        latency,
+    )
+
+
+def _row(
+    variant: Variant,
+    group: VariantGroup,
+    sweep: Sweep,
+    latency: LatencyResults | None,
+    intervals: Mapping[tuple[str, str], StoredInterval],
+    several_data: bool,
+) -> Row:
+    """The row of one variant, its p-value not yet corrected."""
+    base = group.baseline
+    notes = [variant.mismatch, *trial_notes(variant)]
+    measured = latency.variants.get(variant.key, VariantLatency()) if latency else VariantLatency()
+    if latency is not None and variant.measured and measured.median_ms is None:
+        notes.append("latency not measured")
+    reasons = disagreements(variant.measured) if variant.measured else []
+    other_data = shortfalls(variant.measured)
+    difference, baseline = None, ""
+    stored = intervals.get((variant.key, variant.comparison_key))
+    if variant is base or not variant.measured:
+        pass
+    elif base is None or not base.measured:
+        problem = "no baseline in this sweep" if base is None else "the baseline has no finished trial"
+        reasons.append(f"{problem}: no difference can be given")
+    else:
+        baseline = base.label
+        if latency is not None and (variant.marks is not None or variant.control is not None):
+            ratio = ratio_in_rounds(measured, latency.variants.get(base.key, VariantLatency()))
+            measured = replace(measured, ratio=ratio)
+        difference = _difference(variant, base, stored)
+        notes += _thin_notes(variant, base, difference)
+        reasons = _reasons_against(variant, base) or reasons
+    is_comparable = bool(variant.measured) and not reasons and not other_data
+    notes += [*reasons, *other_data]
+    if stored is not None and stored.reason:
+        notes.append(f"no interval over images: {stored.reason}")
+    if several_data and variant.measured:
+        notes.append(f"compare within data {variant.factors['data']} only")
+    return Row(
+        variant,
+        accuracy_of(variant),
+        cost_of(variant),
+        measured,
+        baseline,
+        difference and replace(difference, is_comparable=is_comparable),
+        is_comparable,
+        tuple(dict.fromkeys(filter(None, notes))),
+        tuple(sweep.run_ids[s] for trial in variant.trials if (s := trial["signature"]) in sweep.run_ids),
+    )
+
+
+def _difference(variant: Variant, baseline: Variant, stored: StoredInterval | None) -> Difference | None:
+    """The paired difference, not yet corrected for other tests; None where no seed is shared."""
+    seeds, paired = paired_differences(variant.accuracy(), baseline.accuracy())
+    if not seeds:
+        return None
+    _, last = differences_of(variant, baseline, "metrics_last", "map50_95")
+    interval = t_interval(paired)
+    spread = sample_std(paired) if interval else None
+    return Difference(
+        estimate=fmean(paired),
+        seeds=tuple(seeds),
+        is_comparable=False,
+        is_of_control=variant.control is not None,
+        over_seeds=interval,
+        over_images=stored.interval if stored else None,
+        p_value=paired_t(paired),
+        effect_size=effect_size(paired),
+        smallest_detectable=smallest_detectable(spread, len(paired)),
+        seeds_needed=seeds_needed(spread, TO_FIND),
+        last_epoch=fmean(last) if len(last) == len(paired) else None,
+    )
+
+
+def _thin_notes(variant: Variant, baseline: Variant, difference: Difference | None) -> list[str]:
+    """What makes a difference rest on less than it could."""
+    if difference is None:
+        return []
+    notes, seeds = [], difference.seeds
+    if difference.over_seeds is None and len(seeds) > 1:
+        notes.append("the same difference on every seed: no spread to judge by")
+    if len(seeds) < max(len(variant.by_seed), len(baseline.by_seed)):
+        plural = "s" if len(seeds) > 1 else ""
+        notes.append(f"difference over shared seed{plural} {', '.join(map(str, seeds))} only")
+    return notes
+
+
+def _reasons_against(variant: Variant, baseline: Variant) -> list[str]:
+    """Why a variant may not be compared with its baseline."""
+    pairs = trial_pairs(variant, baseline)
+    if not pairs:
+        seeds = [" ".join(map(str, sorted(v.by_seed))) or "none" for v in (variant, baseline)]
+        return [f"no seed in common with the baseline (seeds {seeds[0]} against {seeds[1]})"]
+    # A control of scale is another network than the baseline, and so has other starting weights.
+    by_design = variant.marks is not None or (variant.control is not None and variant.control.kind == "scale")
+    trials, baseline_trials = zip(*pairs, strict=True)
+    return differences(trials, baseline_trials, by_design=by_design)
+
+
+def _corrected(groups: Sequence[Group]) -> list[Group]:
+    """The groups with Holm's correction over all differences that are not a control's."""
+    family = [row for group in groups for row in group.rows if not row.is_control]
+    p_values = [None if row.difference is None else row.difference.p_value for row in family]
+    corrected = {id(row): p for row, p in zip(family, holm(p_values), strict=True)}
+    return [replace(g, rows=tuple(_with_p_holm(row, corrected.get(id(row))) for row in g.rows)) for g in groups]
+
+
+def _with_p_holm(row: Row, p_holm: float | None) -> Row:
+    return row if row.difference is None else replace(row, difference=replace(row.difference, p_holm=p_holm))
+
+
+def _rank(row: Row, group: VariantGroup, design: Design | None) -> tuple[object, ...]:
+    """Baseline, then falling difference, then falling accuracy, controls last; unknown values last.
+
+    The variants of a design come first, by rising number of components, as papers print them; where each lacks one
+    component, in the order of the one that is missing.
+    """
+    accuracy, marks = row.accuracy.map50_95, row.variant.marks
+    place: tuple[int, ...] = (1,)
+    if marks is not None:
+        missing_first = design is not None and design.name == "leave_one_out"
+        place = (0, sum(marks), *(mark == missing_first for mark in marks))
+    return (
+        row.variant is not group.baseline,
+        row.is_control,
+        place,
+        row.difference is None,
+        0.0 if row.difference is None else -row.difference.estimate,
+        -(accuracy if accuracy is not None else -1.0),
+        row.label,
+    )

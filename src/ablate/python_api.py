@@ -1,0 +1,299 @@
+"""A sweep's results for Python users, `ablate.load_sweep`: read from records only. docs/python-api.md has examples."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from ablate.analysis.comparison import Comparison, Difference, Row, compare
+from ablate.analysis.latency_results import VariantLatency
+from ablate.analysis.measurements import Accuracy, Cost
+from ablate.analysis.pairing import trial_pairs
+from ablate.analysis.table import comparison_frame, trial_frame
+from ablate.analysis.variants import Variant
+from ablate.errors import nearest
+from ablate.evaluation.image_bootstrap import ImageInterval, paired_bootstrap
+from ablate.findings.all_findings import sentences
+from ablate.findings.facts import Facts, data_facts, headline, latency_facts, recipe_facts
+from ablate.records import records
+from ablate.records.predictions import Evidence, evidence_path, load_evidence
+from ablate.records.records import Record, Sweep, sequence
+from ablate.report.captions import caption
+from ablate.report.text_table import literal
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["FigureResult", "SweepResults", "VariantResults", "load_sweep", "markdown_literal"]
+
+
+def load_sweep(path: str | Path, *, strict: bool = False) -> SweepResults:
+    """Read a sweep and compare its variants.
+
+    Args:
+        path: The sweep's folder, such as multirun/sweeps/<name>.
+        strict: Leave out what may not be compared with its baseline.
+
+    Raises:
+        FileNotFoundError: It is not the folder of a sweep. Damage to single trials is no error: see `notes`.
+    """
+    return SweepResults(compare(records.load_sweep(Path(path)), strict=strict))
+
+
+def markdown_literal(text: str) -> str:
+    """Text as Markdown shows it literally: names may hold what is emphasis, code or HTML."""
+    return literal(text)
+
+
+class SweepResults:
+    """A sweep with its comparison. Iterate over it, or index it by a variant's name.
+
+    Attributes:
+        comparison: The comparison that everything here is read from.
+    """
+
+    def __init__(self, comparison: Comparison) -> None:
+        self.comparison = comparison
+
+    @property
+    def name(self) -> str:
+        """The sweep's name."""
+        return self.comparison.sweep.name
+
+    @property
+    def command(self) -> str:
+        """The command that asked for it."""
+        return self.comparison.sweep.command
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per variant with the columns of comparison.csv, unrounded.
+
+        Accuracies are fractions, latency is in ms, training time in minutes, memory in GB, parameters in millions,
+        FLOPs in units of 1e9, energy in kWh. What is not known is NaN, or '' in a column of text.
+        """
+        return comparison_frame(self.comparison)
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row per trial: variant, seed, status, accuracy (a fraction), minutes, signature, MLflow run."""
+        return trial_frame(self.comparison)
+
+    @property
+    def headline(self) -> str:
+        """One line on what was compared."""
+        return headline(self.comparison)
+
+    @property
+    def findings(self) -> list[str]:
+        """What the numbers support and what they do not, most important first."""
+        return sentences(self.comparison)
+
+    @property
+    def caption(self) -> str:
+        """What the columns of the table mean, and how they were measured."""
+        return caption(self.comparison)
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """With `strict`: variant -> why it was left out."""
+        return self.comparison.left_out
+
+    @property
+    def facts(self) -> dict[str, Facts]:
+        """Latency protocol, data sets and realised recipe: heading -> title -> text."""
+        facts = {"Latency protocol": latency_facts(self.comparison) or {"latency": "not measured"}}
+        facts |= {f"Data: {data['name']}": data for data in data_facts(self.comparison)}
+        return facts | {"Realised recipe, over all trials": recipe_facts(self.comparison.sweep.records)}
+
+    def __len__(self) -> int:
+        return len(self.comparison.rows)
+
+    def __iter__(self) -> Iterator[VariantResults]:
+        return (VariantResults(row, self.comparison) for row in self.comparison.rows)
+
+    def __getitem__(self, name: str) -> VariantResults:
+        """A variant by its label, or by the label without the optimizer where that is unambiguous.
+
+        Raises:
+            KeyError: There is none of this name, or several.
+        """
+        rows = self.comparison.rows
+        matches = [row for row in rows if row.label == name] or [row for row in rows if _without_optimizer(row) == name]
+        if len(matches) == 1:
+            return VariantResults(matches[0], self.comparison)
+        labels = [row.label for row in matches or rows]
+        problem = "several variants" if matches else "no variant"
+        raise KeyError(f"{problem} {name!r}: {nearest(name, labels)}valid: {', '.join(labels)}")
+
+    def figures(self) -> Iterator[FigureResult]:
+        """The figures of the report, one after the other.
+
+        Those without anything to draw are left out, and those that fail, with a warning.
+        """
+        from ablate.report.figure_list import figure_list
+
+        for entry in figure_list(self.comparison):
+            try:
+                drawing = entry.draw()
+            except Exception as error:  # one figure must not take the others along
+                warnings.warn(f"{entry.title} could not be drawn: {type(error).__name__}: {error}", stacklevel=2)
+                continue
+            if drawing is not None:
+                counts = drawing.counts
+                frame = None if counts is None else pd.DataFrame(list(counts.rows), columns=list(counts.heads))
+                yield FigureResult(entry.name, entry.title, drawing.caption, drawing.figure, frame)
+
+    def table_html(self) -> str:
+        """The comparison as an HTML fragment with its own style."""
+        from ablate.report.html import table_html
+
+        return table_html(self.comparison)
+
+    def trials_html(self) -> str:
+        """Which trials and MLflow runs each row comes from, as an HTML fragment."""
+        from ablate.report.html import trials_html
+
+        return trials_html(self.comparison)
+
+
+class VariantResults:
+    """One variant of a sweep."""
+
+    def __init__(self, row: Row, comparison: Comparison) -> None:
+        self._row = row
+        self._sweep: Sweep = comparison.sweep
+        self._groups = comparison.groups
+
+    def __repr__(self) -> str:
+        return f"VariantResults({self.label!r})"
+
+    @property
+    def label(self) -> str:
+        """Its name."""
+        return self._row.label
+
+    @property
+    def accuracy(self) -> Accuracy:
+        """Means over its trials, fractions."""
+        return self._row.accuracy
+
+    @property
+    def cost(self) -> Cost:
+        """Parameters, FLOPs, training time, memory and energy."""
+        return self._row.cost
+
+    @property
+    def latency(self) -> VariantLatency:
+        """Latency in ms."""
+        return self._row.latency
+
+    @property
+    def baseline(self) -> str:
+        """Name of what it is compared with; empty for a baseline."""
+        return self._row.baseline
+
+    @property
+    def difference(self) -> Difference | None:
+        """Variant minus baseline in mAP50-95; None for a baseline, and where it cannot be given."""
+        return self._row.difference
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether it was trained as its baseline was; `notes` has what differs."""
+        return self._row.is_comparable
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of it."""
+        return self._row.notes
+
+    @cached_property
+    def predictions(self) -> dict[int, Evidence]:
+        """Seed -> the stored predictions of its measured trials, as far as they kept some.
+
+        Raises:
+            FileNotFoundError: The record names a file that is not there.
+            DamagedRecordError: A file cannot be read.
+        """
+        trials = self._row.variant.by_seed
+        paths = {seed: self._predictions_path(trial) for seed, trial in trials.items()}
+        return {seed: load_evidence(path) for seed, path in paths.items() if path is not None}
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row per epoch of each measured trial: seed, epoch, and whatever was recorded after it."""
+        rows = [
+            {"seed": seed, **epoch}
+            for seed, trial in sorted(self._row.variant.by_seed.items())
+            for epoch in sequence(trial, "history")
+            if isinstance(epoch, dict)
+        ]
+        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["seed", "epoch"])
+
+    def resample_images(self, resamples: int = 1000, seeds: int | None = None) -> ImageInterval | None:
+        """The difference to the baseline with its interval over images, computed anew from stored predictions.
+
+        Args:
+            resamples: Of the images.
+            seeds: How many of the shared seeds to use; all by default.
+
+        Returns:
+            None for a baseline, and where no pair of trials kept predictions.
+
+        Raises:
+            FileNotFoundError: The record names a file that is not there.
+            ValueError: A file cannot be read, or is of other images than the baseline's.
+        """
+        baseline = self._baseline_variant()
+        if baseline is None:
+            return None
+        pairs = []
+        for trial, of_baseline in trial_pairs(self._row.variant, baseline)[:seeds]:
+            paths = self._predictions_path(trial), self._predictions_path(of_baseline)
+            if paths[0] is not None and paths[1] is not None:
+                pairs.append((load_evidence(paths[0]), load_evidence(paths[1])))
+        return paired_bootstrap(pairs, resamples=resamples) if pairs else None
+
+    def _baseline_variant(self) -> Variant | None:
+        variant = self._row.variant
+        group = next(group for group in self._groups if any(row.variant is variant for row in group.rows))
+        return None if group.baseline is variant else group.baseline
+
+    def _predictions_path(self, trial: Record) -> Path | None:
+        return evidence_path(trial, self._sweep.trial_dir(trial["signature"]))
+
+
+@dataclass(frozen=True)
+class FigureResult:
+    """A figure of the report.
+
+    Attributes:
+        name: Its file's name without ending.
+        title: Its heading.
+        caption: What is drawn, and what its bars cover.
+        figure: As matplotlib has it.
+        counts: A small table that belongs beneath, or None.
+    """
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+    counts: pd.DataFrame | None
+
+    def png(self, dpi: int = 130) -> bytes:
+        """The figure as a PNG file."""
+        from ablate.report.figures.style import encode
+
+        return encode(self.figure, "png", dpi=dpi)
+
+
+def _without_optimizer(row: Row) -> str:
+    return row.label.removesuffix(f" {row.optimizer}")

@@ -1,0 +1,121 @@
+"""The comparison as columns of text, which Markdown, LaTeX, terminal and page lay out, each in its own way."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ablate.analysis.columns import COLUMNS, Column, Place, columns_in
+from ablate.analysis.comparison import Comparison
+from ablate.analysis.table import component_columns
+
+CHECK = "✓"
+
+# What Markdown (and GitHub's: ~~ and $) takes for marks. Underscores within words and brackets before no address are
+# none, and stay readable.
+_MARKS = re.compile(r"[\\*`$~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|\](?=\()")
+
+Kind = Literal["number", "text", "mark"]
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """A column as text, one cell for each row of the comparison; `column` is None for a component's check marks."""
+
+    name: str
+    title: str
+    kind: Kind
+    cells: tuple[str, ...]
+    column: Column | None = None
+
+
+def text_columns(
+    comparison: Comparison, place: Place, *, components: bool = True, names: bool = True
+) -> list[TableColumn]:
+    """The columns that a table has, without those in which nothing is known.
+
+    Args:
+        comparison: What to show.
+        place: Which table.
+        components: Whether the components' check marks stand behind the variant's name.
+        names: Whether the variants' names are a column.
+    """
+    marks = mark_columns(comparison) if components else []
+    texts = [text_column(comparison, column) for column in columns_in(place)]
+    shown = [text for text in texts if any(text.cells) or (text.column is not None and text.column.always)]
+    labels = [text for text in shown if text.name == "variant"]
+    return [*(labels if names else []), *marks, *(text for text in shown if text.name != "variant")]
+
+
+def text_column(comparison: Comparison, column: Column) -> TableColumn:
+    """One column as text."""
+    cells = tuple(column.text(row) for row in comparison.rows)
+    return TableColumn(column.name, column.title, "text" if column.is_text else "number", cells, column)
+
+
+def mark_columns(comparison: Comparison) -> list[TableColumn]:
+    """A column of check marks for each component."""
+    marks = [row.variant.marks for row in comparison.rows]
+    return [
+        TableColumn(name, name, "mark", tuple(CHECK if mark and mark[i] else "" for mark in marks))
+        for i, name in enumerate(component_columns(comparison))
+    ]
+
+
+def best_rows(comparison: Comparison) -> dict[str, set[int]]:
+    """Positions of the best value of each column that has one, in each data set that has a choice of rows.
+
+    Only rows that may be compared take part, and no controls; ties (as shown) are all best.
+    """
+    ranked = [column for column in COLUMNS if column.best]
+    best: dict[str, set[int]] = {column.name: set() for column in ranked}
+    fair = [(i, row) for i, row in enumerate(comparison.rows) if row.is_comparable and not row.is_control]
+    for data in {row.data for _, row in fair}:
+        for column in ranked:
+            texts = {i: text for i, row in fair if row.data == data and (text := column.format(column.get(row)))}
+            if len(texts) > 1:
+                extreme = (max if column.best == "highest" else min)(map(float, texts.values()))
+                best[column.name] |= {i for i, text in texts.items() if float(text) == extreme}
+    return best
+
+
+def short_lines(component: str) -> list[str]:
+    """A component's name in lines that make a narrow head: ``hmha``, ``@c3k2``."""
+    return re.sub(r"(?<=.)([@=\[])", r"\n\1", component).splitlines()
+
+
+def literal(text: str) -> str:
+    """Text as Markdown shows it literally, on one line: names may hold what is emphasis, code, HTML or mathematics."""
+    line = " ".join(text.splitlines()) if "\n" in text or "\r" in text else text
+    return _MARKS.sub(r"\\\g<0>", line).replace("<", "&lt;")
+
+
+def markdown_table(
+    columns: Sequence[TableColumn], *, bold: Mapping[str, set[int]] | None = None, limit: int | None = None
+) -> str:
+    """A GitHub-flavoured Markdown table.
+
+    Args:
+        columns: What to print.
+        bold: Positions of bold cells by column.
+        limit: Rows to print; all by default.
+    """
+    rules = {"mark": ":---:", "number": "---:", "text": "---"}
+    lines = [_line([_escape(column.title) for column in columns]), _line([rules[column.kind] for column in columns])]
+    for position, texts in enumerate(list(zip(*(column.cells for column in columns), strict=True))[:limit]):
+        cells = [
+            f"**{_escape(text)}**" if text and position in (bold or {}).get(column.name, ()) else _escape(text)
+            for column, text in zip(columns, texts, strict=True)
+        ]
+        lines.append(_line(cells))
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escape(text: str) -> str:
+    return literal(text).replace("|", "\\|")
