@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ablate.analysis.comparison import Comparison, Difference, Row, compare
+from ablate.analysis.comparison import Comparison, compare
 from ablate.analysis.latency_results import VariantLatency
 from ablate.analysis.measurements import Accuracy, Cost
 from ablate.analysis.pairing import trial_pairs
 from ablate.analysis.table import comparison_frame, trial_frame
+from ablate.analysis.variant_row import Difference, Row
 from ablate.analysis.variants import Variant
 from ablate.errors import nearest
 from ablate.evaluation.image_bootstrap import ImageInterval, paired_bootstrap

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ablate.analysis.comparison import Row
+from ablate.analysis.variant_row import Row
 from ablate.records.class_names import ClassName, recorded_classes
 from ablate.records.records import number, sequence
 from ablate.statistics.paired import paired_differences

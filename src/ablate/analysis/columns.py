@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ablate.analysis.comparison import Difference, Row
+from ablate.analysis.variant_row import Difference, Row
 from ablate.records.records import short
 from ablate.statistics.interval import Interval
 

@@ -63,9 +63,9 @@ def differences(variant: Sequence[Record], baseline: Sequence[Record], *, by_des
         return ["realised recipe not recorded"]
     reasons = []
     for title, read in _readers([*variant, *baseline]).items():
-        mine, theirs = _values(variant, read), _values(baseline, read)
-        if mine != theirs and not (by_design and _as_configured(title, variant, baseline)):
-            reasons.append(f"{title} {_words(mine)} (baseline {_words(theirs)})")
+        of_variant, of_baseline = _values(variant, read), _values(baseline, read)
+        if of_variant != of_baseline and not (by_design and _as_configured(title, variant, baseline)):
+            reasons.append(f"{title} {_words(of_variant)} (baseline {_words(of_baseline)})")
     return reasons
 
 
@@ -73,9 +73,9 @@ def disagreements(replicates: Sequence[Record]) -> list[str]:
     """Realised values in which the replicates of one variant differ among themselves, in words."""
     reasons = []
     for title, read in _readers(replicates).items():
-        found = _values(replicates, read)
-        if len(found) > 1 and title not in FREE_BETWEEN_SEEDS:
-            reasons.append(f"replicates differ: {title} {_words(found)}")
+        values = _values(replicates, read)
+        if len(values) > 1 and title not in FREE_BETWEEN_SEEDS:
+            reasons.append(f"replicates differ: {title} {_words(values)}")
     return reasons
 
 
@@ -112,8 +112,8 @@ def _configured(record: Record, path: Sequence[str]) -> Any:
     return _plain(UNRECORDED.get(tuple(path)) if configured is None else configured)
 
 
-def _plain(found: Any) -> Any:
-    return found.lower() if isinstance(found, str) else found
+def _plain(setting: Any) -> Any:
+    return setting.lower() if isinstance(setting, str) else setting
 
 
 Reader = Callable[[Record], str]
@@ -146,18 +146,18 @@ def _reader(*path: str) -> Reader:
     return lambda record: _text(value(record, *path), path[-1])
 
 
-def _text(found: Any, key: str) -> str:
+def _text(realised: Any, key: str) -> str:
     """A realised value as a reader sees it."""
-    if found is None:
+    if realised is None:
         return "not recorded"
-    if isinstance(found, bool):
-        return "on" if found else "off"
-    return str(found)[:SHORT] if key == "data_fingerprint" else str(found)
+    if isinstance(realised, bool):
+        return "on" if realised else "off"
+    return str(realised)[:SHORT] if key == "data_fingerprint" else str(realised)
 
 
 def _values(records: Iterable[Record], read: Reader) -> frozenset[str]:
     return frozenset(read(record) for record in records)
 
 
-def _words(found: Iterable[str]) -> str:
-    return ", ".join(sorted(found))
+def _words(values: Iterable[str]) -> str:
+    return ", ".join(sorted(values))

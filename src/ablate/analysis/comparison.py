@@ -14,14 +14,13 @@ from statistics import fmean
 from ablate.analysis.comparability import differences, disagreements
 from ablate.analysis.image_intervals import StoredInterval, stored_intervals
 from ablate.analysis.latency_results import LatencyResults, VariantLatency, latency_results, ratio_in_rounds
-from ablate.analysis.measurements import Accuracy, Cost, accuracy_of, cost_of, trial_notes
+from ablate.analysis.measurements import accuracy_of, cost_of, trial_notes
 from ablate.analysis.pairing import VariantGroup, comparison_groups, differences_of, trial_pairs
+from ablate.analysis.variant_row import TO_FIND, Difference, Row
 from ablate.analysis.variants import Variant, variants_of
 from ablate.records.image_counts import shortfalls
 from ablate.records.records import Design, Sweep
-from ablate.statistics.interval import Interval
 from ablate.statistics.paired import (
-    ALPHA,
     effect_size,
     holm,
     paired_differences,
@@ -31,155 +30,6 @@ from ablate.statistics.paired import (
     smallest_detectable,
     t_interval,
 )
-
-TO_FIND = 0.005  # half a point of mAP50-95: the difference for which `seeds_needed` says how many seeds would show it
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Variant minus baseline in mAP50-95, the mean over the seeds that both have; fractions.
-
-    Attributes:
-        estimate: The mean difference.
-        seeds: The shared seeds, ascending.
-        over_seeds: With Student's 95 % interval: what another training would change. None from one seed.
-        over_images: With the 95 % interval of the paired bootstrap over validation images, for these very networks:
-            what other images of the same kind would change. None where it was not computed.
-        p_value: Of the paired t-test.
-        p_holm: The same after Holm's correction over all variants of the table; None for controls.
-        effect_size: Hedges' g of the paired differences.
-        smallest_detectable: The smallest difference that as many seeds find in 80 % of studies.
-        seeds_needed: How many seeds would find a difference of `TO_FIND`.
-        last_epoch: The mean difference after the last epoch; None where a trial lacks it.
-        is_comparable: Whether both were trained alike.
-        is_of_control: Whether the variant is a control.
-    """
-
-    estimate: float
-    seeds: tuple[int, ...]
-    is_comparable: bool
-    is_of_control: bool
-    over_seeds: Interval | None = None
-    over_images: Interval | None = None
-    p_value: float | None = None
-    p_holm: float | None = None
-    effect_size: float | None = None
-    smallest_detectable: float | None = None
-    seeds_needed: int | None = None
-    last_epoch: float | None = None
-
-    @property
-    def covers(self) -> dict[str, str]:
-        """What each of its intervals covers, in words; neither contains the other."""
-        return {
-            "over_seeds": "what another training, with another seed, would change",
-            "over_images": "what other validation images of the same kind would change, for these trained networks",
-        }
-
-    @property
-    def is_tested(self) -> bool:
-        """Whether it takes part in the family of tests that is corrected for."""
-        return self.p_holm is not None
-
-    @property
-    def supported(self) -> bool:
-        """Whether the trials support a difference: comparable, no control, and the corrected p-value below ALPHA."""
-        return self.is_comparable and not self.is_of_control and self.p_holm is not None and self.p_holm < ALPHA
-
-
-@dataclass(frozen=True)
-class Row:
-    """One variant of the comparison: a row of its tables.
-
-    Attributes:
-        variant: Its trials, name and levels.
-        accuracy, cost, latency: What was measured, means over its trials.
-        baseline: Label of what it is compared with; empty for a baseline, and where there is none.
-        difference: To the baseline; None where it cannot be given.
-        is_comparable: Whether it was trained as its baseline was; a baseline, whether its trials agree.
-        notes: What a reader must know of it, each a short phrase.
-        run_ids: MLflow runs of its trials.
-    """
-
-    variant: Variant
-    accuracy: Accuracy
-    cost: Cost
-    latency: VariantLatency
-    baseline: str
-    difference: Difference | None
-    is_comparable: bool
-    notes: tuple[str, ...]
-    run_ids: tuple[str, ...]
-
-    @property
-    def label(self) -> str:
-        """Its name for people."""
-        return self.variant.label
-
-    @property
-    def key(self) -> str:
-        """What its trials share."""
-        return self.variant.key
-
-    @property
-    def module(self) -> str:
-        """Level of the factor module; "none" without any."""
-        return self.variant.factors["module"]
-
-    @property
-    def insertion(self) -> str:
-        """Level of the factor insertion."""
-        return self.variant.factors["insertion"]
-
-    @property
-    def optimizer(self) -> str:
-        """Level of the factor optimizer."""
-        return self.variant.factors["optimizer"]
-
-    @property
-    def model(self) -> str:
-        """Level of the factor model."""
-        return self.variant.factors["model"]
-
-    @property
-    def data(self) -> str:
-        """Level of the factor data."""
-        return self.variant.factors["data"]
-
-    @property
-    def seeds(self) -> list[int]:
-        """Seeds that it was measured with, ascending."""
-        return sorted(self.variant.by_seed)
-
-    @property
-    def replicates(self) -> int:
-        """Trials that were measured."""
-        return len(self.variant.measured)
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether others are compared with it."""
-        return self.variant.is_baseline
-
-    @property
-    def is_control(self) -> bool:
-        """Whether it is a control."""
-        return self.variant.control is not None
-
-    @property
-    def control(self) -> str:
-        """Kind of the control; empty where it is none."""
-        return self.variant.control.kind if self.variant.control else ""
-
-    @property
-    def estimate(self) -> float | None:
-        """The mean difference to the baseline; None where it cannot be given."""
-        return None if self.difference is None else self.difference.estimate
-
-    @property
-    def supported(self) -> bool:
-        """Whether the trials support a difference to the baseline."""
-        return self.difference is not None and self.difference.supported
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ablate.analysis.comparison import Comparison, Row
+from ablate.analysis.comparison import Comparison
 from ablate.analysis.variant_names import FACTORS
+from ablate.analysis.variant_row import Row
 from ablate.statistics.factorial_model import FactorAnalysis, factor_analysis
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from ablate.analysis.pairing import VariantGroup, comparison_groups, trial_pairs
 from ablate.analysis.variants import Variant, variants_of
-from ablate.evaluation.image_bootstrap import RESAMPLES, NotPaired, check_paired, image_interval, resampled_map
+from ablate.evaluation.image_bootstrap import RESAMPLES, NotPaired, image_interval, resampled_map, same_objects
 from ablate.records.predictions import Evidence, evidence_path, load_evidence
 from ablate.records.records import DamagedRecordError, Record, Sweep, load_object, mapping, number, short, value
 from ablate.statistics.interval import Interval
@@ -174,7 +174,7 @@ class _Evaluations:
         trial = f"trial {short(record['signature'])}"
         evidence = self._load(record, trial)
         try:
-            check_paired(self.images.get(task.variant.comparison_key, evidence), evidence)
+            same_objects(self.images.get(task.variant.comparison_key, evidence), evidence)
         except NotPaired as error:
             raise NotPaired(f"{trial} was evaluated on other images than the rest ({error})") from None
         if not len(evidence.true_image):

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ablate.analysis.columns import IN_FILES, Column, Value
-from ablate.analysis.comparison import Comparison, Row
+from ablate.analysis.comparison import Comparison
 from ablate.analysis.measurements import evaluated, status
+from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import is_measured
 from ablate.records.records import Record, number, value
 

@@ -35,11 +35,11 @@ def _told_apart(label: str, twins: dict[str, Sequence[Record]]) -> dict[str, str
     """Labels for variants that share one: by factors, where those are equal by settings, else by key."""
     factors = {key: {name: value(records[0], "factors", name) for name in FACTORS} for key, records in twins.items()}
     leaves = {key: {name: factors[key][name] for name in _differing(factors)} for key in twins}
-    for same in {repr(found): found for found in leaves.values()}.values():
+    for same in {repr(described): described for described in leaves.values()}.values():
         settings = {key: _settings(twins[key]) for key in twins if leaves[key] == same}
         differing = _differing(settings)
-        for key, found in settings.items():
-            leaves[key] = same | {leaf: found[leaf] for leaf in differing if leaf in found}
+        for key, described in settings.items():
+            leaves[key] = same | {leaf: described[leaf] for leaf in differing if leaf in described}
     named = {key: _insert(label, leaves[key], twins[key][0]) for key in twins}
     counts = Counter(named.values())
     return {key: name if counts[name] == 1 else f"{name} #{key[:6]}" for key, name in named.items()}
@@ -55,31 +55,31 @@ def _settings(records: Sequence[Record]) -> dict[str, Any]:
     """Flat config of a variant, without what varies between its own replicates (the seed, folders)."""
     flat = [_flatten(mapping(record, "config")) for record in records]
     return {
-        leaf: found
-        for leaf, found in flat[0].items()
-        if leaf != "seed" and all(repr(other.get(leaf)) == repr(found) for other in flat[1:])
+        leaf: setting
+        for leaf, setting in flat[0].items()
+        if leaf != "seed" and all(repr(other.get(leaf)) == repr(setting) for other in flat[1:])
     }
 
 
 def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mapping -> {dotted name: value}."""
     flat: dict[str, Any] = {}
-    for key, found in config.items():
-        if isinstance(found, dict):
-            flat |= _flatten(found, f"{prefix}{key}.")
+    for key, entry in config.items():
+        if isinstance(entry, dict):
+            flat |= _flatten(entry, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = found
+            flat[f"{prefix}{key}"] = entry
     return flat
 
 
 def _insert(label: str, leaves: dict[str, Any], record: Record) -> str:
     """Put `[name=value]` behind the level that each leaf belongs to, or at the end."""
     places: dict[str, list[str]] = {}
-    for leaf, found in leaves.items():
+    for leaf, setting in leaves.items():
         group, _, name = leaf.rpartition(".")
         level = str(value(record, "factors", group.split(".")[0]) or "")
         target = level if level and level in label else ""
-        text = str(found)
+        text = str(setting)
         text = text if len(text) <= LONGEST else text[: LONGEST - 1] + "~"
         places.setdefault(target, []).append(f"{name if target else leaf}={text}")
     for level, words in places.items():

@@ -64,12 +64,12 @@ def ultralytics_ap(evidence: Evidence) -> Accuracy:
     hit, cls = evidence.hit[order], evidence.cls[order]
     ap = np.zeros((len(classes), len(evidence.thresholds)))
     for row, (which, count) in enumerate(zip(classes, instances, strict=True)):
-        found = hit[cls == which]
-        if not len(found):
+        hits = hit[cls == which]
+        if not len(hits):
             continue
-        true = found.cumsum(axis=0)
+        true = hits.cumsum(axis=0)
         recall = true / (count + TINY)
-        precision = true / np.arange(1, len(found) + 1)[:, None]
+        precision = true / np.arange(1, len(hits) + 1)[:, None]
         ap[row] = [_area(recall[:, k], precision[:, k]) for k in range(ap.shape[1])]
     return Accuracy(classes, instances, ap, evidence.thresholds)
 
@@ -95,11 +95,11 @@ def coco_ap(evidence: Evidence) -> dict[str, float | None]:
     shape = (len(ranges), len(evidence.thresholds), len(evidence.cls))
     matched, left_out = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
     counted = np.zeros(len(evidence.cls), dtype=bool)
-    for found, true in _pairs(evidence):
-        counted[found] = True
+    for detected, true in _pairs(evidence):
+        counted[detected] = True
         if len(true):
-            shared = overlaps(boxes[found][:, None], true_boxes[true][None])
-            matched[..., found], left_out[..., found] = _match(shared, ignored[:, true], evidence.thresholds)
+            shared = overlaps(boxes[detected][:, None], true_boxes[true][None])
+            matched[..., detected], left_out[..., detected] = _match(shared, ignored[:, true], evidence.thresholds)
     left_out |= ~matched & outside[:, None]
     order = np.flatnonzero(counted)
     order = order[np.argsort(-evidence.conf[order], kind="stable")]
@@ -126,12 +126,12 @@ def _pairs(evidence: Evidence) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     true_order = np.argsort(true_key, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(key[order]) > 0]) if len(order) else np.empty(0, dtype=int)
     for start, stop in zip(starts, [*starts[1:], len(order)][: len(starts)], strict=True):  # none without detections
-        found = order[start : min(stop, start + MOST)]
+        detected = order[start : min(stop, start + MOST)]
         first, last = (
-            np.searchsorted(true_key[true_order], key[found[0]], side="left"),
-            np.searchsorted(true_key[true_order], key[found[0]], side="right"),
+            np.searchsorted(true_key[true_order], key[detected[0]], side="left"),
+            np.searchsorted(true_key[true_order], key[detected[0]], side="right"),
         )
-        yield found, true_order[first:last]
+        yield detected, true_order[first:last]
 
 
 def _match(shared: np.ndarray, ignored: np.ndarray, thresholds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -155,11 +155,11 @@ def _match(shared: np.ndarray, ignored: np.ndarray, thresholds: np.ndarray) -> t
         choice = np.where(wanted.any(axis=2, keepdims=True), wanted, reached)
         score = np.where(choice, shared[d], -1.0)
         best = score.shape[2] - 1 - score[..., ::-1].argmax(axis=2)  # the last of equal ones
-        found = choice.any(axis=2)
-        size, threshold = np.nonzero(found)
-        free[size, threshold, best[found]] = False
-        matched[..., d] = found
-        left_out[..., d] = found & np.take_along_axis(ignored, best, axis=1)
+        matches = choice.any(axis=2)
+        size, threshold = np.nonzero(matches)
+        free[size, threshold, best[matches]] = False
+        matched[..., d] = matches
+        left_out[..., d] = matches & np.take_along_axis(ignored, best, axis=1)
     return matched, left_out
 
 

@@ -85,10 +85,10 @@ def paired_bootstrap(
         raise NotPaired("there is no pair of trials to compare")
     members = list({id(evidence): evidence for pair in pairs for evidence in pair}.values())
     for evidence in members[1:]:
-        check_paired(members[0], evidence)
+        same_objects(members[0], evidence)
     if not len(members[0].true_image):
         raise NotPaired("the images have no true objects, so there is no accuracy to compare")
-    found = {}
+    accuracies = {}
     for index, evidence in enumerate(members):
         ahead = index * resamples
 
@@ -96,8 +96,9 @@ def paired_bootstrap(
             if on_progress is not None:
                 on_progress(ahead + done, len(members) * resamples)
 
-        found[id(evidence)] = resampled_map(evidence, resamples=resamples, seed=seed, on_progress=report)
-    return image_interval([(found[id(variant)], found[id(baseline)]) for variant, baseline in pairs], level, members[0])
+        accuracies[id(evidence)] = resampled_map(evidence, resamples=resamples, seed=seed, on_progress=report)
+    resampled = [(accuracies[id(variant)], accuracies[id(baseline)]) for variant, baseline in pairs]
+    return image_interval(resampled, level, members[0])
 
 
 def image_interval(pairs: Sequence[tuple[np.ndarray, np.ndarray]], level: float, evidence: Evidence) -> ImageInterval:
@@ -115,11 +116,6 @@ def image_interval(pairs: Sequence[tuple[np.ndarray, np.ndarray]], level: float,
         reach = special.stdtrit(images - 1, 0.5 + level / 2) * np.sqrt(images / (images - 1))
         low, high = (float(q) for q in np.quantile(drawn, special.ndtr([-reach, reach])))
     return ImageInterval(Interval(float(differences[0]), low, high), len(drawn), images, len(pairs))
-
-
-def check_paired(one: Evidence, other: Evidence) -> None:
-    """Raise NotPaired unless both speak of the same images and true objects, as `same_objects` has it."""
-    same_objects(one, other)
 
 
 def same_objects(one: Evidence, other: Evidence) -> np.ndarray:
@@ -142,10 +138,10 @@ def same_objects(one: Evidence, other: Evidence) -> np.ndarray:
             raise NotPaired("some images share a name and the evaluations differ in order")
     if len(one.true_image) != len(other.true_image):
         raise NotPaired(f"one evaluation has {len(one.true_image)} true objects, the other {len(other.true_image)}")
-    mine, theirs = _true_objects(one), _true_objects(other)
+    objects, of_other = _true_objects(one), _true_objects(other)
     for place in (False, True):
-        ordered, alike = _order(mine, place), _order(theirs, place)
-        if _equal(mine[ordered], theirs[alike]):
+        ordered, alike = _order(objects, place), _order(of_other, place)
+        if _equal(objects[ordered], of_other[alike]):
             index = np.empty(len(ordered), dtype=np.intp)
             index[ordered] = alike
             return index
@@ -323,16 +319,16 @@ class _Curves:
         """
         weight = weights.take(self.image, axis=1)  # (R, N)
         seen = weight.cumsum(axis=1, dtype=np.int32)
-        found = weight.take(self.place, axis=1)  # (R, M)
-        own = found[:, self.starts].copy()
-        found = found.cumsum(axis=1, dtype=np.int32)
-        found -= (found[:, self.starts] - own).take(self.segment, axis=1)  # true ones of the segment up to here
+        true = weight.take(self.place, axis=1)  # (R, M)
+        at_start = true[:, self.starts].copy()
+        true = true.cumsum(axis=1, dtype=np.int32)
+        true -= (true[:, self.starts] - at_start).take(self.segment, axis=1)  # true ones of the segment up to here
         before = np.where(self.first > 0, seen.take(self.first - 1, axis=1, mode="wrap"), 0)  # (R, C)
         passed = seen.take(self.place, axis=1)
         passed -= before.take(self.cls, axis=1).take(self.segment, axis=1)  # all ones of the class up to here
         del seen, weight
         np.maximum(passed, 1, out=passed)  # 0 of 0 is no precision; of weight 0, it adds nothing
-        envelope = found / passed
+        envelope = true / passed
         # One running maximum for all segments: each stands above all that come behind it.
         floor = 2.0 * np.arange(len(self.starts) - 1, -1, -1)
         envelope += floor.take(self.segment)
@@ -341,7 +337,7 @@ class _Curves:
         envelope -= floor.take(self.segment)
         # Samples below each recall. Exact also where recall is k/100: the sample there is not below.
         count = np.maximum(instances, 1).take(self.cls, axis=1).take(self.segment, axis=1)
-        below = np.ceil(np.divide(GRID * found, count))
+        below = np.ceil(np.divide(GRID * true, count))
         step = np.empty_like(below)
         step[:, 1:] = below[:, 1:] - below[:, :-1]
         step[:, self.starts] = below[:, self.starts]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ablate.analysis.columns import cell
-from ablate.analysis.comparison import TO_FIND, Comparison, Difference, Group, Row
+from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.number_format import points
 from ablate.analysis.phrases import count, interval_text, limited, listed, points_text, span
+from ablate.analysis.variant_row import TO_FIND, Difference, Row
 from ablate.statistics.paired import ALPHA, seeds_needed, smallest_detectable
 
 MOST_REASONS = 6  # for which variants were left out

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from statistics import fmean
 
 from ablate.analysis.columns import cell
-from ablate.analysis.comparison import Comparison, Group, Row
+from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.number_format import points
 from ablate.analysis.pairing import shared_seeds
 from ablate.analysis.phrases import count, interval_text, listed
+from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import Variant
 from ablate.records.records import value
 from ablate.statistics.interval import Interval

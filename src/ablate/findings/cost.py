@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ablate.analysis.columns import cell
-from ablate.analysis.comparison import Comparison, Row
+from ablate.analysis.comparison import Comparison
 from ablate.analysis.phrases import listed
+from ablate.analysis.variant_row import Row
 
 
 def latency_findings(comparison: Comparison) -> list[str]:

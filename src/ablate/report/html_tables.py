@@ -9,10 +9,11 @@ import numpy as np
 
 from ablate.analysis.class_accuracy import class_accuracy, class_differences
 from ablate.analysis.columns import BY_NAME, COLUMNS, Column, Value, cell, columns_in
-from ablate.analysis.comparison import Comparison, Group, Row
+from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.latency_results import VariantLatency
 from ablate.analysis.phrases import minus
 from ablate.analysis.table import component_columns, trial_rows
+from ablate.analysis.variant_row import Row
 from ablate.records.records import short
 from ablate.report.selection import foremost, limit_text
 from ablate.report.text_table import TableColumn, best_rows, mark_columns, short_lines, text_columns
@@ -257,8 +258,8 @@ def _class_table(group: Group) -> ClassTable | None:
     differences = class_differences(accuracy, group.rows)
     if baseline is None or differences.empty:
         return None
-    known = [row for row in group.rows if row.label in differences.columns or row is baseline]
-    names = tuple(row.label for row in foremost(known, CLASS_VARIANTS + 1) if row is not baseline)
+    compared = [row for row in group.rows if row.label in differences.columns or row is baseline]
+    names = tuple(row.label for row in foremost(compared, CLASS_VARIANTS + 1) if row is not baseline)
     rows = [
         ClassRow(
             name.label,
@@ -272,7 +273,7 @@ def _class_table(group: Group) -> ClassTable | None:
         )
         for name in differences.index
     ]
-    limit = limit_text(len(names), len(known) - 1, "variants")
+    limit = limit_text(len(names), len(compared) - 1, "variants")
     return ClassTable(group.title, baseline.label, names, tuple(rows), limit)
 
 

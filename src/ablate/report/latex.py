@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ablate.analysis.columns import BY_NAME, Place, columns_in
-from ablate.analysis.comparison import Comparison, Row
+from ablate.analysis.comparison import Comparison
+from ablate.analysis.variant_row import Row
 from ablate.report.text_table import CHECK, TableColumn, best_rows, mark_columns, text_column
 from ablate.statistics.paired import ALPHA
 

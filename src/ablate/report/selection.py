@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ablate.analysis.comparison import Row
+from ablate.analysis.variant_row import Row
 
 
 def foremost(rows: Sequence[Row], most: int) -> list[Row]:

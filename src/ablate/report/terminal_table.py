@@ -12,7 +12,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from ablate.analysis.comparison import Comparison, Row
+from ablate.analysis.comparison import Comparison
+from ablate.analysis.variant_row import Row
 from ablate.findings.all_findings import findings, remarks
 from ablate.findings.control_findings import ALARM
 from ablate.findings.facts import headline

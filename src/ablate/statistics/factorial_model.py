@@ -97,11 +97,11 @@ def factor_analysis(trials: pd.DataFrame) -> list[FactorAnalysis]:
     Returns:
         One analysis for each model and data set, in order of appearance.
     """
-    found = []
+    analyses = []
     for (model, data), group in trials.groupby(["model", "data"], sort=False):
         rows = group[(group["module"] != BASELINE) & group["map50_95"].notna()]
-        found.append(_analysed(str(model), str(data), rows))
-    return found
+        analyses.append(_analysed(str(model), str(data), rows))
+    return analyses
 
 
 def _analysed(model: str, data: str, rows: pd.DataFrame) -> FactorAnalysis:
@@ -148,16 +148,16 @@ def _unbalanced(rows: pd.DataFrame, levels: dict[str, list[str]]) -> str:
     usual, _ = Counter(tuple(sorted(owned)) for owned in seeds.values() if owned).most_common(1)[0]
     missing = [cell for cell, owned in seeds.items() if not owned]
     other = [cell for cell, owned in seeds.items() if owned and tuple(sorted(owned)) != usual]
-    said = [f"{_named(cell, levels, module)} has {_seeds(seeds[cell])}" for cell in other[:NAMED]]
-    if said:
-        said[-1] += f", the others {_numbers(usual)}"
-    said += [f"{_named(cell, levels, module)} has no comparable trial" for cell in missing[:NAMED]]
+    problems = [f"{_named(cell, levels, module)} has {_seeds(seeds[cell])}" for cell in other[:NAMED]]
+    if problems:
+        problems[-1] += f", the others {_numbers(usual)}"
+    problems += [f"{_named(cell, levels, module)} has no comparable trial" for cell in missing[:NAMED]]
     more = max(0, len(other) - NAMED) + max(0, len(missing) - NAMED)
     if more:
-        said.append(f"and {more} more such cells")
+        problems.append(f"and {more} more such cells")
     if other and not set.intersection(*(set(owned) for owned in seeds.values() if owned)):
-        said.append("no seed is common to all")
-    return "unbalanced: " + "; ".join(said) if said else ""
+        problems.append("no seed is common to all")
+    return "unbalanced: " + "; ".join(problems) if problems else ""
 
 
 def _named(cell: Cell, levels: dict[str, list[str]], module: str) -> str:

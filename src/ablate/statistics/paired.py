@@ -54,7 +54,7 @@ def main_effect(
     accuracy: Mapping[tuple[bool, ...], Mapping[int, float]],
     component: int,
     *,
-    fair: Callable[[tuple[bool, ...], tuple[bool, ...]], bool] = lambda having, lacking: True,
+    fair: Callable[[tuple[bool, ...], tuple[bool, ...]], bool] = lambda subset, without: True,
 ) -> MainEffect:
     """Differences with - without one component, for each seed the mean over the settings of the other components.
 
@@ -68,13 +68,13 @@ def main_effect(
         metric's unit; and the number of pairs they are the mean of: 0 where there is none.
     """
     pairs = []
-    for having in accuracy:
-        lacking = (*having[:component], False, *having[component + 1 :])
-        if having[component] and lacking in accuracy and fair(having, lacking):
-            pairs.append((accuracy[having], accuracy[lacking]))
-    common = [set(having) & set(lacking) for having, lacking in pairs]
+    for subset in accuracy:
+        without = (*subset[:component], False, *subset[component + 1 :])
+        if subset[component] and without in accuracy and fair(subset, without):
+            pairs.append((accuracy[subset], accuracy[without]))
+    common = [set(subset) & set(without) for subset, without in pairs]
     seeds = sorted(set.intersection(*common)) if common else []
-    means = [sum(having[seed] - lacking[seed] for having, lacking in pairs) / len(pairs) for seed in seeds]
+    means = [sum(subset[seed] - without[seed] for subset, without in pairs) / len(pairs) for seed in seeds]
     return MainEffect(seeds, means, len(pairs))
 
 

@@ -14,8 +14,9 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from ablate.analysis.class_accuracy import class_accuracy, class_differences, instances
-from ablate.analysis.comparison import Group, Row
+from ablate.analysis.comparison import Group
 from ablate.analysis.phrases import minus
+from ablate.analysis.variant_row import Row
 from ablate.records.class_names import ClassName
 from ablate.report.figures.lettering import written, written_class
 from ablate.report.figures.style import (
@@ -49,8 +50,8 @@ def class_heat_map(group: Group) -> Drawing | None:
     baseline = next((row for row in group.rows if row.is_baseline), None)
     if differences.empty or baseline is None:
         return None
-    known = [row for row in group.rows if row.is_baseline or row.label in differences.columns]
-    rows = [row for row in foremost(known, VARIANTS + 1) if row.label in differences.columns]
+    compared = [row for row in group.rows if row.is_baseline or row.label in differences.columns]
+    rows = [row for row in foremost(compared, VARIANTS + 1) if row.label in differences.columns]
     shown = differences[[row.label for row in rows]]
     strongest = shown.abs().max(axis=1).sort_values(ascending=False, kind="stable").index[:CLASSES]
     shown = shown.loc[[name for name in shown.index if name in set(strongest)]]

@@ -115,8 +115,8 @@ def _shared(curves: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Epochs that all trials were evaluated after, (E,), and their accuracies then, (trials, E)."""
     length = min(len(curve) for curve in curves)
     stack = np.stack([curve[:length] for curve in curves])
-    known = np.isfinite(stack).all(axis=0)
-    return np.arange(1, length + 1)[known], stack[:, known]
+    evaluated = np.isfinite(stack).all(axis=0)
+    return np.arange(1, length + 1)[evaluated], stack[:, evaluated]
 
 
 def _curve(record: Record) -> np.ndarray:

@@ -11,10 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ablate.analysis.columns import cell
-from ablate.analysis.comparison import Comparison, Row
+from ablate.analysis.comparison import Comparison
 from ablate.analysis.component_effects import StudyEffects, effects_of
 from ablate.analysis.factor_effects import analyses_of
 from ablate.analysis.phrases import minus
+from ablate.analysis.variant_row import Row
 from ablate.report.figures.lettering import in_legend, written
 from ablate.report.figures.rows import LEFT, Line, canvas, shortened
 from ablate.report.figures.style import (

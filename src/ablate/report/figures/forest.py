@@ -15,8 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from ablate.analysis.columns import cell
-from ablate.analysis.comparison import Comparison, Difference, Group, Row
+from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.phrases import minus
+from ablate.analysis.variant_row import Difference, Row
 from ablate.report.figures.rows import LEFT, canvas, line_up
 from ablate.report.figures.style import (
     SETTINGS,

@@ -21,8 +21,8 @@ MISSING = "□"
 
 def written(text: str) -> str:
     """Return a text in letters that can be drawn; marks and joiners that the font lacks are left out."""
-    known = _known()
-    return "".join(letter if letter == "\n" or ord(letter) in known else _instead(letter) for letter in text)
+    drawable = _known()
+    return "".join(letter if letter == "\n" or ord(letter) in drawable else _instead(letter) for letter in text)
 
 
 def written_class(name: ClassName, most: int) -> str:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ablate.analysis.comparison import Group, Row
+from ablate.analysis.comparison import Group
+from ablate.analysis.variant_row import Row
 from ablate.evaluation.boxes import overlaps
 from ablate.evaluation.image_bootstrap import NotPaired, same_objects
 from ablate.records.predictions import STEPS, Evidence, evidence_path, load_evidence

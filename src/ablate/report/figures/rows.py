@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ablate.analysis.comparison import Comparison, Group, Row
+from ablate.analysis.comparison import Comparison, Group
+from ablate.analysis.variant_row import Row
 from ablate.report.figures.lettering import written
 from ablate.report.figures.style import TWO_COLUMNS, written_name
 from ablate.report.selection import foremost

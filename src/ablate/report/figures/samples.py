@@ -16,7 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from ablate.analysis.comparison import Group, Row
+from ablate.analysis.comparison import Group
+from ablate.analysis.variant_row import Row
 from ablate.evaluation.boxes import overlaps
 from ablate.records.class_names import ClassName, class_names
 from ablate.records.records import Record, Sweep, sequence, value

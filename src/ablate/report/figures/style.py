@@ -17,7 +17,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.figure import Figure
 
-from ablate.analysis.comparison import Comparison, Row
+from ablate.analysis.comparison import Comparison
+from ablate.analysis.variant_row import Row
 from ablate.report.figures.lettering import make_drawable, written
 
 ONE_COLUMN, TWO_COLUMNS = 3.5, 7.16  # inches

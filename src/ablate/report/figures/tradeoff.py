@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from scipy import special
 
-from ablate.analysis.comparison import Comparison, Row
+from ablate.analysis.comparison import Comparison
+from ablate.analysis.variant_row import Row
 from ablate.report.figures.lettering import in_legend, make_drawable
 from ablate.report.figures.style import (
     SETTINGS,
