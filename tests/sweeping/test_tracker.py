@@ -6,17 +6,19 @@ import os
 import signal
 import sqlite3
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from ablate.settings.schema import TrackingSettings
 from ablate.storage.files import atomic_write_json
 from ablate.tracking import tracker as module
 from ablate.tracking.store import Store
 from ablate.tracking.store_problems import ProblemKind
 from ablate.tracking.tracker import Tracker
 
-LOCAL = {"uri": None, "experiment": "ablate", "artifacts": True}
+LOCAL = TrackingSettings(uri=None, experiment="ablate", artifacts=True)
 
 
 def test_what_is_asked_of_the_store_is_answered(tmp_path: Path) -> None:
@@ -39,7 +41,7 @@ def test_calls_are_made_in_order(tmp_path: Path) -> None:
 
 
 def test_a_store_that_does_not_answer_is_dropped_and_asked_again(tmp_path: Path) -> None:
-    with Tracker(tmp_path, {**LOCAL, "uri": "http://127.0.0.1:9"}) as tracker:
+    with Tracker(tmp_path, replace(LOCAL, uri="http://127.0.0.1:9")) as tracker:
         for _ in range(100):
             tracker.submit(Store.open_sweep, "a sweep", "the command")
         assert tracker.ask(Store.open_sweep, "a sweep", "the command") is None

@@ -86,7 +86,7 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
 
     forecast = announce_forecast(console, found.jobs, launch, networks.costs) if found.jobs else UNKNOWN
     signatures = [trial.identity.signature for trial in found.trials]
-    with Tracker(Path(settings["root"]), settings["tracking"]) as tracker:
+    with Tracker(Path(settings["root"]), request.trials[0].settings.command.tracking) as tracker:
         parent = _open_parent(tracker, directory)
         logger.info("MLflow run of the sweep: %s", parent)
         if found.jobs:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from ablate.launching.devices import Slot
 from ablate.launching.local import LocalBackend
 from ablate.records.store_address import tracking_uri, without_account
+from ablate.settings.schema import TrackingSettings
 from ablate.tracking.store import Store
 from ablate.tracking.store_problems import ProblemKind, Refusal, StoreProblem, problem_of
 
@@ -32,28 +33,19 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Address:
-    """The arguments of the `Store` that a tracker's process opens."""
-
-    root: Path
-    uri: str | None
-    experiment: str
-    artifacts: bool
-
-
-@dataclass(frozen=True)
 class Call:
     """A call of a `Store` method, as it is sent to the tracker's process.
 
     Attributes:
-        store: The store to open.
+        root, tracking: Of the store to open.
         method: A method of `Store`.
         args: Its arguments after `self`.
         kwargs: Its keyword arguments.
         insist: Whether to make the call even if the store did not answer a moment ago.
     """
 
-    store: Address
+    root: Path
+    tracking: TrackingSettings
     method: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, object]
@@ -80,15 +72,16 @@ class Tracker:
 
     Args:
         root: The output folder.
-        tracking: The configuration's `tracking`: uri, experiment, artifacts.
+        tracking: Which store it is.
 
     Attributes:
         problem: Why the last call was not made, or None.
         refusals: The values that the store refused, each once.
     """
 
-    def __init__(self, root: Path, tracking: Mapping[str, Any]) -> None:
-        self._store = Address(root, tracking["uri"], tracking["experiment"], tracking["artifacts"])
+    def __init__(self, root: Path, tracking: TrackingSettings) -> None:
+        self._root = root
+        self._tracking = tracking
         self._backend = LocalBackend([SLOT])
         self._last: Future[Any] | None = None
         self.problem: StoreProblem | None = None
@@ -110,11 +103,12 @@ class Tracker:
 
     def submit(self, method: Callable[Concatenate[Store, P], Any], *args: P.args, **kwargs: P.kwargs) -> None:
         """Queue a call of a `Store` method; it is dropped while the store does not answer."""
-        self._send(Call(self._store, method, args, kwargs))
+        self._send(Call(self._root, self._tracking, method, args, kwargs))
 
     def ask(self, method: Callable[Concatenate[Store, P], R], *args: P.args, **kwargs: P.kwargs) -> R | None:
         """Call a `Store` method now and return its result; None where the store does not answer."""
-        result: R | None = self._take_answer(self._send(Call(self._store, method, args, kwargs, insist=True)))
+        call = Call(self._root, self._tracking, method, args, kwargs, insist=True)
+        result: R | None = self._take_answer(self._send(call))
         return result
 
     def _send(self, call: Call) -> Future[Any]:
@@ -154,17 +148,17 @@ def serve(call: Call) -> Answer:
     global _store, _next_call, _problem
     if time.monotonic() < _next_call and not call.insist:
         return Answer(problem=_problem)
-    address = call.store
+    tracking = call.tracking
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
             if _store is None:
-                _store = Store(address.root, address.uri, address.experiment, address.artifacts)
+                _store = Store(call.root, tracking.uri, tracking.experiment, tracking.artifacts)
             return Answer(call.method(_store, *call.args, **call.kwargs), refusals=tuple(_store.take_refusals()))
         except Exception as error:  # the tracker must never cost a trial
             if "database is locked" in str(error) and time.monotonic() < deadline:
                 continue  # SQLite itself has waited some seconds
-            uri = without_account(address.uri) if address.uri else tracking_uri(address.root, None)
+            uri = without_account(tracking.uri) if tracking.uri else tracking_uri(call.root, None)
             _problem = problem_of(error, uri)
             if _store is None or _problem.kind is not ProblemKind.REFUSED:
                 _next_call = time.monotonic() + BACKOFF
