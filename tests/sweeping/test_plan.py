@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ from typing import Any
 import pytest
 
 from ablate.data.catalogue import resolve
-from ablate.execution.plan import DiskNeed, LeftOut, MemoryNeed, Plan, PlanRow, make_plan
+from ablate.execution.make_request import LeftOut, Request
+from ablate.execution.plan import DiskNeed, MemoryNeed, Plan, PlanRow, make_plan
 from ablate.execution.plan_table import print_plan, show_plan
 from ablate.launching.devices import Slot
+from ablate.launching.jobs import Observer
+from ablate.launching.sharing import Layout
 from ablate.measuring.step_cost import StepCost, StepTimes
 from ablate.preflight import memory_probe as probing
 from ablate.settings.schema import Config, option_file
@@ -60,6 +64,37 @@ def trial(root: Path, module: str = "none", **changes: Any) -> Trial:
     return Trial.of(TrialSettings.from_plain({**content, **changes}), resolve(DATA))
 
 
+class Slots:
+    """A launch with some slots, where nobody shares out cores."""
+
+    def __init__(self, count: int = 1, local: Sequence[Slot] = ()) -> None:
+        self._count = count
+        self._local = local
+
+    def check(self, device: str) -> None: ...
+
+    def slots(self, device: str) -> int:
+        return self._count
+
+    def local_slots(self, device: str) -> Sequence[Slot]:
+        return self._local
+
+    def open_cores(self, device: str) -> int | None:
+        return None
+
+    def share(self, layout: Layout) -> None: ...
+
+    def run(self, function: str, payloads: Sequence[Any], device: str, observer: Observer) -> None:
+        pytest.fail("a plan runs nothing")
+
+
+def request(trials: Sequence[Trial], **more: Any) -> Request:
+    """Return the request of some trials whose steps are not measured."""
+    settings = [replace(one.settings, command=replace(one.settings.command, probe=False)) for one in trials]
+    unprobed = [replace(one, settings=changed) for one, changed in zip(trials, settings, strict=True)]
+    return Request(unprobed, **more)
+
+
 def ends(of: Trial, status: str, kind: str = "code") -> None:
     """Write the record of a trial that has ended."""
     failure = {"type": kind, "message": "it fell over", "log": "train.log"} if status == "failed" else None
@@ -80,7 +115,7 @@ def test_it_tells_what_runs_what_goes_on_and_what_is_there_already(root: Path) -
     ends(trials[2], "failed")
     is_interrupted(trials[3], epochs=2)
 
-    plan = make_plan([*trials, trials[0]], probe=False)
+    plan = make_plan(request([*trials, trials[0]]), Slots())
 
     assert [row.state for row in plan.trials] == ["run", "reuse", "failed", "resume"]
     assert [row.epochs_done for row in plan.trials] == [0, 3, 0, 2]
@@ -89,7 +124,7 @@ def test_it_tells_what_runs_what_goes_on_and_what_is_there_already(root: Path) -
 
 
 def test_without_a_probe_nothing_is_said_about_time_and_memory(root: Path) -> None:
-    plan = make_plan([trial(root)], probe=False)
+    plan = make_plan(request([trial(root)]), Slots())
 
     assert plan.trial_hours is None
     assert plan.finish == {}
@@ -101,14 +136,14 @@ def test_without_a_probe_nothing_is_said_about_time_and_memory(root: Path) -> No
 def test_whether_to_probe_is_said_by_the_trials(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ablate.execution.plan.probe_variants", lambda *_: pytest.fail("it probes"))
 
-    assert make_plan([trial(root, probe=False)]).finish == {}
+    assert make_plan(request([trial(root)]), Slots()).finish == {}
 
 
 def test_a_probe_gives_each_trial_its_time_and_memory_and_all_of_them_an_end(root: Path) -> None:
     trials = [trial(root, seed=seed, train={"epochs": epochs}) for seed, epochs in ((0, 3), (1, 3), (0, 6))]
     is_interrupted(trials[1], epochs=2)
 
-    plan = make_plan(trials, slots=2)
+    plan = make_plan(Request(trials), Slots(2))
 
     whole, resumed, longer = (row.seconds or 0 for row in plan.trials)
     assert 0 < resumed < whole < longer
@@ -124,10 +159,10 @@ def test_a_probe_gives_each_trial_its_time_and_memory_and_all_of_them_an_end(roo
 
 
 def test_a_probe_is_not_repeated_and_leaves_no_folder_behind(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = make_plan([trial(root, probe=True)])
+    first = make_plan(Request([trial(root)]), Slots())
     monkeypatch.setattr(probing, "run_jobs", lambda *_: pytest.fail("it probes again"))
 
-    second = make_plan([trial(root, seed=5)])
+    second = make_plan(Request([trial(root, seed=5)]), Slots())
 
     assert second.trials[0].seconds == first.trials[0].seconds
     assert not list(probing.cache_dir().glob(".probe-*"))
@@ -147,7 +182,7 @@ def test_what_was_probed_before_an_interruption_need_not_be_probed_again(
 
     monkeypatch.setattr(probing, "run_jobs", run_once)
     with pytest.raises(KeyboardInterrupt):
-        make_plan([trial(root), trial(root, "sta")])
+        make_plan(Request([trial(root), trial(root, "sta")]), Slots())
 
     assert len(list((root.parent / "probes").glob("*.json"))) == 1
     assert not list(probing.cache_dir().glob(".probe-*"))
@@ -160,7 +195,7 @@ def test_a_variant_that_falls_over_in_its_first_steps_is_known_before_it_is_run(
     monkeypatch.syspath_prepend(tmp_path)
     broken = trial(root, options={"name": "broken", "_target_": "falling_over.Broken"}, insertion="neck_p5")
 
-    plan = make_plan([trial(root), broken])
+    plan = make_plan(Request([trial(root), broken]), Slots())
     print_plan(plan)
 
     assert plan.trials[1].probe_failure == probing.ProbeFailure("code", "this module is broken")
@@ -172,11 +207,11 @@ def test_a_variant_that_falls_over_in_its_first_steps_is_known_before_it_is_run(
 def test_json_and_the_table_say_the_same(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trials = [trial(root, module, seed=seed) for module in ("none", "sta") for seed in range(3)]
     ends(trials[0], "finished")
-    options: dict[str, Any] = {"probe": False, "left_out": [("hat@head musgd s0", "excluded")], "notes": ["look here"]}
+    asked = request(trials, left_out=[LeftOut("hat@head musgd s0", "excluded")], notes=["look here"])
 
-    assert show_plan(trials, as_json=True, **options) == 0
+    assert show_plan(asked, Slots(), as_json=True) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert show_plan(trials, **options) == 0
+    assert show_plan(asked, Slots()) == 0
     lines = capsys.readouterr().out.splitlines()
 
     (baseline,) = [line for line in lines if line.startswith("baseline")]
@@ -194,7 +229,7 @@ def test_json_and_the_table_say_the_same(root: Path, capsys: pytest.CaptureFixtu
 def test_models_are_told_apart_where_there_are_several(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     models = [{"name": name, "architecture": f"{name}.yaml", "weights": None} for name in ("yolo26n", "yolov8n")]
 
-    show_plan([trial(root, model=model) for model in models], probe=False)
+    show_plan(request([trial(root, model=model) for model in models]), Slots())
 
     out = capsys.readouterr().out
     assert "model" in out
@@ -242,7 +277,7 @@ def test_what_is_odd_in_the_data_is_said_with_the_name_of_the_set_where_there_ar
     odd = replace(one, data=replace(one.data, warnings=["train: 1 image is left out"]))
     other = replace(one, data=replace(one.data, name="mine", fingerprint="f" * 64, warnings=["val: 1 image is a copy"]))
     assert data_warnings([replace(one, data=replace(one.data, warnings=[]))]) == []
-    assert make_plan([odd, odd], probe=False).notes == ["data: train: 1 image is left out"]
+    assert make_plan(request([odd, odd]), Slots()).notes == ["data: train: 1 image is left out"]
     assert data_warnings([odd, other]) == [
         "data shapes: train: 1 image is left out",
         "data mine: val: 1 image is a copy",
@@ -256,6 +291,6 @@ def test_slots_that_share_a_gpu_share_its_memory(root: Path, monkeypatch: pytest
     monkeypatch.setattr("ablate.execution.plan.probe_variants", lambda *_: probes)
     slots = [Slot(f"{n}", {"CUDA_VISIBLE_DEVICES": device}) for n, device in enumerate("00011")]
 
-    plan = make_plan([trial(root)], slots=5, local=slots)
+    plan = make_plan(Request([trial(root)]), Slots(5, slots))
 
     assert plan.memory == MemoryNeed("GPU", 90.0, 80.0)

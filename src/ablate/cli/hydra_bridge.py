@@ -177,14 +177,7 @@ class Command:
         if self.plan:
             from ablate.execution.plan_table import show_plan
 
-            return show_plan(
-                request.trials,
-                left_out=request.left_out,
-                notes=request.notes,
-                controls=request.controls,
-                launch=launch,
-                as_json=self.as_json,
-            )
+            return show_plan(request, launch, as_json=self.as_json)
         from ablate.execution.run_sweep import run_sweep
 
         return run_sweep(request, launch, self.words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from ablate.errors import ConfigError
 from ablate.preflight.estimate import relative_cost
@@ -21,6 +21,13 @@ EXCLUDED = "excluded"
 LONELY = "a baseline that nothing is left to be compared with"
 
 
+class LeftOut(NamedTuple):
+    """A trial that is left out, by name, and why."""
+
+    trial: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class Request:
     """The trials of a command.
@@ -28,7 +35,7 @@ class Request:
     Attributes:
         trials: In the order in which they are to run.
         design: What the report needs to know of a design of components, or None.
-        left_out: Trials that were left out, by name, with the reason.
+        left_out: Trials that were left out.
         notes: What the user should know of the command.
         preflown: Whether every network has been built already.
         controls: By variant key.
@@ -36,8 +43,8 @@ class Request:
 
     trials: list[Trial]
     design: dict[str, Any] | None = None
-    left_out: list[tuple[str, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    left_out: Sequence[LeftOut] = ()
+    notes: Sequence[str] = ()
     preflown: bool = False
     controls: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -93,7 +100,7 @@ def make_request(
     return Request(
         trials=ordered([*staying, *controls.trials], command.order, lambda trial: relative_cost(trial, costs)),
         design=layout.record([None if t.identity.signature in reasons else t.identity.variant_key for t in trials]),
-        left_out=[(name, reasons[signature]) for signature, name in left_out.items() if signature in reasons],
+        left_out=[LeftOut(name, reasons[signature]) for signature, name in left_out.items() if signature in reasons],
         notes=[*(f"exclude: no trial matches {rule}" for rule in exclusion.unmatched), *controls.notes],
         preflown=preflown,
         controls=controls.controls,

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ablate.execution.launch import Launch
+from ablate.execution.make_request import LeftOut, Request
 from ablate.execution.reconcile import Job, reconcile
 from ablate.launching.devices import Slot
 from ablate.launching.sharing import Sharing
@@ -60,14 +60,6 @@ class PlanRow:
     peak_memory_gb: float | None = None
     probe_failure: ProbeFailure | None = None
     control: str | None = None
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A trial that was left out, by name, and why."""
-
-    trial: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -125,43 +117,25 @@ class Plan:
         return Counter(row.state for row in self.trials)
 
 
-def make_plan(
-    trials: Sequence[Trial],
-    *,
-    probe: bool | None = None,
-    slots: int = 1,
-    local: Sequence[Slot] = (),
-    launch: Launch | None = None,
-    left_out: Sequence[tuple[str, str]] = (),
-    notes: Sequence[str] = (),
-    controls: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Plan:
+def make_plan(request: Request, launch: Launch) -> Plan:
     """Return what a command would do. Nothing is started, and only caches are written.
 
     Args:
-        trials: All requested trials, in the order in which they are to run.
-        probe: Whether to measure a few steps of each variant that is to run; None: as the first trial says.
-        slots: How many trials run at a time, where there is no `launch`.
-        local: The slots of this machine, if the trials run here and there is no `launch`.
-        launch: Where the trials will run.
-        left_out: Trials that were left out, by name, with the reason.
-        notes: What the user should know of the command.
-        controls: By variant key.
+        request: The trials, in the order in which they are to run.
+        launch: Where they will run.
 
     Raises:
         ConfigError: A network of the plan cannot be built.
     """
-    reconciled = reconcile(trials)
+    settings = request.trials[0].settings
+    reconciled = reconcile(request.trials)
     networks = preflight(reconciled.trials, with_cost=True)
     running = [job.trial for job in reconciled.jobs]
-    probing = trials[0].settings.command.probe if probe is None else probe
-    sharing = None
-    if launch is not None:
-        device = trials[0].settings.device
-        sharing = share_cores(running, launch, measuring=probing)
-        slots, local = launch.slots(device), launch.local_slots(device)
+    probing = settings.command.probe
+    sharing = share_cores(running, launch, measuring=probing)
+    slots, local = launch.slots(settings.device), launch.local_slots(settings.device)
     probes = probe_variants(running, local) if probing and running else Probes()
-    kinds = {key: str(control["kind"]) for key, control in (controls or {}).items() if control["signatures"]}
+    kinds = {key: str(control["kind"]) for key, control in request.controls.items() if control["signatures"]}
     jobs = {job.trial.identity.signature: job for job in reconciled.jobs}
     costs, states = networks.costs, reconciled.states
     rows = []
@@ -176,11 +150,15 @@ def make_plan(
         slots,
         trial_hours=sum(seconds) / 3600 if is_timed else None,
         finish={count: finish_seconds(seconds, count) for count in sorted({*DEVICES, slots})} if is_timed else {},
-        disk=_disk(reconciled.jobs, Path(trials[0].settings.command.root).absolute(), costs, probes, slots),
+        disk=_disk(reconciled.jobs, Path(settings.command.root).absolute(), costs, probes, slots),
         memory=_memory(list(probes.costs.values()), slots, local),
         sharing=sharing,
-        left_out=[LeftOut(name, reason) for name, reason in left_out],
-        notes=[*notes, *contract_notes(reconciled.trials, networks.answers), *data_warnings(trials)],
+        left_out=request.left_out,
+        notes=[
+            *request.notes,
+            *contract_notes(reconciled.trials, networks.answers),
+            *data_warnings(request.trials),
+        ],
     )
 
 

@@ -11,26 +11,27 @@ from typing import Any
 from rich.console import Console
 
 from ablate.console import print_line
+from ablate.execution.launch import Launch
+from ablate.execution.make_request import Request
 from ablate.execution.plan import Plan, PlanRow, make_plan
 from ablate.monitor.render import Row, clock, duration, table
-from ablate.study.trial import Trial
 
 STATES = ("run", "resume", "reuse", "failed")
 NAMED = 5  # trials that are named where many were left out for one reason
 
 
-def show_plan(trials: Sequence[Trial], *, as_json: bool = False, **options: Any) -> int:
+def show_plan(request: Request, launch: Launch, *, as_json: bool = False) -> int:
     """Print the plan of a command; return the exit code.
 
     Args:
-        trials: All requested trials, in the order in which they are to run.
+        request: The trials, in the order in which they are to run.
+        launch: Where they will run.
         as_json: Print JSON to stdout.
-        options: Those of `make_plan`.
 
     Raises:
         ConfigError: A network of the plan cannot be built.
     """
-    plan = make_plan(trials, **options)
+    plan = make_plan(request, launch)
     if as_json:
         print(plan_json(plan))  # noqa: T201
     else:
@@ -54,7 +55,7 @@ def plan_json(plan: Plan) -> str:
         "memory_gb": plan.memory.needed,
         "memory_there_gb": plan.memory.there,
         "sharing": None if plan.sharing is None else asdict(plan.sharing) | {"words": str(plan.sharing)},
-        "left_out": [asdict(entry) for entry in plan.left_out],
+        "left_out": [entry._asdict() for entry in plan.left_out],
         "notes": list(plan.notes),
     }
     return json.dumps(content)
