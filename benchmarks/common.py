@@ -42,12 +42,14 @@ def training_arguments(words: list[str], folder: Path) -> dict[str, Any]:
         "import json, sys; from hydra import compose, initialize_config_dir; "
         "from hydra.core.config_store import ConfigStore; from ablate.cli.hydra_bridge import plain; "
         "from ablate.settings.schema import conf_dir, schema_node; from ablate.data.catalogue import resolve; "
+        "from ablate.data.data_settings import DataSettings; "
         "ConfigStore.instance().store(name='ablate', node=schema_node()); "
         "context = initialize_config_dir(str(conf_dir()), version_base='1.3'); context.__enter__(); "
         "config = plain(compose('config', overrides=sys.argv[1:], return_hydra_config=True)); "
         "optimizer = config['optimizer']; optimizer['optimizer'] = optimizer.pop('name'); "
         "optimizer.pop('orthogonalise'); "
-        "print(json.dumps({**config['train'], **optimizer, 'data': str(resolve(config['data']).yaml)}))"
+        "data = resolve(DataSettings.from_plain(config['data'])); "
+        "print(json.dumps({**config['train'], **optimizer, 'data': str(data.yaml)}))"
     )
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
     arguments: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

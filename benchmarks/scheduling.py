@@ -101,7 +101,7 @@ def _fake_seconds(folder: Path) -> float:
     config = next(iter(folder.glob("multirun/trials/*/result.json")))
     content = yaml.safe_load(config.read_text(encoding="utf-8"))["config"]
     settings = TrialSettings.from_plain({**content, "root": str(folder / "again")})
-    data = resolve(content["data"])
+    data = resolve(settings.data)
     times = []
     for seed in range(50):
         job = {"settings": replace(settings, seed=seed), "data": data}

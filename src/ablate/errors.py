@@ -1,4 +1,4 @@
-"""Errors that a user can act on, and the nearest valid word for a misspelt one."""
+"""Errors that a user can act on, and words that messages share."""
 
 from __future__ import annotations
 
@@ -18,3 +18,8 @@ def nearest(word: str, valid: Iterable[str]) -> str:
     """Return a did-you-mean clause with a trailing space, or nothing, for a word that is not among the valid ones."""
     close = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'? " if close else ""
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """Return a number of things, such as "1 box" and "3 boxes"; the plural is the noun with an s unless given."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

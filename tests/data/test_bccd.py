@@ -14,6 +14,7 @@ from PIL import Image
 
 from ablate.data import bccd
 from ablate.data.catalogue import DataError, NotDownloaded, check, resolve
+from ablate.data.data_settings import DataSettings
 
 CONF = Path(__file__).parents[2] / "conf" / "data" / "bccd.yaml"
 
@@ -67,7 +68,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 def test_the_archive_is_fetched_and_converted_with_its_own_splits(server: str, tmp_path: Path, cache: Path) -> None:
     archive(tmp_path / "served" / "bccd.zip")
-    data = {"name": "bccd", "path": None, "url": f"{server}/bccd.zip"}
+    data = DataSettings("bccd", None, f"{server}/bccd.zip")
     with pytest.raises(NotDownloaded, match=r"bccd is not on this machine: .*data\.path=<data file>"):
         check(data)
     found = resolve(data, download=True)
@@ -86,7 +87,7 @@ def test_the_archive_is_fetched_and_converted_with_its_own_splits(server: str, t
 
 def test_a_box_without_area_stays_and_is_a_warning(tmp_path: Path) -> None:
     source = archive(tmp_path / "bccd.zip", {"b.xml": annotation(("RBC", 5, 5, 9, 9), ("Platelets", 7, 7, 7, 7))})
-    found = resolve({"name": "bccd", "url": source.as_uri()}, download=True)
+    found = resolve(DataSettings.from_plain({"name": "bccd", "url": source.as_uri()}), download=True)
     assert found.warnings == ["train: 1 box without area (first: b.txt, line 2)"]
     assert found.instances["train"] == 8
 
@@ -126,7 +127,7 @@ def test_a_copy_of_ones_own_needs_no_download(tmp_path: Path, cache: Path) -> No
     copy.mkdir()
     bccd.convert(archive(tmp_path / "bccd.zip"), copy)
     data = yaml.safe_load(CONF.read_text()) | {"path": str(copy / "bccd.yaml")}
-    assert resolve(data).images == {"train": 3, "val": 1, "test": 1}
+    assert resolve(DataSettings.from_plain(data)).images == {"train": 3, "val": 1, "test": 1}
     assert not (cache / "datasets").exists()
 
 

@@ -15,13 +15,14 @@ import yaml
 
 from ablate.data import catalogue, scanning
 from ablate.data.catalogue import DataError, DataSet, NotDownloaded, check, fetch, fingerprint_on_disk, resolve
+from ablate.data.data_settings import DataSettings
 
 MakeSet = Callable[..., Path]
 ROOT = Path(__file__).parents[2]
 
 
 def custom(file: Path) -> DataSet:
-    return resolve({"name": "custom", "path": str(file)})
+    return resolve(DataSettings("custom", str(file)))
 
 
 def test_a_data_set_is_counted_by_split_and_class(make_set: MakeSet) -> None:
@@ -117,14 +118,14 @@ def test_an_edit_is_noticed_whose_size_and_time_of_modification_are_as_before(
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     after = path.stat()
     assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-    assert fingerprint_on_disk({"path": str(file)}) != first.fingerprint
+    assert fingerprint_on_disk(DataSettings.from_plain({"path": str(file)})) != first.fingerprint
     assert custom(file).fingerprint != first.fingerprint
     path.write_bytes(content)
-    assert fingerprint_on_disk({"path": str(file)}) == first.fingerprint
+    assert fingerprint_on_disk(DataSettings.from_plain({"path": str(file)})) == first.fingerprint
 
 
 def test_the_fingerprint_on_disk_is_that_of_the_data_set_and_makes_no_view(make_set: MakeSet, cache: Path) -> None:
-    data = {"path": str(make_set())}
+    data = DataSettings("set", str(make_set()))
     on_disk = fingerprint_on_disk(data)
     assert not (cache / "views").exists()
     assert resolve(data).fingerprint == on_disk
@@ -289,21 +290,22 @@ def test_a_failed_resolve_leaves_nothing_half_written(make_set: MakeSet, cache: 
 def test_custom_data_need_a_path() -> None:
     for path in (None, "???", ""):
         with pytest.raises(DataError, match=r"data=custom needs data\.path=<an Ultralytics data file>"):
-            check({"name": "custom", "path": path})
+            check(DataSettings.from_plain({"name": "custom", "path": path}))
 
 
 def test_shapes_are_drawn_on_first_use_and_options_change_the_fingerprint() -> None:
-    data = {"name": "shapes", "path": None, "train_images": 4, "val_images": 3, "imgsz": 48}
+    plain = {"name": "shapes", "path": None, "train_images": 4, "val_images": 3, "imgsz": 48}
+    data = DataSettings.from_plain(plain)
     found = resolve(data)
     assert found.images == {"train": 4, "val": 3}
     assert found.classes == ["circle", "square", "triangle", "star", "cross", "ring"]
     assert resolve(data) == found
-    assert resolve({**data, "noise": 3}).fingerprint != found.fingerprint
+    assert resolve(DataSettings.from_plain({**plain, "noise": 3})).fingerprint != found.fingerprint
 
 
 def test_a_wrong_number_for_shapes_is_a_data_error_before_anything_is_drawn(cache: Path) -> None:
     with pytest.raises(DataError, match=r"data\.imgsz=7 must be a whole number from 32 to 2048"):
-        check({"name": "shapes", "imgsz": 7})
+        check(DataSettings.from_plain({"name": "shapes", "imgsz": 7}))
     assert not cache.exists()
 
 
@@ -317,7 +319,7 @@ def test_fetch_runs_the_download_that_a_data_file_describes(
     file = tmp_path / "mine.yaml"
     file.write_text(f"path: mine\ntrain: images/train\nval: images/val\nnames: [cat, dog]\ndownload: {script}\n")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # no font is fetched either
-    data = {"name": "custom", "path": str(file)}
+    data = DataSettings("mine", str(file))
     with pytest.raises(NotDownloaded):
         resolve(data)
     assert resolve(data, download=True).images == {"train": 3, "val": 2}
@@ -329,7 +331,7 @@ def test_a_download_that_fails_is_one_line_and_leaves_nothing(tmp_path: Path, ca
     file = tmp_path / "mine.yaml"
     file.write_text("path: mine\ntrain: a\nval: b\nnames: [cat]\ndownload: raise OSError('gone')\n")
     with pytest.raises(DataError, match=r"mine\.yaml: the download failed"):
-        fetch({"name": "custom", "path": str(file)})
+        fetch(DataSettings.from_plain({"name": "custom", "path": str(file)}))
     assert list((cache / "datasets").iterdir()) == []
 
 
@@ -338,16 +340,17 @@ def test_every_group_is_a_data_set_that_is_known(file: Path) -> None:
     data = yaml.safe_load(file.read_text())
     assert data["name"] == file.stem
     if file.stem == "shapes":
-        check(data)
+        check(DataSettings.from_plain(data))
         return
     with pytest.raises(DataError) as caught:
-        check(data)
+        check(DataSettings.from_plain(data))
     assert isinstance(caught.value, NotDownloaded) == (file.stem != "custom")
 
 
 def test_neither_torch_nor_ultralytics_is_imported(make_set: MakeSet) -> None:
     code = (
-        "import sys; from ablate.data.catalogue import resolve; resolve({'path': sys.argv[1]});"
+        "import sys; from ablate.data.catalogue import resolve; "
+        "from ablate.data.data_settings import DataSettings; resolve(DataSettings('x', sys.argv[1]));"
         "sys.exit(str([m for m in ('torch', 'ultralytics', 'cv2') if m in sys.modules] or ''))"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}

@@ -24,7 +24,7 @@ def test_the_default_set_is_pinned_to_its_bytes() -> None:
 
 
 def test_the_config_group_holds_the_spec_s_defaults() -> None:
-    assert ShapesSpec.from_mapping(yaml.safe_load(CONF.read_text())) == ShapesSpec()
+    assert ShapesSpec.from_options(yaml.safe_load(CONF.read_text())) == ShapesSpec()
     assert set(yaml.safe_load(CONF.read_text())) == {"name", "path", *ShapesSpec.__dataclass_fields__}
 
 
@@ -123,4 +123,4 @@ def test_two_processes_can_ask_for_a_set_at_once(cache: Path) -> None:
 )
 def test_a_number_out_of_range_is_an_error_that_names_it(field: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"data\.{field}={value} must be a whole number from \d+ to \d+"):
-        ShapesSpec.from_mapping({field: value})
+        ShapesSpec.from_options({field: value})

@@ -10,6 +10,7 @@ import pytest
 
 from ablate.data.catalogue import DataSet, resolve
 from ablate.data.data_errors import DataError
+from ablate.data.data_settings import DataSettings
 from ablate.data.data_use import DataUse, promised_use, used_of
 
 MakeSet = Callable[..., Path]
@@ -26,7 +27,7 @@ def data(make_set: MakeSet) -> DataSet:
         (file.parent / kind / "more").mkdir()
         (file.parent / kind / "train" / name).rename(file.parent / kind / "more" / name)
     (file.parent / "images" / "train" / "2.png").write_bytes(b"no image")
-    return resolve({"path": str(file)})
+    return resolve(DataSettings.from_plain({"path": str(file)}))
 
 
 def used(data: DataSet, train: dict[str, Any]) -> DataUse:
@@ -73,23 +74,23 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=str,
 )
 def test_what_is_promised_is_what_is_used(data: DataSet, train: dict[str, Any]) -> None:
-    assert promised_use(data, train) == used(data, train)
+    assert promised_use(data, train.get("fraction", 1.0), train.get("split", "val")) == used(data, train)
 
 
 def test_counts_are_of_the_images_that_can_be_used(data: DataSet) -> None:
-    assert promised_use(data, {}) == DataUse({"train": 6, "val": 3}, {"train": 8, "val": 2})
+    assert promised_use(data) == DataUse({"train": 6, "val": 3}, {"train": 8, "val": 2})
     assert data.images == {"train": 6, "val": 3, "test": 3}
     assert data.instances == {"train": 8, "val": 2, "test": 2}
 
 
 def test_a_part_without_a_box_is_an_error_before_ultralytics_meets_it(make_set: MakeSet) -> None:
-    found = resolve({"path": str(make_set(labels={"train/0": None}))})
+    found = resolve(DataSettings.from_plain({"path": str(make_set(labels={"train/0": None}))}))
     with pytest.raises(DataError, match=r"the first 1 of 3 images of split 'train' have no boxes"):
-        promised_use(found, {"fraction": 0.3})
+        promised_use(found, 0.3)
 
 
 def test_what_was_damaged_after_it_was_promised_is_a_difference(data: DataSet) -> None:
-    promised = promised_use(data, {})
+    promised = promised_use(data)
     image = data.source.parent / "images" / "train" / "5.png"
     image.write_bytes(image.read_bytes()[:-40])
     assert used(data, {}) == DataUse({"train": 5, "val": 3}, {"train": 6, "val": 2})

@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 
 from ablate.data.catalogue import resolve
+from ablate.data.data_settings import DataSettings
 
 MakeSet = Callable[..., Path]
 
@@ -46,7 +47,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_ultralytics_writes_its_caches_into_the_view_only(make_set: MakeSet) -> None:
     file = make_set()
-    found = resolve({"path": str(file)})
+    found = resolve(DataSettings.from_plain({"path": str(file)}))
     before = contents(file.parent)
     for split in ("train", "val"):
         loaded = load(found.yaml, split, cache="disk")
@@ -65,7 +66,7 @@ def test_a_jpeg_that_ultralytics_repairs_is_repaired_in_the_view(make_set: MakeS
     image = file.parent / "images" / "train" / "0.jpg"
     image.write_bytes(out.getvalue() + b"\0")
     (file.parent / "images" / "train" / "0.png").unlink()
-    found = resolve({"path": str(file)})
+    found = resolve(DataSettings.from_plain({"path": str(file)}))
     load(found.yaml)
     assert image.read_bytes() == out.getvalue() + b"\0"
     assert (found.yaml.parent / "images" / "train" / "0.jpg").read_bytes() != image.read_bytes()
@@ -81,7 +82,7 @@ def test_lists_of_images_subfolders_and_images_without_label_are_seen_as_ultraly
     (root / "images" / "train" / "2.png").rename(root / "images" / "more" / "deep" / "2.png")
     (root / "labels" / "train" / "2.txt").rename(root / "labels" / "more" / "deep" / "2.txt")
     (root / "train.txt").write_text("./images/train/0.png\n./images/train/1.png\n")
-    found = resolve({"path": str(file)})
+    found = resolve(DataSettings.from_plain({"path": str(file)}))
     before = contents(root)
     through, direct = load(found.yaml), load(file)
     assert contents(root).keys() - before.keys() == {"labels/more/deep.cache"}  # by the direct one, as ever
@@ -94,7 +95,7 @@ def test_lists_of_images_subfolders_and_images_without_label_are_seen_as_ultraly
 
 def test_counts_agree_with_ultralytics_on_boxes_without_area_and_repeated_ones(make_set: MakeSet) -> None:
     text = "0 .5 .5 .2 .2\n0 .5 .5 .2 .2\n1 .5 .5 0 0\n"
-    found = resolve({"path": str(make_set(labels={"train/0": text}))})
+    found = resolve(DataSettings.from_plain({"path": str(make_set(labels={"train/0": text}))}))
     assert sum(len(label["cls"]) for label in load(found.yaml).labels) == found.instances["train"] == 4
 
 
@@ -105,13 +106,13 @@ def test_a_folder_called_images_below_the_images_keeps_its_labels(make_set: Make
     (root / "images" / "train" / "a" / "labels").mkdir()
     (root / "images" / "train" / "0.png").rename(root / "images" / "train" / "a" / "images" / "0.png")
     (root / "labels" / "train" / "0.txt").rename(root / "images" / "train" / "a" / "labels" / "0.txt")
-    found = resolve({"path": str(file)})
+    found = resolve(DataSettings.from_plain({"path": str(file)}))
     assert found.warnings == []
     assert sum(len(label["cls"]) for label in load(found.yaml).labels) == found.instances["train"] == 3
 
 
 def test_the_view_s_data_file_keeps_what_a_trainer_looks_at(make_set: MakeSet) -> None:
-    found = resolve({"path": str(make_set(channels="3"))})
+    found = resolve(DataSettings.from_plain({"path": str(make_set(channels="3"))}))
     content = yaml.safe_load(found.yaml.read_text())
     assert content["path"] == str(found.yaml.parent)
     assert content["names"] == {0: "cat", 1: "dog"}
@@ -121,9 +122,9 @@ def test_the_view_s_data_file_keeps_what_a_trainer_looks_at(make_set: MakeSet) -
 
 def test_a_view_whose_source_came_back_elsewhere_is_made_anew(make_set: MakeSet) -> None:
     file = make_set()
-    first = resolve({"path": str(file)}).yaml
+    first = resolve(DataSettings.from_plain({"path": str(file)})).yaml
     (first.parent / "images" / "train" / "0.png").unlink()
-    second = resolve({"path": str(file)}).yaml
+    second = resolve(DataSettings.from_plain({"path": str(file)})).yaml
     assert first == second
     assert (second.parent / "images" / "train" / "0.png").exists()
 
@@ -136,7 +137,7 @@ def test_an_edited_label_of_the_same_size_and_time_is_what_is_trained(make_set: 
     file = make_set()
     label = file.parent / "labels" / "train" / "0.txt"
     before = label.stat()
-    first = resolve({"path": str(file)})
+    first = resolve(DataSettings.from_plain({"path": str(file)}))
     assert boxes(load(first.yaml))[0] == [0.5, 0.5, 0.25, 0.25]  # and Ultralytics' cache is written
 
     def edit(text: str) -> None:
@@ -144,13 +145,13 @@ def test_an_edited_label_of_the_same_size_and_time_is_what_is_trained(make_set: 
         os.utime(label, ns=(before.st_atime_ns, before.st_mtime_ns))
 
     edit("0 0.5 0.5 0.25 0.75\n")
-    second = resolve({"path": str(file)})
+    second = resolve(DataSettings.from_plain({"path": str(file)}))
     assert boxes(load(second.yaml))[0] == [0.5, 0.5, 0.25, 0.75]
     load(first.yaml)
     (first.yaml.parent / "labels" / "train.cache").unlink()
     assert boxes(load(first.yaml))[0] == [0.5, 0.5, 0.25, 0.75]  # a cache of the edited label in the first view
     edit("0 0.5 0.5 0.25 0.25\n")
-    third = resolve({"path": str(file)})
+    third = resolve(DataSettings.from_plain({"path": str(file)}))
     assert third.yaml == first.yaml
     assert boxes(load(third.yaml))[0] == [0.5, 0.5, 0.25, 0.25]
 
@@ -159,7 +160,7 @@ def test_an_image_that_cannot_be_used_never_reaches_ultralytics(make_set: MakeSe
     file = make_set()
     Image.new("F", (32, 32)).save(file.parent / "images" / "train" / "0.tif")  # it would end a training in its middle
     (file.parent / "images" / "train" / "1.png").write_bytes(b"no image")
-    found = resolve({"path": str(file)})
+    found = resolve(DataSettings.from_plain({"path": str(file)}))
     loaded = load(found.yaml)
     assert [Path(label["im_file"]).name for label in loaded.labels] == ["0.png", "2.png"]
     assert len(loaded) == found.images["train"]
@@ -172,7 +173,7 @@ def test_folders_called_images_with_and_without_a_dash_below_stay_apart(make_set
         folder = file.parent / "images" / "train" / name
         folder.mkdir()
         (file.parent / "images" / "train" / f"{index}.png").rename(folder / "a.png")
-    found = resolve({"path": str(file)})
+    found = resolve(DataSettings.from_plain({"path": str(file)}))
     assert len(load(found.yaml)) == found.images["train"] == 3
 
 
@@ -182,7 +183,7 @@ def test_a_name_that_is_not_text_has_one_in_the_view(make_set: MakeSet) -> None:
     for kind, suffix in (("images", ".png"), ("labels", ".txt")):
         path = file.parent / kind / "train" / f"0{suffix}"
         path.rename(path.with_name(os.fsdecode(b"\xff\xe9") + suffix))
-    found = resolve({"path": str(file)})
+    found = resolve(DataSettings.from_plain({"path": str(file)}))
     loaded = load(found.yaml)
     assert sorted(Path(label["im_file"]).name for label in loaded.labels) == ["1.png", "2.png", r"\xff\xe9.png"]
     assert len(boxes(loaded)) == found.instances["train"] == 3

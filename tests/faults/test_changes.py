@@ -65,7 +65,7 @@ class Bench:
         self.helper = folder / "changing_helper.py"
         self.helper.write_text("SCALE = 1\n", encoding="utf-8")
         self.data = folder / "mine"
-        spec = ShapesSpec.from_mapping({"train_images": 8, "val_images": 4, "imgsz": 64, "seed": 0})
+        spec = ShapesSpec.from_options({"train_images": 8, "val_images": 4, "imgsz": 64, "seed": 0})
         shutil.copytree(ensure(spec), self.data)
         image = self.data / "images" / "train" / "000000.png"
         PIL.Image.open(image).save(image.with_suffix(".bmp"))  # another pixel leaves its size
@@ -219,7 +219,7 @@ def test_a_sweep_whose_files_change(bench: Bench, monkeypatch: pytest.MonkeyPatc
     # the label: nothing is recorded under the old fingerprint
     assert failure(trials[5])[0] == "changed"
     assert "fingerprint" in failure(trials[5])[1]
-    now = resolve(plain.settings.data.to_plain()).fingerprint
+    now = resolve(plain.settings.data).fingerprint
     assert records[6]["realised"]["data_fingerprint"] == now != plain.data.fingerprint
 
 

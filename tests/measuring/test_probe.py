@@ -13,6 +13,7 @@ import yaml
 from ultralytics.nn.tasks import yaml_model_load
 
 from ablate.data.catalogue import resolve
+from ablate.data.data_settings import DataSettings
 from ablate.measuring.step_cost import probe
 from ablate.training.trainer import AblateTrainer
 from ablate.training.training_errors import Diverged, OutOfMemory
@@ -58,7 +59,11 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
             made.append(
                 AblateTrainer(
                     overrides={
-                        **{"model": str(network), "pretrained": False, "data": str(resolve(data).yaml)},
+                        **{
+                            "model": str(network),
+                            "pretrained": False,
+                            "data": str(resolve(DataSettings.from_plain(data)).yaml),
+                        },
                         **{"device": "cpu", "epochs": 50, "batch": 4, "nbs": 4, "imgsz": 64, "plots": False},
                         **{"optimizer": "MuSGD", "warmup_epochs": 0.0, "project": str(tmp_path), "name": "train"},
                         **{"exist_ok": True, **arguments},

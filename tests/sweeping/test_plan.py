@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ablate.data.catalogue import resolve
+from ablate.data.data_settings import DataSettings
 from ablate.execution.make_request import LeftOut, Request
 from ablate.execution.plan import DiskNeed, MemoryNeed, Plan, PlanRow, make_plan
 from ablate.execution.plan_table import print_plan, show_plan
@@ -61,7 +62,7 @@ def trial(root: Path, module: str = "none", **changes: Any) -> Trial:
     content["insertion"]["name"] = changes.pop("insertion", "customary")
     small = {"imgsz": 64, "batch": 4, "nbs": 4, "workers": 0, "mosaic": 0.0, "close_mosaic": 0, "plots": False}
     content["train"] |= {"epochs": 3, **small, **changes.pop("train", {})}
-    return Trial.of(TrialSettings.from_plain({**content, **changes}), resolve(DATA))
+    return Trial.of(TrialSettings.from_plain({**content, **changes}), resolve(DataSettings.from_plain(DATA)))
 
 
 class Slots:

@@ -56,9 +56,10 @@ class Nan(nn.Module):
 def tiny_data() -> Path:
     """Eight images to train on, four to validate."""
     from ablate.data.catalogue import resolve
+    from ablate.data.data_settings import DataSettings
 
     spec = {"name": "shapes", "path": None, "train_images": 8, "val_images": 4, "imgsz": 64, "seed": 0}
-    return resolve(spec).yaml
+    return resolve(DataSettings.from_plain(spec)).yaml
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ablate.analysis.number_format import points
+from ablate.errors import count as count
 
 
 def listed(names: Iterable[object], most: int = 12) -> str:
@@ -30,11 +31,6 @@ def limited(texts: Sequence[str], most: int, noun: str = "") -> str:
 def minus(text: str) -> str:
     """Typographic minus signs before numbers, but not in exponents or inside words."""
     return re.sub(r"(?<![\w.])-(?=\.?\d)", "\N{MINUS SIGN}", text)
-
-
-def count(number: int, noun: str) -> str:
-    """A number of things, in the right one of singular and plural."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def span(texts: Iterable[str]) -> str:

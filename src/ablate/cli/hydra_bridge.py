@@ -164,7 +164,7 @@ class Command:
         for each in settings:
             key = repr(each.data)
             if key not in sets:
-                sets[key] = resolve(each.data.to_plain(), download=not self.plan)
+                sets[key] = resolve(each.data, download=not self.plan)
             trials.append(Trial.of(each, sets[key]))
         return trials
 

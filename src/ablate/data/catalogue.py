@@ -11,13 +11,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ablate.data import bccd, shapes
 from ablate.data.data_errors import DataError, NotDownloaded
+from ablate.data.data_settings import DataSettings
 from ablate.data.datafile import DataFile, datasets_dir, locate, read
 from ablate.data.scanning import passed_over, scan
 from ablate.data.view import ensure_view
@@ -49,26 +48,26 @@ class DataSet:
     """Channels of the images as a network receives them."""
 
 
-def check(data: Mapping[str, Any]) -> None:
+def check(data: DataSettings) -> None:
     """Look at the data file and the folders it names, but at no image: milliseconds, for an early error.
 
     Raises:
         DataError: it is missing, empty, no data file, or a split's folder does not exist.
         NotDownloaded: the same of a data set that `fetch` can get.
     """
-    if _is_shapes(data):
+    if data.is_shapes:
         _spec(data)
     else:
         _read(data)
 
 
-def resolve(data: Mapping[str, Any], download: bool = False) -> DataSet:
+def resolve(data: DataSettings, download: bool = False) -> DataSet:
     """Find, check and count a data set.
 
     The first call reads every file (about 1 GB/s); later ones compare names, sizes and times only.
 
     Args:
-        data: the resolved config group: `name`, `path` and, for shapes, the fields of `ShapesSpec`.
+        data: which one.
         download: get a data set that is not on this machine, instead of an error.
 
     Raises:
@@ -83,28 +82,28 @@ def resolve(data: Mapping[str, Any], download: bool = False) -> DataSet:
         fetch(data)
         file = _file(data)
     images = {split: file.images(split) for split in file.splits}
-    found = scan(file, images)
+    scanned = scan(file, images)
     return DataSet(
-        name=str(data.get("name") or file.path.stem),
-        yaml=ensure_view(file, found.usable(images), found.fingerprint, found.state),
+        name=data.name,
+        yaml=ensure_view(file, scanned.usable(images), scanned.fingerprint, scanned.state),
         classes=list(file.classes),
-        images=found.images,
-        instances=found.instances,
-        fingerprint=found.fingerprint,
-        warnings=[*found.warnings, *passed_over(file, images)],
-        instances_per_class=found.per_class,
+        images=scanned.images,
+        instances=scanned.instances,
+        fingerprint=scanned.fingerprint,
+        warnings=[*scanned.warnings, *passed_over(file, images)],
+        instances_per_class=scanned.per_class,
         source=file.path,
-        channels=file.extra.get("channels", 3),
+        channels=file.channels,
     )
 
 
-def fingerprint_on_disk(data: Mapping[str, Any]) -> str:
+def fingerprint_on_disk(data: DataSettings) -> str:
     """Fingerprint of a data set as it is on disk now, for whoever asks whether it is still what a trial was given.
 
     Costs two `stat` per image while nothing has changed, one reading of the whole set after a change; no view is made.
 
     Args:
-        data: the resolved config group, as for `resolve`.
+        data: which one.
 
     Raises:
         DataError: a file is missing or damaged now.
@@ -114,49 +113,44 @@ def fingerprint_on_disk(data: Mapping[str, Any]) -> str:
     return scan(file, {split: file.images(split) for split in file.splits}).fingerprint
 
 
-def fetch(data: Mapping[str, Any]) -> None:
+def fetch(data: DataSettings) -> None:
     """Get a data set from its public address into the cache: it is there whole afterwards, or not at all.
 
     Raises:
         DataError: it has no public address, or the download failed.
     """
-    if _is_shapes(data):
+    if data.is_shapes:
         shapes.ensure(_spec(data))
-    elif data.get("url") and not data.get("path"):
-        bccd.fetch(str(data["url"]), datasets_dir() / "bccd")
+    elif data.url is not None and data.is_fetched:
+        bccd.fetch(data.url, datasets_dir() / "bccd")
     else:
         _fetch_with_ultralytics(locate(_path(data)))
 
 
-def _is_shapes(data: Mapping[str, Any]) -> bool:
-    return data.get("name") == "shapes" and not data.get("path")
-
-
-def _spec(data: Mapping[str, Any]) -> shapes.ShapesSpec:
+def _spec(data: DataSettings) -> shapes.ShapesSpec:
     try:
-        return shapes.ShapesSpec.from_mapping(data)
+        return shapes.ShapesSpec.from_options(data.options)
     except ValueError as error:
         raise DataError(str(error)) from error
 
 
-def _path(data: Mapping[str, Any]) -> str:
-    path = data.get("path")
-    if not path or path == "???":
+def _path(data: DataSettings) -> str:
+    if not data.path or data.path == "???":
         raise DataError("data.path is missing: data=custom needs data.path=<an Ultralytics data file>")
-    return str(path)
+    return data.path
 
 
-def _file(data: Mapping[str, Any]) -> DataFile:
+def _file(data: DataSettings) -> DataFile:
     """The data file of a config group, read; the built-in shapes are drawn where they are not there yet."""
-    return read(str(shapes.ensure(_spec(data)) / "data.yaml")) if _is_shapes(data) else _read(data)
+    return read(str(shapes.ensure(_spec(data)) / "data.yaml")) if data.is_shapes else _read(data)
 
 
-def _read(data: Mapping[str, Any]) -> DataFile:
-    if data.get("url") and not data.get("path"):
+def _read(data: DataSettings) -> DataFile:
+    if data.is_fetched:
         local = datasets_dir() / "bccd" / bccd.DATA_FILE
         if not local.is_file():
             raise NotDownloaded(
-                f"data set {data.get('name')} is not on this machine: it comes from {data['url']}, "
+                f"data set {data.name} is not on this machine: it comes from {data.url}, "
                 "or give a copy of yours with data.path=<data file>"
             )
         return read(str(local))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 from ablate.data.catalogue import DataSet
 from ablate.data.data_errors import DataError
 from ablate.data.datafile import SPLITS, DataFile, read
-from ablate.data.labels import parse_label, pose_columns
+from ablate.data.labels import parse_label
+
+Fraction = float | Sequence[float]  # of a split; a whole number other than 1 is a number of images
 
 
 @dataclass(frozen=True)
@@ -27,39 +29,47 @@ class ImagesUsed(NamedTuple):
     val: int
 
 
-def promised_use(data: DataSet, train: Mapping[str, Any]) -> DataUse:
-    """What a training with these arguments is to use of a data set: all of it, or a fraction.
+def promised_use(data: DataSet, fraction: Fraction = 1.0, split: str = "val") -> DataUse:
+    """What a training is to use of a data set: all of it, or a fraction.
 
     Args:
         data: the data set, as it was when the trial was planned.
-        train: Ultralytics' arguments; `fraction` (one for train, or a list by split) and `split` matter.
+        fraction: Ultralytics' argument: a part or a number of images, of train, or in a list of each split.
+        split: the split on which it is evaluated.
 
     Raises:
         DataError: there is no box in the fraction to train on; or a label file is wrong, which it was not when the data
             set was resolved.
     """
-    images, instances = images_used(data, train)._asdict(), dict[str, int]()
+    images = images_used(data, fraction, split)
     file = read(str(data.yaml))
-    for part, split in _splits(train).items():
-        count = images[part]
-        instances[part] = data.instances[split] if count == data.images[split] else _boxes(file, split, count)
-        if part == "train" and not instances[part]:
-            words = f"the first {count} of {data.images[split]} images of split '{split}'"
-            raise DataError(f"{data.source}: {words} have no boxes (train.fraction={train['fraction']})")
-    return DataUse(images, instances)
+
+    def boxes(name: str, count: int) -> int:
+        return data.instances[name] if count == data.images[name] else _boxes(file, name, count)
+
+    trained = boxes("train", images.train)
+    if not trained:
+        first = f"the first {images.train} of {data.images['train']} images of split 'train'"
+        raise DataError(f"{data.source}: {first} have no boxes (train.fraction={fraction})")
+    return DataUse(images._asdict(), {"train": trained, "val": boxes(split, images.val)})
 
 
-def images_used(data: DataSet, train: Mapping[str, Any]) -> ImagesUsed:
-    """How many images a training with these arguments trains on and is evaluated on."""
-    fraction = train.get("fraction", 1.0)
-    counts = {
-        part: min(_count_of(_fraction_of(fraction, split), data.images[split]), data.images[split])
-        for part, split in _splits(train).items()
-    }
-    return ImagesUsed(**counts)
+def images_used(data: DataSet, fraction: Fraction = 1.0, split: str = "val") -> ImagesUsed:
+    """How many images a training trains on and is evaluated on; the arguments are those of `promised_use`."""
+
+    def count(name: str) -> int:
+        return min(_count_of(_fraction_of(fraction, name), data.images[name]), data.images[name])
+
+    return ImagesUsed(count("train"), count(split))
 
 
-def used_of(datasets: Mapping[str, Any]) -> DataUse:
+class _Labelled(Protocol):
+    """An Ultralytics data set: for each image the arrays of its labels, by name."""
+
+    labels: Sequence[Mapping[str, Sized]]
+
+
+def used_of(datasets: Mapping[str, _Labelled]) -> DataUse:
     """What is in Ultralytics' own data sets, by split, after all that it drops."""
     return DataUse(
         {split: len(dataset.labels) for split, dataset in datasets.items()},
@@ -67,14 +77,9 @@ def used_of(datasets: Mapping[str, Any]) -> DataUse:
     )
 
 
-def _splits(train: Mapping[str, Any]) -> dict[str, str]:
-    """The split that each part of a training reads."""
-    return {"train": "train", "val": str(train.get("split", "val"))}
-
-
-def _fraction_of(fraction: Any, split: str) -> float | int:
+def _fraction_of(fraction: Fraction, split: str) -> float | int:
     """Ultralytics' rule: a single number is meant for train, a list for train, val, test."""
-    if isinstance(fraction, list):
+    if isinstance(fraction, Sequence):
         place = SPLITS.index(split)
         fraction = fraction[place] if place < len(fraction) else 1.0
     elif split != "train":
@@ -91,6 +96,6 @@ def _boxes(file: DataFile, split: str, count: int) -> int:
     boxes = 0
     for image in file.images(split)[:count]:
         if image.label.is_file():
-            label = parse_label(image.label.read_bytes(), image.label, len(file.classes), pose_columns(file.extra))
+            label = parse_label(image.label.read_bytes(), image.label, len(file.classes), file.pose_columns)
             boxes += len(label.classes)
     return boxes

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,7 @@ import yaml
 from ablate.data.cache import cache_dir
 from ablate.data.data_errors import DataError, NotDownloaded
 from ablate.data.images import IMAGE_SUFFIXES, OTHER_SUFFIXES
+from ablate.storage.plain_values import Plain
 
 SPLITS: Final = ("train", "val", "test")
 
@@ -40,9 +41,19 @@ class DataFile:
     classes: tuple[str, ...]
     splits: dict[str, tuple[Path, ...]]
     """Absolute folders, lists (.txt) or images of each split; "test" only where it exists."""
-    extra: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, object] = field(default_factory=dict)
     """Keys besides the usual ones that a trainer may look at (`channels`, `kpt_shape`)."""
+    channels: int = 3
+    """Channels of the images as a network receives them."""
+    kpt_shape: Sequence[int] | None = None
+    """Number of key points of each box and columns of each, in a data file for poses."""
     warnings: tuple[str, ...] = ()
+
+    @property
+    def pose_columns(self) -> int:
+        """Columns of key points behind each box of a label file."""
+        count, dimensions = self.kpt_shape or (0, 0)
+        return int(count) * int(dimensions)
 
     def images(self, split: str) -> list[Image]:
         """The images of a split, in order of their paths.
@@ -50,15 +61,15 @@ class DataFile:
         Raises:
             DataError: there are none, or a listed one does not exist.
         """
-        found = sorted({path for entry in self.splits[split] for path in _expand(entry)})
-        if not found:
+        paths = sorted({path for entry in self.splits[split] for path in _expand(entry)})
+        if not paths:
             where = ", ".join(str(entry) for entry in self.splits[split])
             others = self.other_images(split)
             what = f"; {others[0]} and its like are not read" if others else ""
             raise DataError(f"{self.path}: split '{split}' has no images in {where}{what}")
-        shared = os.path.commonpath([os.path.dirname(path) for path in found])  # noqa: PTH120 - 100 000 of them
+        shared = os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120 - 100 000 of them
         start = len(shared.rstrip("/\\")) + 1
-        return [Image(p[start:].replace(os.sep, "/"), Path(p), Path(_label_of(p))) for p in found]
+        return [Image(p[start:].replace(os.sep, "/"), Path(p), Path(_label_of(p))) for p in paths]
 
     def other_images(self, split: str) -> list[str]:
         """Names of images in a split's folders whose suffix Ultralytics does not know (`a.gif`), in order."""
@@ -109,7 +120,7 @@ def read(path: str) -> DataFile:
     channels = extra.get("channels", 3)
     if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
         raise DataError(f"{file}: 'channels' must be a whole number of at least 1, not {channels!r}")
-    return DataFile(file, classes, splits, extra, tuple(notes))
+    return DataFile(file, classes, splits, extra, channels, content.get("kpt_shape"), tuple(notes))
 
 
 def locate(path: str) -> Path:
@@ -127,9 +138,9 @@ def locate(path: str) -> Path:
     if path in shipped:
         return shipped[path]
     beside = sorted(file.parent.glob("*.y*ml")) if file.parent.is_dir() else []
-    names = {known.stem.lower(): str(known) for known in beside}
+    names = {file.stem.lower(): str(file) for file in beside}
     if file.parent == Path():
-        names = {Path(known).stem.lower(): known for known in shipped} | names
+        names = {Path(name).stem.lower(): name for name in shipped} | names
     alike = difflib.get_close_matches(file.stem.lower(), names, n=1)
     hint = f"; did you mean {names[alike[0]]}?" if alike else ""
     raise DataError(f"data.path={path}: no such data file{hint}")
@@ -144,7 +155,7 @@ def _shipped() -> dict[str, Path]:
     return {file.name: file for file in sorted(folder.glob("*.yaml"))}
 
 
-def _load(file: Path) -> dict[str, Any]:
+def _load(file: Path) -> Plain:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -165,7 +176,7 @@ def _load(file: Path) -> dict[str, Any]:
     return content
 
 
-def _classes(file: Path, content: dict[str, Any]) -> tuple[str, ...]:
+def _classes(file: Path, content: Plain) -> tuple[str, ...]:
     names, count = content.get("names"), content.get("nc")
     if names is None and isinstance(count, int) and count > 0:
         return tuple(f"class_{index}" for index in range(count))
@@ -193,14 +204,14 @@ def _entries(file: Path, split: str, value: Any) -> tuple[str, ...]:
     return tuple(listed)
 
 
-def _root(file: Path, content: dict[str, Any], entries: dict[str, tuple[str, ...]]) -> Path:
+def _root(file: Path, content: Plain, entries: dict[str, tuple[str, ...]]) -> Path:
     """The folder that the splits are relative to: Ultralytics' rule, beside the file, then the caches."""
-    given = content.get("path")
-    if not given:
+    entry = content.get("path")
+    if not entry:
         return file.parent
-    if not isinstance(given, str):
-        raise DataError(f"{file}: 'path' must be a folder, not {given!r}")
-    path = Path(given).expanduser()
+    if not isinstance(entry, str):
+        raise DataError(f"{file}: 'path' must be a folder, not {entry!r}")
+    path = Path(entry).expanduser()
     if path.is_absolute():
         return path
     bases = [Path.cwd(), file.parent, datasets_dir(), *_ultralytics_datasets()]
@@ -275,10 +286,10 @@ def _listed(entry: Path) -> Iterator[str]:
         # Ultralytics: `./` is beside the list, anything else is from here; we then look beside the list, too.
         bases = [entry.parent] if name.startswith("./") else [Path.cwd(), entry.parent]
         paths = [os.path.abspath(base / name) for base in bases]  # noqa: PTH100
-        found = next((path for path in paths if os.path.isfile(path)), None)  # noqa: PTH113
-        if found is None:
+        image = next((path for path in paths if os.path.isfile(path)), None)  # noqa: PTH113
+        if image is None:
             raise DataError(f"{entry}, line {number}: image {paths[0]} does not exist")
-        yield found
+        yield image
 
 
 def _is_image(name: str) -> bool:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from ablate.data.data_errors import DataError
+from ablate.errors import count
 
 _TOLERANCE = 0.01  # Ultralytics accepts coordinates that leave the image by 1 %
 
@@ -60,7 +60,7 @@ def parse_label(content: bytes, path: Path, class_count: int, columns_behind: in
             _fail(
                 path,
                 number,
-                f"{_count(len(columns), 'column')} where 5 belong: class x_center y_center width height",
+                f"{count(len(columns), 'column')} where 5 belong: class x_center y_center width height",
             )
         if polygons is not None and polygons != is_polygon:
             _fail(path, number, "boxes and polygons are mixed in one file")
@@ -76,12 +76,6 @@ def parse_label(content: bytes, path: Path, class_count: int, columns_behind: in
         if _area(row) == 0:
             empty_boxes.append(number)
     return LabelFile(tuple(classes), tuple(empty_boxes), repeated)
-
-
-def pose_columns(extra: Mapping[str, Any]) -> int:
-    """Columns of key points behind each box, by a data file's keys besides the usual ones."""
-    count, dimensions = extra.get("kpt_shape") or (0, 0)
-    return int(count) * int(dimensions)
 
 
 def _numbers(columns: list[str], path: Path, number: int, class_count: int, is_polygon: bool) -> tuple[float, ...]:
@@ -122,10 +116,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _fail(path: Path, line: int, what: str) -> NoReturn:

@@ -17,7 +17,8 @@ from ablate.data.cache import cache_dir
 from ablate.data.data_errors import DataError, printable
 from ablate.data.datafile import DataFile, Image
 from ablate.data.images import decoders, image_problem, quiet_decoders
-from ablate.data.labels import LabelFile, parse_label, pose_columns
+from ablate.data.labels import LabelFile, parse_label
+from ablate.errors import count
 from ablate.storage.files import atomic_write_text
 
 VERSION: Final = 1
@@ -93,12 +94,12 @@ def scan(data: DataFile, images: dict[str, list[Image]]) -> Scan:
     except (OSError, ValueError, TypeError):
         pass
     started = clock()
-    found = _scan(data, images)
-    found.state = key
+    scanned = _scan(data, images)
+    scanned.state = key
     settled = started - newest > _RACY_SECONDS
-    if settled and not any(UNREADABLE in reason for split in found.unusable.values() for reason in split.values()):
-        atomic_write_text(memory, json.dumps(asdict(found), indent=1))
-    return found
+    if settled and not any(UNREADABLE in reason for split in scanned.unusable.values() for reason in split.values()):
+        atomic_write_text(memory, json.dumps(asdict(scanned), indent=1))
+    return scanned
 
 
 def _state(data: DataFile, images: dict[str, list[Image]]) -> tuple[str, float]:
@@ -107,8 +108,8 @@ def _state(data: DataFile, images: dict[str, list[Image]]) -> tuple[str, float]:
     The time of modification can be set back (`touch -r`, `rsync -t`, `cp -p` over a file) and the size stay; the time
     of change and the inode cannot. Where a file system has no time of change, the system gives some other time.
     """
-    known = (MEMORY_VERSION, decoders(), str(data.path), data.classes, sorted(data.extra.items()))
-    digest = hashlib.sha256(repr(known).encode())
+    memory = (MEMORY_VERSION, decoders(), str(data.path), data.classes, sorted(data.extra.items()))
+    digest = hashlib.sha256(repr(memory).encode())
     newest = 0
     for split, listed in images.items():
         digest.update(f"\0{split}\0".encode())
@@ -126,16 +127,13 @@ def _state(data: DataFile, images: dict[str, list[Image]]) -> tuple[str, float]:
 
 
 def _scan(data: DataFile, images: dict[str, list[Image]]) -> Scan:
-    behind = pose_columns(data.extra)
-    channels = int(data.extra.get("channels", 3))
-
     def look(image: Image) -> _Seen:
         try:
             content = image.path.read_bytes()
         except OSError as error:
             image_hash, problem = None, f"{UNREADABLE} ({error.strerror})"
         else:
-            image_hash, problem = hashlib.sha256(content).hexdigest(), image_problem(content, image.path, channels)
+            image_hash, problem = hashlib.sha256(content).hexdigest(), image_problem(content, image.path, data.channels)
         if not image.label.is_file():
             return _Seen(image, image_hash, problem, None)
         content = _bytes(image.label)
@@ -143,12 +141,12 @@ def _scan(data: DataFile, images: dict[str, list[Image]]) -> Scan:
         if problem:
             return _Seen(image, image_hash, problem, label_hash)
         try:
-            label = parse_label(content, image.label, len(data.classes), behind)
+            label = parse_label(content, image.label, len(data.classes), data.pose_columns)
         except DataError as error:
             return _Seen(image, image_hash, problem, label_hash, error=str(error))
         return _Seen(image, image_hash, problem, label_hash, label)
 
-    found = Scan("", warnings=list(data.warnings))
+    scanned = Scan("", warnings=list(data.warnings))
     parts: list[Any] = [VERSION, data.classes, sorted(data.extra.items())]
     errors: list[str] = []
     hashes: dict[str, dict[str, str]] = {}
@@ -157,66 +155,66 @@ def _scan(data: DataFile, images: dict[str, list[Image]]) -> Scan:
             every = list(pool.map(look, listed))
             parts.append([split, [(s.image.name, s.image_hash, s.label_hash) for s in every]])
             errors += [s.error for s in every if s.error]
-            found.unusable[split] = {s.image.name: s.problem for s in every if s.problem}
+            scanned.unusable[split] = {s.image.name: s.problem for s in every if s.problem}
             seen = [s for s in every if not s.problem]
             counts = Counter(cls for s in seen for cls in s.label.classes)
-            found.images[split] = len(seen)
-            found.instances[split] = counts.total()
-            found.per_class[split] = [counts[index] for index in range(len(data.classes))]
-            found.warnings += _warnings(split, seen, found)
+            scanned.images[split] = len(seen)
+            scanned.instances[split] = counts.total()
+            scanned.per_class[split] = [counts[index] for index in range(len(data.classes))]
+            scanned.warnings += _warnings(split, seen, scanned)
             hashes[split] = {str(s.image_hash): s.image.name for s in reversed(seen)}
-    found.warnings[:0] = _left_out(found.unusable)  # where a reader of a few lines sees it
-    found.warnings += _leaks(hashes)
+    scanned.warnings[:0] = _left_out(scanned.unusable)  # where a reader of a few lines sees it
+    scanned.warnings += _leaks(hashes)
     if errors:
         more = f" ({len(errors) - 1} more of its label files have errors)" if len(errors) > 1 else ""
         raise DataError(errors[0] + more)
     for split in ("train", "val"):
-        if not found.images[split]:
-            raise DataError(f"{data.path}: no image of split '{split}' can be used: {_first(found.unusable[split])}")
-        if not found.instances[split]:
+        if not scanned.images[split]:
+            raise DataError(f"{data.path}: no image of split '{split}' can be used: {_first(scanned.unusable[split])}")
+        if not scanned.instances[split]:
             first = images[split][0].label
             raise DataError(f"{data.path}: split '{split}' has no boxes; the first label file would be {first}")
-    found.fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-    return found
+    scanned.fingerprint = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return scanned
 
 
 def _left_out(unusable: dict[str, dict[str, str]]) -> Iterable[str]:
     """Images that a training cannot use."""
     for split, reasons in unusable.items():
         if reasons:
-            images = _count(len(reasons), "image is", "images are")
+            images = count(len(reasons), "image is", "images are")
             yield f"{split}: {images} left out, which a training cannot use: {_first(reasons)}"
 
 
-def _first(unusable: dict[str, str], count: int = 3) -> str:
+def _first(unusable: dict[str, str], most: int = 3) -> str:
     """The first few images that cannot be used, each with the reason."""
-    named = [f"{printable(name)} ({reason})" for name, reason in list(unusable.items())[:count]]
-    more = len(unusable) - count
+    named = [f"{printable(name)} ({reason})" for name, reason in list(unusable.items())[:most]]
+    more = len(unusable) - most
     return ", ".join(named) + (f" and {more} more" if more > 0 else "")
 
 
-def _warnings(split: str, seen: list[_Seen], found: Scan) -> Iterable[str]:
+def _warnings(split: str, seen: list[_Seen], scanned: Scan) -> Iterable[str]:
     """What is odd in a split but does not stop a training."""
     empty = [(s.image.label.name, line) for s in seen for line in s.label.empty_boxes]
     if empty:
-        boxes = _count(len(empty), "box", "boxes")
+        boxes = count(len(empty), "box", "boxes")
         yield f"{split}: {boxes} without area (first: {printable(empty[0][0])}, line {empty[0][1]})"
     repeated = [s for s in seen if s.label.repeated]
     if repeated:
-        boxes = _count(sum(s.label.repeated for s in repeated), "repeated box", "repeated boxes")
+        boxes = count(sum(s.label.repeated for s in repeated), "repeated box", "repeated boxes")
         yield f"{split}: {boxes} left out (first: {printable(repeated[0].image.label.name)})"
     bare = [s for s in seen if s.label_hash is None]
     if bare:
-        images = _count(len(bare), "image", "images")
+        images = count(len(bare), "image", "images")
         yield f"{split}: {images} without a label file, taken as background (first: {printable(bare[0].image.name)})"
     copies = len(seen) - len({s.image_hash for s in seen})
     if copies:
         hashes = Counter(s.image_hash for s in seen)
         first = printable(next(s.image.name for s in seen if hashes[s.image_hash] > 1))
-        yield f"{split}: {_count(copies, 'image is a copy', 'images are copies')} of another (first: {first})"
-    counts = found.per_class[split]
+        yield f"{split}: {count(copies, 'image is a copy', 'images are copies')} of another (first: {first})"
+    counts = scanned.per_class[split]
     if split != "test" and 0 in counts:
-        yield f"{split}: {counts.count(0)} of {_count(len(counts), 'class', 'classes')} without a box"
+        yield f"{split}: {counts.count(0)} of {count(len(counts), 'class', 'classes')} without a box"
 
 
 def _leaks(hashes: dict[str, dict[str, str]]) -> Iterable[str]:
@@ -224,7 +222,7 @@ def _leaks(hashes: dict[str, dict[str, str]]) -> Iterable[str]:
     for split in ("val", "test"):
         both = [name for digest, name in hashes.get(split, {}).items() if digest in hashes["train"]]
         if both:
-            images = _count(len(both), "image is", "images are")
+            images = count(len(both), "image is", "images are")
             yield f"{split}: {images} in train as well (first: {printable(min(both))})"
 
 
@@ -236,10 +234,10 @@ def passed_over(data: DataFile, images: dict[str, list[Image]]) -> list[str]:
     sentences = []
     for split in images:
         if others := data.other_images(split):
-            files = _count(len(others), "file has", "files have")
+            files = count(len(others), "file has", "files have")
             sentences.append(f"{split}: {files} the ending of no image that is read (first: {printable(others[0])})")
         if again := data.listed_again(split):
-            named = _count(len(again), "image is", "images are")
+            named = count(len(again), "image is", "images are")
             sentences.append(
                 f"{split}: {named} listed more than once, taken once (first: {printable(_name(again[0]))})"
             )
@@ -252,7 +250,7 @@ def passed_over(data: DataFile, images: dict[str, list[Image]]) -> list[str]:
                 name for folder in sorted(folders) for name in _texts(folder) if f"{folder}{os.sep}{name}" not in used
             ]
             if bare:
-                files = _count(len(bare), "label file", "label files")
+                files = count(len(bare), "label file", "label files")
                 sentences.append(f"{split}: {files} without an image (first: {printable(bare[0])})")
     return list(dict.fromkeys(sentences))
 
@@ -274,7 +272,3 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: the file cannot be read ({error.strerror})") from error
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"

@@ -19,7 +19,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -74,9 +74,9 @@ class ShapesSpec:
                 raise ValueError(f"data.{name}={value} must be a whole number from {low} to {high}")
 
     @classmethod
-    def from_mapping(cls, data: Mapping[str, Any]) -> ShapesSpec:
-        """Take a spec out of a config group; fields that are missing or null keep their defaults."""
-        return cls(**{f.name: data[f.name] for f in fields(cls) if data.get(f.name) is not None})
+    def from_options(cls, options: Mapping[str, int | None]) -> ShapesSpec:
+        """Take a spec out of an option group; fields that are missing or null keep their defaults."""
+        return cls(**{f.name: value for f in fields(cls) if (value := options.get(f.name)) is not None})
 
     @property
     def style(self) -> Style:

@@ -228,7 +228,7 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> dict[str, An
     arguments = trainer_arguments(settings, trial.data, folder)
     device = str(arguments["device"])
     git = git_state(folder)
-    promised = promised_use(trial.data, settings.train.arguments)
+    promised = promised_use(trial.data, settings.train.fraction, settings.train.split)
     import_classes(inputs)
     if identify(settings, inputs.data).signature != trial.identity.signature:
         raise InputsChanged(

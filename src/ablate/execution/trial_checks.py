@@ -68,7 +68,7 @@ def check_unchanged(settings: TrialSettings, data: DataSet) -> None:
     edited = edited_late(targets_of(settings.grafts))
     before = data.fingerprint
     try:
-        now = fingerprint_on_disk(settings.data.to_plain())
+        now = fingerprint_on_disk(settings.data)
         if now != before:
             edited.append(f"data set {data.name} (fingerprint {before[:8]} -> {now[:8]})")
     except DataError as error:

@@ -84,7 +84,10 @@ def expected_seconds(trial: Trial, measured: Throughput, size: float = 1.0, epoc
         size: FLOPs of the trial's network for one image, as a multiple of the baseline's.
         epochs_done: Epochs that need not be trained again.
     """
-    batch, images = trial.settings.train.batch, images_used(trial.data, trial.settings.train.arguments)
+    batch, images = (
+        trial.settings.train.batch,
+        images_used(trial.data, trial.settings.train.fraction, trial.settings.train.split),
+    )
     network = measured.step_seconds * (1 - measured.optimizer_share) * size
     times = StepTimes(
         setup_seconds=measured.setup_seconds,
@@ -117,7 +120,7 @@ def reasons(trials: Sequence[Trial], sharing: Sharing | None, cores: int | None)
             f"the optimizer ({trials[0].settings.optimizer.name}) takes {measured.optimizer_share:.0%} of each step"
         )
     train = trials[0].settings.train
-    images = images_used(trials[0].data, train.arguments).train
+    images = images_used(trials[0].data, train.fraction, train.split).train
     steps = train.epochs * -(-images // train.batch)
     each = "" if measured is None else f" of {measured.step_seconds:.2g} s"
     parts.append(f"a trial has {steps} steps{each} ({train.epochs} epochs of {images} images at {train.imgsz} px)")
@@ -160,6 +163,6 @@ def relative_cost(trial: Trial, costs: Mapping[str, NetworkCost]) -> float:
         costs: Of the networks, by variant key.
     """
     train = trial.settings.train
-    images = images_used(trial.data, train.arguments)
+    images = images_used(trial.data, train.fraction, train.split)
     forward = images.val + 3 * images.train  # backward is two more
     return float(costs[trial.identity.variant_key].gflops) * forward * max(train.epochs, 0)

@@ -213,7 +213,7 @@ def _job(trial: Trial, with_cost: bool) -> NetworkJob:
 def _has_batch_of_one(trial: Trial) -> bool:
     """Tell whether an epoch of a trial has a batch of a single image."""
     train = trial.settings.train
-    images, batch = images_used(trial.data, train.arguments).train, train.batch
+    images, batch = images_used(trial.data, train.fraction, train.split).train, train.batch
     return batch == 1 or images % batch == 1
 
 

@@ -300,5 +300,5 @@ def _summed(layout: Layout, processes: Sequence[ProcessSpeed]) -> Throughput:
 def _pixels(trial: Trial) -> float:
     """Return how many pixels a trial is trained on."""
     train = trial.settings.train
-    images = images_used(trial.data, train.arguments).train
+    images = images_used(trial.data, train.fraction, train.split).train
     return float(images * train.epochs * train.imgsz**2)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
-from pathlib import Path
 
+from ablate.data.data_settings import DataSettings
 from ablate.settings.graft import GraftSpec
 from ablate.settings.schema import (
     Config,
@@ -24,37 +24,6 @@ from ablate.storage.plain_values import Plain, plain_copy
 
 _NO_MODULE = {"name": "none", "_target_": None, "insertion": "none"}
 _NO_INSERTION = {"name": "none", "at": None, "wiring": "plain"}
-
-
-@dataclass(frozen=True)
-class DataSettings:
-    """Which data set a trial is trained on.
-
-    Attributes:
-        name: The option of the group `data`; for a data file of the user's own the name of that file.
-        path: A data file; None for a data set of ours.
-        url: Where a data set of ours comes from; None for any other.
-        options: What else the group holds: the fields of the built-in shapes.
-    """
-
-    name: str
-    path: str | None
-    url: str | None
-    options: Mapping[str, object]
-
-    @classmethod
-    def from_plain(cls, content: Plain) -> DataSettings:
-        """Return the settings of a composed group `data`."""
-        name, path = str(content.get("name")), content.get("path")
-        options = {key: value for key, value in content.items() if key not in ("name", "path", "url")}
-        if name == "custom" and path:
-            name = Path(str(path)).stem  # tells one data set of the user's from another
-        return cls(name, path, content.get("url"), options)
-
-    def to_plain(self) -> Plain:
-        """Return the group as a configuration holds it."""
-        url = {} if self.url is None else {"url": self.url}
-        return {"name": self.name, "path": self.path, **url, **self.options}
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class Trial:
         Raises:
             ConfigError: The data set has not the split that is to be evaluated on.
         """
-        data = data if data is not None else resolve(settings.data.to_plain())
+        data = data if data is not None else resolve(settings.data)
         split = settings.train.split
         if split == "test" and not data.images.get(split):
             raise ConfigError(f"train.split=test: {data.name} has no such split; valid: {', '.join(data.images)}")
