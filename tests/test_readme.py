@@ -59,7 +59,12 @@ def test_every_verb_is_listed() -> None:
         assert f"| `{verb}" in README
 
 
-def test_pictures_and_pages_that_it_points_to_exist() -> None:
-    root = Path(__file__).parents[1]
-    for target in re.findall(r"\]\(([^)h][^)]*)\)", README) + re.findall(r'src="([^"]+)"', README):
-        assert (root / target).exists(), target
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("tests/**/README.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_pictures_and_pages_that_a_page_points_to_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)h][^)]*)\)", text) + re.findall(r'src="([^"]+)"', text):
+        assert (page.parent / target).exists(), target
