@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
+import pkgutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,7 @@ from xdist.scheduler import LoadScopeScheduling
 REPOSITORY = Path(__file__).parents[1]
 
 Ablate = Callable[..., "subprocess.CompletedProcess[str]"]
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -69,6 +72,30 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # libraries report what is alive at the end
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Return what makes a folder once for all of pytest-xdist's workers; whoever needs it later waits for it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def make(name: str, fill: Callable[[Path], object]) -> Path:
+        folder = base / f"once-{name}"
+        with (base / f"once-{name}.lock").open("a+") as state:
+            fcntl.flock(state, fcntl.LOCK_EX)
+            state.seek(0)
+            if not state.read():
+                folder.mkdir()
+                fill(folder)
+                state.write("made")
+        return folder
+
+    return make
+
+
 @pytest.fixture
 def ablate(tmp_path: Path) -> Ablate:
     """Run `python -m ablate` in an empty folder, as a user does; return the finished process."""
@@ -85,6 +112,41 @@ def ablate(tmp_path: Path) -> Ablate:
             timeout=timeout,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture
+def builds_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let networks be built in this process; one of their own takes seconds to import torch.
+
+    Not for a test of a user's module that changes: this process would keep the first one.
+    """
+    from ablate.launching.jobs import Limits, Observer, Outcome
+    from ablate.preflight import networks
+
+    def run(backend: object, function: str, payloads: Sequence[Any], observer: Observer, limits: Limits) -> None:
+        build = pkgutil.resolve_name(function)
+        for index, payload in enumerate(payloads):
+            observer.end(index, Outcome(result=build(payload)))
+
+    monkeypatch.setattr(networks, "run_jobs", run)
+
+
+@pytest.fixture
+def ablate_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], builds_here: None
+) -> Ablate:
+    """Run `python -m ablate` in this process and in an empty folder, where no process is the subject."""
+    from ablate.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))  # the command adds the working folder
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        capfd.readouterr()
+        code = main(words)
+        return subprocess.CompletedProcess(words, code, *capfd.readouterr())
 
     return run
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow  # three sweeps, two of them through Ray and Submitit
+
 TINY = [
     "module=sta",
     "train=smoke",

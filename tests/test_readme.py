@@ -24,8 +24,8 @@ Ablate = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_each_command_plans(words: list[str], ablate: Ablate) -> None:
-    done = ablate("plan", *[word for word in words if word not in ("plan", "-m")], "--json", "probe=false")
+def test_each_command_plans(words: list[str], ablate_here: Ablate) -> None:
+    done = ablate_here("plan", *[word for word in words if word not in ("plan", "-m")], "--json", "probe=false")
 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["total"] > 1

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow  # a wheel is built and installed
 
 
 @pytest.fixture(scope="module")

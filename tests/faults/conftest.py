@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ TINY = [
 # trial's identity.
 BLOCKS = '''
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -72,6 +74,14 @@ class Diverges(Steady):
                 self.scale.fill_(float("nan"))
 
 
+class Dies(Steady):
+    """Takes its process along."""
+
+    def fault(self, x):
+        if (FLAGS / "broken").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 class Leaks(Steady):
     def fault(self, x):
         while (FLAGS / "broken").exists():
@@ -86,22 +96,42 @@ class Hangs(Steady):
 '''
 
 
+MODULES = ("Steady", "Raises", "Diverges", "Dies", "Leaks", "Hangs")
+SWEEP = ["module=steady", "-m"]
+BASELINE, STEADY = NAMES = ["baseline musgd s0", "steady@neck_p5 musgd s0"]
+
+# `python -m ablate`, with trainings that train nothing.
+QUICK = """
+import sys
+from ablate.execution import scheduler
+scheduler.RUN = "quick_training:run_job"
+from ablate.__main__ import main
+sys.exit(main())
+"""
+
+
 class Shop:
     """A user's working folder.
 
-    Attributes:
-        folder: The folder; `multirun` in it is made by the first command, or a copy of another shop's.
+    Args:
+        folder: The folder; `multirun` in it is made by the first command, or
+        started: a copy of another shop's.
+        quick: Whether its commands train nothing: see `quick_training`.
     """
 
-    def __init__(self, folder: Path, started: Path | None = None) -> None:
+    def __init__(self, folder: Path, started: Path | None = None, *, quick: bool = False) -> None:
         self.folder = folder
         self._started: list[subprocess.Popen[str]] = []
+        self._quick = quick
+        self._python = [sys.executable, *(["-c", QUICK] if quick else ["-m", "ablate"])]
         if started is not None:
             shutil.copytree(started / "multirun", folder / "multirun", symlinks=True)
+            self.said = (started / "said").read_text(encoding="utf-8")  # by the last command there
+        shutil.copy(Path(__file__).with_name("quick_training.py"), folder)
         (folder / "flags").mkdir()
         (folder / "my_blocks.py").write_text(BLOCKS, encoding="utf-8")
         (folder / "conf" / "module").mkdir(parents=True)
-        for name in ("Steady", "Raises", "Diverges", "Leaks", "Hangs"):
+        for name in MODULES:
             text = f"name: {name.lower()}\n_target_: my_blocks.{name}\ninsertion: neck_p5\n"
             (folder / "conf" / "module" / f"{name.lower()}.yaml").write_text(text, encoding="utf-8")
 
@@ -110,7 +140,7 @@ class Shop:
     def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "ablate", *TINY, *words],
+            [*self._python, *TINY, *words],
             cwd=self.folder,
             env={**os.environ, "ABLATE_TEST_FLAGS": str(self.folder / "flags"), **environment},
             capture_output=True,
@@ -122,7 +152,7 @@ class Shop:
     def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
         """Start a command in a session of its own, as a terminal does."""
         driver = subprocess.Popen(
-            [sys.executable, "-m", "ablate", *TINY, *words],
+            [*self._python, *TINY, *words],
             cwd=self.folder,
             env={**os.environ, "ABLATE_TEST_FLAGS": str(self.folder / "flags"), **environment},
             stdout=subprocess.PIPE,
@@ -140,6 +170,16 @@ class Shop:
     def unset(self, flag: str) -> None:
         """Let them behave again."""
         (self.folder / "flags" / flag).unlink(missing_ok=True)
+
+    def start_held(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+        """Start a command and return when its trial of a module has finished two epochs and waits within its third."""
+        if self._quick:
+            self.set("slow")
+        driver = self.start(*words, **environment)
+        _wait_for(lambda: len(self.history(STEADY)) >= 2 or driver.poll() is not None)
+        self.set("slow")
+        assert driver.poll() is None, driver.communicate()
+        return driver
 
     def stop_all(self) -> None:
         """End what a failing test has left."""
@@ -174,6 +214,12 @@ class Shop:
                 "select t.value, r.name, r.status from runs r join tags t on t.run_uuid = r.run_uuid "
                 "and t.key = 'ablate.signature' where r.lifecycle_stage = 'active' order by r.name"
             ).fetchall()
+
+    def run_ids(self) -> list[str]:
+        """Return the ids of all runs of trials in MLflow's store that are not in its bin."""
+        with sqlite3.connect(self.folder / "multirun" / "mlflow.db") as database:
+            rows = database.execute("select run_uuid from runs where lifecycle_stage = 'active'").fetchall()
+        return [run_id for (run_id,) in rows]
 
     def epochs_in_mlflow(self, name: str) -> list[int]:
         """Return the steps of mAP50-95 that MLflow holds of a trial, in order."""
@@ -213,36 +259,89 @@ class Shop:
         assert [(name, status) for _, name, status in self.runs()] == [(name, "FINISHED") for name in sorted(names)]
 
 
-@pytest.fixture(scope="session")
-def with_baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working folder in which the baseline is trained and recorded; most tests begin with a copy of it."""
-    folder = tmp_path_factory.mktemp("baseline")
-    done = Shop(folder).run("module=none")
+@dataclass(frozen=True)
+class Roots:
+    """Working folders in which something has really been trained, each made once; most tests begin with a copy of one.
+
+    Attributes:
+        made_once: Makes a folder once for all workers of pytest-xdist.
+    """
+
+    made_once: Callable[[str, Callable[[Path], object]], Path]
+
+    @property
+    def baseline(self) -> Path:
+        """The baseline is trained and recorded."""
+        return self.made_once("baseline", lambda folder: _run_well(Shop(folder), "module=none"))
+
+    @property
+    def interrupted(self) -> Path:
+        """Then a sweep's driver was killed in mid-epoch of its second trial; its worker ended with it."""
+        return self.made_once("interrupted", lambda folder: _interrupt(Shop(folder, self.baseline)))
+
+    @property
+    def straight(self) -> Path:
+        """The same sweep without an interruption."""
+        return self.made_once("straight", lambda folder: _run_well(Shop(folder, self.baseline), *SWEEP))
+
+    @property
+    def continued(self) -> Path:
+        """The interrupted sweep, after the same command was given again; what it said lies in `said`."""
+        return self.made_once("continued", lambda folder: _run_well(Shop(folder, self.interrupted), *SWEEP))
+
+
+def _run_well(shop: Shop, *words: str) -> None:
+    done = shop.run(*words)
+    (shop.folder / "said").write_text(done.stdout, encoding="utf-8")
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder
+
+
+def _interrupt(shop: Shop) -> None:
+    driver = shop.start_held(*SWEEP)
+    worker = shop.worker(STEADY)
+    driver.kill()
+    (shop.folder / "said").write_text(driver.communicate()[0], encoding="utf-8")
+    _wait_for(lambda: not Path(f"/proc/{worker}").exists())
+
+
+@pytest.fixture(scope="session")
+def roots(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Roots:
+    return Roots(made_once)
+
+
+Make = Callable[..., Shop]
 
 
 @pytest.fixture
-def empty_shop(tmp_path: Path) -> Iterator[Shop]:
-    yield from _shop(tmp_path, None)
-
-
-@pytest.fixture
-def shop(tmp_path: Path, with_baseline: Path) -> Iterator[Shop]:
-    yield from _shop(tmp_path, with_baseline)
+def shop_from(tmp_path: Path, roots: Roots) -> Iterator[Make]:
+    """Return a shop with a copy of the root of this name; no process may outlive the test."""
+    yield from _shops(tmp_path, roots)
 
 
 @pytest.fixture(scope="module")
-def module_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    """A shop for a story that several tests look at."""
-    yield from _shop(tmp_path_factory.mktemp("shop"), None)
+def module_shop_from(tmp_path_factory: pytest.TempPathFactory, roots: Roots) -> Iterator[Make]:
+    """The same, for a story that several tests look at."""
+    yield from _shops(tmp_path_factory.mktemp("shop"), roots)
 
 
-def _shop(folder: Path, started: Path | None) -> Iterator[Shop]:
-    shop = Shop(folder, started)
-    yield shop
-    shop.stop_all()
-    assert not _left_behind(folder), "a process outlived its driver"
+def _shops(folder: Path, roots: Roots) -> Iterator[Make]:
+    shops: list[Shop] = []
+
+    def make(root: str | None, *, quick: bool = False) -> Shop:
+        (folder / str(len(shops))).mkdir()
+        shops.append(Shop(folder / str(len(shops)), getattr(roots, root) if root else None, quick=quick))
+        return shops[-1]
+
+    yield make
+    for shop in shops:
+        shop.stop_all()
+        assert not _left_behind(shop.folder), "a process outlived its driver"
+
+
+@pytest.fixture
+def quick_shop(shop_from: Make) -> Shop:
+    """A shop with the baseline, whose commands train nothing."""
+    return shop_from("baseline", quick=True)
 
 
 @pytest.fixture

@@ -9,15 +9,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 WaitFor = Callable[..., None]
 SWEEP = ["module=steady", "-m"]
-NAMES = ["baseline musgd s0", "steady@neck_p5 musgd s0"]
-STEADY = NAMES[1]
+BASELINE, STEADY = NAMES = ["baseline musgd s0", "steady@neck_p5 musgd s0"]
 
 # Imported by every Python process of the command: writing files of a name fails as on a full disk.
 NO_SPACE = """
@@ -77,10 +75,11 @@ def hook(shop: Any, text: str) -> dict[str, str]:
     "a disk that is full while a checkpoint or `result.json` is written",
     "the trial fails with that reason; files on disk stay intact; `retry=failed` resumes once there is space",
 )
-def test_full_disk(file: str, shop: Any) -> None:
+def test_full_disk(file: str, shop_from: Any) -> None:
+    shop = shop_from("baseline")
     full = shop.folder / "full"
     environment = {**hook(shop, NO_SPACE), "ABLATE_TEST_FULL": str(full)}
-    before = shop.records()[NAMES[0]]
+    before = shop.records()[BASELINE]
     full.write_text(file, encoding="utf-8")
 
     failed = shop.run(*SWEEP, **environment)
@@ -90,14 +89,14 @@ def test_full_disk(file: str, shop: Any) -> None:
     assert failed.returncode == 1, failed.stdout + failed.stderr
     assert "No space left on device" in failed.stdout
     assert mended.returncode == 0, mended.stdout + mended.stderr
-    assert shop.records()[NAMES[0]] == before
+    assert shop.records()[BASELINE] == before
     assert not list(shop.folder.rglob("*.tmp"))
     shop.assert_all_finished_once(NAMES)
 
 
 @pytest.mark.fault("`result.json` truncated", "it is restored from its backup; nothing is trained again")
-def test_cut_result(shop: Any) -> None:
-    shop.run(*SWEEP)
+def test_cut_result(shop_from: Any) -> None:
+    shop = shop_from("straight")
     before = shop.records()
     result = shop.trial(STEADY) / "result.json"
     result.write_bytes(result.read_bytes()[:100])
@@ -113,44 +112,31 @@ def test_cut_result(shop: Any) -> None:
 @pytest.mark.fault(
     "a worker that dies right after its record is written", "the record counts; nothing is trained again"
 )
-def test_dead_after_the_record(shop: Any) -> None:
-    done = shop.run(*SWEEP, "hydra.launcher.max_retries=0", **hook(shop, DYING))
+def test_dead_after_the_record(quick_shop: Any) -> None:
+    done = quick_shop.run(*SWEEP, "hydra.launcher.max_retries=0", **hook(quick_shop, DYING))
 
     assert done.returncode == 0, done.stdout + done.stderr
-    shop.assert_all_finished_once(NAMES)
-
-
-def interrupted(shop: Any, wait_for: WaitFor, *words: str, **environment: str) -> None:
-    """Run a sweep until its second trial has a checkpoint, and kill the driver."""
-    driver = shop.start(*SWEEP, *words, **environment)
-    wait_for(lambda: len(shop.history(STEADY)) >= 2 or driver.poll() is not None)
-    shop.set("slow")
-    assert driver.poll() is None, driver.communicate()
-    worker = shop.worker(STEADY)
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
-    wait_for(lambda: not Path(f"/proc/{worker}").exists())
-    shop.unset("slow")
+    quick_shop.assert_all_finished_once(NAMES)
 
 
 @pytest.mark.fault("`last.pt` truncated", "that trial starts over; others are not affected")
-def test_cut_checkpoint(shop: Any, wait_for: WaitFor) -> None:
-    interrupted(shop, wait_for)
-    before = shop.records()[NAMES[0]]
+def test_cut_checkpoint(shop_from: Any) -> None:
+    shop = shop_from("interrupted")
+    before = shop.records()[BASELINE]
     last = shop.trial(STEADY) / "train" / "weights" / "last.pt"
     last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
 
     again = shop.run(*SWEEP)
 
     assert again.returncode == 0, again.stdout + again.stderr
-    assert shop.records()[NAMES[0]] == before
+    assert shop.records()[BASELINE] == before
     assert [t["epochs_done"] for t in shop.records()[STEADY]["tries"]] == [0, 0]
     shop.assert_all_finished_once(NAMES)
 
 
 @pytest.mark.fault("a lock file truncated", "locking still works: no process is blocked, none enters twice")
-def test_cut_lock(shop: Any, wait_for: WaitFor) -> None:
-    interrupted(shop, wait_for)
+def test_cut_lock(shop_from: Any) -> None:
+    shop = shop_from("interrupted", quick=True)
     shop.trial(STEADY).with_suffix(".lock").write_bytes(b'{"ho')
 
     again = shop.run(*SWEEP)
@@ -163,27 +149,27 @@ def test_cut_lock(shop: Any, wait_for: WaitFor) -> None:
     "the SQLite store locked for longer than SQLite's own timeout",
     "training continues; results are recorded when it is free, each once",
 )
-def test_locked_store(shop: Any, wait_for: WaitFor) -> None:
-    database = sqlite3.connect(shop.folder / "multirun" / "mlflow.db", check_same_thread=False)
+def test_locked_store(quick_shop: Any) -> None:
+    database = sqlite3.connect(quick_shop.folder / "multirun" / "mlflow.db", check_same_thread=False)
     database.execute("begin exclusive")
     free = threading.Timer(12, lambda: (database.rollback(), database.close()))
     free.start()
     try:
-        done = shop.run(*SWEEP)
+        done = quick_shop.run(*SWEEP)
     finally:
         free.join()
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "does not answer" not in done.stdout
-    shop.assert_all_finished_once(NAMES)
+    quick_shop.assert_all_finished_once(NAMES)
 
 
 @pytest.mark.fault(
     "an MLflow server that is down for the whole sweep and returns later",
     "training continues; the next command sends everything, each trial once",
 )
-def test_server_comes_back(empty_shop: Any, wait_for: WaitFor) -> None:
-    shop = empty_shop
+def test_server_comes_back(shop_from: Any, wait_for: WaitFor) -> None:
+    shop = shop_from(None, quick=True)
     import socket
     import urllib.request
 
@@ -224,19 +210,18 @@ def test_server_comes_back(empty_shop: Any, wait_for: WaitFor) -> None:
 
 
 @pytest.mark.fault("a system clock that jumps back", "no effect: no decision uses the time of day")
-def test_clock(shop: Any, wait_for: WaitFor) -> None:
-    environment = hook(shop, JUMPING)
-    interrupted(shop, wait_for, **environment)
+def test_clock(shop_from: Any) -> None:
+    shop = shop_from("interrupted")
 
-    again = shop.run(*SWEEP, **environment)
+    again = shop.run(*SWEEP, **hook(shop, JUMPING))
 
     assert again.returncode == 0, again.stdout + again.stderr
     shop.assert_all_finished_once(NAMES)
 
 
 @pytest.mark.fault("a results folder that cannot be written", "a one-line error, exit code 2, before anything starts")
-def test_read_only(empty_shop: Any) -> None:
-    shop = empty_shop
+def test_read_only(shop_from: Any) -> None:
+    shop = shop_from(None)
     done = shop.run(*SWEEP, "root=/proc/ablate")
 
     assert done.returncode == 2

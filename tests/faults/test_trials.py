@@ -10,20 +10,22 @@ from typing import Any
 import pytest
 
 LIMITS = ["hydra.launcher.memory_gb=3", "hydra.launcher.timeout=30"]
-SWEEP = ["module=raises,diverges,leaks,hangs,steady", *LIMITS, "-m"]
+SWEEP = ["module=raises,diverges,dies,leaks,hangs,steady", *LIMITS, "-m"]
 UNHARMED = ["baseline musgd s0", "steady@neck_p5 musgd s0"]
-RAISES, DIVERGES, LEAKS, HANGS = (f"{name}@neck_p5 musgd s0" for name in ("raises", "diverges", "leaks", "hangs"))
-FAILED = [RAISES, DIVERGES, LEAKS, HANGS]
+FAILED = [f"{name}@neck_p5 musgd s0" for name in ("raises", "diverges", "dies", "leaks", "hangs")]
+RAISES, DIVERGES, DIES, LEAKS, HANGS = FAILED
 
 
 @dataclass
 class Story:
-    """One sweep with four modules that fail, and the commands after it."""
+    """One sweep with five modules that fail beside one that does not, and the commands after it."""
 
     shop: Any
     broken: subprocess.CompletedProcess[str]
     failures: dict[str, dict[str, Any]]
-    runs: list[tuple[str, str, str]]  # name, status, type of failure, as MLflow has them after the sweep
+    tries: dict[str, list[dict[str, Any]]]
+    runs: list[tuple[str, str, str, str]]  # name, status, type of failure and id, as MLflow has them after the sweep
+    sweep: str  # status of the sweep's run there
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Give the command again."""
@@ -36,23 +38,35 @@ class Story:
         assert message in failure["message"]
         assert 0 < len(failure["tail"]) <= 50
         assert f"failed: {name}: {kind}: " in self.broken.stdout
-        assert (name, "FAILED", kind) in self.runs
+        assert (name, "FAILED", kind) in [run[:3] for run in self.runs]
         assert sorted(self.shop.records().keys() - self.failures.keys()) == UNHARMED
         return failure
 
 
 @pytest.fixture(scope="module")
-def story(module_shop: Any) -> Story:
-    module_shop.set("broken")
-    broken = module_shop.run(*SWEEP)
+def story(module_shop_from: Any) -> Story:
+    shop = module_shop_from("baseline")
+    shop.set("broken")
+    broken = shop.run(*SWEEP)
     assert broken.stdout, broken.stderr
-    failures = {name: r["failure"] for name, r in module_shop.records().items() if r["failure"]}
-    with sqlite3.connect(module_shop.folder / "multirun" / "mlflow.db") as database:
-        runs = database.execute(
-            "select r.name, r.status, t.value from runs r join tags t on t.run_uuid = r.run_uuid "
+    records = shop.records()
+    failures = {name: record["failure"] for name, record in records.items() if record["failure"]}
+    tries = {name: record["tries"] for name, record in records.items()}
+    with sqlite3.connect(shop.folder / "multirun" / "mlflow.db") as database:
+        sweeps = database.execute(
+            "select r.status from runs r join tags t on t.run_uuid = r.run_uuid and t.key = 'ablate.kind' "
+            "and t.value = 'sweep' order by r.start_time"
+        ).fetchall()
+    return Story(shop, broken, failures, tries, failed_runs(shop), sweeps[-1][0])
+
+
+def failed_runs(shop: Any) -> list[tuple[str, str, str, str]]:
+    """Return name, status, type of failure and id of the runs in MLflow that say why they failed."""
+    with sqlite3.connect(shop.folder / "multirun" / "mlflow.db") as database:
+        return database.execute(
+            "select r.name, r.status, t.value, r.run_uuid from runs r join tags t on t.run_uuid = r.run_uuid "
             "and t.key = 'ablate.failure'"
         ).fetchall()
-    return Story(module_shop, broken, failures, runs)
 
 
 @pytest.mark.fault(
@@ -67,6 +81,12 @@ def test_exception(story: Story) -> None:
 @pytest.mark.fault("a loss that is NaN", "the trial fails as `diverged`")
 def test_nan(story: Story) -> None:
     story.assert_alone(DIVERGES, "diverged", "nan")
+
+
+@pytest.mark.fault("a trial that takes its process along", "it is tried once more, then fails as `killed`")
+def test_killed(story: Story) -> None:
+    story.assert_alone(DIES, "killed", "died")
+    assert len(story.tries[DIES]) == 2
 
 
 @pytest.mark.fault("a trial that leaks memory until it is killed", "the trial fails as `out_of_memory`")
@@ -88,11 +108,12 @@ def test_retry(story: Story) -> None:
     assert "retry=all" in story.broken.stdout
     assert "Traceback" not in story.broken.stderr
     assert sorted(story.failures) == sorted(FAILED)
+    assert story.sweep == "FAILED"
 
     waits = story.run()
     assert waits.returncode == 1
-    assert "4 failed before" in waits.stdout
-    assert {len(record["tries"]) for record in story.shop.records().values()} == {1}
+    assert f"{len(FAILED)} failed before" in waits.stdout
+    assert {name: record["tries"] for name, record in story.shop.records().items()} == story.tries
 
     story.shop.unset("broken")
     mended = story.run("retry=failed")
@@ -100,3 +121,5 @@ def test_retry(story: Story) -> None:
     assert [name for name, record in story.shop.records().items() if record["failure"]] == [LEAKS]
     assert story.run("retry=oom").returncode == 0
     story.shop.assert_all_finished_once(UNHARMED + FAILED)
+    assert failed_runs(story.shop) == []
+    assert {run_id for *_, run_id in story.runs} < set(story.shop.run_ids())

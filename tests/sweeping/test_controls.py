@@ -208,9 +208,11 @@ def plan(ablate: Ablate, *words: str) -> dict[str, Any]:
     return found
 
 
-def test_a_plan_marks_controls_and_no_glob_means_one_and_the_block_is_as_large_as_the_module(ablate: Ablate) -> None:
-    found = plan(ablate, "module=glob([a*,c*,i*])", "insertion=head,c3k2", "controls=[identity,params]", "seed=0,1",
-                 "design=one_at_a_time")  # fmt: skip
+def test_a_plan_marks_controls_and_no_glob_means_one_and_the_block_is_as_large_as_the_module(
+    ablate_here: Ablate,
+) -> None:
+    words = ["module=glob([a*,c*,i*])", "insertion=head,c3k2", "controls=[identity,params]", "seed=0,1"]
+    found = plan(ablate_here, *words, "design=one_at_a_time")
     first = [trial for trial in found["trials"] if trial["seed"] == 0]
     params = {trial["variant"]: trial["params"] for trial in first}
 
@@ -241,16 +243,16 @@ def test_a_plan_marks_controls_and_no_glob_means_one_and_the_block_is_as_large_a
         (["module=convblock", "module.like=3"], "module.like=3: the name of a module is needed"),
     ],
 )
-def test_what_cannot_be_meant_is_one_clear_line(ablate: Ablate, words: list[str], said: str) -> None:
-    done = ablate("plan", *words, *SMOKE)
+def test_what_cannot_be_meant_is_one_clear_line(ablate_here: Ablate, words: list[str], said: str) -> None:
+    done = ablate_here("plan", *words, *SMOKE)
 
     assert done.returncode == 2
     assert said in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_single_trial_has_no_controls_and_says_so(ablate: Ablate) -> None:
-    done = ablate("module=sta", "controls=[identity]", "train=smoke")
+def test_a_single_trial_has_no_controls_and_says_so(ablate_here: Ablate) -> None:
+    done = ablate_here("module=sta", "controls=[identity]", "train=smoke")
 
     assert done.returncode == 2
     assert "add -m" in done.stderr

@@ -55,6 +55,7 @@ def block(body: str) -> str:
     return f"{head}        {body}\n"
 
 
+@pytest.mark.usefixtures("builds_here")
 def test_the_cost_is_that_of_the_network_itself() -> None:
     from ultralytics.nn.tasks import yaml_model_load
 
@@ -72,6 +73,7 @@ def test_the_cost_is_that_of_the_network_itself() -> None:
     assert asdict(answer.cost).items() <= complexity(network, 64).summary().items()
 
 
+@pytest.mark.usefixtures("builds_here")
 def test_trials_that_differ_in_seed_or_optimizer_share_one_network(cache: Path) -> None:
     adamw = {**asdict(Config())["optimizer"], "name": "AdamW"}
     trials = [trial("hmha"), trial("hmha", seed=1), trial("hmha", optimizer=adamw), trial()]
@@ -83,6 +85,7 @@ def test_trials_that_differ_in_seed_or_optimizer_share_one_network(cache: Path) 
     assert set(answers) == {t.identity.variant_key for t in trials}
 
 
+@pytest.mark.usefixtures("builds_here")
 def test_weights_that_are_not_fetched_yet_give_a_network_their_class_branch(monkeypatch: pytest.MonkeyPatch) -> None:
     from ultralytics.nn.tasks import DetectionModel
 
@@ -98,6 +101,7 @@ def test_weights_that_are_not_fetched_yet_give_a_network_their_class_branch(monk
     assert answer.cost.params_train == complexity(network, 64).params_train
 
 
+@pytest.mark.usefixtures("builds_here")
 def test_a_layer_to_freeze_that_the_network_lacks_is_refused() -> None:
     frozen = {**asdict(Config())["train"], "imgsz": 64, "freeze": [0, "23.cv9"]}
     given = trial("hmha", train=frozen)
@@ -105,7 +109,7 @@ def test_a_layer_to_freeze_that_the_network_lacks_is_refused() -> None:
         preflight([given])
 
 
-def test_what_was_built_before_is_not_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_built_before_is_not_built_again(builds_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
     trials = [trial("sta"), trial()]
     first = preflight(trials, with_cost=True)
 
@@ -133,6 +137,7 @@ def test_what_is_known_of_a_module_edited_meanwhile_is_not_kept(mine: Path, cach
     assert not list(cache.glob("*.json"))
 
 
+@pytest.mark.usefixtures("builds_here")
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"answer": 1}'])
 def test_a_damaged_entry_of_the_cache_is_built_again(damage: str, cache: Path) -> None:
     first = preflight([trial()], with_cost=True)
@@ -144,6 +149,7 @@ def test_a_damaged_entry_of_the_cache_is_built_again(damage: str, cache: Path) -
     assert json.loads(entry.read_text(encoding="utf-8")) == whole
 
 
+@pytest.mark.usefixtures("builds_here")
 def test_a_cache_that_cannot_be_written_costs_time_only(cache: Path) -> None:
     cache.parent.mkdir()
     cache.write_text("a file where a folder should be", encoding="utf-8")
@@ -151,6 +157,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(cache: Path) -> None:
     assert preflight([trial()], with_cost=True).answers
 
 
+@pytest.mark.usefixtures("builds_here")
 def test_an_illegal_combination_is_named_with_its_variant_place_and_reason() -> None:
     with pytest.raises(ConfigError, match=r"^sta.*@head musgd: yolo26n: model\.23 input 0 \(64 channels\): .*divide"):
         preflight([trial("sta", options={"num_heads": 7})])
@@ -158,11 +165,13 @@ def test_an_illegal_combination_is_named_with_its_variant_place_and_reason() -> 
         preflight([trial("hmha", "psa", "yolov8n")])
 
 
+@pytest.mark.usefixtures("builds_here")
 def test_of_several_trials_it_says_that_the_others_can_be_had_without() -> None:
     with pytest.raises(ConfigError, match=r"nor can 1 more; skip_invalid=true"):
         preflight([trial("hmha", "psa", "yolov8n"), trial("sta", "psa", "yolov8n"), trial()])
 
 
+@pytest.mark.usefixtures("builds_here")
 def test_illegal_combinations_are_left_out_where_that_is_asked_for() -> None:
     good, bad = trial("sta"), trial("sta", options={"num_heads": 7})
 
@@ -173,6 +182,7 @@ def test_illegal_combinations_are_left_out_where_that_is_asked_for() -> None:
     assert "model.23 input 0 (64 channels)" in found.invalid[bad.identity.variant_key]
 
 
+@pytest.mark.usefixtures("builds_here")
 @pytest.mark.parametrize("content", ["a network of another architecture", "no checkpoint"])
 def test_weights_that_cannot_be_loaded_are_a_mistake_that_nothing_leaves_out(content: str, tmp_path: Path) -> None:
     import torch
@@ -187,6 +197,7 @@ def test_weights_that_cannot_be_loaded_are_a_mistake_that_nothing_leaves_out(con
         preflight([trial("hmha", weights=str(weights))], skip_invalid=True)
 
 
+@pytest.mark.usefixtures("builds_here")
 def test_how_many_tensors_the_weights_fill_is_counted(tmp_path: Path) -> None:
     import torch
     from ultralytics.nn.tasks import DetectionModel
@@ -199,6 +210,7 @@ def test_how_many_tensors_the_weights_fill_is_counted(tmp_path: Path) -> None:
     assert 600 < answer.transferred < answer.tensors  # other classes than the 80
 
 
+@pytest.mark.usefixtures("builds_here")
 def test_a_checkpoint_that_is_not_there_yet_does_not_keep_from_planning() -> None:
     (answer,) = preflight([trial("hmha", weights="yolo26n.pt")], with_cost=True).answers.values()
 
@@ -214,6 +226,7 @@ def test_a_module_that_takes_its_process_along_is_named(mine: Path) -> None:
         preflight([own()], skip_invalid=True)
 
 
+@pytest.mark.usefixtures("builds_here")
 def test_several_grafts_in_one_network_are_built_and_known_apart() -> None:
     one = trial("hmha", "head")
     two = trial("hmha", "head", grafts=["sta@neck_p5"])

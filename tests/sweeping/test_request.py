@@ -23,17 +23,19 @@ def names(content: dict[str, Any]) -> list[str]:
     return [trial["trial"] for trial in content["trials"]]
 
 
-def test_what_is_excluded_is_left_out_and_so_is_its_lonely_baseline(ablate: Ablate) -> None:
-    found = plan(ablate, "module=sta,hat", "model=yolo26n,yolo26s", "exclude=[{module: [sta, hat], model: yolo26s}]")
+def test_what_is_excluded_is_left_out_and_so_is_its_lonely_baseline(ablate_here: Ablate) -> None:
+    found = plan(
+        ablate_here, "module=sta,hat", "model=yolo26n,yolo26s", "exclude=[{module: [sta, hat], model: yolo26s}]"
+    )
 
     assert names(found) == ["baseline musgd s0", "sta@head musgd s0", "hat@head musgd s0"]
     assert len(found["left_out"]) == 3
 
 
-def test_a_network_that_cannot_be_is_named_or_left_out(ablate: Ablate, tmp_path: Path) -> None:
+def test_a_network_that_cannot_be_is_named_or_left_out(ablate_here: Ablate, tmp_path: Path) -> None:
     words = ["module=sta", "module.num_heads=8,7"]
-    stopped = ablate("plan", *words, *SMOKE)
-    found = plan(ablate, *words, "skip_invalid=true")
+    stopped = ablate_here("plan", *words, *SMOKE)
+    found = plan(ablate_here, *words, "skip_invalid=true")
 
     assert stopped.returncode == 2
     assert "num_heads=7" in stopped.stderr
@@ -42,22 +44,22 @@ def test_a_network_that_cannot_be_is_named_or_left_out(ablate: Ablate, tmp_path:
     assert "7" in str(found["left_out"])
 
 
-def test_every_variant_gets_its_first_seed_before_any_gets_its_second(ablate: Ablate) -> None:
-    found = plan(ablate, "module=sta", "seed=0,1", "order=by_seed")
+def test_every_variant_gets_its_first_seed_before_any_gets_its_second(ablate_here: Ablate) -> None:
+    found = plan(ablate_here, "module=sta", "seed=0,1", "order=by_seed")
 
     assert names(found) == ["baseline musgd s0", "sta@head musgd s0", "baseline musgd s1", "sta@head musgd s1"]
 
 
-def test_orders_by_cost(ablate: Ablate) -> None:
-    cheap = plan(ablate, "module=hat,sta", "order=cheapest_first")
-    dear = plan(ablate, "module=hat,sta", "order=longest_first")
+def test_orders_by_cost(ablate_here: Ablate) -> None:
+    cheap = plan(ablate_here, "module=hat,sta", "order=cheapest_first")
+    dear = plan(ablate_here, "module=hat,sta", "order=longest_first")
 
     assert names(cheap) == ["baseline musgd s0", "sta@head musgd s0", "hat@head musgd s0"]
     assert names(dear) == names(cheap)[::-1]
 
 
-def test_a_study_of_components_is_planned_as_it_will_run(ablate: Ablate) -> None:
-    found = plan(ablate, "components=[hmha@c3k2,acmix@head,musgd]", "design=leave_one_out")
+def test_a_study_of_components_is_planned_as_it_will_run(ablate_here: Ablate) -> None:
+    found = plan(ablate_here, "components=[hmha@c3k2,acmix@head,musgd]", "design=leave_one_out")
 
     assert names(found) == [
         "baseline sgd s0",
@@ -69,15 +71,15 @@ def test_a_study_of_components_is_planned_as_it_will_run(ablate: Ablate) -> None
     assert len(found["trials"][1]["places"]) == len(found["trials"][2]["places"]) + len(found["trials"][3]["places"])
 
 
-def test_a_rule_that_matches_nothing_is_told(ablate: Ablate) -> None:
-    done = ablate("plan", "module=sta", "exclude=[{module: hat}]", "train=smoke", "probe=false")
+def test_a_rule_that_matches_nothing_is_told(ablate_here: Ablate) -> None:
+    done = ablate_here("plan", "module=sta", "exclude=[{module: hat}]", "train=smoke", "probe=false")
 
     assert done.returncode == 0
     assert "no trial matches" in done.stdout
 
 
-def test_nothing_left_is_an_error(ablate: Ablate) -> None:
-    done = ablate("plan", "module=sta", "exclude=[{module: [sta, none]}]", *SMOKE)
+def test_nothing_left_is_an_error(ablate_here: Ablate) -> None:
+    done = ablate_here("plan", "module=sta", "exclude=[{module: [sta, none]}]", *SMOKE)
 
     assert done.returncode == 2
     assert "nothing is left" in done.stderr

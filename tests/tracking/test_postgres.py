@@ -40,6 +40,7 @@ RECORD: dict[str, Any] = {
 
 pytestmark = [
     pytest.mark.postgres,
+    pytest.mark.slow,  # a database, a server and two sweeps
     pytest.mark.skipif(not SERVERS, reason="postgresql is not installed (apt-get install postgresql)"),
     pytest.mark.skipif(importlib.util.find_spec("psycopg2") is None, reason="psycopg2 is not installed"),
 ]

@@ -13,7 +13,7 @@ import shutil
 import socket
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -66,7 +66,10 @@ from ablate.training.trainer_arguments import trainer_arguments
 logger = logging.getLogger(__name__)
 
 
-def run_job(job: Mapping[str, Any]) -> dict[str, Any] | str:
+Training = Callable[[Trial, TrialInputs, Path | None], dict[str, Any]]
+
+
+def run_job(job: Mapping[str, Any], train: Training | None = None) -> dict[str, Any] | str:
     """Run one trial of a sweep; what a worker process is asked to do.
 
     All that the trial is made from is read anew here. Where it is not what the driver has seen, the trial fails as
@@ -76,6 +79,8 @@ def run_job(job: Mapping[str, Any]) -> dict[str, Any] | str:
         job: ``settings`` (a `TrialSettings`) and, where the driver knows them, ``data`` (its
             `DataSet`), ``identity`` and ``inputs`` (what it has seen), and ``retry`` (the number of tries after which
             its recorded failure is to be tried again).
+        train: Trains a trial on these inputs, from this `last.pt` or from the start, and returns its part of the
+            record; None for Ultralytics.
 
     Returns:
         ``{"signature", "status", "failure"}``; the whole record is in `result.json`. A failure of the trial is a
@@ -95,7 +100,7 @@ def run_job(job: Mapping[str, Any]) -> dict[str, Any] | str:
                 elif outdated(targets_of(trial.settings.grafts)):
                     return STALE
                 else:
-                    record = _run(trial, record)
+                    record = _run(trial, record, train or _train)
     except Held:
         return BUSY
     return {key: record[key] for key in ("signature", "status", "failure")}
@@ -150,7 +155,7 @@ def run_trial(settings: TrialSettings) -> dict[str, Any]:
     return done
 
 
-def _run(trial: Trial, failed_before: Mapping[str, Any] | None) -> dict[str, Any]:
+def _run(trial: Trial, failed_before: Mapping[str, Any] | None, train: Training) -> dict[str, Any]:
     """Train and record a trial whose lock is ours; return the record."""
     last = trial.folder / LAST
     foreign = set_foreign_aside(last)
@@ -172,7 +177,7 @@ def _run(trial: Trial, failed_before: Mapping[str, Any] | None) -> dict[str, Any
         print(f"--- try {len(tries)} of {trial.identity.name}: {json.dumps(tries[-1])}", flush=True)  # noqa: T201
         logger.info("%s: %s", trial.identity.name, _why(checkpoint, failed_before, foreign))
         try:
-            outcome = {"status": "finished", "failure": None, **_train(trial, inputs, last if checkpoint else None)}
+            outcome = {"status": "finished", "failure": None, **train(trial, inputs, last if checkpoint else None)}
             check_unchanged(trial.settings, trial.data)
         except Exception as error:  # whatever went wrong ends this trial, and only this one
             traceback.print_exc()
