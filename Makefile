@@ -1,8 +1,8 @@
-# `make` says what there is.
+# `make` lists the targets.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Two threads on a small machine; torch would otherwise start one a core in every test process.
+# Test processes; each runs torch with one thread (OMP_NUM_THREADS).
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
@@ -11,7 +11,7 @@ JOBS ?= 2
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(VENV)/.installed ## make .venv with everything, tested versions (constraints.txt)
+install: $(VENV)/.installed ## create .venv with all dependencies, tested versions (constraints.txt)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."; exit 1; }
@@ -22,7 +22,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 		"opencv-python-headless==$$($(BIN)/python -m pip show opencv-python | sed -n 's/^Version: //p')"
 	@touch $@
 
-demo: install ## train HMHA, ACmix and the baseline on the built-in data, compare them
+demo: install ## train and compare HMHA, ACmix and the baseline on the built-in data
 	$(BIN)/python -m ablate module=hmha,acmix -m
 	@echo "MLflow:   make ui    then open http://127.0.0.1:5000"
 
@@ -35,13 +35,13 @@ check: install ## format, lint, types, import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check ## check, then all tests but the slow ones
+test: check ## check, then all tests except slow ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' -n $(JOBS) --dist loadfile --durations=25
 
-test-slow: install ## the tests that take minutes
+test-slow: install ## tests that take minutes
 	$(BIN)/python -m pytest -m slow
 
-bench: install ## everything that is measured, one after the other; results go to benchmarks/results
+bench: install ## all benchmarks, one after the other; results go to benchmarks/results
 	$(BIN)/python benchmarks/commands.py
 	$(BIN)/python benchmarks/scheduling.py
 	$(BIN)/python benchmarks/one_trial.py
@@ -54,10 +54,10 @@ bench: install ## everything that is measured, one after the other; results go t
 	$(BIN)/python benchmarks/modules.py --table --sweep --largest
 	$(BIN)/python benchmarks/training.py
 
-verify: install ## every module against its authors' golden values, and the conformance suite
+verify: install ## every module against golden values, and the conformance suite
 	$(BIN)/python -m ablate verify --golden tests/golden
 
-format: install ## let ruff format and fix what it can
+format: install ## format and fix with ruff
 	$(BIN)/ruff format src tests benchmarks simulated
 	$(BIN)/ruff check --fix src tests benchmarks simulated
 
