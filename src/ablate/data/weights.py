@@ -36,12 +36,12 @@ def find_weights(weights: str, download: bool = True) -> str:
         return str(path)
     if not OFFICIAL.fullmatch(weights):
         raise DataError(f"model.weights={weights}: no such file")
-    kept = cache_dir() / "weights" / weights
-    if not kept.is_file():
+    cached = cache_dir() / "weights" / weights
+    if not cached.is_file():
         if not download:
             raise NotDownloaded(f"model.weights={weights}: not on this machine yet; a run fetches it")
-        _fetch(kept)
-    return str(kept)
+        _fetch(cached)
+    return str(cached)
 
 
 def _fetch(target: Path) -> None:

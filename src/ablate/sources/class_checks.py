@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
-from typing import Any
 
 from ablate.errors import ConfigError
 from ablate.sources.definitions import Definition, constructor, inherits_only_module, is_network_module
@@ -12,13 +11,13 @@ from ablate.sources.definitions import Definition, constructor, inherits_only_mo
 _FORM = "class Mine(torch.nn.Module): def __init__(self, channels, ...)"
 
 
-def check_class(definition: Definition, target: str, given: Mapping[str, Any], key: str) -> None:
+def check_class(definition: Definition, target: str, options: Mapping[str, object], key: str) -> None:
     """Check that a target is a class of network modules whose constructor takes the channels and the given options.
 
     Args:
         definition: Where the target is defined.
         target: Its dotted path.
-        given: The module's options, by name.
+        options: The module's options, by name.
         key: Leads the name of an option in a message.
 
     Raises:
@@ -38,7 +37,7 @@ def check_class(definition: Definition, target: str, given: Mapping[str, Any], k
     if not positional and init.args.vararg is None:
         raise ConfigError(f"module._target_: the constructor of {target} takes no channels; needed: {_FORM}")
     for name in _required(init):
-        if name not in given:
+        if name not in options:
             raise ConfigError(f"{key}{name}: {target} needs a value for it, and none is given")
 
 

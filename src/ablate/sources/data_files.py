@@ -59,23 +59,23 @@ class DataFiles:
 
 def data_files(modules: Iterable[tuple[PythonModule, ast.Module]]) -> DataFiles:
     """Return the data files of modules of the user's, given with their syntax trees."""
-    found = DataFiles()
+    data = DataFiles()
     sources = {module.path for module, _ in modules}
     for folder, root in dict.fromkeys((module.path.parent, module.root) for module, _ in modules if module.in_package):
-        for path in _of_package(folder, found):
-            found.add(path, root)
+        for path in _of_package(folder, data):
+            data.add(path, root)
     for module, tree in modules:
         texts = _Texts.of(tree, module.path)
         for folder in _bases(module):
-            found.folders[folder] = None
+            data.folders[folder] = None
             for path in _named(folder, texts):
                 if path not in sources:
-                    found.add(path, module.root)
+                    data.add(path, module.root)
         for text in texts.paths:
             path = Path(text).expanduser()
-            if path.is_file() and path.absolute() not in [*sources, *found.files.values()]:
-                found.add(path.absolute(), module.root, None if path.absolute().is_relative_to(module.root) else text)
-    return found
+            if path.is_file() and path.absolute() not in [*sources, *data.files.values()]:
+                data.add(path.absolute(), module.root, None if path.absolute().is_relative_to(module.root) else text)
+    return data
 
 
 def content_hash(path: Path) -> str:
@@ -144,9 +144,9 @@ def _pattern(node: ast.AST) -> str | None:
 
 def _bases(module: PythonModule) -> list[Path]:
     """Return the folders that a source's texts may start from: its own, and those above it up to its root."""
-    own = module.path.parent
-    above = [folder for folder in own.parents if folder.is_relative_to(module.root)]
-    return [own, *(above if own.is_relative_to(module.root) else [])]
+    home = module.path.parent
+    above = [folder for folder in home.parents if folder.is_relative_to(module.root)]
+    return [home, *(above if home.is_relative_to(module.root) else [])]
 
 
 def _named(folder: Path, texts: _Texts, depth: int = 8) -> Iterator[Path]:
@@ -162,13 +162,13 @@ def _named(folder: Path, texts: _Texts, depth: int = 8) -> Iterator[Path]:
             yield from inside or _bounded(path for path in _below(path, with_python=True))
 
 
-def _of_package(folder: Path, found: DataFiles) -> list[Path]:
+def _of_package(folder: Path, data: DataFiles) -> list[Path]:
     """Return the data files of a package's folder and of the folders below it that hold no Python."""
-    found.folders[folder] = None
+    data.folders[folder] = None
     below = []
     for path in _below(folder, with_python=False):
         below.append(path)
-        found.folders[path.parent] = None
+        data.folders[path.parent] = None
         if len(below) > MOST_FILES:
             break
     return _bounded(below)

@@ -41,44 +41,44 @@ class Definition:
 def find_definition(module: PythonModule, tree: ast.Module, name: str, depth: int = 0) -> Definition | None:
     """Return what a module's name is, through re-exports and star imports; None where no such name is in sight."""
     stars: list[str] = []
-    found: Definition | None = None
+    definition: Definition | None = None
     for node in _statements(tree.body):
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             if node.name == name:
-                found = Definition(module, tree, node)
+                definition = Definition(module, tree, node)
         elif isinstance(node, ast.ImportFrom):
             base = absolute_name("." * node.level + (node.module or ""), module.package)
             for alias in node.names:
                 if alias.name == "*":
                     stars.append(base)
                 elif (alias.asname or alias.name) == name:
-                    found = _elsewhere(base, alias.name, depth) or Definition(module, tree, None)
+                    definition = _elsewhere(base, alias.name, depth) or Definition(module, tree, None)
         elif isinstance(node, ast.Import):
             if any((alias.asname or alias.name.partition(".")[0]) == name for alias in node.names):
-                found = Definition(module, tree, None)
+                definition = Definition(module, tree, None)
         elif isinstance(node, ast.Assign | ast.AnnAssign) and name in _assigned(node):
-            found = _assignment(module, tree, node, name, depth)
-    if found is None:
-        found = next(filter(None, (_elsewhere(base, name, depth) for base in stars)), None)
-    if found is None and module.is_package and module.name == OURS:
-        found = _class_of_ours(module, name)
+            definition = _assignment(module, tree, node, name, depth)
+    if definition is None:
+        definition = next(filter(None, (_elsewhere(base, name, depth) for base in stars)), None)
+    if definition is None and module.is_package and module.name == OURS:
+        definition = _class_of_ours(module, name)
     unknown = any(find_module(base) is None for base in stars) or _computes_names(tree)
-    return Definition(module, tree, None) if found is None and unknown else found
+    return Definition(module, tree, None) if definition is None and unknown else definition
 
 
 def names_of(module: PythonModule, tree: ast.Module) -> list[str]:
     """Return the classes that a module's top level defines, or imports by name or by a star with its ``__all__``."""
-    found: dict[str, None] = {}
+    classes: dict[str, None] = {}
     for node in _statements(tree.body):
         if isinstance(node, ast.ClassDef):
-            found[node.name] = None
+            classes[node.name] = None
         elif isinstance(node, ast.ImportFrom):
             names = [alias.asname or alias.name for alias in node.names]
             if "*" in names:
                 home = find_module(absolute_name("." * node.level + (node.module or ""), module.package))
                 names = exported(parse(home.path, home.path.read_bytes())) if home and home.is_source else []
-            found |= dict.fromkeys(name for name in names if name[:1].isupper())
-    return list(found)
+            classes |= dict.fromkeys(name for name in names if name[:1].isupper())
+    return list(classes)
 
 
 @lru_cache(maxsize=32)  # a definition whose source has changed is another one
@@ -184,8 +184,8 @@ def _base_is_module(definition: Definition, base: ast.expr, depth: int) -> bool 
         return False
     if qualified is not None and not qualified.startswith("torch."):
         home, _, leaf = qualified.rpartition(".")
-        found = _elsewhere(home, leaf, 0)
-        return None if found is None else is_network_module(found, depth + 1)
+        base_class = _elsewhere(home, leaf, 0)
+        return None if base_class is None else is_network_module(base_class, depth + 1)
     return None
 
 

@@ -107,10 +107,10 @@ def module_source(target: str) -> ModuleSource:
         ConfigError: There is no such Python module or class, or one of its files is no Python.
     """
     key = (target, str(Path.cwd()), *sys.path)
-    known = _known.get(key)
-    if known is None or not known.is_current():
-        known = _known[key] = _read(target)
-    return known.source
+    entry = _known.get(key)
+    if entry is None or not entry.is_current():
+        entry = _known[key] = _read(target)
+    return entry.source
 
 
 def _read(target: str) -> _Read:
@@ -136,8 +136,8 @@ def _read(target: str) -> _Read:
     others = [path for path in reading.modules if path != first.path]
     files = [first.path, *sorted(others, key=lambda path: _below(path, reading.modules[path].root))]
     pairs = [(module, reading.trees[path]) for path, module in reading.modules.items() if path in reading.trees]
-    own = [(module, tree) for module, tree in pairs if module.top != "ablate"]
-    data = data_files(own)
+    users = [(module, tree) for module, tree in pairs if module.top != "ablate"]
+    data = data_files(users)
     binary = {module.name: path for path, module in reading.modules.items() if not module.is_source}
     named = sorted({**data.files, **binary}.items())
     reading.note([*data.folders, *(path for _, path in named), *metadata_files(reading.distributions)])
@@ -228,22 +228,22 @@ def _counted(reading: _Reading, name: str, *, ours: bool) -> list[PythonModule]:
         return _of_ours(name)
     if ours or not top or top in sys.stdlib_module_names or top in RECORDED:
         return []
-    found = find_modules(name)
-    root = found[0].root if found else None
+    modules = find_modules(name)
+    root = modules[0].root if modules else None
     distribution = distribution_of(top, root) if root is not None else None
     if distribution is not None:
         reading.distributions[distribution] = None
         return []
-    return found
+    return modules
 
 
 def _of_ours(name: str) -> list[PythonModule]:
     """Return our modules behind a name, file by file: without the `__init__.py` that finds all of them."""
     if not name.startswith(f"{OURS}."):
         return []
-    found = [module for module in find_modules(name) if module.name.startswith(f"{OURS}.")]
-    if found:
-        return found
+    modules = [module for module in find_modules(name) if module.name.startswith(f"{OURS}.")]
+    if modules:
+        return modules
     package = find_module(OURS)  # a class that is imported from the package: read the file that defines it
     if package is None:
         return []

@@ -129,11 +129,11 @@ def imports_of(tree: ast.Module, module: PythonModule) -> Imports:
             names |= dict.fromkeys(f"{base}.{alias.name}" for alias in node.names if alias.name != "*")
         elif isinstance(node, ast.Call):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
-            given = node.args[0] if node.args else None
+            argument = node.args[0] if node.args else None
             if called in _LISTERS:
                 computed = True
-            elif called in _IMPORTERS and isinstance(given, ast.Constant) and isinstance(given.value, str):
-                names[absolute_name(given.value, module.package)] = None
+            elif called in _IMPORTERS and isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                names[absolute_name(argument.value, module.package)] = None
             elif called in _IMPORTERS:
                 computed = True
     return Imports(tuple(names), tuple(stars), computed)
@@ -150,13 +150,13 @@ def absolute_name(name: str, package: str) -> str:
 
 def exported(tree: ast.Module) -> list[str]:
     """Return the names in a module's ``__all__``, as far as they are written out."""
-    found: list[str] = []
+    names: list[str] = []
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if any(isinstance(target, ast.Name) and target.id == "__all__" for target in targets):
             values = ast.walk(node.value) if isinstance(node, ast.Assign | ast.AugAssign) else []
-            found += [item.value for item in values if isinstance(item, ast.Constant) and isinstance(item.value, str)]
-    return found
+            names += [item.value for item in values if isinstance(item, ast.Constant) and isinstance(item.value, str)]
+    return names
 
 
 def _find_top(top: str) -> tuple[Path | None, list[Path], list[PythonModule]]:

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 import ablate.modules
+from ablate.storage.plain_values import Plain
 
 TOLERANCE = 1e-5  # relative to the largest reference value of each tensor, float32
 AUTHORS_NAMES = {"STA": "StokenAttention"}  # where the authors' name of a module is not the name of our class
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CaseResult:
     """How far our float32 run of one case is from the authors' float64 values.
 
     Attributes:
@@ -46,7 +46,7 @@ class Comparison:
         return self.problem is None and self.error <= TOLERANCE
 
 
-def compare_folder(folder: Path) -> list[Comparison]:
+def compare_folder(folder: Path) -> list[CaseResult]:
     """Compare every case of a folder, in the order of their names.
 
     Raises:
@@ -58,65 +58,115 @@ def compare_folder(folder: Path) -> list[Comparison]:
     return [compare_case(path) for path in cases]
 
 
-def compare_case(path: Path) -> Comparison:
+def compare_case(path: Path) -> CaseResult:
     """Run one case in float32 and compare."""
     try:
-        config, data = _read(path)
+        case = _Case.read(path)
         errors = {
-            f"{tensor}{told}": error
-            for fused, told in ((True, ""), (False, " (composed)"))
-            for tensor, error in _errors(config, data, fused)
+            f"{tensor}{form}": error
+            for fused, form in ((True, ""), (False, " (composed)"))
+            for tensor, error in _errors(case, fused)
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        return Comparison(path.stem, float("inf"), "", problem=f"{type(error).__name__}: {reason}"[:200])
+        return CaseResult(path.stem, float("inf"), "", problem=f"{type(error).__name__}: {reason}"[:200])
     worst = max(errors, key=lambda name: errors[name])
-    return Comparison(path.stem, errors[worst], worst)
+    return CaseResult(path.stem, errors[worst], worst)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    with np.load(path, allow_pickle=False) as file:
-        config = json.loads(str(file["config"]))
-        data = {key: torch.from_numpy(file[key]).float() for key in file.files if key != "config"}
-    return config, data
+@dataclass(frozen=True)
+class _Case:
+    """One file: how the authors' module was made, and what their code computed.
+
+    Attributes:
+        module: The authors' name of the module.
+        options: Their constructor's arguments.
+        unused: Their parameters that take no part, which ours may lack.
+        without_gradient: Parameters whose gradient is exactly zero.
+        x: Input (B, C, H, W).
+        y: Output, as `x`.
+        cotangent: d loss / d y.
+        grad_x: d loss / d x.
+        parameters: By name.
+        gradients: d loss / d parameter, by name.
+        qv_cache: The cache that comes in; HMHA only.
+        y_cache: The cache that goes out; HMHA only.
+    """
+
+    module: str
+    options: Plain
+    unused: frozenset[str]
+    without_gradient: frozenset[str]
+    x: Tensor
+    y: Tensor
+    cotangent: Tensor
+    grad_x: Tensor
+    parameters: dict[str, Tensor]
+    gradients: dict[str, Tensor]
+    qv_cache: Tensor | None
+    y_cache: Tensor | None
+
+    @classmethod
+    def read(cls, path: Path) -> _Case:
+        """Read a file.
+
+        Raises:
+            KeyError: It lacks an array or an entry of its `config`.
+            ValueError: Its `config` is no JSON.
+        """
+        with np.load(path, allow_pickle=False) as file:
+            config: Plain = json.loads(str(file["config"]))
+            arrays = {key: torch.from_numpy(file[key]).float() for key in file.files if key != "config"}
+
+        def named(prefix: str) -> dict[str, Tensor]:
+            return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+
+        return cls(
+            module=config["module"],
+            options=config["kwargs"],
+            unused=frozenset(config.get("unused_params", ())),
+            without_gradient=frozenset(config.get("analytically_zero_grad", ())),
+            **{name: arrays[name] for name in ("x", "y", "cotangent", "grad_x")},
+            parameters=named("param:"),
+            gradients=named("grad:"),
+            qv_cache=arrays.get("qv_cache"),
+            y_cache=arrays.get("y_cache"),
+        )
 
 
-def _errors(config: Mapping[str, Any], data: Mapping[str, Tensor], fused: bool) -> Iterator[tuple[str, float]]:
+def _errors(case: _Case, fused: bool) -> Iterator[tuple[str, float]]:
     """Yield name and relative error of every compared tensor, in the fused or the composed form of the module."""
-    name = AUTHORS_NAMES.get(config["module"], config["module"])
-    module: nn.Module = getattr(ablate.modules, name).from_authors(**config["kwargs"]).eval()
-    parameters = {key.removeprefix("param:"): value for key, value in data.items() if key.startswith("param:")}
-    unused = set(config.get("unused_params", ()))
+    name = AUTHORS_NAMES.get(case.module, case.module)
+    module: nn.Module = getattr(ablate.modules, name).from_authors(**case.options).eval()
     ours = dict(module.named_parameters())
-    _require_same_names(set(ours), set(parameters), unused)
-    module.load_state_dict({key: parameters[key] for key in ours}, strict=False)
+    _require_same_names(set(ours), set(case.parameters), case.unused)
+    module.load_state_dict({key: case.parameters[key] for key in ours}, strict=False)
     for part in module.modules():
         if hasattr(part, "fused"):
             part.fused = fused  # type: ignore[assignment]
 
-    x = data["x"].clone().requires_grad_()
-    if "qv_cache" in data or "y_cache" in data:
-        y, cache = module.forward_with_cache(x, data.get("qv_cache"))  # type: ignore[operator]
-        yield "y_cache", _relative(cache, data["y_cache"])
+    x = case.x.clone().requires_grad_()
+    if case.qv_cache is not None or case.y_cache is not None:
+        y, cache = module.forward_with_cache(x, case.qv_cache)  # type: ignore[operator]
+        yield "y_cache", _relative(cache, case.y_cache)
     else:
         y = module(x)
-    yield "y", _relative(y, data["y"])
-    (y * data["cotangent"]).sum().backward()
-    yield "grad_x", _relative(x.grad, data["grad_x"])
-    zero = set(config.get("analytically_zero_grad", ()))
-    scale = max(float(data[f"grad:{key}"].abs().max()) for key in ours if key not in unused)
+    yield "y", _relative(y, case.y)
+    (y * case.cotangent).sum().backward()
+    yield "grad_x", _relative(x.grad, case.grad_x)
+    scale = max(float(case.gradients[key].abs().max()) for key in ours if key not in case.unused)
     for key, parameter in ours.items():
-        if key in unused:
+        if key in case.unused:
             continue
-        reference = data[f"grad:{key}"]
-        if key in zero:  # rounding alone is left of it: compare with the size of the other gradients
+        reference = case.gradients[key]
+        if key in case.without_gradient:  # rounding alone is left of it: compare with the size of the other gradients
             yield f"grad:{key}", float(_or_zero(parameter).abs().max()) / scale
         else:
             yield f"grad:{key}", _relative(_or_zero(parameter), reference)
 
 
-def _require_same_names(ours: set[str], theirs: set[str], unused: set[str]) -> None:
-    missing, extra = theirs - ours - unused, ours - theirs
+def _require_same_names(ours: set[str], authors: set[str], unused: frozenset[str]) -> None:
+    missing, extra = authors - ours - unused, ours - authors
     if missing or extra:
         raise KeyError(f"parameter names differ: we lack {sorted(missing)}, they lack {sorted(extra)}")
 
@@ -125,9 +175,9 @@ def _or_zero(parameter: Tensor) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
-def _relative(ours: Tensor | None, theirs: Tensor) -> float:
-    if ours is None or ours.shape != theirs.shape:
-        shape = None if ours is None else tuple(ours.shape)
-        raise ValueError(f"shape {shape} where the authors have {tuple(theirs.shape)}")
-    error = float((ours.detach() - theirs).abs().max()) / max(float(theirs.abs().max()), 1e-12)
+def _relative(ours: Tensor | None, authors: Tensor | None) -> float:
+    if ours is None or authors is None or ours.shape != authors.shape:
+        shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (ours, authors)]
+        raise ValueError(f"shape {shapes[0]} where the authors have {shapes[1]}")
+    error = float((ours.detach() - authors).abs().max()) / max(float(authors.abs().max()), 1e-12)
     return error if error == error else float("inf")

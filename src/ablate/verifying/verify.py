@@ -30,8 +30,8 @@ def _golden(folder: Path, console: Console) -> bool:
     width = max(len(comparison.case) for comparison in comparisons)
     print_line(console, f"{'case':{width}}        worst relative error")
     for comparison in comparisons:
-        found = comparison.problem or f"{comparison.error:.1e} in {comparison.worst}"
-        print_line(console, f"{comparison.case:{width}}  {'pass' if comparison.passed else 'FAIL'}  {found}")
+        result = comparison.problem or f"{comparison.error:.1e} in {comparison.worst}"
+        print_line(console, f"{comparison.case:{width}}  {'pass' if comparison.passed else 'FAIL'}  {result}")
     failed = sum(not comparison.passed for comparison in comparisons)
     summary = f"golden: {len(comparisons) - failed} of {len(comparisons)} cases within {TOLERANCE:g} (float32)"
     print_line(console, summary)
