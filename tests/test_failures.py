@@ -11,6 +11,7 @@ import pytest
 
 from ablate.data.data_errors import DataError
 from ablate.records.failures import TYPES, describe, goes_on, kind_of, retried, retry_option, retry_word, tail
+from ablate.records.trial_record import Failure
 from ablate.training.training_errors import Diverged, OutOfMemory
 
 
@@ -51,13 +52,13 @@ def test_only_what_the_machine_did_is_tried_again_or_gone_on_from(
 ) -> None:
     failure = describe(kind, reason, tmp_path / "train.log")
 
-    assert failure["transient"] is transient
+    assert failure.transient is transient
     assert goes_on(failure) is continued
 
 
 def test_a_message_is_one_line_and_never_empty(tmp_path: Path) -> None:
-    assert describe("code", ValueError("two\n  lines"), tmp_path / "log")["message"] == "two lines"
-    assert describe("code", KeyboardInterrupt(), tmp_path / "log")["message"] == "KeyboardInterrupt"  # type: ignore[arg-type]
+    assert describe("code", ValueError("two\n  lines"), tmp_path / "log").message == "two lines"
+    assert describe("code", KeyboardInterrupt(), tmp_path / "log").message == "KeyboardInterrupt"  # type: ignore[arg-type]
 
 
 def test_the_end_of_a_log_is_what_a_terminal_would_show(tmp_path: Path) -> None:
@@ -73,8 +74,8 @@ def test_the_end_of_a_log_is_what_a_terminal_would_show(tmp_path: Path) -> None:
 
 
 def test_retry_chooses_by_type() -> None:
-    out_of_memory = {"failure": {"type": "out_of_memory"}}
-    code = {"failure": {"type": "code"}}
+    out_of_memory = Failure(type="out_of_memory", message="")
+    code = Failure(type="code", message="")
 
     assert [retried(code, word) for word in ("none", "failed", "oom", "all")] == [False, True, False, True]
     assert [retried(out_of_memory, word) for word in ("none", "failed", "oom", "all")] == [False, False, True, True]
@@ -84,7 +85,7 @@ def test_retry_chooses_by_type() -> None:
 
 
 def test_what_failed_for_changed_files_needs_no_retry() -> None:
-    changed, code = ({"failure": {"type": kind}} for kind in ("changed", "code"))
+    changed, code = (Failure(type=kind, message="") for kind in ("changed", "code"))
 
     assert retried(changed, "none")
     assert retry_option([changed]) == ""

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.factories import make_record
 
 from ablate.analysis.variants import Variant, variants_of
-from ablate.records.records import Control, load_sweep
+from ablate.records.loading import load_sweep
+from ablate.records.sweep_record import Control
 from ablate.storage.files import atomic_write_json
 
 
@@ -18,18 +20,15 @@ def record(variant: str, group: str, seed: int = 0, **factors: str) -> dict[str,
     levels = {"module": "none", "insertion": "none", "optimizer": optimizer, "model": "yolo26n", "data": "shapes"}
     levels |= factors
     key = "-".join([variant.split()[0], *levels.values()])
-    return {
-        "schema": 1,
-        "signature": hashlib.sha256(f"{key}-{seed}".encode()).hexdigest(),
-        "status": "finished",
-        "variant": variant,
-        "variant_key": key,
-        "comparison_key": group,
-        "factors": levels,
-        "seed": seed,
-        "config": {},
-        "metrics": {"map50_95": 0.3},
-    }
+    return make_record(
+        signature=hashlib.sha256(f"{key}-{seed}".encode()).hexdigest(),
+        variant=variant,
+        variant_key=key,
+        comparison_key=group,
+        factors=levels,
+        seed=seed,
+        config={},
+    )
 
 
 BASELINE = record("baseline musgd", "n")
@@ -69,7 +68,9 @@ def test_a_control_is_shown_in_the_group_of_what_it_controls(tmp_path: Path) -> 
     ]
     assert {variant.comparison_key for variant in found.values()} == {"n"}
     assert [label for label, variant in found.items() if variant.is_baseline] == ["baseline musgd"]
-    assert found["control: params of hmha@c3k2 musgd"].control == Control("params", "n", "hmha@c3k2")
+    assert found["control: params of hmha@c3k2 musgd"].control == Control(
+        kind="params", comparison_key="n", of="hmha@c3k2"
+    )
     assert found["hmha@c3k2 musgd"].control is None
 
 
@@ -95,11 +96,14 @@ def test_a_bigger_network_that_was_asked_for_as_well_is_a_baseline_and_a_control
             "the graft is smaller than the smallest block at 1 of 2 places",
         ),
         ([], ""),
-        ([None, {"params_error": "?"}], ""),
+        ([{"params_error": "?"}], ""),
     ],
 )
-def test_a_block_that_is_not_as_large_as_its_graft_says_so(tmp_path: Path, places: list[Any], mismatch: str) -> None:
-    block = {**BLOCK, "graft": {"wiring": "plain", "places": places}}
+def test_a_block_that_is_not_as_large_as_its_graft_says_so(
+    tmp_path: Path, places: list[dict[str, Any]], mismatch: str
+) -> None:
+    whole = [{"place": "model.4", "channels": 64, "stride": 8, **place} for place in places]
+    block = {**BLOCK, "graft": {"wiring": "plain", "places": whole}}
     found = shown(tmp_path, [BASELINE, HMHA, block], control_of(BLOCK, "params", of="hmha@c3k2"))
 
     assert found["control: params of hmha@c3k2 musgd"].mismatch == mismatch

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.factories import LACKING, decoded
+
 from ablate.analysis.flops_note import ultralytics_difference
+from ablate.records.trial_record import TrialRecord
 
 
-def record(places: int = 0, **cost: Any) -> dict[str, Any]:
+def record(places: int = 0, **cost: Any) -> TrialRecord:
     known = {"params": 2_408_932, "params_train": 2_572_280, "gflops": 5.48, "gflops_uncounted": 0.0}
-    return {
-        "cost": {**known, "gflops_ultralytics": 6.24, **cost},
-        "graft": {"places": [{"place": "model.16"}] * places},
-    }
+    place = {"place": "model.16", "channels": 64, "stride": 8}
+    cost = {**known, "gflops_ultralytics": 6.24, **cost}
+    return decoded(cost=cost, graft={"wiring": "plain", "places": [place] * places})
 
 
 def test_a_stock_network_differs_by_what_is_trained_and_not_deployed() -> None:
@@ -39,6 +41,6 @@ def test_what_agrees_needs_no_explanation() -> None:
 
 def test_what_is_not_known_is_not_explained() -> None:
     assert "gave no number" in ultralytics_difference(record(gflops_ultralytics=None))
-    assert ultralytics_difference({"status": "failed"}) == ""
-    old = {"cost": {"gflops": 5.0, "gflops_ultralytics": 6.0}}
+    assert ultralytics_difference(decoded(cost=LACKING)) == ""
+    old = decoded(cost={"gflops": 5.0, "gflops_ultralytics": 6.0}, graft=LACKING)
     assert ultralytics_difference(old).endswith("it extrapolates from a small image.")

@@ -19,6 +19,7 @@ from ablate.analysis.comparability import differences
 from ablate.analysis.comparison import compare
 from ablate.analysis.table import comparison_frame, trial_frame
 from ablate.records.records import load_sweep
+from ablate.records.trial_record import decode_record
 
 Make = Callable[..., dict[str, Any]]
 Grid = Callable[..., list[dict[str, Any]]]
@@ -208,7 +209,11 @@ def test_an_arithmetic_may_differ_where_it_was_configured_to(
     variant["config"]["optimizer"] |= {"name": "MuSGD", **configured}  # an older record has no such key: it means auto
     baseline["realised"]["orthogonalise"] = "fp32"
     variant["realised"]["orthogonalise"] = found
-    other = [reason for reason in differences([variant], [baseline], by_design=True) if "orthogonalisation" in reason]
+    other = [
+        reason
+        for reason in differences([decode_record(variant)], [decode_record(baseline)], by_design=True)
+        if "orthogonalisation" in reason
+    ]
     assert other == expected
 
 

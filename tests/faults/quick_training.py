@@ -12,7 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from ablate.execution import run_trial
+from ablate.records.metrics import Metrics
+from ablate.records.realised import Realised
+from ablate.records.trial_record import Artifacts, Cost, TrialRecord
+from ablate.training.history import history
 
 FLAGS = Path(os.environ["ABLATE_TEST_FLAGS"])
 HELD = 3  # the epoch in which the trial of a module waits while there is a file `slow`
@@ -23,7 +29,7 @@ def run_job(job: Mapping[str, Any]) -> Any:
     return run_trial.run_job(job, train)
 
 
-def train(trial: Any, inputs: Any, last: Path | None) -> dict[str, Any]:
+def train(trial: Any, inputs: Any, last: Path | None) -> TrialRecord:
     """Write down epochs, after those that are there already."""
     log = trial.folder / "train" / "history.jsonl"
     log.parent.mkdir(exist_ok=True)
@@ -37,10 +43,13 @@ def train(trial: Any, inputs: Any, last: Path | None) -> dict[str, Any]:
         with log.open("a", encoding="utf-8") as file:
             file.write(json.dumps(rows[-1]) + "\n")
     print(f"{epochs} epochs completed in 0.000 hours.")
-    return {
-        "metrics": {"map50_95": 0.1, "map50": 0.2, "precision": 0.3, "recall": 0.4},
-        "history": rows,
-        "cost": {"params": 2_400_000, "gflops": 1.0, "train_minutes": 0.1, "peak_memory_gb": 1.0},
-        "realised": {"batch": 16, "device": "cpu", "imgsz": 64},
-        "artifacts": {"best": "train/weights/best.pt", "plots": []},
-    }
+    return TrialRecord(
+        **msgspec.structs.asdict(trial.header()),
+        status="finished",
+        failure=None,
+        metrics=Metrics(map50_95=0.1, map50=0.2, precision=0.3, recall=0.4),
+        history=history(trial.files.training),
+        cost=Cost(params=2_400_000, gflops=1.0, train_minutes=0.1, peak_memory_gb=1.0),
+        realised=Realised(batch=16, device="cpu", imgsz=64),
+        artifacts=Artifacts(best="train/weights/best.pt", plots=()),
+    )

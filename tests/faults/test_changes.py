@@ -17,18 +17,21 @@ import torch
 from ablate.data.catalogue import resolve
 from ablate.data.shapes import ShapesSpec, ensure
 from ablate.execution.reconcile import Job, reconcile
-from ablate.execution.run_trial import record_failure, run_job, run_trial
+from ablate.execution.run_trial import TrialOutcome, record_failure, run_job, run_trial
 from ablate.execution.trial_checks import check_unchanged
 from ablate.grafting.module_import import import_module_of
 from ablate.launching import local
 from ablate.launching.devices import DEVICE, Slot
 from ablate.launching.jobs import Observer, Outcome, run_jobs
 from ablate.launching.local import LocalBackend
+from ablate.records.json_struct import to_json
+from ablate.records.trial_record import Failure
 from ablate.settings.schema import Config
 from ablate.settings.trial_settings import TrialSettings
 from ablate.sources.module_source import module_source
 from ablate.storage.files import atomic_write_json
-from ablate.study.trial import LAST, Trial
+from ablate.storage.layout import LAST
+from ablate.study.trial import Trial
 from ablate.study.trial_inputs import InputsChanged
 from ablate.training.trainer import AblateTrainer
 
@@ -142,10 +145,15 @@ def gain(trial: Trial) -> float:
     return float(value)
 
 
-def failure(trial: Trial) -> tuple[str, str]:
+def failure_of(trial: Trial) -> Failure:
     record = trial.record()
     assert record is not None
-    return record["failure"]["type"], record["failure"]["message"]
+    assert record.failure is not None
+    return record.failure
+
+
+def failure(trial: Trial) -> tuple[str, str]:
+    return failure_of(trial).type, failure_of(trial).message
 
 
 @pytest.fixture
@@ -265,8 +273,9 @@ def test_a_trial_is_not_trained_on_other_files_than_its_command_has_seen(
 
     result = run_job(payload)
 
-    assert isinstance(result, dict)
-    assert (result["signature"], result["failure"]["type"]) == (trial.identity.signature, "changed")
+    assert isinstance(result, TrialOutcome)
+    assert result.failure is not None
+    assert (result.signature, result.failure.type) == (trial.identity.signature, "changed")
     assert [path.name for path in trial.folder.iterdir() if path.is_dir()] == [], "nothing was trained"
 
 
@@ -278,11 +287,11 @@ def test_a_process_with_old_code_hands_its_trial_to_a_new_one(bench: Bench, monk
 
     def in_new_process(function: str, payloads: list[Any]) -> list[Outcome]:
         handed.append((function, Trial.of(payloads[0]["settings"]).identity.signature))
-        return [Outcome({"status": "finished"})]
+        return [Outcome(TrialOutcome(trial.identity.signature, "finished", None))]
 
     monkeypatch.setattr(local, "run_in_worker", in_new_process)
 
-    assert run_trial(trial.settings) == {"status": "finished"}
+    assert run_trial(trial.settings).status == "finished"
     assert handed == [("ablate.execution.run_trial:run_job", trial.identity.signature)]
 
 
@@ -312,14 +321,14 @@ def test_what_failed_for_changed_files_goes_on_when_they_are_back(bench: Bench) 
     edit_label(bench.label)
 
     assert bench.trial(block=False, seed=0).identity == trial.identity
-    assert (trial.record() or {})["failure"]["intact"], "a checkpoint of before would be continued"
+    assert failure_of(trial).intact, "a checkpoint of before would be continued"
 
 
 def test_what_another_trial_has_left_in_a_folder_is_not_used(bench: Bench) -> None:
     mine, other = (bench.trial(block=False, seed=seed) for seed in (0, 1))
-    tries = [{"started": "2026-01-01T10:00:00+00:00"}]
+    tries = [{"started": "2026-01-01T10:00:00+00:00", "host": "here", "pid": 1, "device": "cpu"}]
     atomic_write_json(other.folder / "tries.json", {"signature": other.identity.signature, "tries": tries})
-    assert record_failure(other, "timeout", "too slow")["tries"] == tries
+    assert to_json(record_failure(other, "timeout", "too slow").tries) == tries
     shutil.copytree(other.folder, mine.folder)
     found = reconcile([mine])
 
@@ -327,7 +336,7 @@ def test_what_another_trial_has_left_in_a_folder_is_not_used(bench: Bench) -> No
     (line,) = found.ignored
     assert mine.identity.short in line
     assert other.identity.short in line
-    assert record_failure(mine, "timeout", "too slow")["tries"] == []
+    assert record_failure(mine, "timeout", "too slow").tries == ()
 
 
 @pytest.mark.fault(
@@ -346,15 +355,16 @@ def test_data_edited_in_mid_training(bench: Bench, monkeypatch: pytest.MonkeyPat
         patch.setattr(AblateTrainer, "begin_epoch", edits)
         result = run_job(Job(trial).payload)
 
-    assert isinstance(result, dict)
-    assert result["failure"]["type"] == "changed"
+    assert isinstance(result, TrialOutcome)
+    assert result.failure is not None
+    assert result.failure.type == "changed"
     assert not (trial.folder / LAST).exists()
     assert not list(trial.data.yaml.parent.rglob("*.cache")), "labels of that moment would be trained on again"
     edit_label(bench.label)  # as it was
     assert bench.trial(block=False, seed=0).identity.signature == trial.identity.signature
     (job,) = reconcile([trial]).jobs
-    assert isinstance(again := run_job(job.payload), dict)
-    assert again["status"] == "finished"
+    assert isinstance(again := run_job(job.payload), TrialOutcome)
+    assert again.status == "finished"
 
 
 @pytest.mark.fault(
@@ -373,7 +383,7 @@ def test_module_edited_in_mid_training(bench: Bench, monkeypatch: pytest.MonkeyP
         patch.setattr(AblateTrainer, "begin_epoch", edits)
         result = run_job(Job(trial).payload)
 
-    assert isinstance(result, dict)
-    assert result["status"] == "finished"
+    assert isinstance(result, TrialOutcome)
+    assert result.status == "finished"
     assert gain(trial) == 1.0
     assert run_job(Job(bench.trial(block=True, seed=1)).payload) == "stale", "this process goes on with the old class"

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from ablate.measuring.sample_detections import detect_samples
+from ablate.records.realised import SampleImage
 
 WIDTH, HEIGHT = 60, 100
 BOX = (0.25, 0.2, 0.3, 0.2)
@@ -55,7 +56,7 @@ def photograph(path: Path, orientation: int, mode: str = "RGB") -> Path:
 def test_boxes_lie_on_their_objects_in_all_eight_orientations(tmp_path: Path, checkpoint: Path) -> None:
     paths = [photograph(tmp_path / f"{number}.{kind}", number) for kind in ("jpg", "png", "tif") for number in STORED]
     paths.append(photograph(tmp_path / "grey.png", 6, "L"))
-    samples = [{"path": str(path), "boxes": [[2, *BOX]]} for path in paths]
+    samples = [SampleImage(path=str(path), boxes=((2, *BOX),)) for path in paths]
     for record in detect_samples(checkpoint, samples, tmp_path, imgsz=64, device="cpu"):
         with Image.open(tmp_path / record["image"]) as copy:
             assert (record["width"], record["height"]) == copy.size == (WIDTH, HEIGHT), record["source"]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from tests.factories import LACKING, make_failure, make_record
 
 HOLD = """
 import sys, time
@@ -58,17 +59,19 @@ class Written:
         """Write the record of a trial that finished with this mAP, or failed with ``type: message``."""
         self.begins()
         kind, _, message = (failure or "").partition(": ")
-        content = {
-            "schema": 1,
+        changes = {
             "signature": self.signature,
             "name": self.name,
-            "status": "failed" if failure else "finished",
-            "failure": {"type": kind, "message": message, "log": "train.log"} if failure else None,
             "metrics": {} if map50_95 is None else {"map50_95": map50_95},
             "history": self.rows,
             "config": {"train": {"epochs": epochs}},
             "realised": {"device": "cuda:1"},
         }
+        content = (
+            make_failure(kind, message, **changes)
+            if failure
+            else make_record(**changes, started=LACKING, finished=LACKING)
+        )
         (self.folder / "result.json").write_text(json.dumps(content), encoding="utf-8")
 
 

@@ -65,10 +65,10 @@ def test_each_graft_gets_a_block_each_insertion_point_an_identity_each_group_a_b
     ]
     group = trial().identity.comparison_key
     entries = [joined.controls[control.identity.variant_key] for control in joined.trials]
-    assert [entry["kind"] for entry in entries] == ["identity"] * 2 + ["params"] * 3 + ["scale"]
-    assert {entry["comparison_key"] for entry in entries} == {group}
-    assert [entry["of"] for entry in entries] == ["", "", "hmha@c3k2", "hmha@head", "acmix@head", ""]
-    assert [entry["signatures"] for entry in entries] == [[c.identity.signature] for c in joined.trials]
+    assert [entry.kind for entry in entries] == ["identity"] * 2 + ["params"] * 3 + ["scale"]
+    assert {entry.comparison_key for entry in entries} == {group}
+    assert [entry.of for entry in entries] == ["", "", "hmha@c3k2", "hmha@head", "acmix@head", ""]
+    assert [entry.signatures for entry in entries] == [(c.identity.signature,) for c in joined.trials]
 
 
 def test_controls_have_the_seed_optimizer_and_training_of_what_they_control() -> None:
@@ -101,7 +101,7 @@ def test_of_several_grafts_each_has_its_block_and_each_place_one_identity() -> N
     assert blocks.identity.variant == (
         "convblock[like=hmha]@c3k2+convblock[like=acmix]@head+convblock[like=sta]@head musgd"
     )
-    assert joined.controls[blocks.identity.variant_key]["of"] == "hmha@c3k2+acmix@head+sta@head"
+    assert joined.controls[blocks.identity.variant_key].of == "hmha@c3k2+acmix@head+sta@head"
 
 
 def test_a_block_takes_over_the_options_of_its_graft() -> None:
@@ -142,10 +142,10 @@ def test_what_was_asked_for_anyway_does_not_run_twice() -> None:
 
     assert names(joined) == ["baseline musgd s0 yolo26m"]
     entry = joined.controls[bigger[0].identity.variant_key]
-    assert (entry["kind"], entry["comparison_key"], entry["signatures"]) == (
+    assert (entry.kind, entry.comparison_key, entry.signatures) == (
         "scale",
         trial().identity.comparison_key,
-        [],
+        (),
     )
 
 

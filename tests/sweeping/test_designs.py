@@ -12,6 +12,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ablate.errors import ConfigError
+from ablate.records.json_struct import to_json
 from ablate.settings.schema import Config, conf_dir, schema_node
 from ablate.settings.signature import identify
 from ablate.settings.trial_settings import TrialSettings
@@ -215,7 +216,7 @@ def test_the_record_gives_the_marks_of_each_variant_and_the_reference() -> None:
     layout = study("add_one_in", ["hmha", "acmix"], axes(seed="0,1"))
     keys = ["none", "hmha", "acmix", "both"] * 2
 
-    assert layout.record(keys) == {
+    assert to_json(layout.record(keys)) == {
         "name": "add_one_in",
         "components": ["hmha", "acmix"],
         "marks": {"none": [False, False], "hmha": [True, False], "acmix": [False, True], "both": [True, True]},
@@ -228,9 +229,9 @@ def test_the_record_tells_studies_apart_and_leaves_out_what_was_left_out() -> No
     record = layout.record([None, "a", "b", "c"])
 
     assert record is not None
-    assert record["marks"] == {"a": [True], "b": [False], "c": [True]}
-    assert record["studies"] == {"a": 0, "b": 1, "c": 1}
-    assert record["reference"] == "b"
+    assert record.marks == {"a": (True,), "b": (False,), "c": (True,)}
+    assert record.studies == {"a": 0, "b": 1, "c": 1}
+    assert record.reference == "b"
 
 
 def test_a_component_that_changes_nothing_is_refused() -> None:

@@ -10,10 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from tests.factories import decoded
 
 from ablate.cli import verbs
 from ablate.errors import ConfigError
@@ -21,7 +23,11 @@ from ablate.latency import sweep_latency as latency
 from ablate.latency.latency_settings import asked
 from ablate.latency.worker import _load
 from ablate.records.checkpoint_origin import SIGNATURE
-from ablate.records.records import load_sweep, save_record
+from ablate.records.json_struct import to_json
+from ablate.records.latency_record import LatencyReport
+from ablate.records.loading import load_sweep, save_record
+from ablate.records.sweep_record import Sweep
+from ablate.records.trial_record import InputHashes, TrialRecord
 from ablate.settings.schema import Config
 from ablate.sources.module_source import module_source
 from ablate.storage.files import atomic_write_json
@@ -51,20 +57,19 @@ def write_sweep(root: Path, modules: tuple[str, ...] = ("none", "sta")) -> Path:
         (trial / "samples").mkdir(parents=True)
         torch.save({"model": network}, trial / "best.pt")
         Image.effect_noise((80, 60), 50).convert("RGB").save(trial / "samples" / "0.jpg")
-        record = {
-            "schema": 1,
-            "signature": signature,
-            "status": "finished",
-            "variant": "baseline" if module == "none" else module,
-            "variant_key": module,
-            "comparison_key": "all",
-            "factors": {"module": module},
-            "seed": 0,
-            "metrics": {"map50_95": 0.1},
-            "realised": {"imgsz": 64, "device": "cpu"},
-            "samples": [{"image": "samples/0.jpg"}],
-            "artifacts": {"best": "best.pt"},
-        }
+        image = {"image": "samples/0.jpg", "width": 80, "height": 60, "truth": [], "predictions": []}
+        record = decoded(
+            signature=signature,
+            variant="baseline" if module == "none" else module,
+            variant_key=module,
+            comparison_key="all",
+            factors={"module": module},
+            config={},
+            metrics={"map50_95": 0.1},
+            realised={"imgsz": 64, "device": "cpu"},
+            samples=[image],
+            artifacts={"best": "best.pt"},
+        )
         save_record(trial, record)
         signatures.append(signature)
     folder = root / "sweeps" / "tiny"
@@ -78,7 +83,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_sweep(tmp_path_factory.mktemp("latency"))
 
 
-def run(folder: Path, again: bool = False, device: str = "auto", **words: Any) -> tuple[dict[str, Any] | None, str]:
+def run(folder: Path, again: bool = False, device: str = "auto", **words: Any) -> tuple[LatencyReport | None, str]:
     said = io.StringIO()
     console = Console(file=said, width=200)
     settings = {"latency": {**QUICK, **words}, "device": device}
@@ -87,9 +92,10 @@ def run(folder: Path, again: bool = False, device: str = "auto", **words: Any) -
 
 @pytest.fixture(scope="module")
 def measured(sweep: Path) -> dict[str, Any]:
-    found, _ = run(sweep, backend=["eager", "torchscript"], batch=[1, 2])
-    assert found is not None
-    return found
+    report, _ = run(sweep, backend=["eager", "torchscript"], batch=[1, 2])
+    assert report is not None
+    content: dict[str, Any] = to_json(report)
+    return content
 
 
 def test_the_first_setting_stands_on_top_and_all_of_them_below(sweep: Path, measured: dict[str, Any]) -> None:
@@ -130,8 +136,8 @@ def test_the_protocol_tells_all_that_a_reader_must_know(measured: dict[str, Any]
 
 def changed(folder: Path, signature: str, **fields: Any) -> None:
     """Record something else of a trial."""
-    trial = load_sweep(folder).trial_dir(signature)
-    save_record(trial, {**json.loads((trial / "result.json").read_text(encoding="utf-8")), **fields})
+    path = load_sweep(folder).folder.trial(signature).result
+    atomic_write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **fields})
 
 
 def test_a_control_is_compared_with_the_baseline_of_what_it_controls_and_told_from_it(tmp_path: Path) -> None:
@@ -145,10 +151,10 @@ def test_a_control_is_compared_with_the_baseline_of_what_it_controls_and_told_fr
     found, _ = run(folder, pipeline=False)
 
     assert found is not None
-    stock, bigger = found["variants"]
-    assert (stock["variant"], bigger["variant"]) == ("baseline", "control: scale yolo26s sgd")
-    assert stock["latency_ratio"] == 1.0
-    assert bigger["latency_ratio"] not in (None, 1.0)
+    stock, bigger = found.variants
+    assert (stock.variant, bigger.variant) == ("baseline", "control: scale yolo26s sgd")
+    assert stock.latency_ratio == 1.0
+    assert bigger.latency_ratio not in (None, 1.0)
 
 
 def test_variants_of_a_design_are_compared_with_the_one_that_has_no_component(tmp_path: Path) -> None:
@@ -161,8 +167,8 @@ def test_variants_of_a_design_are_compared_with_the_one_that_has_no_component(tm
     found, _ = run(folder, pipeline=False)
 
     assert found is not None
-    assert [row["variant"] for row in found["variants"]] == ["baseline", "sta + musgd"]
-    assert found["variants"][1]["latency_ratio"] not in (None, 1.0)
+    assert [row.variant for row in found.variants] == ["baseline", "sta + musgd"]
+    assert found.variants[1].latency_ratio not in (None, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +231,8 @@ def test_something_else_is_measured_anew(sweep: Path, measured: dict[str, Any], 
 def test_an_old_measurement_without_settings_is_no_error_and_is_made_anew(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path, ("none",))
     content = load_sweep(folder)
-    old = {"protocol": {"rounds": 50}, "variants": [{"signature": content.signatures[0], "latency_ms": 5.0}]}
+    row = {"variant_key": "none", "signature": content.signatures[0], "latency_ms": 5.0}
+    old = {"protocol": {"rounds": 50}, "variants": [row]}
     atomic_write_json(folder / "latency.json", old)
     content = load_sweep(folder)
 
@@ -234,17 +241,17 @@ def test_an_old_measurement_without_settings_is_no_error_and_is_made_anew(tmp_pa
 
 def test_a_damaged_checkpoint_costs_its_own_row_only(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path)
-    checkpoint = load_sweep(folder).trial_dir("2" * 64) / "best.pt"
+    checkpoint = load_sweep(folder).folder.trial("2" * 64).path / "best.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     found, said = run(folder, pipeline=False)
 
     assert found is not None
-    stock, broken = found["variants"]
-    assert stock["latency_ms"] > 0
-    assert (broken["latency_ms"], broken["latency_ratio"], broken["samples_ms"]) == (None, None, [])
-    assert "the checkpoint cannot be loaded" in broken["reason"]
+    stock, broken = found.variants
+    assert stock.latency_ms > 0
+    assert (broken.latency_ms, broken.latency_ratio, broken.samples_ms) == (None, None, ())
+    assert "the checkpoint cannot be loaded" in str(broken.reason)
     assert "sta has no latency: the checkpoint cannot be loaded" in said
-    assert any("sta has no latency" in flag for flag in found["flags"])
+    assert any("sta has no latency" in flag for flag in found.flags)
 
 
 def test_a_checkpoint_of_another_trial_is_not_loaded(tmp_path: Path) -> None:
@@ -259,6 +266,14 @@ def test_a_checkpoint_of_another_trial_is_not_loaded(tmp_path: Path) -> None:
     assert reasons == {"a": f"the checkpoint is of another trial, {'2' * 12}"}
 
 
+def made_from(sweep: Sweep, sources: dict[str, str]) -> TrialRecord:
+    record = sweep.trials[1]
+    assert isinstance(record, TrialRecord)
+    return msgspec.structs.replace(
+        record, inputs=InputHashes(data="", weights=None, architecture="yolo26n.yaml", sources=sources)
+    )
+
+
 def test_a_checkpoint_whose_module_was_edited_since_is_not_measured(sweep: Path) -> None:
     target = "ablate.modules.sta.StokenAttention"
     content = load_sweep(sweep)
@@ -266,8 +281,8 @@ def test_a_checkpoint_whose_module_was_edited_since_is_not_measured(sweep: Path)
         ({target: module_source(target).sha256}, None),
         ({target: "0" * 64}, f"the source of {target} was edited after it was trained"),
     ):
-        assert latency._unfit(content, {**content.records[1], "inputs": {"sources": sources}}) == reason
-    missing = latency._unfit(content, {**content.records[1], "inputs": {"sources": {"gone_blocks.Gone": "0" * 64}}})
+        assert latency._unfit(content, made_from(content, sources)) == reason
+    missing = latency._unfit(content, made_from(content, {"gone_blocks.Gone": "0" * 64}))
     assert missing is not None
     assert "gone_blocks" in missing
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from ablate.data.catalogue import resolve
@@ -20,9 +21,10 @@ from ablate.launching.jobs import Observer
 from ablate.launching.sharing import Layout
 from ablate.measuring.step_cost import StepCost, StepTimes
 from ablate.preflight import memory_probe as probing
+from ablate.records.loading import save_record
+from ablate.records.trial_record import NO_METRICS, Failure, TrialRecord
 from ablate.settings.schema import Config, option_file
 from ablate.settings.trial_settings import TrialSettings
-from ablate.storage.files import atomic_write_json
 from ablate.study.trial import Trial, data_warnings
 
 DATA = {"name": "shapes", "path": None, "train_images": 8, "val_images": 4, "imgsz": 64, "seed": 0}
@@ -98,8 +100,9 @@ def request(trials: Sequence[Trial], **more: Any) -> Request:
 
 def ends(of: Trial, status: str, kind: str = "code") -> None:
     """Write the record of a trial that has ended."""
-    failure = {"type": kind, "message": "it fell over", "log": "train.log"} if status == "failed" else None
-    atomic_write_json(of.folder / "result.json", {**of.header(), "status": status, "failure": failure, "history": []})
+    failure = Failure(type=kind, message="it fell over") if status == "failed" else None
+    header = msgspec.structs.asdict(of.header())
+    save_record(of.folder, TrialRecord(**header, status=status, failure=failure, metrics=NO_METRICS))
 
 
 def is_interrupted(of: Trial, epochs: int) -> None:

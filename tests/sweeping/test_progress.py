@@ -13,6 +13,7 @@ import pytest
 
 from ablate.monitor.epoch_rows import Tail, Watch
 from ablate.monitor.trial_state import SweepStates, trial_state
+from ablate.records.metrics import EpochRow
 
 Written = Any  # a trial's folder and what its process would write there (see conftest.py)
 Trials = Callable[[str], Written]
@@ -22,8 +23,8 @@ NAME = "hmha@c3k2 musgd s0"
 GARBAGE = [b"", b"{", b"[]", b"null", b"\xff\xfe\x00", b"{}\n", b"[" * 10_000, b'{"epoch": "one", "epochs": {}}\n']
 
 
-def epochs_of(rows: list[dict[str, Any]]) -> list[int]:
-    return [row["epoch"] for row in rows]
+def epochs_of(rows: list[EpochRow]) -> list[int]:
+    return [row.epoch for row in rows]
 
 
 # -- the tail of a history ------------------------------------------------------------------------------------------
@@ -39,10 +40,10 @@ def test_rows_are_returned_as_they_appear_each_once(written: Trials) -> None:
     trial.epoch(0.1)
     trial.epoch(0.2)
 
-    assert tail.new_rows() == trial.rows
+    assert tail.new_rows() == list(map(EpochRow, trial.rows))
     assert tail.new_rows() == []
     trial.epoch(0.3)
-    assert tail.new_rows() == trial.rows[2:]
+    assert tail.new_rows() == list(map(EpochRow, trial.rows[2:]))
 
 
 def test_a_line_without_its_end_waits_for_it(written: Trials) -> None:
@@ -100,7 +101,7 @@ def test_what_an_earlier_try_has_left_can_be_skipped(written: Trials) -> None:
     trial.history.unlink()
     trial.rows.clear()
     trial.epoch(0.2)
-    assert tail.new_rows() == trial.rows
+    assert tail.new_rows() == list(map(EpochRow, trial.rows))
 
 
 @pytest.mark.parametrize("damage", GARBAGE)
@@ -232,11 +233,9 @@ def test_a_failed_trial_says_why_and_where_its_log_is(written: Trials) -> None:
     state = trial_state(trial.folder, NAME)
 
     assert (state.state, state.why) == ("failed", "diverged: the loss is nan in epoch 2")
-    assert state.failure == {
-        "type": "diverged",
-        "message": "the loss is nan in epoch 2",
-        "log": str(trial.folder / "train.log"),
-    }
+    assert state.failure is not None
+    assert (state.failure.type, state.failure.message) == ("diverged", "the loss is nan in epoch 2")
+    assert state.failure.log == str(trial.folder / "train.log")
     assert (state.epoch, state.map50_95, state.minutes) == (1, 0.25, 1.0)
 
 
@@ -279,7 +278,7 @@ def test_a_damaged_lock_file_keeps_a_running_trial_running(written: Trials, hold
     assert trial_state(trial.folder, NAME).state == "running"
 
 
-def test_a_record_full_of_the_wrong_things_is_read_as_far_as_it_goes(written: Trials) -> None:
+def test_a_record_full_of_the_wrong_things_is_damaged(written: Trials) -> None:
     trial = written(NAME)
     trial.begins()
     odd = {
@@ -288,7 +287,7 @@ def test_a_record_full_of_the_wrong_things_is_read_as_far_as_it_goes(written: Tr
     }  # fmt: skip
     (trial.folder / "result.json").write_text(json.dumps(odd), encoding="utf-8")
     state = trial_state(trial.folder, NAME)
-    assert (state.state, state.name, state.map50_95) == ("failed", NAME, None)
+    assert (state.state, state.name, state.map50_95) == ("damaged", NAME, None)
 
 
 # -- a sweep --------------------------------------------------------------------------------------------------------

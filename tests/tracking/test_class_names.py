@@ -7,6 +7,7 @@ import posixpath
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.factories import LACKING, decoded
 
 from ablate.records.class_names import MAX_LABEL, class_names, recorded_classes
 
@@ -73,6 +74,6 @@ def test_equal_names_are_different_classes() -> None:
 
 
 def test_a_recorded_class_is_known_by_its_place() -> None:
-    found = recorded_classes({"per_class": [{"name": "a"}, {"map50": 1.0}, {"name": "a"}]})
+    found = recorded_classes(decoded(per_class=[{"name": "a"}, {"map50": 1.0}, {"name": "a"}]))
     assert [(one.index, one.label) for one in found] == [(0, "a #0"), (1, "class 1"), (2, "a #2")]
-    assert recorded_classes({"per_class": None}) == ()
+    assert recorded_classes(decoded(per_class=LACKING)) == ()

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+
+from tests.factories import LACKING, decoded, make_record
 
 from ablate.storage.files import atomic_write_json
 from ablate.tracking import mlflow_payload as entries
 from ablate.tracking import parent_run as summary
 from ablate.tracking.ui_description import DESCRIPTION, experiment_tags
 
-RECORD: dict[str, Any] = {
-    "status": "finished",
-    "metrics": {"map50_95": 0.25, "map50_95_small": None, "checkpoint": "best", "epoch": 3},
-    "metrics_last": {"map50_95": 0.2, "map50": float("nan")},
-    "per_class": [{"name": "red/white", "map50_95": 0.5}, {"name": "größe", "map50_95": None}],
-    "cost": {"params": 10, "energy_kwh": None},
-    "realised": {"batch": 8, "amp": False, "weights": {"sha256": None, "missing": [], "source": None}},
-    "config": {"model": {"name": "yolo26n", "architecture": "yolo26n.yaml", "weights": None}, "data": {"path": None}},
-    "data": {"name": "shapes", "classes": ["a", "b"], "images": {"train": 4}, "instances": {"train": 9},
-             "fingerprint": "0123456789" * 6 + "abcd"},
-}  # fmt: skip
+CONTROL = {"kind": "identity", "comparison_key": "k", "signatures": ["bb"]}
+RECORD = decoded(
+    metrics={"map50_95": 0.25, "map50_95_small": None, "checkpoint": "best", "epoch": 3},
+    metrics_last={"map50_95": 0.2, "map50": float("nan")},
+    per_class=[{"name": "red/white", "map50_95": 0.5}, {"name": "größe", "map50_95": None}],
+    cost={"params": 10, "energy_kwh": None},
+    realised={"batch": 8, "amp": False, "weights": {"sha256": None, "missing": [], "source": None}},
+    config={"model": {"name": "yolo26n", "architecture": "yolo26n.yaml", "weights": None}, "data": {"path": None}},
+    data={"name": "shapes", "classes": ["a", "b"], "images": {"train": 4}, "instances": {"train": 9},
+          "fingerprint": "0123456789" * 6 + "abcd"},
+)  # fmt: skip
 
 
 def test_only_numbers_that_are_there_become_metrics() -> None:
@@ -35,7 +36,8 @@ def test_only_numbers_that_are_there_become_metrics() -> None:
 
 
 def test_a_record_of_an_older_version_has_fewer_metrics_and_no_inputs() -> None:
-    old = {"status": "finished", "metrics": {"map50_95": 0.25}}
+    later = ("data", "cost", "per_class", "realised", "inputs")
+    old = decoded(metrics={"map50_95": 0.25}, config={}, **dict.fromkeys(later, LACKING))
     assert entries.final_metrics(old) == {"final/map50_95": 0.25}
     assert entries.dataset(old) is None
     assert entries.starting_model(old) is None
@@ -43,8 +45,8 @@ def test_a_record_of_an_older_version_has_fewer_metrics_and_no_inputs() -> None:
 
 
 def test_of_a_thousand_classes_none_has_a_metric() -> None:
-    many = {"per_class": [{"name": str(number), "map50_95": 0.5} for number in range(1000)]}
-    assert entries.final_metrics(many) == {}
+    many = decoded(per_class=[{"name": str(number), "map50_95": 0.5} for number in range(1000)])
+    assert not [name for name in entries.final_metrics(many) if name.startswith("per_class")]
 
 
 def test_what_a_training_really_was_is_told_without_what_is_empty() -> None:
@@ -54,8 +56,10 @@ def test_what_a_training_really_was_is_told_without_what_is_empty() -> None:
 def test_a_data_set_is_named_by_its_fingerprint_and_described_by_its_counts() -> None:
     found = entries.dataset(RECORD)
     assert found is not None
-    assert found["digest"] == RECORD["data"]["fingerprint"][:36]
-    assert json.loads(found["profile"])["fingerprint"] == RECORD["data"]["fingerprint"]
+    assert RECORD.data is not None
+    assert RECORD.data.fingerprint is not None
+    assert found["digest"] == RECORD.data.fingerprint[:36]
+    assert json.loads(found["profile"])["fingerprint"] == RECORD.data.fingerprint
     assert json.loads(found["profile"])["images_train"] == 4
     assert json.loads(found["source"]) == {"uri": "ablate: data=shapes"}
 
@@ -81,17 +85,12 @@ def test_what_trials_share_is_told_apart_from_what_varies() -> None:
 def test_a_sweep_is_summed_up_from_its_folder(tmp_path: Path) -> None:
     directory = tmp_path / "sweeps" / "s"
     for seed, signature in enumerate(("aa", "bb")):
-        content = {
-            **RECORD,
-            "signature": signature,
-            "variant_key": signature,
-            "seed": seed,
-            "factors": {"module": "none"},
-        }
-        atomic_write_json(
-            tmp_path / "trials" / signature / "result.json", {**content, "config": {"seed": seed, "device": "cpu"}}
+        config = {"seed": seed, "device": "cpu"}
+        content = make_record(
+            signature=signature, variant_key=signature, seed=seed, factors={"module": "none"}, config=config
         )
-    head = {"signatures": ["aa", "bb", "cc"], "controls": {"bb": {"kind": "identity", "signatures": ["bb"]}, "x": None}}
+        atomic_write_json(tmp_path / "trials" / signature / "result.json", content)
+    head = {"name": "s", "signatures": ["aa", "bb", "cc"], "controls": {"bb": CONTROL, "x": None}}
     atomic_write_json(directory / "sweep.json", head)
     (directory / "comparison.csv").write_text(
         "variant,delta_map50_95,p_holm,control\nbaseline,,,\nhmha,0.02,0.01,\nbigger,0.5,,scale\n", encoding="utf-8"

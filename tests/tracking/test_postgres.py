@@ -19,25 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.factories import make_record
 
 from ablate.storage.files import atomic_write_json
 from ablate.tracking.store import Store, read_link
 
 SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-RECORD: dict[str, Any] = {
-    "status": "finished",
-    "failure": None,
-    "variant": "baseline musgd",
-    "variant_key": "cd" * 8,
-    "factors": {"module": "none", "insertion": "none", "optimizer": "musgd", "model": "yolo26n", "data": "shapes"},
-    "config": {"train": {"epochs": 2}, "model": {"name": "yolo26n", "architecture": "yolo26n.yaml", "weights": None}},
-    "data": {"name": "shapes", "classes": ["a"], "images": {"train": 4}, "fingerprint": "f" * 64},
-    "metrics": {"map50_95": 0.25},
-    "history": [{"epoch": e, "time": 1.79e9 + e, "map50_95": e / 10} for e in (1, 2)],
-    "started": "2026-01-01T10:00:00+00:00",
-    "finished": "2026-01-01T10:05:00+00:00",
-}
-
 pytestmark = [
     pytest.mark.postgres,
     pytest.mark.slow,  # a database, a server and two sweeps
@@ -129,7 +116,7 @@ def _answers(address: str) -> bool:
 def write_trials(root: Path, count: int) -> list[str]:
     signatures = [f"{number:064x}" for number in range(count)]
     for seed, signature in enumerate(signatures):
-        content = {**RECORD, "signature": signature, "seed": seed, "name": f"baseline musgd s{seed}"}
+        content = make_record(signature=signature, seed=seed, name=f"baseline musgd s{seed}")
         atomic_write_json(root / "trials" / signature / "result.json", content)
         line = {"time": 1.79e9, "step": 0, "cpu_utilization_percentage": 50.0}
         (root / "trials" / signature / "system.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")

@@ -14,23 +14,24 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.factories import make_record
 
-from ablate.records.records import DamagedRecordError, leading_fields, load_record, load_sweep, number
+from ablate.records.loading import (
+    DamagedRecordError,
+    leading_fields,
+    load_record,
+    load_sweep,
+    save_record,
+)
+from ablate.records.records import number
+from ablate.records.trial_record import DamagedTrial, decode_record, encode_record
 from ablate.storage.files import atomic_write_json
 
 FIRST, SECOND = "a" * 64, "b" * 64
 
 
 def record(signature: str, **fields: Any) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "signature": signature,
-        "status": "finished",
-        "variant": "hmha@c3k2 sgd",
-        "variant_key": "k1",
-        "metrics": {"map50_95": 0.3},
-        **fields,
-    }
+    return make_record(signature=signature, variant="hmha@c3k2 sgd", variant_key="k1", **fields)
 
 
 def write_sweep(root: Path, records: list[dict[str, Any]]) -> Path:
@@ -43,9 +44,10 @@ def write_sweep(root: Path, records: list[dict[str, Any]]) -> Path:
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    content = record(FIRST, history=[{"epoch": 1, "map50_95": 0.1}], note="Größe ±")
-    atomic_write_json(tmp_path / FIRST / "result.json", content)
+    content = decode_record(record(FIRST, history=[{"epoch": 1, "map50_95": 0.1}], name="Größe ±"))
+    save_record(tmp_path / FIRST, content)
     assert load_record(tmp_path / FIRST) == content
+    assert json.loads((tmp_path / FIRST / "result.json").read_text()) == encode_record(content)
 
 
 def test_nothing_but_the_file_is_left_behind(tmp_path: Path) -> None:
@@ -128,11 +130,11 @@ def test_a_sweep_keeps_the_order_of_its_trials_and_finds_their_runs(tmp_path: Pa
     directory = write_sweep(tmp_path, [record(SECOND), record(FIRST)])
     atomic_write_json(tmp_path / "trials" / FIRST / "mlflow.json", {"run_id": "r1", "uri": "sqlite:///x"})
     sweep = load_sweep(directory)
-    assert [found["signature"] for found in sweep.records] == [SECOND, FIRST]
+    assert [trial.signature for trial in sweep.trials] == [SECOND, FIRST]
     assert sweep.run_ids == {FIRST: "r1"}
     assert (sweep.latency, sweep.ignored, sweep.missing) == (None, [], [])
     assert sweep.command == "python -m ablate"
-    assert sweep.trial_dir(FIRST) == tmp_path.resolve() / "trials" / FIRST
+    assert sweep.folder.trial(FIRST).path == tmp_path.resolve() / "trials" / FIRST
 
 
 def test_a_truncated_result_keeps_its_identity_but_none_of_its_numbers(tmp_path: Path) -> None:
@@ -140,9 +142,9 @@ def test_a_truncated_result_keeps_its_identity_but_none_of_its_numbers(tmp_path:
     path = tmp_path / "trials" / SECOND / "result.json"
     path.write_text(path.read_text()[:-5])
     sweep = load_sweep(directory)
-    damaged = sweep.records[1]
-    assert (damaged["status"], damaged["variant"], damaged["variant_key"]) == ("damaged", "hmha@c3k2 sgd", "k1")
-    assert "metrics" not in damaged
+    damaged = sweep.trials[1]
+    assert isinstance(damaged, DamagedTrial)
+    assert (damaged.status, damaged.variant, damaged.variant_key) == ("damaged", "hmha@c3k2 sgd", "k1")
     assert len(sweep.ignored) == 1
     assert "bbbbbbbbbbbb/result.json is not complete" in sweep.ignored[0]
 
@@ -152,7 +154,7 @@ def test_a_trial_without_result_is_missing_not_damaged(tmp_path: Path) -> None:
     (tmp_path / "trials" / SECOND / "result.json").unlink()
     sweep = load_sweep(directory)
     assert sweep.missing == [SECOND]
-    assert len(sweep.records) == 1
+    assert len(sweep.trials) == 1
 
 
 def test_a_damaged_sweep_file_still_gives_up_its_trials(tmp_path: Path) -> None:
@@ -172,13 +174,13 @@ def test_damaged_latency_and_run_files_cost_only_themselves(tmp_path: Path) -> N
     sweep = load_sweep(directory)
     assert sweep.latency is None
     assert sweep.run_ids == {}
-    assert len(sweep.records) == 1
+    assert len(sweep.trials) == 1
     assert len(sweep.ignored) == 2
 
 
 def test_a_record_of_another_schema_is_read_and_mentioned(tmp_path: Path) -> None:
     sweep = load_sweep(write_sweep(tmp_path, [record(FIRST, schema=7)]))
-    assert len(sweep.records) == 1
+    assert len(sweep.trials) == 1
     assert "schema 7" in sweep.ignored[0]
 
 
@@ -204,7 +206,7 @@ def test_only_finite_numbers_are_numbers(found: object) -> None:
 
 def test_reading_records_imports_nothing_heavy() -> None:
     code = (
-        "import sys; import ablate.records.records; "
+        "import sys; import ablate.records.loading; "
         "print([m for m in ('torch', 'ultralytics', 'mlflow', 'pandas', 'numpy', 'matplotlib') if m in sys.modules])"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from tests.factories import make_record
 
 from ablate.records import store_address as address
 from ablate.records.store_address import own_database, sqlite_file, sqlite_uri, tracking_uri
@@ -26,17 +27,7 @@ NAMES = [
 
 
 def record(index: int) -> dict[str, Any]:
-    return {
-        "signature": f"{index:02x}" * 32,
-        "status": "finished",
-        "name": f"trial {index}",
-        "factors": {"module": "none"},
-        "config": {"model": {"name": "yolo26n"}},
-        "metrics": {"map50_95": 0.25},
-        "history": [{"epoch": 1, "time": 1.79e9, "map50_95": 0.1}],
-        "started": "2026-01-01T10:00:00+00:00",
-        "finished": "2026-01-01T10:05:00+00:00",
-    }
+    return make_record(signature=f"{index:02x}" * 32, name=f"trial {index}")
 
 
 def trial(root: Path, index: int) -> Path:

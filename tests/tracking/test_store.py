@@ -11,36 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.factories import LACKING, SIGNATURE, decoded, header, make_record
 
+from ablate.records.metrics import EpochRow
 from ablate.storage.files import atomic_write_json
 from ablate.tracking.store import Store, read_link
 
-SIGNATURE = "ab" * 32
-
 
 def record(**changes: Any) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "signature": SIGNATURE,
-        "status": "finished",
-        "failure": None,
-        "name": "hmha@c3k2 musgd s0",
-        "variant": "hmha@c3k2 musgd",
-        "variant_key": "cd" * 8,
-        "factors": {"module": "hmha", "insertion": "c3k2", "optimizer": "musgd", "model": "yolo26n", "data": "shapes"},
-        "seed": 0,
-        "config": {"train": {"epochs": 2, **{f"arg{i}": i for i in range(150)}}, "module": {"rerank": "sample"}},
-        "metrics": {"map50_95": 0.25, "map50": 0.5, "checkpoint": "best"},
-        "history": [
-            {"epoch": e, "time": 1.79e9 + e, "seconds": 1.0, "map50_95": e / 10, "lr/pg0": 0.01} for e in (1, 2)
-        ],
-        "cost": {"params": 10, "gflops": 0.5, "gflops_ultralytics": None},
-        "realised": {"batch": 4, "git": {"commit": "f" * 40}},
-        "artifacts": {"best": "train/weights/best.pt", "plots": []},
-        "started": "2026-01-01T10:00:00+00:00",
-        "finished": "2026-01-01T10:05:00+00:00",
-        **changes,
-    }
+    config = {"train": {"epochs": 2, **{f"arg{i}": i for i in range(150)}}, "module": {"rerank": "sample"}}
+    return make_record(**{"config": config, "data": LACKING, **changes})
 
 
 @pytest.fixture
@@ -66,7 +46,7 @@ def test_a_record_sent_twice_is_there_once(root: Path, trial: Path) -> None:
 
     assert first == second
     history = store._client.get_metric_history(first, "map50_95")
-    assert [(m.step, m.value) for m in history] == [(1, 0.1), (2, 0.2)]
+    assert [(m.step, m.value) for m in history] == [(1, 0.125), (2, 0.25)]
 
 
 def test_parameters_metrics_tags_and_files_arrive_whole(root: Path, trial: Path) -> None:
@@ -97,8 +77,8 @@ def test_a_failure_is_a_failed_run_with_its_reason(root: Path, trial: Path) -> N
 
 def test_epochs_of_a_running_trial_are_taken_up_by_its_final_record(root: Path, trial: Path) -> None:
     store = Store(root)
-    run_id = store.begin(trial, record(), parent=None)
-    store.epochs(run_id, record()["history"][:1])
+    run_id = store.begin(trial, header(), parent=None)
+    store.epochs(run_id, decoded().history[:1])
     assert store._client.get_run(run_id).info.status == "RUNNING"
 
     assert store.publish(trial) == run_id
@@ -131,23 +111,23 @@ def test_a_deleted_run_is_made_anew(root: Path, trial: Path) -> None:
 
 def test_epochs_of_a_running_trial_open_its_run_and_then_follow(root: Path, trial: Path) -> None:
     store = Store(root)
-    rows = record()["history"]
-    store.follow(trial, record(), None, rows[:1])
-    store.follow(trial, record(), None, rows[1:])
+    rows = decoded().history
+    store.follow(trial, header(), None, rows[:1])
+    store.follow(trial, header(), None, rows[1:])
     run_id = read_link(trial)["run_id"]
 
     assert [m.step for m in store._client.get_metric_history(run_id, "map50_95")] == [1, 2]
     store.stop(trial)
     assert store._client.get_run(run_id).info.status == "KILLED"
-    store.follow(trial, record(), None, rows[1:])
+    store.follow(trial, header(), None, rows[1:])
     assert store._client.get_run(run_id).info.status == "RUNNING"
     assert read_link(trial)["run_id"] == run_id
 
 
 def test_a_trial_that_began_anew_gets_a_run_without_the_epochs_of_before(root: Path, trial: Path) -> None:
     store = Store(root)
-    first = store.begin(trial, record(), None)
-    store.epochs(first, [{**row, "time": row["time"] - 1000} for row in record()["history"]])
+    first = store.begin(trial, header(), None)
+    store.epochs(first, [EpochRow({**row.content, "time": row.time - 1000}) for row in decoded().history])
 
     second = store.publish(trial)
 
@@ -242,12 +222,12 @@ def write_samples(folder: Path, first: float, count: int) -> None:
 
 
 def test_samples_of_the_machine_follow_a_trial_and_are_there_once(root: Path, trial: Path) -> None:
-    rows = record()["history"]
+    rows = decoded().history
     store = Store(root)
     write_samples(trial, 1.79e9, 1)
-    store.follow(trial, record(), None, rows[:1])
+    store.follow(trial, header(), None, rows[:1])
     write_samples(trial, 1.79e9, 3)
-    store.follow(trial, record(), None, rows[1:])
+    store.follow(trial, header(), None, rows[1:])
     write_samples(trial, 1.79e9, 4)
     run_id = Store(root).publish(trial)  # another command, which does not know what was sent
 
@@ -294,7 +274,7 @@ def test_a_sweep_closed_twice_has_its_table_once_and_knows_its_trials(root: Path
 
     atomic_write_json(trial / "result.json", record(data=DATA))
     directory = root / "sweeps" / "s"
-    controls = {"cd" * 8: {"kind": "params", "signatures": [SIGNATURE]}}
+    controls = {"cd" * 8: {"kind": "params", "comparison_key": "ef" * 8, "signatures": [SIGNATURE]}}
     atomic_write_json(directory / "sweep.json", {"signatures": [SIGNATURE], "controls": controls})
     (directory / "comparison.csv").write_text("variant,delta_map50_95\nbaseline,\nhmha,0.5\n", encoding="utf-8")
     (directory / "comparison.html").write_text("<p>report</p>", encoding="utf-8")

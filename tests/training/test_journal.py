@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ablate.records.metrics import EpochRow
 from ablate.training.history import Journal
 
 
@@ -15,8 +16,8 @@ def test_settling_leaves_the_rows_that_are_given_and_no_progress(tmp_path: Path)
     (tmp_path / "progress.json").write_text("{}", encoding="utf-8")
     journal = Journal(tmp_path)
 
-    journal.settle([{"epoch": 1}])
-    journal.rows.append({"epoch": 2})
+    journal.settle([EpochRow({"epoch": 1})])
+    journal.rows.append(EpochRow({"epoch": 2}))
     journal.write_last()
 
     lines = (tmp_path / "history.jsonl").read_text(encoding="utf-8").splitlines()

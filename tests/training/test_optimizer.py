@@ -45,11 +45,11 @@ def test_exempt_tensors_have_no_decay_no_orthogonalisation_and_the_base_rate(mod
     exempt(optimizer, exempt_parameters(network))
 
     for tensor in (f"model.22.graft.{GRAFTS[module]}", "model.22.graft.alpha"):
-        (group,) = [g for g in describe_groups(optimizer, network) if tensor in g["tensors"]]
-        assert group["weight_decay"] == 0
-        assert not group["orthogonalised"]
-        assert group["group"] == "bn"
-        assert group["lr"] == 0.01
+        (group,) = [g for g in describe_groups(optimizer, network) if tensor in g.tensors]
+        assert group.weight_decay == 0
+        assert not group.orthogonalised
+        assert group.group == "bn"
+        assert group.lr == 0.01
 
 
 @pytest.mark.parametrize("name", ["SGD", "MuSGD"])
@@ -59,7 +59,7 @@ def test_every_parameter_is_in_exactly_one_group(name: str) -> None:
 
     exempt(optimizer, exempt_parameters(network))
 
-    listed = [tensor for group in describe_groups(optimizer, network) for tensor in group["tensors"]]
+    listed = [tensor for group in describe_groups(optimizer, network) for tensor in group.tensors]
     assert sorted(listed) == sorted(parameter for parameter, _ in network.named_parameters())
 
 
@@ -68,9 +68,9 @@ def test_ultralytics_own_grouping_would_orthogonalise_a_bias_table() -> None:
     (group,) = [
         g
         for g in describe_groups(ultralytics_optimizer(network, "MuSGD"), network)
-        if f"model.22.graft.{GRAFTS['hat']}" in g["tensors"]
+        if f"model.22.graft.{GRAFTS['hat']}" in g.tensors
     ]
-    assert group["orthogonalised"], "if this fails, Ultralytics has changed and the exemption may not be needed"
+    assert group.orthogonalised, "if this fails, Ultralytics has changed and the exemption may not be needed"
 
 
 def test_a_table_moves_by_its_gradient_and_not_by_a_normalised_step() -> None:

@@ -15,6 +15,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.events import events
 
 from ablate.evaluation.average_precision import ultralytics_ap
+from ablate.records.metrics import EpochRow
 from ablate.records.predictions import load_evidence
 from ablate.training.checkpoint import KEY
 from ablate.training.history import best_epoch
@@ -174,7 +175,7 @@ def test_epochs_that_nobody_validated_have_no_figures_and_the_last_one_is_the_be
     assert {"val/box_loss", "map50_95", "recall"} <= figures[2]
     assert [row["fitness"] is None for row in rows] == [True, True, False]
     assert {"train/box_loss", "lr/pg0", "seconds"} <= set(rows[0])
-    assert best_epoch(rows) == 3
+    assert best_epoch(list(map(EpochRow, rows))) == 3
     facts = realised(trainer)
     assert facts["evaluations"]["best"] == facts["evaluations"]["last"]
     table = list(csv.DictReader((Path(trainer.save_dir) / "results.csv").read_text(encoding="utf-8").splitlines()))
@@ -190,8 +191,8 @@ def test_a_training_that_the_clock_stops_says_so(train: Train) -> None:
     assert (facts["stopped_by"], facts["early_stop"]) == ("time", False)
     assert facts["last_epoch_batches"] == [1, 2]
     assert trainer.epochs != 9, "Ultralytics counts its epochs anew"
-    del trainer.journal.rows[-1]["batches"]  # as in a checkpoint of an earlier version
-    assert trainer._length()["last_epoch_batches"] == [None, 2]
+    trainer.journal.rows[-1] = EpochRow({"epoch": 1})  # as in a checkpoint of an earlier version
+    assert trainer._report().last_epoch_batches == (None, 2)
 
 
 def test_integrations_of_ultralytics_are_taken_off(train: Train) -> None:

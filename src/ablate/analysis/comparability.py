@@ -11,7 +11,9 @@ from typing import Any
 
 from ablate.records.code_version import result_code
 from ablate.records.image_counts import in_words
+from ablate.records.realised import Realised
 from ablate.records.records import SHORT, Record, mapping, number, value
+from ablate.records.trial_record import TrialRecord
 
 REALISED = {
     "batch": "batch",
@@ -59,7 +61,7 @@ def differences(variant: Sequence[Record], baseline: Sequence[Record], *, by_des
         baseline: Trials of the one that it is compared with, likewise.
         by_design: Leave out what differs because it was configured to, as components of a study are.
     """
-    if not all(mapping(record, "realised") for record in [*variant, *baseline]):
+    if not all(_has_recipe(record) for record in [*variant, *baseline]):
         return ["realised recipe not recorded"]
     reasons = []
     for title, read in _readers([*variant, *baseline]).items():
@@ -67,6 +69,10 @@ def differences(variant: Sequence[Record], baseline: Sequence[Record], *, by_des
         if of_variant != of_baseline and not (by_design and _as_configured(title, variant, baseline)):
             reasons.append(f"{title} {_words(of_variant)} (baseline {_words(of_baseline)})")
     return reasons
+
+
+def _has_recipe(record: Record) -> bool:
+    return isinstance(record, TrialRecord) and record.realised != Realised()
 
 
 def disagreements(replicates: Sequence[Record]) -> list[str]:

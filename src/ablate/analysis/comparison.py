@@ -19,6 +19,7 @@ from ablate.analysis.pairing import VariantGroup, comparison_groups, differences
 from ablate.analysis.variant_row import TO_FIND, Difference, Row
 from ablate.analysis.variants import Variant, variants_of
 from ablate.records.image_counts import shortfalls
+from ablate.records.json_struct import to_json
 from ablate.records.records import Design, Sweep
 from ablate.statistics.paired import (
     effect_size,
@@ -105,7 +106,7 @@ def compare(sweep: Sweep, *, strict: bool = False) -> Comparison:
     """
     variants = variants_of(sweep)
     groups = comparison_groups(variants)
-    latency = latency_results(sweep.latency)
+    latency = latency_results(None if sweep.latency is None else to_json(sweep.latency))
     intervals = stored_intervals(sweep, groups)
     data_sets = {variant.factors["data"] for variant in variants}
     several_data = len(data_sets - {""}) > 1

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import msgspec
+
 from ablate.analysis.variant_names import FACTORS, display_labels
 from ablate.records.records import SCHEMA, Control, Design, Record, Sweep, number, sequence, value
 
@@ -154,7 +156,7 @@ def _as_control(records: Sequence[Record], control: Control) -> list[Record]:
         "params": f"params of {control.of or value(first, 'variant')} {optimizer}",
         "scale": f"scale {value(first, 'factors', 'model')} {optimizer}",
     }[control.kind]
-    return [{**first, "variant": f"control: {label}".strip()}, *records[1:]]
+    return [msgspec.structs.replace(first, variant=f"control: {label}".strip()), *records[1:]]
 
 
 def _mismatch(records: Sequence[Record], control: Control) -> str:

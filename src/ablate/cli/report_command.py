@@ -75,7 +75,7 @@ def make_report(directory: Path, options: ReportOptions, console: Console, *, as
     from ablate.analysis.comparison import compare
     from ablate.analysis.image_intervals import compute_intervals
     from ablate.console import print_line
-    from ablate.execution.manifest import STAMP, is_strict
+    from ablate.execution.manifest import is_strict
     from ablate.report.figures import KINDS
     from ablate.report.terminal_table import image_progress, print_table
     from ablate.report.write import as_json as table_as_json
@@ -92,7 +92,7 @@ def make_report(directory: Path, options: ReportOptions, console: Console, *, as
     print_table(comparison, console=console)
     with console.status("figures and pages") if console.is_terminal else nullcontext():
         try:
-            (directory / STAMP).unlink(missing_ok=True)  # the sweep, repeated, is to write its own
+            sweep.folder.stamp.unlink(missing_ok=True)  # the sweep, repeated, is to write its own
             kinds = KINDS if options.figures else ()
             written = write_report(
                 sweep, comparison=comparison, strict=strict, figures=kinds, notebook=options.notebook
@@ -101,6 +101,7 @@ def make_report(directory: Path, options: ReportOptions, console: Console, *, as
             raise ConfigError(f"the report cannot be written to {directory}: {error.strerror or error}") from error
     for problem in written.problems:
         print_line(console, f"report: {problem}", "yellow")
-    forms = [form for form in ("csv", "md", "tex", "ipynb") if f"comparison.{form}" in written.files]
-    print_line(console, f"report: {directory}/comparison.html (also .{' .'.join(forms)})")
+    forms = [form for form in ("csv", "md", "tex", "ipynb") if sweep.folder.report(form).name in written.files]
+    said = f"report: {directory}/{sweep.folder.report('html').name} (also .{' .'.join(forms)})"
+    print_line(console, said)
     return 0

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.errors import ConfigError, nearest
+from ablate.storage.layout import OutputFolder, SweepFolder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -121,8 +122,9 @@ def find_sweep(root: Path, name: str | None) -> Path:
     Raises:
         ConfigError: There is none, or none of this name.
     """
-    folder = root / "sweeps"
-    known = sorted(folder.glob("*/sweep.json"), key=lambda path: path.stat().st_mtime)
+    output = OutputFolder(root)
+    folder = output.sweeps
+    known = sorted((sweep.manifest for sweep in output.sweep_folders()), key=lambda path: path.stat().st_mtime)
     names = [path.parent.name for path in known]
     if not known:
         raise ConfigError(f"no sweep in {folder} yet: run one first, for example python -m ablate module=hmha -m")
@@ -130,7 +132,7 @@ def find_sweep(root: Path, name: str | None) -> Path:
         return known[-1].parent
     if name in names:
         return folder / name
-    if (Path(name) / "sweep.json").is_file():
+    if SweepFolder(Path(name)).manifest.is_file():
         return Path(name).absolute()
     raise ConfigError(f"sweep '{name}' does not exist in {folder}. {nearest(name, names)}there are: {', '.join(names)}")
 
@@ -184,16 +186,13 @@ def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> i
 
     from ablate.cli.report_command import ReportOptions, make_report
     from ablate.latency.sweep_latency import measure_sweep
-    from ablate.records.records import load_object, mapping
+    from ablate.records.loading import load_manifest
     from ablate.settings.schema import Config
     from ablate.settings.validation import check_latency
 
     known = asdict(Config().latency)
-    recorded = {
-        name: found
-        for name, found in mapping(load_object(directory / "sweep.json"), "latency").items()
-        if name in known
-    }
+    manifest = load_manifest(SweepFolder(directory))
+    recorded = {name: setting for name, setting in manifest.latency.items() if name in known}
     device, asked = parsed.asked
     latency = {**known, **recorded, **asked}
     check_latency(latency)

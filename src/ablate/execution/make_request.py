@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ablate.errors import ConfigError
 from ablate.preflight.estimate import relative_cost
 from ablate.preflight.networks import preflight
+from ablate.records.sweep_record import Control, Design
 from ablate.settings.trial_settings import CommandSettings
 from ablate.storage.plain_values import Plain
 from ablate.study.control_trials import join_controls
@@ -42,11 +43,11 @@ class Request:
     """
 
     trials: list[Trial]
-    design: dict[str, Any] | None = None
+    design: Design | None = None
     left_out: Sequence[LeftOut] = ()
     notes: Sequence[str] = ()
     preflown: bool = False
-    controls: dict[str, dict[str, Any]] = field(default_factory=dict)
+    controls: dict[str, Control] = field(default_factory=dict)
 
 
 def make_request(

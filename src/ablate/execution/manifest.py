@@ -8,14 +8,14 @@ import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from ablate.records.records import load_object, sequence
+import msgspec
+
+from ablate.records.loading import load_manifest, save_manifest
 from ablate.records.store_address import recorded, without_account
-from ablate.storage.files import atomic_write_json
+from ablate.records.sweep_record import Control, Design, SweepManifest
+from ablate.storage.layout import OutputFolder, SweepFolder
 from ablate.study.trial import Trial
-
-STAMP = ".reported"  # what the report beside it was made from; a command that writes another one removes it
 
 
 def sweep_name(trials: Sequence[Trial], joined: Collection[str] = ()) -> str:
@@ -40,62 +40,59 @@ def sweep_name(trials: Sequence[Trial], joined: Collection[str] = ()) -> str:
 def open_sweep(
     trials: Sequence[Trial],
     command: Sequence[str],
-    design: Mapping[str, Any] | None = None,
-    controls: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Path:
+    design: Design | None = None,
+    controls: Mapping[str, Control] | None = None,
+) -> SweepFolder:
     """Write down what a sweep consists of; return its folder.
 
     Args:
         trials: All trials of the sweep.
         command: The command line's words; `retry=` is left out, because it asks for this once only, and so are user
             and password of `tracking.uri`, because all may read what is recorded.
-        design: What the report needs to know of a design of components (see `ablate.study.designs`).
-        controls: By variant key what it is a control of (see `ablate.study.control_trials`).
+        design: Of components, where there is one (see `ablate.study.designs`).
+        controls: By variant key (see `ablate.study.control_trials`).
     """
     settings = trials[0].config
     controls = controls or {}
-    name = settings["sweep"] or sweep_name(trials, {s for control in controls.values() for s in control["signatures"]})
-    directory = Path(settings["root"]).absolute() / "sweeps" / name
-    known = load_object(directory / "sweep.json")
-    before = known.get("signatures", []) if settings["sweep"] else []  # a named sweep grows with each command
-    signatures = list(dict.fromkeys([*before, *(trial.identity.signature for trial in trials)]))
+    name = settings["sweep"] or sweep_name(trials, {s for control in controls.values() for s in control.signatures})
+    folder = OutputFolder(Path(settings["root"]).absolute()).sweep(name)
+    known = load_manifest(folder) if folder.manifest.is_file() else SweepManifest(signatures=())
+    before = known.signatures if settings["sweep"] else ()  # a named sweep grows with each command
+    signatures = tuple(dict.fromkeys([*before, *(trial.identity.signature for trial in trials)]))
     words = [
         without_account(word) if word.lstrip("+").startswith("tracking") else word
         for word in command
         if not word.startswith("retry=")
     ]
-    content = {
-        "name": name,
-        "command": f"python -m ablate {shlex.join(words)}",
-        "signatures": signatures,
-        "names": {**known.get("names", {}), **{t.identity.signature: t.identity.name for t in trials}},
-        "created": known.get("created") or datetime.now(UTC).isoformat(timespec="seconds"),
-        "tracking": recorded(settings)["tracking"],
-        "latency": settings["latency"],
-        "strict": bool(settings["strict"]),
-        "mlflow_run_id": known.get("mlflow_run_id"),
-    }
-    if settings["sweep"]:
-        controls = grown(known.get("controls"), controls)
-    if controls:
-        content["controls"] = controls
-    if design is not None:
-        content["design"] = dict(design)
-    atomic_write_json(directory / "sweep.json", content)
-    return directory
+    manifest = SweepManifest(
+        name=name,
+        command=f"python -m ablate {shlex.join(words)}",
+        signatures=signatures,
+        names={**known.names, **{t.identity.signature: t.identity.name for t in trials}},
+        created=known.created or datetime.now(UTC).isoformat(timespec="seconds"),
+        tracking=recorded(settings)["tracking"],
+        latency=settings["latency"],
+        strict=bool(settings["strict"]),
+        mlflow_run_id=known.mlflow_run_id,
+        controls=grown(known.controls, controls) if settings["sweep"] else dict(controls),
+        design=design,
+    )
+    save_manifest(folder, manifest)
+    return folder
 
 
 def is_strict(directory: Path) -> bool:
     """Tell whether the command of a sweep asked to leave out what may not be compared."""
-    return load_object(directory / "sweep.json").get("strict") is True
+    return load_manifest(SweepFolder(directory)).strict
 
 
-def grown(before: Any, controls: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def grown(before: Mapping[str, Control], controls: Mapping[str, Control]) -> dict[str, Control]:
     """Return the controls of a named sweep with those of a further command."""
-    merged = dict(before) if isinstance(before, dict) else {}
+    merged = dict(before)
     for key, control in controls.items():
-        signatures = [*sequence(merged, key, "signatures"), *control["signatures"]]
-        merged[key] = {**control, "signatures": list(dict.fromkeys(signatures))}
+        earlier = before[key].signatures if key in before else ()
+        signatures = tuple(dict.fromkeys([*earlier, *control.signatures]))
+        merged[key] = msgspec.structs.replace(control, signatures=signatures)
     return merged
 
 

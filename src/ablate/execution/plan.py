@@ -135,7 +135,7 @@ def make_plan(request: Request, launch: Launch) -> Plan:
     sharing = share_cores(running, launch, measuring=probing)
     slots, local = launch.slots(settings.device), launch.local_slots(settings.device)
     probes = probe_variants(running, local) if probing and running else Probes()
-    kinds = {key: str(control["kind"]) for key, control in request.controls.items() if control["signatures"]}
+    kinds = {key: control.kind for key, control in request.controls.items() if control.signatures}
     jobs = {job.trial.identity.signature: job for job in reconciled.jobs}
     costs, states = networks.costs, reconciled.states
     rows = []

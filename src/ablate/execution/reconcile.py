@@ -8,8 +8,10 @@ from typing import Any
 
 from ablate.records.checkpoint_origin import checkpoint_signature
 from ablate.records.failures import goes_on, retried
-from ablate.records.records import DamagedRecordError, load_record, mend_record, short
-from ablate.study.trial import LAST, Trial, tries_of
+from ablate.records.loading import DamagedRecordError, load_record, mend_record
+from ablate.records.trial_record import FINISHED, TrialRecord, short
+from ablate.storage.layout import LAST
+from ablate.study.trial import Trial
 from ablate.study.trial_inputs import TrialInputs
 
 
@@ -87,11 +89,11 @@ def reconcile(trials: Sequence[Trial], *, mend: bool = False) -> Reconciled:
         if record is None:
             found.ignored += _foreign_checkpoint(trial)
             found.jobs.append(Job(trial, trial.epochs_done()))
-        elif record["status"] == "finished":
+        elif record.status == FINISHED:
             found.done.append(trial)
-        elif retried(record, trial.settings.command.retry):
-            done = trial.epochs_done() if goes_on(record["failure"]) else 0
-            found.jobs.append(Job(trial, done, tries_of(record)))
+        elif retried(record.failure, trial.settings.command.retry):
+            done = trial.epochs_done() if goes_on(record.failure) else 0
+            found.jobs.append(Job(trial, done, len(record.tries)))
         else:
             found.failed.append(trial)
     return found
@@ -99,14 +101,14 @@ def reconcile(trials: Sequence[Trial], *, mend: bool = False) -> Reconciled:
 
 def _foreign_checkpoint(trial: Trial) -> list[str]:
     """Say of a `last.pt` that another trial has written what follows from it."""
-    signature = checkpoint_signature(trial.folder / LAST)
+    signature = checkpoint_signature(trial.files.last)
     if signature in (None, trial.identity.signature):
         return []
     where = f"{trial.identity.short}/{LAST}"
     return [f"{where} is of trial {short(signature)}: {trial.identity.name} starts anew"]
 
 
-def _record(trial: Trial, ignored: list[str]) -> dict[str, Any] | None:
+def _record(trial: Trial, ignored: list[str]) -> TrialRecord | None:
     """Return a trial's record, None where it has none; say of one that cannot be used why, and what follows."""
     try:
         return load_record(trial.folder)

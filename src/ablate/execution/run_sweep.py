@@ -13,12 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from rich.console import Console
 
 from ablate import __version__
 from ablate.console import print_line, short_path
 from ablate.errors import ConfigError
-from ablate.execution.conclude import conclude
+from ablate.execution.conclude import Conclusion, conclude
 from ablate.execution.forecast import UNKNOWN, announce_forecast
 from ablate.execution.launch import Launch
 from ablate.execution.make_request import Request
@@ -29,8 +30,8 @@ from ablate.log import open_driver_log
 from ablate.preflight.networks import Preflight, contract_notes, preflight
 from ablate.records.class_names import printable
 from ablate.records.failures import retry_option
-from ablate.records.records import load_object
-from ablate.storage.files import atomic_write_json
+from ablate.records.loading import load_manifest, save_manifest
+from ablate.storage.layout import SweepFolder
 from ablate.study.trial import Trial, data_warnings
 from ablate.tracking.store import Store
 from ablate.tracking.store_problems import Refusal, StoreProblem
@@ -69,7 +70,8 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     running = [job.trial for job in found.jobs]
     networks = _preflight(running, done=request.preflown)
     notes = [*request.notes, *contract_notes(running, networks.answers)]
-    directory = open_sweep(found.trials, command, request.design, request.controls)
+    folder = open_sweep(found.trials, command, request.design, request.controls)
+    directory = folder.path
     open_driver_log(directory)
     logger.info("ablate %s: %s", __version__, shlex.join(command))
     logger.info("sweep %s: %s", directory.name, _counts(found))
@@ -87,20 +89,19 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     forecast = announce_forecast(console, found.jobs, launch, networks.costs) if found.jobs else UNKNOWN
     signatures = [trial.identity.signature for trial in found.trials]
     with Tracker(Path(settings["root"]), request.trials[0].settings.command.tracking) as tracker:
-        parent = _open_parent(tracker, directory)
+        parent = _open_parent(tracker, folder)
         logger.info("MLflow run of the sweep: %s", parent)
         if found.jobs:
             run_trials(found.jobs, launch, tracker, parent, console, len(found.done), forecast)
-        tracker.ask(Store.publish_missing, root / "trials", parent, set(signatures))
+        tracker.ask(Store.publish_missing, folder.root.trials, parent, set(signatures))
         ended = conclude(directory, settings, signatures)
-        failures = ended.get("failures", [])
         if parent:
-            tracker.submit(Store.close_sweep, parent, directory, signatures, ended.get("note", ""), bool(failures))
+            tracker.submit(Store.close_sweep, parent, directory, signatures, ended.note, bool(ended.failures))
         tracker.settle()
         problem, refusals = tracker.problem, tracker.refusals
     _say_what_mlflow_lacks(console, problem, refusals)
-    _closing_words(console, directory, ended, settings)
-    return 1 if failures or ended.get("missing") or "problem" in ended else 0
+    _closing_words(console, folder, ended, settings)
+    return 1 if ended.failures or ended.missing or ended.problem else 0
 
 
 def _log_states(reconciled: Reconciled) -> None:
@@ -154,32 +155,30 @@ def _counts(found: Reconciled) -> str:
     return ", ".join(words)
 
 
-def _open_parent(tracker: Tracker, directory: Path) -> str | None:
-    content = load_object(directory / "sweep.json")
-    run_id = tracker.ask(Store.open_sweep, directory.name, content["command"], content["mlflow_run_id"])
-    if run_id is not None:
-        atomic_write_json(directory / "sweep.json", {**content, "mlflow_run_id": run_id})
-    return str(run_id) if run_id is not None else None
+def _open_parent(tracker: Tracker, folder: SweepFolder) -> str | None:
+    manifest = load_manifest(folder)
+    run_id = tracker.ask(Store.open_sweep, folder.path.name, manifest.command, manifest.mlflow_run_id)
+    if run_id is None:
+        return None
+    save_manifest(folder, msgspec.structs.replace(manifest, mlflow_run_id=str(run_id)))
+    return str(run_id)
 
 
-def _closing_words(console: Console, directory: Path, ended: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    failures = ended.get("failures", [])
-    for entry in failures:
-        failure = entry["failure"]
-        log = directory.parent.parent / "trials" / entry["signature"] / str(failure.get("log", "train.log"))
-        print_line(console, f"failed: {entry['name']}: {failure.get('type')}: {failure.get('message')}", "red")
-        print_line(console, f"        log: {short_path(log)}")
-    if failures:
-        command = load_object(directory / "sweep.json").get("command", "")
-        print_line(console, f"to try the failed trials again: {command}{retry_option(failures)}")
-    if ended.get("missing"):
-        print_line(console, f"{ended['missing']} trials have no result yet: repeat the command", "yellow")
-    for line in ended.get("ignored", []):
+def _closing_words(console: Console, folder: SweepFolder, ended: Conclusion, settings: Mapping[str, Any]) -> None:
+    for signature, name, failure in ended.failures:
+        print_line(console, f"failed: {name}: {failure.type}: {failure.message}", "red")
+        print_line(console, f"        log: {short_path(folder.trial(signature).path / failure.log)}")
+    if ended.failures:
+        again = retry_option([failure for _, _, failure in ended.failures])
+        print_line(console, f"to try the failed trials again: {load_manifest(folder).command}{again}")
+    if ended.missing:
+        print_line(console, f"{ended.missing} trials have no result yet: repeat the command", "yellow")
+    for line in ended.ignored:
         print_line(console, f"ignored: {line}", "yellow")
-    if "problem" in ended:
-        print_line(console, f"the report was not made: {ended['problem']}", "yellow")
+    if ended.problem:
+        print_line(console, f"the report was not made: {ended.problem}", "yellow")
     else:
-        print_line(console, f"report:   {short_path(directory)}/comparison.html (also .{' .'.join(ended['forms'])})")
+        print_line(console, f"report:   {short_path(folder.report('html'))} (also .{' .'.join(ended.forms)})")
     root = shlex.quote(f"root={settings['root']}")
     print_line(console, "MLflow:   python -m ablate ui" + ("" if settings["root"] == "multirun" else f" {root}"))
 

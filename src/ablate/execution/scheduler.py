@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,12 +14,13 @@ from ablate.console import show_cursor
 from ablate.execution.forecast import UNKNOWN, Forecast
 from ablate.execution.launch import Launch
 from ablate.execution.reconcile import Job
-from ablate.execution.run_trial import record_failure
+from ablate.execution.run_trial import TrialOutcome, record_failure
 from ablate.launching.jobs import Observer, Outcome
 from ablate.monitor.live import Item, Live
 from ablate.monitor.time_left import Announcer
-from ablate.records.records import DamagedRecordError, load_record, value
-from ablate.study.trial import Trial, tries_of
+from ablate.records.loading import DamagedRecordError, load_record
+from ablate.records.trial_record import FINISHED, Failure, TrialRecord
+from ablate.study.trial import Trial
 from ablate.tracking.store import Store
 from ablate.tracking.tracker import Tracker
 
@@ -122,33 +123,40 @@ class _TrialObserver:
         self._poll(index)
         self._begun.discard(index)
         try:
-            failure = _recorded(trial, outcome).get("failure")
+            failure = _recorded(trial, outcome).failure
         except OSError as error:  # such as a full disk: the trial counts as interrupted
-            failure = {"type": outcome.failure or "code", "message": f"its record cannot be written: {error}"}
-        ended = f"failed: {failure['type']}: {failure['message']}" if failure else "done"
+            failure = Failure(type=outcome.failure or "code", message=f"its record cannot be written: {error}")
+        words = f"{failure.type}: {failure.message}" if failure else None
+        ended = f"failed: {words}" if failure else "done"
         logger.log(logging.WARNING if failure else logging.INFO, "%s %s", trial.identity.name, ended)
-        log = trial.folder / str(failure.get("log", "train.log")) if failure else None
-        self._live.end(index, failure and f"{failure['type']}: {failure['message']}", log)
-        if (trial.folder / "result.json").is_file():
+        self._live.end(index, words, trial.folder / failure.log if failure else None)
+        if trial.files.result.is_file():
             self._tracker.submit(Store.publish, trial.folder, self._parent)
         self.payloads[index] = {}  # of a thousand trials, those that are over need no memory
 
     def _retry(self, index: int, outcome: Outcome) -> None:
-        self._live.retry(index, outcome.message or str(value(outcome.result, "failure", "message")))
+        failure = _failure_of(outcome)
+        self._live.retry(index, outcome.message or (failure.message if failure else ""))
         if not outcome.failure:  # it was recorded as failed; say that this very failure is tried again
             record = load_record(self._jobs[index].trial.folder)
-            self.payloads[index] = {**self.payloads[index], "retry": tries_of(record)}
+            self.payloads[index] = {**self.payloads[index], "retry": len(record.tries)}
 
 
 def _transient(outcome: Outcome) -> bool:
     """Tell whether a trial that ended so may go well next time: its process was killed, or the machine hiccuped."""
-    return outcome.failure == "killed" or bool(value(outcome.result, "failure", "transient"))
+    failure = _failure_of(outcome)
+    return outcome.failure == "killed" or (failure is not None and failure.transient)
 
 
-def _recorded(trial: Trial, outcome: Outcome) -> Mapping[str, Any]:
+def _failure_of(outcome: Outcome) -> Failure | None:
+    """Return the failure that a trial has recorded; None where it has recorded none."""
+    return outcome.result.failure if isinstance(outcome.result, TrialOutcome) else None
+
+
+def _recorded(trial: Trial, outcome: Outcome) -> TrialRecord:
     """Return the record that a trial's job left; write one if it left none."""
     known = trial.record()
-    if outcome.failure and (known is None or known["status"] != "finished"):  # it may have died after its work was done
+    if outcome.failure and (known is None or known.status != FINISHED):  # it may have died after its work was done
         record_failure(trial, outcome.failure, outcome.message)
     try:
         return load_record(trial.folder)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from ablate.data.catalogue import DataError, DataSet, fingerprint_on_disk
 from ablate.data.view import discard_caches
 from ablate.grafting.module_import import edited_late, import_module_of, imported_source
 from ablate.records.checkpoint_origin import checkpoint_signature
 from ablate.records.failures import kind_of
-from ablate.records.records import load_object, short
+from ablate.records.loading import load_object
+from ablate.records.trial_record import short
 from ablate.settings.graft import targets_of
 from ablate.settings.trial_settings import TrialSettings
+from ablate.storage.layout import TrialFolder
 from ablate.study.trial_inputs import InputsChanged, TrialInputs, weights_hash
-
-FOREIGN = "last-of-"  # how the name of another trial's checkpoint begins that lay in this trial's place
 
 
 def import_classes(inputs: TrialInputs) -> None:
@@ -52,7 +53,7 @@ def check_weights(settings: TrialSettings, inputs: TrialInputs) -> None:
     Raises:
         InputsChanged: They differ.
     """
-    now = replace(inputs, weights=weights_hash(settings))
+    now = msgspec.structs.replace(inputs, weights=weights_hash(settings))
     if now != inputs:
         changes = "; ".join(inputs.changes(now, settings))
         raise InputsChanged(f"changed while it was loaded: {changes}; the same command, given again, trains from it")
@@ -98,28 +99,33 @@ def own_checkpoint(last: Path) -> dict[str, Any] | None:
     Also None where something else that the training goes on with is not this trial's own: `best.pt`, which is
     evaluated at the end, and what a training that is over has written down.
     """
-    signature = last.parents[2].name
+    files = _files_of(last)
+    signature = files.signature
     if not last.is_file() or checkpoint_signature(last) != signature:
         return None
     from ablate.training.checkpoint import read_state
-    from ablate.training.trainer import REALISED
 
     state = read_state(last)
     if state is None:
         return None
-    if not state.get("best") and checkpoint_signature(last.with_name("best.pt")) != signature:
+    if not state.get("best") and checkpoint_signature(files.best) != signature:
         return None
-    if state.get("stage") == "over" and load_object(last.parents[1] / REALISED).get("signature") != signature:
+    if state.get("stage") == "over" and load_object(files.training.report).get("signature") != signature:
         return None
     return state
 
 
 def set_foreign_aside(last: Path) -> str | None:
     """Move a `last.pt` that another trial has written out of the way; say so, or return None where there is none."""
-    folder = last.parents[2]
+    files = _files_of(last)
     signature = checkpoint_signature(last)
-    if signature in (None, folder.name):
+    if signature in (None, files.signature):
         return None
-    aside = folder / f"{FOREIGN}{short(signature)}.pt"
+    aside = files.foreign(short(signature))
     last.replace(aside)
     return f"last.pt was of trial {short(signature)}: moved to {aside.name}; this trial starts anew"
+
+
+def _files_of(last: Path) -> TrialFolder:
+    """Return the folder of the trial that a last checkpoint is in."""
+    return TrialFolder(last.parents[2])

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ablate.records.json_struct import from_json
+from ablate.records.latency_record import LatencyRequest
+
 # Which of the asked-for values change what is measured; the rest is about when and whether.
 MEANING = (
     "batch",
@@ -57,6 +60,6 @@ def settings_of(latency: Mapping[str, Any]) -> list[Setting]:
     ]
 
 
-def asked(latency: Mapping[str, Any], device: str) -> dict[str, Any]:
+def asked(latency: Mapping[str, Any], device: str) -> LatencyRequest:
     """Return what identifies a measurement: the same checkpoints and the same of this need no second one."""
-    return {**{name: latency[name] for name in MEANING}, "device": device}
+    return from_json({**{name: latency[name] for name in MEANING}, "device": device}, LatencyRequest)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from ablate.statistics.median_interval import Median, median_interval, quantile
+from ablate.records.latency_record import VariantLatency
+from ablate.statistics.median_interval import median_interval, quantile
 
 INTERVAL = "95 % for the median over rounds, from order statistics spread by the rounds' autocorrelation"
 ORDER = "all variants once a round, order shuffled; every second round in reverse"
@@ -15,7 +16,7 @@ PARTS = ("preprocess", "network", "postprocess")
 
 def setting_figures(
     measured: Sequence[Mapping[str, Any]], baseline: Mapping[str, str | None]
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, VariantLatency]:
     """Return by key the figures of one setting.
 
     Args:
@@ -23,44 +24,40 @@ def setting_figures(
         baseline: For each key the key that its ratio refers to, or None.
 
     Returns:
-        ``latency_ms``, ``latency_p95_ms``, ``latency_ci_low``, ``latency_ci_high``, ``latency_ratio``,
-        ``ratio_ci_low``, ``ratio_ci_high``, ``samples_ms``; of a pipeline ``parts_ms``; ``reason`` where there is no
-        number. Times in milliseconds for one batch; a ratio is the median over rounds of this round's ratio.
+        Times in milliseconds for one batch; a ratio is the median over rounds of this round's ratio. Without names and
+        signatures.
     """
     networks = [process["networks"] for process in measured]
     return {key: _figures(key, networks, baseline.get(key)) for key in networks[0]}
 
 
-def _figures(key: str, networks: Sequence[Mapping[str, Any]], reference: str | None) -> dict[str, Any]:
+def _figures(key: str, networks: Sequence[Mapping[str, Any]], reference: str | None) -> VariantLatency:
     mine = _totals(key, networks)
     reason = next((found[key]["reason"] for found in networks if found[key]["reason"]), None)
     if reason is not None or mine is None:
-        return {**_row(None, None, []), "reason": reason or "not measured"}
+        return VariantLatency(variant_key=key, samples_ms=(), reason=reason or "not measured")
     theirs = _totals(reference, networks) if reference is not None else None
     ratios = None
     if theirs is not None:
         ratios = [[a / b for a, b in zip(*pair, strict=True)] for pair in zip(mine, theirs, strict=True)]
     samples = [value for block in mine for value in block]
-    row = _row(median_interval(mine), median_interval(ratios) if ratios else None, samples)
-    row["difference"] = max((found[key]["difference"] or 0.0) for found in networks)
     parts = [parts for found in networks for parts in found[key]["parts"]]
-    if len(parts[0]) == len(PARTS):
-        row["parts_ms"] = {name: median(values) for name, values in zip(PARTS, zip(*parts, strict=True), strict=True)}
-    return row
-
-
-def _row(latency: Median | None, ratio: Median | None, samples: Sequence[float]) -> dict[str, Any]:
-    latency_interval, ratio_interval = latency and latency.interval, ratio and ratio.interval
-    return {
-        "latency_ms": latency and latency.estimate,
-        "latency_p95_ms": quantile(samples, 0.95) if samples else None,
-        "latency_ci_low": latency_interval and latency_interval.low,
-        "latency_ci_high": latency_interval and latency_interval.high,
-        "latency_ratio": ratio and ratio.estimate,
-        "ratio_ci_low": ratio_interval and ratio_interval.low,
-        "ratio_ci_high": ratio_interval and ratio_interval.high,
-        "samples_ms": [round(value, 4) for value in samples],
-    }
+    columns = zip(PARTS, zip(*parts, strict=True), strict=True) if len(parts[0]) == len(PARTS) else ()
+    latency, ratio = median_interval(mine), median_interval(ratios) if ratios else None
+    latency_interval, ratio_interval = latency.interval, ratio and ratio.interval
+    return VariantLatency(
+        variant_key=key,
+        latency_ms=latency.estimate,
+        latency_p95_ms=quantile(samples, 0.95),
+        latency_ci_low=latency_interval and latency_interval.low,
+        latency_ci_high=latency_interval and latency_interval.high,
+        latency_ratio=ratio and ratio.estimate,
+        ratio_ci_low=ratio_interval and ratio_interval.low,
+        ratio_ci_high=ratio_interval and ratio_interval.high,
+        samples_ms=tuple(round(value, 4) for value in samples),
+        difference=max((found[key]["difference"] or 0.0) for found in networks),
+        parts_ms={name: median(values) for name, values in columns},
+    )
 
 
 def _totals(key: str, networks: Sequence[Mapping[str, Any]]) -> list[list[float]] | None:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -21,9 +22,19 @@ from ablate.latency.latency_settings import Setting, asked, settings_of
 from ablate.latency.percentiles import INTERVAL, ORDER, setting_figures
 from ablate.launching.jobs import Observer
 from ablate.launching.local import run_in_worker
-from ablate.records.records import Sweep, load_sweep, mapping, number, sequence, value
+from ablate.records.latency_record import (
+    LatencyProtocol,
+    LatencyReport,
+    LatencyRequest,
+    SettingLatency,
+    VariantLatency,
+)
+from ablate.records.loading import load_sweep, save_latency
+from ablate.records.records import value
+from ablate.records.sweep_record import Sweep
+from ablate.records.trial_record import FINISHED, TrialRecord
 from ablate.sources.module_source import module_source
-from ablate.storage.files import atomic_write_json
+from ablate.storage.layout import BEST
 
 if TYPE_CHECKING:
     from ablate.analysis.variants import Variant
@@ -36,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 def measure_sweep(
     directory: Path, settings: Mapping[str, Any], console: Console, *, again: bool = False
-) -> dict[str, Any] | None:
+) -> LatencyReport | None:
     """Measure every finished variant of a sweep, interleaved; write `latency.json`.
 
     Args:
@@ -68,8 +79,8 @@ def measure_sweep(
         "networks": {
             key: {
                 "checkpoint": str(_checkpoint(sweep, record)),
-                "signature": record["signature"],
-                "imgsz": int(record["realised"]["imgsz"]),
+                "signature": record.signature,
+                "imgsz": record.realised.imgsz,
                 "head": _head(record, latency["head"]),
             }
             for key, record in chosen.items()
@@ -84,11 +95,11 @@ def measure_sweep(
             raise ConfigError(f"latency was not measured: {failure}")
         print_line(console, f"latency was not measured: {failure}", "yellow")
         return None
-    content = _content(sweep, chosen, measured, latency, wanted)
-    for flag in content["flags"]:
+    report = _report(sweep, chosen, measured, latency, wanted)
+    for flag in report.flags:
         print_line(console, f"latency: {flag}", "yellow")
-    atomic_write_json(directory / "latency.json", content)
-    return content
+    save_latency(sweep.folder, report)
+    return report
 
 
 def _in_processes(
@@ -118,13 +129,13 @@ def _in_processes(
     return measured, ""
 
 
-def _content(
+def _report(
     sweep: Sweep,
-    chosen: Mapping[str, Mapping[str, Any]],
+    chosen: Mapping[str, TrialRecord],
     measured: Sequence[Mapping[str, Any]],
     latency: Mapping[str, Any],
-    wanted: Mapping[str, Any],
-) -> dict[str, Any]:
+    wanted: LatencyRequest,
+) -> LatencyReport:
     """Return what `latency.json` holds."""
     shown = _as_reported(sweep)
     labels = {key: shown[key][0].label for key in chosen}
@@ -135,20 +146,18 @@ def _content(
             facts[name] = [process["facts"][name] for process in measured]
     flags = _worst([flag for process in measured for flag in process["flags"]])
     flags += _left_out(sweep, chosen)
-    rows_of, protocols = [], []
-    for index, words in enumerate(settings_of(latency)):
+    settings = []
+    for index, setting in enumerate(settings_of(latency)):
         here = [process["settings"][index] for process in measured]
-        figures = setting_figures(here, baseline)
-        rows_of.append(
-            [
-                {"variant_key": key, "variant": labels[key], "signature": record["signature"], **figures[key]}
-                for key, record in chosen.items()
-            ]
+        rows = setting_figures(here, baseline)
+        variants = tuple(
+            msgspec.structs.replace(rows[key], variant=labels[key], signature=record.signature)
+            for key, record in chosen.items()
         )
-        protocols.append(
+        protocol = LatencyProtocol(
             {
                 **facts,
-                **words.plain(),
+                **setting.plain(),
                 **here[0]["facts"],
                 "warmup": [process["facts"]["warmup"] for process in here],
                 "warmed_up": _all([process["facts"]["warmed_up"] for process in here]),
@@ -158,17 +167,24 @@ def _content(
                 "interval": INTERVAL,
             }
         )
-        flags += _flags(words, here, rows_of[-1], labels, str(wanted["device"]))
-    return {
-        "protocol": protocols[0],
-        "variants": rows_of[0],
-        "settings": [
-            {**words.plain(), "protocol": protocol, "variants": rows}
-            for words, protocol, rows in zip(settings_of(latency), protocols, rows_of, strict=True)
-        ],
-        "flags": flags,
-        "asked": dict(wanted),
-    }
+        settings.append(
+            SettingLatency(
+                batch=setting.batch,
+                precision=setting.precision,
+                backend=setting.backend,
+                scope=setting.scope,
+                protocol=protocol,
+                variants=variants,
+            )
+        )
+        flags += _flags(setting, here, variants, labels, str(wanted.device))
+    return LatencyReport(
+        protocol=settings[0].protocol,
+        variants=settings[0].variants,
+        settings=tuple(settings),
+        flags=tuple(flags),
+        asked=wanted,
+    )
 
 
 def _worst(flags: Sequence[str]) -> list[str]:
@@ -186,7 +202,7 @@ def _worst(flags: Sequence[str]) -> list[str]:
 def _flags(
     setting: Setting,
     processes: Sequence[Mapping[str, Any]],
-    rows: Sequence[Mapping[str, Any]],
+    variants: Sequence[VariantLatency],
     labels: Mapping[str, str],
     device: str,
 ) -> list[str]:
@@ -196,7 +212,7 @@ def _flags(
     if unsteady:
         names = ", ".join(labels[key] for key in unsteady)
         flags.append(f"{setting}: still changing when warm-up ended: {names}")
-    flags += [f"{setting}: {row['variant']} has no latency: {row['reason']}" for row in rows if row.get("reason")]
+    flags += [f"{setting}: {entry.variant} has no latency: {entry.reason}" for entry in variants if entry.reason]
     if setting.precision == "fp16" and device == "cpu":
         flags.append(f"{setting}: processors lack fast kernels for fp16, so this says nothing of fp16 on a GPU")
     return flags
@@ -211,45 +227,48 @@ def _all(found: Sequence[bool | None]) -> bool | None:
     return None if None in found else all(found)
 
 
-def _first_of_each_variant(sweep: Sweep) -> dict[str, dict[str, Any]]:
+def _finished(sweep: Sweep) -> list[TrialRecord]:
+    return [trial for trial in sweep.trials if isinstance(trial, TrialRecord) and trial.status == FINISHED]
+
+
+def _first_of_each_variant(sweep: Sweep) -> dict[str, TrialRecord]:
     """Return by variant key the finished record whose checkpoint stands for the variant."""
     from ablate.analysis.variants import variant_key
 
-    chosen: dict[str, dict[str, Any]] = {}
-    for record in sweep.records:
-        if record.get("status") == "finished" and _unfit(sweep, record) is None:
+    chosen: dict[str, TrialRecord] = {}
+    for record in _finished(sweep):
+        if _unfit(sweep, record) is None:
             chosen.setdefault(variant_key(record), record)
     return chosen
 
 
-def _left_out(sweep: Sweep, chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _left_out(sweep: Sweep, chosen: Mapping[str, TrialRecord]) -> list[str]:
     """Return in words which variants have a finished trial, but none that can be measured, and why."""
     from ablate.analysis.variants import variant_key
 
     shown = _as_reported(sweep)
-    finished = {variant_key(record): record for record in reversed(sweep.records) if record.get("status") == "finished"}
+    finished = {variant_key(record): record for record in reversed(_finished(sweep))}
     left = [(key, record) for key, record in reversed(finished.items()) if key not in chosen]
     return [f"{shown[key][0].label} was not measured: {_unfit(sweep, record)}" for key, record in left]
 
 
-def _unfit(sweep: Sweep, record: Mapping[str, Any]) -> str | None:
+def _unfit(sweep: Sweep, record: TrialRecord) -> str | None:
     """Return why a finished record cannot stand for its variant; None where it can."""
     from ablate.analysis.measurements import status
     from ablate.analysis.variants import is_measured
 
-    plain = dict(record)
-    if not is_measured(plain):
-        return status(plain)
-    if number(plain, "realised", "imgsz") is None or value(plain, "realised", "device") in (None, ""):
+    if not is_measured(record):
+        return status(record)
+    if record.realised.imgsz is None or not record.realised.device:
         return "its record lacks the image size or the device"
     if not _checkpoint(sweep, record).is_file():
         return "its checkpoint is not there"
     return _edited_since(record)
 
 
-def _edited_since(record: Mapping[str, Any]) -> str | None:
+def _edited_since(record: TrialRecord) -> str | None:
     """Return why a checkpoint would run other code than was trained; None where it would not, or nobody can say."""
-    for target, trained in mapping(dict(record), "inputs", "sources").items():
+    for target, trained in record.inputs.sources.items() if record.inputs else ():
         try:
             source = module_source(target).sha256
         except ConfigError as error:
@@ -259,34 +278,32 @@ def _edited_since(record: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _checkpoint(sweep: Sweep, record: Mapping[str, Any]) -> Path:
-    best = value(dict(record), "artifacts", "best")
-    return plain_path(sweep.trial_dir(record["signature"]) / str(best or "train/weights/best.pt"))
+def _checkpoint(sweep: Sweep, record: TrialRecord) -> Path:
+    return plain_path(sweep.folder.trial(record.signature).path / (record.artifacts.best or BEST))
 
 
-def _pictures(sweep: Sweep, chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _pictures(sweep: Sweep, chosen: Mapping[str, TrialRecord]) -> list[str]:
     """Return the sample images that the first trial that has some was shown; all variants get the same."""
     for record in chosen.values():
-        folder = sweep.trial_dir(record["signature"])
-        names = [value(sample, "image") for sample in sequence(dict(record), "samples")]
-        found = [str(folder / name) for name in names if isinstance(name, str) and (folder / name).is_file()]
-        if found:
-            return found
+        folder = sweep.folder.trial(record.signature).path
+        images = [folder / sample.image for sample in record.samples]
+        if pictures := [str(image) for image in images if image.is_file()]:
+            return pictures
     return []
 
 
-def _head(record: Mapping[str, Any], head: str) -> str:
+def _head(record: TrialRecord, head: str) -> str:
     """Return the branch to measure: by default the one that the trial's accuracy was measured with."""
     if head != "validated":
         return head
-    return "one_to_one" if value(dict(record), "config", "train", "nms") is False else "one_to_many"
+    return "one_to_one" if value(record.config, "train", "nms") is False else "one_to_many"
 
 
-def _is_measured(sweep: Sweep, chosen: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Any]) -> bool:
+def _is_measured(sweep: Sweep, chosen: Mapping[str, TrialRecord], wanted: LatencyRequest) -> bool:
     """Tell whether the same checkpoints were measured in the same way."""
-    latency = sweep.latency or {}
-    measured = {value(item, "signature") for item in sequence(latency, "variants")}
-    return mapping(latency, "asked") == wanted and measured == {record["signature"] for record in chosen.values()}
+    if sweep.latency is None or sweep.latency.asked != wanted:
+        return False
+    return {entry.signature for entry in sweep.latency.variants} == {record.signature for record in chosen.values()}
 
 
 def _as_reported(sweep: Sweep) -> dict[str, tuple[Variant, Variant | None]]:
@@ -303,8 +320,8 @@ def _as_reported(sweep: Sweep) -> dict[str, tuple[Variant, Variant | None]]:
     return {variant.key: (variant, baseline) for variant, baseline in members}
 
 
-def _device_of(chosen: Mapping[str, Mapping[str, Any]], device: str) -> str:
-    return str(next(iter(chosen.values()))["realised"]["device"]) if device == "auto" else device
+def _device_of(chosen: Mapping[str, TrialRecord], device: str) -> str:
+    return str(next(iter(chosen.values())).realised.device) if device == "auto" else device
 
 
 def _torch_device(device: str) -> str:

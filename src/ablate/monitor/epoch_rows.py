@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from ablate.records.records import Record, load_object, number, value
+from ablate.records.loading import load_object
+from ablate.records.metrics import EpochRow
+from ablate.records.records import number, value
+from ablate.storage.layout import TrialFolder
 
-HISTORY = Path("train", "history.jsonl")
-PROGRESS = Path("train", "progress.json")
 MARK = 256  # bytes before the offset by which a file is known again
 
 
@@ -24,7 +25,7 @@ class Tail:
     """
 
     def __init__(self, folder: Path, *, skip: bool = False) -> None:
-        self._path = folder / HISTORY
+        self._path = TrialFolder(folder).training.history
         self._offset = 0
         self._mark = b""
         self._last = 0
@@ -32,7 +33,7 @@ class Tail:
             self.new_rows()
             self._last = 0
 
-    def new_rows(self) -> list[Record]:
+    def new_rows(self) -> list[EpochRow]:
         """Return the rows that appeared since the last call, each epoch once.
 
         A file that was replaced or got shorter is read anew; a last line without its end waits; a line that is no
@@ -52,14 +53,13 @@ class Tail:
         self._mark = (self._mark + complete)[-MARK:]
         return [row for line in complete.splitlines() for row in self._unseen(line)]
 
-    def _unseen(self, line: bytes) -> Iterator[Record]:
+    def _unseen(self, line: bytes) -> Iterator[EpochRow]:
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
+            row = EpochRow(json.loads(line))
+        except (ValueError, TypeError, AttributeError, RecursionError):
             return
-        epoch = whole(row, "epoch")
-        if epoch is not None and epoch > self._last:
-            self._last = epoch
+        if row.epoch > self._last:
+            self._last = row.epoch
             yield row
 
 
@@ -96,16 +96,16 @@ class Watch:
         self._first: tuple[int, float, float] | None = None  # epoch, batch and time of its first look at an epoch
         self._guess: float | None = None  # seconds of an epoch, by the batches of the one in progress
 
-    def update(self) -> list[Record]:
+    def update(self) -> list[EpochRow]:
         """Read what is new; return the new rows of the history."""
         rows = self._tail.new_rows()
         for row in rows:
-            self.epoch = int(row["epoch"])
-            self.epochs = whole(row, "epochs") or self.epochs
-            found = number(row, "map50_95")
+            self.epoch = row.epoch
+            self.epochs = row.epochs or self.epochs
+            found = row.map50_95
             if found is not None:
                 self.map50_95 = found if self.map50_95 is None else max(self.map50_95, found)
-            seconds = max(number(row, "seconds") or 0.0, 0.0)
+            seconds = max(row.seconds or 0.0, 0.0)
             self.seconds += seconds
             self._recent.append(seconds)
         self._batch = self._within_epoch()
@@ -133,7 +133,7 @@ class Watch:
         return median(self._recent) if self._recent else self._guess
 
     def _within_epoch(self) -> float:
-        progress = load_object(self._folder / PROGRESS)
+        progress = load_object(TrialFolder(self._folder).training.progress)
         batch, batches, time = (number(progress, key) for key in ("batch", "batches", "time"))
         if whole(progress, "epoch") != self.epoch + 1 or batch is None or not batches or time is None:
             return 0.0

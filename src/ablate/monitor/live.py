@@ -16,7 +16,7 @@ from rich.live import Live as Screen
 from rich.text import Text
 
 from ablate.console import is_animated, print_line, short_path
-from ablate.monitor.epoch_rows import PROGRESS, Watch
+from ablate.monitor.epoch_rows import Watch
 from ablate.monitor.render import (
     RECENT,
     View,
@@ -28,7 +28,11 @@ from ablate.monitor.render import (
 )
 from ablate.monitor.time_left import LONG, Announcer, Pace, time_left
 from ablate.monitor.trial_state import TrialState, trial_state
-from ablate.records.records import Record, load_object, number
+from ablate.records.loading import load_object
+from ablate.records.metrics import EpochRow
+from ablate.records.records import number
+from ablate.records.trial_record import Failure
+from ablate.storage.layout import TrialFolder
 from ablate.storage.locking import held
 
 REFRESH = 0.4  # seconds between two frames
@@ -77,7 +81,7 @@ class _Try:
     device: str
     resumed: int
     handed: int
-    owner: Record | None
+    owner: dict[str, Any] | None
     shown: bool
     started: float
     trained: float = 0.0
@@ -163,13 +167,14 @@ class Live:
             resumed: The last epoch of an earlier try from which this one goes on; 0 if it starts anew.
         """
         item = self._trials[index]
-        stale = number(load_object(item.folder / PROGRESS), "time")
+        files = TrialFolder(item.folder)
+        stale = number(load_object(files.training.progress), "time")
         attempt = _Try(
             Watch(item.folder, item.epochs, skip=resumed == 0, after=stale),
             device,
             resumed,
             handed=self._handed.get(index, 0),
-            owner=held(item.folder.with_suffix(".lock")),
+            owner=held(files.lock),
             shown=index not in self._elsewhere,
             started=self._clock(),
         )
@@ -182,7 +187,7 @@ class Live:
         self._renewed.discard(index)
         self._refresh()
 
-    def poll(self, index: int) -> list[dict[str, Any]]:
+    def poll(self, index: int) -> list[EpochRow]:
         """Read how far a trial is and show it; return the epochs that have ended since the last call.
 
         Each epoch is returned once, however often its trial is tried again. Where a try goes on from an earlier
@@ -194,8 +199,8 @@ class Live:
             self._refresh()
             return []
         rows = attempt.watch.update()
-        own = [row for row in rows if row["epoch"] > attempt.resumed]
-        seconds = sum(number(row, "seconds") or 0.0 for row in own)
+        own = [row for row in rows if row.epoch > attempt.resumed]
+        seconds = sum(row.seconds or 0.0 for row in own)
         attempt.trained += seconds
         self._pace.saw(item.name, seconds, len(own), item.size)
         if not attempt.shown and (rows or attempt.watch.fraction):
@@ -206,8 +211,8 @@ class Live:
             self._say_epoch(item, attempt.watch, own)
         self._say_threads(item, attempt)
         self._refresh()
-        fresh = [row for row in rows if row["epoch"] > attempt.handed]
-        attempt.handed = max([attempt.handed, *(row["epoch"] for row in fresh)])
+        fresh = [row for row in rows if row.epoch > attempt.handed]
+        attempt.handed = max([attempt.handed, *(row.epoch for row in fresh)])
         return fresh
 
     def end(self, index: int, failure: str | None, log: Path | None = None) -> None:
@@ -227,7 +232,7 @@ class Live:
         else:
             kind, _, message = failure.partition(": ")
             self._failed += 1
-            self._recent.append(replace(state, state="failed", failure={"type": kind, "message": message}))
+            self._recent.append(replace(state, state="failed", failure=Failure(type=kind, message=message)))
             self._say(f"    {item.name} failed: {failure}", "red")
             if log is not None:
                 self._say(f"        log: {short_path(log)}")
@@ -271,13 +276,13 @@ class Live:
             how = f"goes on after epoch {attempt.resumed}," if attempt.resumed else "starts,"
             self._say(f"[{self._number}/{self._total}] {item.name}: {how} {item.epochs} epochs{where}")
 
-    def _say_epoch(self, item: Item, watch: Watch, rows: Sequence[Record]) -> None:
+    def _say_epoch(self, item: Item, watch: Watch, rows: Sequence[EpochRow]) -> None:
         """Say when another fifth of a trial is done, not every epoch."""
         total = max(watch.epochs or item.epochs, 1)
-        first, last = rows[0]["epoch"], rows[-1]["epoch"]
+        first, last = rows[0].epoch, rows[-1].epoch
         if last * LINES // total == (first - 1) * LINES // total:
             return
-        found, left = number(rows[-1], "map50_95"), watch.seconds_left
+        found, left = rows[-1].map50_95, watch.seconds_left
         best = "" if found is None or (watch.map50_95 or 0.0) - found < 5e-5 else f" (best {watch.map50_95:.4f})"
         words = [f"    {item.name}: epoch {last}/{total}"]
         words += [] if found is None else [f"mAP50-95 {found:.4f}{best}"]
@@ -389,7 +394,7 @@ def _is_elsewhere(item: Item, attempt: _Try) -> bool:
     """Tell whether the lock is still in the hands in which it was before this try asked for it."""
     if attempt.owner is None:
         return False
-    now = load_object(item.folder.with_suffix(".lock"))
+    now = load_object(TrialFolder(item.folder).lock)
     if any(now.get(key) != attempt.owner.get(key) for key in ("host", "pid", "since")):
         attempt.owner = None
     return attempt.owner is not None

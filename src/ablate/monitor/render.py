@@ -249,7 +249,7 @@ def _ended(trials: Sequence[TrialState], widest: int, width: int, ascii_only: bo
     rows: list[Row] = []
     for trial in reversed(trials):
         found = accuracy(trial)
-        what = trial.failure["type"] if trial.failure else found and f"mAP50-95 {found}"
+        what = trial.failure.type if trial.failure else found and f"mAP50-95 {found}"
         took = "" if trial.seconds is None else f"in {duration(trial.seconds)}"
         rows.append([trial.name, Text(trial.state, STYLES[trial.state]), what, Text(took, "dim")])
     return table(["", "", "", ""], rows, width, first=widest, ellipsis=_ellipsis(ascii_only))[1:]

@@ -96,7 +96,12 @@ def _row(trial: TrialState) -> dict[str, Any]:
         "host": trial.host,
         "pid": trial.pid,
         "minutes": trial.minutes,
-        "failure": trial.failure,
+        "failure": trial.failure
+        and {
+            "type": trial.failure.type,
+            "message": trial.failure.message,
+            "log": trial.failure.log,
+        },
         "why": trial.why,
     }
 
@@ -155,7 +160,7 @@ def _why(trial: TrialState, whole: bool) -> str:
     """Return why; on a terminal only the type of a failure, because the failures are listed below."""
     if trial.state == "running" and trial.host is not None:
         return f"process {trial.pid} on {trial.host}" if whole else ""
-    return trial.failure["type"] if trial.failure and not whole else trial.why
+    return trial.failure.type if trial.failure and not whole else trial.why
 
 
 def _variants(trials: Sequence[TrialState], width: int | None, controls: Mapping[str, str]) -> list[Text]:
@@ -177,15 +182,15 @@ def _print_failures(failed: Sequence[TrialState], console: Console, every: bool)
     """Print the failed trials by type, with their logs."""
     types: dict[str, list[TrialState]] = {}
     for trial in failed:
-        types.setdefault((trial.failure or {}).get("type", ""), []).append(trial)
+        types.setdefault(trial.failure.type if trial.failure else "", []).append(trial)
     for kind, members in types.items():
         print_line(console, "")
         print_line(console, f"{kind}: {len(members)} failed", "red")
         shown = members if every or not console.is_terminal else members[:FAILURES]
         for trial in shown:
-            failure: Mapping[str, str] = trial.failure or {}
-            print_line(console, f"  {trial.name}: {failure.get('message', '')}")
-            print_line(console, f"      log: {short_path(Path(failure.get('log', '')))}", "dim")
+            if trial.failure is not None:
+                print_line(console, f"  {trial.name}: {trial.failure.message}")
+                print_line(console, f"      log: {short_path(Path(trial.failure.log))}", "dim")
         if len(shown) < len(members):
             print_line(console, f"  and {len(members) - len(shown)} more; --all shows each", "dim")
 
@@ -196,7 +201,7 @@ def _print_advice(states: SweepStates, trials: Sequence[TrialState], console: Co
     advice = []
     if not counts["running"] and counts["interrupted"] + counts["waiting"] + counts["damaged"]:
         advice.append(f"nothing runs now; to go on: {states.command}")
-    failed: list[Mapping[str, Any]] = [{"failure": trial.failure} for trial in trials if trial.failure]
+    failed = [trial.failure for trial in trials if trial.failure]
     if failed:
         advice.append(f"to try what failed again: {states.command}{retry_option(failed)}")
     if advice and states.command:

@@ -12,21 +12,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ablate.monitor.epoch_rows import HISTORY, Watch, whole
-from ablate.records.records import (
-    DamagedRecordError,
-    Record,
-    load_object,
-    load_record,
-    load_sweep,
-    mapping,
-    number,
-    sequence,
-    value,
-)
+from ablate.monitor.epoch_rows import Watch, whole
+from ablate.records.loading import DamagedRecordError, load_manifest, load_record
+from ablate.records.records import number
+from ablate.records.trial_record import FINISHED, Failure, Record, TrialRecord, damaged_trial
+from ablate.storage.layout import SweepFolder, TrialFolder
 from ablate.storage.locking import held
 
-LOG = "train.log"
 ENDED = ("done", "failed", "damaged")
 LONGEST_REST = 600.0  # seconds that loading and the last evaluation may take before they count as an interruption
 
@@ -49,7 +41,7 @@ class TrialState:
         host: The machine of its process while it runs.
         pid: That process.
         minutes: What its epochs took so far.
-        failure: ``{"type", "message", "log"}`` of a failed trial, the log as a path.
+        failure: Of a failed trial, the log as a path.
         why: Why it is in this state, in words, where there is something to say.
         ended: When its record was written, in seconds since 1970.
         seconds: What it took from start to end, as far as known.
@@ -67,7 +59,7 @@ class TrialState:
     host: str | None = None
     pid: int | None = None
     minutes: float | None = None
-    failure: dict[str, str] | None = None
+    failure: Failure | None = None
     why: str = ""
     ended: float | None = None
     seconds: float | None = None
@@ -79,20 +71,25 @@ def trial_state(folder: Path, name: str = "?") -> TrialState:
     A trial that is done stays done, whoever holds its lock. Any other whose lock is held by a living process is
     running, whatever record an earlier try has left.
     """
+    files = TrialFolder(folder)
+    record: Record | None = None
     try:
         record = load_record(folder)
-    except FileNotFoundError:
-        record = None
     except DamagedRecordError as error:
-        record = {**error.salvaged, "status": "damaged", "why": f"result.json {error.reason}"}
-    if record is not None and record.get("status") == "finished":
+        record = damaged_trial(folder.name, error.reason, error.salvaged)
+    except FileNotFoundError:
+        pass
+    if isinstance(record, TrialRecord) and record.status == FINISHED:
         return _recorded(folder, name, record)
-    owner = held(folder.with_suffix(".lock"))
+    owner = held(files.lock)
     if owner is not None:
         return _running(folder, name, owner)
-    if record is not None:
+    if isinstance(record, TrialRecord):
         return _recorded(folder, name, record)
-    if (folder / LOG).exists() or (folder / HISTORY).exists():
+    if record is not None:
+        ended = _modified(files.result)
+        return TrialState(record.name or name, folder.name, "damaged", why=record.failure.message, ended=ended)
+    if files.log.exists() or files.training.history.exists():
         watch = Watch(folder)
         watch.update()
         why = f"stopped after epoch {watch.epoch}" if watch.epoch else "stopped in its first epoch"
@@ -111,66 +108,52 @@ class SweepStates:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._sweep = load_head(directory)
-        self._directory = directory.resolve()
+        self._folder = SweepFolder(directory.resolve())
+        self._manifest = load_manifest(self._folder)
         self._ended: dict[str, tuple[tuple[int, int], TrialState]] = {}
 
     @property
     def name(self) -> str:
         """The sweep's name."""
-        return str(self._sweep.get("name") or self._directory.name)
+        return self._manifest.name or self._folder.path.name
 
     @property
     def command(self) -> str:
         """The command that repeats the sweep; empty where it is not known."""
-        return str(self._sweep.get("command") or "")
+        return self._manifest.command
 
     @property
     def controls(self) -> dict[str, str]:
         """What the trials that joined as controls are controls of, by signature."""
-        entries = mapping(self._sweep, "controls").values()
-        return {str(s): str(value(entry, "kind")) for entry in entries for s in sequence(entry, "signatures")}
+        return {s: control.kind for control in self._manifest.controls.values() for s in control.signatures}
 
     def folder(self, signature: str) -> Path:
         """Return a trial's folder."""
-        return self._directory.parent.parent / "trials" / signature
+        return self._folder.trial(signature).path
 
     def read(self) -> list[TrialState]:
         """Return all trials as they are now, in the sweep's order; a named sweep may have grown meanwhile."""
-        self._sweep = load_head(self._directory)
-        names = mapping(self._sweep, "names")
-        signatures = dict.fromkeys(str(item) for item in sequence(self._sweep, "signatures"))
-        return [self._state(signature, str(names.get(signature, "?"))) for signature in signatures]
+        self._manifest = load_manifest(self._folder)
+        names = self._manifest.names
+        return [self._state(signature, names.get(signature, "?")) for signature in self._manifest.signatures]
 
     def _state(self, signature: str, name: str) -> TrialState:
-        folder = self.folder(signature)
+        files = self._folder.trial(signature)
+        folder = files.path
         try:
-            stat = (folder / "result.json").stat()
+            stat = files.result.stat()
         except OSError:
             return trial_state(folder, name)
         stamp = (stat.st_mtime_ns, stat.st_size)
         known = self._ended.get(signature)
-        if known is None or known[0] != stamp or (known[1].state != "done" and held(folder.with_suffix(".lock"))):
+        if known is None or known[0] != stamp or (known[1].state != "done" and held(files.lock)):
             known = (stamp, trial_state(folder, name))
             if known[1].state in ENDED:
                 self._ended[signature] = known
         return known[1]
 
 
-def load_head(directory: Path) -> Record:
-    """Return what `sweep.json` says; where it is damaged, what can still be told from it.
-
-    Raises:
-        FileNotFoundError: The folder is not that of a sweep.
-    """
-    head = load_object(directory / "sweep.json")
-    if sequence(head, "signatures"):
-        return head
-    sweep = load_sweep(directory)
-    return {"name": sweep.name, "command": sweep.command, "signatures": sweep.signatures}
-
-
-def _running(folder: Path, name: str, owner: Record) -> TrialState:
+def _running(folder: Path, name: str, owner: dict[str, Any]) -> TrialState:
     watch = Watch(folder, after=number(owner, "since"))
     watch.update()
     host, pid = owner.get("host"), whole(owner, "pid")
@@ -197,53 +180,48 @@ def _training(watch: Watch) -> dict[str, Any]:
     }
 
 
-def _recorded(folder: Path, name: str, record: Record) -> TrialState:
+def _recorded(folder: Path, name: str, record: TrialRecord) -> TrialState:
     """Return the state of a trial that has a record."""
-    history = [row for row in sequence(record, "history") if isinstance(row, dict)]
-    trained = sum(number(row, "seconds") or 0.0 for row in history)
-    best = [found for row in history if (found := number(row, "map50_95")) is not None]
-    status = str(record.get("status"))
-    state = {"finished": "done", "damaged": "damaged"}.get(status, "failed")
-    accuracy = number(record, "metrics", "map50_95")
+    trained = sum(row.seconds or 0.0 for row in record.history)
+    best = [row.map50_95 for row in record.history if row.map50_95 is not None]
+    state = "done" if record.status == FINISHED else "failed"
+    accuracy = record.metrics.map50_95
     failure = _failure(folder, record) if state == "failed" else None
-    why = str(record.get("why", "")) if failure is None else f"{failure['type']}: {failure['message']}"
-    epochs = whole(value(record, "config", "train"), "epochs")
-    if number(record, "config", "train", "time") is not None:  # then it is the clock that says how many there are
-        epochs = len(history) if state == "done" else None
+    configured = record.config.get("train")
+    epochs = whole(configured, "epochs")
+    if number(configured, "time") is not None:  # then it is the clock that says how many there are
+        epochs = len(record.history) if state == "done" else None
+    share = min(len(record.history) / epochs, 1.0) if epochs else 0.0
     return TrialState(
-        name=str(record.get("name") or name),
+        name=record.name or name,
         signature=folder.name,
         state=state,
-        epoch=len(history),
+        epoch=len(record.history),
         epochs=epochs,
-        fraction=1.0 if state == "done" else min(len(history) / epochs, 1.0) if epochs else 0.0,
+        fraction=1.0 if state == "done" else share,
         map50_95=accuracy if accuracy is not None else max(best, default=None),
-        device=_text(value(record, "realised", "device")),
-        minutes=trained / 60 if history else None,
+        device=record.realised.device,
+        minutes=trained / 60 if record.history else None,
         failure=failure,
-        why=why,
-        ended=_modified(folder / "result.json"),
+        why=f"{failure.type}: {failure.message}" if failure else "",
+        ended=_modified(TrialFolder(folder).result),
         seconds=_taken(record, trained),
     )
 
 
-def _failure(folder: Path, record: Record) -> dict[str, str]:
-    failure = mapping(record, "failure")
-    return {
-        "type": str(failure.get("type") or "code"),
-        "message": str(failure.get("message") or ""),
-        "log": str(folder / str(failure.get("log") or LOG)),
-    }
+def _failure(folder: Path, record: TrialRecord) -> Failure:
+    known = record.failure or Failure(type="code", message="")
+    return Failure(type=known.type, message=known.message, log=str(folder / known.log))
 
 
-def _taken(record: Record, trained: float) -> float:
+def _taken(record: TrialRecord, trained: float) -> float:
     """Return the seconds from start to end; only those of the epochs where the two may lie in different sessions."""
     try:
-        ends = [datetime.fromisoformat(str(record[key])) for key in ("started", "finished")]
-        whole = (ends[1] - ends[0]).total_seconds()
-    except (KeyError, ValueError, TypeError):
+        ends = [datetime.fromisoformat(str(moment)) for moment in (record.started, record.finished)]
+        seconds = (ends[1] - ends[0]).total_seconds()
+    except (ValueError, TypeError):
         return trained
-    return whole if trained <= whole <= trained + LONGEST_REST else trained
+    return seconds if trained <= seconds <= trained + LONGEST_REST else trained
 
 
 def _modified(path: Path) -> float | None:

@@ -8,9 +8,9 @@ import subprocess
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from ablate import __version__
+from ablate.records.realised import Git
 from ablate.sources.package_walk import code_digest, imported_files
 
 # Where one trial begins, and the rooms and files of which what it imports can change its accuracy. A module's own file
@@ -59,8 +59,8 @@ def versions() -> dict[str, str]:
     }
 
 
-def git_state(folder: Path) -> dict[str, Any]:
-    """Return the commit of the working folder's repository; keep what differs from it in `git.diff`."""
+def git_state(diff_file: Path) -> Git:
+    """Return the commit of the working folder's repository; keep what differs from it in a file."""
 
     def ask(*words: str) -> bytes | None:
         try:
@@ -70,8 +70,8 @@ def git_state(folder: Path) -> dict[str, Any]:
 
     commit = ask("rev-parse", "HEAD")
     if commit is None:
-        return {}
+        return Git()
     diff = ask("diff", "HEAD") or b""
     if diff:
-        (folder / "git.diff").write_bytes(diff)  # bytes: the user's files may be in any encoding
-    return {"commit": commit.decode().strip(), "dirty": bool(diff)}
+        diff_file.write_bytes(diff)  # bytes: the user's files may be in any encoding
+    return Git(commit=commit.decode().strip(), dirty=bool(diff))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ablate.data.data_errors import DataError
-from ablate.records.records import value
+from ablate.records.trial_record import Failure
 
 TYPES = ("out_of_memory", "diverged", "data", "code", "killed", "timeout", "changed")
 TAIL = 50  # lines of the log that a record keeps
@@ -19,7 +18,7 @@ _MACHINE = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ECONNRESET, errno.EA
 _HICCUPS = ("unspecified launch failure", "uncorrectable ecc error", "nccl error", "dataloader worker (pid")
 
 
-def describe(kind: str, reason: Exception | str, log: Path) -> dict[str, Any]:
+def describe(kind: str, reason: Exception | str, log: Path) -> Failure:
     """Return what a record says of a failure.
 
     Args:
@@ -27,16 +26,14 @@ def describe(kind: str, reason: Exception | str, log: Path) -> dict[str, Any]:
         reason: The exception, or one line.
         log: The trial's log.
     """
-    return {
-        "type": kind,
-        "message": " ".join(str(reason).split()) or type(reason).__name__,
-        "log": log.name,
-        "transient": isinstance(reason, Exception) and _is_transient(reason),
-        "intact": kind in ("killed", "timeout")
-        or isinstance(reason, OSError)
-        or bool(getattr(reason, "intact", False)),
-        "tail": tail(log),
-    }
+    return Failure(
+        type=kind,
+        message=" ".join(str(reason).split()) or type(reason).__name__,
+        log=log.name,
+        transient=isinstance(reason, Exception) and _is_transient(reason),
+        intact=kind in ("killed", "timeout") or isinstance(reason, OSError) or bool(getattr(reason, "intact", False)),
+        tail=tuple(tail(log)),
+    )
 
 
 def kind_of(error: Exception) -> str:
@@ -52,31 +49,32 @@ def kind_of(error: Exception) -> str:
     return "code"
 
 
-def goes_on(failure: Mapping[str, Any]) -> bool:
+def goes_on(failure: Failure | None) -> bool:
     """Tell whether another try may go on from the last checkpoint, because nothing was wrong with the training."""
-    return bool(failure.get("intact") or failure.get("transient"))
+    return failure is not None and (failure.intact or failure.transient)
 
 
-def retried(record: Mapping[str, Any], retry: str) -> bool:
+def retried(failure: Failure | None, retry: str) -> bool:
     """Tell whether a failed trial is to be tried again: ``failed`` means all but out of memory, ``oom`` just that.
 
     One whose files had changed runs whenever it is asked for: then they are again what its signature says.
     """
-    if value(record, "failure", "type") == "changed":
+    kind = failure.type if failure is not None else ""
+    if kind == "changed":
         return True
-    out_of_memory = value(record, "failure", "type") == "out_of_memory"
+    out_of_memory = kind == "out_of_memory"
     return retry == "all" or (retry == "oom" and out_of_memory) or (retry == "failed" and not out_of_memory)
 
 
-def retry_word(failures: Sequence[Mapping[str, Any]]) -> str:
-    """Return the `retry=` that tries all of these failed records again."""
-    out_of_memory = [value(record, "failure", "type") == "out_of_memory" for record in failures]
+def retry_word(failures: Sequence[Failure]) -> str:
+    """Return the `retry=` that tries again all trials that failed so."""
+    out_of_memory = [failure.type == "out_of_memory" for failure in failures]
     return "oom" if all(out_of_memory) else "all" if any(out_of_memory) else "failed"
 
 
-def retry_option(failures: Sequence[Mapping[str, Any]]) -> str:
-    """Return what to add to a command that is to try all of these failed records again; empty where it does anyway."""
-    waiting = [record for record in failures if not retried(record, "none")]
+def retry_option(failures: Sequence[Failure]) -> str:
+    """Return what to add to a command that is to try again all trials that failed so; empty where it does anyway."""
+    waiting = [failure for failure in failures if not retried(failure, "none")]
     return f" retry={retry_word(waiting)}" if waiting else ""
 
 

@@ -17,9 +17,11 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from ablate.errors import ConfigError
+from ablate.records.sweep_record import Control
 from ablate.settings.graft import GraftSpec, ModuleSpec
 from ablate.settings.schema import CONTROL_MODULES, ModelSettings, option_file, options
 from ablate.settings.trial_settings import TrialSettings
@@ -34,13 +36,12 @@ class Joined:
 
     Attributes:
         trials: Those that were not asked for anyway.
-        controls: By variant key what `sweep.json` says: ``{"kind", "comparison_key", "of", "signatures"}``. The
-            comparison key is that of the variants that it is shown among; the signatures are those of `trials`.
+        controls: By variant key, with the signatures of those of `trials`.
         notes: Why there is no control where one could be expected.
     """
 
     trials: list[Trial] = field(default_factory=list)
-    controls: dict[str, dict[str, Any]] = field(default_factory=dict)
+    controls: dict[str, Control] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -62,11 +63,13 @@ def join_controls(trials: Sequence[Trial], kinds: Sequence[str], find_weights: C
             for settings, of in _controls(kind, trial, joined.notes, find_weights):
                 control = Trial.of(settings, trial.data)
                 identity = control.identity
-                entry: dict[str, Any] = {"kind": kind, "comparison_key": trial.identity.comparison_key, "of": of}
-                entry = joined.controls.setdefault(identity.variant_key, {**entry, "signatures": []})
+                entry = joined.controls.setdefault(
+                    identity.variant_key, Control(kind=kind, comparison_key=trial.identity.comparison_key, of=of)
+                )
                 if identity.signature not in known:
                     known.add(identity.signature)
-                    entry["signatures"].append(identity.signature)
+                    signatures = (*entry.signatures, identity.signature)
+                    joined.controls[identity.variant_key] = msgspec.structs.replace(entry, signatures=signatures)
                     joined.trials.append(control)
     grafted = any(trial.settings.grafts for trial in trials)
     if not grafted and (without := [kind for kind in dict.fromkeys(kinds) if kind != "scale"]):

@@ -14,9 +14,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from ablate.errors import ConfigError
+from ablate.records.sweep_record import Design
 from ablate.settings.graft import quote
 from ablate.settings.trial_settings import OF_COMMAND, CommandSettings
 from ablate.storage.plain_values import Plain
@@ -47,15 +47,11 @@ class Layout:
     marks: list[Marks] = field(default_factory=list)
     studies: list[int] = field(default_factory=list)
 
-    def record(self, variant_keys: Sequence[str | None]) -> dict[str, Any] | None:
+    def record(self, variant_keys: Sequence[str | None]) -> Design | None:
         """Return what `sweep.json` says of a design of components, or None for another design.
 
         Args:
             variant_keys: For each cell the key of its variant, None where it was left out.
-
-        Returns:
-            ``{"name", "components", "marks": {variant key: [bool, ...]}, "reference": variant key or None}``, with
-            ``"studies": {variant key: number}`` where there are several, each with its own reference.
 
         Raises:
             ConfigError: A component makes no difference: two subsets are the same variant.
@@ -70,14 +66,13 @@ class Layout:
                 raise ConfigError(f"components: '{changed[0]}' changes nothing: with it and without, it is one variant")
             if key is not None:
                 studies[key] = study
-        several = {"studies": studies} if len(set(studies.values())) > 1 else {}
-        return {
-            "name": self.design,
-            "components": list(self.components),
-            "marks": {key: list(marked) for key, marked in marks.items()},
-            "reference": next((key for key, marked in marks.items() if not any(marked)), None),
-            **several,
-        }
+        return Design(
+            name=self.design,
+            components=tuple(self.components),
+            marks=marks,
+            reference=next((key for key, marked in marks.items() if not any(marked)), None),
+            studies=studies if len(set(studies.values())) > 1 else {},
+        )
 
 
 def lay_out(axes: Axes, settings: Plain) -> Layout:

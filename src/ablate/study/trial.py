@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from ablate.data.catalogue import DataSet, resolve
 from ablate.errors import ConfigError
 from ablate.records.checkpoint_origin import checkpoint_signature
-from ablate.records.records import (
-    SCHEMA,
-    DamagedRecordError,
-    load_record,
-)
+from ablate.records.loading import DamagedRecordError, load_record
 from ablate.records.store_address import recorded
+from ablate.records.trial_record import DataSummary, TrialHeader, TrialRecord
 from ablate.settings.signature import Identity, identify
 from ablate.settings.trial_settings import TrialSettings
+from ablate.storage.layout import OutputFolder, TrialFolder
 from ablate.storage.plain_values import Plain
 from ablate.training.history import history
 from ablate.training.trainer_arguments import trained_classes
-
-LOG = "train.log"
-LAST = "train/weights/last.pt"
-TRIES = "tries.json"  # when, where and from which epoch this trial was started
 
 
 @dataclass(frozen=True)
@@ -63,14 +56,14 @@ class Trial:
     @property
     def folder(self) -> Path:
         """Where everything about this trial is."""
-        return Path(self.settings.command.root).absolute() / "trials" / self.identity.signature
+        return self.files.path
 
     @property
-    def lock(self) -> Path:
-        """The file that says who trains this trial."""
-        return self.folder.with_suffix(".lock")
+    def files(self) -> TrialFolder:
+        """The places of all files about this trial."""
+        return OutputFolder(Path(self.settings.command.root).absolute()).trial(self.identity.signature)
 
-    def record(self) -> dict[str, Any] | None:
+    def record(self) -> TrialRecord | None:
         """Return this trial's record if it is on disk and whole."""
         try:
             return load_record(self.folder)
@@ -79,33 +72,32 @@ class Trial:
 
     def epochs_done(self) -> int:
         """Return how many epochs an unfinished trial can go on from; 0 where it has no checkpoint, or another's."""
-        last = self.folder / LAST
+        last = self.files.last
         own = last.is_file() and checkpoint_signature(last) in (None, self.identity.signature)  # None: not whole
-        return len(history(self.folder)) if own else 0
+        return len(history(self.files.training)) if own else 0
 
-    def header(self) -> dict[str, Any]:
+    def header(self) -> TrialHeader:
         """Return the part of a record that is known before anything ran."""
-        identity = self.identity
-        return {
-            "schema": SCHEMA,
-            "signature": identity.signature,
-            "name": identity.name,
-            "variant": identity.variant,
-            "variant_key": identity.variant_key,
-            "comparison_key": identity.comparison_key,
-            "factors": identity.factors,
-            "seed": identity.seed,
-            "config": recorded(self.settings.to_plain()),
-            "data": {
-                "name": self.data.name,
-                "classes": trained_classes(self.settings, self.data),
-                "images": dict(self.data.images),
-                "instances": dict(self.data.instances),
-                "warnings": list(self.data.warnings),
-                "fingerprint": self.data.fingerprint,
-                "root": str(self.data.yaml.parent),
-            },
-        }
+        identity, data = self.identity, self.data
+        return TrialHeader(
+            signature=identity.signature,
+            name=identity.name,
+            variant=identity.variant,
+            variant_key=identity.variant_key,
+            comparison_key=identity.comparison_key,
+            factors=identity.factors,
+            seed=identity.seed,
+            config=recorded(self.settings.to_plain()),
+            data=DataSummary(
+                name=data.name,
+                classes=tuple(trained_classes(self.settings, data)),
+                images=dict(data.images),
+                instances=dict(data.instances),
+                warnings=tuple(data.warnings),
+                fingerprint=data.fingerprint,
+                root=str(data.yaml.parent),
+            ),
+        )
 
 
 def data_warnings(trials: Sequence[Trial]) -> list[str]:
@@ -115,8 +107,3 @@ def data_warnings(trials: Sequence[Trial]) -> list[str]:
         (f"data {data.name}" if len(sets) > 1 else "data", line) for data in sets.values() for line in data.warnings
     ]
     return [f"{what}: {line}" for what, line in lines]
-
-
-def tries_of(record: Mapping[str, Any]) -> int:
-    """Return how often a recorded trial was started."""
-    return len(record.get("tries") or [])

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
+from ablate.records.trial_record import InputHashes
 from ablate.settings.graft import targets_of
 from ablate.settings.signature import file_hash
 from ablate.settings.trial_settings import TrialSettings
 from ablate.sources.module_source import module_source
-from ablate.storage.plain_values import Plain
 
 SHOWN = 8  # hex digits of a hash in a message
 
@@ -29,21 +26,8 @@ class InputsChanged(Exception):
         self.intact = intact
 
 
-@dataclass(frozen=True)
-class TrialInputs:
-    """Hashes of what a trial is made from.
-
-    Attributes:
-        data: Fingerprint of the data set.
-        weights: SHA-256 of the starting weights; None without any.
-        architecture: SHA-256 of the network's yaml, or the name of one that Ultralytics ships.
-        sources: Hash of the source by class, for the class of each graft and for those that they are matched with.
-    """
-
-    data: str
-    weights: str | None
-    architecture: str
-    sources: Mapping[str, str]
+class TrialInputs(InputHashes, frozen=True, kw_only=True):
+    """Hashes of what a trial is made from."""
 
     @classmethod
     def of(cls, settings: TrialSettings, data_fingerprint: str) -> TrialInputs:
@@ -53,15 +37,11 @@ class TrialInputs:
             ConfigError: The class of a module cannot be found.
         """
         return cls(
-            data_fingerprint,
-            weights_hash(settings),
-            file_hash(settings.model.architecture),
-            {target: module_source(target).sha256 for target in targets_of(settings.grafts)},
+            data=data_fingerprint,
+            weights=weights_hash(settings),
+            architecture=file_hash(settings.model.architecture),
+            sources={target: module_source(target).sha256 for target in targets_of(settings.grafts)},
         )
-
-    def plain(self) -> Plain:
-        """Return them as a record holds them."""
-        return {**vars(self), "sources": dict(self.sources)}
 
     def changes(self, now: TrialInputs, settings: TrialSettings) -> list[str]:
         """Return in words what differs between these and those of now."""

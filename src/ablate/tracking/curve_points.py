@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ablate.records.metrics import EpochRow
 from ablate.records.records import number
 from ablate.tracking import mlflow_payload as entries
 
@@ -14,17 +15,16 @@ Points = dict[Point, dict[str, float]]  # -> metrics
 KINDS = ("epoch", "sample")
 
 
-def points_of(rows: Sequence[Mapping[str, Any]], samples: Sequence[Mapping[str, Any]]) -> Points:
+def points_of(rows: Sequence[EpochRow], samples: Sequence[Mapping[str, Any]]) -> Points:
     """Return the points of finished epochs and of samples; what has no step or no time is left out."""
     points: Points = {}
-    for kind, listed, step, metrics in (
-        ("epoch", rows, "epoch", entries.epoch_metrics),
-        ("sample", samples, "step", entries.sample_metrics),
-    ):
-        for entry in listed:
-            at, moment = number(entry, step), number(entry, "time")
-            if at is not None and moment is not None:
-                points[kind, int(at), int(moment * 1000)] = metrics(entry)
+    for row in rows:
+        if row.time is not None:
+            points["epoch", row.epoch, int(row.time * 1000)] = entries.epoch_metrics(row)
+    for sample in samples:
+        step, moment = number(sample, "step"), number(sample, "time")
+        if step is not None and moment is not None:
+            points["sample", int(step), int(moment * 1000)] = entries.sample_metrics(sample)
     return points
 
 

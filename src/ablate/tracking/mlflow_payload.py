@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ablate.records.class_names import ClassName, recorded_classes
+from ablate.records.metrics import EpochRow
 from ablate.records.records import mapping, number, sequence, value
+from ablate.records.trial_record import TrialHeader, TrialRecord
 
 MAX_VALUE = 500  # characters of a parameter that older servers accept
 MAX_TEXT = MAX_TAG = 8000  # characters of a tag; MLflow's own limit
@@ -39,7 +41,7 @@ def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{name}", found
 
 
-def trial_tags(header: Mapping[str, Any]) -> dict[str, str]:
+def trial_tags(header: TrialHeader) -> dict[str, str]:
     """Return what a trial is: what MLflow's list is grouped and filtered by."""
     return {
         "ablate.kind": "trial",
@@ -52,7 +54,7 @@ def trial_tags(header: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def outcome_tags(record: Mapping[str, Any]) -> dict[str, str]:
+def outcome_tags(record: TrialRecord) -> dict[str, str]:
     """Return how a trial ended: to filter by, and the commit of its code in MLflow's own place."""
     tags = {"ablate.status": str(record.get("status"))}
     failure = mapping(record, "failure")
@@ -71,13 +73,13 @@ def parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return {metric_key(name)[:MAX_KEY]: str(found)[:MAX_VALUE] for name, found in leaves}
 
 
-def realised_parameters(record: Mapping[str, Any]) -> dict[str, str]:
+def realised_parameters(record: TrialRecord) -> dict[str, str]:
     """Return what a training really was, so that MLflow's compare page shows where it differs from another."""
     found = parameters(mapping(record, "realised"), "realised.")
     return {name: value for name, value in found.items() if value not in ("[]", "None")}
 
 
-def final_metrics(record: Mapping[str, Any]) -> dict[str, float]:
+def final_metrics(record: TrialRecord) -> dict[str, float]:
     """Return the numbers of a trial that has ended.
 
     ``final/`` is the best epoch's checkpoint (the table's numbers), ``last/`` the last epoch's, ``per_class_map50_95/``
@@ -92,10 +94,10 @@ def final_metrics(record: Mapping[str, Any]) -> dict[str, float]:
     return {metric_key(name): value for name, value in found.items() if value is not None}
 
 
-def epoch_metrics(row: Mapping[str, Any]) -> dict[str, float]:
+def epoch_metrics(row: EpochRow) -> dict[str, float]:
     """Return the numbers of one epoch: losses, learning rates, mAP."""
-    names = [name for name in row if name not in ("batches", "epoch", "epochs", "time")]
-    return {metric_key(name): found for name in names if (found := number(row, name)) is not None}
+    names = [name for name in row.content if name not in ("batches", "epoch", "epochs", "time")]
+    return {metric_key(name): value for name in names if (value := row.number(name)) is not None}
 
 
 def sample_metrics(sample: Mapping[str, Any]) -> dict[str, float]:
@@ -104,7 +106,7 @@ def sample_metrics(sample: Mapping[str, Any]) -> dict[str, float]:
     return {f"system/{name}": value for name in names if (value := number(sample, name)) is not None}
 
 
-def _own_metric(record: Mapping[str, Any]) -> tuple[ClassName, ...]:
+def _own_metric(record: TrialRecord) -> tuple[ClassName, ...]:
     """Return the classes that have a metric of their own: all, unless there are too many."""
     classes = recorded_classes(record)
     return classes if len(classes) <= MAX_CLASSES else ()
@@ -132,7 +134,7 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
     return samples
 
 
-def dataset(record: Mapping[str, Any]) -> dict[str, str] | None:
+def dataset(record: TrialHeader) -> dict[str, str] | None:
     """Return a trial's data set as MLflow's `Dataset` wants it; None where the record does not tell.
 
     The digest is the start of the fingerprint, which covers every image and label; the profile holds the counts.
@@ -159,7 +161,7 @@ def dataset(record: Mapping[str, Any]) -> dict[str, str] | None:
     }
 
 
-def starting_model(record: Mapping[str, Any]) -> dict[str, str] | None:
+def starting_model(record: TrialRecord) -> dict[str, str] | None:
     """Return the stock network and weights that a trial starts from; None where the record does not tell."""
     model = mapping(record, "config", "model")
     architecture = model.get("architecture") or model.get("name")
@@ -176,7 +178,7 @@ def starting_model(record: Mapping[str, Any]) -> dict[str, str] | None:
     return {key: value[:MAX_VALUE] for key, value in found.items()}
 
 
-def trial_files(folder: Path, record: Mapping[str, Any]) -> Iterator[tuple[Path, str | None]]:
+def trial_files(folder: Path, record: TrialRecord) -> Iterator[tuple[Path, str | None]]:
     """Yield the files of a trial that are worth keeping, with their place among the artifacts."""
     for name in ("result.json", "config.yaml", "model.txt", "parameter_groups.json", "git.diff", "train.log"):
         if (folder / name).is_file():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.records.records import DamagedRecordError, load_object, load_record, mapping, sequence
+from ablate.records.trial_record import TrialRecord
 from ablate.tracking import mlflow_payload as entries
 
 TABLE = "comparison.json"  # the comparison as one of MLflow's tables
@@ -34,7 +35,7 @@ class Summary:
     shared: dict[str, str] = field(default_factory=dict)
     table: list[dict[str, Any]] = field(default_factory=list)
     controls: dict[str, str] = field(default_factory=dict)
-    trained: list[dict[str, Any]] = field(default_factory=list)
+    trained: list[TrialRecord] = field(default_factory=list)
 
 
 def of_sweep(directory: Path) -> Summary:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ablate.records.trial_record import TrialHeader, TrialRecord
 from ablate.tracking import mlflow_payload as entries
 
 
@@ -28,7 +29,7 @@ class Inputs:
         self._tags = dict(tags)
         self._models: dict[tuple[str, ...], str] = {}  # network and weights -> MLflow's model
 
-    def log_datasets(self, run: Any, headers: Sequence[Mapping[str, Any]]) -> None:
+    def log_datasets(self, run: Any, headers: Sequence[TrialHeader]) -> None:
         """Log the data sets that trials tell of, as far as the run does not have them."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
@@ -39,7 +40,7 @@ class Inputs:
         if used:
             self._client.log_inputs(run.info.run_id, datasets=used)
 
-    def log_model(self, run: Any, record: Mapping[str, Any]) -> None:
+    def log_model(self, run: Any, record: TrialRecord) -> None:
         """Log the network and the weights that a trial started from; trials that share them share MLflow's model."""
         from mlflow.entities import LoggedModelInput
         from mlflow.exceptions import MlflowException

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ablate.records.metrics import EpochRow
 from ablate.records.records import SHORT, DamagedRecordError, load_object, load_record, mapping, sequence
 from ablate.records.store_address import (
     artifacts_uri,
@@ -24,6 +25,7 @@ from ablate.records.store_address import (
     tracking_uri,
     without_account,
 )
+from ablate.records.trial_record import TrialHeader, TrialRecord
 from ablate.settings.environment import prepare
 from ablate.storage.files import atomic_write_json
 from ablate.tracking import mlflow_payload as entries
@@ -75,16 +77,12 @@ class Store:
 
     # -- trials -----------------------------------------------------------------------------------------------------
 
-    def begin(
-        self, folder: Path, header: Mapping[str, Any], parent: str | None, rows: Sequence[Mapping[str, Any]] = ()
-    ) -> str:
+    def begin(self, folder: Path, header: TrialHeader, parent: str | None, rows: Sequence[EpochRow] = ()) -> str:
         """Open the run of a trial that starts now, or take up the one it has; return its id."""
         with one_at_a_trial(self._root, header["signature"]):  # MLflow refuses a parameter that another wrote just now
             return self._begin(folder, header, parent, rows)
 
-    def _begin(
-        self, folder: Path, header: Mapping[str, Any], parent: str | None, rows: Sequence[Mapping[str, Any]]
-    ) -> str:
+    def _begin(self, folder: Path, header: TrialHeader, parent: str | None, rows: Sequence[EpochRow]) -> str:
         name = _name(header, folder)
         run_id = self._run_of(folder, header, parent, points_of(rows, ()))
         self._client.update_run(run_id, status="RUNNING")
@@ -102,9 +100,7 @@ class Store:
             self._client.set_terminated(link["run_id"], "KILLED")
             self._link(folder, link["run_id"], "stopped")
 
-    def follow(
-        self, folder: Path, header: Mapping[str, Any], parent: str | None, rows: Sequence[Mapping[str, Any]]
-    ) -> None:
+    def follow(self, folder: Path, header: TrialHeader, parent: str | None, rows: Sequence[EpochRow]) -> None:
         """Log epochs of a trial that runs; the first ones open its run, or take up the one it has."""
         link = read_link(folder)
         running = link.get("state") == "running" and self._is_ours(link)
@@ -114,7 +110,7 @@ class Store:
     def epochs(
         self,
         run_id: str,
-        rows: Sequence[Mapping[str, Any]],
+        rows: Sequence[EpochRow],
         samples: Sequence[Mapping[str, Any]] = (),
         name: str = "",
     ) -> None:
@@ -139,9 +135,9 @@ class Store:
         run_id: str | None = self._sender.attempt(_name(record, folder), "the record", send)
         return run_id
 
-    def _publish(self, folder: Path, record: Mapping[str, Any], parent: str | None) -> str:
+    def _publish(self, folder: Path, record: TrialRecord, parent: str | None) -> str:
         name, before, attempt = _name(record, folder), len(self._sender.refusals), self._sender.attempt
-        points = points_of(sequence(record, "history"), entries.read_samples(folder))
+        points = points_of(record.history, entries.read_samples(folder))
         params = {**entries.parameters(mapping(record, "config")), **entries.realised_parameters(record)}
         run = self._client.get_run(self._run_of(folder, record, parent, points))
         if any(run.data.params.get(key, params[key]) != params[key] for key in params if _is_realised(key)):
@@ -165,7 +161,7 @@ class Store:
         return run_id
 
     def _send_record(
-        self, run: Any, name: str, record: Mapping[str, Any], points: Points, ended: int, parent: str | None
+        self, run: Any, name: str, record: TrialRecord, points: Points, ended: int, parent: str | None
     ) -> None:
         """Send parameters, tags and metrics, as far as the run does not have them."""
         from mlflow.entities import Metric
@@ -285,7 +281,7 @@ class Store:
             return False
         return uri == self.uri or (self._is_own and sqlite_file(str(uri)) == own_database(self._root.resolve()))
 
-    def _run_of(self, folder: Path, header: Mapping[str, Any], parent: str | None, points: Points) -> str:
+    def _run_of(self, folder: Path, header: TrialHeader, parent: str | None, points: Points) -> str:
         """Return the one run of a trial: the linked one, else the one with its signature, else a new one.
 
         A run cannot forget: where it holds epochs of an earlier try and this one began anew, it goes to MLflow's bin.
@@ -317,7 +313,7 @@ class Store:
         self._sent.setdefault(run_id, set()).update(have)
         return False
 
-    def _new_run(self, header: Mapping[str, Any], parent: str | None) -> str:
+    def _new_run(self, header: TrialHeader, parent: str | None) -> str:
         known_by = ("ablate.kind", "ablate.signature")  # a name that is refused must not keep the run from being made
         tags = {**common_tags(), **self._sweep_tags({}, parent)}
         tags |= {key: found for key, found in entries.trial_tags(header).items() if key in known_by}
@@ -364,7 +360,7 @@ class Store:
         return {point: values for point, values in points.items() if point not in sent}
 
 
-def _name(record: Mapping[str, Any], folder: Path) -> str:
+def _name(record: TrialHeader, folder: Path) -> str:
     """What a trial is called in messages."""
     return str(record.get("name") or folder.name[:SHORT])
 

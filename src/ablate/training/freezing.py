@@ -15,6 +15,7 @@ from torch import nn
 
 from ablate.errors import ConfigError
 from ablate.grafting.surgery import stock_name
+from ablate.records.realised import Trainable
 
 ALWAYS = ".dfl"  # a constant convolution of the head
 
@@ -69,14 +70,20 @@ def check_freeze(network: nn.Module, freeze: int | Sequence[int | str] | None) -
         raise ConfigError(f"train.freeze={freeze}: nothing would be left to train; the network has {count} layers")
 
 
-def trainable(network: nn.Module) -> dict[str, int]:
+def trainable(network: nn.Module) -> Trainable:
     """Return how many parameters (numbers, not tensors) a network and its grafts have, and how many are trained."""
-    counts = dict.fromkeys(("parameters", "trained", "graft_parameters", "graft_trained"), 0)
+    parameters = trained = graft_parameters = graft_trained = 0
     for name, parameter in network.named_parameters():
-        for prefix in ("", "graft_") if stock_name(name) is None else ("",):
-            counts[f"{prefix}parameters"] += parameter.numel()
-            counts[f"{prefix}trained"] += parameter.numel() * parameter.requires_grad
-    return counts
+        numbers, learning = parameter.numel(), parameter.numel() * parameter.requires_grad
+        parameters, trained = parameters + numbers, trained + learning
+        if stock_name(name) is None:
+            graft_parameters, graft_trained = graft_parameters + numbers, graft_trained + learning
+    return Trainable(
+        parameters=parameters,
+        trained=trained,
+        graft_parameters=graft_parameters,
+        graft_trained=graft_trained,
+    )
 
 
 def freeze_exactly(network: nn.Module, frozen: Frozen) -> None:

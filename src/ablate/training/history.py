@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import statistics
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ablate.records.metrics import EpochRow
 from ablate.storage.files import atomic_write_text
+from ablate.storage.layout import TrainingFolder
 
-HISTORY = "history.jsonl"
-PROGRESS = "progress.json"
 PACE = 1.0  # seconds between two notes of progress
-
-Row = dict[str, Any]
 
 
 class Journal:
@@ -31,22 +28,22 @@ class Journal:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.rows: list[Row] = []
-        self._folder = folder
+        self.rows: list[EpochRow] = []
+        self._files = TrainingFolder(folder)
         self._told = -PACE
 
-    def settle(self, rows: Iterable[Row]) -> None:
+    def settle(self, rows: Iterable[EpochRow]) -> None:
         """Let the files say, for good, that these epochs are done and none is in progress."""
         self.rows = list(rows)
-        (self._folder / PROGRESS).unlink(missing_ok=True)
+        self._files.progress.unlink(missing_ok=True)
         if self.rows:
-            atomic_write_text(self._folder / HISTORY, "".join(map(_line, self.rows)))
+            atomic_write_text(self._files.history, "".join(map(_line, self.rows)))
         else:
-            (self._folder / HISTORY).unlink(missing_ok=True)
+            self._files.history.unlink(missing_ok=True)
 
     def write_last(self) -> None:
         """Append the newest row to history.jsonl."""
-        with (self._folder / HISTORY).open("a", encoding="utf-8") as file:
+        with self._files.history.open("a", encoding="utf-8") as file:
             file.write(_line(self.rows[-1]))
 
     def tell(self, **progress: int) -> None:
@@ -55,16 +52,16 @@ class Journal:
         if now - self._told < PACE:
             return
         self._told = now
-        draft = self._folder / f".{PROGRESS}.{os.getpid()}.tmp"
+        draft = self._files.progress_draft
         with contextlib.suppress(OSError):
             draft.write_text(json.dumps({**progress, "time": time.time()}), encoding="utf-8")
-            draft.replace(self._folder / PROGRESS)
+            draft.replace(self._files.progress)
 
 
-def best_epoch(rows: Sequence[Row]) -> int | None:
+def best_epoch(rows: Sequence[EpochRow]) -> int | None:
     """Return the epoch whose checkpoint is best.pt: the last one of the greatest fitness; None before any epoch."""
-    best = max(reversed(rows), key=lambda row: row.get("fitness") or 0.0, default=None)
-    return None if best is None else int(best["epoch"])
+    best = max(reversed(rows), key=lambda row: row.fitness or 0.0, default=None)
+    return None if best is None else best.epoch
 
 
 def accuracy(metrics: dict[str, Any]) -> dict[str, float]:
@@ -78,22 +75,21 @@ def accuracy(metrics: dict[str, Any]) -> dict[str, float]:
     return {ours: float(metrics[theirs]) for ours, theirs in names.items() if theirs in metrics}
 
 
-def _line(row: Row) -> str:
-    return json.dumps(row) + "\n"
+def _line(row: EpochRow) -> str:
+    return json.dumps(row.content) + "\n"
 
 
-def history(folder: Path) -> list[Row]:
-    """Return the epochs that a trial has logged in its folder; a last line that was cut off is left out."""
-    path = folder / "train" / HISTORY
+def history(files: TrainingFolder) -> tuple[EpochRow, ...]:
+    """Return the epochs that a training has logged; a last line that was cut off is left out."""
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in files.history.read_text(encoding="utf-8").splitlines() if files.history.is_file() else []:
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            rows.append(EpochRow(json.loads(line)))
+        except (ValueError, TypeError, AttributeError):
             break
-    return rows
+    return tuple(rows)
 
 
-def seconds_per_epoch(epochs: Sequence[Row]) -> float:
+def seconds_per_epoch(epochs: Sequence[EpochRow]) -> float:
     """Return the median over the epochs, without the first one, which also warms up, where there are others."""
-    return statistics.median([float(row["seconds"]) for row in epochs[1:] or epochs])
+    return statistics.median([row.seconds or 0.0 for row in epochs[1:] or epochs])

@@ -7,9 +7,9 @@ its name gets the bias warm-up. Modules declare such parameters with `no_weight_
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn, optim
+
+from ablate.records.realised import ParameterGroup
 
 
 def exempt_parameters(network: nn.Module) -> dict[str, nn.Parameter]:
@@ -38,16 +38,16 @@ def exempt(optimizer: optim.Optimizer, parameters: dict[str, nn.Parameter]) -> N
     home["params"] = [*home["params"], *parameters.values()]
 
 
-def describe_groups(optimizer: optim.Optimizer, network: nn.Module) -> list[dict[str, Any]]:
+def describe_groups(optimizer: optim.Optimizer, network: nn.Module) -> tuple[ParameterGroup, ...]:
     """Return for each parameter group its treatment and the names of its tensors."""
     names = {id(parameter): name for name, parameter in network.named_parameters()}
-    return [
-        {
-            "group": group.get("param_group", str(index)),
-            "lr": group["lr"],
-            "weight_decay": group.get("weight_decay", 0.0),
-            "orthogonalised": bool(group.get("use_muon", False)),
-            "tensors": [names.get(id(parameter), "?") for parameter in group["params"]],
-        }
+    return tuple(
+        ParameterGroup(
+            group=group.get("param_group", str(index)),
+            lr=group["lr"],
+            weight_decay=group.get("weight_decay", 0.0),
+            orthogonalised=bool(group.get("use_muon", False)),
+            tensors=tuple(names.get(id(parameter), "?") for parameter in group["params"]),
+        )
         for index, group in enumerate(optimizer.param_groups)
-    ]
+    )

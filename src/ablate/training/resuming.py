@@ -19,10 +19,11 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from ablate.data.plain_paths import plain_path
 from ablate.records.checkpoint_origin import SIGNATURE, folder_signature
+from ablate.records.metrics import EpochRow
 from ablate.storage.files import atomic_write_text
 from ablate.training import checkpoint
 from ablate.training.finish import FIRST, ConcludingTrainer
-from ablate.training.history import Journal, Row, accuracy
+from ablate.training.history import Journal, accuracy
 from ablate.training.training_errors import TrainingError
 
 WHERE = ("data", "device", "workers")  # what a resumed training takes from its caller: where it runs, never what it is
@@ -152,7 +153,7 @@ class ResumableTrainer(ConcludingTrainer):
         """Start the journal; close mosaic if it was closed before."""
         self.journal = Journal(self.save_dir)
         if FIRST:
-            self.journal.settle(self.interrupted["history"] if self.interrupted else [])
+            self.journal.settle(map(EpochRow, self.interrupted["history"] if self.interrupted else ()))
             if not self.resume:
                 self.last.unlink(missing_ok=True)  # of another training in this folder; nothing must go on from it
         self._close_mosaic = self.args.close_mosaic
@@ -322,7 +323,7 @@ class ResumableTrainer(ConcludingTrainer):
             "surroundings": self._surroundings(),
             "metrics": self.metrics,
             "fitness": self.fitness,
-            "history": self.journal.rows,
+            "history": [dict(row.content) for row in self.journal.rows],
             "results": self.csv.read_text(encoding="utf-8"),
             "resumed_exactly": self.resumed_exactly,
         }
@@ -341,10 +342,10 @@ class ResumableTrainer(ConcludingTrainer):
     def _note_row(self) -> None:
         """Add this epoch to the journal, once."""
         rows = self.journal.rows
-        if rows and rows[-1]["epoch"] == self.epoch + 1:
+        if rows and rows[-1].epoch == self.epoch + 1:
             return
         now = time.time()
-        row: Row = {
+        numbers = {
             "epoch": self.epoch + 1,
             "epochs": self.epochs,
             "time": now,
@@ -354,9 +355,9 @@ class ResumableTrainer(ConcludingTrainer):
             **({"batches": self._batch} if self.args.time else {}),
             **{name: float(rate) for name, rate in self.lr.items()},
         }
-        rows.append(row)
+        rows.append(EpochRow(numbers))
 
-    def _validated(self) -> Row:
+    def _validated(self) -> dict[str, float | None]:
         """Return the figures of this epoch's validation; none of an epoch that nobody validated."""
         if self._evaluated != self.epoch:
             return {"fitness": None}

@@ -24,17 +24,21 @@ from ultralytics.utils.events import events
 from ultralytics.utils.torch_utils import unwrap_model
 
 from ablate.data.data_use import used_of
-from ablate.evaluation.average_precision import coco_ap, ultralytics_ap
 from ablate.grafting.module_import import imported_source
 from ablate.grafting.surgery import SPEC_KEY
 from ablate.grafting.transfer import Coverage
 from ablate.measuring.energy import EnergyMeter, gpu_uuids
 from ablate.measuring.memory import PeakMemory
 from ablate.records.code_version import code_hash
+from ablate.records.graft_report import GraftReport
+from ablate.records.json_struct import from_json, to_json
+from ablate.records.metrics import Metrics
 from ablate.records.predictions import Evidence, save_evidence
+from ablate.records.realised import ParameterGroup, TrainingReport, Weights
 from ablate.settings.environment import cpu_threads
 from ablate.settings.graft import read_grafts
 from ablate.storage.files import atomic_write_json
+from ablate.storage.layout import TrainingFolder, evidence_name
 from ablate.training.freezing import Frozen, freeze_exactly, trainable
 from ablate.training.history import accuracy
 from ablate.training.musgd import BF16, MuSGD, fast_arithmetic
@@ -43,15 +47,13 @@ from ablate.training.optimizer import describe_groups, exempt, exempt_parameters
 from ablate.training.resuming import ResumableTrainer
 from ablate.training.threads import EpochThreads
 from ablate.training.training_errors import Diverged, OutOfMemory, TrainingError
+from ablate.training.training_report import evaluation, sample_images
 from ablate.training.validator import EvidenceValidator
 
 events.enabled = False  # Ultralytics' usage reports; the validator would hang them onto our trainer's callbacks
 
-REALISED = "realised.json"
-EVIDENCE = "evidence"  # a folder
 # Ultralytics' integrations that a setting turns on. Two of them are on by default, and import MLflow and Ray.
 INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
-FAILURE = "failure.json"
 
 
 @contextmanager
@@ -85,11 +87,11 @@ class AblateTrainer(ResumableTrainer):
         self._policy = "fail"
         self._freeze_grafts = False
         self._arithmetic = "auto"  # of the orthogonalisation, as asked for; see `_settle_arithmetic`
-        self._groups: list[dict[str, Any]] = []
+        self._groups: tuple[ParameterGroup, ...] = ()
         self._classes: list[str] = []  # of the grafts
         self._peak: float | None = None  # GB, of the parts before this one
         self._energy: float | None = 0.0  # kWh, of the parts before this one; None where it is not known
-        self._evaluations: dict[str, tuple[dict[str, float], Evidence | None]] = {}
+        self._evaluations: dict[str, tuple[Metrics, Evidence | None]] = {}
         self._threads = EpochThreads.of_this_process()
         with _without_integrations():
             super().__init__(*args, **kwargs)
@@ -106,7 +108,7 @@ class AblateTrainer(ResumableTrainer):
 
     def train(self) -> None:
         """Train; in a distributed training name the failure that a worker process met."""
-        note = Path(self.save_dir) / FAILURE
+        note = TrainingFolder(Path(self.save_dir)).failure
         if RANK == -1:
             note.unlink(missing_ok=True)  # of an earlier try
         try:
@@ -262,116 +264,84 @@ class AblateTrainer(ResumableTrainer):
 
     def keep_evaluation(self, which: str, figures: dict[str, float]) -> None:
         """Keep a checkpoint's figures and what they are made of."""
-        self._evaluations[which] = (accuracy(figures), self.validator.evidence)
+        self._evaluations[which] = (from_json(accuracy(figures), Metrics), self.validator.evidence)
 
     def write_results(self) -> None:
         """Write down what this training really was; first the evidence of its accuracy."""
+        files = TrainingFolder(Path(self.save_dir))
         for which, (_, evidence) in self._evaluations.items():
             if evidence is not None and self._evidence_of(which) == which:
-                save_evidence(Path(self.save_dir) / EVIDENCE / f"{which}.npz", evidence, self.signature)
-        atomic_write_json(Path(self.save_dir) / REALISED, self._realised())
+                save_evidence(files.evidence(which), evidence, self.signature)
+        atomic_write_json(files.report, to_json(self._report()))
 
     def _evidence_of(self, which: str) -> str:
         """Return whose file holds a checkpoint's evidence: where the last epoch is the best one, they share it."""
         evidence = self._evaluations[which][1]
         return next(other for other, (_, found) in self._evaluations.items() if found is evidence)
 
-    def _realised(self) -> dict[str, Any]:
+    def _report(self) -> TrainingReport:
         names = list(self.data["names"].values())
         shared = {which: self._evidence_of(which) for which in self._evaluations}
+        evaluations = {
+            whose: evaluation(*self._evaluations[whose], names, evidence_name(whose)) for whose in set(shared.values())
+        }
         on_cpu = self.device.type == "cpu"
-        found = {
-            whose: {**evaluation(*self._evaluations[whose], names), "evidence": f"{EVIDENCE}/{whose}.npz"}
-            for whose in set(shared.values())
-        }
-        return {
-            "signature": self.signature,
-            "code": code_hash(),
-            "sources": {target: imported_source(target) for target in self._classes},
-            "evaluations": {which: found[whose] for which, whose in shared.items()},
-            "batch": self.batch_size,
-            "amp": bool(self.amp),
-            "compiled": hasattr(
-                getattr(self.model, "module", self.model), "_orig_mod"
-            ),  # without a compiler Ultralytics goes on uncompiled
-            **self._length(),
-            "oom_retries": self._halvings,
-            "optimizer": type(self.optimizer).__name__,
-            "orthogonalise": getattr(self.optimizer, "arithmetic", None),
-            "lr0": self.args.lr0,
-            "imgsz": self.args.imgsz,
-            "accumulate": self._nominal,
-            "device": str(self.device),
-            "threads": self._threads.most_used if on_cpu else cpu_threads(),
-            "threads_by_epoch": self._threads.by_epoch if on_cpu else None,
-            "workers": self.train_loader.num_workers,
-            "resumed": self.resumed,
-            "resume_exact": self.resumed_exactly,
-            "peak_memory_gb": self._peak_memory(),
-            "energy_kwh": self._energy_kwh(),
-            "split": self.args.split,
-            "weights": self.covered.summary(),
-            "graft": self.graft_summary,
-            "trainable": trainable(unwrap_model(self.model)),
-            "parameter_groups": self._groups,
-            **asdict(used_of({"train": self.train_loader.dataset, "val": self.test_loader.dataset})),
-            "samples": _samples(self.test_loader.dataset.labels),
-        }
+        epochs, stopped_by = self.epoch + 1, self._stopped_by()
+        used = used_of({"train": self.train_loader.dataset, "val": self.test_loader.dataset})
+        return TrainingReport(
+            signature=self.signature,
+            code=code_hash(),
+            sources={target: imported_source(target) for target in self._classes},
+            evaluations={which: evaluations[whose] for which, whose in shared.items()},
+            batch=self.batch_size,
+            amp=bool(self.amp),
+            # Without a compiler Ultralytics goes on uncompiled.
+            compiled=hasattr(getattr(self.model, "module", self.model), "_orig_mod"),
+            epochs=epochs,
+            epochs_asked=None if self.args.time else self.epochs,
+            stopped_by=stopped_by,
+            early_stop=stopped_by == "patience",
+            hours_asked=self.args.time or None,
+            # It stops within an epoch; an older version did not count the batches.
+            last_epoch_batches=(self.journal.rows[-1].batches, len(self.train_loader)) if self.args.time else None,
+            oom_retries=self._halvings,
+            optimizer=type(self.optimizer).__name__,
+            orthogonalise=getattr(self.optimizer, "arithmetic", None),
+            lr0=self.args.lr0,
+            imgsz=self.args.imgsz,
+            accumulate=self._nominal,
+            device=str(self.device),
+            threads=self._threads.most_used if on_cpu else cpu_threads(),
+            threads_by_epoch=tuple((first, count) for first, count in self._threads.by_epoch) if on_cpu else None,
+            workers=self.train_loader.num_workers,
+            resumed=self.resumed,
+            resume_exact=self.resumed_exactly,
+            peak_memory_gb=self._peak_memory(),
+            energy_kwh=self._energy_kwh(),
+            split=self.args.split,
+            weights=Weights(
+                source=self.covered.source,
+                expected=self.covered.expected,
+                transferred=self.covered.transferred,
+                missing=self.covered.missing,
+            ),
+            graft=from_json(self.graft_summary, GraftReport),
+            trainable=trainable(unwrap_model(self.model)),
+            parameter_groups=self._groups,
+            images=used.images,
+            instances=used.instances,
+            samples=sample_images(self.test_loader.dataset.labels),
+        )
 
-    def _length(self) -> dict[str, Any]:
-        """Return how long it was to train and how long it did; Ultralytics counts its epochs anew from `time`."""
+    def _stopped_by(self) -> str:
+        """Say what ended the training; Ultralytics counts its epochs anew from `time`."""
         done = self.epoch + 1
         worse = done - self.stopper.best_epoch  # epochs since the best one
         if self.args.time:
-            reason = "patience" if self.stopper.best_epoch and worse >= self.stopper.patience else "time"
-        else:
-            reason = "patience" if done < self.epochs else "epochs"
-        clock: dict[str, Any] = {}
-        if self.args.time:  # it stops within an epoch
-            batches = [self.journal.rows[-1].get("batches"), len(self.train_loader)]  # an older version did not count
-            clock = {"hours_asked": self.args.time, "last_epoch_batches": batches}
-        return {
-            "epochs": done,
-            "epochs_asked": None if self.args.time else self.epochs,
-            "stopped_by": reason,
-            "early_stop": reason == "patience",
-            **clock,
-        }
-
-
-def evaluation(figures: dict[str, float], evidence: Evidence | None, names: list[str]) -> dict[str, Any]:
-    """Return what a record says of one evaluated checkpoint: over all classes, and for each class."""
-    if evidence is None:
-        return {"metrics": figures, "per_class": []}
-    found = ultralytics_ap(evidence)
-    rows = dict(zip(found.classes.tolist(), zip(found.ap, found.instances.tolist(), strict=True), strict=True))
-
-    def of_class(index: int, name: str) -> dict[str, Any]:
-        ap, instances = rows.get(index, (None, 0))
-        known = {} if ap is None else {"map50_95": float(ap.mean()), "map50": float(ap[0]), "map75": float(ap[5])}
-        return {"name": name, **dict.fromkeys(("map50_95", "map50", "map75")), **known, "instances": instances}
-
-    sizes = {f"map50_95_{size}": value for size, value in coco_ap(evidence).items()}
-    return {
-        "metrics": {**figures, "map75": found.map75, **sizes},
-        "per_class": [of_class(index, name) for index, name in enumerate(names)],
-    }
+            return "patience" if self.stopper.best_epoch and worse >= self.stopper.patience else "time"
+        return "patience" if done < self.epochs else "epochs"
 
 
 def _is_integration(function: Any) -> bool:
     home = getattr(function, "__module__", "")
     return home.startswith("ultralytics.utils.") and home != "ultralytics.utils.callbacks.base"
-
-
-def _samples(labels: list[dict[str, Any]], count: int = 6) -> list[dict[str, Any]]:
-    """Pick validation images spread over the split, with their true boxes: class, x, y, w, h in parts of the image."""
-    chosen = labels[:: max(len(labels) // count, 1)][:count]
-    return [
-        {
-            "path": str(label["im_file"]),
-            "boxes": [
-                [int(cls), *map(float, box)] for cls, box in zip(label["cls"].reshape(-1), label["bboxes"], strict=True)
-            ],
-        }
-        for label in chosen
-    ]

@@ -1,0 +1,45 @@
+"""What was grafted into a network, and where."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ablate.records.json_struct import ABSENT, JsonStruct, OpenObject, written
+
+
+class PlaceReport(OpenObject):
+    """A graft at one place; with what the module itself has to say of it (its `describe()`), under names of its own."""
+
+    __slots__ = ()
+    json_schema: ClassVar[dict[str, Any]] = {
+        "title": "PlaceReport",
+        "type": "object",
+        "properties": {
+            "place": {"type": "string"},
+            "channels": {"type": "integer"},
+            "stride": {"type": "integer"},
+            "module": {"type": "string"},
+            "wiring": {"type": "string"},
+        },
+        "required": ["place", "channels", "stride"],
+    }
+
+    def check(self) -> None:
+        """Raise ValueError where it does not tell the place, its channels and its stride."""
+        if not isinstance(self.content.get("place"), str):
+            raise ValueError("it names no place")
+        for name in ("channels", "stride"):
+            if not isinstance(self.content.get(name), int):
+                raise ValueError(f"its {name} is no whole number")
+
+    @property
+    def place(self) -> str:
+        """Path of the place in the stock network."""
+        return str(self.content["place"])
+
+
+class GraftReport(JsonStruct, frozen=True, kw_only=True):
+    """The grafts of a network: how they are wired, and each place; no places in a stock network."""
+
+    wiring: str | None = written(None)
+    places: tuple[PlaceReport, ...] = ABSENT

@@ -1,0 +1,104 @@
+"""Latency of a sweep's variants, `latency.json`: how it was measured, and what came out."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ablate.records.json_struct import ABSENT, JsonStruct, OpenObject, written
+
+
+class LatencyProtocol(OpenObject):
+    """How and among what a latency was measured: facts by name, of which those of a GPU are there on a GPU only.
+
+    What changes while measuring (loads, clocks) has one value for each process where there are several.
+    """
+
+    __slots__ = ()
+
+    @property
+    def device(self) -> str | None:
+        """A torch device."""
+        return self.text("device")
+
+    @property
+    def device_name(self) -> str | None:
+        """The device as its maker calls it."""
+        return self.text("device_name")
+
+
+class VariantLatency(JsonStruct, frozen=True, kw_only=True):
+    """A variant's latency in one setting, milliseconds for a batch; None where it was not measured.
+
+    Attributes:
+        variant_key, variant, signature: Whose checkpoint it is.
+        latency_ms, latency_p95_ms: Median and 95th percentile over the rounds.
+        latency_ci_low, latency_ci_high: 95 % interval of the median.
+        latency_ratio, ratio_ci_low, ratio_ci_high: Median over rounds of the ratio to the baseline, and its interval.
+        samples_ms: Each round.
+        difference: Largest difference of the output to that of the network as it was trained, relative.
+        parts_ms: Of a pipeline, the median of each part.
+        reason: Why there is no number.
+    """
+
+    variant_key: str
+    variant: str | None = None
+    signature: str | None = None
+    latency_ms: float | None = written(None)
+    latency_p95_ms: float | None = written(None)
+    latency_ci_low: float | None = written(None)
+    latency_ci_high: float | None = written(None)
+    latency_ratio: float | None = written(None)
+    ratio_ci_low: float | None = written(None)
+    ratio_ci_high: float | None = written(None)
+    samples_ms: tuple[float, ...] = ABSENT
+    reason: str | None = None
+    difference: float | None = None
+    parts_ms: dict[str, float] = msgspec.field(default_factory=dict)
+
+
+class SettingLatency(JsonStruct, frozen=True, kw_only=True):
+    """The latencies in one setting (see `ablate.latency.latency_settings.Setting`)."""
+
+    batch: int
+    precision: str
+    backend: str
+    scope: str
+    protocol: LatencyProtocol
+    variants: tuple[VariantLatency, ...]
+
+
+class LatencyRequest(JsonStruct, frozen=True, kw_only=True):
+    """What identifies a measurement: with the same checkpoints and the same of this it need not be repeated."""
+
+    batch: tuple[int, ...] = ABSENT
+    precision: tuple[str, ...] = ABSENT
+    backend: tuple[str, ...] = ABSENT
+    pipeline: bool | None = written(None)
+    head: str | None = written(None)
+    warmup: int | None = written(None)
+    warmup_max: int | None = written(None)
+    rounds: int | None = written(None)
+    processes: int | None = written(None)
+    threads: int | None = written(None)
+    device: str | None = written(None)
+
+
+class LatencyReport(JsonStruct, frozen=True, kw_only=True):
+    """A latency measurement.
+
+    Attributes:
+        protocol, variants: Of the first setting, which the table shows.
+        settings: All settings.
+        flags: In words, what is wrong with the numbers.
+        asked: What was asked for; None in files of older versions.
+    """
+
+    protocol: LatencyProtocol
+    variants: tuple[VariantLatency, ...]
+    settings: tuple[SettingLatency, ...] = ABSENT
+    flags: tuple[str, ...] = ABSENT
+    asked: LatencyRequest | None = None
+
+    def of_variant(self, key: str) -> VariantLatency | None:
+        """Return a variant's latency in the first setting."""
+        return next((entry for entry in self.variants if entry.variant_key == key), None)

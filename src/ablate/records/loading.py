@@ -1,0 +1,326 @@
+"""Records on disk: written whole, read with tolerance. Damage in one file costs that file only.
+
+Neither torch nor MLflow is imported here, so that a report needs neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from pathlib import Path
+
+import msgspec
+
+from ablate.errors import AblateError
+from ablate.records.json_struct import JsonObject, JsonValue, from_json, to_json
+from ablate.records.latency_record import LatencyReport
+from ablate.records.sweep_record import Control, Design, Sweep, SweepManifest
+from ablate.records.trial_record import (
+    SCHEMA,
+    SHORT,
+    Record,
+    TrialRecord,
+    damaged_trial,
+    decode_record,
+    encode_record,
+    short,
+)
+from ablate.storage.files import atomic_write_bytes, atomic_write_json
+from ablate.storage.layout import SweepFolder, TrialFolder
+
+
+class DamagedRecordError(AblateError, ValueError):
+    """A file is there but cannot be read as what it should be.
+
+    Attributes:
+        reason: Why not, such as ``is empty``.
+        salvaged: What can be read of the JSON object that it should hold.
+    """
+
+    def __init__(self, path: Path, reason: str, salvaged: JsonObject | None = None) -> None:
+        """Say which file it is and why it cannot be read."""
+        super().__init__(f"{path.parent.name[:SHORT]}/{path.name} {reason}")
+        self.reason = reason
+        self.salvaged = salvaged or {}
+
+
+# -- trials -------------------------------------------------------------------------------------------------------
+
+
+def save_record(folder: Path, record: TrialRecord) -> None:
+    """Write a trial's record, and a copy: the record is what hours of training came to.
+
+    The copy comes second, so that whoever finds the record finds it whole. Raises OSError when the disk refuses.
+    """
+    files, content = TrialFolder(folder), encode_record(record)
+    atomic_write_json(files.result, content)
+    with contextlib.suppress(OSError):  # on a disk that is full now, one whole record is enough
+        atomic_write_json(files.result_copy, content)
+
+
+def load_record(folder: Path) -> TrialRecord:
+    """Read a trial's record; where `result.json` is damaged its copy speaks for it.
+
+    Raises FileNotFoundError when there is none, DamagedRecordError when it is cut off, is not what a record is, or
+    belongs to another trial than the folder says, and the copy is no better.
+    """
+    files = TrialFolder(folder)
+    try:
+        return _record(files.result)
+    except DamagedRecordError:
+        with contextlib.suppress(FileNotFoundError, DamagedRecordError):
+            return _record(files.result_copy)
+        raise
+
+
+def mend_record(folder: Path) -> bool:
+    """Write a damaged `result.json` anew from its copy, byte for byte; tell whether that was done."""
+    files = TrialFolder(folder)
+    try:
+        _record(files.result)
+    except DamagedRecordError:
+        with contextlib.suppress(FileNotFoundError, DamagedRecordError):
+            _record(files.result_copy)
+            atomic_write_bytes(files.result, files.result_copy.read_bytes())
+            return True
+    except FileNotFoundError:
+        pass
+    return False
+
+
+def drop_record(folder: Path) -> None:
+    """Remove a trial's record and its copy."""
+    files = TrialFolder(folder)
+    for path in (files.result_copy, files.result):
+        path.unlink(missing_ok=True)
+
+
+def _record(path: Path) -> TrialRecord:
+    content = read_object(path)
+    signature = content.get("signature")
+    if signature != path.parent.name:
+        reason = f"belongs to signature {short(signature) or 'none'}, not to this folder"
+        raise DamagedRecordError(path, reason)
+    try:
+        return decode_record(content)
+    except ValueError as error:
+        raise DamagedRecordError(path, f"is no record: {error}", content) from None
+
+
+# -- sweeps -------------------------------------------------------------------------------------------------------
+
+
+def load_sweep(path: Path) -> Sweep:
+    """Read a sweep and all of its trials that are there.
+
+    Damage in any single file costs that file only; `Sweep.ignored` says what was lost. Raises
+    FileNotFoundError when the folder is not that of a sweep.
+    """
+    folder = SweepFolder(path.resolve())
+    ignored: list[str] = []
+    manifest = load_manifest(folder, ignored)
+    sweep = Sweep(folder, manifest, [], load_latency(folder, ignored), ignored=ignored)
+    for signature in manifest.signatures:
+        trial = folder.trial(signature)
+        try:
+            sweep.trials.append(_checked(load_record(trial.path), ignored))
+        except DamagedRecordError as error:
+            ignored.append(str(error))
+            sweep.trials.append(damaged_trial(signature, error.reason, error.salvaged))
+        except FileNotFoundError:
+            sweep.missing.append(signature)
+            continue
+        if run_id := _optional(trial.run_link, ignored).get("run_id"):
+            sweep.run_ids[signature] = str(run_id)
+    return sweep
+
+
+def _checked(record: TrialRecord, ignored: list[str]) -> Record:
+    if not record.is_ours:
+        ignored.append(f"{short(record.signature)} has schema {record.schema}; this version knows {SCHEMA}")
+    return record
+
+
+def save_manifest(folder: SweepFolder, manifest: SweepManifest) -> None:
+    """Write what a sweep consists of. Raises OSError when the disk refuses."""
+    atomic_write_json(folder.manifest, to_json(manifest))
+
+
+def load_manifest(folder: SweepFolder, ignored: list[str] | None = None) -> SweepManifest:
+    """Read what a sweep consists of; of a damaged file, what can still be recognised in it.
+
+    Args:
+        folder: The sweep's folder.
+        ignored: Takes in words what could not be read.
+
+    Raises:
+        FileNotFoundError: The folder is not that of a sweep.
+    """
+    notes = [] if ignored is None else ignored
+    if not folder.manifest.is_file():
+        raise FileNotFoundError(f"{folder.path} is not the folder of a sweep: it has no {folder.manifest.name}")
+    try:
+        content = read_object(folder.manifest)
+    except DamagedRecordError as error:
+        notes.append(str(error))
+        return _recognised(folder, error.salvaged, notes)
+    controls, design = content.pop("controls", None), content.pop("design", None)
+    if isinstance(command := content.get("command"), list):  # an older version wrote a list of words
+        content["command"] = " ".join(map(str, command))
+    try:
+        manifest = from_json(content, SweepManifest)
+    except ValueError as error:
+        notes.append(f"{folder.path.name[:SHORT]}/{folder.manifest.name} {error}")
+        return _recognised(folder, {**content, "controls": controls, "design": design}, notes)
+    return msgspec.structs.replace(
+        manifest,
+        signatures=tuple(dict.fromkeys(manifest.signatures)),
+        controls=_controls(controls, notes),
+        design=_design(design, notes),
+    )
+
+
+def _recognised(folder: SweepFolder, fields: JsonObject, notes: list[str]) -> SweepManifest:
+    """Return what can be told from a damaged `sweep.json`."""
+    text = folder.manifest.read_text(encoding="utf-8", errors="replace")
+    run_id = fields.get("mlflow_run_id")
+    return SweepManifest(
+        name=_text(fields.get("name")),
+        command=_text(fields.get("command")),
+        created=_text(fields.get("created")),
+        signatures=tuple(dict.fromkeys(re.findall(r'"([0-9a-f]{64})"', text))),
+        mlflow_run_id=run_id if isinstance(run_id, str) else None,
+        controls=_controls(fields.get("controls"), notes),
+        design=_design(fields.get("design"), notes),
+    )
+
+
+def _text(found: JsonValue) -> str:
+    return found if isinstance(found, str) else ""
+
+
+def _design(content: JsonValue, notes: list[str]) -> Design | None:
+    """Return a design, as far as it can be understood; None where there is none."""
+    if content is None:
+        return None
+    with contextlib.suppress(ValueError):
+        if isinstance(content, dict) and isinstance(marks := content.get("marks"), dict):
+            content = {**content, "marks": {key: row for key, row in marks.items() if _are_marks(row)}}
+        design = from_json(content, Design)
+        whole = {key: marks for key, marks in design.marks.items() if len(marks) == len(design.components)}
+        if whole and all(design.components) and len(set(design.components)) == len(design.components):
+            return msgspec.structs.replace(design, marks=whole)
+    notes.append("sweep.json: the design of components cannot be read")
+    return None
+
+
+def _are_marks(row: JsonValue) -> bool:
+    return isinstance(row, list) and all(isinstance(mark, bool) for mark in row)
+
+
+def _controls(content: JsonValue, notes: list[str]) -> dict[str, Control]:
+    """Return the controls of a sweep, as far as they can be understood."""
+    controls: dict[str, Control] = {}
+    unreadable = 0 if content is None or isinstance(content, dict) else 1
+    for key, entry in content.items() if isinstance(content, dict) else ():
+        try:
+            control = from_json(entry, Control)
+        except ValueError:
+            unreadable += 1
+            continue
+        controls[key] = control
+    if unreadable:
+        notes.append(f"sweep.json: {unreadable} of its controls cannot be read; they are shown as variants")
+    return controls
+
+
+def save_latency(folder: SweepFolder, report: LatencyReport) -> None:
+    """Write a sweep's latency. Raises OSError when the disk refuses."""
+    atomic_write_json(folder.latency, to_json(report))
+
+
+def load_latency(folder: SweepFolder, ignored: list[str] | None = None) -> LatencyReport | None:
+    """Read a sweep's latency; None where there is none, or it cannot be read, which `ignored` is told."""
+    notes = [] if ignored is None else ignored
+    content = _optional(folder.latency, notes)
+    if not content:
+        return None
+    try:
+        return from_json(content, LatencyReport)
+    except ValueError as error:
+        notes.append(f"{folder.latency.name} is no measurement of latency: {error}")
+        return None
+
+
+# -- JSON files ---------------------------------------------------------------------------------------------------
+
+
+def load_object(path: Path) -> JsonObject:
+    """Read a JSON object from a file; empty where there is none, or nothing that can be read."""
+    return _optional(path, [])
+
+
+def _optional(path: Path, ignored: list[str]) -> JsonObject:
+    """A JSON object that may be absent; damage is noted."""
+    try:
+        return read_object(path)
+    except FileNotFoundError:
+        return {}
+    except DamagedRecordError as error:
+        ignored.append(str(error))
+        return {}
+
+
+def read_object(path: Path) -> JsonObject:
+    """Read a JSON object from a file; NaN and infinities are null.
+
+    Raises:
+        FileNotFoundError: There is none.
+        DamagedRecordError: It cannot be read, or holds something else.
+    """
+    try:
+        raw = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(f"no such file: {path}") from None
+    except OSError as error:
+        raise DamagedRecordError(path, f"cannot be read ({error.strerror})") from error
+    text = raw.decode("utf-8", errors="replace")
+    try:
+        content = json.loads(text, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        reason = f"is not complete JSON ({len(raw)} bytes)" if raw.strip() else "is empty"
+        raise DamagedRecordError(path, reason, leading_fields(text)) from None
+    if not isinstance(content, dict):
+        raise DamagedRecordError(path, "is not a JSON object")
+    return content
+
+
+def leading_fields(text: str) -> JsonObject:
+    """The complete fields at the start of a JSON object, however it goes on or breaks off."""
+    decoder = json.JSONDecoder()
+    fields: JsonObject = {}
+    position = _skip(text, 0)
+    if text[position : position + 1] != "{":
+        return {}
+    position = _skip(text, position + 1)
+    with contextlib.suppress(ValueError):
+        while True:
+            key, position = decoder.raw_decode(text, position)
+            position = _skip(text, position)
+            if not isinstance(key, str) or text[position : position + 1] != ":":
+                break
+            field, position = decoder.raw_decode(text, _skip(text, position + 1))
+            position = _skip(text, position)
+            if text[position : position + 1] not in (",", "}"):  # a number may be cut in its middle
+                break
+            fields[key] = field
+            position = _skip(text, position + 1)
+    return fields
+
+
+def _skip(text: str, position: int) -> int:
+    """Position of the next character that is not white space."""
+    while position < len(text) and text[position] in " \t\r\n":
+        position += 1
+    return position

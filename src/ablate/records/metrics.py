@@ -1,0 +1,107 @@
+"""Accuracies of a trial: of its checkpoints, of single classes, and after each epoch."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ablate.records.json_struct import JsonStruct, OpenObject, written
+
+
+class Metrics(JsonStruct, frozen=True, kw_only=True):
+    """Accuracies of one checkpoint on one split, fractions from 0 to 1; None where nothing could be measured.
+
+    Attributes:
+        map50_95: Mean over the classes of the average precision, over IoU thresholds 0.5 to 0.95.
+        map50, map75: The same at a threshold of 0.5 and 0.75.
+        precision, recall: At the confidence of the best F1.
+        map50_95_small, map50_95_medium, map50_95_large: By COCO's sizes of objects.
+        epoch: The checkpoint's epoch, from 1.
+        checkpoint: "best" or "last".
+        split: Whose images they were measured on.
+    """
+
+    map50_95: float | None = None
+    map50: float | None = None
+    precision: float | None = None
+    recall: float | None = None
+    map75: float | None = None
+    map50_95_small: float | None = written(None)
+    map50_95_medium: float | None = written(None)
+    map50_95_large: float | None = written(None)
+    epoch: int | None = None
+    checkpoint: str | None = None
+    split: str | None = None
+
+
+class ClassMetrics(JsonStruct, frozen=True, kw_only=True):
+    """Accuracies of one class, fractions from 0 to 1, None where the split has no object of it; and its objects."""
+
+    name: str = written("")
+    map50_95: float | None = written(None)
+    map50: float | None = written(None)
+    map75: float | None = written(None)
+    instances: int | None = None
+
+
+class EpochRow(OpenObject):
+    """What one epoch gave: a line of history.jsonl.
+
+    Every value is a number or null. Losses are named as Ultralytics names them (``train/box_loss``), learning rates
+    by their parameter group (``lr/pg0``).
+    """
+
+    __slots__ = ()
+    json_schema: ClassVar[dict[str, Any]] = {
+        "title": "EpochRow",
+        "type": "object",
+        "properties": {"epoch": {"type": "integer"}},
+        "additionalProperties": {"type": ["number", "null"]},
+        "required": ["epoch"],
+    }
+
+    def check(self) -> None:
+        """Raise ValueError where a value is no number, or there is no epoch."""
+        for name, found in self.content.items():
+            if found is not None and (isinstance(found, bool) or not isinstance(found, int | float)):
+                raise ValueError(f"its {name} is no number")
+        if not isinstance(self.content.get("epoch"), int):
+            raise ValueError("it has no epoch")
+
+    @property
+    def epoch(self) -> int:
+        """Its number, from 1."""
+        epoch = self.content["epoch"]
+        assert isinstance(epoch, int)
+        return epoch
+
+    @property
+    def epochs(self) -> int | None:
+        """How many are trained."""
+        found = self.content.get("epochs")
+        return found if isinstance(found, int) else None
+
+    @property
+    def time(self) -> float | None:
+        """When it ended, seconds since 1970."""
+        return self.number("time")
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took."""
+        return self.number("seconds")
+
+    @property
+    def map50_95(self) -> float | None:
+        """Its accuracy; None where it was not evaluated."""
+        return self.number("map50_95")
+
+    @property
+    def fitness(self) -> float | None:
+        """What the best epoch is chosen by; None where it was not evaluated."""
+        return self.number("fitness")
+
+    @property
+    def batches(self) -> int | None:
+        """How many it trained, where a time limit ends a training within an epoch."""
+        found = self.content.get("batches")
+        return found if isinstance(found, int) else None

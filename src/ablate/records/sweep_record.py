@@ -1,0 +1,155 @@
+"""A sweep: which trials one command asked for (`sweep.json`), and what is on disk of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import msgspec
+
+from ablate.records.json_struct import JsonStruct, written
+from ablate.records.latency_record import LatencyReport
+from ablate.records.trial_record import PlainConfig, Record
+from ablate.storage.layout import SweepFolder
+
+ControlKind: TypeAlias = Annotated[str, msgspec.Meta(pattern="^(identity|params|scale)$")]
+
+
+class Design(JsonStruct, frozen=True, kw_only=True):
+    """Which components the variants of a sweep have.
+
+    Attributes:
+        name: Such as "leave_one_out".
+        components: Their names, all different.
+        marks: Variant key -> for each component whether the variant has it.
+        reference: Key of the variant without any component; None where it was left out.
+        studies: Variant key -> number of its study; within one, variants differ in components only. Empty where there
+            is one study.
+    """
+
+    name: str = written("")
+    components: tuple[str, ...]
+    marks: dict[str, tuple[bool, ...]]
+    reference: str | None = written(None)
+    studies: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+class Control(JsonStruct, frozen=True, kw_only=True):
+    """What a variant is a control of: it tells an effect of a graft from one of surgery, of size or of scale.
+
+    Attributes:
+        kind: "identity" (a graft that does nothing), "params" (a plain block with as many parameters), "scale" (the
+            stock network of the next bigger scale).
+        comparison_key: Of the variants that it is shown among.
+        of: The graft that it is matched with, such as "hmha@c3k2"; empty where there is none.
+        signatures: Of its trials that joined the sweep for its sake.
+    """
+
+    kind: ControlKind
+    comparison_key: Annotated[str, msgspec.Meta(min_length=1)]
+    of: str = written("")
+    signatures: tuple[str, ...] = written(())
+
+
+class SweepManifest(JsonStruct, frozen=True, kw_only=True):
+    """What a sweep consists of: `sweep.json`.
+
+    Attributes:
+        name: Of its folder.
+        command: The command that repeats it.
+        signatures: Its trials, in order.
+        names: Name by signature.
+        created: ISO time.
+        tracking, latency: The groups of the configuration of these names.
+        strict: Whether its report leaves out what may not be compared.
+        mlflow_run_id: Its parent run.
+        controls: By variant key.
+        design: Where it combines components.
+    """
+
+    name: str = ""
+    command: str = written("")
+    signatures: tuple[str, ...]
+    names: dict[str, str] = written({})
+    created: str = written("")
+    tracking: PlainConfig = written({})
+    latency: PlainConfig = written({})
+    strict: bool = written(False)
+    mlflow_run_id: str | None = written(None)
+    controls: dict[str, Control] = msgspec.field(default_factory=dict)
+    design: Design | None = None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The trials of one command, as far as they are on disk.
+
+    Attributes:
+        folder: Its folder.
+        manifest: What it consists of.
+        trials: Those that have a record, in the order of the manifest's signatures; damaged ones among them.
+        latency: Of its variants; None where it was not measured, or cannot be read.
+        run_ids: MLflow run by signature.
+        missing: Signatures of the trials that have no record yet.
+        ignored: In words, what could not be read.
+    """
+
+    folder: SweepFolder
+    manifest: SweepManifest
+    trials: list[Record]
+    latency: LatencyReport | None = None
+    run_ids: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.manifest.name or self.folder.path.name
+
+    @property
+    def signatures(self) -> tuple[str, ...]:
+        """Of its trials."""
+        return self.manifest.signatures
+
+    @property
+    def controls(self) -> dict[str, Control]:
+        """By variant key."""
+        return self.manifest.controls
+
+    @property
+    def design(self) -> Design | None:
+        """Where it combines components."""
+        return self.manifest.design
+
+    @property
+    def command(self) -> str:
+        """The command that repeats it."""
+        return self.manifest.command
+
+    @property
+    def created(self) -> str:
+        """ISO time."""
+        return self.manifest.created
+
+    @property
+    def mlflow_run_id(self) -> str | None:
+        """Its parent run."""
+        return self.manifest.mlflow_run_id
+
+    # For the time of the conversion.
+
+    @property
+    def records(self) -> list[Record]:
+        """The trials."""
+        return self.trials
+
+    @property
+    def directory(self) -> Path:
+        """Its folder."""
+        return self.folder.path
+
+    def trial_dir(self, signature: str) -> Path:
+        """Folder of one trial; paths inside its record are relative to it."""
+        return self.folder.trial(signature).path

@@ -1,0 +1,278 @@
+"""Names and places of all files below the output folder (`multirun/`): nothing else spells them.
+
+multirun/trials/<signature>/     one trial, see `TrialFolder`
+multirun/trials/<signature>.lock who trains it
+multirun/sweeps/<name>/          one command, see `SweepFolder`
+multirun/mlflow.db, mlartifacts  MLflow's store, where no other is asked for
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+TRIALS, SWEEPS, ARTIFACTS = "trials", "sweeps", "mlartifacts"
+TRAINING: Final = "train"  # Ultralytics' folder within a trial's
+LOG: Final = "train.log"
+LAST: Final = f"{TRAINING}/weights/last.pt"
+BEST: Final = f"{TRAINING}/weights/best.pt"
+EVIDENCE: Final = "evidence"  # a folder within Ultralytics'
+SAMPLES: Final = "samples"
+REPORT: Final = "comparison"
+FOREIGN: Final = "last-of-"  # how the name of another trial's checkpoint begins that lay in this trial's place
+
+
+@dataclass(frozen=True)
+class TrialFolder:
+    """The folder of one trial; paths in its record are relative to it."""
+
+    path: Path
+
+    @property
+    def signature(self) -> str:
+        """The trial's signature, which is the folder's name."""
+        return self.path.name
+
+    @property
+    def root(self) -> OutputFolder:
+        """The output folder that it is in."""
+        return OutputFolder(self.path.parent.parent)
+
+    @property
+    def lock(self) -> Path:
+        """The file that says who trains this trial."""
+        return self.path.with_suffix(".lock")
+
+    @property
+    def result(self) -> Path:
+        """The trial's record."""
+        return self.path / "result.json"
+
+    @property
+    def result_copy(self) -> Path:
+        """The copy of the record, which speaks for it where it is damaged."""
+        return self.path / "result.backup.json"
+
+    @property
+    def run_link(self) -> Path:
+        """Which MLflow run has the record, and whether that is running, stopped or complete."""
+        return self.path / "mlflow.json"
+
+    @property
+    def tries(self) -> Path:
+        """When, where and from which epoch the trial was started."""
+        return self.path / "tries.json"
+
+    @property
+    def log(self) -> Path:
+        """What the training printed."""
+        return self.path / LOG
+
+    @property
+    def system(self) -> Path:
+        """What the machine did while the trial trained: a line for each sample."""
+        return self.path / "system.jsonl"
+
+    @property
+    def config(self) -> Path:
+        """The settled configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def model(self) -> Path:
+        """The trained network as text."""
+        return self.path / "model.txt"
+
+    @property
+    def parameter_groups(self) -> Path:
+        """The optimizer's groups."""
+        return self.path / "parameter_groups.json"
+
+    @property
+    def git_diff(self) -> Path:
+        """How the user's repository differed from its commit."""
+        return self.path / "git.diff"
+
+    @property
+    def samples(self) -> Path:
+        """The folder of sample images."""
+        return self.path / SAMPLES
+
+    @property
+    def training(self) -> TrainingFolder:
+        """Ultralytics' folder."""
+        return TrainingFolder(self.path / TRAINING)
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint that a training is continued from."""
+        return self.path / LAST
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best epoch."""
+        return self.path / BEST
+
+    def foreign(self, signature: str) -> Path:
+        """Return where another trial's checkpoint is put that lay in this trial's place."""
+        return self.path / f"{FOREIGN}{signature}.pt"
+
+    def outlives_a_try(self, path: Path) -> bool:
+        """Tell whether a file in this folder stays when the trial starts anew: it tells of the earlier tries."""
+        return path in (self.log, self.tries, self.system) or path.name.startswith(FOREIGN)
+
+    def kept_files(self) -> Iterator[Path]:
+        """Yield the files worth keeping beside the record's artifacts, as far as they are there."""
+        for path in (self.result, self.config, self.model, self.parameter_groups, self.git_diff, self.log):
+            if path.is_file():
+                yield path
+
+    def name_of(self, path: Path) -> str:
+        """Return a file's path relative to this folder, as a record names it."""
+        return path.relative_to(self.path).as_posix()
+
+
+@dataclass(frozen=True)
+class TrainingFolder:
+    """Ultralytics' folder of one training."""
+
+    path: Path
+
+    @property
+    def history(self) -> Path:
+        """A line for each epoch."""
+        return self.path / "history.jsonl"
+
+    @property
+    def progress(self) -> Path:
+        """Where in an epoch the training is."""
+        return self.path / "progress.json"
+
+    @property
+    def report(self) -> Path:
+        """What the training really was, once it is over."""
+        return self.path / "realised.json"
+
+    @property
+    def failure(self) -> Path:
+        """The failure that a process of a distributed training met."""
+        return self.path / "failure.json"
+
+    @property
+    def progress_draft(self) -> Path:
+        """What becomes `progress`."""
+        return self.path / f".progress.json.{os.getpid()}.tmp"
+
+    def evidence(self, checkpoint: str) -> Path:
+        """Return the file of a checkpoint's predictions on every image."""
+        return self.path / evidence_name(checkpoint)
+
+
+def evidence_name(checkpoint: str) -> str:
+    """Return the file of a checkpoint's predictions, relative to the training's folder."""
+    return f"{EVIDENCE}/{checkpoint}.npz"
+
+
+@dataclass(frozen=True)
+class SweepFolder:
+    """The folder of one sweep."""
+
+    path: Path
+
+    @property
+    def root(self) -> OutputFolder:
+        """The output folder that it is in."""
+        return OutputFolder(self.path.parent.parent)
+
+    @property
+    def manifest(self) -> Path:
+        """Which trials the sweep consists of."""
+        return self.path / "sweep.json"
+
+    @property
+    def latency(self) -> Path:
+        """Latency of its variants."""
+        return self.path / "latency.json"
+
+    @property
+    def image_intervals(self) -> Path:
+        """Intervals over images, which take long to compute."""
+        return self.path / "image_intervals.json"
+
+    @property
+    def stamp(self) -> Path:
+        """What the report beside it was made from; a command that writes another one removes it."""
+        return self.path / ".reported"
+
+    def report(self, form: str) -> Path:
+        """Return the comparison in a form, such as "csv"."""
+        return self.path / f"{REPORT}.{form}"
+
+    def trial(self, signature: str) -> TrialFolder:
+        """Return the folder of a trial."""
+        return self.root.trial(signature)
+
+
+@dataclass(frozen=True)
+class OutputFolder:
+    """The folder that all results go to, `root=`."""
+
+    path: Path
+
+    @property
+    def trials(self) -> Path:
+        """The folder of all trials."""
+        return self.path / TRIALS
+
+    @property
+    def sweeps(self) -> Path:
+        """The folder of all sweeps."""
+        return self.path / SWEEPS
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file of MLflow's store."""
+        return self.path / "mlflow.db"
+
+    @property
+    def artifacts(self) -> Path:
+        """The files of MLflow's runs."""
+        return self.path / ARTIFACTS
+
+    @property
+    def tracking_lock(self) -> Path:
+        """Held by the command that looks for runs, or makes one."""
+        return self.path / ".tracking.lock"
+
+    @property
+    def publishing_lock(self) -> Path:
+        """Of which commands hold one byte for each trial that they send."""
+        return self.path / ".publishing.lock"
+
+    @property
+    def probe(self) -> Path:
+        """Written and removed to see whether anything can be kept."""
+        return self.path / f".writable-{os.getpid()}"
+
+    def trial(self, signature: str) -> TrialFolder:
+        """Return the folder of a trial."""
+        return TrialFolder(self.trials / signature)
+
+    def sweep(self, name: str) -> SweepFolder:
+        """Return the folder of a sweep."""
+        return SweepFolder(self.sweeps / name)
+
+    def trial_folders(self) -> Iterator[TrialFolder]:
+        """Yield all trials' folders by name."""
+        for path in sorted(self.trials.iterdir()) if self.trials.is_dir() else ():
+            if path.is_dir():
+                yield TrialFolder(path)
+
+    def sweep_folders(self) -> Iterator[SweepFolder]:
+        """Yield all sweeps' folders."""
+        for path in self.sweeps.iterdir() if self.sweeps.is_dir() else ():
+            if (folder := SweepFolder(path)).manifest.is_file():
+                yield folder
