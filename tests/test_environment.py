@@ -15,9 +15,9 @@ from ablate.settings.environment import (
     SHARING,
     cpu_quotas,
     cpu_threads,
-    given_threads,
     passive_waiting,
     prepare,
+    user_threads,
     visible_cores,
 )
 
@@ -77,11 +77,11 @@ def test_a_warm_worker_takes_the_threads_of_its_next_job() -> None:
 
 
 def test_threads_are_those_that_the_user_has_given_and_else_one_for_every_core() -> None:
-    assert (given_threads(), cpu_threads()) == (None, visible_cores())
+    assert (user_threads(), cpu_threads()) == (None, visible_cores())
     os.environ["OMP_NUM_THREADS"] = "3"
-    assert (given_threads(), cpu_threads()) == (3, 3)
+    assert (user_threads(), cpu_threads()) == (3, 3)
     os.environ[CPU_THREADS] = "5"
-    assert (given_threads(), cpu_threads()) == (5, 5)
+    assert (user_threads(), cpu_threads()) == (5, 5)
 
 
 @pytest.mark.parametrize("given", ["", "3"])
@@ -91,7 +91,7 @@ def test_what_the_user_gave_is_known_after_ultralytics_has_set_its_own_number(gi
     prepare()
     os.environ["OMP_NUM_THREADS"] = "1"  # as importing Ultralytics does where it is not set
 
-    assert given_threads() == (int(given) if given else None)
+    assert user_threads() == (int(given) if given else None)
     assert cpu_threads() == (int(given) if given else visible_cores())
 
 

@@ -187,7 +187,7 @@ def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> i
     from ablate.cli.report_command import ReportOptions, make_report
     from ablate.latency.sweep_latency import measure_sweep
     from ablate.records.loading import load_manifest
-    from ablate.settings.schema import Config
+    from ablate.settings.schema import Config, LatencySettings
     from ablate.settings.validation import check_latency
 
     known = asdict(Config().latency)
@@ -195,7 +195,7 @@ def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> i
     recorded = {name: setting for name, setting in manifest.latency.items() if name in known}
     device, asked = parsed.asked
     latency = {**known, **recorded, **asked}
-    check_latency(latency)
+    check_latency(LatencySettings(**latency))
     measured = measure_sweep(directory, {"latency": latency, "device": device}, console, again=True)
     if measured is None:
         raise ConfigError(f"sweep '{directory.name}' has no finished trial whose latency could be measured")
@@ -234,9 +234,10 @@ def _latency_words(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
         except (OmegaConfBaseException, yaml.YAMLError) as error:
             raise ConfigError(f"{word}: {needed_kind(str(error)) or str(error).splitlines()[0]}") from error
         names.append(name)
-    latency: dict[str, Any] = OmegaConf.to_container(schema)  # type: ignore[assignment]
+    latency = OmegaConf.to_object(schema)
+    assert isinstance(latency, LatencySettings)
     check_latency(latency)
-    return device, {name: latency[name] for name in names}
+    return device, {name: getattr(latency, name) for name in names}
 
 
 def _port(text: str) -> int:

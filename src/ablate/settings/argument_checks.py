@@ -1,4 +1,4 @@
-"""Check the training arguments that a user gave, without importing torch: one clear line for each mistake."""
+"""Check the training arguments of a configuration without importing torch: an error of one line for each mistake."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def check_train(train: Mapping[str, Any]) -> None:
+def check_train(train: Mapping[str, object]) -> None:
     """Check the group `train` of a resolved configuration.
 
     Raises:
-        ConfigError: With one line that says what is wrong, where, and which values are valid.
+        ConfigError: Its one line says what is wrong, where, and which values are valid.
     """
     defaults = training_arguments()
     for name, value in train.items():
@@ -61,7 +61,7 @@ def check_train(train: Mapping[str, Any]) -> None:
         )
 
 
-def check_precision(amp: Any, device: str) -> None:
+def check_precision(amp: object, device: str) -> None:
     """Check that a device can train in a precision.
 
     Raises:

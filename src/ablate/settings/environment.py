@@ -1,4 +1,4 @@
-"""What third-party libraries must be told before they are imported: users' machines are theirs."""
+"""Environment variables for third-party libraries, set before their import: nothing of the user's is changed."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pathlib import Path
 
 from ablate.data.cache import cache_dir
 
-CPU_THREADS = "ABLATE_CPU_THREADS"  # threads of this process's work on the CPU, given by the user or by a launcher
-CORES = "ABLATE_CORES"  # in place of it, where nobody has given a number: every core
-SHARING = "ABLATE_TRIALS_AT_A_TIME"  # set where a launcher has chosen the number of threads, and nobody has given it
+CPU_THREADS = "ABLATE_CPU_THREADS"  # threads of this process's work on the CPU, set by the user or by a launcher
+CORES = "ABLATE_CORES"  # in place of it, where nobody has set a number: every core
+SHARING = "ABLATE_TRIALS_AT_A_TIME"  # set where a launcher has chosen the number of threads, and the user has not
 WAIT_POLICY, INTEL_WAIT = "OMP_WAIT_POLICY", "KMP_BLOCKTIME"
 
 
-def given_threads() -> int | None:
-    """Return the number of threads that the user has given (ABLATE_CPU_THREADS, else OMP_NUM_THREADS), or None."""
-    given = os.environ.get(CPU_THREADS)
-    if not given and not os.environ.get(CORES):
-        # Ultralytics sets OMP_NUM_THREADS to 1 when it is imported; `prepare` has kept what the user had given.
-        given = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return max(int(given), 1) if given and given.isdigit() else None
+def user_threads() -> int | None:
+    """Return the number of threads that the user has set (ABLATE_CPU_THREADS, else OMP_NUM_THREADS), or None."""
+    threads = os.environ.get(CPU_THREADS)
+    if not threads and not os.environ.get(CORES):
+        # Ultralytics sets OMP_NUM_THREADS to 1 when it is imported; `prepare` has kept the user's number.
+        threads = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return max(int(threads), 1) if threads and threads.isdigit() else None
 
 
 def cpu_threads() -> int:
-    """Return how many threads work on the CPU may use: what was given, else one for every core of this process."""
-    return given_threads() or visible_cores()
+    """Return how many threads work on the CPU may use: the user's number, else one for every core of this process."""
+    return user_threads() or visible_cores()
 
 
 def visible_cores() -> int:
@@ -68,7 +68,7 @@ def prepare() -> None:
     Ultralytics writes a settings file on import and installs missing packages by itself; MLflow reports its use.
     Values that the user has set win.
     """
-    own = {
+    variables = {
         "YOLO_CONFIG_DIR": str(cache_dir() / "ultralytics"),
         "YOLO_AUTOINSTALL": "false",
         "YOLO_VERBOSE": "true",
@@ -79,9 +79,9 @@ def prepare() -> None:
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         **passive_waiting(os.environ),
     }
-    given = given_threads()
-    own |= {CORES: str(visible_cores())} if given is None else {CPU_THREADS: str(given)}
-    for name, value in own.items():
+    threads = user_threads()
+    variables |= {CORES: str(visible_cores())} if threads is None else {CPU_THREADS: str(threads)}
+    for name, value in variables.items():
         os.environ.setdefault(name, value)
 
 

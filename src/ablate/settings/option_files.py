@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import fields
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any
 
 from ablate.errors import ConfigError, nearest
 from ablate.settings.schema import (
@@ -26,15 +25,16 @@ from ablate.settings.schema import (
     training_arguments,
 )
 from ablate.settings.training_arguments import OWNED
+from ablate.storage.plain_values import Plain
 from ablate.storage.yaml_files import YamlFileError, read_mapping
 
 SCHEMAS: dict[str, type] = {
     "": Config,
     "insertion": InsertionConfig,
-    "latency": LatencySettings,
-    "model": ModelSettings,
     "optimizer": OptimizerSettings,
+    "model": ModelSettings,
     "tracking": TrackingSettings,
+    "latency": LatencySettings,
 }
 GROUPS = ("module", "insertion", "optimizer", "data", "model", "train", "tracking")
 RESERVED = ("name", "_target_", "insertion", "defaults")  # keys of a module's file that are no options of its class
@@ -70,7 +70,7 @@ def check_option_file(group: str, name: str) -> None:
     if group == "module":
         _check_module_file(content, name, title)
     elif package == group:
-        _check_known(content, group, title)
+        _check_section(content, group, title)
     elif package == "_global_":
         _check_global(content, title)
 
@@ -89,7 +89,7 @@ def known_keys(group: str, name: str | None = None) -> list[str]:
     return [entry.name for entry in fields(SCHEMAS[group])] if group in SCHEMAS else []
 
 
-def fields_of_data(name: str | None) -> dict[str, Any]:
+def fields_of_data(name: str | None) -> Plain:
     """Return the keys of a data set of ours with their defaults; empty for one of the user's."""
     ours = (conf_dir() / "data" / f"{name}.yaml").is_file()
     return option_file("data", str(name)) if ours else {}
@@ -122,7 +122,8 @@ def misspelt_reserved(key: str) -> str | None:
     return best if ratios[best] >= _SIMILAR else None
 
 
-def _check_module_file(content: Mapping[str, Any], name: str, title: str) -> None:
+def _check_module_file(content: Plain, name: str, title: str) -> None:
+    target, own_name = content.get("_target_"), content.get("name")
     missing = [key for key in ("_target_", "name") if content.get(key) is None]
     for key in missing:
         if key in content:
@@ -130,18 +131,18 @@ def _check_module_file(content: Mapping[str, Any], name: str, title: str) -> Non
         close = next((other for other in content if misspelt_reserved(other) == key), None)
         guess = f" (is '{close}' meant to be it?)" if close else ""
         raise ConfigError(f"{title}: {key} is missing{guess}; {_NEEDS}")
-    if not isinstance(content["_target_"], str):
-        raise ConfigError(f"{title}: _target_: {content['_target_']!r} is no dotted path; {_NEEDS}")
-    if not isinstance(content["name"], str):
-        raise ConfigError(f"{title}: name: {content['name']} is no text; file and name must begin with a letter")
-    if content["name"] != name:
-        raise ConfigError(f"{title}: name: {content['name']}: it must be that of the file: name: {name}")
+    if not isinstance(target, str):
+        raise ConfigError(f"{title}: _target_: {target!r} is no dotted path; {_NEEDS}")
+    if not isinstance(own_name, str):
+        raise ConfigError(f"{title}: name: {own_name} is no text; file and name must begin with a letter")
+    if own_name != name:
+        raise ConfigError(f"{title}: name: {own_name}: it must be that of the file: name: {name}")
     close = next((other for other in content if misspelt_reserved(other)), None)
     if "insertion" not in content and close is not None and misspelt_reserved(close) == "insertion":
         raise ConfigError(f"{title}: {close}: no such key. did you mean 'insertion'? {_NEEDS}")
 
 
-def _check_known(content: Mapping[str, Any], group: str, title: str) -> None:
+def _check_section(content: Plain, group: str, title: str) -> None:
     name = content.get("name")
     valid = known_keys(group, str(name))
     for key in content:
@@ -149,7 +150,7 @@ def _check_known(content: Mapping[str, Any], group: str, title: str) -> None:
             raise unknown_key(key, f"{title}: ", group, valid)
 
 
-def _check_global(content: Mapping[str, Any], title: str) -> None:
+def _check_global(content: Plain, title: str) -> None:
     """Check a file that sets keys of several groups (`# @package _global_`)."""
     valid = known_keys("")
     for key, value in content.items():
@@ -166,9 +167,9 @@ def _check_global(content: Mapping[str, Any], title: str) -> None:
 def _package(path: Path, group: str) -> str:
     """Return where Hydra puts a file's content: its group, or what its first lines say."""
     for line in path.read_text(encoding="utf-8-sig").splitlines():
-        found = re.fullmatch(r"\s*#\s*@package\s+(\S+)\s*", line)
-        if found:
-            return group if found[1] in (group, "_group_") else found[1]
+        directive = re.fullmatch(r"\s*#\s*@package\s+(\S+)\s*", line)
+        if directive:
+            return group if directive[1] in (group, "_group_") else directive[1]
         if line.strip() and not line.lstrip().startswith("#"):
             break
     return group

@@ -7,7 +7,6 @@ text in a field's metadata (``"> 0 and <= 1"``) and checked by `ablate.settings.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache, lru_cache
 from pathlib import Path
@@ -131,12 +130,12 @@ def _training_defaults() -> Plain:
 class Config:
     """One trial: what `conf/config.yaml` and the command line resolve to."""
 
-    module: dict[str, Any] = field(default_factory=_no_module)
+    module: Plain = field(default_factory=_no_module)
     insertion: InsertionConfig = field(default_factory=InsertionConfig)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
-    data: dict[str, Any] = field(default_factory=dict)
+    data: Plain = field(default_factory=dict)
     model: ModelSettings = field(default_factory=ModelSettings)
-    train: dict[str, Any] = field(default_factory=_training_defaults)
+    train: Plain = field(default_factory=_training_defaults)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
     latency: LatencySettings = field(default_factory=LatencySettings)
     seed: int = _ranged(0, ">= 0 and < 4294967295")
@@ -175,7 +174,7 @@ def schema_node() -> DictConfig:
 
 
 @cache
-def training_arguments() -> Mapping[str, Any]:
+def training_arguments() -> Plain:
     """Return Ultralytics' training arguments with their defaults, less those that ablate owns.
 
     Read from the installed Ultralytics' own default.yaml, so that every argument of the version in use can be given

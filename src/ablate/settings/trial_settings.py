@@ -57,8 +57,8 @@ class TrainSettings:
     def from_plain(cls, arguments: Plain) -> TrainSettings:
         """Return the settings of a composed group `train`; an argument that it lacks has Ultralytics' default."""
         complete = {**training_arguments(), **arguments}
-        own = {entry.name: complete[entry.name] for entry in fields(cls) if entry.name != "arguments"}
-        return cls(arguments=plain_copy(dict(arguments)), **own)
+        named = {entry.name: complete[entry.name] for entry in fields(cls) if entry.name != "arguments"}
+        return cls(arguments=plain_copy(dict(arguments)), **named)
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class CommandSettings:
         """Return the command's part of a composed configuration; a field that it lacks has its default."""
         tracking = TrackingSettings(**config.get("tracking", {}))
         latency = LatencySettings(**plain_copy(config.get("latency", {})))
-        own = {name: plain_copy(config.get(name, default)) for name, default in _command_defaults().items()}
-        return cls(tracking, latency, **own)
+        plain = {name: plain_copy(config.get(name, default)) for name, default in _command_defaults().items()}
+        return cls(tracking, latency, **plain)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class TrialSettings:
         neutral value, so that it cannot make two equal trials look different.
 
         Raises:
-            ConfigError: A text in `grafts` is none.
+            ConfigError: An entry of `grafts` is not valid graft syntax.
         """
         module, further = config.get("module", _NO_MODULE), config.get("grafts") or []
         first = [] if module.get("_target_") is None else [GraftSpec.from_config(module, config["insertion"])]

@@ -1,4 +1,4 @@
-"""Check a composed configuration without importing torch: one clear line for each mistake.
+"""Check a composed configuration without importing torch: an error of one line for each mistake.
 
 A module's options are read from its source by the syntax tree: the annotations of its constructor say the types
 (`bool`, `int`), the choices (`Literal["a", "b"]`) and the ranges (`Annotated[int, ">= 1"]`), so a user's own module is
@@ -11,8 +11,8 @@ import ast
 import importlib.util
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import Field, asdict, dataclass, fields, is_dataclass
-from typing import Any
+from dataclasses import Field, asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any
 
 from ablate.errors import ConfigError, nearest
 from ablate.settings.argument_checks import check_precision, check_train, satisfies, shown
@@ -23,9 +23,7 @@ from ablate.settings.schema import (
     Config,
     InsertionConfig,
     LatencySettings,
-    ModelSettings,
     OptimizerSettings,
-    TrackingSettings,
     options,
 )
 from ablate.settings.trial_settings import TrialSettings
@@ -33,6 +31,9 @@ from ablate.sources.class_checks import check_class
 from ablate.sources.definitions import constructor
 from ablate.sources.module_source import module_source
 from ablate.storage.plain_values import Plain
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = [
     "Option",
@@ -47,60 +48,59 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Option:
-    """What the constructor of a module says of one option."""
+    """An option of a module, as the annotations of its constructor describe it."""
 
     kind: str | None = None  # "int", "float", "bool", "str" or None: not checked
-    choices: tuple[Any, ...] = ()
+    choices: tuple[object, ...] = ()
     constraint: str | None = None
 
 
-def check(config: Mapping[str, Any]) -> None:
-    """Check a resolved configuration (plain values).
+def check(config: Plain) -> None:
+    """Check a resolved configuration.
 
     Raises:
-        ConfigError: With one line that says what is wrong, where, and which values are valid.
+        ConfigError: Its one line says what is wrong, where, and which values are valid.
     """
-    for group, values in (("", config), *((group, config.get(group)) for group in (*GROUPS, "latency"))):
-        _check_keys(group, values)
-    _check_dataclass("", config, Config)
-    _check_dataclass("insertion.", config["insertion"], InsertionConfig)
-    _check_dataclass("optimizer.", config["optimizer"], OptimizerSettings)
-    _check_arithmetic(config["optimizer"])
-    _check_dataclass("model.", config["model"], ModelSettings)
-    _check_dataclass("tracking.", config["tracking"], TrackingSettings)
-    check_latency(config["latency"])
-    _check_insertion(config["insertion"], config["module"])
-    check_train(config["train"])
-    _check_data(config["data"])
-    _check_module(config["module"])
-    for graft in config["grafts"]:
+    for group in ("", *GROUPS, "latency"):
+        _check_keys(group, config.get(group) if group else config)
+    sections = {name: schema(**config[name]) for name, schema in SCHEMAS.items() if name}
+    settings = Config(**{**config, **sections})
+    _check_fields("", settings)
+    for name, section in sections.items():
+        _check_fields(f"{name}.", section)
+    _check_arithmetic(settings.optimizer)
+    check_latency(settings.latency)
+    _check_insertion(settings.insertion, settings.module)
+    check_train(settings.train)
+    _check_data(settings.data)
+    _check_module(settings.module)
+    for graft in settings.grafts:
         _check_graft(graft)
-    for control in config["controls"]:
+    for control in settings.controls:
         if control not in CONTROLS:
             raise ConfigError(f"controls: {control}: {nearest(str(control), CONTROLS)}valid: {', '.join(CONTROLS)}")
-    check_device(str(config["device"]))
-    check_precision(config["train"]["amp"], str(config["device"]))
-    sweep = config["sweep"]
-    if sweep is not None and not re.fullmatch(r"[\w+@=-][\w.+@=-]{0,119}", str(sweep)):
+    check_device(settings.device)
+    check_precision(settings.train.get("amp"), settings.device)
+    if settings.sweep is not None and not re.fullmatch(r"[\w+@=-][\w.+@=-]{0,119}", settings.sweep):
         needs = "a name of up to 120 letters, digits and . _ - + @ = is needed, which does not begin with a dot"
-        raise ConfigError(f"sweep={sweep}: {needs}; it becomes a folder")
+        raise ConfigError(f"sweep={settings.sweep}: {needs}; it becomes a folder")
 
 
-def check_each(configs: Sequence[Mapping[str, Any]]) -> None:
-    """Check every configuration of a command; of those that differ by their seed only, the first whole.
+def check_each(configs: Sequence[Plain]) -> None:
+    """Check every configuration of a command; of those that differ only by their seed, the first one completely.
 
     Raises:
         ConfigError: See `check`.
     """
     seed = next(entry for entry in fields(Config) if entry.name == "seed")
-    known: set[str] = set()
+    checked: set[str] = set()
     for config in configs:
         rest = repr({name: value for name, value in config.items() if name != "seed"})
-        if rest in known:
-            _check_value("seed", config["seed"], seed.metadata)
+        if rest in checked:
+            _check_value("seed", config.get("seed"), seed)
         else:
             check(config)
-            known.add(rest)
+            checked.add(rest)
 
 
 def check_same(settings: Sequence[TrialSettings]) -> None:
@@ -135,14 +135,14 @@ def check_device(device: str) -> None:
         raise ConfigError(f"device={device}: valid are auto, cpu, or GPU numbers such as 0 or cuda:1 or 0,1")
 
 
-def check_latency(latency: Mapping[str, Any]) -> None:
-    """Check what a latency measurement is asked for.
+def check_latency(latency: LatencySettings) -> None:
+    """Check the settings of a latency measurement.
 
     Raises:
-        ConfigError: With one line that says what is wrong, where, and which values are valid.
+        ConfigError: Its one line says what is wrong, where, and which values are valid.
     """
-    _check_dataclass("latency.", latency, LatencySettings)
-    if latency["enabled"] and "onnx" in latency["backend"]:
+    _check_fields("latency.", latency)
+    if latency.enabled and "onnx" in latency.backend:
         for package in ("onnx", "onnxruntime"):
             if importlib.util.find_spec(package) is None:
                 raise ConfigError(f"latency.backend=onnx: {package} is not installed: pip install 'ablate[export]'")
@@ -164,7 +164,7 @@ def module_options(target: str) -> dict[str, Option] | None:
     return {argument.arg: _option(argument.annotation) for argument in arguments}
 
 
-def _check_keys(group: str, values: Any) -> None:
+def _check_keys(group: str, values: object) -> None:
     """Check that a group has all of its keys and no other; an empty name is that of the configuration itself."""
     where = f"{group}." if group else ""
     if not isinstance(values, Mapping):
@@ -178,24 +178,24 @@ def _check_keys(group: str, values: Any) -> None:
             raise ConfigError(f"{where}{key} is missing: a key cannot be deleted; write {where}{key}=<value>")
 
 
-def _check_dataclass(prefix: str, values: Mapping[str, Any], schema: type) -> None:
-    assert is_dataclass(schema)
-    for entry in fields(schema):
-        value = values[entry.name]
+def _check_fields(prefix: str, section: DataclassInstance) -> None:
+    """Check the values of a section against the choices and ranges of its fields; `prefix` leads the messages."""
+    for entry in fields(section):
+        value = getattr(section, entry.name)
         where = f"{prefix}{entry.name}"
         if entry.metadata.get("several"):
             if not isinstance(value, list) or not value:
                 raise ConfigError(f"{where}={value}: a list with at least one value is needed, such as [{_one(entry)}]")
             for item in value:
-                _check_value(where, item, entry.metadata)
+                _check_value(where, item, entry)
         elif isinstance(value, str) and not value.strip():
             raise ConfigError(f"{where}=: a value is needed; leave it out for the default, {shown(entry.default)}")
         elif value is not None:
-            _check_value(where, value, entry.metadata)
+            _check_value(where, value, entry)
 
 
-def _check_value(where: str, value: Any, wanted: Mapping[str, Any]) -> None:
-    choices, constraint = wanted.get("choices"), wanted.get("range")
+def _check_value(where: str, value: Any, entry: Field[Any]) -> None:
+    choices, constraint = entry.metadata.get("choices"), entry.metadata.get("range")
     if choices and value not in choices:
         if where.endswith("name") and str(value).lower() == "auto":
             raise ConfigError(
@@ -207,7 +207,7 @@ def _check_value(where: str, value: Any, wanted: Mapping[str, Any]) -> None:
         raise ConfigError(f"{where}={value} is out of range: it must be {constraint}")
 
 
-def _check_data(data: Mapping[str, Any]) -> None:
+def _check_data(data: Plain) -> None:
     """Check that no field of a data set of ours is null which has a value; the data set itself is read later."""
     for key, value in fields_of_data(str(data.get("name"))).items():
         if value is not None and data.get(key, value) is None:
@@ -219,49 +219,51 @@ def _one(entry: Field[Any]) -> Any:
     return entry.default_factory()[0] if callable(entry.default_factory) else ""
 
 
-def _check_arithmetic(optimizer: Mapping[str, Any]) -> None:
+def _check_arithmetic(optimizer: OptimizerSettings) -> None:
     """Check that an arithmetic of the orthogonalisation is given to the one optimizer that orthogonalises."""
-    name, arithmetic = optimizer["name"], optimizer["orthogonalise"]
-    if arithmetic != "auto" and name != "MuSGD":
+    if optimizer.orthogonalise != "auto" and optimizer.name != "MuSGD":
         raise ConfigError(
-            f"optimizer.orthogonalise={arithmetic}: {name} does not orthogonalise, only MuSGD does; valid: auto"
+            f"optimizer.orthogonalise={optimizer.orthogonalise}: {optimizer.name} does not orthogonalise, only MuSGD "
+            "does; valid: auto"
         )
 
 
-def _check_insertion(insertion: Mapping[str, Any], module: Mapping[str, Any], where: str = "") -> None:
+def _check_insertion(insertion: InsertionConfig, module: Plain, where: str = "") -> None:
+    """Check an insertion point and the wiring there; `where` leads the message."""
     valid = [name for name in options("insertion") if name != "customary"]
-    name = insertion["name"]
+    name = insertion.name
     if name == "customary":
-        name = module.get("insertion")
-        if name in (None, "none") and insertion["at"] is None and module.get("_target_") is not None:
+        name = str(module.get("insertion") or "none")
+        if name == "none" and insertion.at is None and module.get("_target_") is not None:
             file = f"the file of module {module.get('name')} names no customary one: insertion: <place>"
             raise ConfigError(f"{where}insertion is missing: {file}; valid: {', '.join(valid)}")
-    if insertion["at"] is not None:
-        if not insertion["at"] or min(insertion["at"]) < 0:
-            raise ConfigError(f"{where}insertion.at={insertion['at']}: layer indices from 0 are needed, such as [4,6]")
+    if insertion.at is not None:
+        if not insertion.at or min(insertion.at) < 0:
+            raise ConfigError(f"{where}insertion.at={insertion.at}: layer indices from 0 are needed, such as [4,6]")
     elif name not in valid and module.get("_target_") is not None:
-        source = " (named as customary by the module's file)" if insertion["name"] == "customary" else ""
+        source = " (named as customary by the module's file)" if insertion.name == "customary" else ""
         raise ConfigError(f"{where}insertion={name}{source}: {nearest(str(name), valid)}valid: {', '.join(valid)}")
 
 
-def _check_graft(given: Any) -> None:
-    """Check one of `grafts`, as the user wrote it or as it stands in a settled configuration."""
-    if not isinstance(given, str | Mapping):
-        raise ConfigError(f"grafts: {given!r} is no graft; a list is needed, such as [hmha@c3k2,acmix@head]")
-    graft = GraftSpec.from_text(given).to_plain() if isinstance(given, str) else given
-    for key in ("module", "insertion"):
-        if not isinstance(graft.get(key), Mapping):
-            raise ConfigError(f"grafts: {given!r}: a mapping needs module and insertion, each a mapping; or hmha@c3k2")
+def _check_graft(entry: object) -> None:
+    """Check an entry of `grafts`: a text of the user's, or a mapping as in a trial's recorded configuration."""
+    if not isinstance(entry, str | dict):
+        raise ConfigError(f"grafts: {entry!r} is no graft; a list is needed, such as [hmha@c3k2,acmix@head]")
+    graft = GraftSpec.from_text(entry).to_plain() if isinstance(entry, str) else entry
+    module, insertion = graft.get("module"), graft.get("insertion")
+    if not isinstance(module, dict) or not isinstance(insertion, dict):
+        raise ConfigError(f"grafts: {entry!r}: a mapping needs module and insertion, each a mapping; or hmha@c3k2")
     for key in graft:
         if key not in ("module", "insertion"):
             raise ConfigError(
                 f"grafts: {key}: no such key. {nearest(str(key), ['module', 'insertion'])}valid: module, insertion"
             )
-    _check_keys("insertion", graft["insertion"])
-    where = f"grafts: {given if isinstance(given, str) else graft['module'].get('name')}: "
-    _check_dataclass(where, graft["insertion"], InsertionConfig)
-    _check_insertion(graft["insertion"], graft["module"], where)
-    _check_module(graft["module"], where)
+    _check_keys("insertion", insertion)
+    where = f"grafts: {entry if isinstance(entry, str) else module.get('name')}: "
+    place = InsertionConfig(**insertion)
+    _check_fields(where, place)
+    _check_insertion(place, module, where)
+    _check_module(module, where)
 
 
 def _check_module(module: Plain, where: str = "") -> None:

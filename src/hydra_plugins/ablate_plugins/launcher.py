@@ -145,9 +145,9 @@ class LocalLauncher(JobLauncher):
     def open_cores(self, device: str) -> int | None:
         """Return this machine's cores where trials run on them and the user has given no number of threads."""
         from ablate.launching.devices import DEVICE
-        from ablate.settings.environment import given_threads, visible_cores
+        from ablate.settings.environment import user_threads, visible_cores
 
-        if self._cpu_workers != "auto" or given_threads() is not None:
+        if self._cpu_workers != "auto" or user_threads() is not None:
             return None
         on_cpu = all(slot.environment[DEVICE] == "cpu" for slot in self.local_slots(device))
         return visible_cores() if on_cpu else None
