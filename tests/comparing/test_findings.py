@@ -14,6 +14,7 @@ from ablate.analysis.comparison import compare
 from ablate.analysis.table import comparison_frame
 from ablate.findings.all_findings import findings
 from ablate.findings.control_findings import ALARM
+from ablate.records import code_version
 from ablate.records.records import load_sweep
 from ablate.report.text_table import best_rows
 from ablate.statistics.paired import seeds_needed, smallest_detectable
@@ -286,3 +287,15 @@ def test_other_code_is_flagged_by_its_content_before_its_commit(
     table, _ = told(write(made))
     assert table["comparable"][1] == ("no" if words else "yes")
     assert table["notes"][1] == words
+
+
+@pytest.mark.parametrize(("baseline", "comparable"), [("b", "yes"), ("c", "no")])
+def test_code_that_is_known_to_give_the_same_results_is_no_other_code(
+    records: Grid, write: Write, monkeypatch: pytest.MonkeyPatch, baseline: str, comparable: str
+) -> None:
+    monkeypatch.setattr(code_version, "SAME_RESULTS", {"a" * 64: "b" * 64})
+    made = records(("none", "hmha"), ("sgd",), (0, 1))
+    for record in made:
+        record["realised"] |= {"code": 64 * (baseline if record["factors"]["module"] == "none" else "a")}
+    table, _ = told(write(made))
+    assert table["comparable"][1] == comparable
