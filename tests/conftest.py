@@ -6,6 +6,7 @@ import fcntl
 import gc
 import os
 import pkgutil
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -114,6 +115,30 @@ def ablate(tmp_path: Path) -> Ablate:
         )
 
     return run
+
+
+@pytest.fixture(scope="session")
+def empty_store(made_once: MadeOnce) -> Path:
+    """The SQLite file of an empty MLflow store: making one takes MLflow seconds, so it is made once and copied."""
+
+    def make(folder: Path) -> None:
+        from ablate.tracking.store import Store
+
+        Store(folder)._client._tracking_client.store.engine.dispose()
+
+    return made_once("store", make) / "mlflow.db"
+
+
+@pytest.fixture
+def new_root(empty_store: Path) -> Callable[[Path], Path]:
+    """How to make an output folder with an empty store."""
+
+    def make(root: Path) -> Path:
+        root.mkdir(parents=True, exist_ok=True)
+        shutil.copy(empty_store, root / "mlflow.db")
+        return root
+
+    return make
 
 
 @pytest.fixture

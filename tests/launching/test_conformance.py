@@ -186,12 +186,14 @@ def test_an_exception_that_cannot_be_unpickled_is_told_in_words_too(make: Make) 
 
 
 @each
-def test_a_job_that_hangs_is_ended_at_its_limit_with_all_that_it_started(make: Make, tmp_path: Path) -> None:
+def test_a_job_that_hangs_is_ended_at_its_limit_with_all_that_it_started(make: Make, kind: str, tmp_path: Path) -> None:
     mark = tmp_path / "child"
+    seconds = 4 if kind == "local" else 8  # elsewhere the start of a process counts too, and takes longer
 
-    hung, after = run(make(1), f"family {mark}", "a", limits=Limits(timeout=8, max_retries=0))
+    hung, after = run(make(1), f"family {mark}", "a", limits=Limits(timeout=seconds, max_retries=0))
 
-    assert (hung.failure, hung.message) == ("timeout", "it took longer than its limit of 8 seconds")
+    assert hung.failure == "timeout"
+    assert f"its limit of {seconds} seconds" in hung.message
     assert after.result[0] == "a done"
     _wait_until_gone(int(mark.read_text(encoding="utf-8")))
 

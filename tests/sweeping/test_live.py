@@ -339,23 +339,23 @@ def ours() -> int:
 
 
 @pytest.mark.parametrize("animated", [True, False])
-def test_a_thousand_trials_take_no_more_memory_than_a_hundred(written: Trials, animated: bool) -> None:
+def test_hundreds_of_trials_take_no_more_memory_than_fifty(written: Trials, animated: bool) -> None:
     trial = written("a s0")
     trial.epoch()
-    work = [Item(f"{LONG} s{seed}", trial.signature, trial.folder, 10) for seed in range(1000)]
+    work = [Item(f"{LONG} s{seed}", trial.signature, trial.folder, 10) for seed in range(350)]
     out, clock, sizes = io.StringIO(), Clock(), []
     tracemalloc.start()
     try:
         with Live(Console(file=out, force_terminal=animated, width=100), work, slots=1, clock=clock) as live:
-            for index in range(1000):
+            for index in range(350):
                 live.start(index, "cpu", resumed=1)
                 clock.tick(REFRESH / 2)
                 live.poll(index)
                 live.end(index, "code: it broke" if index % 10 == 0 else None)
                 out.seek(0)
                 out.truncate()
-                if index in (100, 999):
+                if index in (49, 349):
                     sizes.append(ours())
     finally:
         tracemalloc.stop()
-    assert sizes[1] < sizes[0] + 20_000, "less than two names and a number for each trial"
+    assert sizes[1] < sizes[0] + 300 * 22, "less than two names and a number for each trial"

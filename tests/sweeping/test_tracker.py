@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,12 @@ from ablate.tracking.tracker import Tracker
 LOCAL = TrackingSettings(uri=None, experiment="ablate", artifacts=True)
 
 
+@pytest.fixture
+def root(tmp_path: Path, new_root: Callable[[Path], Path]) -> Path:
+    """An output folder with an empty store."""
+    return new_root(tmp_path / "multirun")
+
+
 def test_what_is_asked_of_the_store_is_answered(tmp_path: Path) -> None:
     with Tracker(tmp_path, LOCAL) as tracker:
         run_id = tracker.ask(Store.open_sweep, "a sweep", "the command")
@@ -30,12 +37,12 @@ def test_what_is_asked_of_the_store_is_answered(tmp_path: Path) -> None:
         assert database.execute("select run_uuid, name from runs").fetchall() == [(run_id, "a sweep")]
 
 
-def test_calls_are_made_in_order(tmp_path: Path) -> None:
-    with Tracker(tmp_path, LOCAL) as tracker:
+def test_calls_are_made_in_order(root: Path) -> None:
+    with Tracker(root, LOCAL) as tracker:
         for number in range(5):
             tracker.submit(Store.open_sweep, f"sweep {number}", "the command")
 
-    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+    with sqlite3.connect(root / "mlflow.db") as database:
         rows = database.execute("select name from runs order by start_time").fetchall()
     assert rows == [(f"sweep {number}",) for number in range(5)]
 
@@ -51,8 +58,8 @@ def test_a_store_that_does_not_answer_is_dropped_and_asked_again(tmp_path: Path)
     assert tracker.problem.kind is ProblemKind.UNREACHABLE
 
 
-def test_a_tracker_whose_process_is_killed_gets_another(tmp_path: Path) -> None:
-    with Tracker(tmp_path, LOCAL) as tracker:
+def test_a_tracker_whose_process_is_killed_gets_another(root: Path) -> None:
+    with Tracker(root, LOCAL) as tracker:
         tracker.ask(Store.open_sweep, "first", "the command")
         worker = tracker._backend._workers[module.SLOT].result()
         os.kill(worker, signal.SIGKILL)
@@ -63,49 +70,49 @@ def test_a_tracker_whose_process_is_killed_gets_another(tmp_path: Path) -> None:
         tracker.ask(Store.open_sweep, "third", "the command")
 
     assert tracker.problem is None
-    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+    with sqlite3.connect(root / "mlflow.db") as database:
         names = {name for (name,) in database.execute("select name from runs")}
     assert {"first", "third"} <= names
 
 
 @pytest.mark.timeout(120)
-def test_a_locked_store_is_waited_for(tmp_path: Path) -> None:
+def test_a_locked_store_is_waited_for(root: Path) -> None:
     import threading
 
-    with Tracker(tmp_path, LOCAL) as tracker:
+    with Tracker(root, LOCAL) as tracker:
         tracker.ask(Store.open_sweep, "first", "the command")
-        database = sqlite3.connect(tmp_path / "mlflow.db", check_same_thread=False)
+        database = sqlite3.connect(root / "mlflow.db", check_same_thread=False)
         database.execute("begin exclusive")
-        threading.Timer(8, database.rollback).start()
+        threading.Timer(6.5, database.rollback).start()
         assert tracker.ask(Store.open_sweep, "second", "the command") is not None
 
     assert tracker.problem is None
 
 
-def test_what_the_store_refuses_of_one_record_is_told_once_and_others_arrive(tmp_path: Path) -> None:
+def test_what_the_store_refuses_of_one_record_is_told_once_and_others_arrive(root: Path) -> None:
     for index, metrics in ((1, {".": 0.1, "map50": 0.5}), (2, {"map50": 0.5})):
         signature = f"{index:02x}" * 32
         content = {"signature": signature, "name": f"trial {index}", "status": "finished", "metrics": metrics}
-        atomic_write_json(tmp_path / "trials" / signature / "result.json", content)
-    with Tracker(tmp_path, LOCAL) as tracker:
-        tracker.ask(Store.publish_missing, tmp_path / "trials")
-        tracker.ask(Store.publish_missing, tmp_path / "trials")
+        atomic_write_json(root / "trials" / signature / "result.json", content)
+    with Tracker(root, LOCAL) as tracker:
+        tracker.ask(Store.publish_missing, root / "trials")
+        tracker.ask(Store.publish_missing, root / "trials")
 
     assert tracker.problem is None
     assert [(refusal.record, refusal.what) for refusal in tracker.refusals] == [("trial 1", "metric final/.")]
-    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+    with sqlite3.connect(root / "mlflow.db") as database:
         assert database.execute("select status from runs").fetchall() == [("FINISHED",)] * 2
 
 
-def test_a_store_of_an_older_mlflow_is_told_as_that_again_and_again(tmp_path: Path) -> None:
-    with Tracker(tmp_path, LOCAL) as tracker:
+def test_a_store_of_an_older_mlflow_is_told_as_that_again_and_again(root: Path) -> None:
+    with Tracker(root, LOCAL) as tracker:
         tracker.ask(Store.open_sweep, "first", "the command")
-    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+    with sqlite3.connect(root / "mlflow.db") as database:
         database.execute("update alembic_version set version_num = '0584bdc529eb'")
-    with Tracker(tmp_path, LOCAL) as tracker:
+    with Tracker(root, LOCAL) as tracker:
         tracker.submit(Store.open_sweep, "second", "the command")
         tracker.submit(Store.open_sweep, "third", "the command")
 
     assert tracker.problem is not None
     assert tracker.problem.kind is ProblemKind.OLD_SCHEMA
-    assert f"mlflow db upgrade sqlite:///{tmp_path}/mlflow.db" in tracker.problem.advice
+    assert f"mlflow db upgrade sqlite:///{root}/mlflow.db" in tracker.problem.advice
