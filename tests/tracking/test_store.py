@@ -161,9 +161,9 @@ def test_two_stores_at_once_give_a_trial_one_run(root: Path, trial: Path) -> Non
 def test_a_store_is_made_once_by_commands_that_open_it_together(tmp_path: Path, killed: bool) -> None:
     """MLflow's own making of an SQLite store, twice at once or cut off, leaves a file that it never opens again."""
     code = (
-        "import sys; from pathlib import Path; from ablate.tracking import opening; import mlflow.tracking; "
+        "import sys; from pathlib import Path; from ablate.tracking import open_store; import mlflow.tracking; "
         "print('ready', flush=True); sys.stdin.readline(); "
-        "opening.open_client('sqlite:///' + sys.argv[1], Path(sys.argv[1]).parent)"
+        "open_store.open_client('sqlite:///' + sys.argv[1], Path(sys.argv[1]).parent)"
     )
     place = tmp_path / "multirun" / "mlflow.db"
     words = [sys.executable, "-c", code, str(place)]
