@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ablate.analysis.comparison import Comparison, compare
-from ablate.analysis.latency_results import VariantLatency
+from ablate.analysis.latency_results import Latency
 from ablate.analysis.measurements import Accuracy, Cost
 from ablate.analysis.pairing import trial_pairs
 from ablate.analysis.table import comparison_frame, trial_frame
@@ -22,9 +22,10 @@ from ablate.errors import nearest
 from ablate.evaluation.image_bootstrap import ImageInterval, paired_bootstrap
 from ablate.findings.all_findings import sentences
 from ablate.findings.facts import Facts, data_facts, headline, latency_facts, recipe_facts
-from ablate.records import records
+from ablate.records import loading
 from ablate.records.predictions import Evidence, evidence_path, load_evidence
-from ablate.records.records import Record, Sweep, sequence
+from ablate.records.sweep_record import Sweep
+from ablate.records.trial_record import TrialRecord
 from ablate.report.captions import caption
 from ablate.report.text_table import literal
 
@@ -44,7 +45,7 @@ def load_sweep(path: str | Path, *, strict: bool = False) -> SweepResults:
     Raises:
         FileNotFoundError: It is not the folder of a sweep. Damage to single trials is no error: see `notes`.
     """
-    return SweepResults(compare(records.load_sweep(Path(path)), strict=strict))
+    return SweepResults(compare(loading.load_sweep(Path(path)), strict=strict))
 
 
 def markdown_literal(text: str) -> str:
@@ -111,7 +112,7 @@ class SweepResults:
         """Latency protocol, data sets and realised recipe: heading -> title -> text."""
         facts = {"Latency protocol": latency_facts(self.comparison) or {"latency": "not measured"}}
         facts |= {f"Data: {data['name']}": data for data in data_facts(self.comparison)}
-        return facts | {"Realised recipe, over all trials": recipe_facts(self.comparison.sweep.records)}
+        return facts | {"Realised recipe, over all trials": recipe_facts(self.comparison.sweep.trials)}
 
     def __len__(self) -> int:
         return len(self.comparison.rows)
@@ -191,7 +192,7 @@ class VariantResults:
         return self._row.cost
 
     @property
-    def latency(self) -> VariantLatency:
+    def latency(self) -> Latency:
         """Latency in ms."""
         return self._row.latency
 
@@ -231,10 +232,9 @@ class VariantResults:
     def history(self) -> pd.DataFrame:
         """One row per epoch of each measured trial: seed, epoch, and whatever was recorded after it."""
         rows = [
-            {"seed": seed, **epoch}
+            {"seed": seed, **epoch.content}
             for seed, trial in sorted(self._row.variant.by_seed.items())
-            for epoch in sequence(trial, "history")
-            if isinstance(epoch, dict)
+            for epoch in trial.history
         ]
         return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["seed", "epoch"])
 
@@ -267,8 +267,8 @@ class VariantResults:
         group = next(group for group in self._groups if any(row.variant is variant for row in group.rows))
         return None if group.baseline is variant else group.baseline
 
-    def _predictions_path(self, trial: Record) -> Path | None:
-        return evidence_path(trial, self._sweep.trial_dir(trial["signature"]))
+    def _predictions_path(self, trial: TrialRecord) -> Path | None:
+        return evidence_path(trial, self._sweep.folder.trial(trial.signature).path)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ import pandas as pd
 
 from ablate.analysis.variant_row import Row
 from ablate.records.class_names import ClassName, recorded_classes
-from ablate.records.records import number, sequence
 from ablate.statistics.paired import paired_differences
 
 ClassAccuracy = dict[ClassName, dict[int, float]]  # class -> seed -> AP50-95
@@ -20,10 +19,9 @@ def class_accuracy(rows: Sequence[Row]) -> dict[str, ClassAccuracy]:
     by_label: dict[str, ClassAccuracy] = {}
     for row in rows:
         for seed, trial in row.variant.by_seed.items():
-            for name, entry in zip(recorded_classes(trial), sequence(trial, "per_class"), strict=True):
-                accuracy = number(entry, "map50_95")
-                if accuracy is not None:
-                    by_label.setdefault(row.label, {}).setdefault(name, {})[seed] = accuracy
+            for name, entry in zip(recorded_classes(trial), trial.per_class, strict=True):
+                if entry.map50_95 is not None:
+                    by_label.setdefault(row.label, {}).setdefault(name, {})[seed] = entry.map50_95
     return by_label
 
 
@@ -53,9 +51,9 @@ def instances(rows: Sequence[Row]) -> dict[ClassName, int]:
     """Class -> how many ground-truth boxes it has in the images that the accuracy was measured on."""
     for trial in (trial for row in rows for trial in row.variant.measured):
         counts = {
-            name: int(boxes)
-            for name, entry in zip(recorded_classes(trial), sequence(trial, "per_class"), strict=True)
-            if (boxes := number(entry, "instances")) is not None
+            name: entry.instances
+            for name, entry in zip(recorded_classes(trial), trial.per_class, strict=True)
+            if entry.instances is not None
         }
         if counts:
             return counts

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ablate.analysis.variant_row import Difference, Row
-from ablate.records.records import short
+from ablate.records.trial_record import short
 from ablate.statistics.interval import Interval
 
 Value = str | int | float | Interval | None
@@ -110,7 +110,7 @@ def _over_images(row: Row) -> Interval | None:
 
 
 def _signatures(row: Row) -> str:
-    return " ".join(short(trial["signature"]) for trial in row.variant.trials)
+    return " ".join(short(trial.signature) for trial in row.variant.trials)
 
 
 COLUMNS: tuple[Column, ...] = (

@@ -7,26 +7,26 @@ Neither is the module's own source, which is what the variants differ in; replic
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 from ablate.records.code_version import result_code
 from ablate.records.image_counts import in_words
-from ablate.records.realised import Realised
-from ablate.records.records import SHORT, Record, mapping, number, value
-from ablate.records.trial_record import TrialRecord
+from ablate.records.realised import Git, Realised
+from ablate.records.trial_record import SHORT, TrialRecord
 
-REALISED = {
-    "batch": "batch",
-    "amp": "AMP",
-    "epochs": "epochs",
-    "early_stop": "early stop",
-    "oom_retries": "out-of-memory retries",
-    "imgsz": "image size",
-    "optimizer": "optimizer",
-    "orthogonalise": "orthogonalisation",
-    "lr0": "lr0",
-    "device_name": "device",
-    "data_fingerprint": "data fingerprint",
+Realisation = str | int | float | bool | None
+# Realised values that must agree, by title.
+REALISED: dict[str, Callable[[Realised], Realisation]] = {
+    "batch": lambda realised: realised.batch,
+    "AMP": lambda realised: realised.amp,
+    "epochs": lambda realised: realised.epochs,
+    "early stop": lambda realised: realised.early_stop,
+    "out-of-memory retries": lambda realised: realised.oom_retries,
+    "image size": lambda realised: realised.imgsz,
+    "optimizer": lambda realised: realised.optimizer,
+    "orthogonalisation": lambda realised: realised.orthogonalise,
+    "lr0": lambda realised: realised.lr0,
+    "device": lambda realised: realised.device_name,
+    "data fingerprint": lambda realised: realised.data_fingerprint,
 }
 FREE_BETWEEN_SEEDS = {"epochs", "early stop"}  # patience ends each seed when it will
 
@@ -51,7 +51,9 @@ CHOSEN_BY: dict[str, tuple[tuple[str, ...], ...]] = {
 UNRECORDED: dict[tuple[str, ...], str] = {("optimizer", "orthogonalise"): "auto"}
 
 
-def differences(variant: Sequence[Record], baseline: Sequence[Record], *, by_design: bool = False) -> list[str]:
+def differences(
+    variant: Sequence[TrialRecord], baseline: Sequence[TrialRecord], *, by_design: bool = False
+) -> list[str]:
     """Realised values in which two sets of finished trials differ, in words; empty when none does.
 
     A value that is recorded on one side only cannot be compared and counts as a difference.
@@ -61,7 +63,7 @@ def differences(variant: Sequence[Record], baseline: Sequence[Record], *, by_des
         baseline: Trials of the one that it is compared with, likewise.
         by_design: Leave out what differs because it was configured to, as components of a study are.
     """
-    if not all(_has_recipe(record) for record in [*variant, *baseline]):
+    if any(trial.realised == Realised() for trial in [*variant, *baseline]):
         return ["realised recipe not recorded"]
     reasons = []
     for title, read in _readers([*variant, *baseline]).items():
@@ -71,11 +73,7 @@ def differences(variant: Sequence[Record], baseline: Sequence[Record], *, by_des
     return reasons
 
 
-def _has_recipe(record: Record) -> bool:
-    return isinstance(record, TrialRecord) and record.realised != Realised()
-
-
-def disagreements(replicates: Sequence[Record]) -> list[str]:
+def disagreements(replicates: Sequence[TrialRecord]) -> list[str]:
     """Realised values in which the replicates of one variant differ among themselves, in words."""
     reasons = []
     for title, read in _readers(replicates).items():
@@ -85,20 +83,19 @@ def disagreements(replicates: Sequence[Record]) -> list[str]:
     return reasons
 
 
-def coverage(record: Record) -> str:
+def coverage(record: TrialRecord) -> str:
     """Starting weights of a trial: where from, and how many of the tensors that should arrive did."""
-    weights = mapping(record, "realised", "weights")
-    source = str(weights.get("sha256") or "")[:SHORT] or weights.get("source")  # by content, wherever it lies
+    weights = record.realised.weights
+    source = (weights.sha256 or "")[:SHORT] or weights.source  # by content, wherever it lies
     if not source:
         return "none"
-    expected, transferred = number(weights, "expected"), number(weights, "transferred")
-    if not expected or transferred is None:
+    if not weights.expected or weights.transferred is None:
         return f"{source}, coverage unknown"
-    share = f"{100 * transferred / expected:.0f} %"
-    return f"{source}, {'all' if transferred == expected else share}"
+    share = f"{100 * weights.transferred / weights.expected:.0f} %"
+    return f"{source}, {'all' if weights.transferred == weights.expected else share}"
 
 
-def _as_configured(title: str, variant: Sequence[Record], baseline: Sequence[Record]) -> bool:
+def _as_configured(title: str, variant: Sequence[TrialRecord], baseline: Sequence[TrialRecord]) -> bool:
     """Whether two sets of trials differ in a realised value because, and just as, they were configured to."""
     if title == "epochs" and _as_configured("early stop", variant, baseline):
         return True  # another patience is another number of epochs
@@ -107,61 +104,68 @@ def _as_configured(title: str, variant: Sequence[Record], baseline: Sequence[Rec
     path, exactly = CONFIGURED.get(title, ((), False))
     if not path or _configured(variant[0], path) == _configured(baseline[0], path):
         return False
-    key = next((key for key, name in REALISED.items() if name == title), "")
     return not exactly or all(
-        _configured(record, path) == _plain(value(record, "realised", key)) for record in [*variant, *baseline]
+        _configured(trial, path) == _plain(REALISED[title](trial.realised)) for trial in [*variant, *baseline]
     )
 
 
-def _configured(record: Record, path: Sequence[str]) -> Any:
-    configured = value(record, "config", *path)
-    return _plain(UNRECORDED.get(tuple(path)) if configured is None else configured)
+def _configured(record: TrialRecord, path: Sequence[str]) -> object:
+    """A setting of the configuration; what is meant where it is not recorded, None where nothing is."""
+    setting: object = record.config
+    for key in path:
+        setting = setting.get(key) if isinstance(setting, dict) else None
+    return _plain(UNRECORDED.get(tuple(path)) if setting is None else setting)
 
 
-def _plain(setting: Any) -> Any:
+def _plain(setting: object) -> object:
     return setting.lower() if isinstance(setting, str) else setting
 
 
-Reader = Callable[[Record], str]
+Reader = Callable[[TrialRecord], str]
 
 
-def _readers(records: Sequence[Record]) -> dict[str, Reader]:
+def _readers(records: Sequence[TrialRecord]) -> dict[str, Reader]:
     """Title -> how to read the realised value of that title as text."""
-    readers: dict[str, Reader] = {title: _reader("realised", key) for key, title in REALISED.items()}
+    readers: dict[str, Reader] = {title: _reader(read) for title, read in REALISED.items()}
+    readers["data fingerprint"] = lambda record: (record.realised.data_fingerprint or "not recorded")[:SHORT]
     readers["starting weights"] = coverage
     readers["code"] = _code_reader(records)
     readers[DATA_USED] = lambda record: in_words(records, record)
-    packages = {name for record in records for name in mapping(record, "realised", "versions")}
-    readers |= {f"{name} version": _reader("realised", "versions", name) for name in sorted(packages)}
+    packages = {name for record in records for name in record.realised.versions}
+    readers |= {f"{name} version": _version_reader(name) for name in sorted(packages)}
     return readers
 
 
-def _code_reader(records: Sequence[Record]) -> Reader:
+def _code_reader(records: Sequence[TrialRecord]) -> Reader:
     """How to read which code trained: by its content where all trials tell it, else by the commit of the checkout."""
-    if all(value(record, "realised", "code") for record in records):
-        return lambda record: result_code(str(value(record, "realised", "code")))[:SHORT]
+    if all(record.realised.code for record in records):
+        return lambda record: result_code(record.realised.code or "")[:SHORT]
     return _commit
 
 
-def _commit(record: Record) -> str:
-    commit, dirty = (value(record, "realised", "git", name) for name in ("commit", "dirty"))
-    return (f"commit {str(commit)[:SHORT]}" if commit else "not recorded") + (" with changes" if dirty else "")
+def _commit(record: TrialRecord) -> str:
+    git = record.realised.git or Git()
+    return (f"commit {git.commit[:SHORT]}" if git.commit else "not recorded") + (" with changes" if git.dirty else "")
 
 
-def _reader(*path: str) -> Reader:
-    return lambda record: _text(value(record, *path), path[-1])
+def _reader(read: Callable[[Realised], Realisation]) -> Reader:
+    return lambda record: _text(read(record.realised))
 
 
-def _text(realised: Any, key: str) -> str:
+def _version_reader(package: str) -> Reader:
+    return lambda record: record.realised.versions.get(package, "not recorded")
+
+
+def _text(realised: Realisation) -> str:
     """A realised value as a reader sees it."""
     if realised is None:
         return "not recorded"
     if isinstance(realised, bool):
         return "on" if realised else "off"
-    return str(realised)[:SHORT] if key == "data_fingerprint" else str(realised)
+    return str(realised)
 
 
-def _values(records: Iterable[Record], read: Reader) -> frozenset[str]:
+def _values(records: Iterable[TrialRecord], read: Reader) -> frozenset[str]:
     return frozenset(read(record) for record in records)
 
 

@@ -13,14 +13,13 @@ from statistics import fmean
 
 from ablate.analysis.comparability import differences, disagreements
 from ablate.analysis.image_intervals import StoredInterval, stored_intervals
-from ablate.analysis.latency_results import LatencyResults, VariantLatency, latency_results, ratio_in_rounds
+from ablate.analysis.latency_results import Latency, LatencyResults, latency_results, ratio_in_rounds
 from ablate.analysis.measurements import accuracy_of, cost_of, trial_notes
 from ablate.analysis.pairing import VariantGroup, comparison_groups, differences_of, trial_pairs
 from ablate.analysis.variant_row import TO_FIND, Difference, Row
 from ablate.analysis.variants import Variant, variants_of
 from ablate.records.image_counts import shortfalls
-from ablate.records.json_struct import to_json
-from ablate.records.records import Design, Sweep
+from ablate.records.sweep_record import Design, Sweep
 from ablate.statistics.paired import (
     effect_size,
     holm,
@@ -106,7 +105,7 @@ def compare(sweep: Sweep, *, strict: bool = False) -> Comparison:
     """
     variants = variants_of(sweep)
     groups = comparison_groups(variants)
-    latency = latency_results(None if sweep.latency is None else to_json(sweep.latency))
+    latency = latency_results(sweep.latency)
     intervals = stored_intervals(sweep, groups)
     data_sets = {variant.factors["data"] for variant in variants}
     several_data = len(data_sets - {""}) > 1
@@ -143,7 +142,7 @@ def _row(
     """The row of one variant, its p-value not yet corrected."""
     base = group.baseline
     notes = [variant.mismatch, *trial_notes(variant)]
-    measured = latency.variants.get(variant.key, VariantLatency()) if latency else VariantLatency()
+    measured = latency.variants.get(variant.key, Latency()) if latency else Latency()
     if latency is not None and variant.measured and measured.median_ms is None:
         notes.append("latency not measured")
     reasons = disagreements(variant.measured) if variant.measured else []
@@ -158,7 +157,7 @@ def _row(
     else:
         baseline = base.label
         if latency is not None and (variant.marks is not None or variant.control is not None):
-            ratio = ratio_in_rounds(measured, latency.variants.get(base.key, VariantLatency()))
+            ratio = ratio_in_rounds(measured, latency.variants.get(base.key, Latency()))
             measured = replace(measured, ratio=ratio)
         difference = _difference(variant, base, stored)
         notes += _thin_notes(variant, base, difference)
@@ -178,7 +177,7 @@ def _row(
         difference and replace(difference, is_comparable=is_comparable),
         is_comparable,
         tuple(dict.fromkeys(filter(None, notes))),
-        tuple(sweep.run_ids[s] for trial in variant.trials if (s := trial["signature"]) in sweep.run_ids),
+        tuple(sweep.run_ids[t.signature] for t in variant.trials if t.signature in sweep.run_ids),
     )
 
 
@@ -187,7 +186,7 @@ def _difference(variant: Variant, baseline: Variant, stored: StoredInterval | No
     seeds, paired = paired_differences(variant.accuracy(), baseline.accuracy())
     if not seeds:
         return None
-    _, last = differences_of(variant, baseline, "metrics_last", "map50_95")
+    _, last = differences_of(variant, baseline, lambda trial: trial.metrics_last.map50_95)
     interval = t_interval(paired)
     spread = sample_std(paired) if interval else None
     return Difference(

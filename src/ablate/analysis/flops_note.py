@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ablate.analysis.comparison import Comparison
-from ablate.records.records import Record, number, sequence
+from ablate.records.trial_record import TrialRecord
 
 SAME = 0.005  # of ours: from here on the two differ at the digits that a table shows
 
@@ -15,13 +15,13 @@ def flops_differences(comparison: Comparison) -> list[tuple[str, str]]:
     return [(label, text) for label, text in texts if text]
 
 
-def ultralytics_difference(record: Record) -> str:
+def ultralytics_difference(record: TrialRecord) -> str:
     """What Ultralytics' counter gives for a trial's network, and where the difference comes from; empty where unknown.
 
     Args:
         record: A trial's record, whose `cost` and `graft` are looked at.
     """
-    deployed_gflops, ultralytics = number(record, "cost", "gflops"), number(record, "cost", "gflops_ultralytics")
+    deployed_gflops, ultralytics = record.cost.gflops, record.cost.gflops_ultralytics
     if deployed_gflops is None:
         return ""
     if ultralytics is None:
@@ -32,17 +32,17 @@ def ultralytics_difference(record: Record) -> str:
     return f"{lead}: {'; '.join(_reasons(record))}."
 
 
-def _reasons(record: Record) -> list[str]:
+def _reasons(record: TrialRecord) -> list[str]:
     reasons = []
-    trained, deployed = number(record, "cost", "params_train"), number(record, "cost", "params")
+    trained, deployed = record.cost.params_train, record.cost.params
     if trained is not None and deployed is not None and trained > deployed:
         left = f"{(trained - deployed) / 1e6:.2f} M parameters"
         reasons.append(f"it counts the network as it is trained, with {left} of norms and heads that are not deployed")
-    declared = number(record, "cost", "gflops_uncounted")
+    declared = record.cost.gflops_uncounted
     if declared:
         share = f"{declared:.3f}" if declared >= 0.001 else "less than 0.001"
         reasons.append(f"it does not see {share} GFLOPs of products that are no layer, which the module declares")
-    if sequence(record, "graft", "places"):
+    if record.graft.places:
         reasons.append(
             "it extrapolates from a small image, where what attends within windows or among tokens has another share"
         )

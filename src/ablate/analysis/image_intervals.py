@@ -20,34 +20,55 @@ from pathlib import Path
 import numpy as np
 
 from ablate.analysis.pairing import VariantGroup, comparison_groups, trial_pairs
-from ablate.analysis.variants import Variant, variants_of
+from ablate.analysis.variants import Variant, map50_95, variants_of
 from ablate.evaluation.image_bootstrap import RESAMPLES, NotPaired, image_interval, resampled_map, same_objects
+from ablate.records.json_struct import JsonStruct, from_json, to_json, written
+from ablate.records.loading import DamagedRecordError, load_object
 from ablate.records.predictions import Evidence, evidence_path, load_evidence
-from ablate.records.records import DamagedRecordError, Record, Sweep, load_object, mapping, number, short, value
+from ablate.records.sweep_record import Sweep
+from ablate.records.trial_record import TrialRecord, short
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import LEVEL
 from ablate.storage.files import atomic_write_json
 
-FILE = "image_intervals.json"
 SCHEMA = 1
+ABOUT = "Intervals over images, by what they were computed from; delete this file to compute them again."
 SEED = 0  # of the resamples; the same for all variants, so that rows differ in their detections only
 AGREEMENT = 1e-4  # mAP50-95: as far as evidence and record may be apart before one of them is not what it says
 
 
-@dataclass(frozen=True)
-class StoredInterval:
+class StoredInterval(JsonStruct, frozen=True, kw_only=True):
     """The difference of a variant to its baseline with its 95 % interval over images; or why there is none.
 
-    Accuracies are fractions. `resamples` had a true object, of those `requested`. `reason` is empty where there is
+    Accuracies are fractions. `resamples` had a true object, of those `asked` for. `reason` is empty where there is
     an interval.
     """
 
-    interval: Interval | None = None
-    resamples: int = 0
-    images: int = 0
-    seeds: int = 0
-    requested: int = 0
-    reason: str = ""
+    estimate: float | None = written(None)
+    low: float | None = written(None)
+    high: float | None = written(None)
+    resamples: int = written(0)
+    images: int = written(0)
+    seeds: int = written(0)
+    asked: int = written(0)
+    reason: str = written("")
+
+    @property
+    def interval(self) -> Interval | None:
+        """The difference with its interval."""
+        if self.reason or self.estimate is None or self.low is None or self.high is None:
+            return None
+        return Interval(self.estimate, self.low, self.high)
+
+
+class _IntervalsFile(JsonStruct, frozen=True, kw_only=True):
+    """`image_intervals.json`: intervals by what they were computed from."""
+
+    schema: int
+    about: str = written(
+        "Intervals over images, by what they were computed from; delete this file to compute them again."
+    )
+    intervals: dict[str, StoredInterval]
 
 
 @dataclass(frozen=True)
@@ -56,7 +77,7 @@ class _Task:
 
     variant: Variant
     baseline: Variant
-    pairs: list[tuple[Record, Record]]
+    pairs: list[tuple[TrialRecord, TrialRecord]]
     identity: str
 
 
@@ -65,7 +86,7 @@ def stored_intervals(sweep: Sweep, groups: Sequence[VariantGroup]) -> dict[tuple
 
     Reads `image_intervals.json` only. A variant that is not in the answer has no evidence, or nobody computed it yet.
     """
-    if not (sweep.directory / FILE).is_file():
+    if not (sweep.folder.image_intervals).is_file():
         return {}
     stored = _stored(sweep)
     tasks = _tasks(sweep, groups)
@@ -98,10 +119,7 @@ def compute_intervals(
     current = {task.identity for task in tasks}
     missing = [t for t in tasks if t.identity not in stored or _is_coarser(stored[t.identity], resamples)]
     trials = {
-        (task.variant.comparison_key, str(record["signature"]))
-        for task in missing
-        for pair in task.pairs
-        for record in pair
+        (task.variant.comparison_key, record.signature) for task in missing for pair in task.pairs for record in pair
     }
     evaluations = _Evaluations(sweep, resamples, len(trials), on_progress)
     for task in missing:
@@ -112,7 +130,7 @@ def compute_intervals(
 
 
 def _is_coarser(stored: StoredInterval, resamples: int) -> bool:
-    return not stored.reason and stored.requested < resamples
+    return not stored.reason and stored.asked < resamples
 
 
 def _computed(task: _Task, evaluations: _Evaluations) -> StoredInterval:
@@ -130,7 +148,13 @@ def _computed(task: _Task, evaluations: _Evaluations) -> StoredInterval:
         return StoredInterval(reason=f"{result.images} images are too few")
     if result.interval.low == result.interval.high:
         return StoredInterval(reason="no choice of images changes the difference")
-    return StoredInterval(result.interval, result.resamples, result.images, result.seeds, evaluations.resamples)
+    return StoredInterval(
+        **result.interval._asdict(),
+        resamples=result.resamples,
+        images=result.images,
+        seeds=result.seeds,
+        asked=evaluations.resamples,
+    )
 
 
 class _NoPredictions(ValueError):
@@ -154,12 +178,12 @@ class _Evaluations:
         self._on_progress = on_progress
         self._accuracies: dict[tuple[str, str], np.ndarray | ValueError] = {}
 
-    def of(self, task: _Task, record: Record) -> np.ndarray:
+    def of(self, task: _Task, record: TrialRecord) -> np.ndarray:
         """Accuracies on the images as they are and on each resample, (1 + resamples,).
 
         Raises _NoPredictions or NotPaired.
         """
-        trial = task.variant.comparison_key, str(record["signature"])
+        trial = task.variant.comparison_key, record.signature
         if trial not in self._accuracies:
             try:
                 self._accuracies[trial] = self._resampled(task, record)
@@ -170,7 +194,7 @@ class _Evaluations:
             raise accuracies
         return accuracies
 
-    def _resampled(self, task: _Task, record: Record) -> np.ndarray:
+    def _resampled(self, task: _Task, record: TrialRecord) -> np.ndarray:
         trial = f"trial {short(record['signature'])}"
         evidence = self._load(record, trial)
         try:
@@ -186,14 +210,14 @@ class _Evaluations:
                 self._on_progress(task.variant.label, (ahead + done / self.resamples) / self._trials)
 
         accuracies = resampled_map(evidence, resamples=self.resamples, seed=SEED, on_progress=report)
-        if abs(accuracies[0] - _accuracy(record)) > AGREEMENT:
+        if abs(accuracies[0] - map50_95(record)) > AGREEMENT:
             raise _NoPredictions(
-                f"the evidence of {trial} gives mAP50-95 {accuracies[0]:.4f}, its record {_accuracy(record):.4f}"
+                f"the evidence of {trial} gives mAP50-95 {accuracies[0]:.4f}, its record {map50_95(record):.4f}"
             )
         self.images.setdefault(task.variant.comparison_key, evidence)
         return accuracies
 
-    def _load(self, record: Record, trial: str) -> Evidence:
+    def _load(self, record: TrialRecord, trial: str) -> Evidence:
         path = _path(self._sweep, record)
         if path is None:
             raise _NoPredictions(f"{trial} kept no evidence of single images")
@@ -217,9 +241,9 @@ def _tasks(sweep: Sweep, groups: Sequence[VariantGroup]) -> list[_Task]:
     return tasks
 
 
-def _identity(sweep: Sweep, pairs: Sequence[tuple[Record, Record]]) -> str:
+def _identity(sweep: Sweep, pairs: Sequence[tuple[TrialRecord, TrialRecord]]) -> str:
     """What an interval was computed from: trials, their accuracies, and the evidence files by size and time."""
-    files = [[[str(r["signature"]), _accuracy(r), *_stamp(_path(sweep, r))] for r in pair] for pair in pairs]
+    files = [[[r.signature, map50_95(r), *_stamp(_path(sweep, r))] for r in pair] for pair in pairs]
     return hashlib.sha256(json.dumps([SCHEMA, SEED, LEVEL, files]).encode()).hexdigest()[:32]
 
 
@@ -231,40 +255,19 @@ def _stamp(path: Path | None) -> Iterator[int]:
             yield from (status.st_size, status.st_mtime_ns)
 
 
-def _path(sweep: Sweep, record: Record) -> Path | None:
-    return evidence_path(record, sweep.trial_dir(str(record["signature"])), str(value(record, "metrics", "checkpoint")))
-
-
-def _accuracy(record: Record) -> float:
-    return float(record["metrics"]["map50_95"])
+def _path(sweep: Sweep, record: TrialRecord) -> Path | None:
+    return evidence_path(record, sweep.folder.trial(record.signature).path, record.metrics.checkpoint or "best")
 
 
 def _stored(sweep: Sweep) -> dict[str, StoredInterval]:
-    """What `image_intervals.json` holds, as far as it can be understood."""
-    content = load_object(sweep.directory / FILE)
-    if content.get("schema") != SCHEMA:
+    """What `image_intervals.json` holds; nothing where it cannot be understood."""
+    try:
+        content = from_json(load_object(sweep.folder.image_intervals), _IntervalsFile)
+    except ValueError:
         return {}
-    stored = {}
-    for identity, entry in mapping(content, "intervals").items():
-        reason = value(entry, "reason")
-        estimate, low, high = (number(entry, name) for name in ("estimate", "low", "high"))
-        resamples, images, seeds, requested = (
-            int(number(entry, name) or 0) for name in ("resamples", "images", "seeds", "asked")
-        )
-        if isinstance(reason, str) and reason:
-            stored[identity] = StoredInterval(None, resamples, images, seeds, requested, reason)
-        elif reason == "" and estimate is not None and low is not None and high is not None:
-            stored[identity] = StoredInterval(Interval(estimate, low, high), resamples, images, seeds, requested)
-    return stored
+    return dict(content.intervals) if content.schema == SCHEMA else {}
 
 
 def _save(sweep: Sweep, stored: dict[str, StoredInterval]) -> None:
-    intervals = {identity: _fields(interval) for identity, interval in stored.items()}
-    about = "Intervals over images, by what they were computed from; delete this file to compute them again."
-    atomic_write_json(sweep.directory / FILE, {"schema": SCHEMA, "about": about, "intervals": intervals})
-
-
-def _fields(stored: StoredInterval) -> dict[str, float | int | str | None]:
-    ends = stored.interval._asdict() if stored.interval else dict.fromkeys(Interval._fields)
-    counts = {"resamples": stored.resamples, "images": stored.images, "seeds": stored.seeds, "asked": stored.requested}
-    return {**ends, **counts, "reason": stored.reason}
+    content = to_json(_IntervalsFile(schema=SCHEMA, intervals=stored))
+    atomic_write_json(sweep.folder.image_intervals, content)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
 from ablate.analysis.number_format import plain_text
-from ablate.records.records import mapping, number, sequence, value
+from ablate.records.latency_record import LatencyProtocol, LatencyReport, VariantLatency
 from ablate.statistics.interval import Interval
 
 
 @dataclass(frozen=True)
-class VariantLatency:
+class Latency:
     """Latency of one variant in one setting, in ms; None where it was not measured.
 
     Attributes:
@@ -41,7 +41,7 @@ class LatencySetting:
     backend: str
     batch: str
     precision: str
-    variants: dict[str, VariantLatency] = field(default_factory=dict)
+    variants: dict[str, Latency] = field(default_factory=dict)
 
     @property
     def title(self) -> tuple[str, str]:
@@ -61,30 +61,27 @@ class LatencyResults:
     """
 
     protocol: dict[str, str]
-    variants: dict[str, VariantLatency]
+    variants: dict[str, Latency]
     settings: tuple[LatencySetting, ...]
     flags: tuple[str, ...]
 
 
-def latency_results(content: Mapping[str, object] | None) -> LatencyResults | None:
-    """Decode the content of `latency.json`; what cannot be understood is left out. None where there is no file."""
-    if content is None:
+def latency_results(report: LatencyReport | None) -> LatencyResults | None:
+    """Read the report of a benchmark; None where there is none."""
+    if report is None:
         return None
-    protocol = mapping(content, "protocol")
-    first = _setting(protocol, sequence(content, "variants"))
-    entries = [entry for entry in sequence(content, "settings") if isinstance(entry, dict)]
-    settings = [_setting(entry, sequence(entry, "variants")) for entry in entries]
+    first = _first_setting(report.protocol, report.variants)
+    settings = [
+        LatencySetting(entry.scope, entry.backend, str(entry.batch), entry.precision, _by_key(entry.variants))
+        for entry in report.settings
+    ]
     if not any(setting.title == first.title for setting in settings):
         settings.insert(0, first)
-    return LatencyResults(
-        {str(name).replace("_", " "): plain_text(entry) for name, entry in protocol.items()},
-        first.variants,
-        tuple(settings),
-        tuple(str(flag) for flag in sequence(content, "flags")),
-    )
+    protocol = {name.replace("_", " "): plain_text(fact) for name, fact in report.protocol.content.items()}
+    return LatencyResults(protocol, first.variants, tuple(settings), report.flags)
 
 
-def ratio_in_rounds(variant: VariantLatency, baseline: VariantLatency) -> float | None:
+def ratio_in_rounds(variant: Latency, baseline: Latency) -> float | None:
     """Median over rounds of the ratio to a baseline, which need not be the one that was chosen when measuring."""
     if len(variant.samples_ms) != len(baseline.samples_ms):
         return None
@@ -92,36 +89,28 @@ def ratio_in_rounds(variant: VariantLatency, baseline: VariantLatency) -> float 
     return median(a / b for a, b in rounds) if rounds else None
 
 
-def _setting(entry: Mapping[str, object], variants: Sequence[object]) -> LatencySetting:
-    by_key = {str(value(row, "variant_key")): _variant(row) for row in reversed(variants) if isinstance(row, dict)}
-    return LatencySetting(
-        str(value(entry, "scope") or "network"),
-        str(value(entry, "backend") or "eager"),
-        str(value(entry, "batch")),
-        str(value(entry, "precision")),
-        dict(reversed(by_key.items())),
-    )
+def _first_setting(protocol: LatencyProtocol, variants: Sequence[VariantLatency]) -> LatencySetting:
+    """The setting that the table shows; older versions did not record all of it."""
+    batch, precision = (plain_text(protocol.content.get(name)) for name in ("batch", "precision"))
+    scope, backend = protocol.text("scope") or "network", protocol.text("backend") or "eager"
+    return LatencySetting(scope, backend, batch, precision, _by_key(variants))
 
 
-def _variant(entry: Mapping[str, object]) -> VariantLatency:
-    middle, ratio = number(entry, "latency_ms"), number(entry, "latency_ratio")
-    return VariantLatency(
-        median_ms=middle,
-        p95_ms=number(entry, "latency_p95_ms"),
-        interval=_interval(middle, number(entry, "latency_ci_low"), number(entry, "latency_ci_high")),
-        ratio=ratio,
-        ratio_interval=_interval(ratio, number(entry, "ratio_ci_low"), number(entry, "ratio_ci_high")),
-        samples_ms=tuple(_time(sample) for sample in sequence(entry, "samples_ms")),
-        reason=str(value(entry, "reason") or ""),
+def _by_key(variants: Sequence[VariantLatency]) -> dict[str, Latency]:
+    return {entry.variant_key: _latency(entry) for entry in variants}
+
+
+def _latency(entry: VariantLatency) -> Latency:
+    return Latency(
+        median_ms=entry.latency_ms,
+        p95_ms=entry.latency_p95_ms,
+        interval=_interval(entry.latency_ms, entry.latency_ci_low, entry.latency_ci_high),
+        ratio=entry.latency_ratio,
+        ratio_interval=_interval(entry.latency_ratio, entry.ratio_ci_low, entry.ratio_ci_high),
+        samples_ms=tuple(sample if 0 < sample < math.inf else math.nan for sample in entry.samples_ms),
+        reason=entry.reason or "",
     )
 
 
 def _interval(estimate: float | None, low: float | None, high: float | None) -> Interval | None:
     return None if estimate is None or low is None or high is None else Interval(estimate, low, high)
-
-
-def _time(sample: object) -> float:
-    """A positive, finite number of ms; NaN for anything else."""
-    if isinstance(sample, bool) or not isinstance(sample, int | float) or not 0 < sample < math.inf:
-        return math.nan
-    return float(sample)

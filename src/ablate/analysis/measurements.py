@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from ablate.analysis.variants import Variant, fraction, is_measured
-from ablate.records.records import SCHEMA, Record, number, value
+from ablate.analysis.variants import Variant, fraction, is_measured, map50_95
+from ablate.records.trial_record import FAILED, FINISHED, SCHEMA, DamagedTrial, Record, TrialRecord
 from ablate.statistics.paired import sample_std
 
 LIMIT = 1e15  # no cost is as large; a sum of such numbers would be no number
@@ -63,33 +63,33 @@ def accuracy_of(variant: Variant) -> Accuracy:
     """The accuracies of a variant's measured trials."""
     trials = variant.measured
     return Accuracy(
-        map50_95=_accuracy(trials, "metrics", "map50_95"),
-        map50_95_std=sample_std([trial["metrics"]["map50_95"] for trial in trials]),
-        map50=_accuracy(trials, "metrics", "map50"),
-        precision=_accuracy(trials, "metrics", "precision"),
-        recall=_accuracy(trials, "metrics", "recall"),
-        map75=_accuracy(trials, "metrics", "map75"),
-        map50_95_small=_accuracy(trials, "metrics", "map50_95_small"),
-        map50_95_medium=_accuracy(trials, "metrics", "map50_95_medium"),
-        map50_95_large=_accuracy(trials, "metrics", "map50_95_large"),
-        map50_95_last=_accuracy(trials, "metrics_last", "map50_95"),
+        map50_95=_accuracy(trials, lambda t: t.metrics.map50_95),
+        map50_95_std=sample_std([map50_95(trial) for trial in trials]),
+        map50=_accuracy(trials, lambda t: t.metrics.map50),
+        precision=_accuracy(trials, lambda t: t.metrics.precision),
+        recall=_accuracy(trials, lambda t: t.metrics.recall),
+        map75=_accuracy(trials, lambda t: t.metrics.map75),
+        map50_95_small=_accuracy(trials, lambda t: t.metrics.map50_95_small),
+        map50_95_medium=_accuracy(trials, lambda t: t.metrics.map50_95_medium),
+        map50_95_large=_accuracy(trials, lambda t: t.metrics.map50_95_large),
+        map50_95_last=_accuracy(trials, lambda t: t.metrics_last.map50_95),
         evaluated=evaluated(trials),
     )
 
 
 def cost_of(variant: Variant) -> Cost:
     """The cost of a variant: of its network from any trial, of its training from those that were measured."""
-    described = variant.measured or variant.trials
-    params, added = _mean(described, "cost", "params"), _mean(described, "cost", "params_added")
+    described = variant.measured or [trial for trial in variant.trials if isinstance(trial, TrialRecord)]
+    params, added = _mean(described, lambda t: t.cost.params), _mean(described, lambda t: t.cost.params_added)
     return Cost(
         params_m=None if params is None else params / 1e6,
         params_added_m=None if added is None else added / 1e6,
-        gflops=_mean(described, "cost", "gflops"),
-        gflops_ultralytics=_mean(described, "cost", "gflops_ultralytics"),
-        train_minutes=_mean(variant.measured, "cost", "train_minutes"),
-        seconds_per_epoch=_mean(variant.measured, "cost", "seconds_per_epoch"),
-        energy_kwh=_mean(variant.measured, "cost", "energy_kwh"),
-        peak_memory_gb=max(_numbers(variant.measured, "cost", "peak_memory_gb"), default=None),
+        gflops=_mean(described, lambda t: t.cost.gflops),
+        gflops_ultralytics=_mean(described, lambda t: t.cost.gflops_ultralytics),
+        train_minutes=_mean(variant.measured, lambda t: t.cost.train_minutes),
+        seconds_per_epoch=_mean(variant.measured, lambda t: t.cost.seconds_per_epoch),
+        energy_kwh=_mean(variant.measured, lambda t: t.cost.energy_kwh),
+        peak_memory_gb=max(_numbers(variant.measured, lambda t: t.cost.peak_memory_gb), default=None),
     )
 
 
@@ -109,34 +109,36 @@ def trial_notes(variant: Variant) -> list[str]:
 
 def status(record: Record) -> str:
     """How a trial ended, in words that continue 'the trial ...'."""
-    ended, failure = str(value(record, "status") or "has no status"), value(record, "failure", "type")
-    if ended == "failed":
-        return f"failed: {failure or 'unknown reason'}"
-    if ended == "damaged":
-        return f"unreadable: {value(record, 'failure', 'message')}"
-    if record.get("schema", SCHEMA) != SCHEMA:
-        return f"recorded by another version: schema {record['schema']}, this one reads {SCHEMA}"
-    if ended == "finished" and not is_measured(record):
+    if isinstance(record, DamagedTrial):
+        return f"unreadable: {record.failure.message}"
+    if not record.is_ours:
+        return f"recorded by another version: schema {record.schema}, this one reads {SCHEMA}"
+    if record.status == FAILED:
+        return f"failed: {record.failure.type if record.failure else 'unknown reason'}"
+    if record.status == FINISHED and not is_measured(record):
         return "finished without a number for mAP50-95"
-    return ended
+    return record.status or "has no status"
 
 
-def evaluated(records: Sequence[Record]) -> str:
+def evaluated(trials: Sequence[TrialRecord]) -> str:
     """Split and checkpoint that the accuracies were measured on, e.g. 'val, best'."""
-    parts = [[value(record, "metrics", name) for name in ("split", "checkpoint")] for record in records]
-    return " | ".join(sorted({", ".join(str(part) for part in pair if part) for pair in parts}))
+    parts = [(trial.metrics.split, trial.metrics.checkpoint) for trial in trials]
+    return " | ".join(sorted({", ".join(part for part in pair if part) for pair in parts}))
 
 
-def _numbers(records: Sequence[Record], *path: str) -> list[float]:
-    numbers = [number(record, *path) for record in records]
+Read = Callable[[TrialRecord], float | None]
+
+
+def _numbers(trials: Sequence[TrialRecord], read: Read) -> list[float]:
+    numbers = [read(trial) for trial in trials]
     return [one for one in numbers if one is not None and abs(one) < LIMIT]
 
 
-def _mean(records: Sequence[Record], *path: str) -> float | None:
-    numbers = _numbers(records, *path)
+def _mean(trials: Sequence[TrialRecord], read: Read) -> float | None:
+    numbers = _numbers(trials, read)
     return fmean(numbers) if numbers else None
 
 
-def _accuracy(records: Sequence[Record], *path: str) -> float | None:
-    accuracies = [one for record in records if (one := fraction(record, *path)) is not None]
+def _accuracy(trials: Sequence[TrialRecord], read: Read) -> float | None:
+    accuracies = [one for trial in trials if (one := fraction(read(trial))) is not None]
     return fmean(accuracies) if accuracies else None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ablate.analysis.variants import Variant, fraction
-from ablate.records.records import Record
+from ablate.records.trial_record import TrialRecord
 from ablate.statistics.paired import paired_differences
 
 
@@ -43,21 +43,23 @@ def shared_seeds(variant: Variant, baseline: Variant) -> list[int]:
     return sorted(variant.by_seed.keys() & baseline.by_seed.keys())
 
 
-def trial_pairs(variant: Variant, baseline: Variant) -> list[tuple[Record, Record]]:
+def trial_pairs(variant: Variant, baseline: Variant) -> list[tuple[TrialRecord, TrialRecord]]:
     """The trials of the shared seeds, in the order of `shared_seeds`."""
     return [(variant.by_seed[seed], baseline.by_seed[seed]) for seed in shared_seeds(variant, baseline)]
 
 
-def differences_of(variant: Variant, baseline: Variant, *path: str) -> tuple[list[int], list[float]]:
+def differences_of(
+    variant: Variant, baseline: Variant, read: Callable[[TrialRecord], float | None]
+) -> tuple[list[int], list[float]]:
     """Differences of a recorded accuracy over the seeds at which both have it; as `paired_differences`.
 
     Args:
         variant: One variant.
         baseline: What it is compared with.
-        *path: Keys of the accuracy in a record, such as "metrics", "map50_95_small".
+        read: Reads the accuracy from a trial.
     """
     values = [
-        {seed: accuracy for seed, trial in v.by_seed.items() if (accuracy := fraction(trial, *path)) is not None}
+        {seed: accuracy for seed, trial in v.by_seed.items() if (accuracy := fraction(read(trial))) is not None}
         for v in (variant, baseline)
     ]
     return paired_differences(*values)

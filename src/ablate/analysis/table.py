@@ -11,7 +11,7 @@ from ablate.analysis.comparison import Comparison
 from ablate.analysis.measurements import evaluated, status
 from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import is_measured
-from ablate.records.records import Record, number, value
+from ablate.records.trial_record import FAILED, Record, TrialRecord
 
 
 def values_of(comparison: Comparison, row: Row) -> dict[str, Value]:
@@ -61,8 +61,8 @@ def trial_rows(comparison: Comparison) -> list[TrialRow]:
     labels: dict[str, str] = {}
     for variant in comparison.variants:
         for trial in variant.trials:
-            labels.setdefault(str(trial["signature"]), variant.label)
-    return [_trial_row(record, labels, comparison.sweep.run_ids) for record in comparison.sweep.records]
+            labels.setdefault(trial.signature, variant.label)
+    return [_trial_row(record, labels, comparison.sweep.run_ids) for record in comparison.sweep.trials]
 
 
 def trial_frame(comparison: Comparison) -> pd.DataFrame:
@@ -74,14 +74,14 @@ def trial_frame(comparison: Comparison) -> pd.DataFrame:
 
 
 def _trial_row(record: Record, labels: dict[str, str], run_ids: dict[str, str]) -> TrialRow:
-    signature, seed = str(record["signature"]), record.get("seed")
+    signature = record.signature
     return TrialRow(
         variant=labels[signature],
-        seed=seed if isinstance(seed, int) else None,
+        seed=record.seed,
         status=_status_with_message(record),
-        map50_95=number(record, "metrics", "map50_95") if is_measured(record) else None,
+        map50_95=record.metrics.map50_95 if is_measured(record) else None,
         evaluated=evaluated([record]) if is_measured(record) else "",
-        train_minutes=number(record, "cost", "train_minutes"),
+        train_minutes=record.cost.train_minutes if isinstance(record, TrialRecord) else None,
         signature=signature,
         mlflow_run=run_ids.get(signature, ""),
     )
@@ -89,7 +89,7 @@ def _trial_row(record: Record, labels: dict[str, str], run_ids: dict[str, str]) 
 
 def _status_with_message(record: Record) -> str:
     """How a trial ended, with its message when it failed."""
-    message = value(record, "failure", "message") if value(record, "status") == "failed" else None
+    message = record.failure.message if record.failure and record.status == FAILED else ""
     return f"{status(record)} ({message})" if message else status(record)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from ablate.records.records import Record, mapping, value
+from ablate.records.trial_record import PlainConfig, Record, TrialRecord
 
 FACTORS = ("module", "insertion", "optimizer", "model", "data")
+Leaves = dict[str, object]  # dotted name of a setting -> its value
 LONGEST = 28  # characters of a value inside a label
 
 
@@ -23,7 +23,7 @@ def display_labels(variants: Mapping[str, Sequence[Record]]) -> dict[str, str]:
         else the settings in which they differ, next to the level they belong to:
         `hmha[rerank=batch]@c3k2 musgd`.
     """
-    labels = {key: str(value(records[0], "variant") or key) for key, records in variants.items()}
+    labels = {key: records[0].variant or key for key, records in variants.items()}
     for label in set(labels.values()):
         twins = [key for key in labels if labels[key] == label]
         if len(twins) > 1:
@@ -33,7 +33,9 @@ def display_labels(variants: Mapping[str, Sequence[Record]]) -> dict[str, str]:
 
 def _told_apart(label: str, twins: dict[str, Sequence[Record]]) -> dict[str, str]:
     """Labels for variants that share one: by factors, where those are equal by settings, else by key."""
-    factors = {key: {name: value(records[0], "factors", name) for name in FACTORS} for key, records in twins.items()}
+    factors: dict[str, Leaves] = {
+        key: {name: records[0].factors.get(name) for name in FACTORS} for key, records in twins.items()
+    }
     leaves = {key: {name: factors[key][name] for name in _differing(factors)} for key in twins}
     for same in {repr(described): described for described in leaves.values()}.values():
         settings = {key: _settings(twins[key]) for key in twins if leaves[key] == same}
@@ -45,15 +47,15 @@ def _told_apart(label: str, twins: dict[str, Sequence[Record]]) -> dict[str, str
     return {key: name if counts[name] == 1 else f"{name} #{key[:6]}" for key, name in named.items()}
 
 
-def _differing(described: dict[str, dict[str, Any]]) -> list[str]:
+def _differing(described: dict[str, Leaves]) -> list[str]:
     """Leaves whose value is not the same for all, in the order in which they appear."""
     leaves = dict.fromkeys(leaf for values in described.values() for leaf in values)
     return [leaf for leaf in leaves if len({repr(values.get(leaf)) for values in described.values()}) > 1]
 
 
-def _settings(records: Sequence[Record]) -> dict[str, Any]:
+def _settings(records: Sequence[Record]) -> Leaves:
     """Flat config of a variant, without what varies between its own replicates (the seed, folders)."""
-    flat = [_flatten(mapping(record, "config")) for record in records]
+    flat = [_flatten(record.config if isinstance(record, TrialRecord) else {}) for record in records]
     return {
         leaf: setting
         for leaf, setting in flat[0].items()
@@ -61,9 +63,9 @@ def _settings(records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flatten(config: PlainConfig, prefix: str = "") -> Leaves:
     """Nested mapping -> {dotted name: value}."""
-    flat: dict[str, Any] = {}
+    flat: Leaves = {}
     for key, entry in config.items():
         if isinstance(entry, dict):
             flat |= _flatten(entry, f"{prefix}{key}.")
@@ -72,12 +74,12 @@ def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _insert(label: str, leaves: dict[str, Any], record: Record) -> str:
+def _insert(label: str, leaves: Leaves, record: Record) -> str:
     """Put `[name=value]` behind the level that each leaf belongs to, or at the end."""
     places: dict[str, list[str]] = {}
     for leaf, setting in leaves.items():
         group, _, name = leaf.rpartition(".")
-        level = str(value(record, "factors", group.split(".")[0]) or "")
+        level = record.factors.get(group.split(".")[0], "")
         target = level if level and level in label else ""
         text = str(setting)
         text = text if len(text) <= LONGEST else text[: LONGEST - 1] + "~"

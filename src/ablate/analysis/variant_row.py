@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ablate.analysis.latency_results import VariantLatency
+from ablate.analysis.latency_results import Latency
 from ablate.analysis.measurements import Accuracy, Cost
 from ablate.analysis.variants import Variant
 from ablate.statistics.interval import Interval
@@ -82,7 +82,7 @@ class Row:
     variant: Variant
     accuracy: Accuracy
     cost: Cost
-    latency: VariantLatency
+    latency: Latency
     baseline: str
     difference: Difference | None
     is_comparable: bool

@@ -6,11 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeGuard
+
+import msgspec
 
 import msgspec
 
 from ablate.analysis.variant_names import FACTORS, display_labels
-from ablate.records.records import SCHEMA, Control, Design, Record, Sweep, number, sequence, value
+from ablate.records.graft_report import PlaceReport
+from ablate.records.sweep_record import Control, Design, Sweep
+from ablate.records.trial_record import FINISHED, Record, TrialRecord
 
 MATCHED = 0.01  # of a graft's parameters: a control of its size may differ by so much without a note
 
@@ -38,19 +43,19 @@ class Variant:
     mismatch: str = ""
 
     @cached_property
-    def measured(self) -> tuple[Record, ...]:
+    def measured(self) -> tuple[TrialRecord, ...]:
         """The trials that finished with an accuracy."""
         return tuple(trial for trial in self.trials if is_measured(trial))
 
     @cached_property
-    def by_seed(self) -> dict[int, Record]:
+    def by_seed(self) -> dict[int, TrialRecord]:
         """Seed -> measured trial."""
-        return {trial["seed"]: trial for trial in self.measured if isinstance(trial.get("seed"), int)}
+        return {trial.seed: trial for trial in self.measured}
 
     @cached_property
     def factors(self) -> dict[str, str]:
         """Factor -> level, empty where it is not recorded."""
-        return {name: str(value(self.trials[0], "factors", name) or "") for name in FACTORS}
+        return {name: self.trials[0].factors.get(name, "") for name in FACTORS}
 
     @property
     def is_baseline(self) -> bool:
@@ -59,29 +64,35 @@ class Variant:
             return False
         if self.marks is not None:
             return not any(self.marks)
-        return bool(value(self.trials[0], "factors", "module") == "none")
+        return self.factors["module"] == "none"
 
     def accuracy(self) -> dict[int, float]:
         """Seed -> mAP50-95."""
-        return {seed: trial["metrics"]["map50_95"] for seed, trial in self.by_seed.items()}
+        return {seed: map50_95(trial) for seed, trial in self.by_seed.items()}
 
 
-def is_measured(record: Record) -> bool:
+def is_measured(record: Record) -> TypeGuard[TrialRecord]:
     """Whether a trial finished, has an accuracy that is a number, and was recorded in a form that we know."""
-    if record.get("schema", SCHEMA) != SCHEMA:
+    if not isinstance(record, TrialRecord) or not record.is_ours or record.status != FINISHED:
         return False
-    return value(record, "status") == "finished" and fraction(record, "metrics", "map50_95") is not None
+    return fraction(record.metrics.map50_95) is not None
 
 
-def fraction(record: Record, *path: str) -> float | None:
+def map50_95(trial: TrialRecord) -> float:
+    """The accuracy of a measured trial."""
+    accuracy = trial.metrics.map50_95
+    assert accuracy is not None
+    return accuracy
+
+
+def fraction(accuracy: float | None) -> float | None:
     """A recorded accuracy, from 0 to 1; None where there is none, or a number that cannot be one."""
-    accuracy = number(record, *path)
     return accuracy if accuracy is not None and 0 <= accuracy <= 1 else None
 
 
 def variant_key(record: Record) -> str:
     """What the trials of one variant share."""
-    return str(record.get("variant_key") or record.get("variant") or "")
+    return record.variant_key or record.variant
 
 
 def variants_of(sweep: Sweep) -> list[Variant]:
@@ -92,9 +103,9 @@ def variants_of(sweep: Sweep) -> list[Variant]:
     sweep compares others with it as well (the next bigger scale may be a level of the sweep), it is there twice.
     """
     by_key: dict[str, list[Record]] = {}
-    for record in sweep.records:
+    for record in sweep.trials:
         by_key.setdefault(variant_key(record), []).append(record)
-    groups = {key: str(value(trials[0], "comparison_key") or "") for key, trials in by_key.items()}
+    groups = {key: trials[0].comparison_key for key, trials in by_key.items()}
     controls = {key: control for key, control in sweep.controls.items() if key in by_key}
     others = {groups[key] for key in by_key if key not in controls}
     plain = [key for key in by_key if key not in controls or _stands_for_itself(groups[key], controls[key], others)]
@@ -150,11 +161,11 @@ def _stands_for_itself(group: str, control: Control, others: set[str]) -> bool:
 def _as_control(records: Sequence[Record], control: Control) -> list[Record]:
     """A control's trials with its label as a control in place of their own."""
     first = records[0]
-    optimizer = str(value(first, "factors", "optimizer") or "")
+    optimizer = first.factors.get("optimizer", "")
     label = {
-        "identity": str(value(first, "variant") or "identity"),
-        "params": f"params of {control.of or value(first, 'variant')} {optimizer}",
-        "scale": f"scale {value(first, 'factors', 'model')} {optimizer}",
+        "identity": first.variant or "identity",
+        "params": f"params of {control.of or first.variant} {optimizer}",
+        "scale": f"scale {first.factors.get('model')} {optimizer}",
     }[control.kind]
     return [msgspec.structs.replace(first, variant=f"control: {label}".strip()), *records[1:]]
 
@@ -163,9 +174,15 @@ def _mismatch(records: Sequence[Record], control: Control) -> str:
     """How a block differs in size from the graft that it stands for, in words."""
     if control.kind != "params":
         return ""
-    places = next((found for record in records if (found := sequence(record, "graft", "places"))), [])
-    smallest = [place for place in places if value(place, "smallest")]
+    places = _places(records)
+    smallest = [place for place in places if place.content.get("smallest")]
     if smallest:
         return f"the graft is smaller than the smallest block at {len(smallest)} of {len(places)} places"
-    worst = max((abs(error) for place in places if (error := number(place, "params_error")) is not None), default=0.0)
+    worst = max((abs(error) for place in places if (error := place.number("params_error")) is not None), default=0.0)
     return f"parameters differ from the graft's by up to {worst:.1%} at a place" if worst > MATCHED else ""
+
+
+def _places(records: Sequence[Record]) -> Sequence[PlaceReport]:
+    """The places of the first trial that was grafted."""
+    grafts = (record.graft for record in records if isinstance(record, TrialRecord))
+    return next((graft.places for graft in grafts if graft.places), ())

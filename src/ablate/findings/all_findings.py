@@ -12,7 +12,7 @@ from ablate.findings.cost import latency_findings, training_findings
 from ablate.findings.factor_findings import factor_findings
 from ablate.findings.facts import levels
 from ablate.findings.sizes_and_epochs import epoch_findings, size_findings
-from ablate.records.records import short
+from ablate.records.trial_record import short
 
 
 def sentences(comparison: Comparison) -> list[str]:
@@ -43,7 +43,7 @@ def findings(comparison: Comparison) -> list[str]:
 def remarks(comparison: Comparison) -> list[str]:
     """What is missing from the numbers: failures, damage, trials without a result."""
     sweep, texts = comparison.sweep, []
-    lost = sum(not is_measured(record) for record in sweep.records)
+    lost = sum(not is_measured(record) for record in sweep.trials)
     if lost:
         texts.append(f"{count(lost, 'trial')} of {len(sweep.signatures)} gave no number; the notes say why.")
     if sweep.missing:

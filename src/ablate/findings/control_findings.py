@@ -12,7 +12,7 @@ from ablate.analysis.pairing import shared_seeds
 from ablate.analysis.phrases import count, interval_text, listed
 from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import Variant
-from ablate.records.records import value
+from ablate.records.trial_record import TrialRecord
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import paired_differences, t_interval
 
@@ -84,14 +84,11 @@ def _threads(variant: Variant) -> dict[int, str]:
     """By seed the threads of a variant's trials on processors, in words: ``2 threads``, ``2, from epoch 4 on 1``."""
     threads_by_seed = {}
     for trial in variant.trials:
-        changes = value(trial, "realised", "threads_by_epoch")
-        changes = changes if isinstance(changes, list) else []
-        pairs = [change for change in changes if isinstance(change, list) and len(change) == 2]
-        pairs = pairs or [[1, value(trial, "realised", "threads")]]
-        later = "".join(f", from epoch {first} on {threads}" for first, threads in pairs[1:])
-        if value(trial, "realised", "device") == "cpu":
-            first = pairs[0][1]
-            threads_by_seed[int(value(trial, "seed") or 0)] = f"{first} thread{'s' * (first != 1)}{later}"
+        if not isinstance(trial, TrialRecord) or trial.realised.device != "cpu":
+            continue
+        (_, first), *changes = trial.realised.threads_by_epoch or ((1, trial.realised.threads),)
+        later = "".join(f", from epoch {epoch} on {threads}" for epoch, threads in changes)
+        threads_by_seed[trial.seed] = f"{first} thread{'s' * (first != 1)}{later}"
     return threads_by_seed
 
 
@@ -189,4 +186,4 @@ def _has_fair_difference(row: Row) -> bool:
 
 def _grafts(row: Row) -> str:
     """The grafts of a variant as its recorded label names them, without the optimizer."""
-    return str(value(row.variant.trials[0], "variant") or "").rpartition(" ")[0]
+    return row.variant.trials[0].variant.rpartition(" ")[0]

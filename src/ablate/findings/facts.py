@@ -11,7 +11,7 @@ from ablate.analysis.phrases import count, listed
 from ablate.analysis.variants import is_measured
 from ablate.records.class_names import class_names
 from ablate.records.image_counts import in_words
-from ablate.records.records import Record, mapping, sequence, value
+from ablate.records.trial_record import Record, TrialRecord
 
 Facts = dict[str, str]  # title -> text
 
@@ -19,7 +19,7 @@ Facts = dict[str, str]  # title -> text
 def headline(comparison: Comparison) -> str:
     """One line on what was compared."""
     rows, total = comparison.rows, len(comparison.sweep.signatures)
-    finished = sum(is_measured(record) for record in comparison.sweep.records)
+    finished = sum(is_measured(record) for record in comparison.sweep.trials)
     data, models = listed(levels(row.data for row in rows)), listed(levels(row.model for row in rows))
     done = f"{total}" if finished == total else f"{finished} of {total}"
     controls = sum(row.is_control for row in rows)
@@ -42,41 +42,37 @@ def recipe_facts(records: Sequence[Record]) -> Facts:
     """Realised recipe over trials: each value once, several where trials differ."""
     measured = [record for record in records if is_measured(record)]
     facts = {
-        title: _several(plain_text(value(record, "realised", key)) for record in measured)
-        for key, title in REALISED.items()
+        title: _several(plain_text(read(record.realised)) for record in measured) for title, read in REALISED.items()
     }
     facts["starting weights"] = _several(coverage(record) for record in measured)
     facts["data used"] = _several(in_words(measured, record) for record in measured)
-    packages = dict.fromkeys(name for r in measured for name in mapping(r, "realised", "versions"))
+    packages = dict.fromkeys(name for r in measured for name in r.realised.versions)
     for name in packages:
-        facts[str(name)] = _several(plain_text(value(r, "realised", "versions", name)) for r in measured)
-    facts["accuracy measured on"] = _several(
-        f"{value(r, 'metrics', 'split')}, {value(r, 'metrics', 'checkpoint')} checkpoint" for r in measured
-    )
+        facts[name] = _several(r.realised.versions.get(name, "not recorded") for r in measured)
+    facts["accuracy measured on"] = _several(f"{r.metrics.split}, {r.metrics.checkpoint} checkpoint" for r in measured)
     return {title: text for title, text in facts.items() if text and text != "not recorded"}
 
 
 def data_facts(comparison: Comparison) -> list[Facts]:
     """Each data set once: name, classes, counts of images and instances, warnings."""
     facts: dict[str, Facts] = {}
-    for record in comparison.sweep.records:
-        data = mapping(record, "data")
-        name = str(data.get("name") or "")
-        if not name or name in facts:
+    for record in comparison.sweep.trials:
+        data = record.data if isinstance(record, TrialRecord) else None
+        if data is None or data.name in ("", *facts):
             continue
-        classes = [name.label for name in class_names(sequence(data, "classes"))]
-        warnings = [str(item) for item in sequence(data, "warnings")]
-        facts[name] = {
-            "name": name,
+        classes = [name.label for name in class_names(data.classes)]
+        warnings = data.warnings
+        facts[data.name] = {
+            "name": data.name,
             "classes": f"{len(classes)}: {', '.join(classes[:20])}{', ...' if len(classes) > 20 else ''}",
-            "images": _counts(mapping(data, "images")),
-            "instances": _counts(mapping(data, "instances")),
+            "images": _counts(data.images),
+            "instances": _counts(data.instances),
             "warnings": "; ".join(warnings[:5]) + (f"; and {len(warnings) - 5} more" if len(warnings) > 5 else ""),
         }
     return list(facts.values())
 
 
-def _counts(by_split: dict[str, object]) -> str:
+def _counts(by_split: dict[str, int]) -> str:
     return ", ".join(f"{split} {number}" for split, number in by_split.items())
 
 

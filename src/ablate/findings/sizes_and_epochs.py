@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from statistics import fmean
 
 from ablate.analysis.comparison import Comparison
@@ -10,10 +10,15 @@ from ablate.analysis.number_format import points
 from ablate.analysis.pairing import differences_of
 from ablate.analysis.phrases import interval_text, limited, points_text
 from ablate.analysis.variants import Variant
+from ablate.records.trial_record import TrialRecord
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import t_interval
 
-SIZES = ("small", "medium", "large")
+SIZES: dict[str, Callable[[TrialRecord], float | None]] = {
+    "small": lambda trial: trial.metrics.map50_95_small,
+    "medium": lambda trial: trial.metrics.map50_95_medium,
+    "large": lambda trial: trial.metrics.map50_95_large,
+}
 NOTICEABLE = 0.001  # mAP50-95: smaller differences of opposite sign are not worth a sentence
 APART = 0.005  # mAP50-95: from here on best and last differ enough to be said where their signs agree
 LARGE = 0.01  # mAP: from here on a difference on objects of one size is said
@@ -32,8 +37,8 @@ def size_findings(comparison: Comparison) -> list[str]:
     """Large differences on small, medium or large objects, with intervals over seeds that exclude zero."""
     large = []
     for variant, baseline in _comparable(comparison):
-        for size in SIZES:
-            interval = t_interval(differences_of(variant, baseline, "metrics", f"map50_95_{size}")[1])
+        for size, read in SIZES.items():
+            interval = t_interval(differences_of(variant, baseline, read)[1])
             if interval is not None and abs(interval.estimate) >= LARGE and interval.excludes_zero:
                 large.append((abs(interval.estimate), f"{variant.label} on {size} objects {_with_interval(interval)}"))
     if not large:
@@ -44,7 +49,7 @@ def size_findings(comparison: Comparison) -> list[str]:
 
 
 def _epochs(variant: Variant, baseline: Variant) -> Iterator[str]:
-    seeds, last = differences_of(variant, baseline, "metrics_last", "map50_95")
+    seeds, last = differences_of(variant, baseline, lambda trial: trial.metrics_last.map50_95)
     best = [variant.accuracy()[seed] - baseline.accuracy()[seed] for seed in seeds]
     if not seeds:
         return

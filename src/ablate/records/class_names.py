@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from ablate.records.records import sequence, value
-from ablate.records.trial_record import Record
+from ablate.records.trial_record import TrialRecord
 
 MAX_LABEL = 60  # characters of a class name that are shown
 MAX_METRIC = 100  # characters of a class name in a metric's name; MLflow has room for 250 with what stands before
@@ -45,9 +44,9 @@ def class_names(names: Sequence[object]) -> tuple[ClassName, ...]:
     return _class_names(tuple(str(name) for name in names))
 
 
-def recorded_classes(record: Record) -> tuple[ClassName, ...]:
+def recorded_classes(record: TrialRecord) -> tuple[ClassName, ...]:
     """Return the classes that a trial's record has accuracies of: entry i of its ``per_class`` is class i."""
-    return class_names([_name(value(entry, "name")) for entry in sequence(record, "per_class")])
+    return class_names([entry.name for entry in record.per_class])
 
 
 def printable(text: str) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ablate.records.records import Record, mapping, number
+from ablate.records.realised import ImageCounts, Realised
+from ablate.records.trial_record import TrialRecord
 
 SPLITS: Final = ("train", "val")
 
@@ -25,17 +26,18 @@ class SplitUse:
         return images + boxes
 
 
-def used(record: Record, split: str) -> SplitUse:
+def used(record: TrialRecord, split: str) -> SplitUse:
     """What a trial used of a split."""
-    return _use(record, ("realised",), split)
+    return _use(record.realised, split)
 
 
-def promised(record: Record, split: str) -> SplitUse:
+def promised(record: TrialRecord, split: str) -> SplitUse:
     """What a trial was to use of a split; unknown for records of earlier versions."""
-    return _use(record, ("realised", "promised"), split)
+    counts = record.realised.promised
+    return SplitUse(None, None) if counts is None else _use(counts, split)
 
 
-def shortfalls(records: Sequence[Record]) -> list[str]:
+def shortfalls(records: Sequence[TrialRecord]) -> list[str]:
     """Where trials used other images or boxes than promised, in words, each once."""
     reasons = []
     for record in records:
@@ -46,18 +48,14 @@ def shortfalls(records: Sequence[Record]) -> list[str]:
     return list(dict.fromkeys(reasons))
 
 
-def in_words(records: Sequence[Record], record: Record) -> str:
+def in_words(records: Sequence[TrialRecord], record: TrialRecord) -> str:
     """What a trial used, in as much detail as all of the records that it is compared with tell."""
-    boxes = all(mapping(one, "realised", "instances") for one in records)
-    if not all(mapping(one, "realised", "images") for one in records):
+    boxes = all(one.realised.instances for one in records)
+    if not all(one.realised.images for one in records):
         return ""  # not a difference: records of earlier versions do not tell
     uses = {split: used(record, split) for split in SPLITS}
     return ", ".join(f"{split} {use if boxes else SplitUse(use.images, None)}" for split, use in uses.items())
 
 
-def _use(record: Record, path: tuple[str, ...], split: str) -> SplitUse:
-    images, instances = (number(record, *path, kind, split) for kind in ("images", "instances"))
-    return SplitUse(
-        None if images is None else int(images),
-        None if instances is None else int(instances),
-    )
+def _use(counts: Realised | ImageCounts, split: str) -> SplitUse:
+    return SplitUse(counts.images.get(split), counts.instances.get(split))

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from ablate.records.checkpoint_origin import folder_signature
-from ablate.records.records import DamagedRecordError, Record, short, value
+from ablate.records.loading import DamagedRecordError
+from ablate.records.trial_record import TrialRecord, short
 from ablate.storage.files import atomic_write_bytes
 
 SCHEMA = 1
@@ -85,10 +86,10 @@ def ranked(conf: np.ndarray, order: np.ndarray) -> np.ndarray:
     return told
 
 
-def evidence_path(record: Record, folder: Path, checkpoint: str = "best") -> Path | None:
+def evidence_path(record: TrialRecord, folder: Path, checkpoint: str = "best") -> Path | None:
     """Where the evidence of one of a trial's checkpoints ("best", "last") is; None where its record knows of none."""
-    name = value(record, "artifacts", "evidence", checkpoint)
-    return folder / name if isinstance(name, str) else None
+    name = record.artifacts.evidence.get(checkpoint)
+    return None if name is None else folder / name
 
 
 def save_evidence(path: Path, evidence: Evidence, signature: str | None = None) -> None:

@@ -126,7 +126,7 @@ def _recipes(comparison: Comparison) -> list[tuple[str, Facts]]:
     recipes = []
     for group in comparison.groups:
         keys = {row.key for row in group.rows}
-        facts = recipe_facts([record for record in comparison.sweep.records if variant_key(record) in keys])
+        facts = recipe_facts([record for record in comparison.sweep.trials if variant_key(record) in keys])
         if facts:
             recipes.append((group.title, facts))
     return recipes

@@ -10,11 +10,11 @@ import numpy as np
 from ablate.analysis.class_accuracy import class_accuracy, class_differences
 from ablate.analysis.columns import BY_NAME, COLUMNS, Column, Value, cell, columns_in
 from ablate.analysis.comparison import Comparison, Group
-from ablate.analysis.latency_results import VariantLatency
+from ablate.analysis.latency_results import Latency
 from ablate.analysis.phrases import minus
 from ablate.analysis.table import component_columns, trial_rows
 from ablate.analysis.variant_row import Row
-from ablate.records.records import short
+from ablate.records.trial_record import short
 from ablate.report.selection import foremost, limit_text
 from ablate.report.text_table import TableColumn, best_rows, mark_columns, short_lines, text_columns
 
@@ -172,7 +172,7 @@ def comparison_table(comparison: Comparison) -> PageTable:
                     comparable=BY_NAME["comparable"].text(row),
                     notes=minus("; ".join(row.notes)),
                     details=tuple(_details(folded, row)),
-                    signatures=tuple(short(trial["signature"]) for trial in row.variant.trials),
+                    signatures=tuple(short(trial.signature) for trial in row.variant.trials),
                     runs=row.run_ids,
                     new_group=bool(position) and not index,
                     first_control=bool(index) and row.is_control and not group.rows[index - 1].is_control,
@@ -306,7 +306,7 @@ def _direction(row: Row) -> str:
     return "up" if row.difference.estimate > 0 else "down"
 
 
-def _timing(latency: VariantLatency | None) -> TimingCell:
+def _timing(latency: Latency | None) -> TimingCell:
     if latency is None:
         return TimingCell()
     interval = latency.interval

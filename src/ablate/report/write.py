@@ -18,7 +18,8 @@ from ablate.analysis.table import component_columns, trial_rows, values_of
 from ablate.evaluation.image_bootstrap import RESAMPLES
 from ablate.findings.all_findings import sentences
 from ablate.findings.facts import headline
-from ablate.records.records import Sweep, short
+from ablate.records.sweep_record import Sweep
+from ablate.records.trial_record import short
 from ablate.report.captions import accuracy_caption, caption, cost_caption, details_caption
 from ablate.report.figures import KINDS
 from ablate.report.text_table import TableColumn, best_rows, literal, markdown_table, text_columns
@@ -83,7 +84,7 @@ def write_report(
     """
     from ablate.report.figure_list import write_figures
 
-    out = Path(out_dir or sweep.directory)
+    out = Path(out_dir or sweep.folder.path)
     if comparison is None:
         compute_intervals(sweep, resamples=resamples)
         comparison = compare(sweep, strict=strict)
@@ -210,7 +211,7 @@ def _execute(sweep: Sweep, out: Path, strict: bool) -> Path | str:
     from ablate.report.notebook import NotebookError, execute
 
     try:
-        return execute(sweep.directory, out / "comparison.ipynb", strict=strict)
+        return execute(sweep.folder.path, out / "comparison.ipynb", strict=strict)
     except NotebookError as error:
         return str(error)
 

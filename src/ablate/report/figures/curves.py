@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.variants import Variant
-from ablate.records.records import Record, number, sequence
+from ablate.records.trial_record import TrialRecord
 from ablate.report.figures.lettering import in_legend
 from ablate.report.figures.style import (
     BASELINE,
@@ -119,14 +119,12 @@ def _shared(curves: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(1, length + 1)[evaluated], stack[:, evaluated]
 
 
-def _curve(record: Record) -> np.ndarray:
+def _curve(record: TrialRecord) -> np.ndarray:
     """mAP50-95 by epoch from 1, shape (last epoch,); NaN where an epoch has none."""
     points = {
-        int(epoch): accuracy
-        for entry in sequence(record, "history")
-        if (epoch := number(entry, "epoch")) is not None and 1 <= epoch <= LONGEST
-        for accuracy in [number(entry, "map50_95")]
-        if accuracy is not None
+        row.epoch: accuracy
+        for row in record.history
+        if 1 <= row.epoch <= LONGEST and (accuracy := row.map50_95) is not None
     }
     curve = np.full(max(points, default=0), np.nan)
     for epoch, accuracy in points.items():

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from ablate.analysis.comparison import Group
 from ablate.records.class_names import ClassName, class_names
-from ablate.records.records import Sweep, sequence, value
+from ablate.records.sweep_record import Sweep
 from ablate.report.figures.lettering import written, written_class
 from ablate.report.figures.missed import CONFIDENCE, IOU, Detected, GroupDetections, compare_detections, corners
 from ablate.report.figures.style import (
@@ -102,14 +102,10 @@ class _Library:
     def __init__(self, sweep: Sweep, detections: GroupDetections) -> None:
         self._detections = detections
         self.copied = False
-        folder = sweep.trial_dir(str(detections.trial["signature"]))
-        root = value(detections.trial, "data", "root")
-        self._root = Path(root) if isinstance(root, str) and root else None
-        self._samples = [
-            (str(sample["source"]), folder / sample["image"])
-            for sample in sequence(detections.trial, "samples")
-            if isinstance(value(sample, "source"), str) and isinstance(value(sample, "image"), str)
-        ]
+        trial = detections.trial
+        folder = sweep.folder.trial(trial.signature).path
+        self._root = Path(trial.data.root) if trial.data and trial.data.root else None
+        self._samples = [(sample.source, folder / sample.image) for sample in trial.samples if sample.source]
 
     def parts(self, one: Detected) -> list[Part | None]:
         """What to show for one variant: EACH parts that it gains, then EACH that it loses; None where there is none."""
@@ -200,7 +196,7 @@ def _figure(detections: GroupDetections, chosen: list[tuple[Detected, list[Part 
     figure = Figure(figsize=(TWO_COLUMNS, inch * len(chosen) * 1.05 + 0.8))
     total = figure.get_size_inches()
     top, left, gap = 0.24, 1.2, 0.06
-    kinds = class_names(sequence(detections.trial, "data", "classes"))
+    kinds = class_names(detections.trial.data.classes if detections.trial.data else ())
     for line, (one, parts) in enumerate(chosen):
         for column, part in enumerate(parts):
             x = left + column * inch + (0.16 if column >= EACH else 0.0)

@@ -10,8 +10,10 @@ from ablate.analysis.comparison import Group
 from ablate.analysis.variant_row import Row
 from ablate.evaluation.boxes import overlaps
 from ablate.evaluation.image_bootstrap import NotPaired, same_objects
+from ablate.records.loading import DamagedRecordError
 from ablate.records.predictions import STEPS, Evidence, evidence_path, load_evidence
-from ablate.records.records import DamagedRecordError, Record, Sweep, value
+from ablate.records.sweep_record import Sweep
+from ablate.records.trial_record import TrialRecord
 from ablate.report.figures.style import CountTable, written_name
 
 CONFIDENCE = 0.25
@@ -60,7 +62,7 @@ class GroupDetections:
 
     evidence: Evidence
     baseline: Row
-    trial: Record
+    trial: TrialRecord
     seed: int
     variants: list[Detected]
     unread: list[str]
@@ -141,19 +143,18 @@ def found_objects(evidence: Evidence) -> np.ndarray:
     return detected
 
 
-def _with_predictions(group: Group) -> dict[int, dict[str, Record]]:
+def _with_predictions(group: Group) -> dict[int, dict[str, TrialRecord]]:
     """Seed -> variant key -> trial, for the trials whose record names stored predictions."""
-    trials: dict[int, dict[str, Record]] = {}
+    trials: dict[int, dict[str, TrialRecord]] = {}
     for row in group.rows:
         for trial in row.variant.measured:
-            seed = trial.get("seed")
-            if isinstance(seed, int) and isinstance(value(trial, "artifacts", "evidence", "best"), str):
-                trials.setdefault(seed, {}).setdefault(row.key, trial)
+            if "best" in trial.artifacts.evidence:
+                trials.setdefault(trial.seed, {}).setdefault(row.key, trial)
     return trials
 
 
-def _load(sweep: Sweep, record: Record, who: str, unread: list[str]) -> Evidence | None:
-    path = evidence_path(record, sweep.trial_dir(str(record["signature"])))
+def _load(sweep: Sweep, record: TrialRecord, who: str, unread: list[str]) -> Evidence | None:
+    path = evidence_path(record, sweep.folder.trial(record.signature).path)
     try:
         return load_evidence(path) if path else None
     except FileNotFoundError:

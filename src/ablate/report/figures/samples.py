@@ -20,7 +20,8 @@ from ablate.analysis.comparison import Group
 from ablate.analysis.variant_row import Row
 from ablate.evaluation.boxes import overlaps
 from ablate.records.class_names import ClassName, class_names
-from ablate.records.records import Record, Sweep, sequence, value
+from ablate.records.sweep_record import Sweep
+from ablate.records.trial_record import TrialRecord
 from ablate.report.figures.lettering import in_legend, written_class
 from ablate.report.figures.missed import CONFIDENCE, IOU
 from ablate.report.figures.style import (
@@ -46,7 +47,7 @@ MISSED: Any
 HIT, FALSE, MISSED = "-", (0, (3, 1.5)), (0, (1, 1.5))
 GAP = 0.06  # of a panel's side
 
-Box = tuple[float, float, float, float]
+Corners = Sequence[float]  # x1, y1, x2, y2
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ class Panel:
 
     pixels: np.ndarray
     size: tuple[int, int]
-    truth: list[tuple[int, Box]]
-    predictions: list[tuple[int, float, Box]]
+    truth: list[tuple[int, Corners]]
+    predictions: list[tuple[int, float, Corners]]
 
 
 def sample_detections(sweep: Sweep, group: Group) -> Drawing | None:
@@ -72,7 +73,7 @@ def sample_detections(sweep: Sweep, group: Group) -> Drawing | None:
         return None
     reference = columns[0][1]
     images = list(reference)[:IMAGES]
-    classes = class_names(sequence(chosen[0][1], "data", "classes"))
+    classes = class_names(data.classes if (data := chosen[0][1].data) else ())
     step = 1 + GAP
     with mpl.rc_context({**SETTINGS, "axes.grid": False}):
         shape = max(panel.size[1] / max(panel.size) for panel in reference.values())
@@ -114,7 +115,7 @@ def sample_detections(sweep: Sweep, group: Group) -> Drawing | None:
         fix_layout(figure)
     drawn = [row for row, _ in columns]
     caption = [
-        f"The same validation images for every variant, trained with seed {chosen[0][1].get('seed')}. Solid: hit "
+        f"The same validation images for every variant, trained with seed {chosen[0][1].seed}. Solid: hit "
         f"(right class, IoU at least {IOU}); dashed: false alarm; dotted: missed. Confidence at least {CONFIDENCE}.",
         dagger_caption(drawn),
         limit_text(len(drawn), sum(not row.is_control for row in group.rows), "variants"),
@@ -122,45 +123,37 @@ def sample_detections(sweep: Sweep, group: Group) -> Drawing | None:
     return Drawing(figure, paragraph(caption), tuple(row.key for row in drawn))
 
 
-def _one_seed(rows: Sequence[Row]) -> list[tuple[Row, Record]]:
+def _one_seed(rows: Sequence[Row]) -> list[tuple[Row, TrialRecord]]:
     """Row and trial per variant, all of the first seed that most variants have samples for."""
-    by_seed: dict[str, dict[str, Record]] = {}
+    by_seed: dict[int, dict[str, TrialRecord]] = {}
     for row in rows:
         for trial in row.variant.measured:
-            if sequence(trial, "samples"):
-                by_seed.setdefault(str(trial.get("seed")), {}).setdefault(row.key, trial)
+            if trial.samples:
+                by_seed.setdefault(trial.seed, {}).setdefault(row.key, trial)
     if not by_seed:
         return []
     seed = max(by_seed, key=lambda seed: (rows[0].key in by_seed[seed], len(by_seed[seed])))
     return [(row, by_seed[seed][row.key]) for row in rows if row.key in by_seed[seed]]
 
 
-def _panels(sweep: Sweep, record: Record) -> dict[str, Panel]:
+def _panels(sweep: Sweep, record: TrialRecord) -> dict[str, Panel]:
     """Image name -> panel, for the samples of a trial that can be read."""
     panels = {}
-    for sample in sequence(record, "samples"):
-        name = value(sample, "image")
-        if not isinstance(name, str):
-            continue
+    for sample in record.samples:
         try:
-            pixels = _pixels(sweep.trial_dir(str(record["signature"])) / name)
-            size = (int(sample.get("width") or pixels.shape[1]), int(sample.get("height") or pixels.shape[0]))
-            truth = [(int(box[0]), _box(box[1:5])) for box in sequence(sample, "truth")]
-            predictions = [
-                (int(box[0]), float(box[1]), _box(box[2:6]))
-                for box in sequence(sample, "predictions")
-                if float(box[1]) >= CONFIDENCE
-            ]
+            pixels = _pixels(sweep.folder.trial(record.signature).path / sample.image)
         except (
             OSError,
-            TypeError,
             ValueError,
-            IndexError,
             SyntaxError,  # PIL's on a broken image
             ImportError,  # PIL's once Ultralytics has been imported: it then asks for a plugin
         ):
             continue
-        panels[name] = Panel(pixels, size, truth, sorted(predictions, key=lambda prediction: -prediction[1]))
+        size = (sample.width or pixels.shape[1], sample.height or pixels.shape[0])
+        truth: list[tuple[int, Corners]] = [(kind, box) for kind, *box in sample.truth]
+        detections: list[tuple[int, float, Corners]] = [(kind, score, box) for kind, score, *box in sample.predictions]
+        shown = sorted((d for d in detections if d[1] >= CONFIDENCE), key=lambda detection: -detection[1])
+        panels[sample.image] = Panel(pixels, size, truth, shown)
     return panels
 
 
@@ -170,11 +163,6 @@ def _pixels(path: Path) -> np.ndarray:
         image.draft("RGB", (SIDE, SIDE))
         image.thumbnail((SIDE, SIDE))
         return np.asarray(image.convert("RGB"))
-
-
-def _box(corners: Any) -> Box:
-    x1, y1, x2, y2 = (float(corner) for corner in corners)
-    return x1, y1, x2, y2
 
 
 def _draw(
@@ -192,7 +180,7 @@ def _draw(
     left, top = corner[0] + (1 - width) / 2, corner[1] + (tall - height) / 2
     axes.imshow(panel.pixels, extent=(left, left + width, top + height, top), interpolation="none", zorder=1)
 
-    def outline(kind: int, box: Box, text: str, dashes: Any, thick: float) -> None:
+    def outline(kind: int, box: Corners, text: str, dashes: Any, thick: float) -> None:
         color = PALETTE[kind % len(PALETTE)]
         x, y = left + box[0] * scale, top + box[1] * scale
         w, h = (box[2] - box[0]) * scale, (box[3] - box[1]) * scale
@@ -228,7 +216,7 @@ def _wrapped(label: str) -> str:
     return "\n".join(textwrap.wrap(label, 20, break_long_words=True)) or label
 
 
-def _match(panel: Panel) -> tuple[list[bool], list[tuple[int, Box]]]:
+def _match(panel: Panel) -> tuple[list[bool], list[tuple[int, Corners]]]:
     """Which predictions hit, most confident first, each truth at most once; and the truths that none hit."""
     free = list(panel.truth)
     hits = []
