@@ -17,7 +17,7 @@ from rich.console import Console
 from ablate.analysis.comparison import compare
 from ablate.analysis.table import comparison_frame, trial_frame
 from ablate.cli.verbs import report
-from ablate.records.records import load_sweep
+from ablate.records.loading import load_sweep
 from ablate.report.latex import latex
 from ablate.report.terminal_table import print_table
 from ablate.report.write import as_json, description, markdown, write_report

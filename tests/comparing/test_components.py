@@ -19,7 +19,7 @@ from ablate.analysis.comparison import Comparison, compare
 from ablate.analysis.component_effects import ComponentEffect, effects_of
 from ablate.analysis.table import comparison_frame, component_columns
 from ablate.findings.all_findings import sentences
-from ablate.records.records import load_sweep
+from ablate.records.loading import load_sweep
 from ablate.report.figures.style import BASELINE, styles
 from ablate.report.terminal_table import print_table
 from ablate.report.write import description, write_report

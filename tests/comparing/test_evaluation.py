@@ -14,16 +14,17 @@ import pandas as pd
 import pytest
 
 from ablate.analysis.comparison import compare
-from ablate.analysis.image_intervals import FILE, compute_intervals
+from ablate.analysis.image_intervals import compute_intervals
 from ablate.analysis.table import comparison_frame
 from ablate.evaluation.average_precision import ultralytics_ap
 from ablate.evaluation.image_bootstrap import paired_bootstrap
 from ablate.findings.all_findings import sentences
+from ablate.records.loading import load_sweep
 from ablate.records.predictions import Evidence, load_evidence, save_evidence
-from ablate.records.records import load_sweep
 
 Grid = Callable[..., list[dict[str, Any]]]
 Write = Callable[..., Path]
+FILE = "image_intervals.json"
 BOUNDS = ["images_ci_low", "images_ci_high"]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ablate.analysis.comparison import Comparison, compare
-from ablate.records.records import load_sweep
+from ablate.records.loading import load_sweep
 from ablate.report.figure_list import figure_list
 from ablate.report.figures.curves import training_curves
 from ablate.report.figures.samples import sample_detections

@@ -15,7 +15,7 @@ from ablate.analysis.table import comparison_frame
 from ablate.findings.all_findings import findings
 from ablate.findings.control_findings import ALARM
 from ablate.records import code_version
-from ablate.records.records import load_sweep
+from ablate.records.loading import load_sweep
 from ablate.report.text_table import best_rows
 from ablate.statistics.paired import seeds_needed, smallest_detectable
 

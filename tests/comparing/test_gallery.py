@@ -18,8 +18,8 @@ from ablate.analysis.class_accuracy import class_accuracy, class_differences
 from ablate.analysis.comparison import Comparison, Group, compare
 from ablate.analysis.table import comparison_frame
 from ablate.evaluation.image_bootstrap import BOX_TOLERANCE
+from ablate.records.loading import Sweep, load_sweep
 from ablate.records.predictions import Evidence, quantised, save_evidence
-from ablate.records.records import Sweep, load_sweep
 from ablate.report.figure_list import figure_list, write_figures
 from ablate.report.figures.classes import class_heat_map
 from ablate.report.figures.curves import training_curves

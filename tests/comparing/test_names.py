@@ -15,7 +15,7 @@ from rich.console import Console
 from ablate.analysis.class_accuracy import class_accuracy, class_differences
 from ablate.analysis.comparison import Comparison, compare
 from ablate.findings.facts import data_facts
-from ablate.records.records import load_sweep
+from ablate.records.loading import load_sweep
 from ablate.report.figure_list import write_figures
 from ablate.report.figures.classes import class_heat_map
 from ablate.report.figures.lettering import in_legend, written

@@ -24,7 +24,7 @@ from ablate.analysis.comparison import compare
 from ablate.analysis.table import comparison_frame
 from ablate.cli.report_command import make_report, report_options
 from ablate.findings.all_findings import sentences
-from ablate.records.records import Sweep, load_sweep
+from ablate.records.loading import Sweep, load_sweep
 from ablate.report.latex import escape
 from ablate.report.notebook import NotebookError, execute, source_notebook
 from ablate.report.write import DESCRIPTION_LIMIT, Report, description, write_report
@@ -425,7 +425,7 @@ def test_a_report_imports_neither_torch_nor_mlflow(records: Grid, write: Write) 
     code = (
         "import sys; from pathlib import Path; from ablate.report.write import write_report; "
         "from ablate.report.terminal_table import print_table; "
-        "from ablate.records.records import load_sweep; s = load_sweep(Path(sys.argv[1])); "
+        "from ablate.records.loading import load_sweep; s = load_sweep(Path(sys.argv[1])); "
         "r = write_report(s, figures=('svg',), notebook=False); print_table(r.comparison); "
         "sys.exit(str([m for m in ('torch', 'ultralytics', 'mlflow', 'ablate.study.trial') if m in sys.modules] or ''))"
     )

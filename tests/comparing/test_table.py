@@ -18,7 +18,7 @@ from ablate.analysis.columns import IN_FILES
 from ablate.analysis.comparability import differences
 from ablate.analysis.comparison import compare
 from ablate.analysis.table import comparison_frame, trial_frame
-from ablate.records.records import load_sweep
+from ablate.records.loading import load_sweep
 from ablate.records.trial_record import decode_record
 
 Make = Callable[..., dict[str, Any]]

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ablate.analysis.columns import BY_NAME
 from ablate.analysis.comparison import compare
-from ablate.records.records import load_sweep
+from ablate.records.loading import load_sweep
 from ablate.report.terminal_table import print_table
 
 Grid = Callable[..., list[dict[str, Any]]]

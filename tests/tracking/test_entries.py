@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.factories import LACKING, decoded, make_record
 
+from ablate.analysis.table_summary import TableRow, TableSummary
 from ablate.storage.files import atomic_write_json
 from ablate.tracking import mlflow_payload as entries
 from ablate.tracking import parent_run as summary
@@ -92,11 +93,9 @@ def test_a_sweep_is_summed_up_from_its_folder(tmp_path: Path) -> None:
         atomic_write_json(tmp_path / "trials" / signature / "result.json", content)
     head = {"name": "s", "signatures": ["aa", "bb", "cc"], "controls": {"bb": CONTROL, "x": None}}
     atomic_write_json(directory / "sweep.json", head)
-    (directory / "comparison.csv").write_text(
-        "variant,delta_map50_95,p_holm,control\nbaseline,,,\nhmha,0.02,0.01,\nbigger,0.5,,scale\n", encoding="utf-8"
-    )
+    rows: list[TableRow] = [{"variant": "baseline", "notes": ""}, {"variant": "hmha", "delta_map50_95": 0.02}]
 
-    told = summary.of_sweep(directory)
+    told = summary.of_sweep(directory, TableSummary(rows, 0.02, 1))
 
     assert told.metrics == {
         "sweep/trials": 3.0,
@@ -109,12 +108,11 @@ def test_a_sweep_is_summed_up_from_its_folder(tmp_path: Path) -> None:
     assert told.shared == {"device": "cpu"}
     assert told.tags == {"ablate.module": "none", "ablate.seed": "0, 1", "ablate.varies": "seed"}
     assert told.controls == {"bb": "identity"}
-    assert [row["variant"] for row in told.table] == ["baseline", "hmha", "bigger"]
-    assert told.table[0]["delta_map50_95"] is None
+    assert told.table == [{"variant": "baseline", "notes": None}, {"variant": "hmha", "delta_map50_95": 0.02}]
 
 
 def test_a_folder_without_anything_is_summed_up_as_nothing(tmp_path: Path) -> None:
-    told = summary.of_sweep(tmp_path)
+    told = summary.of_sweep(tmp_path, TableSummary())
     assert told.metrics["sweep/trials"] == 0
     assert (told.table, told.shared, told.controls) == ([], {}, {})
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.factories import LACKING, make_record
 
+from ablate.analysis.table_summary import TableSummary
 from ablate.storage.files import atomic_write_json
 from ablate.tracking import mlflow_payload as entries
 from ablate.tracking.store import Store, read_link
@@ -167,7 +168,7 @@ def test_a_sweep_whose_trial_was_deleted_in_mlflow_ends_all_the_same(root: Path)
     parent = store.open_sweep("s", "command" * 2000)
     runs = [store.publish(folder) for folder in (first, second)]
     store._client.delete_run(runs[0])
-    store.close_sweep(parent, directory, [first.name, second.name], "note" * 3000, failed=False)
+    store.close_sweep(parent, directory, [first.name, second.name], "note" * 3000, TableSummary(), failed=False)
 
     assert store._client.get_run(parent).info.status == "FINISHED"
     assert store._client.get_run(runs[1]).data.tags["ablate.sweeps"] == "s"

@@ -13,9 +13,14 @@ from typing import Any
 import pytest
 from tests.factories import LACKING, SIGNATURE, decoded, header, make_record
 
+from ablate.analysis.table_summary import TableSummary
 from ablate.records.metrics import EpochRow
 from ablate.storage.files import atomic_write_json
 from ablate.tracking.store import Store, read_link
+
+TABLE = TableSummary(
+    [{"variant": "baseline", "delta_map50_95": None}, {"variant": "hmha", "delta_map50_95": 0.5}], 0.5, 0
+)
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -276,7 +281,6 @@ def test_a_sweep_closed_twice_has_its_table_once_and_knows_its_trials(root: Path
     directory = root / "sweeps" / "s"
     controls = {"cd" * 8: {"kind": "params", "comparison_key": "ef" * 8, "signatures": [SIGNATURE]}}
     atomic_write_json(directory / "sweep.json", {"signatures": [SIGNATURE], "controls": controls})
-    (directory / "comparison.csv").write_text("variant,delta_map50_95\nbaseline,\nhmha,0.5\n", encoding="utf-8")
     (directory / "comparison.html").write_text("<p>report</p>", encoding="utf-8")
     (directory / "figures").mkdir()
     (directory / "figures" / "forest.svg").write_text("<svg/>", encoding="utf-8")
@@ -284,7 +288,7 @@ def test_a_sweep_closed_twice_has_its_table_once_and_knows_its_trials(root: Path
     parent = store.open_sweep("s", "python -m ablate -m")
     child = store.publish(trial, parent)
     for _ in range(2):
-        store.close_sweep(parent, directory, [SIGNATURE], "the table", failed=False)
+        store.close_sweep(parent, directory, [SIGNATURE], "the table", TABLE, failed=False)
 
     run = store._client.get_run(parent)
     assert run.info.status == "FINISHED"
@@ -312,7 +316,7 @@ def test_a_trial_of_two_sweeps_says_so(root: Path, trial: Path) -> None:
     directory = root / "sweeps" / "second"
     atomic_write_json(directory / "sweep.json", {"signatures": [SIGNATURE]})
 
-    store.close_sweep(store.open_sweep("second", "command"), directory, [SIGNATURE], "", failed=False)
+    store.close_sweep(store.open_sweep("second", "command"), directory, [SIGNATURE], "", TABLE, failed=False)
 
     tags = store._client.get_run(child).data.tags
     assert (tags["ablate.sweep"], tags["ablate.sweeps"]) == ("first", "first second")

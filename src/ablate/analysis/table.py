@@ -9,6 +9,7 @@ import pandas as pd
 from ablate.analysis.columns import IN_FILES, Column, Value
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.measurements import evaluated, status
+from ablate.analysis.table_summary import Plain, TableRow, TableSummary
 from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import is_measured
 from ablate.records.trial_record import FAILED, Record, TrialRecord
@@ -40,6 +41,36 @@ def comparison_frame(comparison: Comparison) -> pd.DataFrame:
     for name in components:
         frame[name] = frame[name].astype("object")
     return frame
+
+
+def plain_rows(comparison: Comparison) -> list[TableRow]:
+    """The rows with all columns of the files, unrounded."""
+    components = component_columns(comparison)
+    rows = []
+    for row in comparison.rows:
+        values = values_of(comparison, row)
+        plain = {column.name: _plain(column, values[column.name]) for column in IN_FILES}
+        rows.append(plain | {name: str(values[name]) for name in components})
+    return rows
+
+
+def _plain(column: Column, value: Value) -> Plain:
+    """A value without types of our own: numbers with decimals are floats, and text that is not known is empty."""
+    if column.is_text:
+        return str(value or "")
+    if isinstance(value, int | float):
+        return value if column.decimals is None else float(value)
+    return None
+
+
+def table_summary(comparison: Comparison) -> TableSummary:
+    """The rows of a comparison, and what they come to."""
+    differences = [row.difference for row in comparison.rows if row.difference is not None and not row.is_control]
+    return TableSummary(
+        plain_rows(comparison),
+        max((difference.estimate for difference in differences), default=None),
+        sum(difference.supported for difference in differences) if comparison.tests else None,
+    )
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,6 @@ from typing import TypeGuard
 
 import msgspec
 
-import msgspec
-
 from ablate.analysis.variant_names import FACTORS, display_labels
 from ablate.records.graft_report import PlaceReport
 from ablate.records.sweep_record import Control, Design, Sweep

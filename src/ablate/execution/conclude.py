@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from ablate import __version__
+from ablate.analysis.table_summary import TableSummary
 from ablate.console import print_line
 from ablate.execution.manifest import digest
 from ablate.latency.sweep_latency import measure_sweep
@@ -35,6 +36,7 @@ class Conclusion:
 
     Attributes:
         note: The description for MLflow.
+        table: The comparison.
         failures: Signature, name and failure of each trial that failed.
         missing: How many trials have no record.
         ignored: In words, what could not be read.
@@ -43,6 +45,7 @@ class Conclusion:
     """
 
     note: str = ""
+    table: TableSummary = field(default_factory=TableSummary)
     failures: list[tuple[str, str, Failure]] = field(default_factory=list)
     missing: int = 0
     ignored: list[str] = field(default_factory=list)
@@ -71,7 +74,7 @@ def conclude_here(task: Mapping[str, Any]) -> Conclusion:
         if settings["latency"]["enabled"]:
             measure_sweep(directory, settings, console)
         sweep = load_sweep(directory)
-        note = _report(sweep, settings, console)
+        note, table = _report(sweep, settings, console)
     failures = [
         (trial.signature, trial.name or short(trial.signature), trial.failure)
         for trial in sweep.trials
@@ -79,6 +82,7 @@ def conclude_here(task: Mapping[str, Any]) -> Conclusion:
     ]
     return Conclusion(
         note,
+        table,
         failures,
         missing=sum(signature in signatures for signature in sweep.missing),
         ignored=sweep.ignored,
@@ -86,10 +90,11 @@ def conclude_here(task: Mapping[str, Any]) -> Conclusion:
     )
 
 
-def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console) -> str:
-    """Write what is not up to date, print the table; return the description for MLflow."""
+def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console) -> tuple[str, TableSummary]:
+    """Write what is not up to date, print the table; return the description for MLflow, and the table."""
     from ablate.analysis.comparison import compare
     from ablate.analysis.image_intervals import compute_intervals
+    from ablate.analysis.table import table_summary
     from ablate.report.figures import KINDS
     from ablate.report.terminal_table import image_progress, print_table
     from ablate.report.write import description, write_report
@@ -116,4 +121,4 @@ def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console) -> str:
             print_line(console, f"report: {problem}", "yellow")
         atomic_write_text(stamp, state)
     print_table(comparison, console=console)
-    return description(comparison)
+    return description(comparison), table_summary(comparison)

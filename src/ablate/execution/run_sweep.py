@@ -96,7 +96,8 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
         tracker.ask(Store.publish_missing, folder.root.trials, parent, set(signatures))
         ended = conclude(directory, settings, signatures)
         if parent:
-            tracker.submit(Store.close_sweep, parent, directory, signatures, ended.note, bool(ended.failures))
+            failed = bool(ended.failures)
+            tracker.submit(Store.close_sweep, parent, directory, signatures, ended.note, ended.table, failed)
         tracker.settle()
         problem, refusals = tracker.problem, tracker.refusals
     _say_what_mlflow_lacks(console, problem, refusals)

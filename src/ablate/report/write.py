@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from ablate.analysis.columns import IN_FILES, Column, Value
+from ablate.analysis.columns import IN_FILES
 from ablate.analysis.comparison import Comparison, compare
 from ablate.analysis.flops_note import flops_differences
 from ablate.analysis.image_intervals import compute_intervals
-from ablate.analysis.table import component_columns, trial_rows, values_of
+from ablate.analysis.table import component_columns, plain_rows, trial_rows, values_of
+from ablate.analysis.table_summary import TableRow
 from ablate.evaluation.image_bootstrap import RESAMPLES
 from ablate.findings.all_findings import sentences
 from ablate.findings.facts import headline
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 MOST_FLOPS = 10  # variants whose FLOPs are said as Ultralytics counts them; the page has all
 DESCRIPTION_LIMIT = 7500  # MLflow keeps 8000 characters of a tag
 
-Plain = str | int | float | None
-
 
 class JsonReport(TypedDict):
     """The comparison as plain values for other programs.
@@ -41,7 +40,7 @@ class JsonReport(TypedDict):
     """
 
     sweep: str
-    variants: list[dict[str, Plain]]
+    variants: list[TableRow]
     findings: list[str]
     left_out: dict[str, str]
 
@@ -129,26 +128,6 @@ def as_json(comparison: Comparison) -> JsonReport:
         "findings": sentences(comparison),
         "left_out": comparison.left_out,
     }
-
-
-def plain_rows(comparison: Comparison) -> list[dict[str, Plain]]:
-    """The rows with all columns of the files, unrounded."""
-    components = component_columns(comparison)
-    rows = []
-    for row in comparison.rows:
-        values = values_of(comparison, row)
-        plain = {column.name: _plain(column, values[column.name]) for column in IN_FILES}
-        rows.append(plain | {name: str(values[name]) for name in components})
-    return rows
-
-
-def _plain(column: Column, value: Value) -> Plain:
-    """A value without types of our own: numbers with decimals are floats, and text that is not known is empty."""
-    if column.is_text:
-        return str(value or "")
-    if isinstance(value, int | float):
-        return value if column.decimals is None else float(value)
-    return None
 
 
 def markdown(comparison: Comparison, *, figures: Sequence[str] = ()) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from ablate.analysis.table_summary import TableRow, TableSummary
 from ablate.records.records import DamagedRecordError, load_object, load_record, mapping, sequence
 from ablate.records.trial_record import TrialRecord
+from ablate.statistics.paired import ALPHA
 from ablate.tracking import mlflow_payload as entries
 
 TABLE = "comparison.json"  # the comparison as one of MLflow's tables
@@ -33,12 +33,12 @@ class Summary:
     metrics: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)
-    table: list[dict[str, Any]] = field(default_factory=list)
+    table: list[TableRow] = field(default_factory=list)
     controls: dict[str, str] = field(default_factory=dict)
     trained: list[TrialRecord] = field(default_factory=list)
 
 
-def of_sweep(directory: Path) -> Summary:
+def of_sweep(directory: Path, table: TableSummary) -> Summary:
     """Read a sweep's folder; what is missing or damaged there is left out."""
     head = load_object(directory / "sweep.json")
     signatures = [str(signature) for signature in sequence(head, "signatures")]
@@ -62,44 +62,28 @@ def of_sweep(directory: Path) -> Summary:
         if isinstance(control, Mapping)
         for signature in sequence(control, "signatures")
     }
-    table = _table(directory / "comparison.csv")
     metrics = {
         "sweep/trials": float(len(signatures)),
         "sweep/finished": float(sum(record.get("status") == "finished" for record in records)),
         "sweep/failed": float(sum(record.get("status") != "finished" for record in records)),
         "sweep/variants": float(len({record.get("variant_key") for record in records})),
-        **_best(table),
+        **_of_table(table),
     }
     return Summary(
         metrics,
         {name: text[: entries.MAX_VALUE] for name, text in tags.items() if text},
         {name: text for name, text in shared.items() if not name.startswith(PLACES)},
-        table,
+        [{name: None if value == "" else value for name, value in row.items()} for row in table.rows],
         controls,
         list({str(mapping(record, "data").get("fingerprint")): record for record in records}.values()),
     )
 
 
-def _best(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the table's largest difference to a baseline, and how many stay significant after Holm's correction."""
-    candidates = [row for row in rows if not row.get("control")]
-    differences = [row["delta_map50_95"] for row in candidates if isinstance(row.get("delta_map50_95"), float)]
-    judged = [row["p_holm"] for row in candidates if isinstance(row.get("p_holm"), float)]
-    found = {"sweep/largest_delta_map50_95": max(differences)} if differences else {}
-    return found | ({"sweep/variants_with_p_holm_below_0.05": float(sum(p < 0.05 for p in judged))} if judged else {})
-
-
-def _table(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of the comparison, numbers as numbers and empty cells as None."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [{str(name): _cell(text) for name, text in row.items()} for row in csv.DictReader(file)]
-    except (OSError, csv.Error, UnicodeDecodeError):
-        return []
-
-
-def _cell(text: Any) -> Any:
-    try:
-        return float(text)
-    except (TypeError, ValueError):
-        return text or None
+def _of_table(table: TableSummary) -> dict[str, float]:
+    """Return the largest difference to a baseline, and how many differences are supported."""
+    metrics = {}
+    if table.largest_difference is not None:
+        metrics["sweep/largest_delta_map50_95"] = table.largest_difference
+    if table.supported is not None:
+        metrics[f"sweep/variants_with_p_holm_below_{ALPHA:g}"] = float(table.supported)
+    return metrics

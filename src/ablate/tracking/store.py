@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ablate.analysis.table_summary import TableSummary
 from ablate.records.metrics import EpochRow
 from ablate.records.records import SHORT, DamagedRecordError, load_object, load_record, mapping, sequence
 from ablate.records.store_address import (
@@ -233,7 +234,15 @@ class Store:
         self._client.update_run(run_id, status="RUNNING")
         return str(run_id)
 
-    def close_sweep(self, run_id: str, directory: Path, signatures: Sequence[str], note: str, failed: bool) -> None:
+    def close_sweep(
+        self,
+        run_id: str,
+        directory: Path,
+        signatures: Sequence[str],
+        note: str,
+        table: TableSummary,
+        failed: bool,
+    ) -> None:
         """Give a sweep's parent run what its trials share, its table and report, and its end."""
         from mlflow.entities import Metric
 
@@ -241,7 +250,7 @@ class Store:
         name, before, attempt = directory.name, len(self._sender.refusals), self._sender.attempt
         for signature in signatures:
             attempt(name, f"its trial {signature[:SHORT]}", self._join, trials / signature, directory.name)
-        told = summary.of_sweep(directory)
+        told = summary.of_sweep(directory, table)
         for signature, kind in told.controls.items():
             link = read_link(trials / signature)
             if self._is_ours(link):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ablate.analysis.table_summary import TableRow
 from ablate.tracking import parent_run as summary
 
 
@@ -18,7 +19,7 @@ def sweep_files(directory: Path) -> Iterator[tuple[Path, str | None]]:
             yield file, None if top and file.suffix == ".json" else str(Path("report") / inside.parent)
 
 
-def log_table(client: Any, run_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+def log_table(client: Any, run_id: str, rows: Sequence[TableRow]) -> None:
     """Log the comparison as one of MLflow's tables; `log_table` appends, so a later one replaces the file."""
     import pandas as pd
 

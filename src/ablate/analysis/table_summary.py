@@ -1,0 +1,23 @@
+"""A comparison as it is handed to MLflow, from process to process; nothing heavy is imported for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+Plain = str | int | float | None
+TableRow = dict[str, Plain]  # column -> value
+
+
+@dataclass(frozen=True)
+class TableSummary:
+    """A comparison as other programs take it.
+
+    Attributes:
+        rows: Its rows with all columns of the files, unrounded.
+        largest_difference: The largest difference to a baseline, controls aside; None where there is none.
+        supported: How many differences the trials support; None where none was tested.
+    """
+
+    rows: list[TableRow] = field(default_factory=list)
+    largest_difference: float | None = None
+    supported: int | None = None
