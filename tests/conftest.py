@@ -147,6 +147,8 @@ def builds_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
     Not for a test of a user's module that changes: this process would keep the first one.
     """
+    import ultralytics  # noqa: F401 - prints on its first import, which is no output of a command
+
     from ablate.launching.jobs import Limits, Observer, Outcome
     from ablate.preflight import networks
 
