@@ -294,6 +294,7 @@ def test_a_mask_first_made_in_inference_mode_serves_training() -> None:
     with torch.inference_mode():
         module(noise(1, 16, 11, 11))
     module(noise(1, 16, 11, 11)).sum().backward()
+    assert all(parameter.grad is not None for parameter in module.parameters())
 
 
 def test_a_fake_tensor_leaves_no_fake_mask_behind() -> None:

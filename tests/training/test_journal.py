@@ -40,3 +40,4 @@ def test_progress_is_written_at_most_once_a_second(tmp_path: Path, monkeypatch: 
 
 def test_a_disk_that_refuses_progress_does_no_harm(tmp_path: Path) -> None:
     Journal(tmp_path / "missing").tell(batch=1)
+    assert not (tmp_path / "missing").exists()
