@@ -109,8 +109,9 @@ def _measure(folder: Path, latency: dict[str, Any]) -> None:
     from rich.console import Console
 
     from ablate.latency.sweep_latency import measure_sweep
+    from ablate.settings.schema import LatencySettings
 
-    measure_sweep(folder, {"latency": latency}, Console(), again=True)
+    measure_sweep(folder, LatencySettings(**latency), Console(), again=True)
 
 
 def _keep(asked: argparse.Namespace, latency: dict[str, Any], runs: list[dict[str, Any]], seconds: list[float]) -> None:

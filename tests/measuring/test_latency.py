@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from ablate.latency import backends
 from ablate.latency.backends import Unusable, deploy, deviation, head_of, prepare, reference, verify
 from ablate.latency.latency_settings import Setting
-from ablate.latency.percentiles import setting_figures
+from ablate.latency.measurement_job import MeasurementOptions
+from ablate.latency.percentiles import variant_latencies
 from ablate.latency.pipeline import Pipeline, drawn_pictures
-from ablate.latency.worker import Plan, measure_networks
+from ablate.latency.worker import measure_networks
 from ablate.measuring import machine as surroundings
+from ablate.records.latency_record import VariantLatency
 
 SIZE = 64
-QUICK = Plan(rounds=8, warmup=1, warmup_max=1)
+QUICK = MeasurementOptions(rounds=8, warmup=1, warmup_max=1)
 
 
 def detector(module: str = "none", head: str = "one_to_many", names: int = 3) -> nn.Module:
@@ -193,9 +195,11 @@ def test_rows_of_an_end_to_end_head_may_come_in_another_order_but_not_with_other
 # -- measuring ---------------------------------------------------------------------------------------------------
 
 
-def rows(networks: dict[str, Any], settings: list[Setting], plan: Plan = QUICK) -> list[dict[str, dict[str, Any]]]:
+def rows(
+    networks: dict[str, Any], settings: list[Setting], plan: MeasurementOptions = QUICK
+) -> list[dict[str, VariantLatency]]:
     found = measure_networks(networks, settings, plan)
-    return [setting_figures([setting], dict.fromkeys(networks, "base")) for setting in found["settings"]]
+    return [variant_latencies([setting], dict.fromkeys(networks, "base")) for setting in found.settings]
 
 
 def test_every_setting_gives_every_network_a_number(stock: nn.Module, end_to_end: nn.Module) -> None:
@@ -210,27 +214,27 @@ def test_every_setting_gives_every_network_a_number(stock: nn.Module, end_to_end
     ]
     found = measure_networks(networks, settings, QUICK)
 
-    for setting in found["settings"]:
-        figures = setting_figures([setting], {"base": "base", "other": "base"})
+    for setting in found.settings:
+        figures = variant_latencies([setting], {"base": "base", "other": "base"})
         for row in figures.values():
-            assert row["latency_ms"] > 0
-            assert len(row["samples_ms"]) == QUICK.rounds
-            assert min(row["samples_ms"]) <= row["latency_ms"] <= row["latency_p95_ms"] <= max(row["samples_ms"]) + 1e-3
-        assert figures["base"]["latency_ratio"] == 1.0
-        assert setting["facts"]["imgsz"] == SIZE
-    assert [setting["setting"] for setting in found["settings"]] == [setting.plain() for setting in settings]
-    assert found["facts"]["threads"] == 1
-    assert found["facts"]["load_before"] is not None
-    assert "one-to-many" in found["facts"]["head"]
+            assert row.latency_ms > 0
+            assert len(row.samples_ms) == QUICK.rounds
+            assert min(row.samples_ms) <= row.latency_ms <= row.latency_p95_ms <= max(row.samples_ms) + 1e-3
+        assert figures["base"].latency_ratio == 1.0
+        assert setting.imgsz == SIZE
+    assert [times.setting for times in found.settings] == settings
+    assert found.facts["threads"] == 1
+    assert found.facts["load_before"] is not None
+    assert "one-to-many" in found.facts["head"]
 
 
 @pytest.mark.parametrize(("rounds", "warmed_up"), [(0, None), (1, False)])
 def test_what_was_not_warmed_up_is_not_called_warm(rounds: int, warmed_up: bool | None) -> None:
-    plan = Plan(rounds=3, warmup=rounds, warmup_max=rounds)
+    plan = MeasurementOptions(rounds=3, warmup=rounds, warmup_max=rounds)
     found = measure_networks({"base": (Tiny(), 32)}, [Setting()], plan)
 
-    assert found["settings"][0]["facts"]["warmup"] == rounds
-    assert found["settings"][0]["facts"]["warmed_up"] is warmed_up
+    assert found.settings[0].warmup == rounds
+    assert found.settings[0].warmed_up is warmed_up
 
 
 def test_each_network_gets_its_own_image_size() -> None:
@@ -248,7 +252,7 @@ def test_each_network_gets_its_own_image_size() -> None:
     found = measure_networks({"a": (Looks("a"), 32), "b": (Looks("b"), 64)}, [Setting()], QUICK)
 
     assert seen == {"a": {32}, "b": {64}}
-    assert found["settings"][0]["facts"]["imgsz"] == [32, 64]
+    assert found.settings[0].imgsz == [32, 64]
 
 
 class NoExport(nn.Module):
@@ -264,10 +268,10 @@ def test_a_broken_export_costs_one_row_and_says_why() -> None:
     networks = {"base": (Tiny(), 32), "broken": (NoExport(), 32)}
     traced, eager = rows(networks, [Setting(backend="torchscript"), Setting()])
 
-    assert traced["broken"]["latency_ms"] is None
-    assert traced["broken"]["reason"] == "torchscript cannot take this network: cannot be traced"
-    assert traced["base"]["latency_ms"] > 0
-    assert eager["broken"]["latency_ms"] > 0
+    assert traced["broken"].latency_ms is None
+    assert traced["broken"].reason == "torchscript cannot take this network: cannot be traced"
+    assert traced["base"].latency_ms > 0
+    assert eager["broken"].latency_ms > 0
 
 
 class Waits(nn.Module):
@@ -286,9 +290,9 @@ class Waits(nn.Module):
 
 def test_a_network_of_three_times_the_work_takes_three_times_as_long() -> None:
     networks = {"base": (Waits(10.0), 32), "slow": (Waits(30.0), 32)}
-    (figures,) = rows(networks, [Setting()], Plan(rounds=31, warmup=2, warmup_max=2))
+    (figures,) = rows(networks, [Setting()], MeasurementOptions(rounds=31, warmup=2, warmup_max=2))
 
-    assert figures["slow"]["latency_ratio"] == pytest.approx(3.0, rel=0.4)  # a busy machine delays both
+    assert figures["slow"].latency_ratio == pytest.approx(3.0, rel=0.4)  # a busy machine delays both
 
 
 # -- the pipeline ---------------------------------------------------------------------------------------------------
@@ -346,8 +350,8 @@ def test_the_parts_of_the_pipeline_add_up(stock: nn.Module) -> None:
     (figures,) = rows({"base": (stock, SIZE)}, [Setting(scope="pipeline")])
     row = figures["base"]
 
-    assert set(row["parts_ms"]) == {"preprocess", "network", "postprocess"}
-    assert max(row["parts_ms"].values()) < row["latency_ms"] < 2 * sum(row["parts_ms"].values())
+    assert set(row.parts_ms) == {"preprocess", "network", "postprocess"}
+    assert max(row.parts_ms.values()) < row.latency_ms < 2 * sum(row.parts_ms.values())
 
 
 def test_drawn_pictures_are_the_same_each_time_and_hold_something() -> None:
@@ -388,7 +392,7 @@ def test_who_comes_to_the_gpu_while_it_is_measured_is_flagged(monkeypatch: pytes
     monkeypatch.setattr(surroundings, "BUSY", 1.0)
     found = measure_networks({"base": (Tiny(), 32)}, [Setting()], QUICK)
 
-    assert found["flags"] == ["1 other process came to the GPU during the measurement"]
+    assert list(found.flags) == ["1 other process came to the GPU during the measurement"]
 
 
 def test_what_runs_between_the_rounds_is_no_others_load(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,24 +431,28 @@ def test_the_surroundings_tell_device_threads_and_clocks() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_a_gpu_is_timed_with_events_in_every_precision(precision: str) -> None:
     settings = [Setting(precision=precision), Setting(precision=precision, scope="pipeline")]
-    found = measure_networks({"base": (detector(), 128)}, settings, Plan(device="cuda:0", rounds=20, warmup=5))
+    found = measure_networks(
+        {"base": (detector(), 128)}, settings, MeasurementOptions(device="cuda:0", rounds=20, warmup=5)
+    )
 
-    for setting in found["settings"]:
-        row = setting_figures([setting], {"base": "base"})["base"]
-        assert 0 < row["latency_ms"] < 1000
-        assert setting["facts"]["clock"] == "CUDA events"
-    assert found["facts"]["device"] == "cuda:0"
-    assert found["facts"]["cuda"]
+    for setting in found.settings:
+        row = variant_latencies([setting], {"base": "base"})["base"]
+        assert 0 < row.latency_ms < 1000
+        assert setting.clock == "CUDA events"
+    assert found.facts["device"] == "cuda:0"
+    assert found.facts["cuda"]
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("backend", ["torchscript", "compile"])
 def test_a_gpu_runs_every_backend_of_pytorch(backend: str) -> None:
     found = measure_networks(
-        {"base": (detector(), 128)}, [Setting(backend=backend)], Plan(device="cuda:0", rounds=10, warmup=3)
+        {"base": (detector(), 128)},
+        [Setting(backend=backend)],
+        MeasurementOptions(device="cuda:0", rounds=10, warmup=3),
     )
 
-    assert setting_figures(found["settings"], {"base": "base"})["base"]["latency_ms"] > 0
+    assert variant_latencies(found.settings, {"base": "base"})["base"].latency_ms > 0
 
 
 @pytest.mark.gpu

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from ablate.latency.percentiles import setting_figures
+from ablate.latency.latency_settings import Setting
+from ablate.latency.measurement_job import NetworkTimes, SettingTimes
+from ablate.latency.percentiles import variant_latencies
 from ablate.latency.timing import run_rounds
 
 
@@ -127,57 +129,67 @@ def test_progress_is_told_after_each_round() -> None:
     assert heard == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]
 
 
-def process(**networks: Any) -> dict[str, Any]:
-    return {
-        "networks": {
-            key: {"parts": parts, "difference": 0.0, "reason": reason} for key, (parts, reason) in networks.items()
-        }
+def process(**networks: Any) -> SettingTimes:
+    times = {
+        key: NetworkTimes(tuple(map(tuple, parts)), difference=0.0, reason=reason)
+        for key, (parts, reason) in networks.items()
     }
+    return SettingTimes(
+        setting=Setting(),
+        imgsz=64,
+        warmup=0,
+        warmed_up=None,
+        clock="perf_counter",
+        memory_format="contiguous",
+        pictures=None,
+        unsteady=(),
+        networks=times,
+    )
 
 
 def test_ratios_are_those_of_the_rounds_and_not_of_the_medians() -> None:
     base, slow = [[1.0], [10.0], [2.0]], [[2.0], [15.0], [6.0]]
-    rows = setting_figures([process(base=(base, None), slow=(slow, None))], {"base": "base", "slow": "base"})
+    rows = variant_latencies([process(base=(base, None), slow=(slow, None))], {"base": "base", "slow": "base"})
 
-    assert rows["slow"]["latency_ratio"] == 2.0  # of 2, 1.5 and 3; the medians' would be 3
-    assert rows["base"]["latency_ratio"] == 1.0
-    assert rows["slow"]["latency_ms"] == 6.0
-    assert rows["slow"]["latency_p95_ms"] == 15.0
-    assert rows["slow"]["samples_ms"] == [2.0, 15.0, 6.0]
-    assert rows["slow"]["ratio_ci_low"] is None  # three rounds
+    assert rows["slow"].latency_ratio == 2.0  # of 2, 1.5 and 3; the medians' would be 3
+    assert rows["base"].latency_ratio == 1.0
+    assert rows["slow"].latency_ms == 6.0
+    assert rows["slow"].latency_p95_ms == 15.0
+    assert rows["slow"].samples_ms == (2.0, 15.0, 6.0)
+    assert rows["slow"].ratio_ci_low is None  # three rounds
 
 
 def test_the_rounds_of_all_processes_count() -> None:
     first = process(base=([[1.0]] * 10, None), slow=([[2.0]] * 10, None))
     second = process(base=([[1.0]] * 10, None), slow=([[2.2]] * 10, None))
-    rows = setting_figures([first, second], {"base": "base", "slow": "base"})
+    rows = variant_latencies([first, second], {"base": "base", "slow": "base"})
 
-    assert rows["slow"]["latency_ratio"] == pytest.approx(2.1)
-    assert rows["slow"]["ratio_ci_low"] is None  # rounds of one process are all alike: two values are no interval
-    assert len(rows["slow"]["samples_ms"]) == 20
+    assert rows["slow"].latency_ratio == pytest.approx(2.1)
+    assert rows["slow"].ratio_ci_low is None  # rounds of one process are all alike: two values are no interval
+    assert len(rows["slow"].samples_ms) == 20
 
 
 def test_without_a_baseline_there_is_no_ratio() -> None:
-    rows = setting_figures([process(a=([[1.0]] * 3, None))], {"a": None})
+    rows = variant_latencies([process(a=([[1.0]] * 3, None))], {"a": None})
 
-    assert rows["a"]["latency_ms"] == 1.0
-    assert rows["a"]["latency_ratio"] is None
+    assert rows["a"].latency_ms == 1.0
+    assert rows["a"].latency_ratio is None
 
 
 def test_a_network_without_a_number_carries_the_reason_and_its_baseline_gives_no_ratio() -> None:
-    rows = setting_figures(
+    rows = variant_latencies(
         [process(base=([], "onnx refused it"), slow=([[2.0]] * 3, None))], {"base": "base", "slow": "base"}
     )
 
-    assert rows["base"]["latency_ms"] is None
-    assert rows["base"]["samples_ms"] == []
-    assert rows["base"]["reason"] == "onnx refused it"
-    assert rows["slow"]["latency_ms"] == 2.0
-    assert rows["slow"]["latency_ratio"] is None
+    assert rows["base"].latency_ms is None
+    assert rows["base"].samples_ms == ()
+    assert rows["base"].reason == "onnx refused it"
+    assert rows["slow"].latency_ms == 2.0
+    assert rows["slow"].latency_ratio is None
 
 
 def test_the_parts_of_a_pipeline_have_medians_of_their_own() -> None:
-    rows = setting_figures([process(a=([[1.0, 5.0, 2.0], [2.0, 6.0, 1.0], [3.0, 7.0, 3.0]], None))], {"a": "a"})
+    rows = variant_latencies([process(a=([[1.0, 5.0, 2.0], [2.0, 6.0, 1.0], [3.0, 7.0, 3.0]], None))], {"a": "a"})
 
-    assert rows["a"]["latency_ms"] == 9.0
-    assert rows["a"]["parts_ms"] == {"preprocess": 2.0, "network": 6.0, "postprocess": 2.0}
+    assert rows["a"].latency_ms == 9.0
+    assert rows["a"].parts_ms == {"preprocess": 2.0, "network": 6.0, "postprocess": 2.0}

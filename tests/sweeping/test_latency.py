@@ -20,7 +20,8 @@ from tests.factories import decoded
 from ablate.cli import verbs
 from ablate.errors import ConfigError
 from ablate.latency import sweep_latency as latency
-from ablate.latency.latency_settings import asked
+from ablate.latency.latency_settings import latency_request
+from ablate.latency.measurement_job import Checkpoint
 from ablate.latency.worker import _load
 from ablate.records.checkpoint_origin import SIGNATURE
 from ablate.records.json_struct import to_json
@@ -28,7 +29,7 @@ from ablate.records.latency_record import LatencyReport
 from ablate.records.loading import load_sweep, save_record
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import InputHashes, TrialRecord
-from ablate.settings.schema import Config
+from ablate.settings.schema import Config, LatencySettings
 from ablate.sources.module_source import module_source
 from ablate.storage.files import atomic_write_json
 
@@ -86,8 +87,8 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path, again: bool = False, device: str = "auto", **words: Any) -> tuple[LatencyReport | None, str]:
     said = io.StringIO()
     console = Console(file=said, width=200)
-    settings = {"latency": {**QUICK, **words}, "device": device}
-    return latency.measure_sweep(folder, settings, console, again=again), said.getvalue()
+    settings = LatencySettings(**{**QUICK, **words})
+    return latency.measure_sweep(folder, settings, console, device=device, again=again), said.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -222,10 +223,12 @@ def test_something_else_is_measured_anew(sweep: Path, measured: dict[str, Any], 
     chosen = latency._first_of_each_variant(content)
     before = {**QUICK, "backend": ["eager", "torchscript"], "batch": [1, 2]}
 
-    assert latency._is_measured(content, chosen, asked(before, "cpu"))
-    assert not latency._is_measured(content, chosen, asked({**before, **change}, "cpu"))
-    assert not latency._is_measured(content, chosen, asked(before, "cuda:0"))
-    assert latency._is_measured(content, chosen, asked({**before, "busy": "refuse"}, "cpu"))
+    assert latency._is_measured(content, chosen, latency_request(LatencySettings(**before), "cpu"))
+    assert not latency._is_measured(content, chosen, latency_request(LatencySettings(**{**before, **change}), "cpu"))
+    assert not latency._is_measured(content, chosen, latency_request(LatencySettings(**before), "cuda:0"))
+    assert latency._is_measured(
+        content, chosen, latency_request(LatencySettings(**{**before, "busy": "refuse"}), "cpu")
+    )
 
 
 def test_an_old_measurement_without_settings_is_no_error_and_is_made_anew(tmp_path: Path) -> None:
@@ -236,7 +239,9 @@ def test_an_old_measurement_without_settings_is_no_error_and_is_made_anew(tmp_pa
     atomic_write_json(folder / "latency.json", old)
     content = load_sweep(folder)
 
-    assert not latency._is_measured(content, latency._first_of_each_variant(content), asked(QUICK, "cpu"))
+    assert not latency._is_measured(
+        content, latency._first_of_each_variant(content), latency_request(LatencySettings(**QUICK), "cpu")
+    )
 
 
 def test_a_damaged_checkpoint_costs_its_own_row_only(tmp_path: Path) -> None:
@@ -258,9 +263,7 @@ def test_a_checkpoint_of_another_trial_is_not_loaded(tmp_path: Path) -> None:
     path = tmp_path / "best.pt"
     torch.save({SIGNATURE: "2" * 64, "model": None}, path)
 
-    networks, reasons = _load(
-        {"a": {"checkpoint": str(path), "signature": "1" * 64, "imgsz": 64, "head": "one_to_one"}}
-    )
+    networks, reasons = _load({"a": Checkpoint(str(path), 64, "one_to_one", signature="1" * 64)})
 
     assert networks == {}
     assert reasons == {"a": f"the checkpoint is of another trial, {'2' * 12}"}
@@ -363,9 +366,9 @@ def test_progress_of_a_worker_is_shown_from_its_file(tmp_path: Path) -> None:
     path = tmp_path / "progress.json"
     with latency._Bar(console, processes=2) as bar:
         bar.show(0, path)  # not there yet
-        path.write_text('{"what": "network, batch 1, fp32, eager", "done": 30, "total"', encoding="utf-8")
+        path.write_text('["network, batch 1, fp32, eager", 30,', encoding="utf-8")
         bar.show(0, path)  # half written
-        path.write_text('{"what": "network, batch 1, fp32, eager", "done": 30, "total": 60}', encoding="utf-8")
+        path.write_text('["network, batch 1, fp32, eager", 30, 60]', encoding="utf-8")
         bar.show(1, path)
         assert bar._progress.tasks[0].completed == 1.5
         bar._progress.refresh()

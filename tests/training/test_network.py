@@ -18,7 +18,8 @@ from ultralytics.nn.tasks import DetectionModel, load_checkpoint, yaml_model_loa
 from ablate.execution.run_trial import run_trial
 from ablate.latency.backends import deploy
 from ablate.latency.latency_settings import Setting
-from ablate.latency.worker import Plan, measure_networks
+from ablate.latency.measurement_job import MeasurementOptions
+from ablate.latency.worker import measure_networks
 from ablate.measuring.complexity import complexity
 from ablate.preflight.networks import preflight
 from ablate.settings.schema import Config
@@ -162,8 +163,7 @@ def test_plan_record_and_latency_are_of_the_network_that_is_trained(
     )
     deployed = deploy(trained, "validated")
     settings = [Setting(scope=scope) for scope in ("network", "pipeline")]
-    for measured in measure_networks({"a": (deployed, 64)}, settings, Plan(rounds=3, warmup=0, warmup_max=0))[
-        "settings"
-    ]:
-        assert measured["networks"]["a"]["reason"] is None
-        assert len(measured["networks"]["a"]["parts"]) == 3
+    options = MeasurementOptions(rounds=3, warmup=0, warmup_max=0)
+    for times in measure_networks({"a": (deployed, 64)}, settings, options).settings:
+        assert times.networks["a"].reason is None
+        assert len(times.networks["a"].parts) == 3

@@ -186,6 +186,7 @@ def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> i
 
     from ablate.cli.report_command import ReportOptions, make_report
     from ablate.latency.sweep_latency import measure_sweep
+    from ablate.records.json_struct import to_json
     from ablate.records.loading import load_manifest
     from ablate.settings.schema import Config, LatencySettings
     from ablate.settings.validation import check_latency
@@ -194,13 +195,13 @@ def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> i
     manifest = load_manifest(SweepFolder(directory))
     recorded = {name: setting for name, setting in manifest.latency.items() if name in known}
     device, asked = parsed.asked
-    latency = {**known, **recorded, **asked}
-    check_latency(LatencySettings(**latency))
-    measured = measure_sweep(directory, {"latency": latency, "device": device}, console, again=True)
+    latency = LatencySettings(**{**known, **recorded, **asked})
+    check_latency(latency)
+    measured = measure_sweep(directory, latency, console, device=device, again=True)
     if measured is None:
         raise ConfigError(f"sweep '{directory.name}' has no finished trial whose latency could be measured")
     if parsed.json:
-        print(json.dumps(measured))  # noqa: T201
+        print(json.dumps(to_json(measured)))  # noqa: T201
     return make_report(directory, ReportOptions(), console)
 
 

@@ -23,6 +23,7 @@ from ablate.records.json_struct import to_json
 from ablate.records.loading import load_object, load_sweep
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import Failure, short
+from ablate.settings.schema import LatencySettings
 from ablate.storage.files import atomic_write_text
 
 FORMS = ("csv", "md", "tex", "ipynb")
@@ -72,7 +73,7 @@ def conclude_here(task: Mapping[str, Any]) -> Conclusion:
     console = Console(emoji=False)  # :100: in a name or a path is no picture
     with log_to(directory / DRIVER_LOG):
         if settings["latency"]["enabled"]:
-            measure_sweep(directory, settings, console)
+            measure_sweep(directory, LatencySettings(**settings["latency"]), console)
         sweep = load_sweep(directory)
         note, table = _report(sweep, settings, console)
     failures = [

@@ -1,11 +1,11 @@
-"""From what worker processes measured to the rows of latency.json. No torch."""
+"""From the times that worker processes measured to the rows of latency.json. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any
 
+from ablate.latency.measurement_job import NetworkTimes, SettingTimes
 from ablate.records.latency_record import VariantLatency
 from ablate.statistics.median_interval import median_interval, quantile
 
@@ -14,36 +14,35 @@ ORDER = "all variants once a round, order shuffled; every second round in revers
 PARTS = ("preprocess", "network", "postprocess")
 
 
-def setting_figures(
-    measured: Sequence[Mapping[str, Any]], baseline: Mapping[str, str | None]
+def variant_latencies(
+    processes: Sequence[SettingTimes], baseline: Mapping[str, str | None]
 ) -> dict[str, VariantLatency]:
-    """Return by key the figures of one setting.
+    """Return by key the latency in one setting, without names and signatures.
 
     Args:
-        measured: What each process returned for this setting (see `checkpoints.measure_networks`).
+        processes: What each process measured in this setting.
         baseline: For each key the key that its ratio refers to, or None.
 
     Returns:
-        Times in milliseconds for one batch; a ratio is the median over rounds of this round's ratio. Without names and
-        signatures.
+        Times in milliseconds for one batch; a ratio is the median over rounds of this round's ratio.
     """
-    networks = [process["networks"] for process in measured]
-    return {key: _figures(key, networks, baseline.get(key)) for key in networks[0]}
+    times = {key: [process.networks[key] for process in processes] for key in processes[0].networks}
+    return {key: _latency(key, times[key], times.get(baseline.get(key) or "", [])) for key in times}
 
 
-def _figures(key: str, networks: Sequence[Mapping[str, Any]], reference: str | None) -> VariantLatency:
-    mine = _totals(key, networks)
-    reason = next((found[key]["reason"] for found in networks if found[key]["reason"]), None)
-    if reason is not None or mine is None:
+def _latency(key: str, times: Sequence[NetworkTimes], baseline: Sequence[NetworkTimes]) -> VariantLatency:
+    reason = next((each.reason for each in times if each.reason), None)
+    blocks, baseline_blocks = [each.totals for each in times], [each.totals for each in baseline]
+    if reason is not None or not all(blocks):
         return VariantLatency(variant_key=key, samples_ms=(), reason=reason or "not measured")
-    theirs = _totals(reference, networks) if reference is not None else None
-    ratios = None
-    if theirs is not None:
-        ratios = [[a / b for a, b in zip(*pair, strict=True)] for pair in zip(mine, theirs, strict=True)]
-    samples = [value for block in mine for value in block]
-    parts = [parts for found in networks for parts in found[key]["parts"]]
-    columns = zip(PARTS, zip(*parts, strict=True), strict=True) if len(parts[0]) == len(PARTS) else ()
-    latency, ratio = median_interval(mine), median_interval(ratios) if ratios else None
+    ratio = None
+    if baseline_blocks and all(baseline_blocks):
+        pairs = zip(blocks, baseline_blocks, strict=True)
+        ratio = median_interval([[a / b for a, b in zip(block, base, strict=True)] for block, base in pairs])
+    latency = median_interval(blocks)
+    samples = [milliseconds for block in blocks for milliseconds in block]
+    rounds = [parts for each in times for parts in each.parts]
+    columns = zip(PARTS, zip(*rounds, strict=True), strict=True) if len(rounds[0]) == len(PARTS) else ()
     latency_interval, ratio_interval = latency.interval, ratio and ratio.interval
     return VariantLatency(
         variant_key=key,
@@ -54,13 +53,7 @@ def _figures(key: str, networks: Sequence[Mapping[str, Any]], reference: str | N
         latency_ratio=ratio and ratio.estimate,
         ratio_ci_low=ratio_interval and ratio_interval.low,
         ratio_ci_high=ratio_interval and ratio_interval.high,
-        samples_ms=tuple(round(value, 4) for value in samples),
-        difference=max((found[key]["difference"] or 0.0) for found in networks),
-        parts_ms={name: median(values) for name, values in columns},
+        samples_ms=tuple(round(milliseconds, 4) for milliseconds in samples),
+        difference=max(each.difference or 0.0 for each in times),
+        parts_ms={name: median(column) for name, column in columns},
     )
-
-
-def _totals(key: str, networks: Sequence[Mapping[str, Any]]) -> list[list[float]] | None:
-    """Return each process's rounds in milliseconds; None where one has none."""
-    totals = [[sum(parts) for parts in found[key]["parts"]] if key in found else [] for found in networks]
-    return totals if all(totals) else None

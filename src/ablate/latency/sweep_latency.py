@@ -8,8 +8,9 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 from rich.console import Console
@@ -18,10 +19,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from ablate.console import print_line
 from ablate.data.plain_paths import plain_path
 from ablate.errors import ConfigError
-from ablate.latency.latency_settings import Setting, asked, settings_of
-from ablate.latency.percentiles import INTERVAL, ORDER, setting_figures
+from ablate.latency.latency_settings import latency_request, settings_of
+from ablate.latency.measurement_job import (
+    Checkpoint,
+    MeasurementJob,
+    MeasurementOptions,
+    ProcessTimes,
+    SettingTimes,
+)
+from ablate.latency.percentiles import INTERVAL, ORDER, variant_latencies
 from ablate.launching.jobs import Observer
 from ablate.launching.local import run_in_worker
+from ablate.records.json_struct import JsonValue
 from ablate.records.latency_record import (
     LatencyProtocol,
     LatencyReport,
@@ -33,6 +42,7 @@ from ablate.records.loading import load_sweep, save_latency
 from ablate.records.records import value
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import FINISHED, TrialRecord
+from ablate.settings.schema import LatencySettings
 from ablate.sources.module_source import module_source
 from ablate.storage.layout import BEST
 
@@ -40,27 +50,32 @@ if TYPE_CHECKING:
     from ablate.analysis.variants import Variant
 
 LEAST = 10  # rounds that a process must measure to be worth its start
-PLAN = ("rounds", "warmup", "warmup_max", "threads")
 
 logger = logging.getLogger(__name__)
 
 
 def measure_sweep(
-    directory: Path, settings: Mapping[str, Any], console: Console, *, again: bool = False
+    directory: Path,
+    latency: LatencySettings,
+    console: Console,
+    *,
+    device: str = "auto",
+    again: bool = False,
 ) -> LatencyReport | None:
     """Measure every finished variant of a sweep, interleaved; write `latency.json`.
 
     Args:
         directory: The sweep's folder.
-        settings: A trial's configuration; `latency` is used, and `device` where `again` is asked for and it names one.
-        console: Where to say what is done.
+        latency: What to measure, and how long.
+        console: Where to print what is done.
+        device: Where to measure; auto: the device of the trials.
         again: Measure although the same has been measured; then a failure is an error, not a remark.
 
     Returns:
-        What was written, or None where nothing was measured.
+        The content of `latency.json`, or None where nothing was measured.
 
     Raises:
-        ConfigError: With `again`: the measurement failed, or was refused; one line says why.
+        ConfigError: With `again`: the measurement failed, or was refused; one line gives the reason.
     """
     sweep = load_sweep(directory)
     chosen = _first_of_each_variant(sweep)
@@ -68,61 +83,55 @@ def measure_sweep(
         for line in _left_out(sweep, chosen):
             print_line(console, f"latency: {line}", "yellow")
         return None
-    latency = settings["latency"]
-    device = _torch_device(_device_of(chosen, str(settings.get("device") or "auto") if again else "auto"))
-    wanted = asked(latency, device)
-    if not again and _is_measured(sweep, chosen, wanted):
+    torch_device = _torch_device(str(next(iter(chosen.values())).realised.device) if device == "auto" else device)
+    request = latency_request(latency, torch_device)
+    if not again and _is_measured(sweep, chosen, request):
         logger.info("latency: reused, the same checkpoints were measured in the same way")
         return None
     print_line(console, f"latency of {len(chosen)} variants, interleaved")
-    payload = {
-        "networks": {
-            key: {
-                "checkpoint": str(_checkpoint(sweep, record)),
-                "signature": record.signature,
-                "imgsz": record.realised.imgsz,
-                "head": _head(record, latency["head"]),
-            }
-            for key, record in chosen.items()
-        },
-        "settings": [setting.plain() for setting in settings_of(latency)],
-        "plan": {**{name: latency[name] for name in PLAN}, "device": device, "pictures": _pictures(sweep, chosen)},
-        "busy": latency["busy"],
-    }
-    measured, failure = _in_processes(payload, latency, console)
+    checkpoints = {key: _checkpoint(sweep, record, latency.head) for key, record in chosen.items()}
+    options = MeasurementOptions(
+        device=torch_device,
+        rounds=latency.rounds,
+        warmup=latency.warmup,
+        warmup_max=latency.warmup_max,
+        threads=latency.threads,
+        pictures=tuple(_pictures(sweep, chosen)),
+    )
+    job = MeasurementJob(checkpoints, tuple(settings_of(latency)), options, refuse_busy=latency.busy == "refuse")
+    processes, failure = _in_processes(job, latency.processes, console)
     if failure:
+        logger.warning("latency was not measured: %s", failure)
         if again:
             raise ConfigError(f"latency was not measured: {failure}")
         print_line(console, f"latency was not measured: {failure}", "yellow")
         return None
-    report = _report(sweep, chosen, measured, latency, wanted)
+    report = _report(sweep, chosen, processes, request)
     for flag in report.flags:
         print_line(console, f"latency: {flag}", "yellow")
     save_latency(sweep.folder, report)
     return report
 
 
-def _in_processes(
-    payload: Mapping[str, Any], latency: Mapping[str, Any], console: Console
-) -> tuple[list[dict[str, Any]], str]:
+def _in_processes(job: MeasurementJob, processes: int, console: Console) -> tuple[list[ProcessTimes], str]:
     """Measure in one new process after the other, each its share of the rounds.
 
-    Where a process puts its weights and how its kernels are laid out in memory is luck that lasts as long as the
+    Where a process puts its weights and how its kernels are laid out in memory is random, and stays as long as the
     process: a second one draws again.
 
     Returns:
-        What each measured, and in words what failed.
+        What each measured, and the failure of the first that failed.
     """
-    count = max(min(int(latency["processes"]), int(latency["rounds"]) // LEAST), 1)
-    rounds = -(-int(latency["rounds"]) // count)
-    measured = []
+    count = max(min(processes, job.options.rounds // LEAST), 1)
+    rounds = -(-job.options.rounds // count)
+    measured: list[ProcessTimes] = []
     with tempfile.TemporaryDirectory(prefix="ablate-latency-") as folder, _Bar(console, count) as bar:
         for number in range(count):
             path = Path(folder) / f"{number}.json"
-            plan = {**payload["plan"], "rounds": rounds, "seed": number}
-            job = {**payload, "plan": plan, "progress": str(path)}
+            options = replace(job.options, rounds=rounds, seed=number)
+            part = replace(job, options=options, progress=str(path))
             observer = Observer(poll=lambda index, number=number, path=path: bar.show(number, path))  # type: ignore[misc]
-            outcome = run_in_worker("ablate.latency.worker:measure_checkpoints", [job], observer)[0]
+            outcome = run_in_worker("ablate.latency.worker:measure_checkpoints", [part], observer)[0]
             if outcome.failure:
                 return [], outcome.message.removeprefix("ConfigError: ")
             measured.append(outcome.result)
@@ -132,40 +141,22 @@ def _in_processes(
 def _report(
     sweep: Sweep,
     chosen: Mapping[str, TrialRecord],
-    measured: Sequence[Mapping[str, Any]],
-    latency: Mapping[str, Any],
-    wanted: LatencyRequest,
+    processes: Sequence[ProcessTimes],
+    request: LatencyRequest,
 ) -> LatencyReport:
-    """Return what `latency.json` holds."""
-    shown = _as_reported(sweep)
-    labels = {key: shown[key][0].label for key in chosen}
-    baseline = {key: base.key if base and base.key in chosen else None for key in chosen for base in [shown[key][1]]}
-    facts = dict(measured[0]["facts"])
-    if len(measured) > 1:
-        for name in [name for name in facts if name.endswith(("_before", "_during", "_after"))]:
-            facts[name] = [process["facts"][name] for process in measured]
-    flags = _worst([flag for process in measured for flag in process["flags"]])
+    """Return the content of `latency.json`."""
+    reported = _as_reported(sweep)
+    labels = {key: reported[key][0].label for key in chosen}
+    baseline = {key: base.key if base and base.key in chosen else None for key in chosen for base in [reported[key][1]]}
+    facts = _facts(processes)
+    flags = _worst([flag for process in processes for flag in process.flags])
     flags += _left_out(sweep, chosen)
     settings = []
-    for index, setting in enumerate(settings_of(latency)):
-        here = [process["settings"][index] for process in measured]
-        rows = setting_figures(here, baseline)
+    for times in zip(*(process.settings for process in processes), strict=True):
+        setting, rows = times[0].setting, variant_latencies(times, baseline)
         variants = tuple(
             msgspec.structs.replace(rows[key], variant=labels[key], signature=record.signature)
             for key, record in chosen.items()
-        )
-        protocol = LatencyProtocol(
-            {
-                **facts,
-                **setting.plain(),
-                **here[0]["facts"],
-                "warmup": [process["facts"]["warmup"] for process in here],
-                "warmed_up": _all([process["facts"]["warmed_up"] for process in here]),
-                "rounds": sum(_rounds(process) for process in here),
-                "processes": len(here),
-                "order": ORDER,
-                "interval": INTERVAL,
-            }
         )
         settings.append(
             SettingLatency(
@@ -173,17 +164,50 @@ def _report(
                 precision=setting.precision,
                 backend=setting.backend,
                 scope=setting.scope,
-                protocol=protocol,
+                protocol=_protocol(facts, times),
                 variants=variants,
             )
         )
-        flags += _flags(setting, here, variants, labels, str(wanted.device))
+        flags += _flags(times, variants, labels, str(request.device))
     return LatencyReport(
         protocol=settings[0].protocol,
         variants=settings[0].variants,
         settings=tuple(settings),
         flags=tuple(flags),
-        asked=wanted,
+        asked=request,
+    )
+
+
+def _facts(processes: Sequence[ProcessTimes]) -> dict[str, JsonValue]:
+    """Return the facts of all processes; where there are several, what changes while measuring has a value for each."""
+    facts: dict[str, JsonValue] = {**processes[0].facts}
+    if len(processes) > 1:
+        for name in [name for name in facts if name.endswith(("_before", "_during", "_after"))]:
+            facts[name] = [process.facts[name] for process in processes]
+    return facts
+
+
+def _protocol(facts: Mapping[str, JsonValue], times: Sequence[SettingTimes]) -> LatencyProtocol:
+    """Return the protocol of one setting, given what each process measured in it."""
+    first, warmed_up = times[0], [process.warmed_up for process in times]
+    return LatencyProtocol(
+        {
+            **facts,
+            "batch": first.setting.batch,
+            "precision": first.setting.precision,
+            "backend": first.setting.backend,
+            "scope": first.setting.scope,
+            "imgsz": first.imgsz if isinstance(first.imgsz, int) else [*first.imgsz],
+            "warmup": [process.warmup for process in times],
+            "warmed_up": None if None in warmed_up else all(warmed_up),
+            "clock": first.clock,
+            "memory_format": first.memory_format,
+            "pictures": first.pictures,
+            "rounds": sum(process.rounds for process in times),
+            "processes": len(times),
+            "order": ORDER,
+            "interval": INTERVAL,
+        }
     )
 
 
@@ -192,23 +216,19 @@ def _worst(flags: Sequence[str]) -> list[str]:
     alike: dict[str, list[str]] = {}
     for flag in flags:
         alike.setdefault(re.sub(r"\d+", "#", flag), []).append(flag)
-    worst = [
-        max(found, key=lambda flag: [int(number) for number in re.findall(r"\d+", flag)]) for found in alike.values()
-    ]
-    counts = [f" (the worst of {len(found)} processes)" if len(found) > 1 else "" for found in alike.values()]
-    return [flag + count for flag, count in zip(worst, counts, strict=True)]
+    worst = []
+    for group in alike.values():
+        count = f" (the worst of {len(group)} processes)" if len(group) > 1 else ""
+        worst.append(max(group, key=lambda flag: [int(number) for number in re.findall(r"\d+", flag)]) + count)
+    return worst
 
 
 def _flags(
-    setting: Setting,
-    processes: Sequence[Mapping[str, Any]],
-    variants: Sequence[VariantLatency],
-    labels: Mapping[str, str],
-    device: str,
+    times: Sequence[SettingTimes], variants: Sequence[VariantLatency], labels: Mapping[str, str], device: str
 ) -> list[str]:
-    """Return in words what is wrong with one setting's numbers."""
-    flags = []
-    unsteady = dict.fromkeys(key for process in processes for key in process["unsteady"])
+    """Return one line for each thing that is wrong with one setting's numbers."""
+    setting, flags = times[0].setting, []
+    unsteady = dict.fromkeys(key for process in times for key in process.unsteady)
     if unsteady:
         names = ", ".join(labels[key] for key in unsteady)
         flags.append(f"{setting}: still changing when warm-up ended: {names}")
@@ -216,15 +236,6 @@ def _flags(
     if setting.precision == "fp16" and device == "cpu":
         flags.append(f"{setting}: processors lack fast kernels for fp16, so this says nothing of fp16 on a GPU")
     return flags
-
-
-def _rounds(process: Mapping[str, Any]) -> int:
-    return max((len(found["parts"]) for found in process["networks"].values()), default=0)
-
-
-def _all(found: Sequence[bool | None]) -> bool | None:
-    """Return whether all of them are true; None where one is not known."""
-    return None if None in found else all(found)
 
 
 def _finished(sweep: Sweep) -> list[TrialRecord]:
@@ -261,7 +272,7 @@ def _unfit(sweep: Sweep, record: TrialRecord) -> str | None:
         return status(record)
     if record.realised.imgsz is None or not record.realised.device:
         return "its record lacks the image size or the device"
-    if not _checkpoint(sweep, record).is_file():
+    if not _path(sweep, record).is_file():
         return "its checkpoint is not there"
     return _edited_since(record)
 
@@ -278,7 +289,13 @@ def _edited_since(record: TrialRecord) -> str | None:
     return None
 
 
-def _checkpoint(sweep: Sweep, record: TrialRecord) -> Path:
+def _checkpoint(sweep: Sweep, record: TrialRecord, head: str) -> Checkpoint:
+    """Return what a worker measures of a record that `_unfit` has no objection to."""
+    assert record.realised.imgsz is not None
+    return Checkpoint(str(_path(sweep, record)), record.realised.imgsz, _head(record, head), record.signature)
+
+
+def _path(sweep: Sweep, record: TrialRecord) -> Path:
     return plain_path(sweep.folder.trial(record.signature).path / (record.artifacts.best or BEST))
 
 
@@ -299,9 +316,9 @@ def _head(record: TrialRecord, head: str) -> str:
     return "one_to_one" if value(record.config, "train", "nms") is False else "one_to_many"
 
 
-def _is_measured(sweep: Sweep, chosen: Mapping[str, TrialRecord], wanted: LatencyRequest) -> bool:
+def _is_measured(sweep: Sweep, chosen: Mapping[str, TrialRecord], request: LatencyRequest) -> bool:
     """Tell whether the same checkpoints were measured in the same way."""
-    if sweep.latency is None or sweep.latency.asked != wanted:
+    if sweep.latency is None or sweep.latency.asked != request:
         return False
     return {entry.signature for entry in sweep.latency.variants} == {record.signature for record in chosen.values()}
 
@@ -318,10 +335,6 @@ def _as_reported(sweep: Sweep) -> dict[str, tuple[Variant, Variant | None]]:
     members = [(variant, group.baseline) for group in groups for variant in group.members]
     members.sort(key=lambda member: member[0].control is None)
     return {variant.key: (variant, baseline) for variant, baseline in members}
-
-
-def _device_of(chosen: Mapping[str, TrialRecord], device: str) -> str:
-    return str(next(iter(chosen.values())).realised.device) if device == "auto" else device
 
 
 def _torch_device(device: str) -> str:
@@ -345,7 +358,6 @@ class _Bar:
 
     def show(self, number: int, path: Path) -> None:
         """Show how far the process of this number is."""
-        with suppress(OSError, ValueError, TypeError, KeyError, ZeroDivisionError):
-            found = json.loads(path.read_text(encoding="utf-8"))
-            share = found["done"] / found["total"]
-            self._progress.update(self._task, description=f"latency: {found['what']}", completed=number + share)
+        with suppress(OSError, ValueError, TypeError, ZeroDivisionError):
+            what, done, total = json.loads(path.read_text(encoding="utf-8"))
+            self._progress.update(self._task, description=f"latency: {what}", completed=number + done / total)

@@ -1,4 +1,4 @@
-"""The job of a worker process: load a sweep's networks, run them in every setting, tell what was seen."""
+"""The job of a worker process: load a sweep's networks and time them in every setting."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -28,40 +28,29 @@ from ablate.latency.backends import (
     verify,
 )
 from ablate.latency.latency_settings import Setting
+from ablate.latency.measurement_job import (
+    Checkpoint,
+    MeasurementJob,
+    MeasurementOptions,
+    NetworkTimes,
+    ProcessTimes,
+    SettingTimes,
+)
 from ablate.latency.pipeline import Pipeline, drawn_pictures, read_pictures
 from ablate.latency.timing import Runner, Stopwatch, one_line, run_rounds
 from ablate.launching.devices import no_such_gpu
-from ablate.measuring import machine as surroundings
+from ablate.measuring import machine
 from ablate.records.checkpoint_origin import checkpoint_signature
 from ablate.records.records import short
+from ablate.settings.environment import cpu_threads, output_to
+from ablate.settings.environment import prepare as prepare_environment
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
-PICTURES = 8  # pictures that the pipeline takes in turn
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long to measure, and where.
-
-    Attributes:
-        device: A torch device.
-        rounds: That count.
-        warmup: Rounds before them at least.
-        warmup_max: Rounds before them at most.
-        threads: Of PyTorch and ONNX Runtime on the processor.
-        seed: Of the order and of the images.
-        pictures: For the pipeline: files of real ones; drawn ones where there are none.
-    """
-
-    device: str = "cpu"
-    rounds: int = 50
-    warmup: int = 10
-    warmup_max: int = 40
-    threads: int = 1
-    seed: int = 0
-    pictures: Sequence[str] = ()
+PICTURES = 8  # images that the pipeline takes in turn
 
 
 @dataclass
@@ -73,54 +62,41 @@ class _Ready:
     reason: str | None = None
 
 
-def measure_checkpoints(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """Measure trained checkpoints.
-
-    Args:
-        payload: ``networks`` {key: {"checkpoint", "signature" (of its trial), "imgsz", "head"}}, ``settings`` (each
-            as `Setting.plain`), ``busy`` ("flag" or "refuse"), ``plan`` (fields of `Plan`; ``threads`` may be None:
-            all that this process may use), ``progress`` (a file to write it to, or None).
-
-    Returns:
-        As `measure_networks`.
+def measure_checkpoints(job: MeasurementJob) -> ProcessTimes:
+    """Measure trained checkpoints; runs in a worker.
 
     Raises:
-        ConfigError: There is no such device, or it is busy and was to be refused.
+        ConfigError: There is no such device, none of the checkpoints can be loaded, or the device is busy and was to
+            be refused.
     """
-    from ablate.settings.environment import cpu_threads, output_to
-    from ablate.settings.environment import prepare as prepare_environment
-
     prepare_environment()
     with output_to(Path(os.devnull)):
-        plan = Plan(**{**payload["plan"], "threads": payload["plan"].get("threads") or cpu_threads()})
-        _check_device(plan.device)
-        before, reasons = surroundings.busy_before(plan.device)
-        _refuse(payload["busy"], reasons)
-        networks, unreadable = _load(payload["networks"])
+        _check_device(job.options.device)
+        before, reasons = machine.busy_before(job.options.device)
+        _check_quiet(job, reasons)
+        networks, unreadable = _load(job.checkpoints)
         if not networks:
             raise ConfigError(f"no checkpoint can be measured: {next(iter(unreadable.values()))}")
-        settings = [Setting(**words) for words in payload["settings"]]
-        found = measure_networks(networks, settings, plan, on_progress=_to_file(payload.get("progress")))
-        _refuse(payload["busy"], found["flags"])
-    for setting in found["settings"]:
-        for key, reason in unreadable.items():
-            setting["networks"][key] = {"parts": [], "difference": None, "reason": reason}
-    return {**found, "facts": {**found["facts"], **before}, "flags": [*reasons, *found["flags"]]}
+        measured = measure_networks(networks, job.settings, job.options, on_progress=_to_file(job.progress))
+        _check_quiet(job, measured.flags)
+    without_times = {key: NetworkTimes(reason=reason) for key, reason in unreadable.items()}
+    settings = [replace(times, networks={**times.networks, **without_times}) for times in measured.settings]
+    return ProcessTimes({**measured.facts, **before}, (*reasons, *measured.flags), tuple(settings))
 
 
-def _load(entries: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, tuple[nn.Module, int]], dict[str, str]]:
+def _load(checkpoints: Mapping[str, Checkpoint]) -> tuple[dict[str, tuple[nn.Module, int]], dict[str, str]]:
     """Return the deployed networks with their image sizes, and why the others cannot be loaded."""
     from ultralytics.nn.tasks import load_checkpoint
 
     networks: dict[str, tuple[nn.Module, int]] = {}
     unreadable: dict[str, str] = {}
-    for key, entry in entries.items():
-        writer = checkpoint_signature(Path(entry["checkpoint"]))
-        if writer not in (None, entry.get("signature", writer)):
+    for key, checkpoint in checkpoints.items():
+        writer = checkpoint_signature(Path(checkpoint.path))
+        if writer not in (None, checkpoint.signature or writer):
             unreadable[key] = f"the checkpoint is of another trial, {short(writer)}"
             continue
         try:
-            networks[key] = deploy(load_checkpoint(entry["checkpoint"])[0], entry["head"]), int(entry["imgsz"])
+            networks[key] = deploy(load_checkpoint(checkpoint.path)[0], checkpoint.head), checkpoint.imgsz
         except Exception as error:  # a damaged file may raise anything
             unreadable[key] = f"the checkpoint cannot be loaded: {one_line(error)}"
     return networks, unreadable
@@ -129,71 +105,80 @@ def _load(entries: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, tuple[nn.
 def measure_networks(
     networks: Mapping[str, tuple[nn.Module, int]],
     settings: Sequence[Setting],
-    plan: Plan,
+    options: MeasurementOptions,
     *,
     on_progress: Callable[[str, int, int], None] | None = None,
-) -> dict[str, Any]:
+) -> ProcessTimes:
     """Measure deployed networks in every setting, all of them interleaved in each.
 
     Args:
         networks: By key, a network as `backends.deploy` leaves it and the side of its square input in pixels.
         settings: In which to measure.
-        plan: How long, and where.
+        options: How long, and where.
         on_progress: Called with (what, rounds done, rounds in all).
-
-    Returns:
-        ``{"facts", "flags", "settings": [{"setting", "facts", "unsteady", "networks"}]}``, where ``networks`` has by
-        key ``{"parts", "difference", "reason"}``; ``parts`` holds for each round the milliseconds of the network, or
-        of the pipeline's three parts.
     """
-    torch.set_num_threads(plan.threads)
-    largest = max(size for _, size in networks.values())
-    pictures = {channels: read_pictures(plan.pictures[:PICTURES], channels) for channels in _channels(networks)}
-    real = all(pictures.values())
-    pictures = {c: read or drawn_pictures(PICTURES, largest, plan.seed, c) for c, read in pictures.items()}
-    facts = {**surroundings.describe(plan.device), "head": _head(networks)}
-    start = surroundings.state(plan.device)
-    if plan.device.startswith("cuda"):
-        torch.zeros(1, device=plan.device)  # so that NVML lists us from the beginning, whatever our number is to it
-    present = surroundings.gpu_processes(plan.device)
-    progress = _Progress(on_progress, len(settings) * (plan.warmup + plan.rounds))
-    results: dict[Setting, dict[str, Any]] = {}
-    others = surroundings.OthersLoad(watching=False)
+    device, threads = options.device, options.threads or cpu_threads()
+    torch.set_num_threads(threads)
+    pictures, are_real = _pictures(networks, options)
+    facts = {**machine.describe(device), "head": _head(networks)}
+    start = machine.state(device)
+    if device.startswith("cuda"):
+        torch.zeros(1, device=device)  # so that NVML lists this process from the beginning, whatever its id there
+    present = machine.gpu_processes(device)
+    progress = _Progress(on_progress, len(settings) * (options.warmup + options.rounds))
+    results: dict[Setting, SettingTimes] = {}
+    others = machine.OthersLoad(watching=False)
     groups = dict.fromkeys((setting.backend, setting.precision, setting.batch) for setting in settings)
     for backend, precision, batch in groups:
-        progress.say(f"preparing {backend}, {precision}, batch {batch}")
-        ready = {key: _make_ready(*entry, backend, precision, batch, plan) for key, entry in networks.items()}
+        progress.start(f"preparing {backend}, {precision}, batch {batch}")
+        ready = {
+            key: _make_ready(*entry, backend, precision, batch, device, threads, options.seed)
+            for key, entry in networks.items()
+        }
         for setting in settings:
             if (setting.backend, setting.precision, setting.batch) == (backend, precision, batch):
-                progress.say(str(setting))
-                results[setting] = _measure(networks, ready, setting, plan, pictures, progress, others)
-                results[setting]["facts"]["pictures"] = (
-                    None
-                    if setting.scope == "network"
-                    else f"{len(next(iter(pictures.values())))} {'of the data' if real else 'drawn'}"
-                )
+                progress.start(str(setting))
+                times = _measure(networks, ready, setting, options, pictures, progress, others)
+                if setting.scope == "pipeline":
+                    count = len(next(iter(pictures.values())))
+                    times = replace(times, pictures=f"{count} {'of the data' if are_real else 'drawn'}")
+                results[setting] = times
     share = others.share()
-    end = surroundings.state(plan.device)
+    end = machine.state(device)
     facts |= {f"{name}_before": value for name, value in start.items()}
     facts |= {f"{name}_after": value for name, value in end.items()}
     facts["others_cpu_during"] = round(share, 3)
-    leaving = surroundings.gpu_processes(plan.device)
+    leaving = machine.gpu_processes(device)
     newcomers = None if present is None or leaving is None else len(leaving - present - {os.getpid()})
-    if plan.device.startswith("cuda"):
+    if device.startswith("cuda"):
         facts["gpu_newcomers_during"] = newcomers
-    return {
-        "facts": facts,
-        "flags": surroundings.busy_during(share, newcomers or 0),
-        "settings": [results[setting] for setting in settings],
+    flags = machine.busy_during(share, newcomers or 0)
+    return ProcessTimes(facts, tuple(flags), tuple(results[setting] for setting in settings))
+
+
+def _pictures(
+    networks: Mapping[str, tuple[nn.Module, int]], options: MeasurementOptions
+) -> tuple[dict[int, list[NDArray[np.uint8]]], bool]:
+    """Return by number of channels the images for the pipeline, and whether they are real ones."""
+    largest = max(size for _, size in networks.values())
+    files = options.pictures[:PICTURES]
+    read = {channels: read_pictures(files, channels) for channels in _channels(networks)}
+    drawn = {
+        channels: drawn_pictures(PICTURES, largest, options.seed, channels)
+        for channels, pictures in read.items()
+        if not pictures
     }
+    return read | drawn, not drawn
 
 
-def _make_ready(network: nn.Module, size: int, backend: str, precision: str, batch: int, plan: Plan) -> _Ready:
-    """Prepare one network, and see that it computes what it did in fp32 and eager mode."""
+def _make_ready(
+    network: nn.Module, size: int, backend: str, precision: str, batch: int, device: str, threads: int, seed: int
+) -> _Ready:
+    """Prepare one network, and check that it computes what it did in fp32 and eager mode."""
     channels = channels_of(network)
-    example, other = (_image(batch, channels, size, seed).to(plan.device) for seed in (plan.seed, plan.seed + 1))
+    example, other = (_image(batch, channels, size, number).to(device) for number in (seed, seed + 1))
     try:
-        forward = prepare(network, backend, precision, example, threads=plan.threads)
+        forward = prepare(network, backend, precision, example, threads=threads)
         difference = verify(forward, reference(network, other), other, precision)
     except Unusable as error:
         return _Ready(reason=str(error))
@@ -204,57 +189,55 @@ def _measure(
     networks: Mapping[str, tuple[nn.Module, int]],
     ready: Mapping[str, _Ready],
     setting: Setting,
-    plan: Plan,
-    pictures: Mapping[int, Sequence[Any]],
+    options: MeasurementOptions,
+    pictures: Mapping[int, Sequence[NDArray[np.uint8]]],
     progress: _Progress,
-    others: surroundings.OthersLoad,
-) -> dict[str, Any]:
-    """Time what is ready in one setting; watch others during the rounds that count."""
-    clock = Stopwatch(plan.device, events=uses_events(setting.backend))
+    others: machine.OthersLoad,
+) -> SettingTimes:
+    """Time what is ready in one setting; measure others' load during the rounds that count."""
+    device = options.device
+    clock = Stopwatch(device, events=uses_events(setting.backend))
     runners: dict[str, Runner] = {}
     for key, (network, size) in networks.items():
         forward = ready[key].forward
         if forward is None:
             continue
         if setting.scope == "network":
-            image = _image(setting.batch, channels_of(network), size, plan.seed).to(
-                plan.device, TYPES[setting.precision]
-            )
-            runners[key] = _forward_runner(clock, forward, image)
+            image = _image(setting.batch, channels_of(network), size, options.seed)
+            runners[key] = _forward_runner(clock, forward, image.to(device, TYPES[setting.precision]))
         else:
-            runners[key] = Pipeline(network, forward, pictures[channels_of(network)], size, setting, plan.device)
+            runners[key] = Pipeline(network, forward, pictures[channels_of(network)], size, setting, device)
     with torch.inference_mode():
-        found = run_rounds(
+        measured = run_rounds(
             runners,
-            rounds=plan.rounds,
-            warmup=plan.warmup,
-            warmup_max=plan.warmup_max,
-            seed=plan.seed,
+            rounds=options.rounds,
+            warmup=options.warmup,
+            warmup_max=options.warmup_max,
+            seed=options.seed,
             on_round=progress.round,
             on_start=others.resume,
         )
     others.pause()
-    progress.end(plan.warmup + plan.rounds)
+    progress.end(options.warmup + options.rounds)
     sizes = sorted({size for _, size in networks.values()})
-    return {
-        "setting": setting.plain(),
-        "facts": {
-            "imgsz": sizes[0] if len(sizes) == 1 else sizes,
-            "warmup": found.warmup,
-            "warmed_up": not found.unsteady if found.warmup else None,  # nothing warmed up can be neither
-            "clock": clock.clock,
-            "memory_format": memory_format(setting.backend, plan.device),
-        },
-        "unsteady": found.unsteady,
-        "networks": {
-            key: {
-                "parts": [list(parts) for parts in found.parts.get(key, [])],
-                "difference": ready[key].difference,
-                "reason": ready[key].reason or found.failures.get(key),
-            }
+    return SettingTimes(
+        setting=setting,
+        imgsz=sizes[0] if len(sizes) == 1 else sizes,
+        warmup=measured.warmup,
+        warmed_up=not measured.unsteady if measured.warmup else None,  # nothing warmed up can be neither
+        clock=clock.clock,
+        memory_format=memory_format(setting.backend, device),
+        pictures=None,
+        unsteady=tuple(measured.unsteady),
+        networks={
+            key: NetworkTimes(
+                parts=tuple(tuple(parts) for parts in measured.parts.get(key, [])),
+                difference=ready[key].difference,
+                reason=ready[key].reason or measured.failures.get(key),
+            )
             for key in networks
         },
-    }
+    )
 
 
 def _forward_runner(clock: Stopwatch, forward: Forward, image: Tensor) -> Runner:
@@ -279,24 +262,24 @@ def _check_device(device: str) -> None:
         raise ConfigError(no_such_gpu(f"device={device}", count))
 
 
-def _refuse(busy: str, reasons: Sequence[str]) -> None:
-    if busy == "refuse" and reasons:
+def _check_quiet(job: MeasurementJob, reasons: Sequence[str]) -> None:
+    if job.refuse_busy and reasons:
         raise ConfigError(f"the device is busy, and latency.busy=refuse: {'; '.join(reasons)}")
 
 
 class _Progress:
     """Adds up the rounds of all settings."""
 
-    def __init__(self, heard: Callable[[str, int, int], None] | None, total: int) -> None:
-        self._heard = heard or (lambda what, done, total: None)
+    def __init__(self, report: Callable[[str, int, int], None] | None, total: int) -> None:
+        self._report = report or (lambda what, done, total: None)
         self._what, self._base, self._total = "", 0, total
 
-    def say(self, what: str) -> None:
+    def start(self, what: str) -> None:
         self._what = what
-        self._heard(what, self._base, self._total)
+        self._report(what, self._base, self._total)
 
     def round(self, done: int, total: int) -> None:
-        self._heard(self._what, self._base + done, max(self._total, self._base + total))
+        self._report(self._what, self._base + done, max(self._total, self._base + total))
 
     def end(self, rounds: int) -> None:
         self._base += rounds
@@ -313,8 +296,8 @@ def _to_file(path: str | None) -> Callable[[str, int, int], None] | None:
             return
         last[0] = time.monotonic()
         with suppress(OSError):  # a display is not worth a measurement
-            beside = Path(f"{path}.new")
-            beside.write_text(json.dumps({"what": what, "done": done, "total": total}), encoding="utf-8")
-            beside.replace(path)
+            draft = Path(f"{path}.new")
+            draft.write_text(json.dumps([what, done, total]), encoding="utf-8")
+            draft.replace(path)
 
     return write
