@@ -37,9 +37,9 @@ def test_who_comes_second_is_told_who_was_first(path: Path) -> None:
     try:
         with pytest.raises(Held) as caught, lock(path):
             pass
-        assert caught.value.owner["pid"] == other.pid
+        assert caught.value.owner.pid == other.pid
         assert held(path) is not None
-        assert held(path)["device"] == "gpu 3"  # type: ignore[index]
+        assert held(path).device == "gpu 3"  # type: ignore[union-attr]
     finally:
         other.kill()
         other.wait()
@@ -52,7 +52,7 @@ def test_a_killed_owner_frees_it_at_once(path: Path) -> None:
 
     assert held(path) is None
     with lock(path):
-        assert held(path)["pid"] == os.getpid()  # type: ignore[index]
+        assert held(path).pid == os.getpid()  # type: ignore[union-attr]
     assert held(path) is None
 
 
@@ -84,7 +84,7 @@ def test_an_owner_on_another_machine_is_alive_while_his_heart_beats(
 
     time.sleep(0.3)
     with lock(path):
-        assert held(path)["host"] == socket.gethostname()  # type: ignore[index]
+        assert held(path).host == socket.gethostname()  # type: ignore[union-attr]
 
 
 def test_a_clock_that_jumps_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,6 +107,6 @@ def test_the_heart_beats_while_the_work_goes_on(path: Path, monkeypatch: pytest.
     monkeypatch.setattr(locking, "BEAT", 0.05)
     with lock(path):
         deadline = time.monotonic() + 10
-        while held(path)["beat"] < 3:  # type: ignore[index]
+        while held(path).beat < 3:  # type: ignore[union-attr]
             assert time.monotonic() < deadline
             time.sleep(0.05)

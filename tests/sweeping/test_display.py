@@ -10,6 +10,7 @@ from rich.text import Text
 
 from ablate.monitor.render import View, bar, clock, duration, finish_words, frame, shorten, table, tally
 from ablate.monitor.trial_state import TrialState
+from ablate.records.trial_record import Failure
 
 LONG = "hmha[rerank=batch,cache=paper,groups=8]@backbone_p3+neck_p4 musgd yolo26n s17"
 WIDE = "模块注意力机制@网络颈部 musgd s3"  # two cells a letter
@@ -101,7 +102,7 @@ def running(number: int, name: str = "hmha@c3k2 musgd") -> TrialState:
 
 
 def ended(number: int) -> TrialState:
-    failure = {"type": "out_of_memory", "message": "no"} if number % 2 else None
+    failure = Failure(type="out_of_memory", message="no") if number % 2 else None
     state = "failed" if failure else "done"
     return TrialState(f"{LONG} s{number}", "abc", state, map50_95=0.5, failure=failure, seconds=720.0)
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ablate.monitor.live import REFRESH, SUMMARY, Item, Live
+from ablate.monitor.attempt import Item
+from ablate.monitor.live import REFRESH, SUMMARY, Live
 from ablate.monitor.time_left import Announcer
 from ablate.storage.locking import lock
 
@@ -141,11 +142,13 @@ def test_a_plain_log_says_how_long_it_takes_before_the_first_epoch_ends(written:
     with Live(console, items(*trials), slots=2, clock=clock) as live:
         live.start(0, "cpu 1")
         live.start(1, "cpu 2")
-        for trial in trials[:2]:
-            trial.progress(1, 8, time=2e9 + 10.0, started=2e9)  # a quarter of an epoch in ten seconds
-        clock.tick(12.0)
+        for batch, seconds in ((4, 0.0), (8, 5.0)):  # an eighth of an epoch in five seconds
+            for trial in trials[:2]:
+                trial.progress(1, batch, time=2e9 + seconds)
+            live.poll(0)
+            live.poll(1)
+            clock.tick(6.0)
         live.poll(0)
-        live.poll(1)
 
     (line,) = [line for line in out.getvalue().splitlines() if line.startswith("about")]
     assert line == "about 13 min: 3 trials, 2 at a time"  # ten epochs of 40 s, twice, less what is done
@@ -241,7 +244,7 @@ def test_each_epoch_is_handed_out_once(written: Trials) -> None:
     assert live.poll(0) == []
     trial.epoch(0.1)
     trial.epoch(0.2)
-    assert live.poll(0) == trial.rows
+    assert [row.content for row in live.poll(0)] == trial.rows
     assert live.poll(0) == []
 
 
@@ -256,7 +259,7 @@ def test_epochs_of_an_earlier_try_are_not_those_of_one_that_starts_anew(written:
     trial.history.unlink()
     trial.rows.clear()
     trial.epoch(0.2)
-    assert live.poll(0) == trial.rows
+    assert [row.content for row in live.poll(0)] == trial.rows
 
 
 def test_epochs_before_a_resume_are_handed_out_too_but_not_twice_within_a_command(written: Trials) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ablate.monitor.live import REFRESH, Item, Live
+from ablate.monitor.attempt import Item
+from ablate.monitor.live import REFRESH, Live
 from ablate.storage.locking import lock
 
 Written = Any  # a trial's folder and what its process would write there (see conftest.py)
@@ -196,7 +197,8 @@ def test_a_sweep_that_is_stopped_leaves_its_last_frame_and_a_cursor(written: Tri
 def test_ctrl_c_in_a_real_terminal_gives_the_cursor_back(tmp_path: Path) -> None:
     script = (
         "import time\nfrom pathlib import Path\nfrom rich.console import Console\n"
-        "from ablate.monitor.live import Item, Live\n"
+        "from ablate.monitor.attempt import Item\n"
+        "from ablate.monitor.live import Live\n"
         "with Live(Console(), [Item('a s0', 'a', Path('a'), 10)]) as live:\n"
         "    live.start(0, 'cpu')\n"
         "    while True:\n        time.sleep(0.1)\n        live.poll(0)\n"

@@ -20,8 +20,8 @@ def test_nothing_is_expected_before_anything_was_seen() -> None:
 
 def test_what_a_variant_took_is_expected_of_its_other_seeds_and_the_mean_of_the_rest() -> None:
     pace = Pace()
-    pace.saw("slow s0", 300.0, 3)
-    pace.saw("fast s0", 10.0, 1)
+    pace.add("slow s0", 300.0, 3)
+    pace.add("fast s0", 10.0, 1)
     assert pace.expect("slow s1", 10) == 1000.0
     assert pace.expect("fast s1", 10) == 100.0
     assert pace.expect("unknown s0", 4) == 310.0
@@ -29,8 +29,8 @@ def test_what_a_variant_took_is_expected_of_its_other_seeds_and_the_mean_of_the_
 
 def test_what_a_trial_needs_besides_its_epochs_is_counted() -> None:
     pace = Pace()
-    pace.saw("a s0", 100.0, 10)
-    pace.saw("a s0", 50.0, 0)
+    pace.add("a s0", 100.0, 10)
+    pace.add("a s0", 50.0, 0)
     assert pace.expect("a s1", 10) == 150.0
 
 

@@ -16,7 +16,8 @@ from ablate.execution.launch import Launch
 from ablate.execution.reconcile import Job
 from ablate.execution.run_trial import TrialOutcome, record_failure
 from ablate.launching.jobs import Observer, Outcome
-from ablate.monitor.live import Item, Live
+from ablate.monitor.attempt import Item
+from ablate.monitor.live import Live
 from ablate.monitor.time_left import Announcer
 from ablate.records.loading import DamagedRecordError, load_record
 from ablate.records.trial_record import FINISHED, Failure, TrialRecord

@@ -1,4 +1,4 @@
-"""One trial while it trains: the rows of its history as they appear, and where it is within an epoch."""
+"""One trial while it trains: the rows of its history as they appear, and its progress within an epoch."""
 
 from __future__ import annotations
 
@@ -8,12 +8,42 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from ablate.records.loading import load_object
+import msgspec
+
 from ablate.records.metrics import EpochRow
-from ablate.records.records import number, value
 from ablate.storage.layout import TrialFolder
 
-MARK = 256  # bytes before the offset by which a file is known again
+MARK = 256  # bytes before the offset by which a file is recognised
+
+
+class BatchProgress(msgspec.Struct, frozen=True):
+    """Content of `progress.json`: which batch of which epoch a training has begun.
+
+    Attributes:
+        epoch: The epoch, from 1.
+        batch: The batch, from 1.
+        batches: Batches in an epoch.
+        time: When this was written, seconds since 1970.
+        epochs: Epochs that will be trained.
+        threads: Threads that the training uses now.
+        threads_usual: Threads that it has on a quiet machine.
+    """
+
+    epoch: int
+    batch: float
+    batches: float
+    time: float
+    epochs: int | None = None
+    threads: int | None = None
+    threads_usual: int | None = None
+
+
+def batch_progress(folder: Path) -> BatchProgress | None:
+    """Return the progress that a trial's training wrote last; None where there is none that can be read."""
+    try:
+        return msgspec.json.decode(TrialFolder(folder).training.progress.read_bytes(), type=BatchProgress)
+    except (OSError, msgspec.MsgspecError, ValueError):
+        return None
 
 
 class Tail:
@@ -63,12 +93,12 @@ class Tail:
             yield row
 
 
-class Watch:
-    """One trial while it trains.
+class TrialProgress:
+    """Progress of one trial while it trains.
 
     Args:
         folder: The trial's folder.
-        epochs: How many it will train, as far as known before it says so itself.
+        epochs: How many it will train, as far as known before its files say so.
         skip: See `Tail`.
         after: Seconds since 1970; progress written then or earlier is that of an earlier try.
 
@@ -93,7 +123,7 @@ class Watch:
         self._tail = Tail(folder, skip=skip)
         self._recent: deque[float] = deque(maxlen=5)
         self._batch = 0.0
-        self._first: tuple[int, float, float] | None = None  # epoch, batch and time of its first look at an epoch
+        self._first: BatchProgress | None = None  # as it was first seen in the epoch in progress
         self._guess: float | None = None  # seconds of an epoch, by the batches of the one in progress
 
     def update(self) -> list[EpochRow]:
@@ -102,9 +132,8 @@ class Watch:
         for row in rows:
             self.epoch = row.epoch
             self.epochs = row.epochs or self.epochs
-            found = row.map50_95
-            if found is not None:
-                self.map50_95 = found if self.map50_95 is None else max(self.map50_95, found)
+            if row.map50_95 is not None:
+                self.map50_95 = max(self.map50_95 or 0.0, row.map50_95)
             seconds = max(row.seconds or 0.0, 0.0)
             self.seconds += seconds
             self._recent.append(seconds)
@@ -113,7 +142,7 @@ class Watch:
 
     @property
     def fraction(self) -> float:
-        """How much of the training is done, 0 to 1, the epoch in progress included."""
+        """Share of the training that is done, 0 to 1, the epoch in progress included."""
         return min((self.epoch + self._batch) / self.epochs, 1.0) if self.epochs else 0.0
 
     @property
@@ -133,25 +162,17 @@ class Watch:
         return median(self._recent) if self._recent else self._guess
 
     def _within_epoch(self) -> float:
-        progress = load_object(TrialFolder(self._folder).training.progress)
-        batch, batches, time = (number(progress, key) for key in ("batch", "batches", "time"))
-        if whole(progress, "epoch") != self.epoch + 1 or batch is None or not batches or time is None:
+        """Read how much of the epoch in progress is done, 0 to 1."""
+        now = batch_progress(self._folder)
+        if now is None or now.epoch != self.epoch + 1 or now.batches <= 0:
             return 0.0
-        if self._after is not None and time <= self._after:
+        if self._after is not None and now.time <= self._after:
             return 0.0
-        self.epochs = whole(progress, "epochs") or self.epochs
-        now, usual = whole(progress, "threads"), whole(progress, "threads_usual")
-        self.threads = (now, usual) if now and usual else None
-        if self._first is None or self._first[0] != self.epoch:
-            began = number(progress, "started")
-            self._first = (self.epoch, batch, time) if began is None else (self.epoch, 0.0, began)
-        _, before, then = self._first
-        if batch > before and time > then:
-            self._guess = (time - then) / (batch - before) * batches
-        return min(max(batch / batches, 0.0), 1.0)
-
-
-def whole(record: object, key: str) -> int | None:
-    """Return a count that a record has under a key, None where it has none."""
-    found = value(record, key)
-    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None
+        self.epochs = now.epochs or self.epochs
+        self.threads = (now.threads, now.threads_usual) if now.threads and now.threads_usual else None
+        if self._first is None or self._first.epoch != now.epoch:
+            self._first = now
+        seconds, batches = now.time - self._first.time, now.batch - self._first.batch
+        if seconds > 0 and batches > 0:
+            self._guess = seconds / batches * now.batches
+        return min(max(now.batch / now.batches, 0.0), 1.0)

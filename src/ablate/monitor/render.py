@@ -1,4 +1,4 @@
-"""How trials look on a terminal: times in words, names cut in the middle, bars, tables that fit, and the live frame."""
+"""Rendering for the terminal: times as text, names cut in the middle, bars, tables that fit, and the live frame."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Row = list[str | Text]
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it, at most 11 characters: ``45 s``, ``12 min``, ``5 h 12 min``, ``3 d 4 h``."""
+    """Return a time as text, at most 11 characters: ``45 s``, ``12 min``, ``5 h 12 min``, ``3 d 4 h``."""
     if seconds < 59.5:
         return f"{max(seconds, 0):.0f} s"
     minutes = round(seconds / 60)
@@ -112,17 +112,17 @@ def table(
     cells = [[Text(title, style="dim") for title in titles]]
     cells += [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
     sizes = [max(line[place].cell_len for line in cells) for place in range(len(titles))]
-    kept = list(range(len(titles)))
+    shown = list(range(len(titles)))
     if width is not None:
         for title in drop:
-            if sum(sizes[place] + GAP for place in kept) - GAP - max(sizes[0] - narrowest, 0) > width:
-                kept = [place for place in kept if titles[place] != title]
-        rest = sum(sizes[place] + GAP for place in kept[1:])
+            if sum(sizes[place] + GAP for place in shown) - GAP - max(sizes[0] - narrowest, 0) > width:
+                shown = [place for place in shown if titles[place] != title]
+        rest = sum(sizes[place] + GAP for place in shown[1:])
         sizes[0] = min(max(sizes[0], first), max(width - rest, narrowest))
     lines = []
     for row in cells:
         line = Text(no_wrap=True)
-        for place in kept:
+        for place in shown:
             line.append_text(_fitted(row[place], sizes[place], titles[place] in right, ellipsis))
             line.append(" " * GAP)
         line.rstrip()
@@ -248,8 +248,9 @@ def _ended(trials: Sequence[TrialState], widest: int, width: int, ascii_only: bo
     """One line a trial, without titles: how it ended, its mAP or its kind of failure, what it took."""
     rows: list[Row] = []
     for trial in reversed(trials):
-        found = accuracy(trial)
-        what = trial.failure.type if trial.failure else found and f"mAP50-95 {found}"
+        what = f"mAP50-95 {accuracy(trial)}" if accuracy(trial) else ""
+        if trial.failure:
+            what = trial.failure.type
         took = "" if trial.seconds is None else f"in {duration(trial.seconds)}"
         rows.append([trial.name, Text(trial.state, STYLES[trial.state]), what, Text(took, "dim")])
     return table(["", "", "", ""], rows, width, first=widest, ellipsis=_ellipsis(ascii_only))[1:]

@@ -1,4 +1,4 @@
-"""Which trials of a sweep are done, running, failed (and why), read from disk alone: from any shell, at any time."""
+"""`python -m ablate status`: the trials of a sweep and their states, read from disk alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from ablate.records.failures import retry_option
 from ablate.records.records import short
 
 STATES = ("done", "failed", "damaged", "running", "interrupted", "waiting")
-EVERY = 2.0  # seconds between two looks
+EVERY = 2.0  # seconds between two reads
 MANY = 40  # trials on a terminal from which on variants are shown
 FAILURES = 5  # of one type that are shown
 
@@ -172,9 +172,9 @@ def _variants(trials: Sequence[TrialState], width: int | None, controls: Mapping
     rows: list[Row] = []
     for variant, members in groups.items():
         counts = _counts(members)
-        found = [trial.map50_95 for trial in members if trial.state == "done" and trial.map50_95 is not None]
+        maps = [trial.map50_95 for trial in members if trial.state == "done" and trial.map50_95 is not None]
         numbers = [Text(str(counts[state] or ""), STYLES[state]) for state in shown]
-        rows.append([variant, *numbers, f"{fmean(found):.4f}" if found else ""])
+        rows.append([variant, *numbers, f"{fmean(maps):.4f}" if maps else ""])
     return table(["variant", *shown, "mAP50-95"], rows, width, right=(*shown, "mAP50-95"))
 
 
@@ -211,7 +211,7 @@ def _print_advice(states: SweepStates, trials: Sequence[TrialState], console: Co
 
 
 def _watch(states: SweepStates, console: Console) -> None:
-    """Show how far the trials are until all have ended."""
+    """Show the progress of the trials until all have ended."""
     if is_animated(console):
         with Screen(Text(), console=console, auto_refresh=False, vertical_overflow="crop", transient=True) as screen:
             try:
@@ -224,12 +224,12 @@ def _watch(states: SweepStates, console: Console) -> None:
                 screen.transient = False  # what was seen last stays
                 raise
         return
-    said = ""
+    printed = ""
     while _pending(trials := states.read()):
         line = tally(_counts(trials)).plain
-        if line != said:
+        if line != printed:
             print_line(console, f"{line}; {finish_words(estimate(trials))}")
-        said = line
+        printed = line
         time.sleep(EVERY)
 
 

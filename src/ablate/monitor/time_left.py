@@ -1,4 +1,4 @@
-"""When the trials of a sweep will be done, from what their epochs took so far."""
+"""Time left of a sweep, from the time of the epochs so far."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ LONG = 3600.0  # seconds; an estimate above that says why
 
 @dataclass
 class Pace:
-    """Seconds that an epoch takes, by variant, from all that was seen; it grows with the variants, not the trials.
+    """Seconds that an epoch takes, by variant; its memory grows with the variants, not with the trials.
 
-    A variant that was not seen yet takes as long as those that were, by the sizes of their networks.
+    A variant without any epoch yet takes as long as the others, by the sizes of their networks.
     """
 
     _seen: dict[str, tuple[float, float]] = field(default_factory=dict)  # seconds and epochs by variant
     _all: tuple[float, float] = (0.0, 0.0)  # seconds, and epochs times sizes
 
-    def saw(self, name: str, seconds: float, epochs: float, size: float = 1.0) -> None:
+    def add(self, name: str, seconds: float, epochs: float, size: float = 1.0) -> None:
         """Count epochs of the trial of this name; seconds with no epochs are what a trial needs besides."""
         variant = variant_of(name)
         before = self._seen.get(variant, (0.0, 0.0))
@@ -104,7 +104,7 @@ def estimate(trials: Sequence[TrialState]) -> float | None:
     pace = Pace()
     for trial in trials:
         if trial.epoch and trial.seconds:
-            pace.saw(trial.name, trial.seconds, trial.epoch)
+            pace.add(trial.name, trial.seconds, trial.epoch)
     lengths = [trial.epochs for trial in trials if trial.epochs]
     usual = median(lengths) if lengths else 0
 

@@ -1,8 +1,8 @@
-"""How far each trial is, read from what it leaves on disk; cheap enough to be asked twice a second.
+"""Trial state from disk files; cheap enough to poll twice a second.
 
 A trial that trains writes three files into its folder: `train/history.jsonl` (a row per finished epoch),
-`train/progress.json` (where in the epoch it is) and, when all is over, `result.json`. Beside the folder lies its lock.
-Any of them may be missing, old, cut off or of an earlier try; that costs what it would have told, and nothing else.
+`train/progress.json` (the batch within the epoch) and, at the end, `result.json`. Beside the folder lies its lock.
+Any of them may be missing, old, truncated or of an earlier try; then only what it would have said is unknown.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from ablate.monitor.epoch_rows import Watch, whole
+from ablate.monitor.epoch_rows import TrialProgress
 from ablate.records.loading import DamagedRecordError, load_manifest, load_record
-from ablate.records.records import number
 from ablate.records.trial_record import FINISHED, Failure, Record, TrialRecord, damaged_trial
 from ablate.storage.layout import SweepFolder, TrialFolder
-from ablate.storage.locking import held
+from ablate.storage.locking import Owner, held
 
+NOBODY = Owner()
 ENDED = ("done", "failed", "damaged")
 LONGEST_REST = 600.0  # seconds that loading and the last evaluation may take before they count as an interruption
 
@@ -90,10 +89,10 @@ def trial_state(folder: Path, name: str = "?") -> TrialState:
         ended = _modified(files.result)
         return TrialState(record.name or name, folder.name, "damaged", why=record.failure.message, ended=ended)
     if files.log.exists() or files.training.history.exists():
-        watch = Watch(folder)
-        watch.update()
-        why = f"stopped after epoch {watch.epoch}" if watch.epoch else "stopped in its first epoch"
-        return TrialState(name, folder.name, "interrupted", why=why, **_training(watch))
+        progress = TrialProgress(folder)
+        progress.update()
+        why = f"stopped after epoch {progress.epoch}" if progress.epoch else "stopped in its first epoch"
+        return _unfinished(folder, name, "interrupted", progress, why=why)
     return TrialState(name, folder.name)
 
 
@@ -145,39 +144,39 @@ class SweepStates:
         except OSError:
             return trial_state(folder, name)
         stamp = (stat.st_mtime_ns, stat.st_size)
-        known = self._ended.get(signature)
-        if known is None or known[0] != stamp or (known[1].state != "done" and held(files.lock)):
-            known = (stamp, trial_state(folder, name))
-            if known[1].state in ENDED:
-                self._ended[signature] = known
-        return known[1]
+        read, state = self._ended.get(signature, (None, None))
+        if state is None or read != stamp or (state.state != "done" and held(files.lock)):
+            state = trial_state(folder, name)
+            if state.state in ENDED:
+                self._ended[signature] = (stamp, state)
+        return state
 
 
-def _running(folder: Path, name: str, owner: dict[str, Any]) -> TrialState:
-    watch = Watch(folder, after=number(owner, "since"))
-    watch.update()
-    host, pid = owner.get("host"), whole(owner, "pid")
+def _running(folder: Path, name: str, owner: Owner) -> TrialState:
+    progress = TrialProgress(folder, after=owner.since)
+    progress.update()
+    return _unfinished(folder, name, "running", progress, owner)
+
+
+def _unfinished(
+    folder: Path, name: str, state: str, progress: TrialProgress, owner: Owner = NOBODY, why: str = ""
+) -> TrialState:
     return TrialState(
         name,
         folder.name,
-        "running",
-        device=_text(owner.get("device")),
-        host=_text(host),
-        pid=pid,
-        **_training(watch),
+        state,
+        epoch=progress.epoch,
+        epochs=progress.epochs,
+        fraction=progress.fraction,
+        map50_95=progress.map50_95,
+        seconds_left=progress.seconds_left,
+        device=owner.device,
+        host=owner.host,
+        pid=owner.pid,
+        minutes=progress.seconds / 60,
+        why=why,
+        seconds=progress.seconds,
     )
-
-
-def _training(watch: Watch) -> dict[str, Any]:
-    return {
-        "epoch": watch.epoch,
-        "epochs": watch.epochs,
-        "fraction": watch.fraction,
-        "map50_95": watch.map50_95,
-        "seconds_left": watch.seconds_left,
-        "minutes": watch.seconds / 60,
-        "seconds": watch.seconds,
-    }
 
 
 def _recorded(folder: Path, name: str, record: TrialRecord) -> TrialState:
@@ -187,10 +186,7 @@ def _recorded(folder: Path, name: str, record: TrialRecord) -> TrialState:
     state = "done" if record.status == FINISHED else "failed"
     accuracy = record.metrics.map50_95
     failure = _failure(folder, record) if state == "failed" else None
-    configured = record.config.get("train")
-    epochs = whole(configured, "epochs")
-    if number(configured, "time") is not None:  # then it is the clock that says how many there are
-        epochs = len(record.history) if state == "done" else None
+    epochs = _planned_epochs(record)
     share = min(len(record.history) / epochs, 1.0) if epochs else 0.0
     return TrialState(
         name=record.name or name,
@@ -210,8 +206,19 @@ def _recorded(folder: Path, name: str, record: TrialRecord) -> TrialState:
 
 
 def _failure(folder: Path, record: TrialRecord) -> Failure:
-    known = record.failure or Failure(type="code", message="")
-    return Failure(type=known.type, message=known.message, log=str(folder / known.log))
+    failure = record.failure or Failure(type="code", message="")
+    return Failure(type=failure.type, message=failure.message, log=str(folder / failure.log))
+
+
+def _planned_epochs(record: TrialRecord) -> int | None:
+    """Return the epochs that the configuration names; with a time limit those that it came to, None before that."""
+    train = record.config.get("train")
+    if not isinstance(train, dict):
+        return None
+    if train.get("time") is not None:
+        return len(record.history) if record.status == FINISHED else None
+    epochs = train.get("epochs")
+    return epochs if isinstance(epochs, int) else None
 
 
 def _taken(record: TrialRecord, trained: float) -> float:
@@ -229,7 +236,3 @@ def _modified(path: Path) -> float | None:
         return path.stat().st_mtime
     except OSError:
         return None
-
-
-def _text(found: object) -> str | None:
-    return None if found is None else str(found)

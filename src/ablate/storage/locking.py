@@ -1,15 +1,14 @@
-"""Locks that say who holds them, and that a dead owner cannot keep.
+"""File locks that name their owner and end with it.
 
 The system's own lock on the file (flock) decides on one machine: it is free the moment its owner dies, however that
 happens, and no clock is asked. Where machines share a folder whose file system keeps such locks to each machine, the
-owner's heartbeat decides: a counter in the file, which somebody who waits sees moving or standing still by his own
-monotonic clock. What stands in the file is for people and for that case only; damage to it frees nobody's lock.
+owner's heartbeat decides: a counter in the file; a waiter compares it using its own monotonic clock. The content of the
+file is for people and for that case only; damage to it frees nobody's lock.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import socket
 import threading
@@ -17,48 +16,66 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
+
+import msgspec
 
 BEAT = 5.0  # seconds between heartbeats
 DEAD = 60.0  # seconds without one, after which an owner on another machine counts as dead
 
 
-class Held(Exception):
-    """Somebody else who is alive holds the lock; `owner` is what the lock says of him."""
+class Owner(msgspec.Struct, frozen=True):
+    """The process that holds a lock, as the lock's file says; None where the file is damaged or does not say.
 
-    def __init__(self, owner: dict[str, Any]) -> None:
-        super().__init__(f"held by process {owner.get('pid', '?')} on {owner.get('host', '?')}")
+    Attributes:
+        host: Its machine.
+        pid: Its process id.
+        since: When it took the lock, seconds since 1970.
+        device: What it uses.
+        beat: Its heartbeats so far.
+    """
+
+    host: str | None = None
+    pid: int | None = None
+    since: float | None = None
+    device: str | None = None
+    beat: int = 0
+
+
+class Held(Exception):
+    """Another living process, `owner`, holds the lock."""
+
+    def __init__(self, owner: Owner) -> None:
+        super().__init__(f"held by process {owner.pid or '?'} on {owner.host or '?'}")
         self.owner = owner
 
 
-_watched: dict[Path, tuple[Any, float]] = {}  # last beat of a foreign owner, and when it was seen to move
+_watched: dict[Path, tuple[Owner, float]] = {}  # a foreign owner at its last heartbeat, and when that was seen
 
 
 @contextmanager
-def lock(path: Path, **facts: Any) -> Iterator[None]:
+def lock(path: Path, device: str | None = None) -> Iterator[None]:
     """Hold the lock at `path` while the block runs.
 
     Args:
         path: The lock's file; it is made, and stays.
-        facts: What else to say of the owner, such as the device.
+        device: What its owner uses, for people.
 
     Raises:
-        Held: Somebody alive holds it. An owner on another machine counts as alive until its heartbeat has been seen
-            standing still for a minute, so ask again.
+        Held: A living process holds it. An owner on another machine counts as alive until no heartbeat was seen for a
+            minute, so try again.
         OSError: The file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _open(path) as file:
-        if not _taken(file):
-            raise Held(_read(file))
-        owner = _read(file)
-        if _is_foreign(owner) and not _stands_still(path, owner):
+        is_ours, owner = _take(file), _read(file)
+        if not is_ours or (_is_foreign(owner) and not _is_dead(path, owner)):
             raise Held(owner)
         _watched.pop(path, None)
         stop = threading.Event()
-        entry = {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time(), **facts}
-        _write(file, {**entry, "beat": 0})
-        heart = threading.Thread(target=_beat, args=(file, entry, stop), daemon=True, name="heartbeat")
+        ours = Owner(socket.gethostname(), os.getpid(), time.time(), device)
+        _write(file, msgspec.json.encode(ours))
+        heart = threading.Thread(target=_beat, args=(file, ours, stop), daemon=True, name="heartbeat")
         heart.start()
         try:
             yield
@@ -66,11 +83,11 @@ def lock(path: Path, **facts: Any) -> Iterator[None]:
             stop.set()
             heart.join()
             with suppress(OSError):  # a full disk must not hide how the work ended
-                _write(file, {})
+                _write(file, b"{}")
 
 
-def held(path: Path) -> dict[str, Any] | None:
-    """Return what the lock says of its owner while he lives; None where nobody holds it."""
+def held(path: Path) -> Owner | None:
+    """Return the owner of a lock while it lives; None where nobody holds it."""
     try:
         with path.open("rb") as file:
             owner = _read(file)
@@ -78,15 +95,24 @@ def held(path: Path) -> dict[str, Any] | None:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return owner
-            # Asked once, one cannot see a beat move: the file's age, by the clock of the disk that wrote it, must do.
+            # One read cannot see a heartbeat: the file's age, by the clock of the disk that wrote it, stands for it.
             fresh = time.time() - os.fstat(file.fileno()).st_mtime < DEAD
             return owner if _is_foreign(owner) and fresh else None
     except OSError:
         return None
 
 
-def _taken(file: IO[bytes]) -> bool:
-    """Take the system's lock; somebody who only looks whether it is held does so for a moment, and is waited for."""
+def owner_of(path: Path) -> Owner:
+    """Return the owner that a lock's file names, whether or not it still holds the lock."""
+    try:
+        with path.open("rb") as file:
+            return _read(file)
+    except OSError:
+        return Owner()
+
+
+def _take(file: IO[bytes]) -> bool:
+    """Take the system's lock, and return whether that was possible; `held` takes it for a moment, and is waited for."""
     for attempt in range(3):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -101,38 +127,35 @@ def _open(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b", buffering=0)
 
 
-def _read(file: IO[bytes]) -> dict[str, Any]:
+def _read(file: IO[bytes]) -> Owner:
     try:
-        content = json.loads(os.pread(file.fileno(), 4096, 0))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        return msgspec.json.decode(os.pread(file.fileno(), 4096, 0), type=Owner)
+    except (OSError, msgspec.MsgspecError, ValueError):
+        return Owner()
 
 
-def _write(file: IO[bytes], content: dict[str, Any]) -> None:
-    text = json.dumps(content).encode()
+def _write(file: IO[bytes], text: bytes) -> None:
     os.pwrite(file.fileno(), text.ljust(512), 0)
     os.ftruncate(file.fileno(), max(len(text), 512))
 
 
-def _beat(file: IO[bytes], entry: dict[str, Any], stop: threading.Event) -> None:
+def _beat(file: IO[bytes], owner: Owner, stop: threading.Event) -> None:
     count = 0
     while not stop.wait(BEAT):
         count += 1
         with suppress(OSError):
-            _write(file, {**entry, "beat": count})
+            _write(file, msgspec.json.encode(msgspec.structs.replace(owner, beat=count)))
 
 
-def _is_foreign(owner: dict[str, Any]) -> bool:
-    return bool(owner) and owner.get("host") != socket.gethostname()
+def _is_foreign(owner: Owner) -> bool:
+    return owner.host is not None and owner.host != socket.gethostname()
 
 
-def _stands_still(path: Path, owner: dict[str, Any]) -> bool:
-    """Tell whether a foreign owner's heart has been seen standing still for long enough."""
-    beat = (owner.get("host"), owner.get("pid"), owner.get("beat"))
+def _is_dead(path: Path, owner: Owner) -> bool:
+    """Return whether no heartbeat of a foreign owner was seen for long enough."""
     now = time.monotonic()
-    known = _watched.get(path)
-    if known is None or known[0] != beat:
-        _watched[path] = (beat, now)
+    last, seen = _watched.get(path, (None, now))
+    if last != owner:
+        _watched[path] = (owner, now)
         return False
-    return now - known[1] > DEAD
+    return now - seen > DEAD
