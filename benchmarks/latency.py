@@ -66,7 +66,8 @@ def _sweep(root: Path, imgsz: int, latency: dict[str, Any]) -> Path:
     from ultralytics.nn.tasks import DetectionModel
 
     from ablate.grafting.surgery import operate
-    from ablate.records.records import save_record
+    from ablate.records.loading import save_record
+    from ablate.records.trial_record import decode_record
     from ablate.settings.environment import prepare
     from ablate.settings.graft import GraftSpec
     from ablate.settings.schema import CONTROL_MODULES, options
@@ -88,6 +89,9 @@ def _sweep(root: Path, imgsz: int, latency: dict[str, Any]) -> Path:
             "schema": 1,
             "signature": signature,
             "status": "finished",
+            "failure": None,
+            "name": module,
+            "config": {},
             "variant": module,
             "variant_key": module,
             "comparison_key": "all",
@@ -97,7 +101,7 @@ def _sweep(root: Path, imgsz: int, latency: dict[str, Any]) -> Path:
             "realised": {"imgsz": imgsz, "device": "0" if torch.cuda.is_available() else "cpu"},
             "artifacts": {"best": "untrained.pt"},
         }
-        save_record(trial, record)
+        save_record(trial, decode_record(record))
         signatures.append(signature)
     folder = root / "sweeps" / "latency"
     folder.mkdir(parents=True)

@@ -18,6 +18,7 @@ from ablate.cli.hydra_bridge import run
 from ablate.data import scanning
 from ablate.data.shapes import encode_png
 from ablate.execution import run_sweep as sweep
+from ablate.execution.conclude import Conclusion
 from ablate.launching.jobs import Observer, Outcome
 from ablate.preflight.builders import NetworkJob
 from ablate.tracking import tracker
@@ -95,7 +96,7 @@ def swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: list[NetworkJo
     launch = OneByOne(run_job)
     monkeypatch.setattr(sweep, "run_sweep", lambda request, _, words: real(request, launch, words))
     monkeypatch.setattr(sweep, "Tracker", TrackerHere)
-    monkeypatch.setattr(sweep, "conclude", lambda *_: {"forms": []})
+    monkeypatch.setattr(sweep, "conclude", lambda *_: Conclusion())
     monkeypatch.setattr(tracker, "_store", None)
     return lambda: run([*GRID, "data=custom", f"data.path={data}", "-m"])
 
