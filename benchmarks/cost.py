@@ -55,13 +55,14 @@ def measured(module: ModuleSpec | None, place: str, imgsz: int) -> dict[str, Any
     from ultralytics.nn.tasks import yaml_model_load
 
     from ablate.measuring.complexity import complexity
+    from ablate.records.json_struct import to_json
     from ablate.training.network import build_network
 
     content = yaml_model_load("yolo26n.yaml")
     if module is not None:
         content["ablate"] = write_grafts([GraftSpec(module, InsertionSpec(place))])
-    network, surgery, _ = build_network(content, classes=80)
-    return {**complexity(network, imgsz).summary(), "places": surgery["places"]}
+    network, report, _ = build_network(content, classes=80)
+    return {**complexity(network, imgsz).summary(), "places": to_json(report)["places"]}
 
 
 def by_operation(name: str) -> dict[str, int]:

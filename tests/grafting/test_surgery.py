@@ -258,13 +258,15 @@ def test_the_same_module_twice_at_one_place_has_two_sets_of_weights() -> None:
 
 
 def test_a_summary_names_the_module_of_each_place_where_there_are_several() -> None:
-    one = operate(network(), spec("acmix", "head")).summary()
-    two = operate(network(), several(spec("hmha", "psa", "rezero"), spec("acmix", "head"))).summary()
+    one = operate(network(), spec("acmix", "head")).report()
+    two = operate(network(), several(spec("hmha", "psa", "rezero"), spec("acmix", "head"))).report()
 
-    assert one["wiring"] == "plain"
-    assert set(one["places"][0]) == {"place", "channels", "stride"}
-    assert two["wiring"] == "rezero+plain"
-    assert [(place["place"], place["module"].rpartition(".")[2], place["wiring"]) for place in two["places"]] == [
+    assert one.wiring == "plain"
+    assert set(one.places[0].content) == {"place", "channels", "stride"}
+    assert two.wiring == "rezero+plain"
+    assert [
+        (place.place, str(place.content["module"]).rpartition(".")[2], place.content["wiring"]) for place in two.places
+    ] == [
         ("model.10.m.0.attn", "HMHA", "rezero"),
         *[(f"model.23 input {port}", "ACmix", "plain") for port in range(3)],
     ]

@@ -97,11 +97,11 @@ def test_a_network_is_rebuilt_from_its_own_checkpoint() -> None:
 def test_with_two_grafts_every_stock_tensor_arrives_and_the_checkpoint_is_rebuilt(checkpoint: Path) -> None:
     weights, _ = load_checkpoint(checkpoint)
 
-    trained, surgery, covered = build_network(both(), classes=3, names=NAMES, weights=weights, source="stock.pt")
+    trained, report, covered = build_network(both(), classes=3, names=NAMES, weights=weights, source="stock.pt")
     again, _, _ = build_network(trained.yaml, classes=3, weights=trained, seed=2, resume=True)
 
     assert covered.expected == covered.transferred == len(weights.state_dict())
-    assert len(surgery["places"]) == 6
+    assert len(report.places) == 6
     assert again.state_dict().keys() == trained.state_dict().keys()
     assert all(torch.equal(tensor, trained.state_dict()[name]) for name, tensor in again.state_dict().items())
     with pytest.raises(GraftError, match=r"HMHA and ablate\.modules\.acmix\.ACmix; model\.weights takes a stock"):

@@ -44,7 +44,7 @@ def not_asked(name: str) -> str:
 def join(*trials: Trial, kinds: tuple[str, ...] = KINDS, find: Callable[[str], str] = not_asked) -> Joined:
     joined = join_controls(trials, kinds, find)
     for control in joined.trials:
-        check(control.config)
+        check(control.settings.to_plain())
     return joined
 
 

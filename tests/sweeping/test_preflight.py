@@ -67,8 +67,8 @@ def test_the_cost_is_that_of_the_network_itself() -> None:
 
     content = yaml_model_load("yolo26n.yaml")
     content["ablate"] = write_grafts(asked.settings.grafts)
-    network, surgery, _ = build_network(content, classes=3)
-    assert answer.places == tuple(place["place"] for place in surgery["places"])
+    network, report, _ = build_network(content, classes=3)
+    assert answer.places == tuple(place.place for place in report.places)
     assert answer.cost is not None
     assert asdict(answer.cost).items() <= complexity(network, 64).summary().items()
 

@@ -73,7 +73,8 @@ def test_all_random_generators_go_on_where_they_were() -> None:
 
 
 def test_a_whole_checkpoint_says_how_far_its_training_is(tmp_path: Path) -> None:
-    assert checkpoint.resumable(whole(tmp_path / "last.pt")) == {"epoch": 3, "epochs": 5, "resumed": 1}
+    assert (state := checkpoint.read_state(whole(tmp_path / "last.pt"))) is not None
+    assert (state.epoch, state.epochs, state.resumed) == (3, 5, 1)
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.001, 0.5, 0.999])
@@ -82,7 +83,7 @@ def test_a_checkpoint_that_was_cut_off_cannot_be_continued(tmp_path: Path, kept:
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
 
-    assert checkpoint.resumable(path) is None
+    assert checkpoint.read_state(path) is None
 
 
 def test_a_checkpoint_with_a_flipped_bit_cannot_be_continued(tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_a_checkpoint_with_a_flipped_bit_cannot_be_continued(tmp_path: Path) -> 
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
-    assert checkpoint.resumable(path) is None
+    assert checkpoint.read_state(path) is None
 
 
 def test_what_is_no_checkpoint_of_ours_cannot_be_continued(tmp_path: Path) -> None:
@@ -100,7 +101,7 @@ def test_what_is_no_checkpoint_of_ours_cannot_be_continued(tmp_path: Path) -> No
     text.write_text("not a checkpoint", encoding="utf-8")
 
     for path in (stock, text, tmp_path / "missing.pt", tmp_path, whole(tmp_path / "other.pt", format=-1)):
-        assert checkpoint.resumable(path) is None
+        assert checkpoint.read_state(path) is None
 
 
 MINE, OTHER = "a" * 64, "b" * 64
@@ -147,7 +148,9 @@ def test_what_is_no_checkpoint_of_a_trial_tells_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("writers", [{"last": OTHER}, {"last": None}, {"best": OTHER}, {"best": None}])
 def test_only_what_a_trial_wrote_itself_is_continued(tmp_path: Path, writers: dict[str, Any]) -> None:
-    assert (own_checkpoint(trained(tmp_path)) or {})["epoch"] == 3
+    state = own_checkpoint(trained(tmp_path))
+    assert state is not None
+    assert state.epoch == 3
     assert own_checkpoint(trained(tmp_path, **writers)) is None
 
 

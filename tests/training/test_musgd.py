@@ -19,6 +19,7 @@ from ultralytics.optim.muon import MuSGD as Stock
 from ablate.settings.schema import Config
 from ablate.settings.trial_settings import TrialSettings
 from ablate.training import musgd
+from ablate.training.checkpoint import TrainingState
 from ablate.training.musgd import MuSGD, fast_arithmetic
 from ablate.training.network import ARITHMETIC_KEY
 from ablate.training.trainer import AblateTrainer
@@ -314,13 +315,13 @@ def test_a_training_is_continued_in_the_arithmetic_of_its_checkpoint(
         ("auto", None, "emulated"),
         ("bf16", None, "bf16"),
         ("fp32", None, "fp32"),
-        ("auto", {"orthogonalise": "bf16"}, "bf16"),
-        ("auto", {"orthogonalise": "fp32"}, "fp32"),
-        ("auto", {}, "bf16"),  # of a version that trained as Ultralytics does
+        ("auto", TrainingState(epoch=1, epochs=2, resumed=0, orthogonalise="bf16"), "bf16"),
+        ("auto", TrainingState(epoch=1, epochs=2, resumed=0, orthogonalise="fp32"), "fp32"),
+        ("auto", TrainingState(epoch=1, epochs=2, resumed=0), "bf16"),  # of a version that trained as Ultralytics does
     ],
 )
 def test_a_checkpoint_goes_before_what_was_asked_for_and_that_before_what_is_fast(
-    asked: str, carried: dict[str, Any] | None, expected: str, build: Build, monkeypatch: pytest.MonkeyPatch
+    asked: str, carried: TrainingState | None, expected: str, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ablate.training.trainer.fast_arithmetic", lambda device: "emulated")
     trainer = build()

@@ -143,9 +143,10 @@ def test_plan_record_and_latency_are_of_the_network_that_is_trained(
 
     run_trial(trial.settings)
 
-    record = trial.record() or {}
-    assert record["failure"] is None
-    trained = load_checkpoint(str(trial.folder / record["artifacts"]["best"]))[0]
+    record = trial.record()
+    assert record is not None
+    assert record.failure is None
+    trained = load_checkpoint(str(trial.folder / str(record.artifacts.best)))[0]
     assert (next(trained.parameters()).shape[1], trained.model[-1].nc, width(trained)) == (
         channels,
         1 if single else 3,
@@ -154,13 +155,9 @@ def test_plan_record_and_latency_are_of_the_network_that_is_trained(
     counted = complexity(trained, 64).summary()
     assert planned.cost is not None
     assert asdict(planned.cost).items() <= counted.items()
-    assert {name: record["cost"][name] for name in counted} == counted
-    assert record["realised"]["weights"]["transferred"] == planned.transferred
-    assert (
-        record["data"]["classes"]
-        == [row["name"] for row in record["per_class"]]
-        == (["item"] if single else list("abc"))
-    )
+    assert {name: getattr(record.cost, name) for name in counted} == counted
+    assert record.realised.weights.transferred == planned.transferred
+    assert list(record.data.classes) == [row.name for row in record.per_class] == (["item"] if single else list("abc"))
     deployed = deploy(trained, "validated")
     settings = [Setting(scope=scope) for scope in ("network", "pipeline")]
     options = MeasurementOptions(rounds=3, warmup=0, warmup_max=0)

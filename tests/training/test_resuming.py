@@ -20,7 +20,7 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 
 from ablate.storage import files
-from ablate.training.checkpoint import KEY, read_state, resumable, split
+from ablate.training.checkpoint import KEY, TrainingState, read_state, split
 from ablate.training.trainer import AblateTrainer
 from ablate.training.training_errors import TrainingError
 
@@ -62,6 +62,19 @@ def interrupt_in(epoch: int, *, batch: int = 1) -> Callable[[Any], None]:
             raise Interrupted
 
     return interrupt
+
+
+def state_of(folder: Path) -> TrainingState:
+    """Return the state that a training's last.pt holds."""
+    state = read_state(folder / "weights" / "last.pt")
+    assert state is not None
+    return state
+
+
+def progress(last: Path) -> tuple[int, int, int]:
+    """Return the epochs done, all epochs and the number of resumptions that a checkpoint holds."""
+    state = state_of(last.parents[1])
+    return state.epoch, state.epochs, state.resumed
 
 
 def interrupted(build: Train, *words: Any, callbacks: dict[str, Any], **arguments: Any) -> Path:
@@ -139,9 +152,9 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(build: Train, unin
     epoch, arguments = CASES[case]
     whole = uninterrupted(**arguments)
     folder = interrupted(build, callbacks={"on_train_batch_end": interrupt_in(epoch)}, **arguments)
-    state = read_state(folder / "weights" / "last.pt") or {}
-    assert (state["epoch"], state["epochs"]) == (epoch - 1, arguments["epochs"])
-    assert (state["waiting"] > 0) == ("accumulating" in case), "gradients wait for the optimizer, or nothing is tested"
+    state = state_of(folder)
+    assert (state.epoch, state.epochs) == (epoch - 1, arguments["epochs"])
+    assert (state.waiting > 0) == ("accumulating" in case), "gradients wait for the optimizer, or nothing is tested"
 
     resume(folder)
 
@@ -160,11 +173,13 @@ def test_a_resumed_training_leaves_the_same_state_to_the_last_bit(build: Train) 
     with pytest.raises(Interrupted):
         resume(folder, on_model_save=stop)
 
-    ours, theirs = (read_state(path / "weights" / "last.pt") or {} for path in (folder, whole))
-    for part, joined in theirs["tensors"].items():
-        assert flat(split(ours["tensors"][part])) == flat(split(joined)), part
+    ours, theirs = state_of(folder), state_of(whole)
+    assert ours.tensors is not None
+    assert theirs.tensors is not None
+    for part, mine, joined in zip(theirs.tensors._fields, ours.tensors, theirs.tensors, strict=True):
+        assert flat(split(mine)) == flat(split(joined)), part
     for part in ("random", "loader", "waiting", "metrics", "fitness", "epoch", "stage"):
-        assert flat(ours[part]) == flat(theirs[part])
+        assert flat(getattr(ours, part)) == flat(getattr(theirs, part))
 
 
 def test_a_graft_on_weights_of_other_classes_interrupted_in_every_epoch_ends_as_an_uninterrupted_one(
@@ -251,7 +266,7 @@ def test_the_last_evaluation_can_be_interrupted_too(build: Train, uninterrupted:
     whole = uninterrupted(epochs=2)
     folder = interrupted(build, epochs=2, callbacks={"on_val_end": stop})
     (folder / "history.jsonl").unlink()
-    assert resumable(folder / "weights" / "last.pt") == {"epoch": 2, "epochs": 2, "resumed": 0}
+    assert progress(folder / "weights" / "last.pt") == (2, 2, 0)
 
     resumed = resume(folder)
 
@@ -281,7 +296,7 @@ def test_a_training_that_is_over_is_left_as_it_is(uninterrupted: Whole) -> None:
     last = folder / "weights" / "last.pt"
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "args.yaml"}
 
-    assert resumable(last) == {"epoch": 2, "epochs": 2, "resumed": 0}
+    assert progress(last) == (2, 2, 0)
     resume(folder)
 
     assert {path: path.read_bytes() for path in before} == before
@@ -312,7 +327,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(build: Train, monkeypatch: pyt
     weights = Path(trainer.save_dir) / "weights"
 
     assert caught.value.errno == errno.ENOSPC
-    assert resumable(weights / "last.pt") == {"epoch": 1, "epochs": 3, "resumed": 0}
+    assert progress(weights / "last.pt") == (1, 3, 0)
     assert [path.name for path in sorted(weights.iterdir())] == ["best.pt", "last.pt"]
 
 
@@ -394,5 +409,5 @@ def test_a_new_training_in_an_old_folder_forgets_the_old_one(build: Train) -> No
 
     interrupted(build, callbacks={"on_train_batch_end": interrupt_in(1)}, **arguments)
 
-    assert resumable(folder / "weights" / "last.pt") is None
+    assert read_state(folder / "weights" / "last.pt") is None
     assert not (folder / "history.jsonl").exists()

@@ -6,13 +6,14 @@ import hashlib
 import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from ablate.records.loading import load_manifest, save_manifest
-from ablate.records.store_address import recorded, without_account
+from ablate.records.store_address import without_account
 from ablate.records.sweep_record import Control, Design, SweepManifest
 from ablate.storage.layout import OutputFolder, SweepFolder
 from ablate.study.trial import Trial
@@ -52,12 +53,13 @@ def open_sweep(
         design: Of components, where there is one (see `ablate.study.designs`).
         controls: By variant key (see `ablate.study.control_trials`).
     """
-    settings = trials[0].config
+    settings = trials[0].settings.command
+    tracking = settings.tracking
     controls = controls or {}
-    name = settings["sweep"] or sweep_name(trials, {s for control in controls.values() for s in control.signatures})
-    folder = OutputFolder(Path(settings["root"]).absolute()).sweep(name)
+    name = settings.sweep or sweep_name(trials, {s for control in controls.values() for s in control.signatures})
+    folder = OutputFolder(Path(settings.root).absolute()).sweep(name)
     known = load_manifest(folder) if folder.manifest.is_file() else SweepManifest(signatures=())
-    before = known.signatures if settings["sweep"] else ()  # a named sweep grows with each command
+    before = known.signatures if settings.sweep else ()  # a named sweep grows with each command
     signatures = tuple(dict.fromkeys([*before, *(trial.identity.signature for trial in trials)]))
     words = [
         without_account(word) if word.lstrip("+").startswith("tracking") else word
@@ -70,11 +72,11 @@ def open_sweep(
         signatures=signatures,
         names={**known.names, **{t.identity.signature: t.identity.name for t in trials}},
         created=known.created or datetime.now(UTC).isoformat(timespec="seconds"),
-        tracking=recorded(settings)["tracking"],
-        latency=settings["latency"],
-        strict=bool(settings["strict"]),
+        tracking=asdict(replace(tracking, uri=tracking.uri and without_account(tracking.uri))),
+        latency=asdict(settings.latency),
+        strict=settings.strict,
         mlflow_run_id=known.mlflow_run_id,
-        controls=grown(known.controls, controls) if settings["sweep"] else dict(controls),
+        controls=grown(known.controls, controls) if settings.sweep else dict(controls),
         design=design,
     )
     save_manifest(folder, manifest)

@@ -73,6 +73,7 @@ from ablate.training.trainer_arguments import trainer_arguments
 
 if TYPE_CHECKING:
     from ablate.measuring.complexity import Complexity
+    from ablate.training.checkpoint import TrainingState
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +186,7 @@ def _run(trial: Trial, failed_before: TrialRecord | None, train: Training) -> Tr
         drop_record(trial.folder)
         files.run_link.unlink(missing_ok=True)  # its run is found again by the signature, and is not complete
     trial.folder.mkdir(parents=True, exist_ok=True)
-    tries = _note_try(trial, checkpoint["epoch"] if checkpoint else 0, foreign)
+    tries = _note_try(trial, checkpoint.epoch if checkpoint else 0, foreign)
     inputs = TrialInputs.of(trial.settings, trial.data.fingerprint)
     settings = recorded(trial.settings.to_plain())
     atomic_write_text(files.config, yaml.safe_dump(settings, sort_keys=False))
@@ -215,9 +216,9 @@ def _save(trial: Trial, record: TrialRecord, tries: tuple[Try, ...]) -> TrialRec
     return record
 
 
-def _why(checkpoint: Mapping[str, Any] | None, failed_before: TrialRecord | None, foreign: str | None) -> str:
+def _why(checkpoint: TrainingState | None, failed_before: TrialRecord | None, foreign: str | None) -> str:
     """Return why a trial starts where it starts, for the log."""
-    start = "starts anew" if checkpoint is None else f"resumes after epoch {checkpoint['epoch']}"
+    start = "starts anew" if checkpoint is None else f"resumes after epoch {checkpoint.epoch}"
     failure = failed_before.failure if failed_before is not None else None
     again = f"; its failure ({failure.type}) is tried again" if failure else ""
     return f"{start}{again}{f'; {foreign}' if foreign else ''}"

@@ -53,13 +53,13 @@ def run_trials(
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM; the trials that ran are marked as stopped.
     """
-    device = str(jobs[0].trial.config["device"])
+    device = jobs[0].trial.settings.device
     items = [
         Item(
             job.trial.identity.name,
             job.trial.identity.signature,
             job.trial.folder,
-            int(job.trial.config["train"]["epochs"]),
+            job.trial.settings.train.epochs,
             size=forecast.sizes.get(job.trial.identity.variant_key, 1.0),
             expected=forecast.seconds.get(job.trial.identity.signature),
         )

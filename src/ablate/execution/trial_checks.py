@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -20,6 +20,9 @@ from ablate.settings.graft import targets_of
 from ablate.settings.trial_settings import TrialSettings
 from ablate.storage.layout import TrialFolder
 from ablate.study.trial_inputs import InputsChanged, TrialInputs, weights_hash
+
+if TYPE_CHECKING:
+    from ablate.training.checkpoint import TrainingState
 
 
 def import_classes(inputs: TrialInputs) -> None:
@@ -93,7 +96,7 @@ def cause(error: Exception, settings: TrialSettings, data: DataSet) -> Exception
     return error
 
 
-def own_checkpoint(last: Path) -> dict[str, Any] | None:
+def own_checkpoint(last: Path) -> TrainingState | None:
     """Return what a trial's checkpoint can be resumed from, or None where it cannot, or is of another trial.
 
     Also None where something else that the training goes on with is not this trial's own: `best.pt`, which is
@@ -108,9 +111,9 @@ def own_checkpoint(last: Path) -> dict[str, Any] | None:
     state = read_state(last)
     if state is None:
         return None
-    if not state.get("best") and checkpoint_signature(files.best) != signature:
+    if not state.best and checkpoint_signature(files.best) != signature:
         return None
-    if state.get("stage") == "over" and load_object(files.training.report).get("signature") != signature:
+    if state.stage == "over" and load_object(files.training.report).get("signature") != signature:
         return None
     return state
 

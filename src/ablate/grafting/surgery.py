@@ -22,6 +22,7 @@ from ultralytics.nn.modules.head import Detect, v10Detect
 
 from ablate.grafting.insertion import GraftError, Place, find_places
 from ablate.grafting.module_import import import_module_of
+from ablate.records.graft_report import GraftReport, PlaceReport
 from ablate.settings.graft import GraftSpec, ModuleSpec, read_grafts, write_grafts
 from ablate.storage.plain_values import Plain
 
@@ -129,19 +130,20 @@ class Surgery:
         """The places of all grafts."""
         return [place for _, place in self.grafted]
 
-    def summary(self) -> Plain:
-        """Return what was done as plain values, for a record.
+    def report(self) -> GraftReport:
+        """Return the grafts and their places for a record.
 
-        Each place tells its module where there are several, and what the module itself has to say (`describe`).
+        A place names its module and wiring where there are several grafts; a module adds what its `describe` returns.
         """
         several = len(self.grafts) > 1
-        rows: list[Plain] = []
+        places = []
         for (graft, place), module in zip(self.grafted, self.modules, strict=True):
             row: Plain = {"place": str(place), "channels": place.channels, "stride": place.stride}
             row |= {"module": graft.module.target, "wiring": graft.insertion.wiring} if several else {}
             describe = getattr(module, "describe", None)
-            rows.append({**row, **(describe() if callable(describe) else {})})
-        return {"wiring": "+".join(dict.fromkeys(graft.insertion.wiring for graft in self.grafts)), "places": rows}
+            places.append(PlaceReport({**row, **(describe() if callable(describe) else {})}))
+        wiring = "+".join(dict.fromkeys(graft.insertion.wiring for graft in self.grafts))
+        return GraftReport(wiring=wiring, places=tuple(places))
 
 
 def operate(network: DetectionModel, grafts: Sequence[GraftSpec], seed: int = 0) -> Surgery:

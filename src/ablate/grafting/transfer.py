@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -34,10 +34,6 @@ class Coverage:
     expected: int
     transferred: int
     missing: tuple[str, ...] = ()
-
-    def summary(self) -> dict[str, Any]:
-        """Return plain values, for a record."""
-        return {**asdict(self), "missing": list(self.missing)}
 
 
 def load_weights(network: DetectionModel, weights: nn.Module, source: str) -> Coverage:

@@ -9,7 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ablate.errors import ConfigError
 from ablate.launching.devices import Slot
@@ -18,6 +18,12 @@ from ablate.preflight.network_answer import NetworkAnswer, NetworkCost, Rejectio
 from ablate.settings.environment import cpu_threads, output_to, prepare
 from ablate.settings.trial_settings import TrialSettings
 from ablate.training.trainer_arguments import network_yaml
+
+if TYPE_CHECKING:
+    from ultralytics.nn.tasks import DetectionModel
+
+    from ablate.grafting.transfer import Coverage
+    from ablate.records.graft_report import GraftReport
 
 BUILD = "ablate.preflight.builders:build"
 WARM_UP = "ablate.preflight.builders:warm_up"
@@ -92,7 +98,7 @@ def _build(job: NetworkJob) -> NetworkAnswer | Rejection:
     except (ConfigError, GraftError) as error:
         return Rejection(str(error))
     try:
-        network, surgery, coverage = _network(job, weights)
+        network, report, coverage = _network(job, weights)
     except GraftError as error:
         return Rejection(str(error), skippable=weights is None or not _fits_without_weights(job))
     try:
@@ -105,7 +111,7 @@ def _build(job: NetworkJob) -> NetworkAnswer | Rejection:
         return Rejection(str(error), skippable=True)
     downloaded = model.weights is None or Path(model.weights).is_file()
     return NetworkAnswer(
-        places=tuple(place["place"] for place in surgery["places"]),
+        places=tuple(place.place for place in report.places),
         tensors=coverage.expected,
         transferred=coverage.transferred if downloaded else None,
         contract=findings,
@@ -122,7 +128,7 @@ def _cost(network: Any, imgsz: int) -> NetworkCost:
     return NetworkCost(count.params, count.params_train, count.gflops, count.gflops_ultralytics)
 
 
-def _network(job: NetworkJob, weights: Any) -> tuple[Any, dict[str, Any], Any]:
+def _network(job: NetworkJob, weights: Any) -> tuple[DetectionModel, GraftReport, Coverage]:
     from ablate.training.network import build_network
 
     settings = job.settings

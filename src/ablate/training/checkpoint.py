@@ -1,8 +1,8 @@
-"""What a checkpoint must carry so that a training goes on from it as if it had never been interrupted.
+"""The state that `last.pt` holds beside Ultralytics' checkpoint, so that a training can be resumed exactly.
 
 Ultralytics' own checkpoint is not enough: weights and optimizer are rounded to half precision, the raw weights are
 missing, and so are the random states, the order of the images and the gradients that wait for the optimizer. All of
-that stands in `last.pt` under `KEY`, as plain values and tensors; for everybody else it is a checkpoint like any other.
+that stands in `last.pt` under `KEY`, as plain values and tensors; other programs read it as any other checkpoint.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import pickle
 import random
 import zipfile
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,40 +20,162 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ablate.grafting.transfer import Coverage
+from ablate.records.metrics import EpochRow
 from ablate.storage.files import atomic_write_bytes
+from ablate.storage.plain_values import Plain
+from ablate.training.threads import ThreadState
 
 KEY = "ablate"
 FORMAT = 1  # another number means another version of this module: it cannot be continued here
 
 
-def resumable(path: Path) -> dict[str, int] | None:
-    """Return how far the training of a `last.pt` is, or None where it cannot be continued from that file.
+class JoinedTensors(NamedTuple):
+    """A tree of tensors, as `join` makes it: its pickled structure, and one tensor for each type and device."""
 
-    A training whose epochs are all done can be "continued" too: then what is left is its evaluation, or nothing.
+    skeleton: bytes
+    tensors: list[Tensor]
+
+
+class TrainingTensors(NamedTuple):
+    """All tensors of a training; the gradients are those that wait for the optimizer's next step."""
+
+    model: JoinedTensors
+    ema: JoinedTensors
+    optimizer: JoinedTensors
+    gradients: JoinedTensors
+
+
+class RandomStates(NamedTuple):
+    """The states of the random generators of `random`, NumPy and PyTorch; `cuda` is None on a CPU."""
+
+    python: tuple[Any, ...]
+    numpy: Any
+    torch: Tensor
+    cuda: Tensor | None = None
+
+
+class LoaderState(NamedTuple):
+    """The position of an `InfiniteDataLoader` after an epoch; `buffer` holds the images that mosaic picks from."""
+
+    generator: Tensor
+    buffer: list[int]
+
+
+class Environment(NamedTuple):
+    """What the last bits of a result depend on; `threads` is None on a GPU."""
+
+    torch: str
+    device: str
+    threads: int | None
+    workers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a training is.
+
+    Attributes:
+        epoch: Epochs that are done.
+        epochs: Epochs in all.
+        resumed: How often it was resumed.
+        stage: What comes next: "epochs", "evaluation", or nothing when it is "over".
+        best: Whether the last epoch is the best so far; best.pt may not be written yet.
+    """
+
+    epoch: int
+    epochs: int
+    resumed: int
+    stage: str = "epochs"
+    best: bool = False
+
+    def to_plain(self) -> Plain:
+        """Return the content of the checkpoint's entry `KEY`: plain values and tensors, which are not copied."""
+        return {"format": FORMAT, **{entry.name: _plain(getattr(self, entry.name)) for entry in fields(self)}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingState(Progress):
+    """Everything that resuming needs; of a training that is over only its progress is set.
+
+    Attributes:
+        waiting: Batches whose gradients wait for the optimizer's next step.
+        metrics, fitness: Of the last validation.
+        history: The epochs that are done.
+        results: The content of results.csv.
+        resumed_exactly: Whether all state could be restored each time; None if it was never resumed.
+        halvings: How often the batch was halved.
+        peak_memory_gb, energy_kwh: So far; None where unknown.
+        orthogonalise: Arithmetic of MuSGD's steps; None for another optimizer, and from versions with one arithmetic.
+    """
+
+    tensors: TrainingTensors | None = None
+    waiting: int = 0
+    loader: LoaderState | None = None
+    random: RandomStates | None = None
+    surroundings: Environment | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    fitness: float | None = None
+    history: tuple[EpochRow, ...] = ()
+    results: str = ""
+    resumed_exactly: bool | None = None
+    halvings: int = 0
+    coverage: Coverage | None = None
+    peak_memory_gb: float | None = None
+    energy_kwh: float | None = None
+    threads: ThreadState | None = None
+    orthogonalise: str | None = None
+
+    @classmethod
+    def from_plain(cls, content: Plain) -> TrainingState:
+        """Return the state of a checkpoint's entry `KEY`; what older versions did not write has its default."""
+        values = {entry.name: content[entry.name] for entry in fields(cls) if entry.name in content}
+        for name, structure in _STRUCTURES.items():
+            if (part := values.get(name)) is not None:
+                values[name] = structure(**part)
+        if (tensors := values.get("tensors")) is not None:
+            joined = {name: JoinedTensors(**part) for name, part in tensors.items()}
+            values["tensors"] = TrainingTensors(**joined)
+        return cls(**{**values, "history": tuple(map(EpochRow, values.get("history", ())))})
+
+
+_STRUCTURES: dict[str, type] = {
+    "loader": LoaderState,
+    "random": RandomStates,
+    "surroundings": Environment,
+    "coverage": Coverage,
+    "threads": ThreadState,
+}
+
+
+def _plain(value: Any) -> Any:
+    """Return a field of a state as plain values and tensors."""
+    if isinstance(value, TrainingTensors | JoinedTensors | RandomStates | LoaderState | Environment):
+        return {name: _plain(item) for name, item in value._asdict().items()}
+    if isinstance(value, Coverage | ThreadState):
+        return asdict(value)
+    if isinstance(value, tuple) and value and isinstance(value[0], EpochRow):
+        return [dict(row.content) for row in value]
+    return value
+
+
+def read_state(path: Path) -> TrainingState | None:
+    """Return the state that a `last.pt` holds, or None where a training cannot be resumed from the file.
 
     Args:
         path: The checkpoint; it may be missing, cut off, damaged, or not ours.
-
-    Returns:
-        ``{"epoch": epochs done, "epochs": epochs asked for, "resumed": how often it was continued before}``.
     """
-    state = read_state(path)
-    return None if state is None else {name: state[name] for name in ("epoch", "epochs", "resumed")}
-
-
-def read_state(path: Path) -> dict[str, Any] | None:
-    """Return what a checkpoint carries under `KEY`, or None where there is no such file, or it is not whole."""
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
                 return None
         state = torch.load(path, map_location="cpu", weights_only=False, mmap=True)[KEY]
-        return dict(state) if state["format"] == FORMAT else None
+        return TrainingState.from_plain(state) if state["format"] == FORMAT else None
     except Exception:  # however it is damaged
         return None
 
 
-def write(path: Path, content: dict[str, Any]) -> None:
+def write(path: Path, content: Plain) -> None:
     """Write a checkpoint whole or not at all. Raises OSError when the disk refuses."""
     buffer = io.BytesIO()  # torch, writing to a path, would turn the system's error into one without a cause
     torch.save(content, buffer)
@@ -82,7 +205,7 @@ class _Piece(NamedTuple):
     stride: tuple[int, ...]
 
 
-def join(tree: Any) -> dict[str, Any]:
+def join(tree: Any) -> JoinedTensors:
     """Join all tensors in nested dicts, lists and tuples into one for each type and device; `split` is the inverse.
 
     Copies, so that what follows cannot change the result. A network with its optimizer has thousands of tensors; to
@@ -110,16 +233,15 @@ def join(tree: Any) -> dict[str, Any]:
         return piece
 
     skeleton = pickle.dumps(take(tree))
-    return {"skeleton": skeleton, "tensors": [torch.cat(part).cpu() for part in parts]}
+    return JoinedTensors(skeleton, [torch.cat(part).cpu() for part in parts])
 
 
-def split(joined: dict[str, Any]) -> Any:
+def split(joined: JoinedTensors) -> Any:
     """Return the tree that was joined, its tensors on the CPU, each with memory of its own and its old strides."""
-    tensors: list[Tensor] = joined["tensors"]
 
     def give(value: Any) -> Any:
         if isinstance(value, _Piece):
-            joint = tensors[value.kind]
+            joint = joined.tensors[value.kind]
             part = joint[value.start : value.start + torch.Size(value.shape).numel()].view(value.shape)
             return torch.empty_strided(value.shape, value.stride, dtype=joint.dtype).copy_(part)
         if isinstance(value, dict):
@@ -128,37 +250,35 @@ def split(joined: dict[str, Any]) -> Any:
             return type(value)(give(item) for item in value)
         return value
 
-    return give(pickle.loads(joined["skeleton"]))
+    return give(pickle.loads(joined.skeleton))
 
 
-def random_states(device: torch.device) -> dict[str, Any]:
+def random_states(device: torch.device) -> RandomStates:
     """Return the states of all random generators that a training on this device draws from."""
-    states = {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
+    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return RandomStates(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)
 
 
-def set_random_states(states: dict[str, Any], device: torch.device) -> None:
-    """Put back what `random_states` returned, perhaps for another device."""
-    random.setstate(states["python"])
-    np.random.set_state(states["numpy"])
-    torch.set_rng_state(states["torch"])
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"], device)
+def set_random_states(states: RandomStates, device: torch.device) -> None:
+    """Restore the states that `random_states` returned, perhaps for another device."""
+    random.setstate(states.python)
+    np.random.set_state(states.numpy)
+    torch.set_rng_state(states.torch)
+    if device.type == "cuda" and states.cuda is not None:
+        torch.cuda.set_rng_state(states.cuda, device)
 
 
-def loader_state(loader: Any) -> dict[str, Any]:
-    """Return where an `InfiniteDataLoader` stands after an epoch, and which images mosaic has at hand."""
-    return {"generator": loader.generator.get_state(), "buffer": list(loader.dataset.buffer)}
+def loader_state(loader: Any) -> LoaderState:
+    """Return the position of an `InfiniteDataLoader` after an epoch, and the images that mosaic picks from."""
+    return LoaderState(loader.generator.get_state(), list(loader.dataset.buffer))
 
 
-def set_loader_state(loader: Any, state: dict[str, Any]) -> None:
-    """Let a new loader go on where another one stood after an epoch.
+def set_loader_state(loader: Any, state: LoaderState) -> None:
+    """Let a new loader continue at the position of another one after an epoch.
 
-    Worker processes have random states and images at hand of their own; there only the order of images goes on.
+    Worker processes have random states and images of their own; with them only the order of the images is restored.
     """
-    for index in state["buffer"]:
+    for index in state.buffer:
         loader.dataset.load_image(index)  # keeps it, as when it was drawn
     if loader.num_workers == 0:
         # The loader's iterator lives as long as the loader, and draws the next epoch's order only when asked for its
@@ -166,4 +286,4 @@ def set_loader_state(loader: Any, state: dict[str, Any]) -> None:
         loader.iterator = loader._get_iterator()
         for _ in range(len(loader)):
             loader.iterator._next_index()
-    loader.generator.set_state(state["generator"])
+    loader.generator.set_state(state.generator)

@@ -25,6 +25,7 @@ class ConcludingTrainer(DetectionTrainer):
     Attributes:
         journal: The epochs so far.
         concluding: Whether all epochs are done.
+        resumed: How often this training was resumed from a checkpoint.
     """
 
     save_dir: Path
@@ -33,10 +34,7 @@ class ConcludingTrainer(DetectionTrainer):
     best: Path
     journal: Journal
     concluding = False
-
-    def progress(self) -> dict[str, int]:
-        """Return how far this training is, for its checkpoint."""
-        raise NotImplementedError
+    resumed: int
 
     def final_eval(self) -> None:
         """Evaluate the best checkpoint and the last, write the results, and reduce both to their weights.
@@ -68,7 +66,8 @@ class ConcludingTrainer(DetectionTrainer):
         """Evaluate the last epoch's weights in the same way: the best epoch was chosen by the images that judge it."""
         with torch_distributed_zero_first(LOCAL_RANK):
             if FIRST and self.last.exists():
-                strip_optimizer(self.last, draft, updates={checkpoint.KEY: {**self.progress(), "stage": "over"}})
+                over = checkpoint.Progress(epoch=self.epoch + 1, epochs=self.epochs, resumed=self.resumed, stage="over")
+                strip_optimizer(self.last, draft, updates={checkpoint.KEY: over.to_plain()})
         again = [draft.exists() and best_epoch(self.journal.rows) != self.epoch + 1]
         if RANK > -1:
             dist.broadcast_object_list(again, 0)  # the other processes keep no journal

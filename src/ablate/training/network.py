@@ -8,7 +8,7 @@ their number of classes, so the yaml alone does not say what is trained.
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any
+from dataclasses import dataclass
 
 from torch import nn
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
@@ -16,15 +16,54 @@ from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ablate.grafting.insertion import GraftError
 from ablate.grafting.surgery import SPEC_KEY, operate, stock_name
 from ablate.grafting.transfer import Coverage, coverage, load_weights
-from ablate.settings.graft import read_grafts
+from ablate.records.graft_report import GraftReport
+from ablate.settings.graft import GraftSpec, read_grafts, write_grafts
+from ablate.storage.plain_values import Plain
 
-POLICY_KEY = "ablate_on_oom"  # in the network's yaml, the one place that reaches distributed workers
-FREEZE_KEY = "ablate_freeze_grafts"  # likewise; only where grafts are to be frozen with the layers that they are in
-ARITHMETIC_KEY = "ablate_orthogonalise"  # likewise; only where it is not auto
+POLICY_KEY = "ablate_on_oom"
+FREEZE_KEY = "ablate_freeze_grafts"  # only where it is true
+ARITHMETIC_KEY = "ablate_orthogonalise"  # only where it is not auto
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Settings of ours in a network's yaml, the one place that reaches the workers of a distributed training.
+
+    Attributes:
+        on_oom: "fail" or "halve" (the batch) where memory runs out.
+        freeze_grafts: Whether grafts are frozen with the layers that they are in.
+        orthogonalise: Arithmetic of MuSGD's steps.
+    """
+
+    grafts: tuple[GraftSpec, ...] = ()
+    on_oom: str = "fail"
+    freeze_grafts: bool = False
+    orthogonalise: str = "auto"
+
+    @classmethod
+    def from_yaml(cls, content: Plain) -> NetworkSettings:
+        """Return the settings that a network's yaml holds."""
+        return cls(
+            grafts=read_grafts(content.get(SPEC_KEY) or {"grafts": []}),
+            on_oom=content.get(POLICY_KEY, "fail"),
+            freeze_grafts=content.get(FREEZE_KEY, False),
+            orthogonalise=content.get(ARITHMETIC_KEY, "auto"),
+        )
+
+    def to_yaml(self) -> Plain:
+        """Return the keys of a network's yaml; `from_yaml` is the inverse."""
+        content: Plain = {POLICY_KEY: self.on_oom}
+        if self.freeze_grafts:
+            content[FREEZE_KEY] = True
+        if self.orthogonalise != "auto":
+            content[ARITHMETIC_KEY] = self.orthogonalise
+        if self.grafts:
+            content[SPEC_KEY] = write_grafts(self.grafts)
+        return content
 
 
 def build_network(
-    cfg: str | dict[str, Any],
+    cfg: str | Plain,
     *,
     classes: int,
     channels: int = 3,
@@ -34,7 +73,7 @@ def build_network(
     source: str = "weights",
     seed: int = 0,
     resume: bool = False,
-) -> tuple[DetectionModel, dict[str, Any], Coverage]:
+) -> tuple[DetectionModel, GraftReport, Coverage]:
     """Build the stock network, load its weights, then graft what its yaml asks for.
 
     Args:
@@ -50,7 +89,7 @@ def build_network(
             shapes of the checkpoint, whatever weights the training started from.
 
     Returns:
-        The network, a summary of the surgery, and how many tensors of the stock network the weights filled.
+        The network, a report on its grafts, and how many tensors of the stock network the weights filled.
 
     Raises:
         GraftError: No such place, channels that the module refuses, or weights of another architecture.
@@ -67,16 +106,16 @@ def build_network(
         covered = load_weights(network, weights, source)
     if names:
         network.names = dict(names)
-    summary: dict[str, Any] = {"wiring": None, "places": []}
+    report = GraftReport(places=())
     if grafts:
-        summary = operate(network, grafts, seed).summary()
+        report = operate(network, grafts, seed).report()
     if weights is not None and resume:
         network.load_state_dict(weights.float().state_dict())
     elif weights is not None:
         after = coverage(network, weights, source)
         if after.transferred != covered.transferred:
             raise RuntimeError(f"surgery lost {covered.transferred - after.transferred} tensors of {source}")
-    return network, summary, covered
+    return network, report, covered
 
 
 def trained_imgsz(network: DetectionModel, imgsz: int) -> int:
@@ -114,5 +153,5 @@ def _take_shapes(network: DetectionModel, trained: nn.Module) -> None:
 
 def _own_shapes(layer: nn.Module) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a layer's own parameters and buffers, without those of the layers in it."""
-    own = [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]
-    return {name: tuple(tensor.shape) for name, tensor in own}
+    tensors = [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]
+    return {name: tuple(tensor.shape) for name, tensor in tensors}

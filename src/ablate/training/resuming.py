@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from copy import deepcopy
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from ablate.data.plain_paths import plain_path
 from ablate.records.checkpoint_origin import SIGNATURE, folder_signature
 from ablate.records.metrics import EpochRow
 from ablate.storage.files import atomic_write_text
+from ablate.storage.plain_values import Plain
 from ablate.training import checkpoint
+from ablate.training.checkpoint import Environment, TrainingState, TrainingTensors
 from ablate.training.finish import FIRST, ConcludingTrainer
 from ablate.training.history import Journal, accuracy
 from ablate.training.training_errors import TrainingError
@@ -32,7 +35,7 @@ WHERE = ("data", "device", "workers")  # what a resumed training takes from its 
 class ResumableTrainer(ConcludingTrainer):
     """Ultralytics' detection trainer, continued exactly.
 
-    To go on from the `last.pt` of an interrupted training, for which `checkpoint.resumable` is not None, give it as
+    To resume from the `last.pt` of an interrupted training, for which `checkpoint.read_state` is not None, give it as
     ``overrides={"resume": str(last), ...}``. It goes on in its own folder with its own arguments; of the other
     overrides only `data`, `device` and `workers` count.
 
@@ -52,7 +55,7 @@ class ResumableTrainer(ConcludingTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.resumed = 0
         self.resumed_exactly: bool | None = None
-        self.interrupted: dict[str, Any] | None = None
+        self.interrupted: TrainingState | None = None
         self._nominal = 1  # batches in a step of the optimizer
         self._shift = 0  # see `accumulate`
         self._waiting = 0  # batches whose gradients wait for the next step of the optimizer
@@ -70,7 +73,7 @@ class ResumableTrainer(ConcludingTrainer):
 
     # -- how it starts ----------------------------------------------------------------------------------------------
 
-    def check_resume(self, overrides: dict[str, Any]) -> None:
+    def check_resume(self, overrides: Plain) -> None:
         """Take all arguments from the interrupted training, but those that say where it runs.
 
         Raises:
@@ -86,12 +89,12 @@ class ResumableTrainer(ConcludingTrainer):
 
     def train(self) -> None:
         """Train, unless all has been done and written already."""
-        if self.interrupted is None or self.interrupted["stage"] != "over":
+        if self.interrupted is None or self.interrupted.stage != "over":
             super().train()
 
     def _do_train(self) -> None:
         """Run the epochs that are missing, then the evaluation of the best checkpoint."""
-        if self.interrupted is None or self.interrupted["stage"] == "epochs":
+        if self.interrupted is None or self.interrupted.stage == "epochs":
             super()._do_train()
             return
         if self.world_size > 1:
@@ -108,52 +111,52 @@ class ResumableTrainer(ConcludingTrainer):
         for loader in (self.train_loader, self.test_loader):
             loader.close()
 
-    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+    def resume_training(self, ckpt: Plain | None) -> None:
         """Put back what the checkpoint has, except what Ultralytics' loop would undo before its first epoch."""
         state = self.interrupted
         if ckpt is None or state is None:
             return
-        if state["stage"] == "epochs":
-            tensors = {name: checkpoint.split(joined) for name, joined in state["tensors"].items()}
-            super().resume_training({**ckpt, "optimizer": tensors["optimizer"]})
-            unwrap_model(self.model).load_state_dict(tensors["model"])
-            self.ema.ema.load_state_dict(tensors["ema"])
-            self._gradients = tensors["gradients"]
+        if state.stage == "epochs":
+            assert state.tensors is not None
+            super().resume_training({**ckpt, "optimizer": checkpoint.split(state.tensors.optimizer)})
+            unwrap_model(self.model).load_state_dict(checkpoint.split(state.tensors.model))
+            self.ema.ema.load_state_dict(checkpoint.split(state.tensors.ema))
+            self._gradients = checkpoint.split(state.tensors.gradients)
         self.stopper.__dict__.update(ckpt["stopper"])
-        self.start_epoch = state["epoch"]
-        self.metrics, self.fitness = state["metrics"], state["fitness"]
-        self.resumed = state["resumed"] + 1
-        self.resumed_exactly = state["resumed_exactly"]
+        self.start_epoch = state.epoch
+        self.metrics, self.fitness = state.metrics, state.fitness
+        self.resumed = state.resumed + 1
+        self.resumed_exactly = state.resumed_exactly
         if FIRST:
             self._tidy(state)
 
-    def _tidy(self, state: dict[str, Any]) -> None:
+    def _tidy(self, state: TrainingState) -> None:
         """Let the folder be as it was when the checkpoint was written."""
         for leftover in Path(self.save_dir).rglob(".*.tmp"):
             leftover.unlink()
-        if state["best"]:  # it may have been killed between last.pt and best.pt
+        if state.best:  # it may have been killed between last.pt and best.pt
             checkpoint.write_without_state(self.last, self.best)
-        atomic_write_text(self.csv, state["results"])
+        atomic_write_text(self.csv, state.results)
 
     # -- epochs -----------------------------------------------------------------------------------------------------
 
     def run_callbacks(self, event: str) -> None:
         """Do what belongs to an event, in every process of a training; then run its callbacks."""
-        own = {
+        methods = {
             "on_pretrain_routine_end": self.begin_training,
             "on_train_epoch_start": self.begin_epoch,
             "on_train_batch_start": self.begin_batch,
             "on_fit_epoch_end": self.end_epoch,
         }
-        if event in own:
-            own[event]()
+        if event in methods:
+            methods[event]()
         super().run_callbacks(event)
 
     def begin_training(self) -> None:
         """Start the journal; close mosaic if it was closed before."""
         self.journal = Journal(self.save_dir)
         if FIRST:
-            self.journal.settle(map(EpochRow, self.interrupted["history"] if self.interrupted else ()))
+            self.journal.settle(self.interrupted.history if self.interrupted else ())
             if not self.resume:
                 self.last.unlink(missing_ok=True)  # of another training in this folder; nothing must go on from it
         self._close_mosaic = self.args.close_mosaic
@@ -171,29 +174,28 @@ class ResumableTrainer(ConcludingTrainer):
             self._continue(self.interrupted)
             self.interrupted = None
 
-    def _continue(self, state: dict[str, Any]) -> None:
+    def _continue(self, state: TrainingState) -> None:
         """Put back what belongs to the moment between two epochs; the random states last, since all else may draw."""
         for name, parameter in unwrap_model(self.model).named_parameters():
             if name in self._gradients:
                 parameter.grad = self._gradients[name].to(parameter.device)
         self._gradients = {}
-        self._waiting = state["waiting"]
+        self._waiting = state.waiting
         self._shift = len(self.train_loader) * self.start_epoch - self._waiting
-        exact = state["surroundings"] == self._surroundings() and self._carries_all()
+        exact = state.surroundings == self._environment() and self._carries_all()
         self.resumed_exactly = exact and self.resumed_exactly is not False
-        if FIRST:
-            checkpoint.set_loader_state(self.train_loader, state["loader"])
-            checkpoint.set_random_states(state["random"], self.device)
+        if FIRST and state.loader is not None and state.random is not None:
+            checkpoint.set_loader_state(self.train_loader, state.loader)
+            checkpoint.set_random_states(state.random, self.device)
 
-    def _surroundings(self) -> dict[str, Any]:
-        """Return what results depend on in their last bits."""
+    def _environment(self) -> Environment:
         cuda = self.device.type == "cuda"
-        return {
-            "torch": torch.__version__,
-            "device": torch.cuda.get_device_name(self.device) if cuda else self.device.type,
-            "threads": None if cuda else torch.get_num_threads(),
-            "workers": self.train_loader.num_workers,
-        }
+        return Environment(
+            torch=str(torch.__version__),
+            device=torch.cuda.get_device_name(self.device) if cuda else self.device.type,
+            threads=None if cuda else torch.get_num_threads(),
+            workers=self.train_loader.num_workers,
+        )
 
     def _carries_all(self) -> bool:
         """Tell whether a training could be repeated at all, and no random generator is left out of a checkpoint."""
@@ -241,8 +243,8 @@ class ResumableTrainer(ConcludingTrainer):
     def validate(self) -> tuple[dict[str, float] | None, float | None]:
         """Validate, and take note that this epoch was; with `val=false` Ultralytics validates only the last one."""
         self._evaluated = self.epoch
-        found: tuple[dict[str, float] | None, float | None] = super().validate()
-        return found
+        result: tuple[dict[str, float] | None, float | None] = super().validate()
+        return result
 
     def save_metrics(self, metrics: dict[str, float]) -> None:
         """Append a row to results.csv, without figures of a validation that did not take place."""
@@ -260,7 +262,7 @@ class ResumableTrainer(ConcludingTrainer):
         """
         content = self._checkpoint()
         best = self.best_fitness == self.fitness
-        checkpoint.write(self.last, {**content, checkpoint.KEY: {**self.exact_state(), "best": best}})
+        checkpoint.write(self.last, {**content, checkpoint.KEY: replace(self.exact_state(), best=best).to_plain()})
         if best:
             checkpoint.write(self.best, content)
         if self.save_period > 0 and self.epoch % self.save_period == 0:
@@ -272,7 +274,7 @@ class ResumableTrainer(ConcludingTrainer):
         """The signature of the trial that is trained, which its folder is named by; None outside of a trial."""
         return folder_signature(self.args.project)
 
-    def _checkpoint(self) -> dict[str, Any]:
+    def _checkpoint(self) -> Plain:
         """Return a checkpoint as Ultralytics reads it; of its optimizer, in half precision, nobody could make use."""
         return {
             SIGNATURE: self.signature,
@@ -302,36 +304,32 @@ class ResumableTrainer(ConcludingTrainer):
                 torch.nan_to_num_(rounded)  # what half precision cannot hold
         return self._half
 
-    def exact_state(self) -> dict[str, Any]:
-        """Return what Ultralytics' checkpoint lacks, as plain values and tensors."""
+    def exact_state(self) -> TrainingState:
+        """Return the state that Ultralytics' checkpoint lacks."""
         self._note_row()
         network: nn.Module = unwrap_model(self.model)
         gradients = {name: p.grad for name, p in network.named_parameters() if self._waiting and p.grad is not None}
-        tensors = {
-            "model": network.state_dict(),
-            "ema": self.ema.ema.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "gradients": gradients,
-        }
-        return {
-            **self.progress(),
-            "stage": "evaluation" if self.stop else "epochs",
-            "tensors": {name: checkpoint.join(part) for name, part in tensors.items()},  # one by one: they are copies
-            "waiting": self._waiting,
-            "loader": checkpoint.loader_state(self.train_loader),
-            "random": checkpoint.random_states(self.device),
-            "surroundings": self._surroundings(),
-            "metrics": self.metrics,
-            "fitness": self.fitness,
-            "history": [dict(row.content) for row in self.journal.rows],
-            "results": self.csv.read_text(encoding="utf-8"),
-            "resumed_exactly": self.resumed_exactly,
-        }
-
-    def progress(self) -> dict[str, int]:
-        """Return how far this training is, for its checkpoint."""
-        epochs = {"epoch": self.epoch + 1, "epochs": self.epochs}
-        return {"format": checkpoint.FORMAT, **epochs, "resumed": self.resumed}
+        return TrainingState(
+            epoch=self.epoch + 1,
+            epochs=self.epochs,
+            resumed=self.resumed,
+            stage="evaluation" if self.stop else "epochs",
+            tensors=TrainingTensors(
+                model=checkpoint.join(network.state_dict()),
+                ema=checkpoint.join(self.ema.ema.state_dict()),
+                optimizer=checkpoint.join(self.optimizer.state_dict()),
+                gradients=checkpoint.join(gradients),
+            ),
+            waiting=self._waiting,
+            loader=checkpoint.loader_state(self.train_loader),
+            random=checkpoint.random_states(self.device),
+            surroundings=self._environment(),
+            metrics=self.metrics,
+            fitness=self.fitness,
+            history=tuple(self.journal.rows),
+            results=self.csv.read_text(encoding="utf-8"),
+            resumed_exactly=self.resumed_exactly,
+        )
 
     def end_epoch(self) -> None:
         """Append this epoch to history.jsonl, its checkpoint being written; evaluating the best one is no epoch."""

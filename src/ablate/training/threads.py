@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
 from ablate.measuring.load_of_others import Neighbours, threads_beside
 from ablate.settings.environment import SHARING, cpu_threads, visible_cores
+
+
+@dataclass(frozen=True)
+class ThreadState:
+    """The numbers of threads that a checkpoint holds.
+
+    Attributes:
+        usual: Threads on a machine of its own.
+        now: Threads of the last epoch.
+        by_epoch: First epoch and number of threads, for each change.
+    """
+
+    usual: int
+    now: int
+    by_epoch: list[list[int]]
 
 
 class EpochThreads:
@@ -84,17 +99,17 @@ class EpochThreads:
         )
         return f"{threads} instead of {before} threads from epoch {epoch} on: {why}"
 
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint must carry."""
-        return {"usual": self.usual, "now": self.now, "by_epoch": self.by_epoch}
+    def state(self) -> ThreadState:
+        """Return the state for a checkpoint."""
+        return ThreadState(self.usual, self.now, self.by_epoch)
 
-    def resume(self, state: dict[str, Any] | None, done: int) -> None:
-        """Go on with the threads of a checkpoint after `done` epochs, unless the user has given a number."""
+    def resume(self, state: ThreadState | None, done: int) -> None:
+        """Continue with the threads of a checkpoint after `done` epochs, unless the user has set a number."""
         if state is None:
             return
-        self._changes, self._epochs = [list(change) for change in state["by_epoch"] if change[0] <= done], done
+        self._changes, self._epochs = [list(change) for change in state.by_epoch if change[0] <= done], done
         if self._trials is not None:
-            self.usual = min(int(state["usual"]), visible_cores())
-            self._go_on_with = min(int(state["now"]), visible_cores())
+            self.usual = min(state.usual, visible_cores())
+            self._go_on_with = min(state.now, visible_cores())
             if self.usual > 1 and self._neighbours is None:
                 self._neighbours = Neighbours(os.getppid())

@@ -1,4 +1,4 @@
-"""Ultralytics' detection trainer, with a graft in the network and its silent changes of recipe made loud.
+"""Ultralytics' detection trainer with grafts in the network, and errors where it would change the recipe silently.
 
 Nothing of Ultralytics is patched: everything here is an override of a documented method, or of an attribute that the
 trainer itself assigns. What the training really did is written to `realised.json` in its folder when it is over.
@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from ablate.data.data_use import used_of
 from ablate.grafting.module_import import imported_source
-from ablate.grafting.surgery import SPEC_KEY
 from ablate.grafting.transfer import Coverage
 from ablate.measuring.energy import EnergyMeter, gpu_uuids
 from ablate.measuring.memory import PeakMemory
@@ -36,13 +35,14 @@ from ablate.records.metrics import Metrics
 from ablate.records.predictions import Evidence, save_evidence
 from ablate.records.realised import ParameterGroup, TrainingReport, Weights
 from ablate.settings.environment import cpu_threads
-from ablate.settings.graft import read_grafts
 from ablate.storage.files import atomic_write_json
 from ablate.storage.layout import TrainingFolder, evidence_name
+from ablate.storage.plain_values import Plain
+from ablate.training.checkpoint import TrainingState
 from ablate.training.freezing import Frozen, freeze_exactly, trainable
 from ablate.training.history import accuracy
 from ablate.training.musgd import BF16, MuSGD, fast_arithmetic
-from ablate.training.network import ARITHMETIC_KEY, FREEZE_KEY, POLICY_KEY, build_network
+from ablate.training.network import NetworkSettings, build_network
 from ablate.training.optimizer import describe_groups, exempt, exempt_parameters
 from ablate.training.resuming import ResumableTrainer
 from ablate.training.threads import EpochThreads
@@ -78,17 +78,15 @@ class AblateTrainer(ResumableTrainer):
         Diverged: During `train`, once the loss, the fitness or the average of the weights is not finite.
     """
 
-    graft_summary: dict[str, Any]
+    graft_report: GraftReport
     covered: Coverage
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._retries = 0
         self._halvings = 0
-        self._policy = "fail"
-        self._freeze_grafts = False
+        self._settings = NetworkSettings()
         self._arithmetic = "auto"  # of the orthogonalisation, as asked for; see `_settle_arithmetic`
         self._groups: tuple[ParameterGroup, ...] = ()
-        self._classes: list[str] = []  # of the grafts
         self._peak: float | None = None  # GB, of the parts before this one
         self._energy: float | None = 0.0  # kWh, of the parts before this one; None where it is not known
         self._evaluations: dict[str, tuple[Metrics, Evidence | None]] = {}
@@ -126,15 +124,14 @@ class AblateTrainer(ResumableTrainer):
     # -- network and optimizer --------------------------------------------------------------------------------------
 
     def get_model(
-        self, cfg: str | dict[str, Any] | None = None, weights: nn.Module | None = None, verbose: bool = True
+        self, cfg: str | Plain | None = None, weights: nn.Module | None = None, verbose: bool = True
     ) -> DetectionModel:
         """Return the network with its weights and its graft."""
         content = dict(cfg) if isinstance(cfg, dict) else yaml_model_load(cfg)
-        self._policy = content.get(POLICY_KEY, "fail")
-        self._freeze_grafts = content.get(FREEZE_KEY, False)
-        self._classes = [graft.module.target for graft in read_grafts(content.get(SPEC_KEY) or {"grafts": []})]
-        self._arithmetic = content.get(ARITHMETIC_KEY, self._arithmetic)
-        network, self.graft_summary, self.covered = build_network(
+        self._settings = NetworkSettings.from_yaml(content)
+        if self._settings.orthogonalise != "auto":
+            self._arithmetic = self._settings.orthogonalise
+        network, self.graft_report, self.covered = build_network(
             content,
             classes=self.data["nc"],
             channels=self.data["channels"],
@@ -160,7 +157,7 @@ class AblateTrainer(ResumableTrainer):
 
         It goes through this very list right after, and before it shares the network among processes.
         """
-        self._frozen = Frozen(tuple(parts), self._freeze_grafts)
+        self._frozen = Frozen(tuple(parts), self._settings.freeze_grafts)
         parts[:] = self._frozen.parameters(unwrap_model(self.model))
         self._frozen_names = parts
 
@@ -186,7 +183,7 @@ class AblateTrainer(ResumableTrainer):
     def _settle_arithmetic(self) -> None:
         """Go on in the arithmetic that a checkpoint was trained in; else take what was asked for, or what is fast."""
         if self.interrupted is not None:
-            self._arithmetic = self.interrupted.get("orthogonalise") or BF16  # an older one: Ultralytics' own
+            self._arithmetic = self.interrupted.orthogonalise or BF16  # an older one: Ultralytics' own
         elif self._arithmetic == "auto":
             self._arithmetic = fast_arithmetic(self.device)
 
@@ -204,7 +201,7 @@ class AblateTrainer(ResumableTrainer):
     @_oom_retries.setter
     def _oom_retries(self, retries: int) -> None:
         """Ultralytics counts here just before it halves the batch."""
-        if retries > 0 and self._policy == "fail":
+        if retries > 0 and self._settings.on_oom == "fail":
             reason = sys.exc_info()[1]
             raise OutOfMemory(f"out of memory with batch={self.batch_size}, imgsz={self.args.imgsz}: {reason}")
         if retries > 0:
@@ -237,22 +234,27 @@ class AblateTrainer(ResumableTrainer):
         reduced = self.device.type == "cpu" and self._threads.now < self._threads.usual
         return {"threads": self._threads.now, "threads_usual": self._threads.usual} if reduced else {}
 
-    def exact_state(self) -> dict[str, Any]:
-        """Return what a checkpoint must carry besides Ultralytics' own, as plain values and tensors."""
-        own = {"halvings": self._halvings, "coverage": asdict(self.covered), "peak_memory_gb": self._peak_memory()}
-        own |= {"energy_kwh": self._energy_kwh(), "threads": self._threads.state()}
-        own["orthogonalise"] = getattr(self.optimizer, "arithmetic", None)
-        return {**super().exact_state(), **own}
+    def exact_state(self) -> TrainingState:
+        """Return the state that Ultralytics' checkpoint lacks."""
+        return replace(
+            super().exact_state(),
+            halvings=self._halvings,
+            coverage=self.covered,
+            peak_memory_gb=self._peak_memory(),
+            energy_kwh=self._energy_kwh(),
+            threads=self._threads.state(),
+            orthogonalise=getattr(self.optimizer, "arithmetic", None),
+        )
 
-    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Put back what the checkpoint carries."""
+    def resume_training(self, ckpt: Plain | None) -> None:
+        """Restore the state of the checkpoint."""
         super().resume_training(ckpt)
         if self.interrupted is not None:
-            self._halvings = self.interrupted["halvings"]
-            self.covered = Coverage(**self.interrupted["coverage"])
-            self._peak = self.interrupted["peak_memory_gb"]
-            self._energy = self.interrupted.get("energy_kwh")
-            self._threads.resume(self.interrupted.get("threads"), self.start_epoch)
+            self._halvings = self.interrupted.halvings
+            self.covered = self.interrupted.coverage or self.covered
+            self._peak = self.interrupted.peak_memory_gb
+            self._energy = self.interrupted.energy_kwh
+            self._threads.resume(self.interrupted.threads, self.start_epoch)
 
     def _peak_memory(self) -> float | None:
         peaks = [peak for peak in (self._peak, self._memory.gigabytes()) if peak is not None]
@@ -277,13 +279,13 @@ class AblateTrainer(ResumableTrainer):
     def _evidence_of(self, which: str) -> str:
         """Return whose file holds a checkpoint's evidence: where the last epoch is the best one, they share it."""
         evidence = self._evaluations[which][1]
-        return next(other for other, (_, found) in self._evaluations.items() if found is evidence)
+        return next(other for other, (_, stored) in self._evaluations.items() if stored is evidence)
 
     def _report(self) -> TrainingReport:
         names = list(self.data["names"].values())
         shared = {which: self._evidence_of(which) for which in self._evaluations}
         evaluations = {
-            whose: evaluation(*self._evaluations[whose], names, evidence_name(whose)) for whose in set(shared.values())
+            which: evaluation(*self._evaluations[which], names, evidence_name(which)) for which in set(shared.values())
         }
         on_cpu = self.device.type == "cpu"
         epochs, stopped_by = self.epoch + 1, self._stopped_by()
@@ -291,8 +293,10 @@ class AblateTrainer(ResumableTrainer):
         return TrainingReport(
             signature=self.signature,
             code=code_hash(),
-            sources={target: imported_source(target) for target in self._classes},
-            evaluations={which: evaluations[whose] for which, whose in shared.items()},
+            sources={
+                target: imported_source(target) for target in (graft.module.target for graft in self._settings.grafts)
+            },
+            evaluations={which: evaluations[source] for which, source in shared.items()},
             batch=self.batch_size,
             amp=bool(self.amp),
             # Without a compiler Ultralytics goes on uncompiled.
@@ -325,7 +329,7 @@ class AblateTrainer(ResumableTrainer):
                 transferred=self.covered.transferred,
                 missing=self.covered.missing,
             ),
-            graft=from_json(self.graft_summary, GraftReport),
+            graft=self.graft_report,
             trainable=trainable(unwrap_model(self.model)),
             parameter_groups=self._groups,
             images=used.images,

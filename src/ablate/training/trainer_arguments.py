@@ -12,7 +12,6 @@ from ablate.data.catalogue import DataSet
 from ablate.errors import ConfigError
 from ablate.launching.devices import DEVICE, LOADERS, no_such_gpu
 from ablate.settings.argument_checks import check_precision
-from ablate.settings.graft import write_grafts
 from ablate.settings.schema import OptimizerSettings
 from ablate.settings.trial_settings import TrialSettings
 from ablate.storage.plain_values import Plain
@@ -22,18 +21,12 @@ def network_yaml(settings: TrialSettings) -> Plain:
     """Return the network's yaml with the grafts in it: all that is needed to build and train it, anywhere."""
     from ultralytics.nn.tasks import yaml_model_load
 
-    from ablate.grafting.surgery import SPEC_KEY
-    from ablate.training.network import ARITHMETIC_KEY, FREEZE_KEY, POLICY_KEY
+    from ablate.training.network import NetworkSettings
 
-    content: Plain = yaml_model_load(settings.model.architecture)
-    content[POLICY_KEY] = settings.on_oom
-    if settings.freeze_grafts:
-        content[FREEZE_KEY] = True
-    if settings.optimizer.orthogonalise != "auto":
-        content[ARITHMETIC_KEY] = settings.optimizer.orthogonalise
-    if settings.grafts:
-        content[SPEC_KEY] = write_grafts(settings.grafts)
-    return content
+    network = NetworkSettings(
+        settings.grafts, settings.on_oom, settings.freeze_grafts, settings.optimizer.orthogonalise
+    )
+    return {**yaml_model_load(settings.model.architecture), **network.to_yaml()}
 
 
 def trained_classes(settings: TrialSettings, data: DataSet) -> list[str]:
@@ -78,16 +71,16 @@ def _optimizer_arguments(optimizer: OptimizerSettings) -> Plain:
 def pick_device(device: str) -> str:
     """Return Ultralytics' name of the device that `device` means on this machine: cpu, or GPU numbers.
 
-    A worker that was given its own device trains on that.
+    A worker to which a launcher has assigned a device trains on that.
 
     Raises:
         ConfigError: There is no such device.
     """
     import torch
 
-    given = os.environ.get(DEVICE)
-    if given is not None:
-        return given
+    assigned = os.environ.get(DEVICE)
+    if assigned is not None:
+        return assigned
     if device == "auto":
         return "0" if torch.cuda.is_available() else "cpu"
     wanted = device.removeprefix("cuda:")
