@@ -17,7 +17,7 @@ import numpy as np
 from common import keep
 
 from ablate.evaluation.image_bootstrap import draw, paired_bootstrap, resampled_map
-from ablate.records.predictions import Evidence
+from ablate.records.predictions import Predictions
 
 CLASSES = 80
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -57,8 +57,8 @@ def main() -> None:
     )
 
 
-def detector(images: int, detections: int, objects: int, skill: float) -> Evidence:
-    """Evidence of a detector that finds this fraction of the objects; classes as unequal as 1, 1/2, 1/3, ..."""
+def detector(images: int, detections: int, objects: int, skill: float) -> Predictions:
+    """Predictions of a detector that finds this fraction of the objects; classes as unequal as 1, 1/2, 1/3, ..."""
     labels, random = np.random.default_rng(0), np.random.default_rng(int(100 * skill))
     share = 1 / np.arange(1, CLASSES + 1)
     share /= share.sum()
@@ -71,7 +71,7 @@ def detector(images: int, detections: int, objects: int, skill: float) -> Eviden
     hit = np.zeros((detections, len(THRESHOLDS)), dtype=bool)
     hit[: len(matched)] = random.uniform(0.5, 1, (len(matched), 1)) >= THRESHOLDS
     order = np.lexsort((-conf, image))
-    return Evidence(
+    return Predictions(
         names=np.array([f"{index:012d}.jpg" for index in range(images)]),
         sizes=np.full((images, 2), 640, dtype=np.int32),
         thresholds=THRESHOLDS,
@@ -86,7 +86,7 @@ def detector(images: int, detections: int, objects: int, skill: float) -> Eviden
     )
 
 
-def by_ultralytics(evidence: Evidence) -> tuple[float, float]:
+def by_ultralytics(evidence: Predictions) -> tuple[float, float]:
     """Seconds that Ultralytics takes for one resample, and the largest difference of its mAP from ours."""
     from ultralytics.utils.metrics import ap_per_class
 

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import special
 
 from ablate.evaluation.image_bootstrap import image_interval, resampled_map
-from ablate.records.predictions import Evidence
+from ablate.records.predictions import Predictions
 from ablate.statistics.factorial_model import FactorAnalysis, factor_analysis
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import ALPHA, LEVEL, holm, paired_differences, paired_t, t_interval
@@ -120,8 +120,8 @@ class Population:
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]
     difference: float
 
-    def sample(self, random: np.random.Generator, images: int) -> list[Evidence]:
-        """Evidence of baseline and variant on images drawn from the population."""
+    def sample(self, random: np.random.Generator, images: int) -> list[Predictions]:
+        """Predictions of baseline and variant on images drawn from the population."""
         chosen = np.sort(random.integers(0, self.images, images))
         rows, true_image = _rows(self.true[0], chosen)
         true = (true_image, self.true[1][rows])
@@ -230,10 +230,10 @@ def _rows(image: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return np.repeat(first - ahead, counts) + np.arange(counts.sum()), np.repeat(np.arange(len(chosen)), counts)
 
 
-def _evidence(images: int, true: tuple[np.ndarray, np.ndarray], found: Sequence[np.ndarray]) -> Evidence:
-    """Evidence without boxes, which a difference in mAP does not need."""
+def _evidence(images: int, true: tuple[np.ndarray, np.ndarray], found: Sequence[np.ndarray]) -> Predictions:
+    """Predictions without boxes, which a difference in mAP does not need."""
     image, cls, conf, hit = found
-    return Evidence(
+    return Predictions(
         names=np.array([f"{index:07d}" for index in range(images)]),
         sizes=np.full((images, 2), 640, dtype=np.int32),
         thresholds=THRESHOLDS,

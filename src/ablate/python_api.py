@@ -23,7 +23,7 @@ from ablate.evaluation.image_bootstrap import ImageInterval, paired_bootstrap
 from ablate.findings.all_findings import sentences
 from ablate.findings.facts import Facts, data_facts, headline, latency_facts, recipe_facts
 from ablate.records import loading
-from ablate.records.predictions import Evidence, evidence_path, load_evidence
+from ablate.records.predictions import Predictions, load_predictions, predictions_path
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import TrialRecord
 from ablate.report.captions import caption
@@ -217,7 +217,7 @@ class VariantResults:
         return self._row.notes
 
     @cached_property
-    def predictions(self) -> dict[int, Evidence]:
+    def predictions(self) -> dict[int, Predictions]:
         """Seed -> the stored predictions of its measured trials, as far as they kept some.
 
         Raises:
@@ -226,7 +226,7 @@ class VariantResults:
         """
         trials = self._row.variant.by_seed
         paths = {seed: self._predictions_path(trial) for seed, trial in trials.items()}
-        return {seed: load_evidence(path) for seed, path in paths.items() if path is not None}
+        return {seed: load_predictions(path) for seed, path in paths.items() if path is not None}
 
     @property
     def history(self) -> pd.DataFrame:
@@ -259,7 +259,7 @@ class VariantResults:
         for trial, of_baseline in trial_pairs(self._row.variant, baseline)[:seeds]:
             paths = self._predictions_path(trial), self._predictions_path(of_baseline)
             if paths[0] is not None and paths[1] is not None:
-                pairs.append((load_evidence(paths[0]), load_evidence(paths[1])))
+                pairs.append((load_predictions(paths[0]), load_predictions(paths[1])))
         return paired_bootstrap(pairs, resamples=resamples) if pairs else None
 
     def _baseline_variant(self) -> Variant | None:
@@ -268,7 +268,7 @@ class VariantResults:
         return None if group.baseline is variant else group.baseline
 
     def _predictions_path(self, trial: TrialRecord) -> Path | None:
-        return evidence_path(trial, self._sweep.folder.trial(trial.signature).path)
+        return predictions_path(trial, self._sweep.folder.trial(trial.signature).path)
 
 
 @dataclass(frozen=True)

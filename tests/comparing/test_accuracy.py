@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from ablate.evaluation.average_precision import SIZES, coco_ap, ultralytics_ap
-from ablate.records.predictions import Evidence, quantised, ranked
+from ablate.records.predictions import Predictions, quantised, ranked
 
 SIDE = 400
 
 
 def make_evidence(
     seed: int, *, images: int = 12, classes: int = 4, empty: bool = False, coarse: bool = False
-) -> Evidence:
+) -> Predictions:
     """Random objects of all sizes and detections near them, matched by Ultralytics' own code."""
     import torch
     from ultralytics.models.yolo.detect import DetectionValidator
@@ -46,7 +46,7 @@ def make_evidence(
             hit = validator.match_predictions(torch.tensor(guessed), torch.tensor(true_cls), overlaps).numpy()
         parts.append({"cls": guessed, "conf": conf, "box": boxes, "hit": hit, "true_cls": true_cls, "true_box": truth})
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return Evidence(
+    return Predictions(
         names=np.array([f"{image}.jpg" for image in range(images)]),
         sizes=np.full((images, 2), SIDE, dtype=np.int32),
         thresholds=np.linspace(0.5, 0.95, 10),
@@ -95,7 +95,7 @@ def test_sizes_are_cocos(seed: int) -> None:
 def test_many_detections_of_a_class_are_cut_as_coco_does() -> None:
     few = make_evidence(1, images=20)
     copies = 40
-    evidence = Evidence(
+    evidence = Predictions(
         **{
             **vars(few),
             **{name: np.repeat(vars(few)[name], copies, axis=0) for name in ("image", "cls", "box", "hit")},
@@ -125,7 +125,7 @@ def test_where_nothing_is_there_or_nothing_detected_there_is_no_accuracy_and_no_
         assert set(sizes.values()) == {None}
 
 
-def pycocotools_ap(evidence: Evidence) -> dict[str, float]:
+def pycocotools_ap(evidence: Predictions) -> dict[str, float]:
     """What COCO's own evaluation says of the same boxes."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval

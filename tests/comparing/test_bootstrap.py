@@ -11,13 +11,13 @@ from ultralytics.utils.metrics import Metric, ap_per_class
 from ablate.evaluation import image_bootstrap as bootstrap
 from ablate.evaluation.average_precision import ultralytics_ap
 from ablate.evaluation.image_bootstrap import NotPaired, draw, paired_bootstrap, resampled_map
-from ablate.records.predictions import Evidence
+from ablate.records.predictions import Predictions
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 
-def small_evidence(seed: int, images: int = 7, detector: int = 0, grid: int = 20) -> Evidence:
-    """Evidence as awkward as it comes.
+def small_evidence(seed: int, images: int = 7, detector: int = 0, grid: int = 20) -> Predictions:
+    """Predictions as awkward as it comes.
 
     Equal confidences; images without objects, without detections, without either; class 3 is found but never true,
     class 2 is true once and so vanishes from many resamples, class 7 is true and never found.
@@ -42,7 +42,7 @@ def small_evidence(seed: int, images: int = 7, detector: int = 0, grid: int = 20
     order = np.lexsort((random.random(len(table)), table[:, 0]))  # the classes of an image mixed
     table = table[order]
     true_table = np.array(true, dtype=np.int32)
-    return Evidence(
+    return Predictions(
         names=np.array([f"{'zyxabcdefghij'[i]}{i}.jpg" for i in range(images)]),
         sizes=np.full((images, 2), 640, dtype=np.int32),
         thresholds=THRESHOLDS,
@@ -57,7 +57,7 @@ def small_evidence(seed: int, images: int = 7, detector: int = 0, grid: int = 20
     )
 
 
-def plain_map(evidence: Evidence, seed: int, index: int) -> float:
+def plain_map(evidence: Predictions, seed: int, index: int) -> float:
     """Repeat the chosen images' detections and true objects, and let Ultralytics evaluate them.
 
     The copies of a detection follow one another where confidences are equal; Ultralytics' sort, which keeps no order
@@ -75,7 +75,7 @@ def plain_map(evidence: Evidence, seed: int, index: int) -> float:
     return float(metric.map) if len(true) else float("nan")
 
 
-def without_objects(evidence: Evidence, keep: int) -> Evidence:
+def without_objects(evidence: Predictions, keep: int) -> Predictions:
     """The same with the first `keep` true objects only, and what was found of the others no longer a hit."""
     left = {(i, c) for i, c in zip(evidence.true_image[:keep], evidence.true_cls[:keep], strict=True)}
     still = np.array([(i, c) in left for i, c in zip(evidence.image, evidence.cls, strict=True)], dtype=bool)
@@ -110,7 +110,7 @@ def test_a_larger_evaluation_equals_plain_ones_too() -> None:
     true_image, true_cls = true_image[order], true_cls[order]
     noise = random.integers(0, 60, 500).astype(np.int32)
     reached = random.uniform(0.4, 1, (len(true_cls), 1)) >= THRESHOLDS
-    evidence = Evidence(
+    evidence = Predictions(
         names=np.array([f"{i:03d}" for i in range(60)]),
         sizes=np.full((60, 2), 640, dtype=np.int32),
         thresholds=THRESHOLDS,
@@ -201,7 +201,7 @@ def test_the_answer_depends_on_the_seed_and_on_nothing_else(monkeypatch: pytest.
     assert paired_bootstrap([pair], resamples=100, seed=2) != first
 
 
-def in_other_order(evidence: Evidence) -> Evidence:
+def in_other_order(evidence: Predictions) -> Predictions:
     """The same evaluation, its images the other way round."""
     last = len(evidence.names) - 1
     order = np.argsort(last - evidence.image, kind="stable")

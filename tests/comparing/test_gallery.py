@@ -19,7 +19,7 @@ from ablate.analysis.comparison import Comparison, Group, compare
 from ablate.analysis.table import comparison_frame
 from ablate.evaluation.image_bootstrap import BOX_TOLERANCE
 from ablate.records.loading import Sweep, load_sweep
-from ablate.records.predictions import Evidence, quantised, save_evidence
+from ablate.records.predictions import Predictions, quantised, save_predictions
 from ablate.report.figure_list import figure_list, write_figures
 from ablate.report.figures.classes import class_heat_map
 from ablate.report.figures.curves import training_curves
@@ -39,14 +39,14 @@ SIZE = 200  # pixels of an image's side
 IMAGES = 3
 
 
-def evidence_of(found: list[list[bool]]) -> Evidence:
+def evidence_of(found: list[list[bool]]) -> Predictions:
     """Three images with four objects each, of which some were found: one detection each, of confidence 0.9."""
     places = np.array([[10, 10, 50, 50], [120, 10, 180, 60], [20, 110, 70, 180], [110, 120, 190, 190]], dtype=float)
     boxes = [quantised(places, SIZE, SIZE) for _ in range(IMAGES)]
     kept = [np.flatnonzero(row) for row in found]
     image = np.concatenate([np.full(len(k), i) for i, k in enumerate(kept)]).astype(np.int32)
     count = len(image)
-    return Evidence(
+    return Predictions(
         names=np.array([f"images/val/{i}.png" for i in range(IMAGES)]),
         sizes=np.full((IMAGES, 2), SIZE, dtype=np.int32),
         thresholds=np.linspace(0.5, 0.95, 10),
@@ -72,7 +72,7 @@ def with_evidence(made: list[dict[str, Any]], multirun: Path, root: Path | None)
         record["artifacts"]["evidence"] = {"best": "evidence/best.npz"}
         if root is not None:
             record["data"]["root"] = str(root)
-        save_evidence(multirun / "trials" / record["signature"] / "evidence" / "best.npz", evidence_of(found))
+        save_predictions(multirun / "trials" / record["signature"] / "evidence" / "best.npz", evidence_of(found))
 
 
 def with_interval_over_images(comparison: Comparison, interval: Interval) -> Comparison:
@@ -216,9 +216,9 @@ def test_of_many_classes_those_that_differ_most_are_shown(records: Grid, write: 
 def test_an_object_is_found_once_by_the_most_confident_detection_of_its_class() -> None:
     one = evidence_of([[True] * 4, [False] * 4, [False] * 4])
     assert found_objects(one).tolist() == [True] * 4 + [False] * 8
-    wrong = Evidence(**{**vars(one), "cls": 1 - one.cls})
+    wrong = Predictions(**{**vars(one), "cls": 1 - one.cls})
     assert not found_objects(wrong).any()
-    doubtful = Evidence(**{**vars(one), "conf": np.full(4, 0.2, dtype=np.float32)})
+    doubtful = Predictions(**{**vars(one), "conf": np.full(4, 0.2, dtype=np.float32)})
     assert not found_objects(doubtful).any()
 
 
@@ -240,7 +240,7 @@ def test_evidence_in_another_order_is_of_the_same_objects(records: Grid, write: 
     one = evidence_of(VARIANT)
     order = np.random.default_rng(0).permutation(len(one.true_image))
     turned = {name: getattr(one, name)[order] for name in ("true_image", "true_cls", "true_box")}
-    save_evidence(path, Evidence(**{**vars(one), **turned}))
+    save_predictions(path, Predictions(**{**vars(one), **turned}))
     comparison = compare_detections(*first(write(made)))
     assert comparison is not None
     assert counts(comparison) == [("hmha@c3k2 sgd", "3", "1", "6", "2")]
@@ -252,7 +252,9 @@ def test_objects_match_by_the_rule_of_the_intervals_over_images(records: Grid, w
     path = multirun / "trials" / made[1]["signature"] / "evidence" / "best.npz"
     one = evidence_of(VARIANT)
     for moved, matches in ((BOX_TOLERANCE, True), (BOX_TOLERANCE + 1, False)):
-        save_evidence(path, Evidence(**{**vars(one), "true_box": (one.true_box + moved).astype(one.true_box.dtype)}))
+        save_predictions(
+            path, Predictions(**{**vars(one), "true_box": (one.true_box + moved).astype(one.true_box.dtype)})
+        )
         comparison = compare_detections(*first(write(made)))
         assert (comparison is not None) == matches
         if comparison is not None:
@@ -290,8 +292,10 @@ def test_a_detector_that_sees_nothing_is_reported_like_any_other(
             continue
         one = evidence_of([[False] * 4] * IMAGES)
         if who == "nothing is there":
-            one = Evidence(**{**vars(one), **{n: getattr(one, n)[:0] for n in ("true_image", "true_cls", "true_box")}})
-        save_evidence(multirun / "trials" / record["signature"] / "evidence" / "best.npz", one)
+            one = Predictions(
+                **{**vars(one), **{n: getattr(one, n)[:0] for n in ("true_image", "true_cls", "true_box")}}
+            )
+        save_predictions(multirun / "trials" / record["signature"] / "evidence" / "best.npz", one)
         record["metrics"] |= dict.fromkeys(("map50_95", "map50", "precision", "recall"), 0.0)
         record["per_class"] = [{"name": row["name"], "map50_95": 0.0, "map50": 0.0} for row in record["per_class"]]
         record["history"] = [{**row, "map50_95": 0.0} for row in record["history"]]
@@ -324,12 +328,12 @@ def test_evidence_that_cannot_be_used_is_named(
         path.unlink()
     else:
         one = evidence_of(VARIANT)
-        save_evidence(path, Evidence(**{**vars(one), "names": np.array(["a", "b", "c"])}))
+        save_predictions(path, Predictions(**{**vars(one), "names": np.array(["a", "b", "c"])}))
     drawing = found_and_missed(*first(directory))
     assert drawing is not None
     assert drawing.counts is not None
     assert [row[0] for row in drawing.counts.rows] == ["acmix@head sgd"]
-    assert "he evidence of hmha@c3k2 sgd" in drawing.caption
+    assert "the predictions of hmha@c3k2 sgd" in drawing.caption
 
 
 def test_where_originals_are_gone_the_copies_are_shown_or_nothing(

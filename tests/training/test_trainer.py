@@ -16,7 +16,7 @@ from ultralytics.utils.events import events
 
 from ablate.evaluation.average_precision import ultralytics_ap
 from ablate.records.metrics import EpochRow
-from ablate.records.predictions import load_evidence
+from ablate.records.predictions import load_predictions
 from ablate.training.checkpoint import KEY
 from ablate.training.history import best_epoch
 from ablate.training.musgd import fast_arithmetic
@@ -54,7 +54,7 @@ def test_a_training_writes_down_what_it_was(train: Train) -> None:
     assert (facts["images"], facts["instances"]) == ({"train": 8, "val": 4}, boxes)
     assert set(facts["evaluations"]) == {"best", "last"}
     for evaluation in facts["evaluations"].values():
-        evidence = load_evidence(Path(trainer.save_dir) / evaluation["evidence"])
+        evidence = load_predictions(Path(trainer.save_dir) / evaluation["evidence"])
         assert list(evidence.names) == [f"images/val/{number:06d}.png" for number in range(4)]
         assert ultralytics_ap(evidence).map50_95 == pytest.approx(evaluation["metrics"]["map50_95"], abs=1e-9)
         assert len(evaluation["per_class"]) == len(trainer.data["names"])
@@ -80,7 +80,7 @@ def test_the_last_epoch_is_evaluated_as_the_best_one_is(train: Train) -> None:
         "best": "evidence/best.npz",
         "last": "evidence/last.npz",
     }
-    best, last = (load_evidence(Path(trainer.save_dir) / "evidence" / f"{which}.npz") for which in ("best", "last"))
+    best, last = (load_predictions(Path(trainer.save_dir) / "evidence" / f"{which}.npz") for which in ("best", "last"))
     assert list(best.names) == list(last.names)
     assert best.conf.shape != last.conf.shape or (best.conf != last.conf).any(), "other weights see other things"
 
@@ -157,7 +157,7 @@ def test_a_detector_that_sees_nothing_has_an_accuracy_of_nothing(train: Train) -
     facts = realised(trainer)
     assert set(facts["evaluations"]) == {"best", "last"}
     for evaluation in facts["evaluations"].values():
-        evidence = load_evidence(Path(trainer.save_dir) / evaluation["evidence"])
+        evidence = load_predictions(Path(trainer.save_dir) / evaluation["evidence"])
         assert (len(evidence.cls), len(evidence.names)) == (0, 4)
         assert {evaluation["metrics"][name] for name in ("map50_95", "map50", "map75", "precision", "recall")} == {0.0}
         assert {evaluation["metrics"][f"map50_95_{size}"] for size in ("small", "medium", "large")} <= {0.0, None}

@@ -1,4 +1,4 @@
-"""Evidence of an evaluation: real images and networks, with detections good enough to count."""
+"""Predictions of an evaluation: real images and networks, with detections good enough to count."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
 
 from ablate.evaluation.average_precision import ultralytics_ap
-from ablate.records.predictions import load_evidence, save_evidence
+from ablate.records.predictions import load_predictions, save_predictions
 from ablate.records.records import DamagedRecordError
-from ablate.training.validator import EvidenceValidator
+from ablate.training.validator import PredictionsValidator
 
 SIZES = [(96, 64), (64, 96), (80, 80), (33, 97), (64, 64), (120, 50)]
 
 
-class Seeing(EvidenceValidator):
+class Seeing(PredictionsValidator):
     """Puts detections near what is there beside those of an untrained network, whose own hit nothing."""
 
     def update_metrics(self, preds: list[dict[str, Tensor]], batch: dict[str, Any]) -> None:
@@ -79,8 +79,8 @@ def evaluate(data: Path, folder: Path) -> tuple[Seeing, dict[str, Any]]:
 def test_it_says_again_what_ultralytics_said(evaluated: tuple[Seeing, dict[str, Any]], tmp_path: Path) -> None:
     validator, stats = evaluated
     assert validator.evidence is not None
-    save_evidence(tmp_path / "best.npz", validator.evidence)
-    evidence = load_evidence(tmp_path / "best.npz")
+    save_predictions(tmp_path / "best.npz", validator.evidence)
+    evidence = load_predictions(tmp_path / "best.npz")
 
     found = ultralytics_ap(evidence)
     assert 0.1 < found.map50_95 < 0.9
@@ -131,7 +131,7 @@ def test_a_damaged_file_is_said_to_be_one(
 ) -> None:
     assert evaluated[0].evidence is not None
     path = tmp_path / "trial" / "best.npz"
-    save_evidence(path, evaluated[0].evidence)
+    save_predictions(path, evaluated[0].evidence)
     whole = path.read_bytes()
     if damage in ("schema", "shape", "index"):
         with np.load(path) as file:
@@ -141,6 +141,6 @@ def test_a_damaged_file_is_said_to_be_one(
     else:
         path.write_bytes({"cut": whole[: len(whole) // 2], "empty": b"", "text": b"hello"}[damage])
     with pytest.raises(DamagedRecordError, match=r"trial/best\.npz"):
-        load_evidence(path)
+        load_predictions(path)
     with pytest.raises(FileNotFoundError):
-        load_evidence(tmp_path / "none.npz")
+        load_predictions(tmp_path / "none.npz")

@@ -1,9 +1,9 @@
-"""How far a difference depends on which images it was measured on: computed from evidence, once, and kept.
+"""How far a difference depends on which images it was measured on: computed once from stored predictions, and kept.
 
 The interval over seeds says what another training would change, the interval over images what other images of the
 same kind would change. The latter needs no second seed; it needs what each detector said of every image, as trials
 keep it (`ablate.records.predictions`). Computing it takes seconds to minutes for a large data set, so that results are
-kept in the sweep's folder, `image_intervals.json`, each with what it was computed from: as long as the evidence is
+kept in the sweep's folder, `image_intervals.json`, each with what it was computed from: as long as those files are
 the same, a second report reads them.
 """
 
@@ -24,7 +24,7 @@ from ablate.analysis.variants import Variant, map50_95, variants_of
 from ablate.evaluation.image_bootstrap import RESAMPLES, NotPaired, image_interval, resampled_map, same_objects
 from ablate.records.json_struct import JsonStruct, from_json, to_json, written
 from ablate.records.loading import DamagedRecordError, load_object
-from ablate.records.predictions import Evidence, evidence_path, load_evidence
+from ablate.records.predictions import Predictions, load_predictions, predictions_path
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import TrialRecord, short
 from ablate.statistics.interval import Interval
@@ -34,7 +34,7 @@ from ablate.storage.files import atomic_write_json
 SCHEMA = 1
 ABOUT = "Intervals over images, by what they were computed from; delete this file to compute them again."
 SEED = 0  # of the resamples; the same for all variants, so that rows differ in their detections only
-AGREEMENT = 1e-4  # mAP50-95: as far as evidence and record may be apart before one of them is not what it says
+AGREEMENT = 1e-4  # mAP50-95: as far as predictions and record may be apart before one of them is not what it says
 
 
 class StoredInterval(JsonStruct, frozen=True, kw_only=True):
@@ -73,7 +73,7 @@ class _IntervalsFile(JsonStruct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class _Task:
-    """One interval to compute: the evidence of both sides, seed by seed, and what identifies the files."""
+    """One interval to compute: the predictions of both sides, seed by seed, and what identifies the files."""
 
     variant: Variant
     baseline: Variant
@@ -82,9 +82,9 @@ class _Task:
 
 
 def stored_intervals(sweep: Sweep, groups: Sequence[VariantGroup]) -> dict[tuple[str, str], StoredInterval]:
-    """The intervals that were computed from evidence as it is now, by variant key and comparison key.
+    """The intervals that were computed from the predictions as they are now, by variant key and comparison key.
 
-    Reads `image_intervals.json` only. A variant that is not in the answer has no evidence, or nobody computed it yet.
+    Reads `image_intervals.json` only. A variant that is not in the answer has no predictions, or was not computed yet.
     """
     if not (sweep.folder.image_intervals).is_file():
         return {}
@@ -102,7 +102,7 @@ def compute_intervals(
     """Compute the intervals over images that are not known yet, and keep them in the sweep's folder.
 
     What is done is kept after every variant, so that an interrupted report goes on where it was. Damaged, missing or
-    foreign evidence is kept as a reason. In a folder that cannot be written nothing is kept, and known.
+    foreign predictions are kept as a reason. In a folder that cannot be written nothing is kept, and known.
 
     Args:
         sweep: What `load_sweep` read.
@@ -158,20 +158,20 @@ def _computed(task: _Task, evaluations: _Evaluations) -> StoredInterval:
 
 
 class _NoPredictions(ValueError):
-    """Evidence that cannot be used; the message says whose, and why."""
+    """Predictions that cannot be used; the message says whose, and why."""
 
 
 class _Evaluations:
     """Accuracy of each trial on each resample of the images: computed once a trial and comparison group.
 
-    Of the evidence itself only one trial's a comparison group is held, `images`, which all others must match: the
-    first that was asked for and is sound.
+    Of the predictions themselves only one trial's a comparison group is held, `images`, which all others must match:
+    the first that was asked for and is sound.
     """
 
     def __init__(
         self, sweep: Sweep, resamples: int, trials: int, on_progress: Callable[[str, float], None] | None
     ) -> None:
-        self.images: dict[str, Evidence] = {}
+        self.images: dict[str, Predictions] = {}
         self._sweep = sweep
         self.resamples = resamples
         self._trials = trials
@@ -196,12 +196,12 @@ class _Evaluations:
 
     def _resampled(self, task: _Task, record: TrialRecord) -> np.ndarray:
         trial = f"trial {short(record['signature'])}"
-        evidence = self._load(record, trial)
+        predictions = self._load(record, trial)
         try:
-            same_objects(self.images.get(task.variant.comparison_key, evidence), evidence)
+            same_objects(self.images.get(task.variant.comparison_key, predictions), predictions)
         except NotPaired as error:
             raise NotPaired(f"{trial} was evaluated on other images than the rest ({error})") from None
-        if not len(evidence.true_image):
+        if not len(predictions.true_image):
             raise NotPaired("the images have no true objects")
         ahead = len(self._accuracies)
 
@@ -209,28 +209,29 @@ class _Evaluations:
             if self._on_progress is not None:
                 self._on_progress(task.variant.label, (ahead + done / self.resamples) / self._trials)
 
-        accuracies = resampled_map(evidence, resamples=self.resamples, seed=SEED, on_progress=report)
+        accuracies = resampled_map(predictions, resamples=self.resamples, seed=SEED, on_progress=report)
         if abs(accuracies[0] - map50_95(record)) > AGREEMENT:
             raise _NoPredictions(
-                f"the evidence of {trial} gives mAP50-95 {accuracies[0]:.4f}, its record {map50_95(record):.4f}"
+                f"the file with the predictions of {trial} gives mAP50-95 {accuracies[0]:.4f}, its record "
+                f"{map50_95(record):.4f}"
             )
-        self.images.setdefault(task.variant.comparison_key, evidence)
+        self.images.setdefault(task.variant.comparison_key, predictions)
         return accuracies
 
-    def _load(self, record: TrialRecord, trial: str) -> Evidence:
+    def _load(self, record: TrialRecord, trial: str) -> Predictions:
         path = _path(self._sweep, record)
         if path is None:
-            raise _NoPredictions(f"{trial} kept no evidence of single images")
+            raise _NoPredictions(f"{trial} kept no predictions of single images")
         try:
-            return load_evidence(path)
+            return load_predictions(path)
         except FileNotFoundError:
-            raise _NoPredictions(f"the evidence of {trial} is not there") from None
+            raise _NoPredictions(f"the file with the predictions of {trial} is not there") from None
         except DamagedRecordError as error:
-            raise _NoPredictions(f"the evidence of {trial} {error.reason}") from None
+            raise _NoPredictions(f"the file with the predictions of {trial} {error.reason}") from None
 
 
 def _tasks(sweep: Sweep, groups: Sequence[VariantGroup]) -> list[_Task]:
-    """The intervals that evidence may tell of: of variants at least one of whose trials has kept some."""
+    """The intervals that can be computed: of variants at least one of whose trials has kept some."""
     tasks = []
     for group in groups:
         for variant in group.compared:
@@ -242,7 +243,7 @@ def _tasks(sweep: Sweep, groups: Sequence[VariantGroup]) -> list[_Task]:
 
 
 def _identity(sweep: Sweep, pairs: Sequence[tuple[TrialRecord, TrialRecord]]) -> str:
-    """What an interval was computed from: trials, their accuracies, and the evidence files by size and time."""
+    """What an interval was computed from: trials, their accuracies, and the files of predictions by size and time."""
     files = [[[r.signature, map50_95(r), *_stamp(_path(sweep, r))] for r in pair] for pair in pairs]
     return hashlib.sha256(json.dumps([SCHEMA, SEED, LEVEL, files]).encode()).hexdigest()[:32]
 
@@ -256,7 +257,7 @@ def _stamp(path: Path | None) -> Iterator[int]:
 
 
 def _path(sweep: Sweep, record: TrialRecord) -> Path | None:
-    return evidence_path(record, sweep.folder.trial(record.signature).path, record.metrics.checkpoint or "best")
+    return predictions_path(record, sweep.folder.trial(record.signature).path, record.metrics.checkpoint or "best")
 
 
 def _stored(sweep: Sweep) -> dict[str, StoredInterval]:

@@ -1,4 +1,4 @@
-"""Average precision from evidence: Ultralytics' own, to the last digit, and COCO's by the size of objects.
+"""Average precision from stored predictions: Ultralytics' own, to the last digit, and COCO's by the size of objects.
 
 The two differ. Ultralytics interpolates precision linearly between the points of the curve and takes the area by
 trapezoids, over all detections kept; COCO takes the precision at the next recall reached, over at most 100 detections
@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from ablate.evaluation.boxes import areas, overlaps
-from ablate.records.predictions import Evidence
+from ablate.records.predictions import Predictions
 
 RECALLS = np.linspace(0, 1, 101)
 TINY = 1e-16
@@ -57,12 +57,12 @@ class Accuracy:
         return float(self.ap[:, threshold].mean()) if self.ap.size else 0.0
 
 
-def ultralytics_ap(evidence: Evidence) -> Accuracy:
+def ultralytics_ap(predictions: Predictions) -> Accuracy:
     """The average precisions that Ultralytics computes from these detections."""
-    classes, instances = np.unique(evidence.true_cls, return_counts=True)
-    order = np.argsort(-evidence.conf, kind="stable")
-    hit, cls = evidence.hit[order], evidence.cls[order]
-    ap = np.zeros((len(classes), len(evidence.thresholds)))
+    classes, instances = np.unique(predictions.true_cls, return_counts=True)
+    order = np.argsort(-predictions.conf, kind="stable")
+    hit, cls = predictions.hit[order], predictions.cls[order]
+    ap = np.zeros((len(classes), len(predictions.thresholds)))
     for row, (which, count) in enumerate(zip(classes, instances, strict=True)):
         hits = hit[cls == which]
         if not len(hits):
@@ -71,7 +71,7 @@ def ultralytics_ap(evidence: Evidence) -> Accuracy:
         recall = true / (count + TINY)
         precision = true / np.arange(1, len(hits) + 1)[:, None]
         ap[row] = [_area(recall[:, k], precision[:, k]) for k in range(ap.shape[1])]
-    return Accuracy(classes, instances, ap, evidence.thresholds)
+    return Accuracy(classes, instances, ap, predictions.thresholds)
 
 
 def _area(recall: np.ndarray, precision: np.ndarray) -> float:
@@ -82,31 +82,31 @@ def _area(recall: np.ndarray, precision: np.ndarray) -> float:
     return float(np.trapezoid(np.interp(RECALLS, curve, envelope), RECALLS))
 
 
-def coco_ap(evidence: Evidence) -> dict[str, float | None]:
+def coco_ap(predictions: Predictions) -> dict[str, float | None]:
     """COCO's AP (mean over classes and thresholds) of small, medium and large objects, by their boxes' areas.
 
     A size is None where no true object has it. Areas are those of the original images.
     """
-    boxes, true_boxes = evidence.pixels()
+    boxes, true_boxes = predictions.pixels()
     areas_found, true_areas = areas(boxes), areas(true_boxes)
     ranges = np.array(list(SIZES.values()))
     ignored = (true_areas < ranges[:, :1]) | (true_areas > ranges[:, 1:])  # (sizes, T)
     outside = (areas_found < ranges[:, :1]) | (areas_found > ranges[:, 1:])  # (sizes, N)
-    shape = (len(ranges), len(evidence.thresholds), len(evidence.cls))
+    shape = (len(ranges), len(predictions.thresholds), len(predictions.cls))
     matched, left_out = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
-    counted = np.zeros(len(evidence.cls), dtype=bool)
-    for detected, true in _pairs(evidence):
+    counted = np.zeros(len(predictions.cls), dtype=bool)
+    for detected, true in _pairs(predictions):
         counted[detected] = True
         if len(true):
             shared = overlaps(boxes[detected][:, None], true_boxes[true][None])
-            matched[..., detected], left_out[..., detected] = _match(shared, ignored[:, true], evidence.thresholds)
+            matched[..., detected], left_out[..., detected] = _match(shared, ignored[:, true], predictions.thresholds)
     left_out |= ~matched & outside[:, None]
     order = np.flatnonzero(counted)
-    order = order[np.argsort(-evidence.conf[order], kind="stable")]
-    cls = evidence.cls[order]
+    order = order[np.argsort(-predictions.conf[order], kind="stable")]
+    cls = predictions.cls[order]
     answers: dict[str, float | None] = {}
     for size, name in enumerate(SIZES):
-        classes, instances = np.unique(evidence.true_cls[~ignored[size]], return_counts=True)
+        classes, instances = np.unique(predictions.true_cls[~ignored[size]], return_counts=True)
         means = []
         for which, count in zip(classes, instances, strict=True):
             chosen = order[cls == which]
@@ -117,12 +117,12 @@ def coco_ap(evidence: Evidence) -> dict[str, float | None]:
     return answers
 
 
-def _pairs(evidence: Evidence) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _pairs(predictions: Predictions) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """For each image and class with detections: the most confident ones, and the true objects, as indices."""
-    classes = 1 + max(evidence.cls.max(initial=0), evidence.true_cls.max(initial=0))
-    key = evidence.image.astype(np.int64) * classes + evidence.cls
-    true_key = evidence.true_image.astype(np.int64) * classes + evidence.true_cls
-    order = np.lexsort((-evidence.conf, key))
+    classes = 1 + max(predictions.cls.max(initial=0), predictions.true_cls.max(initial=0))
+    key = predictions.image.astype(np.int64) * classes + predictions.cls
+    true_key = predictions.true_image.astype(np.int64) * classes + predictions.true_cls
+    order = np.lexsort((-predictions.conf, key))
     true_order = np.argsort(true_key, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(key[order]) > 0]) if len(order) else np.empty(0, dtype=int)
     for start, stop in zip(starts, [*starts[1:], len(order)][: len(starts)], strict=True):  # none without detections

@@ -24,7 +24,7 @@ import numpy as np
 from scipy import special
 
 from ablate.errors import AblateError
-from ablate.records.predictions import Evidence
+from ablate.records.predictions import Predictions
 from ablate.settings.environment import cpu_threads
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import LEVEL
@@ -58,7 +58,7 @@ class ImageInterval(NamedTuple):
 
 
 def paired_bootstrap(
-    pairs: Sequence[tuple[Evidence, Evidence]],
+    pairs: Sequence[tuple[Predictions, Predictions]],
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -72,36 +72,38 @@ def paired_bootstrap(
     into the interval. That is what the t interval over seeds is for.
 
     Args:
-        pairs: Evidence of variant and baseline, one pair a seed. The same resample holds for all of them.
+        pairs: Predictions of variant and baseline, one pair a seed. The same resample holds for all of them.
         resamples: How many.
-        seed: The same seed gives the same resamples, whatever the evidence, the machine or the number of threads.
+        seed: The same seed gives the same resamples, whatever the predictions, the machine or the number of threads.
         level: Of the interval.
         on_progress: Called with (done, total), in evaluations of a resample, now and then, from this thread.
 
     Raises:
-        NotPaired: Where the evidence is not of the same images and true objects, or has none.
+        NotPaired: Where the predictions are not of the same images and true objects, or there are no true objects.
     """
     if not pairs:
         raise NotPaired("there is no pair of trials to compare")
-    members = list({id(evidence): evidence for pair in pairs for evidence in pair}.values())
-    for evidence in members[1:]:
-        same_objects(members[0], evidence)
+    members = list({id(predictions): predictions for pair in pairs for predictions in pair}.values())
+    for predictions in members[1:]:
+        same_objects(members[0], predictions)
     if not len(members[0].true_image):
         raise NotPaired("the images have no true objects, so there is no accuracy to compare")
     accuracies = {}
-    for index, evidence in enumerate(members):
+    for index, predictions in enumerate(members):
         ahead = index * resamples
 
         def report(done: int, ahead: int = ahead) -> None:
             if on_progress is not None:
                 on_progress(ahead + done, len(members) * resamples)
 
-        accuracies[id(evidence)] = resampled_map(evidence, resamples=resamples, seed=seed, on_progress=report)
+        accuracies[id(predictions)] = resampled_map(predictions, resamples=resamples, seed=seed, on_progress=report)
     resampled = [(accuracies[id(variant)], accuracies[id(baseline)]) for variant, baseline in pairs]
     return image_interval(resampled, level, members[0])
 
 
-def image_interval(pairs: Sequence[tuple[np.ndarray, np.ndarray]], level: float, evidence: Evidence) -> ImageInterval:
+def image_interval(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], level: float, predictions: Predictions
+) -> ImageInterval:
     """The interval from what `resampled_map` gave for variant and baseline, pair by pair, shape (1 + resamples,) each.
 
     Percentile interval, each tail widened as Hesterberg (2015, The American Statistician 69:371) advises: at the
@@ -109,7 +111,7 @@ def image_interval(pairs: Sequence[tuple[np.ndarray, np.ndarray]], level: float,
     tails, and by sqrt(n / (n - 1)), for the plain one is too narrow on few images.
     """
     differences = np.mean([variant - baseline for variant, baseline in pairs], axis=0)
-    images = len(evidence.names)
+    images = len(predictions.names)
     drawn = differences[1:][np.isfinite(differences[1:])]
     low = high = float("nan")
     if len(drawn) >= 2 and images >= 2:
@@ -118,7 +120,7 @@ def image_interval(pairs: Sequence[tuple[np.ndarray, np.ndarray]], level: float,
     return ImageInterval(Interval(float(differences[0]), low, high), len(drawn), images, len(pairs))
 
 
-def same_objects(one: Evidence, other: Evidence) -> np.ndarray:
+def same_objects(one: Predictions, other: Predictions) -> np.ndarray:
     """For each true object of one the index of the same in the other, (T,); whatever the order of either.
 
     Boxes of true objects may differ by 1 % of their image's side.
@@ -153,9 +155,9 @@ def _equal(one: np.ndarray, other: np.ndarray) -> bool:
     return bool((one[:, :2] == other[:, :2]).all() and (abs(one[:, 2:] - other[:, 2:]) <= BOX_TOLERANCE).all())
 
 
-def _true_objects(evidence: Evidence) -> np.ndarray:
+def _true_objects(predictions: Predictions) -> np.ndarray:
     """Image by name, class and box of the true objects, (T, 6)."""
-    columns = [_rank(evidence)[evidence.true_image], evidence.true_cls, evidence.true_box]
+    columns = [_rank(predictions)[predictions.true_image], predictions.true_cls, predictions.true_box]
     return np.asarray(np.column_stack(columns).astype(int))
 
 
@@ -165,15 +167,15 @@ def _order(objects: np.ndarray, place: bool) -> np.ndarray:
     return np.asarray(np.lexsort(keys))
 
 
-def _rank(evidence: Evidence) -> np.ndarray:
+def _rank(predictions: Predictions) -> np.ndarray:
     """Place of each image among their names in alphabetical order, (I,): what pairs images of two evaluations."""
-    rank = np.empty(len(evidence.names), dtype=np.intp)
-    rank[np.argsort(evidence.names, kind="stable")] = np.arange(len(evidence.names))
+    rank = np.empty(len(predictions.names), dtype=np.intp)
+    rank[np.argsort(predictions.names, kind="stable")] = np.arange(len(predictions.names))
     return rank
 
 
 def resampled_map(
-    evidence: Evidence,
+    predictions: Predictions,
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -184,7 +186,7 @@ def resampled_map(
     What `paired_bootstrap` computes for each of its members; call it to keep a baseline's for many variants.
 
     Args:
-        evidence: Of I images.
+        predictions: Of I images.
         resamples: R.
         seed: Decides the resamples.
         on_progress: Called with the resamples done, now and then.
@@ -193,7 +195,7 @@ def resampled_map(
         Shape (1 + R,); NaN where a resample has no true object. A class without a true object in a resample takes no
         part in its mean, as in Ultralytics.
     """
-    curves = _Curves.of(evidence)
+    curves = _Curves.of(predictions)
     answers = np.empty(1 + resamples)
     answers[0] = curves.weighted_map(np.ones((1, curves.images), dtype=np.int32))[0]
 
@@ -234,7 +236,7 @@ class _Curves:
     """Detections and true objects in the order in which average precision needs them.
 
     N detections of the C classes that have true objects, by class and then by falling confidence (equal ones in the
-    evidence's order). M true detections in S segments: one segment for each class and threshold that has any, by class
+    order of the file). M true detections in S segments: one segment for each class and threshold that has any, by class
     and then threshold, each in the order of the detections. T true objects, by class.
 
     Attributes:
@@ -262,28 +264,28 @@ class _Curves:
     true_starts: np.ndarray
 
     @classmethod
-    def of(cls, evidence: Evidence) -> _Curves:
-        """Sort an evaluation's evidence."""
-        rank = _rank(evidence)
-        classes, true_starts = np.unique(np.sort(evidence.true_cls), return_index=True)
-        order = np.lexsort((-evidence.conf, evidence.cls))
-        order = order[np.isin(evidence.cls[order], classes)]
-        which = np.searchsorted(classes, evidence.cls[order])
-        thresholds = len(evidence.thresholds)
-        place, threshold = np.nonzero(evidence.hit[order])
+    def of(cls, predictions: Predictions) -> _Curves:
+        """Sort an evaluation's predictions."""
+        rank = _rank(predictions)
+        classes, true_starts = np.unique(np.sort(predictions.true_cls), return_index=True)
+        order = np.lexsort((-predictions.conf, predictions.cls))
+        order = order[np.isin(predictions.cls[order], classes)]
+        which = np.searchsorted(classes, predictions.cls[order])
+        thresholds = len(predictions.thresholds)
+        place, threshold = np.nonzero(predictions.hit[order])
         key = which[place] * thresholds + threshold
         by_segment = np.argsort(key, kind="stable")
         segments, starts, segment = np.unique(key[by_segment], return_index=True, return_inverse=True)
         return cls(
-            images=len(evidence.names),
+            images=len(predictions.names),
             thresholds=thresholds,
-            image=rank[evidence.image[order]],
+            image=rank[predictions.image[order]],
             place=place[by_segment],
             starts=starts,
             segment=segment,
             cls=segments // max(1, thresholds),
             first=np.searchsorted(which, np.arange(len(classes))),
-            true_image=rank[evidence.true_image[np.argsort(evidence.true_cls, kind="stable")]],
+            true_image=rank[predictions.true_image[np.argsort(predictions.true_cls, kind="stable")]],
             true_starts=true_starts,
         )
 

@@ -53,10 +53,12 @@ def image_findings(comparison: Comparison) -> list[str]:
     more = f" ({len(intervals) - MOST_IMAGES} more in the table)" if len(intervals) > MOST_IMAGES else ""
     lead = f"Over other images of the same kind, 95% intervals in points: {', '.join(texts)}{more}."
     if all(len(difference.seeds) == 1 for *_, difference in intervals):
-        return [f"{lead} With one seed, this covers which validation images were drawn, not the luck of training."]
+        return [
+            f"{lead} With one seed, this covers which validation images were drawn, not the variance between trainings."
+        ]
     return [
-        f"{lead} They cover which validation images were drawn; the intervals over seeds cover the luck of training. "
-        "Neither contains the other."
+        f"{lead} They cover which validation images were drawn; the intervals over seeds cover the variance between "
+        "trainings. Neither contains the other."
     ]
 
 
@@ -152,7 +154,7 @@ def _untested(compared: Sequence[Compared]) -> str:
         ground = f"{these} on one seed"
     return (
         f"we measured {' down to '.join(texts)}. {ground}: no interval over seeds can be given, and an effect cannot "
-        "be told from the luck of training. Replicates (seed=range(0,3)) would tell."
+        "be told from the variance between trainings. Replicates (seed=range(0,3)) would tell."
     )
 
 

@@ -24,7 +24,7 @@ STEPS = 65535  # a box's corner is kept as a 16 bit fraction of its image's side
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Predictions:
     """Detections and true objects of I images: N detections, T true objects, K thresholds of IoU.
 
     Detections stand in the order in which the detector gave them, image after image.
@@ -62,7 +62,7 @@ class Evidence:
 
 
 def quantised(boxes: np.ndarray, width: float, height: float) -> np.ndarray:
-    """Boxes in pixels, (n, 4), as `Evidence` keeps them: what lies outside of the image is cut off."""
+    """Boxes in pixels, (n, 4), as `Predictions` keeps them: what lies outside of the image is cut off."""
     scale = STEPS / np.array([width, height, width, height], dtype=np.float64)
     found = np.rint(np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale)
     return np.asarray(np.clip(np.nan_to_num(found), 0, STEPS), dtype=np.uint16)
@@ -86,23 +86,23 @@ def ranked(conf: np.ndarray, order: np.ndarray) -> np.ndarray:
     return told
 
 
-def evidence_path(record: TrialRecord, folder: Path, checkpoint: str = "best") -> Path | None:
-    """Where the evidence of one of a trial's checkpoints ("best", "last") is; None where its record knows of none."""
+def predictions_path(record: TrialRecord, folder: Path, checkpoint: str = "best") -> Path | None:
+    """Where the predictions of a trial's checkpoint ("best", "last") are; None where its record knows of none."""
     name = record.artifacts.evidence.get(checkpoint)
     return None if name is None else folder / name
 
 
-def save_evidence(path: Path, evidence: Evidence, signature: str | None = None) -> None:
-    """Write evidence of a trial, whole or not at all. Raises OSError when the disk refuses."""
-    fields = dict(vars(evidence))
-    fields["hit"] = np.packbits(evidence.hit, axis=1)
+def save_predictions(path: Path, predictions: Predictions, signature: str | None = None) -> None:
+    """Write the predictions of a trial, whole or not at all. Raises OSError when the disk refuses."""
+    fields = dict(vars(predictions))
+    fields["hit"] = np.packbits(predictions.hit, axis=1)
     stream = io.BytesIO()
     np.savez_compressed(stream, schema=np.array(SCHEMA), signature=np.array(signature or ""), **fields)
     atomic_write_bytes(path, stream.getvalue())
 
 
-def load_evidence(path: Path) -> Evidence:
-    """Read evidence.
+def load_predictions(path: Path) -> Predictions:
+    """Read predictions.
 
     Raises FileNotFoundError where there is none, DamagedRecordError where it is cut off, contradicts itself, is of
     another trial than the folder that it lies in, or of another version.
@@ -122,25 +122,25 @@ def load_evidence(path: Path) -> Evidence:
         raise DamagedRecordError(path, f"has schema {schema}; this version knows {SCHEMA}")
     try:
         fields["hit"] = np.unpackbits(fields["hit"], axis=1, count=len(fields["thresholds"])).astype(bool)
-        evidence = Evidence(**fields)
-        _check(evidence)
+        predictions = Predictions(**fields)
+        _check(predictions)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise DamagedRecordError(path, f"contradicts itself ({error})") from None
-    return evidence
+    return predictions
 
 
-def _check(evidence: Evidence) -> None:
+def _check(predictions: Predictions) -> None:
     """Raise ValueError where the arrays do not belong together."""
-    images, thresholds = len(evidence.names), len(evidence.thresholds)
-    found, true = len(evidence.image), len(evidence.true_image)
+    images, thresholds = len(predictions.names), len(predictions.thresholds)
+    found, true = len(predictions.image), len(predictions.true_image)
     shapes = {
         "sizes": (images, 2), "cls": (found,), "conf": (found,), "box": (found, 4), "hit": (found, thresholds),
         "true_cls": (true,), "true_box": (true, 4),
     }  # fmt: skip
     for name, shape in shapes.items():
-        if getattr(evidence, name).shape != shape:
-            raise ValueError(f"{name} has shape {getattr(evidence, name).shape}, not {shape}")
+        if getattr(predictions, name).shape != shape:
+            raise ValueError(f"{name} has shape {getattr(predictions, name).shape}, not {shape}")
     for name in ("image", "true_image"):
-        index = getattr(evidence, name)
+        index = getattr(predictions, name)
         if len(index) and not (index.min() >= 0 and index.max() < images):
             raise ValueError(f"{name} points outside of the images")

@@ -32,7 +32,7 @@ from ablate.records.code_version import code_hash
 from ablate.records.graft_report import GraftReport
 from ablate.records.json_struct import from_json, to_json
 from ablate.records.metrics import Metrics
-from ablate.records.predictions import Evidence, save_evidence
+from ablate.records.predictions import Predictions, save_predictions
 from ablate.records.realised import ParameterGroup, TrainingReport, Weights
 from ablate.settings.environment import cpu_threads
 from ablate.storage.files import atomic_write_json
@@ -48,7 +48,7 @@ from ablate.training.resuming import ResumableTrainer
 from ablate.training.threads import EpochThreads
 from ablate.training.training_errors import Diverged, OutOfMemory, TrainingError
 from ablate.training.training_report import evaluation, sample_images
-from ablate.training.validator import EvidenceValidator
+from ablate.training.validator import PredictionsValidator
 
 events.enabled = False  # Ultralytics' usage reports; the validator would hang them onto our trainer's callbacks
 
@@ -89,7 +89,7 @@ class AblateTrainer(ResumableTrainer):
         self._groups: tuple[ParameterGroup, ...] = ()
         self._peak: float | None = None  # GB, of the parts before this one
         self._energy: float | None = 0.0  # kWh, of the parts before this one; None where it is not known
-        self._evaluations: dict[str, tuple[Metrics, Evidence | None]] = {}
+        self._evaluations: dict[str, tuple[Metrics, Predictions | None]] = {}
         self._threads = EpochThreads.of_this_process()
         with _without_integrations():
             super().__init__(*args, **kwargs)
@@ -187,10 +187,12 @@ class AblateTrainer(ResumableTrainer):
         elif self._arithmetic == "auto":
             self._arithmetic = fast_arithmetic(self.device)
 
-    def get_validator(self) -> EvidenceValidator:
+    def get_validator(self) -> PredictionsValidator:
         """Return a validator that keeps what the detector says of every image."""
         stock = super().get_validator()
-        return EvidenceValidator(stock.dataloader, save_dir=stock.save_dir, args=stock.args, _callbacks=self.callbacks)
+        return PredictionsValidator(
+            stock.dataloader, save_dir=stock.save_dir, args=stock.args, _callbacks=self.callbacks
+        )
 
     # -- what must not happen silently ------------------------------------------------------------------------------
 
@@ -273,7 +275,7 @@ class AblateTrainer(ResumableTrainer):
         files = TrainingFolder(Path(self.save_dir))
         for which, (_, evidence) in self._evaluations.items():
             if evidence is not None and self._evidence_of(which) == which:
-                save_evidence(files.evidence(which), evidence, self.signature)
+                save_predictions(files.evidence(which), evidence, self.signature)
         atomic_write_json(files.report, to_json(self._report()))
 
     def _evidence_of(self, which: str) -> str:

@@ -9,11 +9,11 @@ import msgspec
 
 from ablate.evaluation.average_precision import coco_ap, ultralytics_ap
 from ablate.records.metrics import ClassMetrics, Metrics
-from ablate.records.predictions import Evidence
+from ablate.records.predictions import Predictions
 from ablate.records.realised import Evaluation, SampleImage
 
 
-def evaluation(accuracy: Metrics, evidence: Evidence | None, names: Sequence[str], file: str) -> Evaluation:
+def evaluation(accuracy: Metrics, evidence: Predictions | None, names: Sequence[str], file: str) -> Evaluation:
     """Return what a record says of one evaluated checkpoint: over all classes, and for each class.
 
     Args:

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import RANK, ops
 
-from ablate.records.predictions import Evidence, quantised, ranked
+from ablate.records.predictions import Predictions, quantised, ranked
 
 
 @dataclass(frozen=True)
 class _Image:
-    """What was said of one image, and what is there; boxes as `Evidence` keeps them."""
+    """What was said of one image, and what is there; boxes as `Predictions` keeps them."""
 
     name: str
     size: tuple[int, int]
@@ -27,7 +27,7 @@ class _Image:
     true_box: np.ndarray
 
 
-class EvidenceValidator(DetectionValidator):
+class PredictionsValidator(DetectionValidator):
     """Evaluates as Ultralytics does; after evaluating a checkpoint `evidence` says what its figures are made of.
 
     Images are named by their place below the data set's folder; those that lie elsewhere by their own folder and file,
@@ -38,7 +38,7 @@ class EvidenceValidator(DetectionValidator):
             processes of a distributed one.
     """
 
-    evidence: Evidence | None = None
+    evidence: Predictions | None = None
     _images: list[_Image]
 
     def init_metrics(self, model: nn.Module) -> None:
@@ -88,10 +88,10 @@ class EvidenceValidator(DetectionValidator):
         stats: dict[str, Any] = super().get_stats()
         return stats
 
-    def _evidence(self) -> Evidence:
+    def _evidence(self) -> Predictions:
         images = self._images
         stats = {name: np.concatenate(self.metrics.stats[name], 0) for name in ("tp", "conf")}
-        return Evidence(
+        return Predictions(
             names=np.array([image.name for image in images], dtype=str),
             sizes=np.array([image.size for image in images], dtype=np.int32).reshape(-1, 2),
             thresholds=np.round(self.iouv.cpu().numpy().astype(np.float64), 2),

@@ -124,20 +124,20 @@ class _Library:
 
     def _candidates(self, mask: np.ndarray) -> Iterator[int]:
         """Images by falling number of objects that differ."""
-        evidence = self._detections.evidence
-        counts = np.bincount(evidence.true_image[mask], minlength=len(evidence.names))
+        predictions = self._detections.predictions
+        counts = np.bincount(predictions.true_image[mask], minlength=len(predictions.names))
         for index in np.argsort(-counts, kind="stable")[:TRIED]:
             if counts[index]:
                 yield int(index)
 
     def _part(self, index: int, mask: np.ndarray) -> Part | None:
         """The part of an image around what differs; None where the image cannot be shown."""
-        evidence = self._detections.evidence
-        width, height = (int(side) for side in evidence.sizes[index])
-        of_image = np.flatnonzero(mask & (evidence.true_image == index))
-        boxes = corners(evidence, of_image) * np.array([width, height] * 2)
+        predictions = self._detections.predictions
+        width, height = (int(side) for side in predictions.sizes[index])
+        of_image = np.flatnonzero(mask & (predictions.true_image == index))
+        boxes = corners(predictions, of_image) * np.array([width, height] * 2)
         frame = _frame(boxes, width, height)
-        for path, copy in self._paths(str(evidence.names[index])):
+        for path, copy in self._paths(str(predictions.names[index])):
             pixels = _read(path, frame, (width, height))
             if pixels is not None:
                 self.copied |= copy
@@ -240,11 +240,11 @@ def _draw(
     axes: Axes, detections: GroupDetections, one: Detected, part: Part, kinds: Sequence[ClassName], *, gained: bool
 ) -> None:
     """One part of an image with its true objects."""
-    evidence = detections.evidence
+    predictions = detections.predictions
     x1, y1, x2, y2 = part.frame
     axes.imshow(part.pixels, extent=(x1, x2, y2, y1), interpolation="none", aspect="auto")
-    here = np.flatnonzero(evidence.true_image == part.image)
-    for index, box in zip(here, corners(evidence, here) * np.array(part.size * 2), strict=True):
+    here = np.flatnonzero(predictions.true_image == part.image)
+    for index, box in zip(here, corners(predictions, here) * np.array(part.size * 2), strict=True):
         of_variant, of_baseline = bool(one.variant[index]), bool(one.baseline[index])
         differs = of_variant != of_baseline
         color, dashes, width = (GAINED if of_variant else LOST) if differs else (BOTH if of_variant else NONE)
@@ -257,7 +257,7 @@ def _draw(
         axes.add_patch(Rectangle(*place, fill=False, zorder=order, linewidth=width + 1.4, edgecolor=halo))
         axes.add_patch(Rectangle(*place, fill=False, zorder=order, linewidth=width, edgecolor=color, linestyle=dashes))
         if differs and of_variant == gained:
-            _name(axes, part, box, kinds, int(evidence.true_cls[index]), color)
+            _name(axes, part, box, kinds, int(predictions.true_cls[index]), color)
     axes.set(xlim=(x1, x2), ylim=(y2, y1))
 
 

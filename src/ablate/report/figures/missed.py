@@ -11,7 +11,7 @@ from ablate.analysis.variant_row import Row
 from ablate.evaluation.boxes import overlaps
 from ablate.evaluation.image_bootstrap import NotPaired, same_objects
 from ablate.records.loading import DamagedRecordError
-from ablate.records.predictions import STEPS, Evidence, evidence_path, load_evidence
+from ablate.records.predictions import STEPS, Predictions, load_predictions, predictions_path
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import TrialRecord
 from ablate.report.figures.style import CountTable, written_name
@@ -52,7 +52,7 @@ class GroupDetections:
     """The stored predictions of one comparison group, box by box, for one seed.
 
     Attributes:
-        evidence: The baseline's; its images and ground truth are those of all.
+        predictions: The baseline's; its images and ground truth are those of all.
         baseline: The baseline's row.
         trial: The baseline's trial.
         seed: Of all trials.
@@ -60,7 +60,7 @@ class GroupDetections:
         unread: Why others have none, in words.
     """
 
-    evidence: Evidence
+    predictions: Predictions
     baseline: Row
     trial: TrialRecord
     seed: int
@@ -92,10 +92,10 @@ def compare_detections(sweep: Sweep, group: Group) -> GroupDetections | None:
     unread: list[str] = []
     for seed in sorted(seeds, key=lambda seed: (-len(trials[seed]), str(seed))):
         record = trials[seed][baseline.key]
-        evidence = _load(sweep, record, "the baseline", unread)
-        if evidence is None:
+        predictions = _load(sweep, record, "the baseline", unread)
+        if predictions is None:
             continue
-        of_baseline = found_objects(evidence)
+        of_baseline = found_objects(predictions)
         variants = []
         for row in [row for row in group.rows if not row.is_control][: COUNTED + 1]:
             if row.key == baseline.key or row.key not in trials[seed]:
@@ -104,34 +104,34 @@ def compare_detections(sweep: Sweep, group: Group) -> GroupDetections | None:
             if other is None:
                 continue
             try:
-                index = same_objects(evidence, other)
+                index = same_objects(predictions, other)
             except NotPaired as error:
-                unread.append(f"the evidence of {row.label} does not match the baseline's ({error})")
+                unread.append(f"the file with the predictions of {row.label} does not match the baseline's ({error})")
                 continue
             variants.append(Detected(row, found_objects(other)[index], of_baseline))
         if variants:
-            return GroupDetections(evidence, baseline, record, seed, variants, unread)
+            return GroupDetections(predictions, baseline, record, seed, variants, unread)
     return None
 
 
-def found_objects(evidence: Evidence) -> np.ndarray:
+def found_objects(predictions: Predictions) -> np.ndarray:
     """Whether each true object was found: by a detection of its class, IoU >= 0.5, confidence >= 0.25; (T,), bool.
 
     The most confident detection chooses first, and each detection and each object counts once.
     """
-    detected = np.zeros(len(evidence.true_image), dtype=bool)
-    confident = np.flatnonzero(evidence.conf >= CONFIDENCE)
-    confident = confident[np.argsort(-evidence.conf[confident], kind="stable")]
-    kinds = 1 + int(max(evidence.cls.max(initial=0), evidence.true_cls.max(initial=0)))
-    predicted = evidence.image[confident].astype(np.int64) * kinds + evidence.cls[confident]
-    true = evidence.true_image.astype(np.int64) * kinds + evidence.true_cls
+    detected = np.zeros(len(predictions.true_image), dtype=bool)
+    confident = np.flatnonzero(predictions.conf >= CONFIDENCE)
+    confident = confident[np.argsort(-predictions.conf[confident], kind="stable")]
+    kinds = 1 + int(max(predictions.cls.max(initial=0), predictions.true_cls.max(initial=0)))
+    predicted = predictions.image[confident].astype(np.int64) * kinds + predictions.cls[confident]
+    true = predictions.true_image.astype(np.int64) * kinds + predictions.true_cls
     order = np.argsort(true, kind="stable")
     first, last = (np.searchsorted(true[order], predicted, side=side) for side in ("left", "right"))
     counts = last - first
     detection = np.repeat(np.arange(len(confident)), counts)
     offset = np.arange(len(detection)) - np.repeat(np.cumsum(counts) - counts, counts)
     thing = order[np.repeat(first, counts) + offset]
-    boxes, true_boxes = evidence.pixels()
+    boxes, true_boxes = predictions.pixels()
     overlap = overlaps(boxes[confident[detection]], true_boxes[thing])
     close = overlap >= IOU
     detection, thing, overlap = detection[close], thing[close], overlap[close]
@@ -153,18 +153,18 @@ def _with_predictions(group: Group) -> dict[int, dict[str, TrialRecord]]:
     return trials
 
 
-def _load(sweep: Sweep, record: TrialRecord, who: str, unread: list[str]) -> Evidence | None:
-    path = evidence_path(record, sweep.folder.trial(record.signature).path)
+def _load(sweep: Sweep, record: TrialRecord, who: str, unread: list[str]) -> Predictions | None:
+    path = predictions_path(record, sweep.folder.trial(record.signature).path)
     try:
-        return load_evidence(path) if path else None
+        return load_predictions(path) if path else None
     except FileNotFoundError:
-        unread.append(f"the evidence of {who} is not there any more")
+        unread.append(f"the file with the predictions of {who} is not there any more")
     except DamagedRecordError as error:
-        unread.append(f"the evidence of {who} {error.reason}")
+        unread.append(f"the file with the predictions of {who} {error.reason}")
     return None
 
 
-def corners(evidence: Evidence, index: np.ndarray) -> np.ndarray:
+def corners(predictions: Predictions, index: np.ndarray) -> np.ndarray:
     """Boxes of true objects as fractions of their image's width and height, (n, 4)."""
-    fractions: np.ndarray = evidence.true_box[index] / STEPS
+    fractions: np.ndarray = predictions.true_box[index] / STEPS
     return fractions
