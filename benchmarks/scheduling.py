@@ -96,7 +96,9 @@ def _fake_seconds(folder: Path) -> float:
     from simulated.fake_trainer import run_job
 
     from ablate.data.catalogue import resolve
+    from ablate.execution.reconcile import Job
     from ablate.settings.trial_settings import TrialSettings
+    from ablate.study.trial import Trial
 
     config = next(iter(folder.glob("multirun/trials/*/result.json")))
     content = yaml.safe_load(config.read_text(encoding="utf-8"))["config"]
@@ -104,7 +106,7 @@ def _fake_seconds(folder: Path) -> float:
     data = resolve(settings.data)
     times = []
     for seed in range(50):
-        job = {"settings": replace(settings, seed=seed), "data": data}
+        job = Job(Trial.of(replace(settings, seed=seed), data)).for_worker()
         started = time.perf_counter()
         run_job(job)
         times.append(time.perf_counter() - started)

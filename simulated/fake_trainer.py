@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ablate.execution.trial_job import TrialJob, TrialOutcome
 
 EPOCHS = 5
 
 
-def run_job(job: Mapping[str, Any]) -> Any:
+def run_job(job: TrialJob) -> TrialOutcome:
     """Write the history and the record of a trial, as a training leaves them; return how it ended."""
-    from ablate.execution.run_trial import TrialOutcome
+    from ablate.execution.trial_job import TrialOutcome
     from ablate.records.json_struct import to_json
     from ablate.records.loading import save_record
     from ablate.records.trial_record import decode_record
@@ -20,7 +22,7 @@ def run_job(job: Mapping[str, Any]) -> Any:
     from ablate.storage.locking import lock
     from ablate.study.trial import Trial
 
-    trial = Trial.of(job["settings"], job["data"])
+    trial = Trial.of(job.settings, job.planned.trial.data if job.planned else None)
     files = trial.files
     with lock(files.lock, device="cpu"):
         now = time.time()

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from ablate.execution import run_trial
+from ablate.execution.trial_job import TrialJob, TrialOutcome
 from ablate.records.metrics import Metrics
 from ablate.records.realised import Realised
 from ablate.records.trial_record import Artifacts, Cost, TrialRecord
@@ -24,7 +24,7 @@ FLAGS = Path(os.environ["ABLATE_TEST_FLAGS"])
 HELD = 3  # the epoch in which the trial of a module waits while there is a file `slow`
 
 
-def run_job(job: Mapping[str, Any]) -> Any:
+def run_job(job: TrialJob) -> TrialOutcome | str:
     """Run a trial of a sweep; its process imports no torch."""
     return run_trial.run_job(job, train)
 

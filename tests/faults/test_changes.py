@@ -17,15 +17,16 @@ import torch
 from ablate.data.catalogue import resolve
 from ablate.data.shapes import ShapesSpec, ensure
 from ablate.execution.reconcile import Job, reconcile
-from ablate.execution.run_trial import TrialOutcome, record_failure, run_job, run_trial
+from ablate.execution.run_trial import record_failure, run_job, run_trial
 from ablate.execution.trial_checks import check_unchanged
+from ablate.execution.trial_job import TrialOutcome
 from ablate.grafting.module_import import import_module_of
 from ablate.launching import local
 from ablate.launching.devices import DEVICE, Slot
 from ablate.launching.jobs import Observer, Outcome, run_jobs
 from ablate.launching.local import LocalBackend
 from ablate.records.json_struct import to_json
-from ablate.records.trial_record import Failure
+from ablate.records.trial_record import Failure, TrialRecord
 from ablate.settings.schema import Config
 from ablate.settings.trial_settings import TrialSettings
 from ablate.sources.module_source import module_source
@@ -127,7 +128,7 @@ def interrupt(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(AblateTrainer, "end_epoch", kill)
         with pytest.raises(Killed):
-            run_job(Job(trial).payload)
+            run_job(Job(trial).for_worker())
 
 
 def swap(one: Path, other: Path) -> None:
@@ -145,11 +146,16 @@ def gain(trial: Trial) -> float:
     return float(value)
 
 
-def failure_of(trial: Trial) -> Failure:
+def record_of(trial: Trial) -> TrialRecord:
     record = trial.record()
     assert record is not None
-    assert record.failure is not None
-    return record.failure
+    return record
+
+
+def failure_of(trial: Trial) -> Failure:
+    failure = record_of(trial).failure
+    assert failure is not None
+    return failure
 
 
 def failure(trial: Trial) -> tuple[str, str]:
@@ -183,14 +189,14 @@ def test_a_sweep_whose_files_change(bench: Bench, monkeypatch: pytest.MonkeyPatc
     first, second = (bench.trial(block=True, seed=seed) for seed in (0, 1))
     plain = bench.trial(block=False, seed=0)
     trials = [*swapped, first, second, second, plain, plain]
-    payloads = [Job(trial).payload for trial in trials]
+    payloads = [Job(trial).for_worker() for trial in trials]
     results: dict[int, Any] = {}
 
     def again(index: int) -> None:
         """Give the command again: the trial is composed anew."""
         seed = trials[index].identity.seed
         trials[index] = bench.trial(block="block" in trials[index].identity.name, seed=seed)
-        payloads[index] = Job(trials[index]).payload
+        payloads[index] = Job(trials[index]).for_worker()
 
     steps: dict[int, Callable[[], None]] = {
         2: lambda: edit(bench.module, "tensor(1.0)", "tensor(2.0)"),
@@ -206,15 +212,15 @@ def test_a_sweep_whose_files_change(bench: Bench, monkeypatch: pytest.MonkeyPatc
     backend = LocalBackend([Slot("cpu", {DEVICE: "cpu", "OMP_NUM_THREADS": "1"})])
     run_jobs(backend, "ablate.execution.run_trial:run_job", payloads, Observer(end=end))
 
-    assert [results[index]["status"] for index in range(7)] == [
+    assert [results[index].status for index in range(7)] == [
         "finished", "finished", "finished", "failed", "finished", "failed", "finished",
     ]  # fmt: skip
-    records = [trial.record() or {} for trial in trials]
+    records = [record_of(trial) for trial in trials]
     # the swapped checkpoints: neither trial went on from the other's
     for trial, other, record in zip(swapped, reversed(swapped), records, strict=False):
-        assert [entry["epochs_done"] for entry in record["tries"]] == [0, 0]
-        assert other.identity.short in record["tries"][1]["note"]
-        assert (record["realised"]["resumed"], record["realised"]["resume_exact"]) == (0, None)
+        assert [entry.epochs_done for entry in record.tries] == [0, 0]
+        assert other.identity.short in (record.tries[1].note or "")
+        assert (record.realised.resumed, record.realised.resume_exact) == (0, None)
         assert (trial.folder / f"last-of-{other.identity.short}.pt").is_file()
     # the module: the old class stands under the old signature, the new one under the new, trained in a new process
     assert failure(second)[0] == "changed"
@@ -222,13 +228,14 @@ def test_a_sweep_whose_files_change(bench: Bench, monkeypatch: pytest.MonkeyPatc
     assert not (second.folder / "train").exists()
     assert (gain(first), gain(trials[4])) == (1.0, 2.0)
     assert trials[4].identity.signature != second.identity.signature
-    assert records[4]["inputs"]["sources"] == {"changing_blocks.Block": module_source("changing_blocks.Block").sha256}
-    assert records[4]["tries"][0]["pid"] != records[2]["tries"][0]["pid"]
+    assert records[4].inputs is not None
+    assert records[4].inputs.sources == {"changing_blocks.Block": module_source("changing_blocks.Block").sha256}
+    assert records[4].tries[0].pid != records[2].tries[0].pid
     # the label: nothing is recorded under the old fingerprint
     assert failure(trials[5])[0] == "changed"
     assert "fingerprint" in failure(trials[5])[1]
     now = resolve(plain.settings.data).fingerprint
-    assert records[6]["realised"]["data_fingerprint"] == now != plain.data.fingerprint
+    assert records[6].realised.data_fingerprint == now != plain.data.fingerprint
 
 
 def rename_class(bench: Bench) -> None:
@@ -268,7 +275,7 @@ def test_a_trial_is_not_trained_on_other_files_than_its_command_has_seen(
     bench: Bench, change: Callable[[Bench], object]
 ) -> None:
     trial = bench.trial(block=True, seed=0, own=True)
-    payload = Job(trial).payload
+    payload = Job(trial).for_worker()
     change(bench)
 
     result = run_job(payload)
@@ -286,7 +293,7 @@ def test_a_process_with_old_code_hands_its_trial_to_a_new_one(bench: Bench, monk
     handed: list[Any] = []
 
     def in_new_process(function: str, payloads: list[Any]) -> list[Outcome]:
-        handed.append((function, Trial.of(payloads[0]["settings"]).identity.signature))
+        handed.append((function, Trial.of(payloads[0].settings).identity.signature))
         return [Outcome(TrialOutcome(trial.identity.signature, "finished", None))]
 
     monkeypatch.setattr(local, "run_in_worker", in_new_process)
@@ -315,7 +322,7 @@ def test_what_failed_for_changed_files_goes_on_when_they_are_back(bench: Bench) 
     trial = bench.trial(block=False, seed=0)
     job = Job(trial)
     edit_label(bench.label)
-    run_job(job.payload)
+    run_job(job.for_worker())
     (again,) = reconcile([trial]).jobs
     assert again.retry == 0
     edit_label(bench.label)
@@ -353,7 +360,7 @@ def test_data_edited_in_mid_training(bench: Bench, monkeypatch: pytest.MonkeyPat
 
     with monkeypatch.context() as patch:
         patch.setattr(AblateTrainer, "begin_epoch", edits)
-        result = run_job(Job(trial).payload)
+        result = run_job(Job(trial).for_worker())
 
     assert isinstance(result, TrialOutcome)
     assert result.failure is not None
@@ -363,7 +370,7 @@ def test_data_edited_in_mid_training(bench: Bench, monkeypatch: pytest.MonkeyPat
     edit_label(bench.label)  # as it was
     assert bench.trial(block=False, seed=0).identity.signature == trial.identity.signature
     (job,) = reconcile([trial]).jobs
-    assert isinstance(again := run_job(job.payload), TrialOutcome)
+    assert isinstance(again := run_job(job.for_worker()), TrialOutcome)
     assert again.status == "finished"
 
 
@@ -381,9 +388,11 @@ def test_module_edited_in_mid_training(bench: Bench, monkeypatch: pytest.MonkeyP
 
     with monkeypatch.context() as patch:
         patch.setattr(AblateTrainer, "begin_epoch", edits)
-        result = run_job(Job(trial).payload)
+        result = run_job(Job(trial).for_worker())
 
     assert isinstance(result, TrialOutcome)
     assert result.status == "finished"
     assert gain(trial) == 1.0
-    assert run_job(Job(bench.trial(block=True, seed=1)).payload) == "stale", "this process goes on with the old class"
+    assert run_job(Job(bench.trial(block=True, seed=1)).for_worker()) == "stale", (
+        "this process goes on with the old class"
+    )

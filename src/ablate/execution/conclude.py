@@ -1,14 +1,14 @@
-"""After the trials: latency, the report, the table on the terminal. In a process of its own, which may need memory."""
+"""After the trials: latency, the report, the table on the terminal; in a process of its own, which may need memory."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -23,7 +23,7 @@ from ablate.records.json_struct import to_json
 from ablate.records.loading import load_object, load_sweep
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import Failure, short
-from ablate.settings.schema import LatencySettings
+from ablate.settings.trial_settings import CommandSettings, TrialSettings
 from ablate.storage.files import atomic_write_text
 
 FORMS = ("csv", "md", "tex", "ipynb")
@@ -31,53 +31,81 @@ FORMS = ("csv", "md", "tex", "ipynb")
 logger = logging.getLogger(__name__)
 
 
+class FailedTrial(NamedTuple):
+    """A trial that failed, or whose record is damaged."""
+
+    signature: str
+    name: str
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class ConcludeJob:
+    """A sweep whose trials have ended, for the process that reports it.
+
+    Attributes:
+        directory: The sweep's folder.
+        settings: Of one of its trials.
+        signatures: Of the trials of this command.
+    """
+
+    directory: Path
+    settings: TrialSettings
+    signatures: frozenset[str]
+
+
 @dataclass(frozen=True)
 class Conclusion:
-    """What came of a command's trials.
+    """The end of a command.
 
     Attributes:
         note: The description for MLflow.
         table: The comparison.
-        failures: Signature, name and failure of each trial that failed.
+        failures: The trials that failed.
         missing: How many trials have no record.
-        ignored: In words, what could not be read.
+        ignored: Files that could not be read, in words.
         forms: Of the report, besides HTML.
         problem: Why there is no report; empty where there is one.
     """
 
     note: str = ""
     table: TableSummary = field(default_factory=TableSummary)
-    failures: list[tuple[str, str, Failure]] = field(default_factory=list)
+    failures: list[FailedTrial] = field(default_factory=list)
     missing: int = 0
     ignored: list[str] = field(default_factory=list)
     forms: list[str] = field(default_factory=list)
     problem: str = ""
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all trials have finished and are reported."""
+        return not (self.failures or self.missing or self.problem)
 
-def conclude(directory: Path, settings: Mapping[str, Any], signatures: Collection[str]) -> Conclusion:
-    """Measure latency, write the report, print the table; all of it in another process.
+
+def conclude(directory: Path, settings: TrialSettings, signatures: Collection[str]) -> Conclusion:
+    """Measure latency, write the report and print the table, in another process.
 
     Args:
         directory: The sweep's folder.
-        settings: A trial's configuration.
+        settings: Of one of its trials.
         signatures: The trials of this command.
     """
-    task = {"directory": directory, "settings": settings, "signatures": set(signatures)}
-    outcome = run_in_worker("ablate.execution.conclude:conclude_here", [task])[0]
+    job = ConcludeJob(directory, settings, frozenset(signatures))
+    outcome = run_in_worker("ablate.execution.conclude:conclude_here", [job])[0]
     return outcome.result if isinstance(outcome.result, Conclusion) else Conclusion(problem=outcome.message)
 
 
-def conclude_here(task: Mapping[str, Any]) -> Conclusion:
-    """Do what `conclude` promises, in this process."""
-    directory, settings, signatures = task["directory"], task["settings"], task["signatures"]
-    console = Console(emoji=False)  # :100: in a name or a path is no picture
+def conclude_here(job: ConcludeJob) -> Conclusion:
+    """Do what `conclude` does, in this process."""
+    directory, command, signatures = job.directory, job.settings.command, job.signatures
+    console = Console(emoji=False)  # :100: in a name or a path is not an emoji
     with log_to(directory / DRIVER_LOG):
-        if settings["latency"]["enabled"]:
-            measure_sweep(directory, LatencySettings(**settings["latency"]), console)
+        if command.latency.enabled:
+            measure_sweep(directory, command.latency, console)
         sweep = load_sweep(directory)
-        note, table = _report(sweep, settings, console)
+        note, table = _report(sweep, command, console)
     failures = [
-        (trial.signature, trial.name or short(trial.signature), trial.failure)
+        FailedTrial(trial.signature, trial.name or short(trial.signature), trial.failure)
         for trial in sweep.trials
         if trial.failure is not None and trial.signature in signatures
     ]
@@ -91,8 +119,8 @@ def conclude_here(task: Mapping[str, Any]) -> Conclusion:
     )
 
 
-def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console) -> tuple[str, TableSummary]:
-    """Write what is not up to date, print the table; return the description for MLflow, and the table."""
+def _report(sweep: Sweep, command: CommandSettings, console: Console) -> tuple[str, TableSummary]:
+    """Write the report unless it is up to date, print the table; return the description for MLflow, and the table."""
     from ablate.analysis.comparison import compare
     from ablate.analysis.image_intervals import compute_intervals
     from ablate.analysis.table import table_summary
@@ -102,13 +130,13 @@ def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console) -> tupl
 
     with image_progress(console) as progress:
         compute_intervals(sweep, on_progress=progress)
-    strict = bool(settings["strict"])
-    kinds = KINDS if settings["figures"] else ()
+    strict = command.strict
+    kinds = KINDS if command.figures else ()
     comparison = compare(sweep, strict=strict)
     content = to_json([sweep.trials, sweep.latency, sweep.run_ids, sweep.design, sweep.controls])
     images = load_object(sweep.folder.image_intervals)
-    asked = [f"strict={strict}", f"figures={bool(kinds)}", f"notebook={settings['notebook']}"]
-    state = digest([__version__, *asked, json.dumps([*content, images], sort_keys=True)])
+    options = [f"strict={strict}", f"figures={bool(kinds)}", f"notebook={command.notebook}"]
+    state = digest([__version__, *options, json.dumps([*content, images], sort_keys=True)])
     stamp = sweep.folder.stamp
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == state:
         logger.info("report: not written again, nothing has changed")
@@ -116,7 +144,7 @@ def _report(sweep: Sweep, settings: Mapping[str, Any], console: Console) -> tupl
         logger.info("report: written to %s", sweep.folder.path)
         with console.status("report") if console.is_terminal else nullcontext():
             written = write_report(
-                sweep, comparison=comparison, strict=strict, figures=kinds, notebook=settings["notebook"]
+                sweep, comparison=comparison, strict=strict, figures=kinds, notebook=command.notebook
             )
         for problem in written.problems:
             print_line(console, f"report: {problem}", "yellow")

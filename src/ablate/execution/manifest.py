@@ -1,4 +1,4 @@
-"""A sweep's folder: its name, and what it says of the command that made it."""
+"""The folder of a sweep: its name, and the manifest that says which trials it consists of."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ablate.study.trial import Trial
 
 
 def sweep_name(trials: Sequence[Trial], joined: Collection[str] = ()) -> str:
-    """Return a sweep's folder name: what varies, and a hash of all it holds; the same command finds it again.
+    """Return the name of a sweep's folder: its factors, and a hash of its trials; the same for the same command.
 
     Args:
         trials: All trials of the sweep.
-        joined: Signatures of those that nobody asked for and that the name is silent about.
+        joined: Signatures of those that joined as controls, whose factors the name leaves out.
     """
     levels: dict[str, list[str]] = {}
     for trial in [trial for trial in trials if trial.identity.signature not in joined] or trials:
@@ -34,7 +34,7 @@ def sweep_name(trials: Sequence[Trial], joined: Collection[str] = ()) -> str:
     grafted = dict.fromkeys(name for level in levels["module"] for name in level.split("+") if name != "none")
     modules = list(grafted) or ["baseline"]
     readable = "_".join(["+".join(modules)[:48], "+".join(levels["data"])[:24], "+".join(levels["model"])[:24]])
-    readable = re.sub(r"[^\w.+@=-]+", "_", readable)  # a data file may be called anything; this is a folder, and a tag
+    readable = re.sub(r"[^\w.+@=-]+", "_", readable)  # a data file may have any name
     return f"{readable}_{digest(trial.identity.signature for trial in trials)[:6]}"
 
 
@@ -44,12 +44,12 @@ def open_sweep(
     design: Design | None = None,
     controls: Mapping[str, Control] | None = None,
 ) -> SweepFolder:
-    """Write down what a sweep consists of; return its folder.
+    """Write the manifest of a sweep; return the sweep's folder.
 
     Args:
         trials: All trials of the sweep.
-        command: The command line's words; `retry=` is left out, because it asks for this once only, and so are user
-            and password of `tracking.uri`, because all may read what is recorded.
+        command: The command line's words; `retry=` is left out, because it is meant once, and so are user and password
+            of `tracking.uri`, because a manifest is not secret.
         design: Of components, where there is one (see `ablate.study.designs`).
         controls: By variant key (see `ablate.study.control_trials`).
     """
@@ -58,8 +58,8 @@ def open_sweep(
     controls = controls or {}
     name = settings.sweep or sweep_name(trials, {s for control in controls.values() for s in control.signatures})
     folder = OutputFolder(Path(settings.root).absolute()).sweep(name)
-    known = load_manifest(folder) if folder.manifest.is_file() else SweepManifest(signatures=())
-    before = known.signatures if settings.sweep else ()  # a named sweep grows with each command
+    earlier = load_manifest(folder) if folder.manifest.is_file() else SweepManifest(signatures=())
+    before = earlier.signatures if settings.sweep else ()  # a named sweep grows with each command
     signatures = tuple(dict.fromkeys([*before, *(trial.identity.signature for trial in trials)]))
     words = [
         without_account(word) if word.lstrip("+").startswith("tracking") else word
@@ -70,13 +70,13 @@ def open_sweep(
         name=name,
         command=f"python -m ablate {shlex.join(words)}",
         signatures=signatures,
-        names={**known.names, **{t.identity.signature: t.identity.name for t in trials}},
-        created=known.created or datetime.now(UTC).isoformat(timespec="seconds"),
+        names={**earlier.names, **{t.identity.signature: t.identity.name for t in trials}},
+        created=earlier.created or datetime.now(UTC).isoformat(timespec="seconds"),
         tracking=asdict(replace(tracking, uri=tracking.uri and without_account(tracking.uri))),
         latency=asdict(settings.latency),
         strict=settings.strict,
-        mlflow_run_id=known.mlflow_run_id,
-        controls=grown(known.controls, controls) if settings.sweep else dict(controls),
+        mlflow_run_id=earlier.mlflow_run_id,
+        controls=_merged(earlier.controls, controls) if settings.sweep else dict(controls),
         design=design,
     )
     save_manifest(folder, manifest)
@@ -84,11 +84,11 @@ def open_sweep(
 
 
 def is_strict(directory: Path) -> bool:
-    """Tell whether the command of a sweep asked to leave out what may not be compared."""
+    """Tell whether the report of a sweep leaves out trials that are not comparable."""
     return load_manifest(SweepFolder(directory)).strict
 
 
-def grown(before: Mapping[str, Control], controls: Mapping[str, Control]) -> dict[str, Control]:
+def _merged(before: Mapping[str, Control], controls: Mapping[str, Control]) -> dict[str, Control]:
     """Return the controls of a named sweep with those of a further command."""
     merged = dict(before)
     for key, control in controls.items():

@@ -1,11 +1,11 @@
-"""What is asked for, less what is recorded: which trials run, go on, are there already, or wait to be tried again."""
+"""Compare the requested trials with the records on disk: which run, resume, are finished, or have failed before."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from ablate.execution.trial_job import PlannedTrial, TrialJob
 from ablate.records.checkpoint_origin import checkpoint_signature
 from ablate.records.failures import goes_on, retried
 from ablate.records.loading import DamagedRecordError, load_record, mend_record
@@ -29,29 +29,22 @@ class Job:
     epochs_done: int = 0
     retry: int | None = None
 
-    @property
-    def payload(self) -> dict[str, Any]:
-        """What the trial's worker is given (see `ablate.execution.run_trial.run_job`)."""
-        trial = self.trial
-        return {
-            "settings": trial.settings,
-            "data": trial.data,
-            "identity": trial.identity,
-            "inputs": TrialInputs.of(trial.settings, trial.data.fingerprint),
-            "retry": self.retry,
-        }
+    def for_worker(self) -> TrialJob:
+        """Return the job of the trial's worker, with the hashes of the trial's files as they are now."""
+        inputs = TrialInputs.of(self.trial.settings, self.trial.data.fingerprint)
+        return TrialJob(self.trial.settings, self.retry, PlannedTrial(self.trial, inputs))
 
 
 @dataclass
 class Reconciled:
-    """The trials of a command, each once, by what is on disk of them.
+    """The trials of a command, each once, by their state on disk.
 
     Attributes:
         trials: All of them.
         done: Finished, in this sweep or in another.
-        failed: Failed before, and not asked to be tried again.
-        jobs: What runs.
-        ignored: In words, what lies in a trial's folder and cannot be used.
+        failed: Failed before, and not to be tried again.
+        jobs: Trials that run.
+        ignored: Files in a trial's folder that cannot be used, in words.
     """
 
     trials: list[Trial]
@@ -63,44 +56,44 @@ class Reconciled:
     @property
     def states(self) -> dict[str, str]:
         """By signature: ``reuse``, ``failed``, ``resume`` or ``run``."""
-        found = {trial.identity.signature: "reuse" for trial in self.done}
-        found |= {trial.identity.signature: "failed" for trial in self.failed}
-        return found | {job.trial.identity.signature: "resume" if job.epochs_done else "run" for job in self.jobs}
+        states = {trial.identity.signature: "reuse" for trial in self.done}
+        states |= {trial.identity.signature: "failed" for trial in self.failed}
+        return states | {job.trial.identity.signature: "resume" if job.epochs_done else "run" for job in self.jobs}
 
     @property
     def resumed(self) -> list[Job]:
-        """The jobs that go on from a checkpoint."""
+        """The jobs that resume from a checkpoint."""
         return [job for job in self.jobs if job.epochs_done]
 
 
 def reconcile(trials: Sequence[Trial], *, mend: bool = False) -> Reconciled:
-    """Leave out what is asked for twice, and tell what has a record from what must run.
+    """Compare trials with the records on disk.
 
     Args:
-        trials: What is asked for; the `retry` of the first one's configuration says which failures run again.
-        mend: Also write damaged records anew from their copies.
+        trials: The requested trials; one that is there twice counts once. Their `retry` says which failures run again.
+        mend: Also rewrite damaged records from their copies.
     """
     unique = {trial.identity.signature: trial for trial in trials}
-    found = Reconciled(list(unique.values()))
-    for trial in found.trials:
+    reconciled = Reconciled(list(unique.values()))
+    for trial in reconciled.trials:
         if mend:
             mend_record(trial.folder)
-        record = _record(trial, found.ignored)
+        record = _record(trial, reconciled.ignored)
         if record is None:
-            found.ignored += _foreign_checkpoint(trial)
-            found.jobs.append(Job(trial, trial.epochs_done()))
+            reconciled.ignored += _foreign_checkpoint(trial)
+            reconciled.jobs.append(Job(trial, trial.epochs_done()))
         elif record.status == FINISHED:
-            found.done.append(trial)
+            reconciled.done.append(trial)
         elif retried(record.failure, trial.settings.command.retry):
             done = trial.epochs_done() if goes_on(record.failure) else 0
-            found.jobs.append(Job(trial, done, len(record.tries)))
+            reconciled.jobs.append(Job(trial, done, len(record.tries)))
         else:
-            found.failed.append(trial)
-    return found
+            reconciled.failed.append(trial)
+    return reconciled
 
 
 def _foreign_checkpoint(trial: Trial) -> list[str]:
-    """Say of a `last.pt` that another trial has written what follows from it."""
+    """Return a line about a `last.pt` that another trial has written, if there is one."""
     signature = checkpoint_signature(trial.files.last)
     if signature in (None, trial.identity.signature):
         return []
@@ -109,7 +102,7 @@ def _foreign_checkpoint(trial: Trial) -> list[str]:
 
 
 def _record(trial: Trial, ignored: list[str]) -> TrialRecord | None:
-    """Return a trial's record, None where it has none; say of one that cannot be used why, and what follows."""
+    """Return a trial's record; None where there is none, or it is damaged, which is added to `ignored`."""
     try:
         return load_record(trial.folder)
     except FileNotFoundError:

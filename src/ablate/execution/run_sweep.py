@@ -1,7 +1,7 @@
-"""The story of one sweep: what is asked for, what is there, what runs, what it says.
+"""Run one sweep: compare its trials with the records on disk, run the missing ones, report.
 
-Everything is decided before anything is done: all trials are composed, checked and reconciled with the records on disk;
-then the missing ones run; then the sweep is told as a table. A plan is the same story without its second half.
+Everything is decided before anything starts: all trials are composed, checked and reconciled with the records. A plan
+(`ablate.execution.plan`) takes the same steps and stops before the first trial.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from rich.console import Console
@@ -37,9 +36,8 @@ from ablate.tracking.store import Store
 from ablate.tracking.store_problems import Refusal, StoreProblem
 from ablate.tracking.tracker import Tracker
 
-COUNTED = 32  # networks whose FLOPs are counted for the estimate of a sweep's time; a plan counts those of all
-
-REFUSALS = 10  # lines about parts of records that MLflow does not take
+COUNTED = 32  # networks up to which FLOPs are counted for the estimate of a sweep's time; a plan counts all
+REFUSALS = 10  # lines about values that MLflow refuses
 
 logger = logging.getLogger(__name__)
 
@@ -57,52 +55,51 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
 
     Raises:
         ConfigError: A network cannot be built, or nothing can be written; nothing was started.
-        NoSuchDevice: The trials ask for a device that is not there.
-        KeyboardInterrupt: Ctrl-C; what is finished stays, and the same command goes on from there.
+        NoSuchDevice: The trials' device does not exist.
+        KeyboardInterrupt: Ctrl-C; finished trials are kept, and the same command resumes the others.
     """
     console = Console(stderr=False, emoji=False)
-    settings = request.trials[0].config
-    root = Path(settings["root"]).absolute()
-    _check_writable(root)
-    found = reconcile(request.trials, mend=True)
-    if found.jobs:  # a sweep that is finished needs neither device nor cluster
-        launch.check(str(settings["device"]))
-    running = [job.trial for job in found.jobs]
+    settings = request.trials[0].settings
+    _check_writable(Path(settings.command.root).absolute())
+    reconciled = reconcile(request.trials, mend=True)
+    if reconciled.jobs:  # a finished sweep needs neither device nor cluster
+        launch.check(settings.device)
+    running = [job.trial for job in reconciled.jobs]
     networks = _preflight(running, done=request.preflown)
     notes = [*request.notes, *contract_notes(running, networks.answers)]
-    folder = open_sweep(found.trials, command, request.design, request.controls)
+    folder = open_sweep(reconciled.trials, command, request.design, request.controls)
     directory = folder.path
     open_driver_log(directory)
     logger.info("ablate %s: %s", __version__, shlex.join(command))
-    logger.info("sweep %s: %s", directory.name, _counts(found))
-    _log_states(found)
-    print_line(console, f"sweep {directory.name}: {_counts(found)}")
+    logger.info("sweep %s: %s", directory.name, _counts(reconciled))
+    _log_states(reconciled)
+    print_line(console, f"sweep {directory.name}: {_counts(reconciled)}")
     for name, reason in request.left_out:
         print_line(console, f"left out: {name}: {reason}", "yellow")
-    for line in found.ignored:
+    for line in reconciled.ignored:
         print_line(console, f"ignored: {line}", "yellow")
     for note in notes:
         print_line(console, note, "yellow")
-    for warning in data_warnings(found.trials):
+    for warning in data_warnings(reconciled.trials):
         print_line(console, warning)
 
-    forecast = announce_forecast(console, found.jobs, launch, networks.costs) if found.jobs else UNKNOWN
-    signatures = [trial.identity.signature for trial in found.trials]
-    with Tracker(Path(settings["root"]), request.trials[0].settings.command.tracking) as tracker:
+    forecast = announce_forecast(console, reconciled.jobs, launch, networks.costs) if reconciled.jobs else UNKNOWN
+    signatures = [trial.identity.signature for trial in reconciled.trials]
+    with Tracker(Path(settings.command.root), settings.command.tracking) as tracker:
         parent = _open_parent(tracker, folder)
         logger.info("MLflow run of the sweep: %s", parent)
-        if found.jobs:
-            run_trials(found.jobs, launch, tracker, parent, console, len(found.done), forecast)
+        if reconciled.jobs:
+            run_trials(reconciled.jobs, launch, tracker, parent, console, len(reconciled.done), forecast)
         tracker.ask(Store.publish_missing, folder.root.trials, parent, set(signatures))
-        ended = conclude(directory, settings, signatures)
+        conclusion = conclude(directory, settings, signatures)
         if parent:
-            failed = bool(ended.failures)
-            tracker.submit(Store.close_sweep, parent, directory, signatures, ended.note, ended.table, failed)
+            failed, note = bool(conclusion.failures), conclusion.note
+            tracker.submit(Store.close_sweep, parent, directory, signatures, note, conclusion.table, failed)
         tracker.settle()
         problem, refusals = tracker.problem, tracker.refusals
-    _say_what_mlflow_lacks(console, problem, refusals)
-    _closing_words(console, folder, ended, settings)
-    return 1 if ended.failures or ended.missing or ended.problem else 0
+    _print_refusals(console, problem, refusals)
+    _print_conclusion(console, folder, conclusion, settings.command.root)
+    return 0 if conclusion.is_complete else 1
 
 
 def _log_states(reconciled: Reconciled) -> None:
@@ -136,7 +133,7 @@ def _preflight(trials: Sequence[Trial], *, done: bool) -> Preflight:
 
 
 def _check_writable(root: Path) -> None:
-    """Raise ConfigError, before anything starts, where nothing could be kept."""
+    """Raise ConfigError where results cannot be written to the output folder."""
     probe = root / f".writable-{os.getpid()}"
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -146,13 +143,13 @@ def _check_writable(root: Path) -> None:
         raise ConfigError(f"root={root}: results cannot be written there: {error.strerror}") from error
 
 
-def _counts(found: Reconciled) -> str:
-    words = [f"{len(found.trials)} trials", f"{len(found.done)} done"]
-    if found.failed:
-        words.append(f"{len(found.failed)} failed before (retry=failed tries again)")
-    words.append(f"{len(found.jobs)} to run")
-    if found.resumed:
-        words[-1] += f" ({len(found.resumed)} of them from a checkpoint)"
+def _counts(reconciled: Reconciled) -> str:
+    words = [f"{len(reconciled.trials)} trials", f"{len(reconciled.done)} done"]
+    if reconciled.failed:
+        words.append(f"{len(reconciled.failed)} failed before (retry=failed tries again)")
+    words.append(f"{len(reconciled.jobs)} to run")
+    if reconciled.resumed:
+        words[-1] += f" ({len(reconciled.resumed)} of them from a checkpoint)"
     return ", ".join(words)
 
 
@@ -165,27 +162,27 @@ def _open_parent(tracker: Tracker, folder: SweepFolder) -> str | None:
     return str(run_id)
 
 
-def _closing_words(console: Console, folder: SweepFolder, ended: Conclusion, settings: Mapping[str, Any]) -> None:
-    for signature, name, failure in ended.failures:
-        print_line(console, f"failed: {name}: {failure.type}: {failure.message}", "red")
-        print_line(console, f"        log: {short_path(folder.trial(signature).path / failure.log)}")
-    if ended.failures:
-        again = retry_option([failure for _, _, failure in ended.failures])
+def _print_conclusion(console: Console, folder: SweepFolder, conclusion: Conclusion, root: str) -> None:
+    for trial in conclusion.failures:
+        print_line(console, f"failed: {trial.name}: {trial.failure.type}: {trial.failure.message}", "red")
+        print_line(console, f"        log: {short_path(folder.trial(trial.signature).path / trial.failure.log)}")
+    if conclusion.failures:
+        again = retry_option([trial.failure for trial in conclusion.failures])
         print_line(console, f"to try the failed trials again: {load_manifest(folder).command}{again}")
-    if ended.missing:
-        print_line(console, f"{ended.missing} trials have no result yet: repeat the command", "yellow")
-    for line in ended.ignored:
+    if conclusion.missing:
+        print_line(console, f"{conclusion.missing} trials have no result yet: repeat the command", "yellow")
+    for line in conclusion.ignored:
         print_line(console, f"ignored: {line}", "yellow")
-    if ended.problem:
-        print_line(console, f"the report was not made: {ended.problem}", "yellow")
+    if conclusion.problem:
+        print_line(console, f"the report was not made: {conclusion.problem}", "yellow")
     else:
-        print_line(console, f"report:   {short_path(folder.report('html'))} (also .{' .'.join(ended.forms)})")
-    root = shlex.quote(f"root={settings['root']}")
-    print_line(console, "MLflow:   python -m ablate ui" + ("" if settings["root"] == "multirun" else f" {root}"))
+        print_line(console, f"report:   {short_path(folder.report('html'))} (also .{' .'.join(conclusion.forms)})")
+    option = "" if root == "multirun" else f" {shlex.quote(f'root={root}')}"
+    print_line(console, f"MLflow:   python -m ablate ui{option}")
 
 
-def _say_what_mlflow_lacks(console: Console, problem: StoreProblem | None, refusals: Sequence[Refusal]) -> None:
-    """Say why records are not in MLflow, and which parts of others are not; who mends it depends on the reason."""
+def _print_refusals(console: Console, problem: StoreProblem | None, refusals: Sequence[Refusal]) -> None:
+    """Print why records are not in MLflow, and which values of others it refused."""
     if problem is not None:
         print_line(console, problem.advice, "yellow")
     for again, words in ((False, "MLflow does not take"), (True, "not in MLflow yet, the next command tries again")):

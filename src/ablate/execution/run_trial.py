@@ -1,7 +1,7 @@
-"""The story of one trial, start to end: data, network, training, evaluation, record.
+"""One trial from start to end: data, network, training, evaluation, record.
 
-`run_trial` is what a worker process runs. It takes plain values and returns plain values; everything else goes to the
-trial's own folder, `<root>/trials/<signature>/`, and the record is the last thing written there.
+A worker process runs `run_job`. Results go to the trial's own folder, `<root>/trials/<signature>/`, and the record is
+the last file written there.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ import shutil
 import socket
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import yaml
@@ -35,6 +34,7 @@ from ablate.execution.trial_checks import (
     own_checkpoint,
     set_foreign_aside,
 )
+from ablate.execution.trial_job import TrialJob, TrialOutcome
 from ablate.grafting.module_import import outdated
 from ablate.launching import local
 from ablate.launching.devices import DEVICE, SLOT
@@ -54,7 +54,6 @@ from ablate.records.trial_record import (
     NO_METRICS,
     Artifacts,
     Cost,
-    Failure,
     TrialRecord,
     Try,
     TryList,
@@ -75,31 +74,22 @@ if TYPE_CHECKING:
     from ablate.measuring.complexity import Complexity
     from ablate.training.checkpoint import TrainingState
 
+RUN = "ablate.execution.run_trial:run_job"
+
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrialOutcome:
-    """How a job ended; the whole record is in the trial's folder."""
-
-    signature: str
-    status: str
-    failure: Failure | None
 
 
 Training = Callable[[Trial, TrialInputs, Path | None], TrialRecord]
 
 
-def run_job(job: Mapping[str, Any], train: Training | None = None) -> TrialOutcome | str:
+def run_job(job: TrialJob, train: Training | None = None) -> TrialOutcome | str:
     """Run one trial of a sweep; what a worker process is asked to do.
 
-    All that the trial is made from is read anew here. Where it is not what the driver has seen, the trial fails as
-    ``changed`` without being trained.
+    Every file that the trial is made from is read again here. Where it is not what the driver has seen, the trial fails
+    as ``changed`` without being trained.
 
     Args:
-        job: ``settings`` (a `TrialSettings`) and, where the driver knows them, ``data`` (its
-            `DataSet`), ``identity`` and ``inputs`` (what it has seen), and ``retry`` (the number of tries after which
-            its recorded failure is to be tried again).
+        job: The trial.
         train: Trains a trial on these inputs, from this `last.pt` or from the start, and returns its part of the
             record; None for Ultralytics.
 
@@ -113,7 +103,7 @@ def run_job(job: Mapping[str, Any], train: Training | None = None) -> TrialOutco
     try:
         with lock(trial.files.lock, device=_place(trial)):
             record = trial.record()
-            if record is None or (record.status != FINISHED and len(record.tries) == job.get("retry")):
+            if record is None or (record.status != FINISHED and len(record.tries) == job.retry):
                 if obstacle is not None:
                     obstacle.intact = record is None or goes_on(record.failure)
                     record = _refuse(trial, obstacle)
@@ -126,23 +116,21 @@ def run_job(job: Mapping[str, Any], train: Training | None = None) -> TrialOutco
     return TrialOutcome(record.signature, record.status, record.failure)
 
 
-def _settle(job: Mapping[str, Any]) -> tuple[Trial, InputsChanged | None]:
+def _settle(job: TrialJob) -> tuple[Trial, InputsChanged | None]:
     """Return the trial as it is on disk now; or as the driver has seen it, with what has changed since."""
-    promised = None
-    if "identity" in job:
-        promised = Trial(job["settings"], job["data"], job["identity"])
+    planned = job.planned
     try:
-        trial = Trial.of(job["settings"])
-        if promised is None or trial.identity.signature == promised.identity.signature:
+        trial = Trial.of(job.settings)
+        if planned is None or trial.identity.signature == planned.trial.identity.signature:
             return trial, None
         now = TrialInputs.of(trial.settings, trial.data.fingerprint)
-        changes = job["inputs"].changes(now, trial.settings) or ["ablate itself was edited"]
+        changes = planned.inputs.changes(now, trial.settings) or ["ablate itself was edited"]
     except (ConfigError, DataError) as error:
-        if promised is None:
+        if planned is None:
             raise
         changes = [str(error)]
-    said = f"changed after the command had begun: {'; '.join(changes)}"
-    return promised, InputsChanged(f"{said}; the same command, given again, trains what is there")
+    message = f"changed after the command had begun: {'; '.join(changes)}"
+    return planned.trial, InputsChanged(f"{message}; the same command, given again, trains what is there")
 
 
 def _refuse(trial: Trial, reason: InputsChanged) -> TrialRecord:
@@ -163,11 +151,11 @@ def run_trial(settings: TrialSettings) -> TrialOutcome:
     prepare()
     record = Trial.of(settings).record()
     again = record is not None and retried(record.failure, settings.command.retry)
-    job = {"settings": settings, "retry": len(record.tries) if record is not None and again else None}
+    job = TrialJob(settings, retry=len(record.tries) if record is not None and again else None)
     while (done := run_job(job)) == BUSY:
         time.sleep(5)
     if done == STALE:
-        (outcome,) = local.run_in_worker("ablate.execution.run_trial:run_job", [job])
+        (outcome,) = local.run_in_worker(RUN, [job])
         if outcome.failure:
             raise RuntimeError(outcome.message)
         done = outcome.result

@@ -1,12 +1,14 @@
-"""While trials run: launch them, show and track each epoch as it appears on disk, leave none without a record."""
+"""Run the trials of a sweep: launch them, show and track each epoch as it appears on disk, record every failure."""
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -14,7 +16,8 @@ from ablate.console import show_cursor
 from ablate.execution.forecast import UNKNOWN, Forecast
 from ablate.execution.launch import Launch
 from ablate.execution.reconcile import Job
-from ablate.execution.run_trial import TrialOutcome, record_failure
+from ablate.execution.run_trial import RUN, record_failure
+from ablate.execution.trial_job import TrialJob, TrialOutcome
 from ablate.launching.jobs import Observer, Outcome
 from ablate.monitor.attempt import Item
 from ablate.monitor.live import Live
@@ -24,8 +27,6 @@ from ablate.records.trial_record import FINISHED, Failure, TrialRecord
 from ablate.study.trial import Trial
 from ablate.tracking.store import Store
 from ablate.tracking.tracker import Tracker
-
-RUN = "ablate.execution.run_trial:run_job"
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +45,11 @@ def run_trials(
     Args:
         jobs: What runs.
         launch: Where it runs.
-        tracker: Hears of epochs and results.
+        tracker: Gets epochs and results.
         parent: The sweep's MLflow run.
         console: Where to show it.
-        done: How many trials of the sweep were there before.
-        forecast: What is known beforehand of the time that they take.
+        done: How many trials of the sweep have finished before.
+        forecast: The expected time of the trials.
 
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM; the trials that ran are marked as stopped.
@@ -81,12 +82,12 @@ class _TrialObserver:
     """Shows and tracks the trials of a sweep while their jobs run."""
 
     def __init__(self, jobs: Sequence[Job], live: Live, tracker: Tracker, parent: str | None) -> None:
-        self.payloads = [job.payload for job in jobs]
+        self.payloads: list[TrialJob | None] = [job.for_worker() for job in jobs]
         self._jobs = jobs
         self._live = live
         self._tracker = tracker
         self._parent = parent
-        self._begun: set[int] = set()  # of which MLflow has heard
+        self._begun: set[int] = set()  # trials whose epochs were sent to MLflow
         self._tried: set[int] = set()
 
     def callbacks(self) -> Observer:
@@ -101,10 +102,9 @@ class _TrialObserver:
         )
 
     def stopped(self) -> None:
-        """Say of every trial that ran that it was stopped."""
-        folders = [self._jobs[index].trial.folder for index in self._begun]
-        for folder in folders:
-            self._tracker.submit(Store.stop, folder)
+        """Mark every trial that ran as stopped."""
+        for index in self._begun:
+            self._tracker.submit(Store.stop, self._jobs[index].trial.folder)
 
     def _start(self, index: int, slot: str) -> None:
         job = self._jobs[index]
@@ -133,31 +133,32 @@ class _TrialObserver:
         self._live.end(index, words, trial.folder / failure.log if failure else None)
         if trial.files.result.is_file():
             self._tracker.submit(Store.publish, trial.folder, self._parent)
-        self.payloads[index] = {}  # of a thousand trials, those that are over need no memory
+        self.payloads[index] = None  # frees the memory of trials that have ended
 
     def _retry(self, index: int, outcome: Outcome) -> None:
         failure = _failure_of(outcome)
         self._live.retry(index, outcome.message or (failure.message if failure else ""))
-        if not outcome.failure:  # it was recorded as failed; say that this very failure is tried again
+        job = self.payloads[index]
+        if job is not None and not outcome.failure:  # it was recorded as failed: exactly this failure is tried again
             record = load_record(self._jobs[index].trial.folder)
-            self.payloads[index] = {**self.payloads[index], "retry": len(record.tries)}
+            self.payloads[index] = replace(job, retry=len(record.tries))
 
 
 def _transient(outcome: Outcome) -> bool:
-    """Tell whether a trial that ended so may go well next time: its process was killed, or the machine hiccuped."""
+    """Tell whether a trial may succeed when it is repeated: its process was killed, or the machine was at fault."""
     failure = _failure_of(outcome)
     return outcome.failure == "killed" or (failure is not None and failure.transient)
 
 
 def _failure_of(outcome: Outcome) -> Failure | None:
-    """Return the failure that a trial has recorded; None where it has recorded none."""
+    """Return the failure that a trial's worker has recorded, if any."""
     return outcome.result.failure if isinstance(outcome.result, TrialOutcome) else None
 
 
 def _recorded(trial: Trial, outcome: Outcome) -> TrialRecord:
-    """Return the record that a trial's job left; write one if it left none."""
-    known = trial.record()
-    if outcome.failure and (known is None or known.status != FINISHED):  # it may have died after its work was done
+    """Return the record of a trial whose job has ended; write one if the job left none."""
+    record = trial.record()
+    if outcome.failure and (record is None or record.status != FINISHED):  # it may have died after recording
         record_failure(trial, outcome.failure, outcome.message)
     try:
         return load_record(trial.folder)
@@ -168,27 +169,24 @@ def _recorded(trial: Trial, outcome: Outcome) -> TrialRecord:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the sweep as Ctrl-C does; a second Ctrl-C ends it without any ceremony."""
-    import os
-    import threading
-
+    """Let SIGTERM end the sweep as Ctrl-C does; a second signal ends the process at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    asked = False
+    stopping = False
 
-    def stop(number: int, frame: Any) -> None:
-        nonlocal asked
-        if asked:
+    def stop(number: int, frame: object) -> None:
+        nonlocal stopping
+        if stopping:
             show_cursor()
-            os._exit(130)  # the workers see that the driver is gone, and go too
-        asked = True
+            os._exit(130)  # the workers notice that the driver is gone, and end
+        stopping = True
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        if not asked:  # else the closing words must stay interruptible too
+        if not stopping:  # else the end of the sweep stays interruptible too
             for number, handler in before.items():
                 signal.signal(number, handler)

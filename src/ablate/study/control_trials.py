@@ -1,4 +1,4 @@
-"""Controls: trials that join a sweep so that "it helps" can be told from "it is bigger" and from "it was operated on".
+"""Controls: trials that join a sweep to separate the effect of a graft from that of size and of surgery.
 
 | control | what it is | beside |
 |---|---|---|
@@ -6,9 +6,9 @@
 | params | a plain block of convolutions with as many parameters, at the same places and wired alike | every graft |
 | scale | the stock network of the next bigger scale | every combination of model, optimizer, data and training |
 
-Each is made from the settings of a trial that was asked for, so it has that trial's seed, data, optimizer
-and training. Two that are equal are one. With another wiring than plain an identity would be no control: x + x is twice
-the map, and a x + x is not the stock network either once a has been trained.
+Each is made from the settings of a requested trial, so it has that trial's seed, data, optimizer and training. Equal
+controls are one trial. An identity is always wired plainly: x + x is twice the map, and a x + x is not the stock
+network once a has been trained.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Joined:
     """The controls of a sweep.
 
     Attributes:
-        trials: Those that were not asked for anyway.
+        trials: Those that were not requested anyway.
         controls: By variant key, with the signatures of those of `trials`.
         notes: Why there is no control where one could be expected.
     """
@@ -49,7 +49,7 @@ def join_controls(trials: Sequence[Trial], kinds: Sequence[str], find_weights: C
     """Return the controls of some trials.
 
     Args:
-        trials: What runs otherwise, with its baselines.
+        trials: The requested trials, with their baselines.
         kinds: Which controls join, of `ablate.settings.schema.CONTROLS`.
         find_weights: Finds a checkpoint by the name under which it was published.
 
@@ -57,7 +57,7 @@ def join_controls(trials: Sequence[Trial], kinds: Sequence[str], find_weights: C
         ConfigError: A model has no scales, or the sweep starts from a checkpoint that no bigger network has.
     """
     joined = Joined()
-    known = {trial.identity.signature for trial in trials}
+    signatures = {trial.identity.signature for trial in trials}
     for kind in dict.fromkeys(kinds):
         for trial in trials:
             for settings, of in _controls(kind, trial, joined.notes, find_weights):
@@ -66,10 +66,10 @@ def join_controls(trials: Sequence[Trial], kinds: Sequence[str], find_weights: C
                 entry = joined.controls.setdefault(
                     identity.variant_key, Control(kind=kind, comparison_key=trial.identity.comparison_key, of=of)
                 )
-                if identity.signature not in known:
-                    known.add(identity.signature)
-                    signatures = (*entry.signatures, identity.signature)
-                    joined.controls[identity.variant_key] = msgspec.structs.replace(entry, signatures=signatures)
+                if identity.signature not in signatures:
+                    signatures.add(identity.signature)
+                    added = (*entry.signatures, identity.signature)
+                    joined.controls[identity.variant_key] = msgspec.structs.replace(entry, signatures=added)
                     joined.trials.append(control)
     grafted = any(trial.settings.grafts for trial in trials)
     if not grafted and (without := [kind for kind in dict.fromkeys(kinds) if kind != "scale"]):

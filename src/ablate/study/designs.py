@@ -33,7 +33,7 @@ class Layout:
 
     Attributes:
         cells: Overrides of each trial.
-        joined: For each cell whether it is a baseline that nobody asked for.
+        joined: For each cell whether it is a baseline that joined by itself.
         design: The design's name.
         components: Names of the components, in the order given; empty without a design of components.
         marks: For each cell which components it has; empty without a design of components.

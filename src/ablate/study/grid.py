@@ -28,10 +28,10 @@ def with_baselines(combinations: Iterable[Cell], *, join: bool) -> dict[Cell, bo
 
     Args:
         combinations: One override of each axis.
-        join: Whether the baseline of each is to be there although nobody asked for it.
+        join: Whether the baseline of each joins where it was not requested.
 
     Returns:
-        Cell -> whether it is a baseline that nobody asked for.
+        Cell -> whether it is a baseline that joined by itself.
     """
     joined: dict[Cell, bool] = {}
     for combination in combinations:

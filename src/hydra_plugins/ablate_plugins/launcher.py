@@ -92,15 +92,17 @@ class JobLauncher(Launcher):  # type: ignore[misc]
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run jobs as Hydra asks for it, for a sweeper that is not ours; one result each, also where a trial failed."""
         from ablate.cli.hydra_bridge import plain
+        from ablate.execution.run_trial import RUN
+        from ablate.execution.trial_job import TrialJob
         from ablate.launching.jobs import run_jobs
         from ablate.settings.trial_settings import TrialSettings
 
         loader = self.hydra_context.config_loader
         configs = [loader.load_sweep_config(self.config, list(overrides)) for overrides in job_overrides]
         settings = [TrialSettings.from_plain(plain(config)) for config in configs]
-        payloads = [{"settings": each} for each in settings]
+        jobs = [TrialJob(each) for each in settings]
         device = settings[0].device
-        outcomes = run_jobs(self.backend(device), "ablate.execution.run_trial:run_job", payloads, limits=self.limits)
+        outcomes = run_jobs(self.backend(device), RUN, jobs, limits=self.limits)
         returns = []
         for config, overrides, outcome in zip(configs, job_overrides, outcomes, strict=True):
             status = JobStatus.FAILED if outcome.failure else JobStatus.COMPLETED

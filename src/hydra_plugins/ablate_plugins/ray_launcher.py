@@ -61,7 +61,7 @@ class RayLauncher(JobLauncher):
         """Run jobs until each has ended; what they do and how they end the observer hears."""
         from ablate.launching.jobs import run_jobs
 
-        shared = Path(payloads[0]["settings"].command.root).absolute()
+        shared = Path(payloads[0].settings.command.root).absolute()
         run_jobs(self.backend(device, shared), function, payloads, observer, self.limits)
 
     def _count(self, device: str) -> int:

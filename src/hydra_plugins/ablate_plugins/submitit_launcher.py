@@ -78,5 +78,5 @@ class SubmititLauncher(JobLauncher):
         """Run jobs until each has ended; what they do and how they end the observer hears."""
         from ablate.launching.jobs import run_jobs
 
-        root = Path(payloads[0]["settings"].command.root)
+        root = Path(payloads[0].settings.command.root)
         run_jobs(self.backend(device, root), function, payloads, observer, self.limits)
