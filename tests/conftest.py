@@ -89,6 +89,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
             fcntl.flock(state, fcntl.LOCK_EX)
             state.seek(0)
             if not state.read():
+                shutil.rmtree(folder, ignore_errors=True)  # what another worker has begun in vain
                 folder.mkdir()
                 fill(folder)
                 state.write("made")
