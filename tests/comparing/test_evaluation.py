@@ -21,10 +21,10 @@ from ablate.evaluation.image_bootstrap import paired_bootstrap
 from ablate.findings.all_findings import sentences
 from ablate.records.loading import load_sweep
 from ablate.records.predictions import Predictions, load_predictions, save_predictions
+from ablate.storage.layout import SweepFolder
 
 Grid = Callable[..., list[dict[str, Any]]]
 Write = Callable[..., Path]
-FILE = "image_intervals.json"
 BOUNDS = ["images_ci_low", "images_ci_high"]
 
 
@@ -120,7 +120,7 @@ def test_a_second_report_computes_nothing_again(with_evidence: Callable[..., Any
 def test_no_resamples_compute_nothing(with_evidence: Callable[..., Any]) -> None:
     directory, _ = with_evidence()
     assert compute_intervals(load_sweep(directory), resamples=0) == 0
-    assert not (directory / FILE).exists()
+    assert not SweepFolder(directory).image_intervals.exists()
 
 
 def damage_file(kind: str, path: Path) -> None:
@@ -208,7 +208,7 @@ def test_trials_without_evidence_are_not_spoken_of(records: Grid, write: Write) 
     row = row_of(directory)
     assert row[BOUNDS].isna().all()
     assert row["notes"] == ""
-    assert not (directory / FILE).exists()
+    assert not SweepFolder(directory).image_intervals.exists()
 
 
 def test_some_trials_without_evidence_are_named(
@@ -227,7 +227,7 @@ def test_some_trials_without_evidence_are_named(
 )
 def test_a_cache_that_cannot_be_read_is_computed_again(with_evidence: Callable[..., Any], content: str) -> None:
     directory, _ = with_evidence()
-    (directory / FILE).write_text(content)
+    SweepFolder(directory).image_intervals.write_text(content)
     assert row_of(directory)[BOUNDS].notna().all()
 
 

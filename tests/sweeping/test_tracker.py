@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.factories import make_record
 
 from ablate.settings.schema import TrackingSettings
 from ablate.storage.files import atomic_write_json
@@ -90,16 +91,17 @@ def test_a_locked_store_is_waited_for(root: Path) -> None:
 
 
 def test_what_the_store_refuses_of_one_record_is_told_once_and_others_arrive(root: Path) -> None:
-    for index, metrics in ((1, {".": 0.1, "map50": 0.5}), (2, {"map50": 0.5})):
+    for index, odd in ((1, {".": 0.1}), (2, {})):
         signature = f"{index:02x}" * 32
-        content = {"signature": signature, "name": f"trial {index}", "status": "finished", "metrics": metrics}
+        row = {"epoch": 1, "time": 1.79e9, "map50": 0.5, **odd}
+        content = make_record(signature=signature, name=f"trial {index}", history=[row])
         atomic_write_json(root / "trials" / signature / "result.json", content)
     with Tracker(root, LOCAL) as tracker:
-        tracker.ask(Store.publish_missing, root / "trials")
-        tracker.ask(Store.publish_missing, root / "trials")
+        tracker.ask(Store.publish_missing, root)
+        tracker.ask(Store.publish_missing, root)
 
     assert tracker.problem is None
-    assert [(refusal.record, refusal.what) for refusal in tracker.refusals] == [("trial 1", "metric final/.")]
+    assert [(refusal.record, refusal.what) for refusal in tracker.refusals] == [("trial 1", "metric .")]
     with sqlite3.connect(root / "mlflow.db") as database:
         assert database.execute("select status from runs").fetchall() == [("FINISHED",)] * 2
 

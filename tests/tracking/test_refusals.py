@@ -90,7 +90,7 @@ def test_a_refused_metric_is_left_out_and_named_and_all_others_arrive(root: Path
     ]
     assert "metric ." in run.data.tags[entries.NOT_RECORDED]
     assert statuses(root) == ["FINISHED"]
-    assert store.publish_missing(root / "trials") == [], "another time it would be refused again"
+    assert store.publish_missing(root) == [], "another time it would be refused again"
 
     write(root, record(1))
     assert entries.NOT_RECORDED not in store._client.get_run(store.publish(folder)).data.tags
@@ -118,14 +118,14 @@ def test_odd_records_do_not_keep_others_from_being_sent(root: Path) -> None:
     (root / "trials" / "notes").mkdir()
     atomic_write_json(root / "trials" / "notes" / "result.json", {"signature": "notes"})
     store = Store(root)
-    sent = store.publish_missing(root / "trials")
+    sent = store.publish_missing(root)
 
     assert {f"{index:02x}" * 32 for index in (0, *range(1, len(odd) + 1), 0xFE, 0xFF)} == set(sent)
     assert Counter(statuses(root))["RUNNING"] == 0
     for refusal in store.take_refusals():
         assert refusal.reason
         assert not refusal.again
-    assert store.publish_missing(root / "trials") == []
+    assert store.publish_missing(root) == []
 
 
 def test_a_parameter_or_tag_that_is_refused_is_named(root: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_file_that_cannot_be_sent_is_tried_again(root: Path, monkeypatch: pyte
     assert [(refusal.what, refusal.again) for refusal in store.take_refusals()] == [("the file train.log", True)]
     assert (read_link(folder)["state"], statuses(root)) == ("incomplete", ["FINISHED"])
     monkeypatch.undo()
-    assert store.publish_missing(root / "trials") == [folder.name]
+    assert store.publish_missing(root) == [folder.name]
     files = [file.path for file in store._client.list_artifacts(run_id)]
     assert "train.log" in files
     assert read_link(folder)["state"] == "complete"

@@ -69,7 +69,7 @@ def test_a_folder_of_any_name_holds_its_store(tmp_path: Path, new_root: Callable
         root / "mlartifacts" / run_id / "artifacts" / "result.json"
     ).is_file()
     again = Store(root)
-    assert again.publish_missing(root / "trials") == []
+    assert again.publish_missing(root) == []
     close(again)
 
 
@@ -137,7 +137,7 @@ def test_a_moved_folder_is_recorded_in_its_new_place(
     old.rename(new)
 
     store = Store(new)
-    assert store.publish_missing(new / "trials") == [], "the links know the new place"
+    assert store.publish_missing(new) == [], "the links know the new place"
     assert '"trial 1"' in artifact(store, str(run_id))
     assert store.publish(trial(new, 2)) is not None
     close(store)
@@ -170,7 +170,7 @@ def test_a_link_to_the_folder_is_no_move(tmp_path: Path, new_root: Callable[[Pat
 
     assert relocate(tmp_path / "link") == []
     other = Store(tmp_path / "link")
-    assert other.publish_missing(tmp_path / "link" / "trials") == []
+    assert other.publish_missing(tmp_path / "link") == []
     close(other)
 
 

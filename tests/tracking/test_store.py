@@ -93,8 +93,8 @@ def test_epochs_of_a_running_trial_are_taken_up_by_its_final_record(root: Path, 
 def test_what_is_missing_is_sent_and_what_is_complete_is_not(root: Path, trial: Path) -> None:
     store = Store(root)
 
-    assert store.publish_missing(root / "trials") == [SIGNATURE]
-    assert store.publish_missing(root / "trials") == []
+    assert store.publish_missing(root) == [SIGNATURE]
+    assert store.publish_missing(root) == []
     assert read_link(trial)["state"] == "complete"
 
 
@@ -103,7 +103,7 @@ def test_a_damaged_record_does_not_keep_others_from_being_sent(root: Path, trial
     broken.mkdir()
     (broken / "result.json").write_text('{"signature": "00', encoding="utf-8")
 
-    assert Store(root).publish_missing(root / "trials") == [SIGNATURE]
+    assert Store(root).publish_missing(root) == [SIGNATURE]
 
 
 def test_a_deleted_run_is_made_anew(root: Path, trial: Path) -> None:

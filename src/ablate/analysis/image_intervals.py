@@ -86,7 +86,7 @@ def stored_intervals(sweep: Sweep, groups: Sequence[VariantGroup]) -> dict[tuple
 
     Reads `image_intervals.json` only. A variant that is not in the answer has no predictions, or was not computed yet.
     """
-    if not (sweep.folder.image_intervals).is_file():
+    if not sweep.folder.image_intervals.is_file():
         return {}
     stored = _stored(sweep)
     tasks = _tasks(sweep, groups)

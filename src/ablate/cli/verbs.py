@@ -77,8 +77,9 @@ def ui(words: Sequence[str]) -> int:
         parser.add_argument("--port", type=_port, default=5000, help="1 to 65535; 5000 where it is left out")
         parsed = parser.parse_args(words)
         root = _root(parsed.overrides)
-        if not (root / "mlflow.db").is_file():
-            raise ConfigError(f"{root}/mlflow.db does not exist: no trial has been recorded here yet")
+        database = OutputFolder(root).database
+        if not database.is_file():
+            raise ConfigError(f"{database} does not exist: no trial has been recorded here yet")
         _check_port(parsed.port)
         from ablate.records.store_address import artifacts_uri, tracking_uri
         from ablate.settings.environment import prepare

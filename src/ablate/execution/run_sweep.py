@@ -90,7 +90,7 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
         logger.info("MLflow run of the sweep: %s", parent)
         if reconciled.jobs:
             run_trials(reconciled.jobs, launch, tracker, parent, console, len(reconciled.done), forecast)
-        tracker.ask(Store.publish_missing, folder.root.trials, parent, set(signatures))
+        tracker.ask(Store.publish_missing, folder.root.path, parent, set(signatures))
         conclusion = conclude(directory, settings, signatures)
         if parent:
             failed, note = bool(conclusion.failures), conclusion.note

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from ablate.storage.layout import OutputFolder
+
 DATABASES = ("sqlite", "postgresql", "postgres", "mysql", "mssql", "oracle")  # MLflow writes to them without a server
 
 
 def own_database(root: Path) -> Path:
     """Return the absolute path of the SQLite file of an output folder."""
-    return root.absolute() / "mlflow.db"
+    return OutputFolder(root.absolute()).database
 
 
 def tracking_uri(root: Path, uri: str | None) -> str:
@@ -60,7 +62,7 @@ def _decodes_paths() -> bool:
 
 def artifacts_uri(root: Path) -> str:
     """Return where the files of runs go where no server says otherwise."""
-    return (root.absolute() / "mlartifacts").as_uri()
+    return OutputFolder(root.absolute()).artifacts.as_uri()
 
 
 def is_database(uri: str) -> bool:

@@ -10,6 +10,7 @@ from ablate.records.graft_report import GraftReport
 from ablate.records.json_struct import ABSENT, JsonObject, JsonStruct, from_json, to_json, written
 from ablate.records.metrics import ClassMetrics, EpochRow, Metrics
 from ablate.records.realised import Box, Realised
+from ablate.storage.layout import LOG
 
 SCHEMA: Final = 1
 SHORT: Final = 12  # hex digits of a signature that are shown to people
@@ -134,7 +135,7 @@ class Failure(JsonStruct, frozen=True, kw_only=True):
 
     type: str
     message: str
-    log: str = written("train.log")
+    log: str = written(LOG)
     transient: bool = written(False)
     intact: bool = written(False)
     tail: tuple[str, ...] = ABSENT
@@ -275,7 +276,7 @@ def decode_record(content: JsonObject) -> TrialRecord:
 def encode_record(record: TrialRecord) -> JsonObject:
     """Return a record as the JSON object that its file holds."""
     content: JsonObject = to_json(record)
-    if record.metrics is NO_METRICS:
+    if record.metrics == NO_METRICS:
         content["metrics"] = {}  # not a null for each
     return content
 

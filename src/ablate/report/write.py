@@ -25,6 +25,7 @@ from ablate.report.captions import accuracy_caption, caption, cost_caption, deta
 from ablate.report.figures import KINDS
 from ablate.report.text_table import TableColumn, best_rows, literal, markdown_table, text_columns
 from ablate.storage.files import atomic_write_text
+from ablate.storage.layout import report_name
 
 if TYPE_CHECKING:
     from ablate.report.html import Picture
@@ -90,20 +91,20 @@ def write_report(
     report = Report(comparison, sentences(comparison), out)
     with ThreadPoolExecutor(1) as beside:  # the notebook works in a kernel of its own
         executed = beside.submit(_execute, sweep, out, strict) if notebook else None
-        _write(report, "comparison.csv", csv_text(comparison))
-        _write(report, "comparison.tex", _latex(comparison))
+        _write(report, report_name("csv"), csv_text(comparison))
+        _write(report, report_name("tex"), _latex(comparison))
         pictures, files, problems = write_figures(comparison, out, figures)
         report.files.update(files)
         report.problems.extend(problems)
         pngs = [name for name in report.files if name.endswith(".png")]
-        _write(report, "comparison.md", markdown(comparison, figures=pngs))
-        _write(report, "comparison.html", _html(comparison, pictures))
+        _write(report, report_name("md"), markdown(comparison, figures=pngs))
+        _write(report, report_name("html"), _html(comparison, pictures))
         if executed is not None:
             outcome = executed.result()
             if isinstance(outcome, str):
                 report.problems.append(outcome)
             else:
-                report.files["comparison.ipynb"] = outcome
+                report.files[report_name("ipynb")] = outcome
     return report
 
 
@@ -190,7 +191,7 @@ def _execute(sweep: Sweep, out: Path, strict: bool) -> Path | str:
     from ablate.report.notebook import NotebookError, execute
 
     try:
-        return execute(sweep.folder.path, out / "comparison.ipynb", strict=strict)
+        return execute(sweep.folder.path, out / report_name("ipynb"), strict=strict)
     except NotebookError as error:
         return str(error)
 

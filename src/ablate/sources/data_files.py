@@ -19,6 +19,7 @@ from pathlib import Path
 
 from ablate.sources.python_imports import PythonModule
 from ablate.storage.files import file_sha256
+from ablate.storage.layout import OutputFolder
 
 MOST_FILES = 256  # of one folder tree; of a larger one only those count that the source names
 MOST_BYTES = 256 * 2**20
@@ -209,7 +210,8 @@ def _is_left_out(folder: Path) -> bool:
     name = folder.name
     if name.startswith((".", "__pycache__")) or name in _LEFT_OUT_FOLDERS:
         return True
-    return (folder / "trials").is_dir() or (folder / "mlflow.db").is_file()
+    output = OutputFolder(folder)
+    return output.trials.is_dir() or output.database.is_file()
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -171,6 +171,11 @@ class TrainingFolder:
         return self.path / evidence_name(checkpoint)
 
 
+def report_name(form: str) -> str:
+    """Return the name of the comparison's file in a form, such as "csv"."""
+    return f"{REPORT}.{form}"
+
+
 def evidence_name(checkpoint: str) -> str:
     """Return the file of a checkpoint's predictions, relative to the training's folder."""
     return f"{EVIDENCE}/{checkpoint}.npz"
@@ -209,7 +214,7 @@ class SweepFolder:
 
     def report(self, form: str) -> Path:
         """Return the comparison in a form, such as "csv"."""
-        return self.path / f"{REPORT}.{form}"
+        return self.path / report_name(form)
 
     def trial(self, signature: str) -> TrialFolder:
         """Return the folder of a trial."""

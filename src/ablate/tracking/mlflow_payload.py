@@ -16,6 +16,7 @@ from ablate.records.class_names import ClassName, recorded_classes
 from ablate.records.metrics import EpochRow
 from ablate.records.records import mapping, number, sequence, value
 from ablate.records.trial_record import TrialHeader, TrialRecord
+from ablate.storage.layout import SAMPLES, TrialFolder
 
 MAX_VALUE = 500  # characters of a parameter that older servers accept
 MAX_TEXT = MAX_TAG = 8000  # characters of a tag; MLflow's own limit
@@ -27,7 +28,6 @@ NOTE = "mlflow.note.content"  # the run's description in the UI
 FAILURE_TAGS = ("ablate.failure", "ablate.failure.message", NOTE)
 NOT_RECORDED = "ablate.not_recorded"  # what the store did not take of a record, and why
 SECRET = "tracking.uri"  # it may hold a password, and whoever may look at the runs would see it
-SYSTEM = "system.jsonl"  # what the machine did while a trial trained: a line for each sample
 # A row of a YOLO label file, so that the UI shows what the data set's labels are.
 LABEL_SCHEMA = [{"name": "class", "type": "long"}, *({"name": n, "type": "double"} for n in ("x", "y", "w", "h"))]
 
@@ -121,7 +121,7 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
     """Return the samples of the machine that a trial has taken so far; a last line that was cut off is left out."""
     samples = []
     try:
-        text = (folder / SYSTEM).read_text(encoding="utf-8", errors="replace")
+        text = TrialFolder(folder).system.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
     for line in text.splitlines():
@@ -180,21 +180,13 @@ def starting_model(record: TrialRecord) -> dict[str, str] | None:
 
 def trial_files(folder: Path, record: TrialRecord) -> Iterator[tuple[Path, str | None]]:
     """Yield the files of a trial that are worth keeping, with their place among the artifacts."""
-    for name in ("result.json", "config.yaml", "model.txt", "parameter_groups.json", "git.diff", "train.log"):
-        if (folder / name).is_file():
-            yield folder / name, None
-    artifacts = mapping(record, "artifacts")
-    best = artifacts.get("best")
-    if best and (folder / best).is_file():
-        yield folder / best, "weights"
-    for evidence in mapping(artifacts, "evidence").values():
-        if (folder / str(evidence)).is_file():
-            yield folder / str(evidence), "evidence"
-    for plot in sequence(artifacts, "plots"):
-        if (folder / plot).is_file():
-            yield folder / plot, "plots"
-    for sample in sorted((folder / "samples").glob("*.jpg")):
-        yield sample, "samples"
+    files, artifacts = TrialFolder(folder), record.artifacts
+    yield from ((path, None) for path in files.kept_files())
+    listed = [(artifacts.best, "weights")] if artifacts.best else []
+    listed += [(name, "evidence") for name in artifacts.evidence.values()]
+    listed += [(name, "plots") for name in artifacts.plots]
+    yield from ((folder / name, place) for name, place in listed if (folder / name).is_file())
+    yield from ((sample, SAMPLES) for sample in sorted(files.samples.glob("*.jpg")))
 
 
 def shared_and_varying(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], list[str]]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ablate.analysis.table_summary import TableRow, TableSummary
-from ablate.records.records import DamagedRecordError, load_object, load_record, mapping, sequence
-from ablate.records.trial_record import TrialRecord
+from ablate.records.loading import DamagedRecordError, load_manifest, load_record
+from ablate.records.sweep_record import SweepManifest
+from ablate.records.trial_record import FINISHED, TrialRecord
 from ablate.statistics.paired import ALPHA
+from ablate.storage.layout import REPORT, SweepFolder
 from ablate.tracking import mlflow_payload as entries
 
-TABLE = "comparison.json"  # the comparison as one of MLflow's tables
+TABLE = f"{REPORT}.json"  # the comparison as one of MLflow's tables
 # Where results go and how they are shown: of no interest beside what was trained.
 PLACES = ("root", "sweep", "tracking.", "latency.", "figures", "notebook", "retry")
 
@@ -40,33 +41,28 @@ class Summary:
 
 def of_sweep(directory: Path, table: TableSummary) -> Summary:
     """Read a sweep's folder; what is missing or damaged there is left out."""
-    head = load_object(directory / "sweep.json")
-    signatures = [str(signature) for signature in sequence(head, "signatures")]
+    files = SweepFolder(directory)
+    manifest = load_manifest(files) if files.manifest.is_file() else SweepManifest(signatures=())
     records = []
-    for signature in signatures:
+    for signature in manifest.signatures:
         try:
-            records.append(load_record(directory.parent.parent / "trials" / signature))
+            records.append(load_record(files.trial(signature).path))
         except (FileNotFoundError, DamagedRecordError):
             continue
-    shared, varying = entries.shared_and_varying([mapping(record, "config") for record in records])
+    shared, varying = entries.shared_and_varying([record.config for record in records])
     levels: dict[str, list[str]] = {}
     for record in records:
-        for factor, level in [*mapping(record, "factors").items(), ("seed", record.get("seed"))]:
-            if str(level) not in levels.setdefault(factor, []):
-                levels[factor].append(str(level))
+        for factor, level in [*record.factors.items(), ("seed", str(record.seed))]:
+            if level not in levels.setdefault(factor, []):
+                levels[factor].append(level)
     tags = {f"ablate.{factor}": ", ".join(found) for factor, found in levels.items()}
     tags["ablate.varies"] = ", ".join(name for name in varying if not name.startswith(PLACES))
-    controls = {
-        str(signature): str(control.get("kind"))
-        for control in mapping(head, "controls").values()
-        if isinstance(control, Mapping)
-        for signature in sequence(control, "signatures")
-    }
+    controls = {signature: control.kind for control in manifest.controls.values() for signature in control.signatures}
     metrics = {
-        "sweep/trials": float(len(signatures)),
-        "sweep/finished": float(sum(record.get("status") == "finished" for record in records)),
-        "sweep/failed": float(sum(record.get("status") != "finished" for record in records)),
-        "sweep/variants": float(len({record.get("variant_key") for record in records})),
+        "sweep/trials": float(len(manifest.signatures)),
+        "sweep/finished": float(sum(record.status == FINISHED for record in records)),
+        "sweep/failed": float(sum(record.status != FINISHED for record in records)),
+        "sweep/variants": float(len({record.variant_key for record in records})),
         **_of_table(table),
     }
     return Summary(
@@ -75,7 +71,7 @@ def of_sweep(directory: Path, table: TableSummary) -> Summary:
         {name: text for name, text in shared.items() if not name.startswith(PLACES)},
         [{name: None if value == "" else value for name, value in row.items()} for row in table.rows],
         controls,
-        list({str(mapping(record, "data").get("fingerprint")): record for record in records}.values()),
+        list({record.data and record.data.fingerprint: record for record in records}.values()),
     )
 
 

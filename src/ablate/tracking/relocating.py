@@ -15,8 +15,8 @@ from urllib.parse import quote, unquote, urlsplit
 from ablate.records.records import load_object
 from ablate.records.store_address import artifacts_uri, own_database, sqlite_file, sqlite_uri
 from ablate.storage.files import atomic_write_json
+from ablate.storage.layout import ARTIFACTS, OutputFolder
 
-FOLDER = "mlartifacts"
 PLACES = (  # tables of MLflow that tell where files are, and their columns
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -59,7 +59,7 @@ def _former(connection: sqlite3.Connection, root: Path) -> list[tuple[Path, str]
     """Return the roots that experiments were in and that are not this one, and how their places begin."""
     if ("experiments", "artifact_location") not in _columns(connection):
         return []
-    here = root.absolute() / FOLDER
+    here = OutputFolder(root.absolute()).artifacts
     found: dict[str, Path] = {}
     for (place,) in connection.execute("select distinct artifact_location from experiments"):
         prefix = _prefix(str(place))
@@ -76,7 +76,7 @@ def _prefix(place: str) -> str | None:
     """Return the start of a place up to a root's folder of files: ours, or one that MLflow numbered below it."""
     if urlsplit(place).scheme not in ("", "file"):
         return None
-    start, name, rest = place.rpartition(f"/{FOLDER}")
+    start, name, rest = place.rpartition(f"/{ARTIFACTS}")
     return f"{start}{name}" if name and (not rest or rest.lstrip("/").isdigit()) else None
 
 
@@ -96,7 +96,7 @@ def _rewrite(connection: sqlite3.Connection, prefixes: Iterable[str], root: Path
     connection.execute("begin immediate")
     try:
         for prefix in prefixes:
-            place = artifacts_uri(root) if prefix.startswith("file:") else str(root.absolute() / FOLDER)
+            place = artifacts_uri(root) if prefix.startswith("file:") else str(OutputFolder(root.absolute()).artifacts)
             for table, column in PLACES:
                 if (table, column) in known:
                     connection.execute(
@@ -119,7 +119,8 @@ def _columns(connection: sqlite3.Connection) -> set[tuple[str, str]]:
 def _correct_links(root: Path, former: Iterable[Path]) -> None:
     """Let the trials' links name the store by its new place, so that nothing is sent again."""
     before = {own_database(place) for place in former}
-    for link in root.absolute().glob("trials/*/mlflow.json"):
+    for trial in OutputFolder(root.absolute()).trial_folders():
+        link = trial.run_link
         content = load_object(link)
         if sqlite_file(str(content.get("uri"))) in before:
             atomic_write_json(link, {**content, "uri": sqlite_uri(own_database(root))})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.records.trial_record import TrialHeader, TrialRecord
+from ablate.storage.layout import OutputFolder
 from ablate.tracking import mlflow_payload as entries
 
 
@@ -74,7 +75,7 @@ class Inputs:
 @contextmanager
 def one_at_a_time(root: Path) -> Iterator[None]:
     """Keep other commands that work in the same folder waiting."""
-    with (root / ".tracking.lock").open("w") as file:
+    with OutputFolder(root).tracking_lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -82,6 +83,6 @@ def one_at_a_time(root: Path) -> Iterator[None]:
 @contextmanager
 def one_at_a_trial(root: Path, signature: str) -> Iterator[None]:
     """Keep other commands in the same folder from writing to the same trial's run; other trials' go on."""
-    with (root / ".publishing.lock").open("a+b") as file:
+    with OutputFolder(root).publishing_lock.open("a+b") as file:
         fcntl.lockf(file, fcntl.LOCK_EX, 1, int(signature[:12], 16))  # one byte for each trial, which need not exist
         yield

@@ -29,6 +29,7 @@ from ablate.records.store_address import (
 from ablate.records.trial_record import TrialHeader, TrialRecord
 from ablate.settings.environment import prepare
 from ablate.storage.files import atomic_write_json
+from ablate.storage.layout import OutputFolder, SweepFolder, TrialFolder
 from ablate.tracking import mlflow_payload as entries
 from ablate.tracking import parent_run as summary
 from ablate.tracking.curve_points import KINDS, Point, Points, held_times, metrics_of, points_of
@@ -37,8 +38,6 @@ from ablate.tracking.run_inputs import Inputs, one_at_a_time, one_at_a_trial
 from ablate.tracking.sending import Sender
 from ablate.tracking.store_problems import Refusal
 from ablate.tracking.sweep_files import log_table, sweep_files
-
-LINK = "mlflow.json"  # beside result.json: which run has it, and whether that is running, stopped or complete
 
 
 class Store:
@@ -200,12 +199,12 @@ class Store:
             self._sender.attempt(name, f"the tag {tag}", self._client.delete_tag, run_id, tag)
 
     def publish_missing(
-        self, trials: Path, parent: str | None = None, children: Container[str] = frozenset()
+        self, root: Path, parent: str | None = None, children: Container[str] = frozenset()
     ) -> list[str]:
         """Send every record on disk that this store does not hold completely.
 
         Args:
-            trials: The folder of all trials.
+            root: The output folder.
             parent: The run of a sweep.
             children: Signatures of the trials of that sweep.
 
@@ -213,10 +212,10 @@ class Store:
             The signatures of the records that were sent.
         """
         sent = []
-        for folder in sorted(trials.iterdir()) if trials.is_dir() else []:
-            link = read_link(folder)
+        for files in OutputFolder(root).trial_folders():
+            folder, link = files.path, read_link(files.path)
             complete = link.get("state") == "complete" and self._is_ours(link)
-            if complete or not (folder / "result.json").is_file():
+            if complete or not files.result.is_file():
                 continue
             with suppress(DamagedRecordError, FileNotFoundError):  # it will be trained again; there is nothing to send
                 if self.publish(folder, parent if folder.name in children else None) is not None:
@@ -246,13 +245,13 @@ class Store:
         """Give a sweep's parent run what its trials share, its table and report, and its end."""
         from mlflow.entities import Metric
 
-        trials = directory.parent.parent / "trials"
+        files = SweepFolder(directory)
         name, before, attempt = directory.name, len(self._sender.refusals), self._sender.attempt
         for signature in signatures:
-            attempt(name, f"its trial {signature[:SHORT]}", self._join, trials / signature, directory.name)
+            attempt(name, f"its trial {signature[:SHORT]}", self._join, files.trial(signature).path, directory.name)
         told = summary.of_sweep(directory, table)
         for signature, kind in told.controls.items():
-            link = read_link(trials / signature)
+            link = read_link(files.trial(signature).path)
             if self._is_ours(link):
                 what = f"its control {signature[:SHORT]}"
                 attempt(name, what, self._client.set_tag, link["run_id"], "ablate.control", kind)
@@ -279,7 +278,7 @@ class Store:
         names = self._client.get_run(link["run_id"]).data.tags.get("ablate.sweeps", "").split()
         if sweep not in names:
             self._client.set_tag(link["run_id"], "ablate.sweeps", " ".join([*names, sweep]))
-        atomic_write_json(folder / LINK, {**link, "sweeps": [*link.get("sweeps", []), sweep]})
+        atomic_write_json(TrialFolder(folder).run_link, {**link, "sweeps": [*link.get("sweeps", []), sweep]})
 
     # -- finding and making -----------------------------------------------------------------------------------------
 
@@ -351,7 +350,9 @@ class Store:
         sweeps = known.get("sweeps", []) if known.get("run_id") == run_id else []
         if parent is not None:
             sweeps = list(dict.fromkeys([*sweeps, self._sweep_of(parent)]))
-        atomic_write_json(folder / LINK, {"run_id": run_id, "uri": self.uri, "state": state, "sweeps": sweeps})
+        atomic_write_json(
+            TrialFolder(folder).run_link, {"run_id": run_id, "uri": self.uri, "state": state, "sweeps": sweeps}
+        )
 
     def _exists(self, run_id: str) -> bool:
         from mlflow.exceptions import MlflowException
@@ -384,7 +385,7 @@ def _is_realised(name: str) -> bool:
 
 def read_link(folder: Path) -> dict[str, Any]:
     """Return what is known of a trial's MLflow run; empty where nothing is."""
-    return load_object(folder / LINK)
+    return load_object(TrialFolder(folder).run_link)
 
 
 def common_tags() -> dict[str, str]:

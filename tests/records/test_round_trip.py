@@ -1,0 +1,98 @@
+"""Files of real sweeps are read into types and written back without loss; the docs have the types' schemas."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.factories import make_failure, make_record
+from tests.records.schemas import FILES, FOLDER, schema_text
+
+from ablate.records.json_struct import from_json, to_json
+from ablate.records.latency_record import LatencyReport
+from ablate.records.sweep_record import SweepManifest
+from ablate.records.trial_record import TryList, decode_record, encode_record
+
+GOLDEN = Path(__file__).parents[1] / "golden_sweeps" / "root"
+# What records of earlier versions lack.
+LATER = [
+    ("inputs",),
+    ("tries",),
+    ("metrics_last",),
+    ("per_class_last",),
+    ("cost", "params_added"),
+    ("cost", "seconds_per_epoch"),
+    ("realised", "code"),
+    ("realised", "compiled"),
+    ("realised", "stopped_by"),
+    ("realised", "trainable"),
+    ("realised", "images"),
+    ("realised", "instances"),
+    ("realised", "promised"),
+    ("realised", "weights", "missing"),
+    ("data", "root"),
+    ("artifacts", "log"),
+    ("artifacts", "evidence"),
+]
+
+
+def contents(name: str) -> list[Any]:
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(GOLDEN.rglob(name))]
+    assert found, f"there is no {name} below {GOLDEN}"
+    return found
+
+
+def same_text(one: object, other: object) -> bool:
+    """Equal, and with the keys in the same order."""
+    return json.dumps(one) == json.dumps(other)
+
+
+@pytest.mark.parametrize("content", contents("result.json"), ids=lambda content: content["name"])
+def test_a_real_record_is_written_as_it_was_read(content: dict[str, Any]) -> None:
+    assert same_text(encode_record(decode_record(content)), content)
+
+
+@pytest.mark.parametrize("content", contents("sweep.json"), ids=lambda content: content["name"])
+def test_a_real_manifest_is_written_as_it_was_read(content: dict[str, Any]) -> None:
+    assert same_text(to_json(from_json(content, SweepManifest)), content)
+
+
+def test_real_latencies_and_tries_are_written_as_they_were_read() -> None:
+    for content in contents("latency.json"):
+        assert same_text(to_json(from_json(content, LatencyReport)), content)
+    for record in contents("result.json"):
+        content = {"signature": record["signature"], "tries": record["tries"]}
+        assert same_text(to_json(from_json(content, TryList)), content)
+
+
+@pytest.mark.parametrize("path", LATER, ids=".".join)
+def test_a_record_of_an_earlier_version_is_written_as_it_was_read(path: tuple[str, ...]) -> None:
+    content = deepcopy(next(content for content in contents("result.json") if content["status"] == "finished"))
+    inner = content
+    for name in path[:-1]:
+        inner = inner[name]
+    del inner[path[-1]]
+    assert same_text(encode_record(decode_record(content)), content)
+
+
+def test_what_a_later_version_adds_is_no_damage() -> None:
+    content = make_record(novelty={"a": 1})
+    content["cost"]["co2_kg"] = 0.1
+    assert decode_record(content) == decode_record(make_record())
+
+
+def test_a_failed_record_has_no_empty_parts() -> None:
+    content = make_failure("code", "it broke")
+    assert content["metrics"] == {}
+    assert not {"cost", "realised", "graft", "samples", "artifacts", "per_class", "history"} & set(content)
+    assert same_text(encode_record(decode_record(content)), content)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_schemas_in_the_docs_are_those_of_the_types(name: str) -> None:
+    assert (FOLDER / f"{name}.json").read_text(encoding="utf-8") == schema_text(FILES[name]), (
+        "python tests/records/schemas.py writes them anew"
+    )
