@@ -62,7 +62,7 @@ def channels_of(network: nn.Module) -> int:
 
 
 def head_of(network: nn.Module) -> str:
-    """Return which branch of its head a fused network has, in words."""
+    """Return a description of the branch that a fused network's head has."""
     if getattr(network, "end2end", False):
         return "one-to-one: no non-maximum suppression"
     return "one-to-many: non-maximum suppression is post-processing"
@@ -243,7 +243,7 @@ class _Session:
     def __call__(self, image: Tensor) -> Any:
         if not self._cuda:
             return self._session.run(self._outputs, {self._input: image.numpy()})[0]
-        # The input stays on the GPU; the predictions come back, as they must for whoever wants to read them.
+        # The input stays on the GPU; the predictions are copied back, as they are in use.
         binding = self._session.io_binding()
         image = image.contiguous()
         kind = {torch.float32: 1, torch.float16: 10, torch.bfloat16: 16}[image.dtype]  # onnx.TensorProto.DataType

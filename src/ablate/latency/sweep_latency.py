@@ -243,7 +243,7 @@ def _finished(sweep: Sweep) -> list[TrialRecord]:
 
 
 def _first_of_each_variant(sweep: Sweep) -> dict[str, TrialRecord]:
-    """Return by variant key the finished record whose checkpoint stands for the variant."""
+    """Return by variant key the finished record whose checkpoint represents the variant."""
     from ablate.analysis.variants import variant_key
 
     chosen: dict[str, TrialRecord] = {}
@@ -254,7 +254,7 @@ def _first_of_each_variant(sweep: Sweep) -> dict[str, TrialRecord]:
 
 
 def _left_out(sweep: Sweep, chosen: Mapping[str, TrialRecord]) -> list[str]:
-    """Return in words which variants have a finished trial, but none that can be measured, and why."""
+    """Return a line for each variant that has a finished trial, but none that can be measured, with the reason."""
     from ablate.analysis.variants import variant_key
 
     shown = _as_reported(sweep)
@@ -264,7 +264,7 @@ def _left_out(sweep: Sweep, chosen: Mapping[str, TrialRecord]) -> list[str]:
 
 
 def _unfit(sweep: Sweep, record: TrialRecord) -> str | None:
-    """Return why a finished record cannot stand for its variant; None where it can."""
+    """Return why a finished record cannot represent its variant; None where it can."""
     from ablate.analysis.measurements import status
     from ablate.analysis.variants import is_measured
 
@@ -278,7 +278,7 @@ def _unfit(sweep: Sweep, record: TrialRecord) -> str | None:
 
 
 def _edited_since(record: TrialRecord) -> str | None:
-    """Return why a checkpoint would run other code than was trained; None where it would not, or nobody can say."""
+    """Return why a checkpoint would run other code than was trained; None where it would not, or that is not known."""
     for target, trained in record.inputs.sources.items() if record.inputs else ():
         try:
             source = module_source(target).sha256

@@ -55,7 +55,7 @@ def run_rounds(
     the pair then adds as much to one network as to another, and who runs after whom changes all the time.
 
     Args:
-        runners: What is timed, by key. One that raises is left out from there on; the others go on.
+        runners: What is timed, by key. One that raises is left out from there on; the others are timed further.
         rounds: Rounds that count.
         warmup: Rounds before them, at least.
         warmup_max: Rounds before them, at most; in between, they end once two windows of each network agree.

@@ -90,7 +90,7 @@ def make_slots(
         gpus: Which GPUs to use, by number among those that are visible, or ``auto`` for all.
         trials_per_gpu: How many trials share a GPU.
         gpus_per_trial: How many GPUs one trial has (distributed training).
-        cpu_workers: Trials at a time where there is no GPU; ``auto``: as `layout` says, else one.
+        cpu_workers: Trials at a time where there is no GPU; ``auto``: those of `layout`, else one.
         cores: CPU cores to share out.
         layout: How the cores are shared where there is no GPU and `cpu_workers` is ``auto``.
         visible: The GPUs that there are (see `visible_gpus`, which is called if this is None).

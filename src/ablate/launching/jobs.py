@@ -235,7 +235,7 @@ def _requeue_or_end(
     if outcome.result == BUSY:
         count = queue.busy[index] = queue.busy.get(index, 0) + 1
         queue.later.append((time.monotonic() + min(2 * observer.interval * 2**count, LONGEST_WAIT), index))
-        logger.info("job %d: another command runs it; asked %d times so far", index, count)
+        logger.info("job %d: another command runs it; submitted %d times so far", index, count)
         observer.busy(index)
     elif outcome.result == STALE and index not in queue.renewed:
         queue.renewed.add(index)

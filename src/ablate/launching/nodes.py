@@ -10,7 +10,7 @@ from ablate.launching.devices import visible_gpus
 from ablate.launching.remote import NoCluster
 
 AUTO = "auto"
-CPUS = 4  # cores for a trial without a GPU, where nobody says how many
+CPUS = 4  # default cores for a trial without a GPU
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,7 @@ class RayBackend:
             )
 
     def _with_shared_folder(self, nodes: list[Node]) -> list[Node]:
-        """Return the nodes that see the shared folder; each is asked once, for a file that only this folder holds."""
+        """Return the nodes that see the shared folder; each is checked once, for a file that only this folder holds."""
         new = [node.id for node in nodes if node.id not in self._sees]
         if new and self._shared is not None and self._address is not None:
             import ray
@@ -250,7 +250,7 @@ def _check_reachable(address: str) -> None:
     """
     place = os.environ.get("RAY_ADDRESS", "") if address == AUTO else address
     if not place:
-        return  # Ray looks for a cluster that runs on this machine, and says at once if there is none
+        return  # Ray looks for a cluster that runs on this machine, and fails at once if there is none
     host, _, port = place.rpartition(":")
     field = f"hydra.launcher.address={address}{f' (RAY_ADDRESS={place})' if address == AUTO else ''}"
     if "://" in place or not host or not port.isdigit():

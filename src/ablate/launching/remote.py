@@ -42,7 +42,7 @@ class WorkerContext:
     @classmethod
     def of_driver(cls, *, cpus: int, gpus: int) -> WorkerContext:
         """Return the context of this process, for jobs with so many cores and GPUs each."""
-        waiting = (WAIT_POLICY, INTEL_WAIT, "GOMP_SPINCOUNT")  # how threads wait, where the user has said so
+        waiting = (WAIT_POLICY, INTEL_WAIT, "GOMP_SPINCOUNT")  # how threads wait, where the user has set it
         settings = {name: value for name, value in os.environ.items() if name.startswith(OURS) or name in waiting}
         return cls(str(Path.cwd()), tuple(sys.path), {**settings, **share(cpus=cpus, gpus=gpus)})
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 SAME = 0.05  # two layouts that differ by less are equally fast: a short measurement is no better than that
 MARGIN = 1.25  # memory of a variant, in baselines; grafts need more than the network that is measured
-UNMEASURED_GB = 2.0  # memory of a trial that nobody has measured
+UNMEASURED_GB = 2.0  # assumed memory of a trial that was not measured
 
 
 @dataclass(frozen=True, order=True)
@@ -35,7 +35,7 @@ class Throughput:
         step_seconds: Of one process, for a batch with its share of the optimizer.
         optimizer_share: The optimizer's part of that, from 0 to 1.
         setup_seconds: Of one process, from its start to its first batch, libraries already loaded.
-        memory_gb: Peak of one process, or None where the system does not tell.
+        memory_gb: Peak of one process, or None where the system does not report it.
     """
 
     layout: Layout
@@ -52,7 +52,7 @@ class Sharing:
 
     Attributes:
         layout: The layout.
-        reason: Why, in words.
+        reason: Why, in one line.
         chosen: What was measured of that layout; None where nothing was.
         measured: All that was measured.
         others: Cores that other processes took meanwhile.

@@ -1,7 +1,7 @@
 """Jobs as Slurm jobs, or as processes that imitate them on this machine, through submitit.
 
 A job that reaches its time limit, or makes room for another, is put back into the queue by submitit with the same call;
-what has been done before, that call finds on disk. The driver may end: what is submitted goes on without it.
+that call finds on disk what was done before. The driver may end: submitted jobs run without it.
 """
 
 from __future__ import annotations
@@ -267,7 +267,7 @@ def _kill_tree(process: int) -> None:
 
 
 def _last_line(error: BaseException) -> str:
-    """Return the line of submitit's long messages that says what was wrong."""
+    """Return the line of submitit's long messages that names the error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip(" -")]
     reasons = [line for line in lines if not line.startswith(("You can check", "- /"))]
     return reasons[-1] if reasons else type(error).__name__

@@ -59,8 +59,8 @@ def complexity(network: DetectionModel, imgsz: int, *, spend: bool = False) -> C
 
     work = (network if spend else deepcopy(network)).cpu().float()
     params_train = sum(p.numel() for p in work.parameters())
-    with composed():  # what a module's fast form spends is its own affair; the count is of what the formulas say
-        reported = get_flops(work, imgsz) or None  # 0.0 is how it says that it failed
+    with composed():  # the count is of the formulas in the paper, not of what a fused implementation does
+        reported = get_flops(work, imgsz) or None  # 0.0 means that it failed
         deployed = work.eval().fuse(verbose=False)
         counted, declared = _count(deployed, imgsz, quick=reported is not None and reported < QUICK_GFLOPS)
     return Complexity(

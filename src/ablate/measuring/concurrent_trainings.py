@@ -33,7 +33,7 @@ class ProcessSpeed:
         step_seconds: A batch with its share of the optimizer.
         optimizer_share: The optimizer's part of that, from 0 to 1.
         setup_seconds: Until the first batch.
-        peak_memory_gb: Of the process; None where the system does not tell.
+        peak_memory_gb: Of the process; None where the system does not report it.
     """
 
     batch: int

@@ -15,7 +15,7 @@ class Times:
     """Seconds so far.
 
     Attributes:
-        busy: Work of the cores that this process may use, whoever did it.
+        busy: Work of the cores that this process may use, by all processes.
         ours: Work of the process and its descendants, those that have ended included.
         clock: Of a clock that never goes back.
     """
@@ -81,7 +81,7 @@ def threads_beside(threads: int, trials: int, cores: int, others: float) -> int:
     """Return how many threads each trial should have while other processes take some of the cores.
 
     Args:
-        threads: What each trial has on a machine of its own.
+        threads: Threads of each trial on a quiet machine.
         trials: Trials at a time.
         cores: Cores of the machine.
         others: Cores that other processes take, on average.

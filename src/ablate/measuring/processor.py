@@ -42,7 +42,7 @@ def cpu_mhz() -> float | None:
 
 @cache
 def instruction_sets() -> tuple[str, ...]:
-    """Return those of `MATTERING` that this processor has, in their order; empty where the system does not tell."""
+    """Return those of `MATTERING` that this processor has, in this order; empty where that is not known."""
     flags = next(iter(cpuinfo("flags", "Features")), "").split()
     return tuple(name for name in MATTERING if name in flags)
 
@@ -60,7 +60,7 @@ def available_memory_gb() -> float:
             line.split()[1]
             for line in (group / "memory.stat").read_text(encoding="ascii").splitlines()
             if line.startswith("inactive_file ")
-        ]  # given back when somebody needs it
+        ]  # released when other processes need it
         available = min(available, limit - used + float(cached[0] if cached else 0))
     except (OSError, ValueError):  # "max": no limit
         pass

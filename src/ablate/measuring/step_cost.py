@@ -53,7 +53,7 @@ class StepCost:
         batch: Images in a batch.
         measured: Batches that were measured.
         checkpoint_bytes: Size of last.pt.
-        peak_memory_gb: Of the training; None where the system does not tell.
+        peak_memory_gb: Of the training; None where the system does not report it.
         device_name: Of the device.
         device_memory_gb: Memory of the GPU; None on a CPU.
     """

@@ -51,7 +51,7 @@ class Tail:
 
     Args:
         folder: The trial's folder.
-        skip: Leave out what stands there now, because it is from an earlier try that is not continued.
+        skip: Leave out the rows that are there now, because they are of an earlier attempt that is not resumed.
     """
 
     def __init__(self, folder: Path, *, skip: bool = False) -> None:
@@ -100,7 +100,7 @@ class TrialProgress:
         folder: The trial's folder.
         epochs: How many it will train, as far as known before its files say so.
         skip: See `Tail`.
-        after: Seconds since 1970; progress written then or earlier is that of an earlier try.
+        after: Seconds since 1970; progress written then or earlier is of an earlier attempt.
 
     Attributes:
         epoch: Finished epochs.

@@ -107,7 +107,7 @@ def table(
         drop: Titles of columns that are left out, one after the other, rather than cut the first below `narrowest`.
         narrowest: The least width of the first column where it is cut.
         first: The width of the first column where there is room.
-        ellipsis: What stands for what was cut out of the first column.
+        ellipsis: Replaces what was cut out of the first column.
     """
     cells = [[Text(title, style="dim") for title in titles]]
     cells += [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]

@@ -11,9 +11,9 @@ from statistics import median
 
 from ablate.monitor.trial_state import TrialState
 
-SOON, REFINED = 15.0, 60.0  # seconds after an estimate, a rough one and a measured one, before another is said
+SOON, REFINED = 15.0, 60.0  # seconds after an estimate, a rough one and a measured one, before another is printed
 CHANGED = 0.25  # part by which it must then differ
-LONG = 3600.0  # seconds; an estimate above that says why
+LONG = 3600.0  # seconds; an estimate above that is explained
 
 
 @dataclass
@@ -46,14 +46,14 @@ class Announcer:
     """Decides when an estimate of a sweep's time is worth a line: at first, and when it has become another one.
 
     Args:
-        total: Seconds from start to end, as was said before the start.
+        total: Seconds from start to end, as printed before the start.
         rough: Nothing was measured before; the first estimates get better soon.
     """
 
     def __init__(self, total: float | None = None, *, rough: bool = False) -> None:
         self._rough = rough
         self._total = total
-        self._later = SOON if rough else REFINED  # seconds from the start before which nothing else is said
+        self._later = SOON if rough else REFINED  # seconds from the start before which nothing else is printed
 
     def due(self, passed: float, left: float | None) -> str:
         """Return ``first``, ``changed`` or nothing, given the seconds since the start and those that are left."""

@@ -2,7 +2,7 @@
 
 A trial that trains writes three files into its folder: `train/history.jsonl` (a row per finished epoch),
 `train/progress.json` (the batch within the epoch) and, at the end, `result.json`. Beside the folder lies its lock.
-Any of them may be missing, old, truncated or of an earlier try; then only what it would have said is unknown.
+Any of them may be missing, old, truncated or of an earlier attempt; then only its own content is unknown.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ class TrialState:
     Attributes:
         name: The trial for people.
         signature: Its identity.
-        state: waiting, running, interrupted (its process is gone, it can go on), done, failed or damaged (its record
+        state: waiting, running, interrupted (without a process, can be resumed), done, failed or damaged (its record
             cannot be read).
         epoch: Finished epochs.
         epochs: How many it trains, or None where that is not known yet.
         fraction: How much of the training is done, 0 to 1, within the epoch too.
         map50_95: That of the record for a trial that is done, else the best epoch so far; None before there is one.
         seconds_left: Of its training, estimated from its epochs; None where unknown.
-        device: What it runs on, as its process or its record says.
+        device: What it runs on, by its lock or its record.
         host: The machine of its process while it runs.
         pid: That process.
         minutes: What its epochs took so far.
         failure: Of a failed trial, the log as a path.
-        why: Why it is in this state, in words, where there is something to say.
+        why: Why it is in this state; empty where there is nothing to explain.
         ended: When its record was written, in seconds since 1970.
         seconds: What it took from start to end, as far as known.
     """
@@ -68,7 +68,7 @@ def trial_state(folder: Path, name: str = "?") -> TrialState:
     """Return the state of the trial of this folder; whatever is on disk, nothing is raised.
 
     A trial that is done stays done, whoever holds its lock. Any other whose lock is held by a living process is
-    running, whatever record an earlier try has left.
+    running, whatever record an earlier attempt has left.
     """
     files = TrialFolder(folder)
     record: Record | None = None
