@@ -15,6 +15,9 @@ from ablate.errors import ConfigError
 from ablate.launching.devices import Slot
 from ablate.launching.local import LocalBackend
 from ablate.launching.remote import WorkerContext, run_in_context
+from ablate.storage.layout import SweepFolder
+
+LOG = SweepFolder(Path("sweep")).driver_log.name
 
 logger = logging.getLogger("ablate.example")
 
@@ -42,11 +45,11 @@ def test_the_driver_log_has_what_was_logged_before_it_was_opened_and_is_appended
     for command in ("first", "second"):
         log.configure()
         logger.info("%s early", command)
-        log.open_driver_log(tmp_path)
+        log.open_driver_log(tmp_path / LOG)
         logger.info("%s late", command)
         logger.debug("a detail")
 
-    lines = (tmp_path / log.DRIVER_LOG).read_text(encoding="utf-8").splitlines()
+    lines = (tmp_path / LOG).read_text(encoding="utf-8").splitlines()
     assert [line.partition(": ")[2] for line in lines] == ["first early", "first late", "second early", "second late"]
     assert all("INFO ablate.example" in line for line in lines)
 
@@ -54,7 +57,7 @@ def test_the_driver_log_has_what_was_logged_before_it_was_opened_and_is_appended
 def test_a_large_driver_log_is_rotated_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log, "LARGEST", 1000)
     log.configure()
-    log.open_driver_log(tmp_path)
+    log.open_driver_log(tmp_path / LOG)
     for number in range(100):
         logger.info("message %d", number)
 
@@ -68,25 +71,25 @@ def test_verbose_shows_messages_on_standard_error(
     verbose: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     log.configure(verbose=verbose)
-    log.open_driver_log(tmp_path)
+    log.open_driver_log(tmp_path / LOG)
     logger.info("a decision")
     logger.warning("a warning")
 
     output = capfd.readouterr()
     assert output.out == ""
     assert ("a decision" in output.err, "a warning" in output.err) == (verbose, verbose)
-    assert "a warning" in (tmp_path / log.DRIVER_LOG).read_text(encoding="utf-8")
+    assert "a warning" in (tmp_path / LOG).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("name", "count"), [("debug", 4), ("INFO", 3), ("warning", 2), ("error", 1), ("", 3)])
 def test_the_variable_sets_the_level(name: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(log.LEVEL, name)
     log.configure()
-    log.open_driver_log(tmp_path)
+    log.open_driver_log(tmp_path / LOG)
     for write in (logger.debug, logger.info, logger.warning, logger.error):
         write("a message")
 
-    assert len((tmp_path / log.DRIVER_LOG).read_text(encoding="utf-8").splitlines()) == count
+    assert len((tmp_path / LOG).read_text(encoding="utf-8").splitlines()) == count
 
 
 def test_a_bad_level_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
@@ -114,16 +117,16 @@ def test_other_loggers_are_left_alone(tmp_path: Path) -> None:
     root, library = logging.getLogger(), logging.getLogger("ultralytics")
     before = [(each.level, list(each.handlers), each.propagate) for each in (root, library)]
     log.configure(verbose=True)
-    log.open_driver_log(tmp_path)
+    log.open_driver_log(tmp_path / LOG)
     library.error("not ours")
 
     assert [(each.level, list(each.handlers), each.propagate) for each in (root, library)] == before
-    assert not (tmp_path / log.DRIVER_LOG).exists()
+    assert not (tmp_path / LOG).exists()
 
 
 def test_a_log_that_cannot_be_written_disturbs_nobody(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     log.configure()
-    log.open_driver_log(tmp_path / "absent")
+    log.open_driver_log(tmp_path / "absent" / LOG)
     logger.error("lost")
 
     assert capfd.readouterr() == ("", "")

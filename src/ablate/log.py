@@ -20,8 +20,7 @@ from ablate.errors import ConfigError
 
 LEVEL = "ABLATE_LOG"
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-DRIVER_LOG = "driver.log"
-LARGEST = 1_000_000  # bytes; a driver log that would grow beyond this is renamed to driver.log.1 first
+LARGEST = 1_000_000  # bytes; a driver log that would grow beyond this is first renamed, with the suffix .1
 FILE_FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
 TERMINAL_FORMAT = logging.Formatter("%(levelname)s %(name)s: %(message)s")
 
@@ -44,7 +43,7 @@ class _Terminal(logging.Handler):
 
 
 def configure(*, verbose: bool = False) -> None:
-    """Set up the logging of a command; its messages are kept until `open_driver_log` says where they go.
+    """Set up the logging of a command; its messages are kept until `open_driver_log` names their file.
 
     Args:
         verbose: Also print them on standard error.
@@ -65,11 +64,11 @@ def configure(*, verbose: bool = False) -> None:
         _ablate.addHandler(terminal)
 
 
-def open_driver_log(folder: Path) -> None:
-    """Append the command's messages, those so far too, to the driver log of a sweep's folder."""
+def open_driver_log(path: Path) -> None:
+    """Append the command's messages, those so far too, to the driver log of its sweep."""
     early = [handler for handler in _ablate.handlers if isinstance(handler, MemoryHandler)]
     for memory in early:
-        file = _file(folder / DRIVER_LOG, LARGEST)
+        file = _file(path, LARGEST)
         memory.setTarget(file)
         memory.close()  # flushes it
         _ablate.removeHandler(memory)

@@ -18,13 +18,14 @@ from ablate.console import print_line
 from ablate.execution.manifest import digest
 from ablate.latency.sweep_latency import measure_sweep
 from ablate.launching.local import run_in_worker
-from ablate.log import DRIVER_LOG, log_to
+from ablate.log import log_to
 from ablate.records.json_struct import to_json
 from ablate.records.loading import load_object, load_sweep
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import Failure, short
 from ablate.settings.trial_settings import CommandSettings, TrialSettings
 from ablate.storage.files import atomic_write_text
+from ablate.storage.layout import SweepFolder
 
 FORMS = ("csv", "md", "tex", "ipynb")
 
@@ -99,7 +100,7 @@ def conclude_here(job: ConcludeJob) -> Conclusion:
     """Do what `conclude` does, in this process."""
     directory, command, signatures = job.directory, job.settings.command, job.signatures
     console = Console(emoji=False)  # :100: in a name or a path is not an emoji
-    with log_to(directory / DRIVER_LOG):
+    with log_to(SweepFolder(directory).driver_log):
         if command.latency.enabled:
             measure_sweep(directory, command.latency, console)
         sweep = load_sweep(directory)

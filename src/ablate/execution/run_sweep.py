@@ -69,7 +69,7 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     notes = [*request.notes, *contract_notes(running, networks.answers)]
     folder = open_sweep(reconciled.trials, command, request.design, request.controls)
     directory = folder.path
-    open_driver_log(directory)
+    open_driver_log(folder.driver_log)
     logger.info("ablate %s: %s", __version__, shlex.join(command))
     logger.info("sweep %s: %s", directory.name, _counts(reconciled))
     _log_states(reconciled)

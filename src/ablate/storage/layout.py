@@ -203,6 +203,11 @@ class SweepFolder:
         return self.path / "latency.json"
 
     @property
+    def driver_log(self) -> Path:
+        """Log messages of the commands that ran the sweep."""
+        return self.path / "driver.log"
+
+    @property
     def image_intervals(self) -> Path:
         """Intervals over images, which take long to compute."""
         return self.path / "image_intervals.json"
