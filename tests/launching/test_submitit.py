@@ -356,7 +356,7 @@ def test_a_launcher_of_another_kind_is_refused_by_name() -> None:
     from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 
     from ablate.errors import ConfigError
-    from hydra_plugins.ablate_plugins.submitit_launcher import adopt
+    from hydra_plugins.ablate_plugins.submitit_launcher import job_launcher
 
     with pytest.raises(ConfigError, match=r"sweeps run on local, ray or slurm; .*BasicLauncher"):
-        adopt(BasicLauncher())
+        job_launcher(BasicLauncher())

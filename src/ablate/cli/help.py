@@ -5,28 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
-from typing import Any
 
 import yaml
 
 from ablate.settings.schema import conf_dir, options
+from ablate.storage.plain_values import Plain
 
 FLAGS = ("--help", "-h")
 
 
 def asks_for_help(words: Sequence[str]) -> bool:
     """Tell whether a command line asks for the help and for nothing else; `plan` takes the same words as a run."""
-    own = [word for word in (words[1:] if words[:1] == ["plan"] else words) if word not in ("-m", "--multirun")]
-    return bool(own) and all(word in FLAGS for word in own)
+    arguments = words[1:] if words[:1] == ["plan"] else words
+    arguments = [word for word in arguments if word not in ("-m", "--multirun")]
+    return bool(arguments) and all(word in FLAGS for word in arguments)
 
 
 def help_text() -> str:
     """Return the text of `hydra.help` in conf/config.yaml, with all groups and their options, the user's own too."""
     text = (conf_dir() / "config.yaml").read_text(encoding="utf-8")
-    words: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["hydra"]["help"]
-    template = str(words["template"])
+    content: Plain = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    words: dict[str, str] = content["hydra"]["help"]
+    template = words["template"]
     for name in ("header", "footer"):
-        template = template.replace(f"${{hydra.help.{name}}}", str(words[name]))
+        template = template.replace(f"${{hydra.help.{name}}}", words[name])
     listing = "".join(f"{group}: {', '.join(options(group))}\n" for group in _groups())
     return Template(template).substitute(APP_CONFIG_GROUPS=listing)
 

@@ -47,14 +47,14 @@ def run(arguments: Sequence[str], *, plan: bool = False, as_json: bool = False) 
     Returns:
         The exit code: 0 done, 1 some trials failed, 2 bad input, 130 interrupted.
     """
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us; we say them in one line
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are raised, and printed here in one line
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     try:
         return Command(arguments, plan=plan, as_json=as_json).run()
     except KeyboardInterrupt as interrupt:
-        message = "interrupted; what is finished is kept, and the same command goes on from the last checkpoints"
+        message = "interrupted; finished trials are kept; the same command resumes from the last checkpoints"
         print("\n" + "\n".join([message, *getattr(interrupt, "__notes__", [])]), file=sys.stderr)  # noqa: T201
         return 130
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
@@ -65,7 +65,7 @@ def run(arguments: Sequence[str], *, plan: bool = False, as_json: bool = False) 
         raise
     except SystemExit as end:
         if end.code == 1 and any(word.startswith(("--cfg", "-c")) for word in arguments):
-            return 2  # Hydra has said that there is no such part to show
+            return 2  # Hydra has printed that there is no such part to show
         return end.code if isinstance(end.code, int) else 0
 
 
@@ -137,7 +137,7 @@ class Command:
         """Compose a grid's cells, check them and find their data; nothing is written but the built-in data's cache.
 
         Raises:
-            ConfigError: One cannot be composed or cannot be meant; the message names its module's own options.
+            ConfigError: One cannot be composed or is not valid.
             DataError: A data set is missing or damaged, or there is no place for the cache.
         """
         from hydra.errors import HydraException
@@ -201,14 +201,14 @@ def complete(content: Plain, *, download: bool = True) -> None:
 
 
 def for_hydra(arguments: Sequence[str]) -> list[str]:
-    """Say some things in the way that Hydra understands.
+    """Return the words of a command in Hydra's grammar.
 
     `device=0,1` are two GPUs of one trial, not a sweep. Grafts in a list and odd paths need quotes. `-m` may stand
     anywhere. And an option of a module, in a sweep over modules, belongs to each trial: Hydra first composes a
     configuration without what is swept, where the module is none and has no options.
 
     Raises:
-        ConfigError: A word cannot be meant.
+        ConfigError: A word is not valid.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -306,7 +306,7 @@ def _weights_file(weights: str, *, download: bool) -> str:
         return weights
 
 
-def _absolute(content: dict[Any, Any]) -> None:
+def _absolute(content: Plain) -> None:
     """Let relative paths mean the folder that the user stands in, wherever a worker runs."""
     for section, key in (("data", "path"), ("model", "weights"), ("model", "architecture")):
         value = content[section].get(key)

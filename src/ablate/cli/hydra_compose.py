@@ -23,15 +23,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from ablate.cli.hydra_internals import get_node, parent_of, set_node
 from ablate.settings.schema import option_path, options
-from ablate.storage.plain_values import plain_copy
+from ablate.storage.plain_values import Plain, plain_copy
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
 Cell = Sequence[str]
-Content = dict[str, Any]  # a configuration as plain values: mappings, lists, texts, numbers, truth values and None
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Composer:
     """
 
     def __init__(
-        self, load: Callable[[Cell], DictConfig], complete: Callable[[Content], None], cells: Sequence[Cell]
+        self, load: Callable[[Cell], DictConfig], complete: Callable[[Plain], None], cells: Sequence[Cell]
     ) -> None:
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -74,10 +74,10 @@ class Composer:
         self._options = self._worth_sharing(cells)
         self._parsed: dict[str, Override] = {}
         self._bases: dict[Cell, DictConfig | None] = {}
-        self._contents: dict[Cell, Content | None] = {}
+        self._contents: dict[Cell, Plain | None] = {}
         self._leaves: dict[tuple[Cell, str], Any] = {}
 
-    def __call__(self, cell: Cell) -> Content:
+    def __call__(self, cell: Cell) -> Plain:
         """Return the plain configuration of a cell, none of whose parts is shared with another.
 
         Raises:
@@ -120,12 +120,12 @@ class Composer:
             return None
         return _Cell(tuple(context), chosen, values)
 
-    def _put_together(self, cell: _Cell) -> Content | None:
+    def _put_together(self, cell: _Cell) -> Plain | None:
         """Return what a cell's parts give; None where they do not tell."""
         common = self._content(cell.choices())
         if common is None:
             return None
-        content: Content = plain_copy(common)
+        content: Plain = plain_copy(common)
         for group in cell.options:
             section = self._section(cell.choices(), cell.choices(group), group)
             if section is None:
@@ -143,7 +143,7 @@ class Composer:
             node[leaf] = plain_copy(value)
         return None if _is_missing(content) else content
 
-    def _content(self, choices: Cell) -> Content | None:
+    def _content(self, choices: Cell) -> Plain | None:
         """Return what Hydra composes of choices alone; None where it cannot, or where a value refers to another."""
         if choices not in self._contents:
             base = self._base(choices)
@@ -173,12 +173,12 @@ class Composer:
             if base is None:
                 raise TypeError(f"{item}: nothing to lay it over")
             with self._laid_over(base, [item]):
-                parent, leaf = self._home(base, self._override(item).key_or_group)
+                parent, leaf = parent_of(base, self._override(item).key_or_group)
                 node = parent[leaf]
                 self._leaves[choices, item] = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
         return self._leaves[choices, item]
 
-    def _laid_over_choices(self, cell: Cell) -> Content | None:
+    def _laid_over_choices(self, cell: Cell) -> Plain | None:
         """Return a cell whose values are laid over its choices; None where that is not possible."""
         values = [item for item in cell if self._is_value(item)]
         base = self._base(tuple(item for item in cell if item not in values))
@@ -210,28 +210,14 @@ class Composer:
         before = []  # leaves, and where they stand; copying whole groups would take longer than all the rest
         try:
             for override in overrides:
-                parent, leaf = self._home(base, override.key_or_group)
-                before.append((parent, leaf, deepcopy(parent._get_node(leaf))))
+                parent, leaf = parent_of(base, override.key_or_group)
+                before.append((parent, leaf, deepcopy(get_node(parent, leaf))))
                 OmegaConf.update(base, override.key_or_group, override.value(), merge=True)
             yield
         finally:
             for parent, leaf, node in reversed(before):
                 if node is not None:
-                    parent._set_item_impl(leaf, node)
-
-    def _home(self, base: DictConfig, key: str) -> tuple[DictConfig, str]:
-        """Return the mapping that a key's leaf stands in, and the leaf's name.
-
-        Raises:
-            TypeError: There is no such mapping.
-        """
-        *path, leaf = key.split(".")
-        node: Any = base
-        for part in path:
-            node = node._get_node(part) if isinstance(node, type(base)) else None
-        if not isinstance(node, type(base)):
-            raise TypeError(f"{key}: no mapping holds it")
-        return node, leaf
+                    set_node(parent, leaf, node)
 
     def _override(self, item: str) -> Override:
         if item not in self._parsed:
@@ -239,7 +225,7 @@ class Composer:
         return self._parsed[item]
 
 
-def contents(config: DictConfig, *, resolve: bool = True) -> Content:
+def contents(config: DictConfig, *, resolve: bool = True) -> Plain:
     """Return a composed configuration as plain values, without Hydra's own part.
 
     Args:

@@ -1,4 +1,4 @@
-"""The words of a command, checked before Hydra composes anything from them.
+"""Check the words of a command before Hydra composes anything from them.
 
 Hydra takes `+key=value` for a key that nothing reads, drops a key with `~`, merges the options of `module=[a,b]` into
 one, and reads another configuration instead of ours with `--config-name`. None of that means anything here.
@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from ablate.cli.hydra_internals import flag_parser
 from ablate.errors import ConfigError, nearest
 from ablate.settings.option_files import GROUPS, check_option_file, known_keys, unknown_key
 from ablate.settings.schema import options
@@ -31,13 +32,13 @@ def check_words(words: Sequence[str]) -> list[str]:
     """
     texts = _overrides_among(words)
     overrides = [_parsed(text) for text in texts]
-    own = [override for override in overrides if not _is_of_hydra(override)]
-    for override in own:
+    overrides = [override for override in overrides if not _is_of_hydra(override)]
+    for override in overrides:
         _check_range(override)
         _check_override(override, override.key_or_group)
-    _check_repeated(own)
-    chosen = [name for override in own if override.key_or_group == "module" for name in _chosen(override)]
-    option = next((override for override in own if override.key_or_group.startswith("module.")), None)
+    _check_repeated(overrides)
+    chosen = [name for override in overrides if override.key_or_group == "module" for name in _chosen(override)]
+    option = next((override for override in overrides if override.key_or_group.startswith("module.")), None)
     if option is not None and set(map(str, chosen)) <= {"none"}:
         raise ConfigError(f"{option.input_line}: the module is none, which has no options; choose one: module=<name>")
     remaining = list(texts)
@@ -52,18 +53,16 @@ def check_words(words: Sequence[str]) -> list[str]:
 
 def _overrides_among(words: Sequence[str]) -> list[str]:
     """Return the words that are no flags."""
-    from hydra._internal.utils import get_args_parser
-
-    flags = get_args_parser()
-    flags.error = _refuse_flag  # of this parser alone
-    given = flags.parse_intermixed_args([word for word in words if word not in ("--version", "--help", "-h")])
+    parser = flag_parser()
+    parser.error = _refuse_flag  # type: ignore[method-assign]
+    namespace = parser.parse_intermixed_args([word for word in words if word not in ("--version", "--help", "-h")])
     for name in _OWN_TREE:
-        if getattr(given, name, None) is not None:
+        if getattr(namespace, name, None) is not None:
             raise ConfigError(
-                f"--{name.replace('_', '-')}={getattr(given, name)}: ablate reads its own configuration; "
+                f"--{name.replace('_', '-')}={getattr(namespace, name)}: ablate reads its own configuration; "
                 "options of yours go into conf/<group>/<option>.yaml of the working folder"
             )
-    return list(given.overrides)
+    return list(namespace.overrides)
 
 
 def _parsed(text: str) -> Override:
@@ -93,7 +92,7 @@ def _is_of_hydra(override: Override) -> bool:
     return True
 
 
-def _refuse_flag(message: str) -> Any:
+def _refuse_flag(message: str) -> NoReturn:
     raise ConfigError(f"{message.replace('unrecognized arguments', 'no such flag')}; see --hydra-help")
 
 

@@ -1,4 +1,4 @@
-"""`python -m ablate report`: what may be asked of it, and its story from records to pages."""
+"""`python -m ablate report`: its options, and its steps from records to pages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRUTH = {"true": True, "false": False}
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What may be asked of a report.
+    """The options of a report.
 
     Attributes:
         strict: Leave out what may not be compared with its baseline; None: where the sweep's own command did.
@@ -42,7 +42,7 @@ def report_options(words: Sequence[str]) -> ReportOptions:
     Raises:
         ConfigError: There is no such option, or not this value of it.
     """
-    found: dict[str, bool | int] = {}
+    options: dict[str, bool | int] = {}
     for word in words:
         name, sign, text = word.partition("=")
         if not sign:
@@ -52,12 +52,12 @@ def report_options(words: Sequence[str]) -> ReportOptions:
         if name == "resamples":
             if not text.isdecimal() or int(text) > 1_000_000:
                 raise ConfigError(f"{word}: resamples is a whole number from 0 (none) to 1000000")
-            found[name] = int(text)
+            options[name] = int(text)
         elif text.lower() not in TRUTH:
             raise ConfigError(f"{word}: {name} is true or false")
         else:
-            found[name] = TRUTH[text.lower()]
-    return ReportOptions(**found)  # type: ignore[arg-type]
+            options[name] = TRUTH[text.lower()]
+    return ReportOptions(**options)  # type: ignore[arg-type]
 
 
 def make_report(directory: Path, options: ReportOptions, console: Console, *, as_json: bool = False) -> int:

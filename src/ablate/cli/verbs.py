@@ -10,12 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
 from ablate.errors import ConfigError, nearest
 from ablate.storage.layout import OutputFolder, SweepFolder
+from ablate.storage.plain_values import Plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like every other error here."""
 
-    def error(self, message: str) -> Any:
+    def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{self.prog.split()[-1]}: {message}")
 
 
@@ -125,12 +126,12 @@ def find_sweep(root: Path, name: str | None) -> Path:
     """
     output = OutputFolder(root)
     folder = output.sweeps
-    known = sorted((sweep.manifest for sweep in output.sweep_folders()), key=lambda path: path.stat().st_mtime)
-    names = [path.parent.name for path in known]
-    if not known:
+    manifests = sorted((sweep.manifest for sweep in output.sweep_folders()), key=lambda path: path.stat().st_mtime)
+    names = [path.parent.name for path in manifests]
+    if not manifests:
         raise ConfigError(f"no sweep in {folder} yet: run one first, for example python -m ablate module=hmha -m")
     if name is None:
-        return known[-1].parent
+        return manifests[-1].parent
     if name in names:
         return folder / name
     if SweepFolder(Path(name)).manifest.is_file():
@@ -156,12 +157,11 @@ def _with_sweep(verb: str, words: Sequence[str], body: Callable[[Path, argparse.
         if verb == "report":
             from ablate.cli.report_command import report_options
 
-            parsed.asked = report_options([word for word in parsed.overrides if not word.startswith("root=")])
-            parsed.overrides = [word for word in parsed.overrides if word.startswith("root=")]
+            parsed.report = report_options([word for word in parsed.overrides if not word.startswith("root=")])
         if verb == "latency":
-            own = [word for word in parsed.overrides if not word.startswith("root=")]
-            parsed.asked = _latency_words(own)
-            parsed.overrides = [word for word in parsed.overrides if word not in own]
+            parsed.latency = _latency_options([word for word in parsed.overrides if not word.startswith("root=")])
+        if verb in ("report", "latency"):
+            parsed.overrides = [word for word in parsed.overrides if word.startswith("root=")]
         directory = find_sweep(_root(parsed.overrides), parsed.sweep)
         from rich.console import Console
 
@@ -179,7 +179,7 @@ def _show_status(directory: Path, parsed: argparse.Namespace, console: Console) 
 def _write_report(directory: Path, parsed: argparse.Namespace, console: Console) -> int:
     from ablate.cli.report_command import make_report
 
-    return make_report(directory, parsed.asked, console, as_json=parsed.json)
+    return make_report(directory, parsed.report, console, as_json=parsed.json)
 
 
 def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> int:
@@ -189,25 +189,31 @@ def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> i
     from ablate.latency.sweep_latency import measure_sweep
     from ablate.records.json_struct import to_json
     from ablate.records.loading import load_manifest
-    from ablate.settings.schema import Config, LatencySettings
+    from ablate.settings.schema import LatencySettings
     from ablate.settings.validation import check_latency
 
-    known = asdict(Config().latency)
-    manifest = load_manifest(SweepFolder(directory))
-    recorded = {name: setting for name, setting in manifest.latency.items() if name in known}
-    device, asked = parsed.asked
-    latency = LatencySettings(**{**known, **recorded, **asked})
+    recorded, names = load_manifest(SweepFolder(directory)).latency, {entry.name for entry in fields(LatencySettings)}
+    options: _LatencyOptions = parsed.latency
+    latency = LatencySettings(**{**{k: v for k, v in recorded.items() if k in names}, **options.values})
     check_latency(latency)
-    measured = measure_sweep(directory, latency, console, device=device, again=True)
-    if measured is None:
+    report = measure_sweep(directory, latency, console, device=options.device, again=True)
+    if report is None:
         raise ConfigError(f"sweep '{directory.name}' has no finished trial whose latency could be measured")
     if parsed.json:
-        print(json.dumps(to_json(measured)))  # noqa: T201
+        print(json.dumps(to_json(report)))  # noqa: T201
     return make_report(directory, ReportOptions(), console)
 
 
-def _latency_words(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """Return the device and what is asked of the measurement, types checked; a value may stand for a list of one."""
+@dataclass(frozen=True)
+class _LatencyOptions:
+    """The words of `ablate latency`: the device, and the settings of the measurement that they set."""
+
+    device: str
+    values: Plain
+
+
+def _latency_options(words: Sequence[str]) -> _LatencyOptions:
+    """Read words such as latency.batch=1,8, with types checked; a value may stand for a list of one."""
     import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -229,17 +235,17 @@ def _latency_words(words: Sequence[str]) -> tuple[str, dict[str, Any]]:
             raise ConfigError(f"{key}: no such key. {nearest(key, valid)}valid: root, device, {', '.join(valid)}")
         name = key.removeprefix("latency.")
         try:
-            found = yaml.safe_load(text)
-            if isinstance(getattr(LatencySettings(), name), list) and not isinstance(found, list):
-                found = [yaml.safe_load(item) for item in text.split(",")]
-            schema[name] = found
+            value = yaml.safe_load(text)
+            if isinstance(getattr(LatencySettings(), name), list) and not isinstance(value, list):
+                value = [yaml.safe_load(item) for item in text.split(",")]
+            schema[name] = value
         except (OmegaConfBaseException, yaml.YAMLError) as error:
             raise ConfigError(f"{word}: {needed_kind(str(error)) or str(error).splitlines()[0]}") from error
         names.append(name)
     latency = OmegaConf.to_object(schema)
     assert isinstance(latency, LatencySettings)
     check_latency(latency)
-    return device, {name: getattr(latency, name) for name in names}
+    return _LatencyOptions(device, {name: getattr(latency, name) for name in names})
 
 
 def _port(text: str) -> int:

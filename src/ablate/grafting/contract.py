@@ -35,7 +35,7 @@ class ContractError(GraftError):
 
 
 def check_output(output: Any, shape: tuple[int, ...], like: Tensor, *, finite: bool = True) -> None:
-    """Check a module's output against the input that it was given.
+    """Check a module's output against its input.
 
     Args:
         output: What the module returned.
@@ -44,21 +44,21 @@ def check_output(output: Any, shape: tuple[int, ...], like: Tensor, *, finite: b
         finite: Whether to look at the values; not possible on the meta device.
 
     Raises:
-        ContractError: With what it returned, and for what.
+        ContractError: The message says what it returned, and for which input.
     """
-    asked = f"for {tuple(shape)}"
+    wanted = f"for {tuple(shape)}"
     if not isinstance(output, Tensor):
-        raise ContractError(f"returned {_kind(output)} {asked}; a tensor of the same shape is needed")
+        raise ContractError(f"returned {_kind(output)} {wanted}; a tensor of the same shape is needed")
     if tuple(output.shape) != tuple(shape):
-        raise ContractError(f"returned {tuple(output.shape)} {asked}")
+        raise ContractError(f"returned {tuple(output.shape)} {wanted}")
     if output.dtype != like.dtype:
-        raise ContractError(f"returned {_name(output.dtype)} {asked} of {_name(like.dtype)}")
+        raise ContractError(f"returned {_name(output.dtype)} {wanted} of {_name(like.dtype)}")
     if output.device != like.device:
-        raise ContractError(f"returned a tensor on {output.device} {asked} on {like.device}")
+        raise ContractError(f"returned a tensor on {output.device} {wanted} on {like.device}")
     if finite and not output.is_meta:
         odd = int((~output.detach().isfinite()).sum())
         if odd:
-            raise ContractError(f"returned {odd} values of {output.numel()} that are not finite {asked}")
+            raise ContractError(f"returned {odd} values of {output.numel()} that are not finite {wanted}")
 
 
 def check_grafts(network: DetectionModel, imgsz: int, names: Mapping[type[nn.Module], str]) -> Findings:
@@ -190,12 +190,12 @@ class _Watch:
             self.notes.append(f"{label}: no gradient passes through it")
         elif wanted:
             try:
-                found = torch.autograd.grad(y.float().sum(), wanted, retain_graph=True, allow_unused=True)
+                gradients = torch.autograd.grad(y.float().sum(), wanted, retain_graph=True, allow_unused=True)
             except RuntimeError as error:
                 raise ContractError(f"{label}: its gradient cannot be computed: {_first_line(error)}") from error
-            if x.requires_grad and found[0] is None:
+            if x.requires_grad and gradients[0] is None:
                 self.notes.append(f"{label}: no gradient reaches its input")
-            idle = [name for name, grad in zip(trainable, found[-len(trainable) :], strict=True) if grad is None]
+            idle = [name for name, grad in zip(trainable, gradients[-len(trainable) :], strict=True) if grad is None]
             if trainable and idle:
                 self.notes.append(f"{label}: {', '.join(idle)} never get{'s' * (len(idle) == 1)} a gradient")
 

@@ -46,17 +46,17 @@ def load_weights(network: DetectionModel, weights: nn.Module, source: str) -> Co
         name = " and ".join(graft.module.target for graft in grafts)
         raise GraftError(f"{source}: this checkpoint is grafted with {name}; model.weights takes a stock checkpoint")
     ours = network.state_dict()
-    theirs = weights.state_dict()
+    stored = weights.state_dict()
     strangers = [
         name
         for name, tensor in ours.items()
-        if not _of_the_head(network, name) and not _fits(name, _shape(theirs, name), tensor.shape)
+        if not _of_the_head(network, name) and not _fits(name, _shape(stored, name), tensor.shape)
     ]
     if strangers:
         first = strangers[0]
         raise GraftError(
             f"{source}: a checkpoint of another architecture: {len(strangers)} of {len(ours)} tensors do not match, "
-            f"first {first}: {_words(_shape(theirs, first))} there, {_words(ours[first].shape)} here"
+            f"first {first}: {_words(_shape(stored, first))} there, {_words(ours[first].shape)} here"
         )
     network.load(weights, verbose=False)
     return coverage(network, weights, source)
@@ -64,7 +64,7 @@ def load_weights(network: DetectionModel, weights: nn.Module, source: str) -> Co
 
 def coverage(network: DetectionModel, weights: nn.Module, source: str) -> Coverage:
     """Count the tensors of `network`, grafted or not, that equal those of the stock checkpoint `weights`."""
-    theirs = weights.state_dict()
+    stored = weights.state_dict()
     missing = []
     expected = 0
     for tensor_name, tensor in network.state_dict().items():
@@ -72,7 +72,7 @@ def coverage(network: DetectionModel, weights: nn.Module, source: str) -> Covera
         if name is None:
             continue
         expected += 1
-        if name not in theirs or not torch.equal(tensor.cpu().float(), theirs[name].cpu().float()):
+        if name not in stored or not torch.equal(tensor.cpu().float(), stored[name].cpu().float()):
             missing.append(name)
     return Coverage(source, expected, expected - len(missing), tuple(missing))
 
@@ -81,11 +81,11 @@ def _of_the_head(network: DetectionModel, tensor: str) -> bool:
     return tensor.startswith(f"model.{len(network.model) - 1}.")
 
 
-def _fits(name: str, theirs: torch.Size | None, ours: torch.Size) -> bool:
+def _fits(name: str, stored: torch.Size | None, ours: torch.Size) -> bool:
     """Tell whether Ultralytics fills a tensor from one of this shape; the first layer's channels may differ."""
-    if name == FIRST_LAYER and theirs is not None:
-        return (theirs[0], *theirs[2:]) == (ours[0], *ours[2:])
-    return theirs == ours
+    if name == FIRST_LAYER and stored is not None:
+        return (stored[0], *stored[2:]) == (ours[0], *ours[2:])
+    return stored == ours
 
 
 def _shape(state: dict[str, torch.Tensor], name: str) -> torch.Size | None:

@@ -1,4 +1,4 @@
-"""What a training tells of itself while it runs: a row for each epoch, and where it is within one."""
+"""Progress files of a running training: a row for each epoch, and the position within the current one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import contextlib
 import json
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ablate.records.metrics import EpochRow
 from ablate.storage.files import atomic_write_text
@@ -18,7 +17,7 @@ PACE = 1.0  # seconds between two notes of progress
 
 
 class Journal:
-    """The files in a training's folder that say how far it is.
+    """Writes history.jsonl and progress.json in a training's folder.
 
     Args:
         folder: The training's folder.
@@ -30,10 +29,10 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self.rows: list[EpochRow] = []
         self._files = TrainingFolder(folder)
-        self._told = -PACE
+        self._noted = -PACE
 
     def settle(self, rows: Iterable[EpochRow]) -> None:
-        """Let the files say, for good, that these epochs are done and none is in progress."""
+        """Write all rows, and remove progress.json: no epoch is in progress."""
         self.rows = list(rows)
         self._files.progress.unlink(missing_ok=True)
         if self.rows:
@@ -47,11 +46,11 @@ class Journal:
             file.write(_line(self.rows[-1]))
 
     def tell(self, **progress: int) -> None:
-        """Replace progress.json, at most once a second; it is a view only, so a disk that refuses it does no harm."""
+        """Replace progress.json, at most once a second; it is only displayed, so an error of the disk is ignored."""
         now = time.monotonic()
-        if now - self._told < PACE:
+        if now - self._noted < PACE:
             return
-        self._told = now
+        self._noted = now
         draft = self._files.progress_draft
         with contextlib.suppress(OSError):
             draft.write_text(json.dumps({**progress, "time": time.time()}), encoding="utf-8")
@@ -64,7 +63,7 @@ def best_epoch(rows: Sequence[EpochRow]) -> int | None:
     return None if best is None else best.epoch
 
 
-def accuracy(metrics: dict[str, Any]) -> dict[str, float]:
+def accuracy(metrics: Mapping[str, float]) -> dict[str, float]:
     """Return Ultralytics' detection metrics under this project's names (fractions, 0 to 1)."""
     names = {
         "map50_95": "metrics/mAP50-95(B)",
@@ -72,7 +71,7 @@ def accuracy(metrics: dict[str, Any]) -> dict[str, float]:
         "precision": "metrics/precision(B)",
         "recall": "metrics/recall(B)",
     }
-    return {ours: float(metrics[theirs]) for ours, theirs in names.items() if theirs in metrics}
+    return {name: float(metrics[key]) for name, key in names.items() if key in metrics}
 
 
 def _line(row: EpochRow) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,6 +48,15 @@ def _has_amx() -> bool:
     if capabilities is None:
         return bool(torch.cpu._is_amx_tile_supported())
     return bool(capabilities().get("amx_bf16", False))
+
+
+class _Rates(NamedTuple):
+    """The numbers of a parameter group that a step reads."""
+
+    lr: float
+    momentum: float
+    weight_decay: float
+    nesterov: bool
 
 
 class MuSGD(muon.MuSGD):
@@ -91,11 +100,12 @@ class MuSGD(muon.MuSGD):
         with _few_threads(sum(p.numel() for group in self.param_groups for p in group["params"])):
             for group in self.param_groups:
                 params = [p for p in group["params"] if p.grad is not None]
+                rates = _Rates(group["lr"], group["momentum"], group["weight_decay"], group["nesterov"])
                 if params and group["use_muon"]:
-                    self._orthogonalised(params, group)
+                    self._orthogonalised(params, rates)
                 elif params:
                     buffers = [self._buffer(p, "momentum_buffer") for p in params]
-                    _sgd(params, [p.grad.clone() for p in params], buffers, group, group["lr"])
+                    _sgd(params, [p.grad.clone() for p in params], buffers, rates, rates.lr)
         return loss
 
     def _buffer(self, parameter: Tensor, name: str) -> Tensor:
@@ -105,24 +115,24 @@ class MuSGD(muon.MuSGD):
         buffer: Tensor = state[name]
         return buffer
 
-    def _orthogonalised(self, params: list[Tensor], group: dict[str, Any]) -> None:
+    def _orthogonalised(self, params: list[Tensor], rates: _Rates) -> None:
         """Step a group's parameters by the orthogonalised momentum, and by SGD with a momentum of its own."""
-        lr, beta = group["lr"], group["momentum"]
+        lr, beta = rates.lr, rates.momentum
         for chunk in self._plan(params).chunks:
-            own = [params[index] for index in chunk.indices]
-            grads: list[Any] = [p.grad for p in own]
-            momenta = [self._buffer(p, "momentum_buffer") for p in own]
+            parameters = [params[index] for index in chunk.indices]
+            grads: list[Any] = [p.grad for p in parameters]
+            momenta = [self._buffer(p, "momentum_buffer") for p in parameters]
             torch._foreach_mul_(momenta, beta)
             torch._foreach_add_(momenta, grads, alpha=1 - beta)
             torch._foreach_copy_(chunk.inputs, momenta)
-            if group["nesterov"]:
+            if rates.nesterov:
                 torch._foreach_mul_(chunk.inputs, beta)
                 torch._foreach_add_(chunk.inputs, grads, alpha=1 - beta)
             chunk.orthogonalise()
-            torch._foreach_add_(own, chunk.outputs, alpha=-(lr * self.muon))
-            spare = chunk.inputs if chunk.single else [torch.empty_like(p) for p in own]
+            torch._foreach_add_(parameters, chunk.outputs, alpha=-(lr * self.muon))
+            spare = chunk.inputs if chunk.single else [torch.empty_like(p) for p in parameters]
             torch._foreach_copy_(spare, grads)
-            _sgd(own, spare, [self._buffer(p, "momentum_buffer_SGD") for p in own], group, lr * self.sgd)
+            _sgd(parameters, spare, [self._buffer(p, "momentum_buffer_SGD") for p in parameters], rates, lr * self.sgd)
 
     def _plan(self, params: Sequence[Tensor]) -> Plan:
         """Return the plan for these parameters: made once, and again where others have a gradient."""
@@ -146,12 +156,12 @@ def _few_threads(values: int) -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _sgd(params: list[Tensor], grads: list[Tensor], buffers: list[Tensor], group: dict[str, Any], lr: float) -> None:
+def _sgd(params: list[Tensor], grads: list[Tensor], buffers: list[Tensor], rates: _Rates, lr: float) -> None:
     """Step by SGD with momentum and weight decay, as Ultralytics' MuSGD does; `grads` are copies to work on."""
-    if group["weight_decay"] != 0:
-        torch._foreach_add_(grads, params, alpha=group["weight_decay"])
-    torch._foreach_mul_(buffers, group["momentum"])
+    if rates.weight_decay != 0:
+        torch._foreach_add_(grads, params, alpha=rates.weight_decay)
+    torch._foreach_mul_(buffers, rates.momentum)
     torch._foreach_add_(buffers, grads)
-    if group["nesterov"]:
-        torch._foreach_add_(grads, buffers, alpha=group["momentum"])
-    torch._foreach_add_(params, grads if group["nesterov"] else buffers, alpha=-lr)
+    if rates.nesterov:
+        torch._foreach_add_(grads, buffers, alpha=rates.momentum)
+    torch._foreach_add_(params, grads if rates.nesterov else buffers, alpha=-lr)

@@ -301,12 +301,12 @@ def _symmetric(
 
 def _carve(shapes: Sequence[tuple[int, int, int]], scratch: Tensor) -> list[Tensor]:
     """Return tensors of these shapes within a flat one, one behind the other."""
-    found, start = [], 0
+    tensors, start = [], 0
     for shape in shapes:
         count = torch.Size(shape).numel()
-        found.append(scratch[start : start + count].view(shape))
+        tensors.append(scratch[start : start + count].view(shape))
         start += _aligned(count)
-    return found
+    return tensors
 
 
 def _aligned(count: int) -> int:

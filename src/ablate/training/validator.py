@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch.distributed as dist
@@ -13,6 +12,7 @@ from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import RANK, ops
 
 from ablate.records.predictions import Predictions, quantised, ranked
+from ablate.storage.plain_values import Plain
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class PredictionsValidator(DetectionValidator):
         self.evidence = None
         self._images = []
 
-    def update_metrics(self, preds: list[dict[str, Tensor]], batch: dict[str, Any]) -> None:
+    def update_metrics(self, preds: list[dict[str, Tensor]], batch: Plain) -> None:
         """Count the detections of a batch of images, and keep them."""
         super().update_metrics(preds, batch)
         if not self.training:
-            self._images += [self._image(index, found, batch) for index, found in enumerate(preds)]
+            self._images += [self._image(index, detections, batch) for index, detections in enumerate(preds)]
 
-    def _image(self, index: int, found: dict[str, Tensor], batch: dict[str, Any]) -> _Image:
+    def _image(self, index: int, detections: dict[str, Tensor], batch: Plain) -> _Image:
         truth = self._prepare_batch(index, batch)
         height, width = truth["ori_shape"][:2]
         path = Path(truth["im_file"])
@@ -67,8 +67,8 @@ class PredictionsValidator(DetectionValidator):
         return _Image(
             name=path.relative_to(root).as_posix() if path.is_relative_to(root) else f"{path.parent.name}/{path.name}",
             size=(int(width), int(height)),
-            cls=found["cls"].cpu().numpy().astype(np.int32),
-            box=original(found["bboxes"].float()),
+            cls=detections["cls"].cpu().numpy().astype(np.int32),
+            box=original(detections["bboxes"].float()),
             true_cls=truth["cls"].cpu().numpy().astype(np.int32),
             true_box=original(truth["bboxes"].float()) if len(truth["cls"]) else np.empty((0, 4), dtype=np.uint16),
         )
@@ -81,11 +81,11 @@ class PredictionsValidator(DetectionValidator):
             dist.gather_object(self._images, parts, dst=0)
             self._images = [image for part in parts or [] for image in part]
 
-    def get_stats(self) -> dict[str, Any]:
-        """Compute the figures; keep what they are computed from, which Ultralytics then forgets."""
+    def get_stats(self) -> dict[str, float]:
+        """Compute the metrics; store what they are computed from, which Ultralytics then discards."""
         if not self.training:
             self.evidence = self._evidence()
-        stats: dict[str, Any] = super().get_stats()
+        stats: dict[str, float] = super().get_stats()
         return stats
 
     def _evidence(self) -> Predictions:

@@ -1,4 +1,4 @@
-"""A user's own options: `./conf/<group>/<option>.yaml` in the working folder joins ours."""
+"""Let Hydra find the user's own options, `./conf/<group>/<option>.yaml` in the working folder."""
 
 from pathlib import Path
 
@@ -13,6 +13,6 @@ class WorkingFolder(SearchPathPlugin):  # type: ignore[misc]
         """Append the folder, if there is one and it is not ours."""
         from ablate.settings.schema import conf_dir
 
-        own = Path.cwd() / "conf"
-        if own.is_dir() and own.resolve() != conf_dir().resolve():
-            search_path.append(provider="working-folder", path=f"file://{own}")
+        folder = Path.cwd() / "conf"
+        if folder.is_dir() and folder.resolve() != conf_dir().resolve():
+            search_path.append(provider="working-folder", path=f"file://{folder}")

@@ -14,23 +14,22 @@ if TYPE_CHECKING:
     from ablate.launching.jobs import Observer
     from ablate.launching.submitit import SubmititBackend
 
-PLUGIN = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
-CLUSTERS = {"SlurmLauncher": "slurm", "LocalLauncher": "local"}
 
-
-def adopt(launcher: Any) -> Any:
-    """Return a launcher of ours for any that Hydra made.
+def job_launcher(launcher: Any) -> JobLauncher:
+    """Return a launcher of ours for one that Hydra has made.
 
     Raises:
-        ConfigError: It is one that we cannot follow.
+        ConfigError: It is of another kind than ours and those of hydra-submitit-launcher.
     """
-    if hasattr(launcher, "backend"):
+    if isinstance(launcher, JobLauncher):
         return launcher
-    kind = type(launcher)
-    if kind.__module__ == PLUGIN and kind.__name__ in CLUSTERS:
-        return SubmititLauncher(CLUSTERS[kind.__name__], launcher.params)
+    from ablate.cli.hydra_internals import submitit_cluster
     from ablate.errors import ConfigError
 
+    cluster = submitit_cluster(launcher)
+    if cluster is not None:
+        return SubmititLauncher(cluster, launcher.params)
+    kind = type(launcher)
     raise ConfigError(
         f"hydra/launcher: sweeps run on local, ray or slurm; {kind.__module__}.{kind.__name__} is neither"
     )

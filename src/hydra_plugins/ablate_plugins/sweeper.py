@@ -13,7 +13,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from .submitit_launcher import adopt
+from .submitit_launcher import job_launcher
 
 
 @dataclass
@@ -38,7 +38,7 @@ class AblateSweeper(Sweeper):  # type: ignore[misc]
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
-        self.launcher = adopt(launcher)
+        self.launcher = job_launcher(launcher)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the sweep that the overrides describe; end the program with its exit code."""
