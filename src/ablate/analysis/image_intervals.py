@@ -21,6 +21,7 @@ import numpy as np
 
 from ablate.analysis.pairing import VariantGroup, comparison_groups, trial_pairs
 from ablate.analysis.variants import Variant, map50_95, variants_of
+from ablate.errors import AblateError
 from ablate.evaluation.image_bootstrap import RESAMPLES, NotPaired, image_interval, resampled_map, same_objects
 from ablate.records.json_struct import JsonStruct, from_json, to_json, written
 from ablate.records.loading import DamagedRecordError, load_object
@@ -157,7 +158,7 @@ def _computed(task: _Task, evaluations: _Evaluations) -> StoredInterval:
     )
 
 
-class _NoPredictions(ValueError):
+class _NoPredictions(AblateError, ValueError):
     """Predictions that cannot be used; the message says whose, and why."""
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ablate.errors import AblateError
 from ablate.latency.timing import one_line
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ TOLERANCE = {"fp32": 0.01, "fp16": 0.05, "bf16": 0.2}
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-class Unusable(RuntimeError):
+class Unusable(AblateError, RuntimeError):
     """A backend cannot run this network, or its output is wrong; the message gives the reason in one line."""
 
 

@@ -8,12 +8,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ablate.errors import AblateError
 from ablate.storage.files import atomic_write_text
 
 NAME = "comparison.ipynb"
 
 
-class NotebookError(RuntimeError):
+class NotebookError(AblateError, RuntimeError):
     """The notebook could not be found or did not run to its end; the message is one line."""
 
 

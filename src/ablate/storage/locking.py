@@ -20,6 +20,8 @@ from typing import IO
 
 import msgspec
 
+from ablate.errors import AblateError
+
 BEAT = 5.0  # seconds between heartbeats
 DEAD = 60.0  # seconds without one, after which an owner on another machine counts as dead
 
@@ -42,7 +44,7 @@ class Owner(msgspec.Struct, frozen=True):
     beat: int = 0
 
 
-class Held(Exception):
+class Held(AblateError):
     """Another living process, `owner`, holds the lock."""
 
     def __init__(self, owner: Owner) -> None:

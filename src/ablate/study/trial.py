@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from ablate.data.catalogue import DataSet, resolve
@@ -16,7 +15,6 @@ from ablate.records.trial_record import DataSummary, TrialHeader, TrialRecord
 from ablate.settings.signature import Identity, identify
 from ablate.settings.trial_settings import TrialSettings
 from ablate.storage.layout import OutputFolder, TrialFolder
-from ablate.storage.plain_values import Plain
 from ablate.training.history import history
 from ablate.training.trainer_arguments import trained_classes
 
@@ -47,11 +45,6 @@ class Trial:
         if split == "test" and not data.images.get(split):
             raise ConfigError(f"train.split=test: {data.name} has no such split; valid: {', '.join(data.images)}")
         return cls(settings, data, identify(settings, data.fingerprint))
-
-    @cached_property
-    def config(self) -> Plain:  # transition: read `settings`
-        """The settings as plain values."""
-        return self.settings.to_plain()
 
     @property
     def folder(self) -> Path:

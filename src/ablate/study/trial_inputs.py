@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ablate.errors import AblateError
 from ablate.records.trial_record import InputHashes
 from ablate.settings.graft import targets_of
 from ablate.settings.signature import file_hash
@@ -11,7 +12,7 @@ from ablate.sources.module_source import module_source
 SHOWN = 8  # hex digits of a hash in a message
 
 
-class InputsChanged(Exception):
+class InputsChanged(AblateError):
     """A file that a trial is made from is not what its signature says any more; the message is one line.
 
     Args:
