@@ -87,7 +87,7 @@ def test_the_log_has_each_decision_and_the_terminal_none(sweep: Done, folder: Pa
     for name, record in records(folder).items():
         assert f"{name} ({record['signature'][:12]}): runs from the start" in log
         train_log = folder / "multirun" / "trials" / record["signature"] / "train.log"
-        assert f"ablate.execution.run_trial: {name}: starts anew" in train_log.read_text(encoding="utf-8")
+        assert f"ablate.execution.run_trial: {name}: starts from the beginning" in train_log.read_text(encoding="utf-8")
     assert "INFO" not in sweep.stdout + sweep.stderr
 
 

@@ -1,4 +1,4 @@
-"""The help of `python -m ablate`: what Hydra prints, without Hydra, which takes a second to come up and compose."""
+"""The help of `python -m ablate`: the text of Hydra, without Hydra, which takes a second to start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FLAGS = ("--help", "-h")
 
 
 def asks_for_help(words: Sequence[str]) -> bool:
-    """Tell whether a command line asks for the help and for nothing else; `plan` takes the same words as a run."""
+    """Tell whether a command line only requests the help; `plan` takes the same words as a run."""
     arguments = words[1:] if words[:1] == ["plan"] else words
     arguments = [word for word in arguments if word not in ("-m", "--multirun")]
     return bool(arguments) and all(word in FLAGS for word in arguments)

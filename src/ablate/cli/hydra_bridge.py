@@ -307,7 +307,7 @@ def _weights_file(weights: str, *, download: bool) -> str:
 
 
 def _absolute(content: Plain) -> None:
-    """Let relative paths mean the folder that the user stands in, wherever a worker runs."""
+    """Make relative paths absolute, so that a worker in another folder finds them."""
     for section, key in (("data", "path"), ("model", "weights"), ("model", "architecture")):
         value = content[section].get(key)
         if value and Path(str(value)).expanduser().is_file():

@@ -7,7 +7,7 @@ and a cell takes the first that it may:
    cell; a plain value, such as `seed=3` or `optimizer.lr0=0.02`, only replaces a leaf. Both come from a configuration
    that Hydra composed, so types and unknown keys are judged by its rules, once for each option and value.
 2. Hydra composes the cell's options together, and values are laid over that by the same rules. For configurations in
-   which one value refers to another (`${...}`), or keys that stand in each other.
+   which one value refers to another (`${...}`), or keys that are nested in each other.
 3. Hydra composes the cell. For whatever else there is, and for everything that is wrong: the errors are its own.
 
 An option whose file reaches further (`# @package _global_`, its own `defaults`), such as `train=demo`, is not a part:

@@ -1,6 +1,6 @@
-"""What is wrong with the input, in one line: the errors of Hydra and OmegaConf, and our own.
+"""Messages of one line about invalid input: for errors of Hydra and OmegaConf, and our own.
 
-Hydra says in English sentences only what it met, so they are read here, and nowhere else.
+Hydra's errors have no fields for the key and the reason; their English text is parsed here, and nowhere else.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ablate.settings.training_arguments import OWNED
 
 
 def fail(message: str) -> int:
-    """Say on stderr what is wrong with the input; return the exit code for it."""
+    """Print to stderr what is wrong with the input; return the exit code for it."""
     print(f"ablate: {message}", file=sys.stderr)  # noqa: T201
     return 2
 
@@ -47,7 +47,7 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
     full_key = getattr(error, "full_key", None)
     line = _first_line(text)
     composed = re.match(r"(In '[^']+'): \w+ raised while composing config:\s*(\S.*)", text)
-    if composed:  # an option file sets what nothing reads; what that is stands in the second line
+    if composed:  # an option file sets an unknown key, which is in the second line
         return f"{composed[1]}: {composed[2]}"
     if error.__cause__ is not None:
         cause = _first_line(str(error.__cause__))

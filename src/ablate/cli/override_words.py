@@ -178,7 +178,7 @@ def _check_choice(override: Override, group: str, word: str) -> None:
 
 
 def _chosen(override: Override) -> list[Any]:
-    """Return the options that an override of a group names, as they stand in it."""
+    """Return the options that an override of a group names, as they are written."""
     from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString
 
     value = override.value()

@@ -83,7 +83,7 @@ Training = Callable[[Trial, TrialInputs, Path | None], TrialRecord]
 
 
 def run_job(job: TrialJob, train: Training | None = None) -> TrialOutcome | str:
-    """Run one trial of a sweep; what a worker process is asked to do.
+    """Run one trial of a sweep, in a worker process.
 
     Every file that the trial is made from is read again here. Where it is not what the driver has seen, the trial fails
     as ``changed`` without being trained.
@@ -142,7 +142,7 @@ def _refuse(trial: Trial, reason: InputsChanged) -> TrialRecord:
 
 
 def run_trial(settings: TrialSettings) -> TrialOutcome:
-    """Run one trial that nobody else looks after, such as a job of a cluster's queue; wait where another has it.
+    """Run one trial without a driver, such as a job of a cluster's queue; wait while another process trains it.
 
     Raises:
         RuntimeError: This process has imported another version of the trial's module, and the new process that trained
@@ -206,7 +206,7 @@ def _save(trial: Trial, record: TrialRecord, tries: tuple[Try, ...]) -> TrialRec
 
 def _why(checkpoint: TrainingState | None, failed_before: TrialRecord | None, foreign: str | None) -> str:
     """Return why a trial starts where it starts, for the log."""
-    start = "starts anew" if checkpoint is None else f"resumes after epoch {checkpoint.epoch}"
+    start = "starts from the beginning" if checkpoint is None else f"resumes after epoch {checkpoint.epoch}"
     failure = failed_before.failure if failed_before is not None else None
     again = f"; its failure ({failure.type}) is tried again" if failure else ""
     return f"{start}{again}{f'; {foreign}' if foreign else ''}"
@@ -318,7 +318,7 @@ def _cost(network: Complexity, epochs: Sequence[EpochRow], report: TrainingRepor
 
 
 def _clear(files: TrialFolder) -> None:
-    """Remove what an earlier try left, except what tells of it: log, list of tries, samples of the machine."""
+    """Remove the files of an earlier try, except its log, the list of tries and the samples of the machine."""
     for path in files.path.iterdir() if files.path.is_dir() else ():
         if files.outlives_a_try(path):
             continue
@@ -326,7 +326,7 @@ def _clear(files: TrialFolder) -> None:
 
 
 def _place(trial: Trial) -> str:
-    """Return where this process trains, for people: the name of its slot, else its device."""
+    """Return a readable name of the place where this process trains: its slot, else its device."""
     return os.environ.get(SLOT) or os.environ.get(DEVICE) or trial.settings.device
 
 

@@ -1,4 +1,4 @@
-"""What a trial is trained on and goes on from is its own: checked before the training, at its start and at its end."""
+"""Checks that a trial's inputs and checkpoint are its own, before the training, at its start and at its end."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def cause(error: Exception, settings: TrialSettings, data: DataSet) -> Exception
 def own_checkpoint(last: Path) -> TrainingState | None:
     """Return what a trial's checkpoint can be resumed from, or None where it cannot, or is of another trial.
 
-    Also None where something else that the training goes on with is not this trial's own: `best.pt`, which is
+    Also None where another file that resuming needs is not this trial's own: `best.pt`, which is
     evaluated at the end, and what a training that is over has written down.
     """
     files = _files_of(last)

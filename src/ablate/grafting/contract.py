@@ -70,7 +70,7 @@ def check_grafts(network: DetectionModel, imgsz: int, names: Mapping[type[nn.Mod
     Args:
         network: Built and grafted, on the CPU.
         imgsz: Height and width of the images that it is trained on.
-        names: Name of a module for people by its class.
+        names: Readable name of a module by its class.
 
     Raises:
         ContractError: One breaks the contract or raises; the message begins with the module and its place.

@@ -1,6 +1,6 @@
 """Import users' modules, and remember which content of their files this process runs.
 
-Python imports a module once. A process that lives longer than one trial goes on with the source that it imported,
+Python imports a module once. A process that lives longer than one trial keeps the source that it imported,
 whatever is on disk by then; so it is compared here. Python's compiled copies (`__pycache__`) count as current where
 size and second of the last change agree, which an edit may leave as they were; such a copy is removed.
 """
@@ -21,7 +21,7 @@ from ablate.errors import ConfigError
 from ablate.sources.module_source import ModuleSource, module_source
 from ablate.storage.files import file_sha256, file_state
 
-UNKNOWN = "unknown"  # in place of a hash: nobody can say which content was imported
+UNKNOWN = "unknown"  # in place of a hash: it is not known which content was imported
 _CLOCKS = 2.0  # seconds by which a process's start and a file's time of change may be apart
 
 _contents: dict[Path, str] = {}  # SHA-256 of each file as this process imported it, or is about to

@@ -1,4 +1,4 @@
-"""Surgery: put modules into a built network, and tell what was done.
+"""Surgery: insert modules into a built network, and report what was done.
 
 The stock network stays as it is: no layer moves, no index shifts, every tensor keeps its value and, behind the name of
 its host, its name. What was grafted is written into the network's own `yaml`, so that a checkpoint of it can be
@@ -29,7 +29,7 @@ from ablate.storage.plain_values import Plain
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
 
-SPEC_KEY = "ablate"  # where the grafts stand in a network's yaml
+SPEC_KEY = "ablate"  # key of the grafts in a network's yaml
 
 
 class Graft(nn.Module):
@@ -114,7 +114,7 @@ class Surgery:
     """What was done to a network.
 
     Attributes:
-        grafts: What was asked for.
+        grafts: The requested grafts.
         grafted: Each graft with each of its places, graft by graft and in forward order.
         modules: The module that was built for each of `grafted`.
         replaced: For each path of the stock network the submodule that stood there and the one that stands there now.

@@ -12,7 +12,7 @@ from pathlib import Path
 from ablate.data.cache import cache_dir
 
 CPU_THREADS = "ABLATE_CPU_THREADS"  # threads of this process's work on the CPU, set by the user or by a launcher
-CORES = "ABLATE_CORES"  # in place of it, where nobody has set a number: every core
+CORES = "ABLATE_CORES"  # in place of it, where no number is set: every core
 SHARING = "ABLATE_TRIALS_AT_A_TIME"  # set where a launcher has chosen the number of threads, and the user has not
 WAIT_POLICY, INTEL_WAIT = "OMP_WAIT_POLICY", "KMP_BLOCKTIME"
 
@@ -52,9 +52,9 @@ def cpu_quotas(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/pr
 
 
 def passive_waiting(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what lets the threads of OpenMP sleep at barriers, less what the user has set.
+    """Return the variables with which OpenMP's threads sleep at barriers, without those that the user has set.
 
-    GNU's and Intel's runtimes spin there, which takes the core from whoever else could use it. They read these
+    GNU's and Intel's runtimes spin there, which takes the core from other processes. They read these
     variables when they are loaded, so a process must have them before it imports torch.
     """
     if environment.get(WAIT_POLICY):

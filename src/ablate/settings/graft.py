@@ -2,7 +2,7 @@
 
 A graft is written in three ways, all of which are read and written here:
 
-- by people: ``hmha[rerank=batch]@c3k2[rezero]``;
+- on the command line: ``hmha[rerank=batch]@c3k2[rezero]``;
 - in a configuration, `config.yaml` and `result.json`: ``{"module": {"name", "_target_", "insertion", "<option>": ...},
   "insertion": {"name", "at", "wiring"}}``, the first one under `module` and `insertion`, the others under `grafts`;
 - in a network's yaml, and so in every checkpoint: the same without the module's name and default insertion point, as a
@@ -80,7 +80,7 @@ class ModuleSpec:
 
     @property
     def text(self) -> str:
-        """Return the module as people write it, with the options that are not those of its file."""
+        """Return the module in the syntax of the command line, with the options that differ from its file."""
         defaults = _module_file(str(self.name), Path.cwd())
         changed = [
             f"{key}={self.like.text if key == 'like' and self.like else value}"
@@ -182,7 +182,7 @@ class GraftSpec:
 
     @property
     def text(self) -> str:
-        """Return the graft as people write it, with the options that are not those of its module's file."""
+        """Return the graft in the syntax of the command line, with the options that differ from its module's file."""
         wiring = "" if self.insertion.wiring == "plain" else f"[{self.insertion.wiring}]"
         return f"{self.module.text}@{self.insertion.name}{wiring}"
 

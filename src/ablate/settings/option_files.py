@@ -1,7 +1,7 @@
-"""The user's own option files, `./conf/<group>/<option>.yaml`: are they what their group needs?
+"""Check the user's own option files, `./conf/<group>/<option>.yaml`.
 
 Hydra lays a file over the defaults, so that a key which is missing or misspelt would leave the default in its place
-without a word: a module file without `_target_` would train the baseline.
+silently: a module file without `_target_` would train the baseline.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def unknown_key(key: str, where: str, group: str, valid: list[str]) -> ConfigErr
 
 
 def _home_of(key: str) -> str:
-    """Return the group that has a key of this name, of those whose keys people give without it; empty for none."""
+    """Return the group that has a key of this name, of those that are often left out; empty for none."""
     if key in training_arguments():
         return "train"
     return "optimizer" if key in {entry.name for entry in fields(OptimizerSettings)} else ""

@@ -101,7 +101,7 @@ class TrackingSettings:
 class LatencySettings:
     """The latency benchmark that follows a sweep: all variants interleaved on one device (docs/latency.md).
 
-    Of `batch`, `precision` and `backend`, every combination is measured; the first one stands in the table.
+    Of `batch`, `precision` and `backend`, every combination is measured; the first one is in the table.
     """
 
     enabled: bool = True

@@ -16,7 +16,7 @@ from ablate.settings.trial_settings import TrialSettings
 from ablate.storage.files import file_sha256
 from ablate.storage.plain_values import Plain
 
-SHOWN = 12  # hex digits of a signature that people see
+SHOWN = 12  # hex digits of a displayed signature
 
 # Training arguments that cannot change a trial's result.
 WITHOUT_EFFECT = ("plots", "save_period", "verbose")
@@ -34,8 +34,8 @@ class Identity:
         variant_key: 16 hex digits: the same without the seed; replicates share it.
         comparison_key: 16 hex digits: without seed, module and insertion; a variant and its baseline share it.
         factors: Level by factor; those of several grafts are joined, such as ``hmha+acmix`` at ``c3k2+head``.
-        variant: The variant for people, such as ``hmha@c3k2+acmix@head musgd``.
-        name: The trial for people, such as ``hmha@c3k2 musgd s0``.
+        variant: Readable name of the variant, such as ``hmha@c3k2+acmix@head musgd``.
+        name: Readable name of the trial, such as ``hmha@c3k2 musgd s0``.
         seed: The seed.
     """
 
@@ -49,7 +49,7 @@ class Identity:
 
     @property
     def short(self) -> str:
-        """The signature as people see it."""
+        """The signature as it is displayed."""
         return self.signature[:SHOWN]
 
 

@@ -64,7 +64,7 @@ class Trial:
             return None
 
     def epochs_done(self) -> int:
-        """Return how many epochs an unfinished trial can go on from; 0 where it has no checkpoint, or another's."""
+        """Return how many epochs of an unfinished trial can be resumed; 0 where it has no checkpoint, or another's."""
         last = self.files.last
         own = last.is_file() and checkpoint_signature(last) in (None, self.identity.signature)  # None: not whole
         return len(history(self.files.training)) if own else 0

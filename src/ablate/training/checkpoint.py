@@ -27,7 +27,7 @@ from ablate.storage.plain_values import Plain
 from ablate.training.threads import ThreadState
 
 KEY = "ablate"
-FORMAT = 1  # another number means another version of this module: it cannot be continued here
+FORMAT = 1  # another number means another version of this module: its checkpoints cannot be resumed
 
 
 class JoinedTensors(NamedTuple):
@@ -183,14 +183,14 @@ def write(path: Path, content: Plain) -> None:
 
 
 def write_without_state(source: Path, target: Path) -> None:
-    """Write a copy of a checkpoint that leaves out what continuing needs."""
+    """Write a copy of a checkpoint without the state for resuming."""
     content = torch.load(source, map_location="cpu", weights_only=False)
     del content[KEY]
     write(target, content)
 
 
 def put_in_place(source: Path, target: Path) -> None:
-    """Move a finished file to its name, so that even a crash of the machine leaves the old one or the new one."""
+    """Move a finished file to its final name; after a crash of the machine the old or the new file is there."""
     with source.open("rb+") as file:
         os.fsync(file.fileno())
     source.replace(target)

@@ -1,4 +1,4 @@
-"""How a training ends: its best and last checkpoints are evaluated, the results written, both reduced to weights.
+"""The end of a training: evaluate the best and last checkpoints, write the results, reduce both to weights.
 
 Nothing of Ultralytics is patched: everything here is an override of a documented method.
 """
@@ -20,7 +20,7 @@ FIRST = RANK in {-1, 0}  # the process that writes
 
 
 class ConcludingTrainer(DetectionTrainer):
-    """Ultralytics' detection trainer that can be continued until its results are written.
+    """Ultralytics' detection trainer, resumable until its results are written.
 
     Attributes:
         journal: The epochs so far.
@@ -39,8 +39,8 @@ class ConcludingTrainer(DetectionTrainer):
     def final_eval(self) -> None:
         """Evaluate the best checkpoint and the last, write the results, and reduce both to their weights.
 
-        Ultralytics reduces them first, in place. Here it sees copies: until the results are written, the training
-        can be continued.
+        Ultralytics reduces them first, in place. Here it gets copies, so that the training can be resumed until the
+        results are written.
         """
         self.concluding = True
         last, best, drafts = self.last, self.best, self.wdir / "drafts"
@@ -63,7 +63,7 @@ class ConcludingTrainer(DetectionTrainer):
                 shutil.rmtree(drafts, ignore_errors=True)
 
     def _evaluate_last(self, draft: Path) -> None:
-        """Evaluate the last epoch's weights in the same way: the best epoch was chosen by the images that judge it."""
+        """Evaluate the last epoch's weights in the same way: the best epoch was selected on the evaluated images."""
         with torch_distributed_zero_first(LOCAL_RANK):
             if FIRST and self.last.exists():
                 over = checkpoint.Progress(epoch=self.epoch + 1, epochs=self.epochs, resumed=self.resumed, stage="over")
@@ -78,10 +78,10 @@ class ConcludingTrainer(DetectionTrainer):
             self.keep_evaluation("last", self.metrics)
 
     def keep_evaluation(self, which: str, figures: dict[str, float]) -> None:
-        """Take note of what the validator has just said of a checkpoint, "best" or "last"."""
+        """Store the validator's result for a checkpoint, "best" or "last"."""
 
     def _conclude(self, drafts: Path) -> None:
-        """Put results and reduced checkpoints in place; last.pt at the end, because all can be done again from it."""
+        """Put results and reduced checkpoints in place; last.pt at the end: all can be repeated from it."""
         best, last = drafts / self.best.name, drafts / self.last.name
         self.journal.settle(self.journal.rows)
         if best.exists():
@@ -91,4 +91,4 @@ class ConcludingTrainer(DetectionTrainer):
             checkpoint.put_in_place(last, self.last)
 
     def write_results(self) -> None:
-        """Write down what this training was; called once, when all is known."""
+        """Write the results of this training; called once, at its end."""

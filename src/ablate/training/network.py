@@ -74,14 +74,14 @@ def build_network(
     seed: int = 0,
     resume: bool = False,
 ) -> tuple[DetectionModel, GraftReport, Coverage]:
-    """Build the stock network, load its weights, then graft what its yaml asks for.
+    """Build the stock network, load its weights, then insert the grafts of its yaml.
 
     Args:
         cfg: A network's yaml (path or content); its `ablate` entry, if any, is the graft.
         classes: Number of classes.
         channels: Channels of the input image.
         names: Class names.
-        remap: Whether the classifier's rows of like-named classes are taken over from `weights` (`cls_remap`).
+        remap: Whether the classifier's rows of classes of the same name are copied from `weights` (`cls_remap`).
         weights: A stock network to start from; with `resume` this very network, further trained.
         source: What to call the weights in errors and records.
         seed: Seeds the graft's new weights.

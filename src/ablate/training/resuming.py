@@ -1,4 +1,4 @@
-"""A training that can be killed at any moment and goes on from its last checkpoint as if nothing had happened.
+"""A trainer that can be killed at any moment and resumes exactly from its last checkpoint.
 
 Nothing of Ultralytics is patched: everything here is an override of a documented method, or of an attribute that the
 trainer itself assigns.
@@ -36,20 +36,20 @@ class ResumableTrainer(ConcludingTrainer):
     """Ultralytics' detection trainer, continued exactly.
 
     To resume from the `last.pt` of an interrupted training, for which `checkpoint.read_state` is not None, give it as
-    ``overrides={"resume": str(last), ...}``. It goes on in its own folder with its own arguments; of the other
-    overrides only `data`, `device` and `workers` count.
+    ``overrides={"resume": str(last), ...}``. It resumes in its own folder with its own arguments; of the other
+    overrides only `data`, `device` and `workers` are used.
 
-    The result is that of an uninterrupted training, bit for bit, where the images are loaded in this process
+    The result equals that of an uninterrupted training, bit for bit, where the images are loaded in this process
     (`workers` 0, as always on a CPU), by one process, on the same kind of machine. The random states of loader
     processes cannot be carried over, nor those of Albumentations or of the other processes of a distributed training,
     and one that the clock stops (`time`), or that is not `deterministic`, cannot be repeated:
-    such a training goes on all the same, and `resumed_exactly` is False.
+    such a training resumes too, and `resumed_exactly` is False.
 
     Attributes:
-        resumed: How often this training went on from a checkpoint.
-        resumed_exactly: Whether each time all of its state could be put back; None if it never had to.
+        resumed: How often this training was resumed from a checkpoint.
+        resumed_exactly: Whether all of its state could be restored each time; None if it was never resumed.
         journal: The epochs so far.
-        interrupted: The state to go on from, until the first epoch has begun.
+        interrupted: The state to resume from, until the first epoch has begun.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -77,9 +77,9 @@ class ResumableTrainer(ConcludingTrainer):
         """Take all arguments from the interrupted training, but those that say where it runs.
 
         Raises:
-            TrainingError: The checkpoint is not one that a training can go on from.
+            TrainingError: A training cannot be resumed from the checkpoint.
         """
-        if self.args.resume:  # read first: where there is no such file, Ultralytics goes on with any other it can find
+        if self.args.resume:  # read first: Ultralytics resumes from any other file it finds where this one is missing
             self.interrupted = checkpoint.read_state(Path(str(self.args.resume)))
             if self.interrupted is None:
                 raise TrainingError(f"{self.args.resume} carries no state that a training could go on from")
@@ -112,7 +112,7 @@ class ResumableTrainer(ConcludingTrainer):
             loader.close()
 
     def resume_training(self, ckpt: Plain | None) -> None:
-        """Put back what the checkpoint has, except what Ultralytics' loop would undo before its first epoch."""
+        """Restore the state of the checkpoint, except what Ultralytics' loop would undo before its first epoch."""
         state = self.interrupted
         if ckpt is None or state is None:
             return
@@ -131,7 +131,7 @@ class ResumableTrainer(ConcludingTrainer):
             self._tidy(state)
 
     def _tidy(self, state: TrainingState) -> None:
-        """Let the folder be as it was when the checkpoint was written."""
+        """Restore the folder's files to the moment when the checkpoint was written."""
         for leftover in Path(self.save_dir).rglob(".*.tmp"):
             leftover.unlink()
         if state.best:  # it may have been killed between last.pt and best.pt
@@ -141,7 +141,7 @@ class ResumableTrainer(ConcludingTrainer):
     # -- epochs -----------------------------------------------------------------------------------------------------
 
     def run_callbacks(self, event: str) -> None:
-        """Do what belongs to an event, in every process of a training; then run its callbacks."""
+        """Call the method of an event, in every process of a training; then run its callbacks."""
         methods = {
             "on_pretrain_routine_end": self.begin_training,
             "on_train_epoch_start": self.begin_epoch,
@@ -158,24 +158,24 @@ class ResumableTrainer(ConcludingTrainer):
         if FIRST:
             self.journal.settle(self.interrupted.history if self.interrupted else ())
             if not self.resume:
-                self.last.unlink(missing_ok=True)  # of another training in this folder; nothing must go on from it
+                self.last.unlink(missing_ok=True)  # of another training in this folder; nothing may resume from it
         self._close_mosaic = self.args.close_mosaic
         if self.resume and self.start_epoch > self.epochs - self.args.close_mosaic:
-            # Ultralytics' loop would close it in the first epoch and start the loader anew. It looks here first.
+            # Ultralytics' loop would close it in the first epoch and restart the loader. It checks this first.
             self._close_dataloader_mosaic()
             self.args.close_mosaic = 0
 
     def begin_epoch(self) -> None:
-        """Start the epoch's clock; in the first epoch of a resumed training put back the rest of its state."""
+        """Start the epoch's clock; in the first epoch of a resumed training restore the rest of its state."""
         self._epoch_started = time.time()
         self._batch = 0
         self.args.close_mosaic = self._close_mosaic
         if self.interrupted is not None:
-            self._continue(self.interrupted)
+            self._restore(self.interrupted)
             self.interrupted = None
 
-    def _continue(self, state: TrainingState) -> None:
-        """Put back what belongs to the moment between two epochs; the random states last, since all else may draw."""
+    def _restore(self, state: TrainingState) -> None:
+        """Restore the state between two epochs; the random states last, because all else may draw random numbers."""
         for name, parameter in unwrap_model(self.model).named_parameters():
             if name in self._gradients:
                 parameter.grad = self._gradients[name].to(parameter.device)
@@ -198,14 +198,14 @@ class ResumableTrainer(ConcludingTrainer):
         )
 
     def _carries_all(self) -> bool:
-        """Tell whether a training could be repeated at all, and no random generator is left out of a checkpoint."""
+        """Tell whether the training is repeatable, and a checkpoint holds every random generator."""
         transforms = self.train_loader.dataset.transforms.transforms
         own_generator = any(type(t).__name__ == "Albumentations" and t.transform is not None for t in transforms)
         repeats = self.args.deterministic and not self.args.time  # a clock stops no two trainings in the same place
         return repeats and self.train_loader.num_workers == 0 and self.world_size <= 1 and not own_generator
 
     def begin_batch(self) -> None:
-        """Count the batch, and tell of it."""
+        """Count the batch, and write progress.json."""
         self._batch += 1
         self._waiting += 1
         if FIRST:
@@ -214,7 +214,7 @@ class ResumableTrainer(ConcludingTrainer):
             self.journal.tell(**place, **self.progress_details())
 
     def progress_details(self) -> dict[str, int]:
-        """Return what else progress.json is to say."""
+        """Return further entries of progress.json."""
         return {}
 
     @property
@@ -231,32 +231,32 @@ class ResumableTrainer(ConcludingTrainer):
         self._nominal = batches
 
     def optimizer_step(self) -> None:
-        """Step; from here on the loop's own count is right."""
+        """Step; from here on the loop's own count is correct."""
         super().optimizer_step()
         self.forget_gradients()
 
     def forget_gradients(self) -> None:
-        """Count anew, because no gradients wait any more."""
+        """Restart the count, because no gradients wait any more."""
         self._waiting = 0
         self._shift = 0
 
     def validate(self) -> tuple[dict[str, float] | None, float | None]:
-        """Validate, and take note that this epoch was; with `val=false` Ultralytics validates only the last one."""
+        """Validate, and note that this epoch was validated; with `val=false` only the last one is."""
         self._evaluated = self.epoch
         result: tuple[dict[str, float] | None, float | None] = super().validate()
         return result
 
     def save_metrics(self, metrics: dict[str, float]) -> None:
-        """Append a row to results.csv, without figures of a validation that did not take place."""
+        """Append a row to results.csv, without metrics of a validation that did not take place."""
         if self._evaluated != self.epoch:
             nothing = float("nan")
             metrics = {k: nothing if k.startswith(("val/", "metrics/")) else v for k, v in metrics.items()}
         super().save_metrics(metrics)
 
-    # -- what is kept -----------------------------------------------------------------------------------------------
+    # -- checkpoints -----------------------------------------------------------------------------------------------
 
     def save_model(self) -> bool:
-        """Write last.pt with all that is needed to go on; after the best epoch so far write best.pt, without.
+        """Write last.pt with the state for resuming; after the best epoch so far write best.pt, without it.
 
         Each is written whole or not at all. Raises OSError when the disk refuses.
         """
@@ -275,7 +275,7 @@ class ResumableTrainer(ConcludingTrainer):
         return folder_signature(self.args.project)
 
     def _checkpoint(self) -> Plain:
-        """Return a checkpoint as Ultralytics reads it; of its optimizer, in half precision, nobody could make use."""
+        """Return a checkpoint as Ultralytics reads it, without its optimizer: in half precision it is of no use."""
         return {
             SIGNATURE: self.signature,
             "epoch": self.epoch,
@@ -293,7 +293,7 @@ class ResumableTrainer(ConcludingTrainer):
         }
 
     def _rounded(self) -> nn.Module:
-        """Return the average of the weights in half precision, on the CPU; the same network each time, filled anew."""
+        """Return the average of the weights in half precision, on the CPU; the same network object each time."""
         if self._half is None:
             half: Any = deepcopy(self.ema.ema).half().cpu().to(memory_format=torch.contiguous_format)
             half.criterion = None
@@ -332,7 +332,7 @@ class ResumableTrainer(ConcludingTrainer):
         )
 
     def end_epoch(self) -> None:
-        """Append this epoch to history.jsonl, its checkpoint being written; evaluating the best one is no epoch."""
+        """Append this epoch to history.jsonl after its checkpoint; the evaluation of the best one is no epoch."""
         if FIRST and self.tloss is not None and not self.concluding:
             self._note_row()
             self.journal.write_last()
@@ -356,7 +356,7 @@ class ResumableTrainer(ConcludingTrainer):
         rows.append(EpochRow(numbers))
 
     def _validated(self) -> dict[str, float | None]:
-        """Return the figures of this epoch's validation; none of an epoch that nobody validated."""
+        """Return the metrics of this epoch's validation; none where it was not validated."""
         if self._evaluated != self.epoch:
             return {"fitness": None}
         losses = {key: float(value) for key, value in self.metrics.items() if key.startswith("val/")}

@@ -1,4 +1,4 @@
-"""How many threads a training on the CPU uses, epoch by epoch: fewer while others use the machine."""
+"""The number of threads of a training on the CPU, for each epoch: fewer while other processes use the machine."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class ThreadState:
 
 
 class EpochThreads:
-    """Sets the number of threads at the start of each epoch, and keeps what it was.
+    """Sets the number of threads at the start of each epoch, and stores it.
 
-    A number that the user has given is never changed. One that a launcher has chosen is lowered while other processes
+    A number that the user has set is never changed. One that a launcher has chosen is lowered while other processes
     than those of this sweep take the cores: threads that wait for each other are only as fast as the slowest.
 
     Args:
         usual: Threads on a machine of its own.
-        trials: Trials at a time, all with as many threads; None: the number was given by the user.
+        trials: Trials at a time, all with as many threads; None: the number was set by the user.
         neighbours: Watches the others; the launcher's process, which has started this one, leads our own.
 
     Attributes:
@@ -54,7 +54,7 @@ class EpochThreads:
 
     @classmethod
     def of_this_process(cls) -> EpochThreads:
-        """Return those that the environment asks for."""
+        """Return the threads that the environment variables set."""
         trials = os.environ.get(SHARING, "")
         return cls(cpu_threads(), int(trials) if trials.isdigit() else None)
 

@@ -1,7 +1,7 @@
 """Ultralytics' detection trainer with grafts in the network, and errors where it would change the recipe silently.
 
 Nothing of Ultralytics is patched: everything here is an override of a documented method, or of an attribute that the
-trainer itself assigns. What the training really did is written to `realised.json` in its folder when it is over.
+trainer itself assigns. At the end the recipe that was really trained is written to `realised.json` in its folder.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "
 
 @contextmanager
 def _without_integrations() -> Iterator[None]:
-    """Turn Ultralytics' integrations off in this process for a while; the user's settings file stays as it is."""
+    """Disable Ultralytics' integrations in this process while the block runs; the user's settings file is unchanged."""
     before = {name: SETTINGS[name] for name in INTEGRATIONS if name in SETTINGS}
     dict.update(SETTINGS, dict.fromkeys(before, False))  # SETTINGS.update would write the file
     try:
@@ -71,7 +71,7 @@ class AblateTrainer(ResumableTrainer):
     """Train one trial's network.
 
     `args.model` is the path of the trial's network yaml (with the graft in it), `args.pretrained` a checkpoint or
-    False. With `resume` it goes on from a `last.pt`; see `ResumableTrainer`.
+    False. With `resume` it resumes from a `last.pt`; see `ResumableTrainer`.
 
     Raises:
         OutOfMemory: During `train`, instead of Ultralytics' halving of the batch (policy ``fail``).
@@ -85,7 +85,7 @@ class AblateTrainer(ResumableTrainer):
         self._retries = 0
         self._halvings = 0
         self._settings = NetworkSettings()
-        self._arithmetic = "auto"  # of the orthogonalisation, as asked for; see `_settle_arithmetic`
+        self._arithmetic = "auto"  # of the orthogonalisation, as requested; see `_settle_arithmetic`
         self._groups: tuple[ParameterGroup, ...] = ()
         self._peak: float | None = None  # GB, of the parts before this one
         self._energy: float | None = 0.0  # kWh, of the parts before this one; None where it is not known
@@ -105,7 +105,7 @@ class AblateTrainer(ResumableTrainer):
         super().run_callbacks(event)
 
     def train(self) -> None:
-        """Train; in a distributed training name the failure that a worker process met."""
+        """Train; in a distributed training raise the error of the worker process that failed."""
         note = TrainingFolder(Path(self.save_dir)).failure
         if RANK == -1:
             note.unlink(missing_ok=True)  # of an earlier try
@@ -181,20 +181,20 @@ class AblateTrainer(ResumableTrainer):
         return optimizer
 
     def _settle_arithmetic(self) -> None:
-        """Go on in the arithmetic that a checkpoint was trained in; else take what was asked for, or what is fast."""
+        """Take the arithmetic of the checkpoint; else the requested one, or with "auto" the fast one."""
         if self.interrupted is not None:
             self._arithmetic = self.interrupted.orthogonalise or BF16  # an older one: Ultralytics' own
         elif self._arithmetic == "auto":
             self._arithmetic = fast_arithmetic(self.device)
 
     def get_validator(self) -> PredictionsValidator:
-        """Return a validator that keeps what the detector says of every image."""
+        """Return a validator that stores the detections on every image."""
         stock = super().get_validator()
         return PredictionsValidator(
             stock.dataloader, save_dir=stock.save_dir, args=stock.args, _callbacks=self.callbacks
         )
 
-    # -- what must not happen silently ------------------------------------------------------------------------------
+    # -- errors in place of silent changes -----------------------------------------------------------------------------
 
     @property
     def _oom_retries(self) -> int:
@@ -212,7 +212,7 @@ class AblateTrainer(ResumableTrainer):
         self._halvings = max(self._halvings, retries)  # Ultralytics forgets its own count after the first epoch
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
-        """End a diverged training; Ultralytics would go on from an earlier average, which is another recipe."""
+        """End a diverged training; Ultralytics would continue from an earlier average, which is another recipe."""
         if self.loss is not None and not torch.isfinite(self.loss).all():
             raise Diverged(f"the loss is {float(self.loss.detach())} in epoch {epoch + 1}")
         if self.fitness is not None and self.fitness != self.fitness:
@@ -221,10 +221,10 @@ class AblateTrainer(ResumableTrainer):
             raise Diverged(f"the average of the weights is not finite in epoch {epoch + 1}")
         return False
 
-    # -- what is kept -----------------------------------------------------------------------------------------------
+    # -- state and results ---------------------------------------------------------------------------------------------
 
     def begin_epoch(self) -> None:
-        """On a CPU use the threads that this training is to have, where Ultralytics leaves a core idle."""
+        """On a CPU set the number of threads; Ultralytics would leave a core idle."""
         if self.device.type == "cpu":
             change = self._threads.begin(self.epoch + 1)
             if change:
@@ -232,7 +232,7 @@ class AblateTrainer(ResumableTrainer):
         super().begin_epoch()
 
     def progress_details(self) -> dict[str, int]:
-        """Say in progress.json where this training makes room for other processes."""
+        """Return the threads of an epoch that has fewer, because other processes use the cores."""
         reduced = self.device.type == "cpu" and self._threads.now < self._threads.usual
         return {"threads": self._threads.now, "threads_usual": self._threads.usual} if reduced else {}
 
@@ -267,7 +267,7 @@ class AblateTrainer(ResumableTrainer):
         return None if now is None or self._energy is None else self._energy + now
 
     def keep_evaluation(self, which: str, figures: dict[str, float]) -> None:
-        """Keep a checkpoint's figures and what they are made of."""
+        """Store a checkpoint's metrics and the detections that they are computed from."""
         self._evaluations[which] = (from_json(accuracy(figures), Metrics), self.validator.evidence)
 
     def write_results(self) -> None:
@@ -301,7 +301,7 @@ class AblateTrainer(ResumableTrainer):
             evaluations={which: evaluations[source] for which, source in shared.items()},
             batch=self.batch_size,
             amp=bool(self.amp),
-            # Without a compiler Ultralytics goes on uncompiled.
+            # Without a compiler Ultralytics trains the uncompiled network.
             compiled=hasattr(getattr(self.model, "module", self.model), "_orig_mod"),
             epochs=epochs,
             epochs_asked=None if self.args.time else self.epochs,
@@ -340,7 +340,7 @@ class AblateTrainer(ResumableTrainer):
         )
 
     def _stopped_by(self) -> str:
-        """Say what ended the training; Ultralytics counts its epochs anew from `time`."""
+        """Return what ended the training; with `time` Ultralytics recomputes its number of epochs."""
         done = self.epoch + 1
         worse = done - self.stopper.best_epoch  # epochs since the best one
         if self.args.time:

@@ -1,4 +1,4 @@
-"""What a trial's training is to Ultralytics: its arguments, and the yaml of its network with the graft in it."""
+"""Ultralytics' input for a trial: the training arguments, and the network's yaml with the grafts in it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def trained_classes(settings: TrialSettings, data: DataSet) -> list[str]:
 
 
 def trainer_arguments(settings: TrialSettings, data: DataSet, folder: Path) -> Plain:
-    """Return what a trial's training is to Ultralytics; its network's yaml is written to the folder it works in.
+    """Return Ultralytics' arguments for a trial; write its network's yaml to the trial's folder.
 
     Raises:
         ConfigError: There is no such device, or it cannot train in this precision.
@@ -62,7 +62,7 @@ def trainer_arguments(settings: TrialSettings, data: DataSet, folder: Path) -> P
 
 
 def _optimizer_arguments(optimizer: OptimizerSettings) -> Plain:
-    """Return what an optimizer's fields are to Ultralytics, which knows nothing of the arithmetic."""
+    """Return Ultralytics' arguments of an optimizer, which do not include the arithmetic."""
     arguments = asdict(optimizer)
     del arguments["orthogonalise"]
     return {"optimizer": arguments.pop("name"), **arguments}

@@ -1,4 +1,4 @@
-"""Ultralytics' detection validator that keeps what the detector said of every image."""
+"""Ultralytics' detection validator that stores the detections on every image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ablate.storage.plain_values import Plain
 
 @dataclass(frozen=True)
 class _Image:
-    """What was said of one image, and what is there; boxes as `Predictions` keeps them."""
+    """The detections and the ground truth of one image; boxes as `Predictions` keeps them."""
 
     name: str
     size: tuple[int, int]
@@ -49,7 +49,7 @@ class PredictionsValidator(DetectionValidator):
         self._images = []
 
     def update_metrics(self, preds: list[dict[str, Tensor]], batch: Plain) -> None:
-        """Count the detections of a batch of images, and keep them."""
+        """Count the detections on a batch of images, and store them."""
         super().update_metrics(preds, batch)
         if not self.training:
             self._images += [self._image(index, detections, batch) for index, detections in enumerate(preds)]
@@ -74,7 +74,7 @@ class PredictionsValidator(DetectionValidator):
         )
 
     def gather_stats(self) -> None:
-        """Bring together what the processes of a distributed training have seen."""
+        """Gather the images of all processes of a distributed training."""
         super().gather_stats()
         if RANK > -1 and not self.training:
             parts: list[list[_Image]] | None = [[]] * dist.get_world_size() if RANK == 0 else None

@@ -76,7 +76,7 @@ class JobLauncher(Launcher):  # type: ignore[misc]
         return []
 
     def open_cores(self, device: str) -> int | None:
-        """Return the cores to share among trials where nobody has said how; None where that is settled."""
+        """Return the cores to share among trials; None where the number of trials at a time is set."""
         return None
 
     def share(self, layout: "Layout") -> None:
@@ -84,13 +84,13 @@ class JobLauncher(Launcher):  # type: ignore[misc]
         raise NotImplementedError
 
     def run(self, function: str, payloads: Sequence[Any], device: str, observer: "Observer") -> None:
-        """Run jobs until each has ended; what they do and how they end the observer hears."""
+        """Run jobs until each has ended; report their events to the observer."""
         from ablate.launching.jobs import run_jobs
 
         run_jobs(self.backend(device), function, payloads, observer, self.limits)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run jobs as Hydra asks for it, for a sweeper that is not ours; one result each, also where a trial failed."""
+        """Run jobs through Hydra's interface, for other sweepers than ours; one result each, for failed trials too."""
         from ablate.cli.hydra_bridge import plain
         from ablate.execution.run_trial import RUN
         from ablate.execution.trial_job import TrialJob

@@ -58,7 +58,7 @@ class RayLauncher(JobLauncher):
         return self._counted[device]
 
     def run(self, function: str, payloads: Sequence[Any], device: str, observer: "Observer") -> None:
-        """Run jobs until each has ended; what they do and how they end the observer hears."""
+        """Run jobs until each has ended; report their events to the observer."""
         from ablate.launching.jobs import run_jobs
 
         shared = Path(payloads[0].settings.command.root).absolute()
@@ -75,10 +75,10 @@ class RayLauncher(JobLauncher):
             return len(there.slots())
 
     def _wanted(self, device: str) -> dict[str, Any]:
-        """Return what each trial is to have.
+        """Return the resources of each trial.
 
         Raises:
-            ConfigError: It cannot be meant, or Ray is not installed.
+            ConfigError: A value is not valid, or Ray is not installed.
         """
         from importlib.util import find_spec
 

@@ -1,7 +1,7 @@
 """`hydra/launcher=slurm`, and hydra-submitit-launcher's own `submitit_slurm` and `submitit_local`: trials as its jobs.
 
-That launcher hands over all jobs at once, gives results when the last has ended, and none if one job's process died.
-So it only says where and how here: its fields, its job submission; what runs, and what becomes of it, is as everywhere.
+That launcher submits all jobs at once, returns results when the last has ended, and none if one job's process died.
+Here only its fields and its job submission are used; jobs are run and recorded as with every launcher.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def job_launcher(launcher: Any) -> JobLauncher:
 
 
 class SubmititLauncher(JobLauncher):
-    """Trials as jobs that submitit hands over.
+    """Trials as jobs that submitit submits.
 
     Tries after a kill are Slurm's own business: it queues a job again that lost its node or made room for another.
 
@@ -74,7 +74,7 @@ class SubmititLauncher(JobLauncher):
             raise NoCluster("hydra/launcher=slurm: no srun here; say this on a login node, or try slurm_local")
 
     def run(self, function: str, payloads: Sequence[Any], device: str, observer: "Observer") -> None:
-        """Run jobs until each has ended; what they do and how they end the observer hears."""
+        """Run jobs until each has ended; report their events to the observer."""
         from ablate.launching.jobs import run_jobs
 
         root = Path(payloads[0].settings.command.root)
