@@ -102,6 +102,6 @@ def make_report(directory: Path, options: ReportOptions, console: Console, *, as
     for problem in written.problems:
         print_line(console, f"report: {problem}", "yellow")
     forms = [form for form in ("csv", "md", "tex", "ipynb") if sweep.folder.report(form).name in written.files]
-    said = f"report: {directory}/{sweep.folder.report('html').name} (also .{' .'.join(forms)})"
-    print_line(console, said)
+    message = f"report: {directory}/{sweep.folder.report('html').name} (also .{' .'.join(forms)})"
+    print_line(console, message)
     return 0

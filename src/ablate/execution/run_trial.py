@@ -348,10 +348,10 @@ def _note_try(trial: Trial, epochs_done: int, note: str | None = None) -> tuple[
 def _tries(trial: Trial) -> tuple[Try, ...]:
     """Return the tries of a trial so far; those of another trial, whose file lies in this one's folder, are none."""
     try:
-        known = from_json(load_object(trial.files.tries), TryList)
+        entries = from_json(load_object(trial.files.tries), TryList)
     except ValueError:
         return ()
-    return tuple(known.tries) if known.signature in (None, trial.identity.signature) else ()
+    return tuple(entries.tries) if entries.signature in (None, trial.identity.signature) else ()
 
 
 def _now() -> str:

@@ -66,8 +66,8 @@ class Trial:
     def epochs_done(self) -> int:
         """Return how many epochs of an unfinished trial can be resumed; 0 where it has no checkpoint, or another's."""
         last = self.files.last
-        own = last.is_file() and checkpoint_signature(last) in (None, self.identity.signature)  # None: not whole
-        return len(history(self.files.training)) if own else 0
+        resumable = last.is_file() and checkpoint_signature(last) in (None, self.identity.signature)  # None: not whole
+        return len(history(self.files.training)) if resumable else 0
 
     def header(self) -> TrialHeader:
         """Return the part of a record that is known before anything ran."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydra.core.config_store import ConfigStore
 
@@ -30,6 +30,13 @@ class RayLauncherConfig:
 ConfigStore.instance().store(group="hydra/launcher", name="ray", node=RayLauncherConfig, provider="ablate")
 
 
+class _Resources(NamedTuple):
+    """Cores and GPUs of each trial; "auto" as in `RayLauncherConfig`."""
+
+    num_cpus: int | str
+    num_gpus: float | str
+
+
 class RayLauncher(JobLauncher):
     """Trials on the nodes of a Ray cluster: a worker process for each share of a node (see `RayLauncherConfig`)."""
 
@@ -37,7 +44,7 @@ class RayLauncher(JobLauncher):
         self, address: str | None = None, num_cpus: Any = "auto", num_gpus: Any = "auto", **limits: Any
     ) -> None:
         super().__init__(**limits)
-        self._address, self._share = address, {"num_cpus": num_cpus, "num_gpus": num_gpus}
+        self._address, self._resources = address, _Resources(num_cpus, num_gpus)
         self._counted: dict[str, int] = {}
 
     def backend(self, device: str, shared: Path | None = None) -> "RayBackend":
@@ -45,7 +52,8 @@ class RayLauncher(JobLauncher):
         from ablate.launching.ray import RayBackend
         from ablate.settings.environment import cpu_threads
 
-        return RayBackend(self._address, **self._wanted(device), cores=cpu_threads(), shared=shared)
+        resources = self._resources_for(device)
+        return RayBackend(self._address, **resources._asdict(), cores=cpu_threads(), shared=shared)
 
     def check(self, device: str) -> None:
         """Raise an error of ours where trials cannot run that ask for this device: reach the cluster, look at it."""
@@ -68,13 +76,13 @@ class RayLauncher(JobLauncher):
         from ablate.launching.nodes import large_enough, this_machine
         from ablate.settings.environment import cpu_threads
 
-        wanted = self._wanted(device)
+        resources = self._resources_for(device)
         if self._address is None:  # a cluster of our own is not started for a look at it
-            return len(large_enough([this_machine(cpu_threads())], **wanted))
+            return len(large_enough([this_machine(cpu_threads())], *resources))
         with self.backend(device) as there:
             return len(there.slots())
 
-    def _wanted(self, device: str) -> dict[str, Any]:
+    def _resources_for(self, device: str) -> _Resources:
         """Return the resources of each trial.
 
         Raises:
@@ -88,11 +96,11 @@ class RayLauncher(JobLauncher):
             raise ConfigError("hydra/launcher=ray: Ray is not installed; pip install 'ablate[ray]'")
         if device not in ("auto", "cpu"):
             raise ConfigError(f"device={device}: Ray chooses the GPUs; say how many with hydra.launcher.num_gpus")
-        cpus, gpus = self._share["num_cpus"], self._share["num_gpus"]
+        cpus, gpus = self._resources
         if cpus != "auto" and not (isinstance(cpus, int) and cpus >= 1):
             raise ConfigError(f"hydra.launcher.num_cpus={cpus}: must be auto or a whole number from 1")
         if gpus != "auto" and not (isinstance(gpus, int | float) and gpus >= 0 and (gpus <= 1 or gpus == int(gpus))):
             raise ConfigError(
                 f"hydra.launcher.num_gpus={gpus}: must be auto, a part of one GPU (0.5), or a whole number"
             )
-        return {"num_cpus": cpus, "num_gpus": 0 if device == "cpu" else gpus}
+        return _Resources(cpus, 0 if device == "cpu" else gpus)
