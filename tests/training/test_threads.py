@@ -13,7 +13,7 @@ import torch
 from ablate.measuring.load_of_others import Neighbours, Times
 from ablate.settings.environment import CPU_THREADS, SHARING
 from ablate.training import threads
-from ablate.training.threads import EpochThreads
+from ablate.training.threads import EpochThreads, ThreadState
 from ablate.training.trainer import AblateTrainer
 
 Build = Callable[..., Any]
@@ -83,7 +83,7 @@ def test_a_number_that_the_user_gave_is_never_changed() -> None:
 
 def test_another_number_from_the_user_is_not_blamed_on_others() -> None:
     used = EpochThreads(1, None, Others())
-    used.resume({"usual": 2, "now": 2, "by_epoch": [[1, 2]]}, done=1)
+    used.resume(ThreadState(usual=2, now=2, by_epoch=[[1, 2]]), done=1)
     words = used.begin(2)
 
     assert words.startswith("1 instead of 2 threads")
