@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from ablate.errors import ConfigError
+from ablate.settings.argument_checks import satisfies
 from ablate.settings.schema import Config, conf_dir, training_arguments
 from ablate.settings.trial_settings import TrialSettings
-from ablate.settings.validation import Option, check, check_each, module_options, satisfies
+from ablate.settings.validation import Option, check, check_each, module_options
 
 MODULES = sorted(path for path in (conf_dir() / "module").glob("*.yaml") if path.stem != "none")
 

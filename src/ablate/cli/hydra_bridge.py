@@ -203,9 +203,9 @@ def complete(content: Plain, *, download: bool = True) -> None:
 def for_hydra(arguments: Sequence[str]) -> list[str]:
     """Return the words of a command in Hydra's grammar.
 
-    `device=0,1` are two GPUs of one trial, not a sweep. Grafts in a list and odd paths need quotes. `-m` may stand
-    anywhere. And an option of a module, in a sweep over modules, belongs to each trial: Hydra first composes a
-    configuration without what is swept, where the module is none and has no options.
+    `device=0,1` are two GPUs of one trial, not a sweep. Grafts in a list and paths with special characters need quotes.
+    `-m` may stand anywhere. In a sweep over modules, an option of a module belongs to each trial: Hydra first composes
+    a configuration without the swept values, in which the module is none and has no options.
 
     Raises:
         ConfigError: A word is not valid.

@@ -256,7 +256,7 @@ def _refers(value: Any) -> bool:
 
 
 def _is_missing(value: Any) -> bool:
-    """Tell whether a value that the user must give is not given."""
+    """Tell whether a mandatory value is missing."""
     if isinstance(value, dict):
         return any(map(_is_missing, value.values()))
     return isinstance(value, str) and value == "???"

@@ -122,7 +122,7 @@ def find_sweep(root: Path, name: str | None) -> Path:
     """Return a sweep's folder: by name or path, or the one that was written last.
 
     Raises:
-        ConfigError: There is none, or none of this name.
+        ConfigError: No sweep exists, or none of this name.
     """
     output = OutputFolder(root)
     folder = output.sweeps
@@ -304,7 +304,7 @@ def _root(overrides: Sequence[str]) -> Path:
 
 
 def _without_quotes(text: str) -> str:
-    """Take off quotes that Hydra needs around a path with odd characters, where no folder has them in its name."""
+    """Remove the quotes that Hydra needs around a path with special characters, unless a folder's name has them."""
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" and not Path(text).exists():
         return text[1:-1].replace(f"\\{text[0]}", text[0]).replace("\\\\", "\\")
     return text

@@ -65,6 +65,7 @@ from ablate.settings.trial_settings import TrialSettings
 from ablate.storage.files import atomic_write_json, atomic_write_text
 from ablate.storage.layout import BEST, LOG, TRAINING, TrialFolder
 from ablate.storage.locking import Held, lock
+from ablate.storage.plain_values import Plain
 from ablate.study.trial import Trial
 from ablate.study.trial_inputs import InputsChanged, TrialInputs
 from ablate.training.history import best_epoch, history, seconds_per_epoch
@@ -73,6 +74,7 @@ from ablate.training.trainer_arguments import trainer_arguments
 if TYPE_CHECKING:
     from ablate.measuring.complexity import Complexity
     from ablate.training.checkpoint import TrainingState
+    from ablate.training.trainer import AblateTrainer
 
 RUN = "ablate.execution.run_trial:run_job"
 
@@ -134,7 +136,7 @@ def _settle(job: TrialJob) -> tuple[Trial, InputsChanged | None]:
 
 
 def _refuse(trial: Trial, reason: InputsChanged) -> TrialRecord:
-    """Write down, in the log too, that a trial is not trained on other files than its signature says."""
+    """Record, in the log too, that a trial is not trained because its files have changed since its signature."""
     trial.folder.mkdir(parents=True, exist_ok=True)
     with trial.files.log.open("a", encoding="utf-8") as log:
         log.write(f"--- {trial.identity.name} is not trained: {reason}\n")
@@ -213,7 +215,7 @@ def _why(checkpoint: TrainingState | None, failed_before: TrialRecord | None, fo
 
 
 def record_failure(trial: Trial, kind: str, reason: Exception | str) -> TrialRecord:
-    """Write the record of a trial that its process does not do, or cannot do any more; return it."""
+    """Write the record of a trial whose process does not train it, or has died; return it."""
     trial.folder.mkdir(parents=True, exist_ok=True)
     return _save(trial, failed(trial, kind, reason), _tries(trial))
 
@@ -230,7 +232,7 @@ def failed(trial: Trial, kind: str, reason: Exception | str) -> TrialRecord:
 
 
 def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> TrialRecord:
-    """Train through Ultralytics, from the start or from the last checkpoint; return the record, without times.
+    """Train with Ultralytics, from the start or from the last checkpoint; return the record, without times.
 
     Raises:
         InputsChanged: The source that was imported is not that of the inputs.
@@ -240,7 +242,6 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> TrialRecord:
     from ablate.measuring.complexity import complexity
     from ablate.measuring.machine import device_name
     from ablate.measuring.sample_detections import detect_samples
-    from ablate.training.trainer import AblateTrainer
 
     settings, folder = trial.settings, plain_path(trial.folder)
     files = TrialFolder(folder)
@@ -248,14 +249,7 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> TrialRecord:
     device = str(arguments["device"])
     git = git_state(files.git_diff)
     promised = promised_use(trial.data, settings.train.fraction, settings.train.split)
-    import_classes(inputs)
-    if identify(settings, inputs.data).signature != trial.identity.signature:
-        raise InputsChanged(
-            "changed while the trial was started; the same command, given again, trains it", intact=True
-        )
-    trainer = AblateTrainer(overrides={**arguments, "resume": str(plain_path(last)) if last else False})
-    trainer.add_callback("on_pretrain_routine_end", lambda _: check_weights(settings, inputs))  # they are loaded now
-    trainer.train()
+    trainer = _trained(trial, inputs, {**arguments, "resume": str(plain_path(last)) if last else False})
     report = from_json(read_object(files.training.report), TrainingReport)
     check_imported(report.sources, inputs)
     epochs = history(files.training)
@@ -263,7 +257,8 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> TrialRecord:
     network = load_checkpoint(str(files.best))[0]  # what was trained, whatever weights and images gave it its shapes
     files.parameter_groups.write_text(json.dumps(to_json(report.parameter_groups), indent=1), encoding="utf-8")
     files.model.write_text(str(network), encoding="utf-8")
-    imgsz = report.recipe.imgsz or int(arguments["imgsz"])
+    imgsz = report.recipe.imgsz or settings.train.imgsz
+    weights = msgspec.structs.replace(report.weights, source=settings.model.weights, sha256=inputs.weights)
     return TrialRecord(
         **msgspec.structs.asdict(trial.header()),
         status=FINISHED,
@@ -276,12 +271,7 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> TrialRecord:
         cost=_cost(complexity(network, imgsz), epochs, report),
         graft=report.graft,
         realised=Realised(
-            **{
-                **msgspec.structs.asdict(report.recipe),
-                "weights": msgspec.structs.replace(
-                    report.weights, source=settings.model.weights, sha256=inputs.weights
-                ),
-            },
+            **msgspec.structs.asdict(msgspec.structs.replace(report.recipe, weights=weights)),
             device_name=device_name(trainer.device),
             data_fingerprint=trial.data.fingerprint,
             promised=ImageCounts(images=promised.images, instances=promised.instances),
@@ -296,6 +286,26 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> TrialRecord:
             log=LOG,
         ),
     )
+
+
+def _trained(trial: Trial, inputs: TrialInputs, arguments: Plain) -> AblateTrainer:
+    """Train with Ultralytics' arguments; return the trainer.
+
+    Raises:
+        InputsChanged: A source or the weights are not those of the inputs.
+    """
+    from ablate.training.trainer import AblateTrainer
+
+    import_classes(inputs)
+    if identify(trial.settings, inputs.data).signature != trial.identity.signature:
+        raise InputsChanged(
+            "changed while the trial was started; the same command, given again, trains it", intact=True
+        )
+    trainer = AblateTrainer(overrides=arguments)
+    # The weights are loaded when this event occurs.
+    trainer.add_callback("on_pretrain_routine_end", lambda _: check_weights(trial.settings, inputs))
+    trainer.train()
+    return trainer
 
 
 def _judged(evaluation: Evaluation, checkpoint: str, epoch: int | None, split: str) -> Metrics:
@@ -331,7 +341,7 @@ def _place(trial: Trial) -> str:
 
 
 def _note_try(trial: Trial, epochs_done: int, note: str | None = None) -> tuple[Try, ...]:
-    """Write down that a try starts, who makes it and from where, and what is odd; return all tries so far."""
+    """Record the start of a try: its process, the epochs that are done, and a note; return all tries so far."""
     now = Try(
         started=_now(),
         host=socket.gethostname(),

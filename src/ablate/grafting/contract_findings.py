@@ -1,4 +1,4 @@
-"""What is odd about modules that keep their contract; without torch, so that a driver can read it."""
+"""Remarks on modules that keep their contract; without torch, so that a driver can read them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Findings:
-    """What is odd about the modules of a network that keep the contract.
+    """Remarks on the modules of a network that keep the contract.
 
     Attributes:
         notes: One sentence each: parameters without a gradient, an input that is changed in place, ...

@@ -63,7 +63,7 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class CommandSettings:
-    """What a command says once, for all of its trials. None of it can change a trial's result."""
+    """The settings that all trials of a command share. None of them can change a trial's result."""
 
     tracking: TrackingSettings
     latency: LatencySettings
@@ -96,9 +96,9 @@ class TrialSettings:
     """All settings of one trial.
 
     Attributes:
-        grafts: What is inserted into the network, sorted by insertion point; at one point in the order given, in which
-            grafts are chained. Empty for a baseline.
-        command: What the command says once for all of its trials.
+        grafts: What is inserted into the network, sorted by insertion point. Grafts at one point are chained in the
+            order of the command. Empty for a baseline.
+        command: The settings that all trials of a command share.
     """
 
     grafts: tuple[GraftSpec, ...]
@@ -116,7 +116,7 @@ class TrialSettings:
     def from_plain(cls, config: Plain) -> TrialSettings:
         """Return the settings of a composed configuration, normalised; what it lacks has its default.
 
-        A graft is the same whether it was given by `module` and `insertion` or in `grafts`. What plays no part has one
+        A graft is the same whether it is set by `module` and `insertion` or in `grafts`. What plays no part has one
         neutral value, so that it cannot make two equal trials look different.
 
         Raises:

@@ -35,16 +35,6 @@ from ablate.storage.plain_values import Plain
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = [
-    "Option",
-    "check",
-    "check_device",
-    "check_each",
-    "check_latency",
-    "module_options",
-    "satisfies",
-]
-
 
 @dataclass(frozen=True)
 class Option:
@@ -104,10 +94,10 @@ def check_each(configs: Sequence[Plain]) -> None:
 
 
 def check_same(settings: Sequence[TrialSettings]) -> None:
-    """Check that what a command says once is the same in every trial that it makes.
+    """Check that the settings of a command are the same in all of its trials.
 
     Raises:
-        ConfigError: It is not, such as `root=${module.name}`.
+        ConfigError: They differ, such as with `root=${module.name}`.
     """
     command = settings[0].command
     for other in {id(each.command): each.command for each in settings if each.command != command}.values():
@@ -129,7 +119,7 @@ def check_device(device: str) -> None:
     """Check the name of a device.
 
     Raises:
-        ConfigError: It is none.
+        ConfigError: It is not valid.
     """
     if not re.fullmatch(r"auto|cpu|(cuda:)?\d+(,\d+)*", device):
         raise ConfigError(f"device={device}: valid are auto, cpu, or GPU numbers such as 0 or cuda:1 or 0,1")
@@ -220,7 +210,7 @@ def _one(entry: Field[Any]) -> Any:
 
 
 def _check_arithmetic(optimizer: OptimizerSettings) -> None:
-    """Check that an arithmetic of the orthogonalisation is given to the one optimizer that orthogonalises."""
+    """Check that only MuSGD, which orthogonalises, has an arithmetic of the orthogonalisation."""
     if optimizer.orthogonalise != "auto" and optimizer.name != "MuSGD":
         raise ConfigError(
             f"optimizer.orthogonalise={optimizer.orthogonalise}: {optimizer.name} does not orthogonalise, only MuSGD "

@@ -282,7 +282,7 @@ def set_loader_state(loader: Any, state: LoaderState) -> None:
         loader.dataset.load_image(index)  # keeps it, as when it was drawn
     if loader.num_workers == 0:
         # The loader's iterator lives as long as the loader, and draws the next epoch's order only when asked for its
-        # first batch: one that has given out an epoch, whichever, stands where the old one stood.
+        # first batch: after any epoch, a new iterator is at the same position as the old one.
         loader.iterator = loader._get_iterator()
         for _ in range(len(loader)):
             loader.iterator._next_index()
