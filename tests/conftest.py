@@ -151,7 +151,9 @@ def builds_here(monkeypatch: pytest.MonkeyPatch) -> None:
     import ultralytics  # noqa: F401 - prints on its first import, which is no output of a command
 
     from ablate.launching.jobs import Limits, Observer, Outcome
-    from ablate.preflight import networks
+    from ablate.preflight import builders, networks
+
+    builders.warm_up(None)  # Ultralytics prints a line where it is imported first
 
     def run(backend: object, function: str, payloads: Sequence[Any], observer: Observer, limits: Limits) -> None:
         build = pkgutil.resolve_name(function)

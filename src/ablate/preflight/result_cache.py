@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class _Entry(msgspec.Struct):
-    """A file of the cache: the key is there for people, the result is decoded by whoever knows its type."""
+    """The part of a cache file that is read; the file also holds the key, for people."""
 
     answer: msgspec.Raw
 
@@ -48,7 +48,7 @@ class Cache(Generic[T]):
     def put(self, key: object, answer: T) -> None:
         """Store the result of a key."""
         with contextlib.suppress(OSError):
-            content = msgspec.json.encode({"asked": key, "answer": answer})
+            content = msgspec.json.encode({"key": key, "answer": answer})
             atomic_write_bytes(self._folder / _file_name(key), content)
 
     def prune(self) -> None:
