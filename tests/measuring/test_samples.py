@@ -58,16 +58,16 @@ def test_boxes_lie_on_their_objects_in_all_eight_orientations(tmp_path: Path, ch
     paths.append(photograph(tmp_path / "grey.png", 6, "L"))
     samples = [SampleImage(path=str(path), boxes=((2, *BOX),)) for path in paths]
     for record in detect_samples(checkpoint, samples, tmp_path, imgsz=64, device="cpu"):
-        with Image.open(tmp_path / record["image"]) as copy:
-            assert (record["width"], record["height"]) == copy.size == (WIDTH, HEIGHT), record["source"]
+        with Image.open(tmp_path / record.image) as copy:
+            assert (record.width, record.height) == copy.size == (WIDTH, HEIGHT), record.source
             assert "exif" not in copy.info
             pixels = np.asarray(copy.convert("RGB")).astype(int)
-        (box,) = record["truth"]
-        assert box == [2, 6.0, 10.0, 24.0, 30.0]
+        (box,) = record.truth
+        assert box == (2, 6.0, 10.0, 24.0, 30.0)
         inside = np.zeros((HEIGHT, WIDTH), dtype=bool)
         inside[10:30, 6:24] = True
         is_object = pixels[..., 2] < 100
-        if record["source"].endswith("grey.png"):
+        if record.source.endswith("grey.png"):
             is_object = np.abs(pixels[..., 0] - 128) > 20
-        assert (is_object & inside).sum() > 0.9 * inside.sum(), record["source"]
-        assert (is_object & ~inside).sum() < 0.1 * inside.sum(), record["source"]
+        assert (is_object & inside).sum() > 0.9 * inside.sum(), record.source
+        assert (is_object & ~inside).sum() < 0.1 * inside.sum(), record.source
