@@ -78,11 +78,11 @@ def evaluate(data: Path, folder: Path) -> tuple[Seeing, dict[str, Any]]:
 
 def test_it_says_again_what_ultralytics_said(evaluated: tuple[Seeing, dict[str, Any]], tmp_path: Path) -> None:
     validator, stats = evaluated
-    assert validator.evidence is not None
-    save_predictions(tmp_path / "best.npz", validator.evidence)
-    evidence = load_predictions(tmp_path / "best.npz")
+    assert validator.predictions is not None
+    save_predictions(tmp_path / "best.npz", validator.predictions)
+    predictions = load_predictions(tmp_path / "best.npz")
 
-    found = ultralytics_ap(evidence)
+    found = ultralytics_ap(predictions)
     assert 0.1 < found.map50_95 < 0.9
     assert found.map50_95 == pytest.approx(stats["metrics/mAP50-95(B)"], abs=1e-9)
     assert found.map50 == pytest.approx(stats["metrics/mAP50(B)"], abs=1e-9)
@@ -91,16 +91,16 @@ def test_it_says_again_what_ultralytics_said(evaluated: tuple[Seeing, dict[str, 
 
 
 def test_boxes_are_those_of_the_original_images(evaluated: tuple[Seeing, dict[str, Any]], data: Path) -> None:
-    evidence = evaluated[0].evidence
-    assert evidence is not None
-    assert sorted(evidence.names) == [f"images/val/{number}.png" for number in range(len(SIZES))]
-    _, truth = evidence.pixels()
-    for image, (name, size) in enumerate(zip(evidence.names, evidence.sizes, strict=True)):
+    predictions = evaluated[0].predictions
+    assert predictions is not None
+    assert sorted(predictions.names) == [f"images/val/{number}.png" for number in range(len(SIZES))]
+    _, truth = predictions.pixels()
+    for image, (name, size) in enumerate(zip(predictions.names, predictions.sizes, strict=True)):
         number = int(Path(name).stem)
         assert tuple(size) == SIZES[number]
         text = (data.parent / "labels" / "val" / f"{number}.txt").read_text(encoding="utf-8")
         label = np.array([line.split() for line in text.splitlines()], dtype=float).reshape(-1, 5)
-        mine = truth[evidence.true_image == image]
+        mine = truth[predictions.true_image == image]
         assert len(mine) == len(label)
         centre, half = label[:, 1:3] * size, label[:, 3:5] * size / 2
         theirs = np.clip(np.c_[centre - half, centre + half], 0, np.tile(size, 2))
@@ -113,25 +113,27 @@ def test_images_outside_of_the_data_sets_folder_are_named_wherever_they_lie(data
     images = str(data.parent / "images" / "val")
     file = tmp_path / "data.yaml"
     file.write_text(yaml.safe_dump({**content, "train": images, "val": images}), encoding="utf-8")
-    evidence = evaluate(file, tmp_path)[0].evidence
+    predictions = evaluate(file, tmp_path)[0].predictions
 
-    assert evidence is not None
-    assert sorted(evidence.names) == [f"val/{number}.png" for number in range(len(SIZES))]
+    assert predictions is not None
+    assert sorted(predictions.names) == [f"val/{number}.png" for number in range(len(SIZES))]
 
 
 def test_equal_confidences_are_told_apart_without_changing_them(evaluated: tuple[Seeing, dict[str, Any]]) -> None:
-    evidence = evaluated[0].evidence
-    assert evidence is not None
-    assert len(np.unique(evidence.conf.astype(np.float32))) < len(evidence.conf) == len(np.unique(evidence.conf))
+    predictions = evaluated[0].predictions
+    assert predictions is not None
+    assert (
+        len(np.unique(predictions.conf.astype(np.float32))) < len(predictions.conf) == len(np.unique(predictions.conf))
+    )
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "schema", "shape", "index"])
 def test_a_damaged_file_is_said_to_be_one(
     evaluated: tuple[Seeing, dict[str, Any]], tmp_path: Path, damage: str
 ) -> None:
-    assert evaluated[0].evidence is not None
+    assert evaluated[0].predictions is not None
     path = tmp_path / "trial" / "best.npz"
-    save_predictions(path, evaluated[0].evidence)
+    save_predictions(path, evaluated[0].predictions)
     whole = path.read_bytes()
     if damage in ("schema", "shape", "index"):
         with np.load(path) as file:

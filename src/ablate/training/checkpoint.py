@@ -80,14 +80,12 @@ class Progress:
         epochs: Epochs in all.
         resumed: How often it was resumed.
         stage: What comes next: "epochs", "evaluation", or nothing when it is "over".
-        best: Whether the last epoch is the best so far; best.pt may not be written yet.
     """
 
     epoch: int
     epochs: int
     resumed: int
     stage: str = "epochs"
-    best: bool = False
 
     def to_plain(self) -> Plain:
         """Return the content of the checkpoint's entry `KEY`: plain values and tensors, which are not copied."""
@@ -99,6 +97,7 @@ class TrainingState(Progress):
     """Everything that resuming needs; of a training that is over only its progress is set.
 
     Attributes:
+        best: Whether the last epoch is the best so far; best.pt may not be written yet.
         waiting: Batches whose gradients wait for the optimizer's next step.
         metrics, fitness: Of the last validation.
         history: The epochs that are done.
@@ -109,6 +108,7 @@ class TrainingState(Progress):
         orthogonalise: Arithmetic of MuSGD's steps; None for another optimizer, and from versions with one arithmetic.
     """
 
+    best: bool = False
     tensors: TrainingTensors | None = None
     waiting: int = 0
     loader: LoaderState | None = None

@@ -268,24 +268,24 @@ class AblateTrainer(ResumableTrainer):
 
     def keep_evaluation(self, which: str, figures: dict[str, float]) -> None:
         """Store a checkpoint's metrics and the detections that they are computed from."""
-        self._evaluations[which] = (from_json(accuracy(figures), Metrics), self.validator.evidence)
+        self._evaluations[which] = (from_json(accuracy(figures), Metrics), self.validator.predictions)
 
     def write_results(self) -> None:
-        """Write down what this training really was; first the evidence of its accuracy."""
+        """Write the stored predictions, then the report of this training."""
         files = TrainingFolder(Path(self.save_dir))
-        for which, (_, evidence) in self._evaluations.items():
-            if evidence is not None and self._evidence_of(which) == which:
-                save_predictions(files.evidence(which), evidence, self.signature)
+        for which, (_, predictions) in self._evaluations.items():
+            if predictions is not None and self._predictions_of(which) == which:
+                save_predictions(files.evidence(which), predictions, self.signature)
         atomic_write_json(files.report, to_json(self._report()))
 
-    def _evidence_of(self, which: str) -> str:
-        """Return whose file holds a checkpoint's evidence: where the last epoch is the best one, they share it."""
-        evidence = self._evaluations[which][1]
-        return next(other for other, (_, stored) in self._evaluations.items() if stored is evidence)
+    def _predictions_of(self, which: str) -> str:
+        """Return the checkpoint whose file holds the predictions: the last epoch may be the best one, too."""
+        predictions = self._evaluations[which][1]
+        return next(other for other, (_, stored) in self._evaluations.items() if stored is predictions)
 
     def _report(self) -> TrainingReport:
         names = list(self.data["names"].values())
-        shared = {which: self._evidence_of(which) for which in self._evaluations}
+        shared = {which: self._predictions_of(which) for which in self._evaluations}
         evaluations = {
             which: evaluation(*self._evaluations[which], names, evidence_name(which)) for which in set(shared.values())
         }

@@ -13,18 +13,18 @@ from ablate.records.predictions import Predictions
 from ablate.records.realised import Evaluation, SampleImage
 
 
-def evaluation(accuracy: Metrics, evidence: Predictions | None, names: Sequence[str], file: str) -> Evaluation:
+def evaluation(accuracy: Metrics, predictions: Predictions | None, names: Sequence[str], file: str) -> Evaluation:
     """Return what a record says of one evaluated checkpoint: over all classes, and for each class.
 
     Args:
         accuracy: As Ultralytics has it.
-        evidence: What it is made of; None where that was not kept.
+        predictions: The detections that it is computed from; None where they were not stored.
         names: Of the classes.
-        file: Where the evidence is kept, relative to the training's folder.
+        file: The stored predictions, relative to the training's folder.
     """
-    if evidence is None:
+    if predictions is None:
         return Evaluation(metrics=accuracy, per_class=(), evidence=file)
-    precision = ultralytics_ap(evidence)
+    precision = ultralytics_ap(predictions)
     measured = {
         index: ClassMetrics(
             name=names[index],
@@ -37,7 +37,7 @@ def evaluation(accuracy: Metrics, evidence: Predictions | None, names: Sequence[
             precision.classes.tolist(), precision.ap, precision.instances.tolist(), strict=True
         )
     }
-    sizes = coco_ap(evidence)
+    sizes = coco_ap(predictions)
     metrics = msgspec.structs.replace(
         accuracy,
         map75=precision.map75,

@@ -28,24 +28,24 @@ class _Image:
 
 
 class PredictionsValidator(DetectionValidator):
-    """Evaluates as Ultralytics does; after evaluating a checkpoint `evidence` says what its figures are made of.
+    """Evaluates as Ultralytics does; after a checkpoint, `predictions` holds what its metrics are computed from.
 
     Images are named by their place below the data set's folder; those that lie elsewhere by their own folder and file,
     so that a copy of the data set in another place has the same names.
 
     Attributes:
-        evidence: Of the last checkpoint evaluated; None after a validation within a training, and in the helping
+        predictions: Of the last checkpoint evaluated; None after a validation within a training, and in the helping
             processes of a distributed one.
     """
 
-    evidence: Predictions | None = None
+    predictions: Predictions | None = None
     _images: list[_Image]
 
     def init_metrics(self, model: nn.Module) -> None:
         """Begin an evaluation."""
         super().init_metrics(model)
         self.args.save_json = False  # on COCO itself it would put another library's mAP in the place of its own
-        self.evidence = None
+        self.predictions = None
         self._images = []
 
     def update_metrics(self, preds: list[dict[str, Tensor]], batch: Plain) -> None:
@@ -56,21 +56,21 @@ class PredictionsValidator(DetectionValidator):
 
     def _image(self, index: int, detections: dict[str, Tensor], batch: Plain) -> _Image:
         truth = self._prepare_batch(index, batch)
-        height, width = truth["ori_shape"][:2]
-        path = Path(truth["im_file"])
+        path, shape, classes, boxes = Path(truth["im_file"]), truth["ori_shape"], truth["cls"], truth["bboxes"]
+        height, width = shape[:2]
         root = Path(str(self.data["path"]))
 
-        def original(boxes: Tensor) -> np.ndarray:
-            scaled = ops.scale_boxes(truth["imgsz"], boxes.clone(), truth["ori_shape"], ratio_pad=truth["ratio_pad"])
-            return quantised(scaled.cpu().numpy(), width, height)
+        def original(scaled: Tensor) -> np.ndarray:
+            unscaled = ops.scale_boxes(truth["imgsz"], scaled.clone(), shape, ratio_pad=truth["ratio_pad"])
+            return quantised(unscaled.cpu().numpy(), width, height)
 
         return _Image(
             name=path.relative_to(root).as_posix() if path.is_relative_to(root) else f"{path.parent.name}/{path.name}",
             size=(int(width), int(height)),
             cls=detections["cls"].cpu().numpy().astype(np.int32),
             box=original(detections["bboxes"].float()),
-            true_cls=truth["cls"].cpu().numpy().astype(np.int32),
-            true_box=original(truth["bboxes"].float()) if len(truth["cls"]) else np.empty((0, 4), dtype=np.uint16),
+            true_cls=classes.cpu().numpy().astype(np.int32),
+            true_box=original(boxes.float()) if len(classes) else np.empty((0, 4), dtype=np.uint16),
         )
 
     def gather_stats(self) -> None:
@@ -84,22 +84,22 @@ class PredictionsValidator(DetectionValidator):
     def get_stats(self) -> dict[str, float]:
         """Compute the metrics; store what they are computed from, which Ultralytics then discards."""
         if not self.training:
-            self.evidence = self._evidence()
+            self.predictions = self._predictions()
         stats: dict[str, float] = super().get_stats()
         return stats
 
-    def _evidence(self) -> Predictions:
+    def _predictions(self) -> Predictions:
         images = self._images
-        stats = {name: np.concatenate(self.metrics.stats[name], 0) for name in ("tp", "conf")}
+        hits, confidences = (np.concatenate(self.metrics.stats[name], 0) for name in ("tp", "conf"))
         return Predictions(
             names=np.array([image.name for image in images], dtype=str),
             sizes=np.array([image.size for image in images], dtype=np.int32).reshape(-1, 2),
             thresholds=np.round(self.iouv.cpu().numpy().astype(np.float64), 2),
             image=np.repeat(np.arange(len(images), dtype=np.int32), [len(image.cls) for image in images]),
             cls=_joined([image.cls for image in images]),
-            conf=ranked(stats["conf"], np.argsort(-stats["conf"])),  # the very order that Ultralytics ranks by
+            conf=ranked(confidences, np.argsort(-confidences)),  # the very order that Ultralytics ranks by
             box=_joined([image.box for image in images]).reshape(-1, 4),
-            hit=stats["tp"].reshape(-1, self.niou).astype(bool),
+            hit=hits.reshape(-1, self.niou).astype(bool),
             true_image=np.repeat(np.arange(len(images), dtype=np.int32), [len(image.true_cls) for image in images]),
             true_cls=_joined([image.true_cls for image in images]),
             true_box=_joined([image.true_box for image in images]).reshape(-1, 4),
