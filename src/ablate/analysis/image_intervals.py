@@ -66,9 +66,7 @@ class _IntervalsFile(JsonStruct, frozen=True, kw_only=True):
     """`image_intervals.json`: intervals by what they were computed from."""
 
     schema: int
-    about: str = written(
-        "Intervals over images, by what they were computed from; delete this file to compute them again."
-    )
+    about: str = written(ABOUT)
     intervals: dict[str, StoredInterval]
 
 
@@ -196,7 +194,7 @@ class _Evaluations:
         return accuracies
 
     def _resampled(self, task: _Task, record: TrialRecord) -> np.ndarray:
-        trial = f"trial {short(record['signature'])}"
+        trial = f"trial {short(record.signature)}"
         predictions = self._load(record, trial)
         try:
             same_objects(self.images.get(task.variant.comparison_key, predictions), predictions)

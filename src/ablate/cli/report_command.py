@@ -75,14 +75,13 @@ def make_report(directory: Path, options: ReportOptions, console: Console, *, as
     from ablate.analysis.comparison import compare
     from ablate.analysis.image_intervals import compute_intervals
     from ablate.console import print_line
-    from ablate.execution.manifest import is_strict
     from ablate.report.figures import KINDS
     from ablate.report.terminal_table import image_progress, print_table
     from ablate.report.write import as_json as table_as_json
     from ablate.report.write import write_report
 
     sweep = load_sweep(directory)
-    strict = is_strict(directory) if options.strict is None else options.strict
+    strict = sweep.manifest.strict if options.strict is None else options.strict
     with image_progress(console) as progress:
         compute_intervals(sweep, resamples=options.resamples, on_progress=progress)
     comparison = compare(sweep, strict=strict)

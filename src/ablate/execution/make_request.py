@@ -97,11 +97,11 @@ def make_request(
     controls = join_controls(staying, command.controls, find_weights)
     if preflown and controls.trials:
         costs |= preflight(controls.trials, with_cost=True).costs
-    left_out = {trial.identity.signature: trial.identity.name for trial in trials}
+    names = {trial.identity.signature: trial.identity.name for trial in trials}
     return Request(
         trials=ordered([*staying, *controls.trials], command.order, lambda trial: relative_cost(trial, costs)),
         design=layout.record([None if t.identity.signature in reasons else t.identity.variant_key for t in trials]),
-        left_out=[LeftOut(name, reasons[signature]) for signature, name in left_out.items() if signature in reasons],
+        left_out=[LeftOut(name, reasons[signature]) for signature, name in names.items() if signature in reasons],
         notes=[*(f"exclude: no trial matches {rule}" for rule in exclusion.unmatched), *controls.notes],
         preflown=preflown,
         controls=controls.controls,

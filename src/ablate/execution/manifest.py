@@ -83,11 +83,6 @@ def open_sweep(
     return folder
 
 
-def is_strict(directory: Path) -> bool:
-    """Tell whether the report of a sweep leaves out trials that are not comparable."""
-    return load_manifest(SweepFolder(directory)).strict
-
-
 def _merged(before: Mapping[str, Control], controls: Mapping[str, Control]) -> dict[str, Control]:
     """Return the controls of a named sweep with those of a further command."""
     merged = dict(before)

@@ -7,7 +7,6 @@ Everything is decided before anything starts: all trials are composed, checked a
 from __future__ import annotations
 
 import logging
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ from ablate.preflight.networks import Preflight, contract_notes, preflight
 from ablate.records.class_names import printable
 from ablate.records.failures import retry_option
 from ablate.records.loading import load_manifest, save_manifest
-from ablate.storage.layout import SweepFolder
+from ablate.storage.layout import OutputFolder, SweepFolder
 from ablate.study.trial import Trial, data_warnings
 from ablate.tracking.store import Store
 from ablate.tracking.store_problems import Refusal, StoreProblem
@@ -134,7 +133,7 @@ def _preflight(trials: Sequence[Trial], *, done: bool) -> Preflight:
 
 def _check_writable(root: Path) -> None:
     """Raise ConfigError where results cannot be written to the output folder."""
-    probe = root / f".writable-{os.getpid()}"
+    probe = OutputFolder(root).probe
     try:
         root.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"x")

@@ -84,18 +84,16 @@ def expected_seconds(trial: Trial, measured: Throughput, size: float = 1.0, epoc
         size: FLOPs of the trial's network for one image, as a multiple of the baseline's.
         epochs_done: Epochs that need not be trained again.
     """
-    batch, images = (
-        trial.settings.train.batch,
-        images_used(trial.data, trial.settings.train.fraction, trial.settings.train.split),
-    )
+    train = trial.settings.train
+    images = images_used(trial.data, train.fraction, train.split)
     network = measured.step_seconds * (1 - measured.optimizer_share) * size
     times = StepTimes(
         setup_seconds=measured.setup_seconds,
         step_seconds=network + measured.step_seconds * measured.optimizer_share,
         val_seconds=VALIDATED * network,
         epoch_seconds=EPOCH_SECONDS,
-        train_batches=-(-images.train // batch),
-        val_batches=images.val / batch,
+        train_batches=-(-images.train // train.batch),
+        val_batches=images.val / train.batch,
     )
     return trial_seconds(trial, times, epochs_done)
 

@@ -65,13 +65,6 @@ class ThroughputKey:
 
 
 @dataclass(frozen=True)
-class Measurements:
-    """The throughput of each layout that was measured, as the cache holds it."""
-
-    measured: tuple[Throughput, ...]
-
-
-@dataclass(frozen=True)
 class ThroughputJob:
     """One process of a layout, for the worker that trains beside the others.
 
@@ -140,8 +133,8 @@ def decide(
     if len(layouts) == 1:
         return Sharing(layouts[0], "there is one core")
     trial = measured_trial(trials)
-    cache, key = Cache("throughput", Measurements), cache_key(trial, cores)
-    stored = entry.measured if (entry := cache.get(key)) else ()
+    cache, key = Cache("throughput", tuple[Throughput, ...]), cache_key(trial, cores)
+    stored = cache.get(key) or ()
     usable = [each for each in stored if each.layout in layouts]
     if usable and (len(usable) > 1 or _next(usable, layouts, memory) is None):
         logger.info("throughput: %d layouts are in the cache, none is measured", len(usable))
@@ -159,7 +152,7 @@ def decide(
         return assumed(cores, len(trials), problem, memory)
     if others < QUIET * cores:  # else it is not this machine's throughput, and is measured again the next time
         newest = {each.layout: each for each in [*stored, *measured]}
-        cache.put(key, Measurements(tuple(newest.values())))
+        cache.put(key, tuple(newest.values()))
         cache.prune()
     return choose(measured, len(trials), memory_gb=memory, others=others)
 

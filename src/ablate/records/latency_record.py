@@ -98,7 +98,3 @@ class LatencyReport(JsonStruct, frozen=True, kw_only=True):
     settings: tuple[SettingLatency, ...] = ABSENT
     flags: tuple[str, ...] = ABSENT
     asked: LatencyRequest | None = None
-
-    def of_variant(self, key: str) -> VariantLatency | None:
-        """Return a variant's latency in the first setting."""
-        return next((entry for entry in self.variants if entry.variant_key == key), None)
