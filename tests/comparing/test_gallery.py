@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from PIL import Image
 
@@ -21,14 +23,14 @@ from ablate.evaluation.image_bootstrap import BOX_TOLERANCE
 from ablate.records.loading import Sweep, load_sweep
 from ablate.records.predictions import Predictions, quantised, save_predictions
 from ablate.report.figure_list import figure_list, write_figures
-from ablate.report.figures.classes import class_heat_map
+from ablate.report.figures.classes import SLANT, class_heat_map
 from ablate.report.figures.curves import training_curves
 from ablate.report.figures.detections import found_and_missed
 from ablate.report.figures.distribution import latency_distribution, samples_of
 from ablate.report.figures.effects import factor_effects, interactions
 from ablate.report.figures.forest import forest
 from ablate.report.figures.missed import GroupDetections, compare_detections, found_objects
-from ablate.report.figures.style import DIVERGING, ONE_COLUMN, SMALLEST, TWO_COLUMNS, encode, ink, texts_of
+from ablate.report.figures.style import DIVERGING, SMALLEST, TWO_COLUMNS, encode, ink, texts_of
 from ablate.report.write import write_report
 from ablate.statistics.interval import Interval
 
@@ -129,7 +131,7 @@ def test_every_figure_is_drawn_and_no_text_is_too_small_for_a_paper(full: Compar
         if drawing is None:
             continue
         drawn[entry.name] = drawing
-        assert drawing.figure.get_size_inches()[0] in (ONE_COLUMN, TWO_COLUMNS), entry.name
+        assert drawing.figure.get_size_inches()[0] == TWO_COLUMNS, entry.name
         assert min(text.get_fontsize() for text in texts_of(drawing.figure)) >= SMALLEST, entry.name
         assert drawing.caption.endswith("."), entry.name
         assert set(drawing.rows) <= {row.key for row in full.rows}, entry.name
@@ -138,6 +140,49 @@ def test_every_figure_is_drawn_and_no_text_is_too_small_for_a_paper(full: Compar
         "differences", "accuracy_latency", "training_curves", "per_class_1", "per_class_2", "latency",
         "found_missed_1", "found_missed_2", "samples_1", "samples_2",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("options", ["", "[fidelity=authors,heads=8]"])
+@pytest.mark.parametrize("modules", [("none", "hmha"), ("none", "hmha", "acmix", "sta", "hat")])
+def test_no_text_covers_another_or_is_cut_off(
+    records: Grid, write: Write, modules: tuple[str, ...], options: str
+) -> None:
+    made = records(modules, ("musgd",), (0, 1, 2))
+    for record in made[3:]:
+        module, place = record["factors"]["module"], "backbone_p5+neck_p4" if options else "c3k2"
+        record["variant"] = f"{module}{options}@{place}[residual] musgd"
+        record["config"]["insertion"] = {"name": place, "wiring": "residual"}
+    directory = write(made, samples=True)
+    checked = 0
+    for entry in figure_list(read(directory)):
+        drawing = entry.draw()
+        if drawing is None or entry.name == "accuracy_latency":  # names beside points: test_figures.py
+            continue
+        FigureCanvasAgg(drawing.figure).draw()
+        page = drawing.figure.bbox.padded(1)
+        boxes = [
+            (text.get_text(), text.get_window_extent())
+            for text in texts_of(drawing.figure)
+            if re.search(r"[^\W\d]", text.get_text())  # ticks beyond the axis are among the numbers
+            and not (entry.name == "samples" and text.get_bbox_patch())  # classes stand at their boxes
+        ]
+        for index, (text, box) in enumerate(boxes):
+            inside = page.contains(box.x0, box.y0) and page.contains(box.x1, box.y1)
+            assert inside, (entry.name, text)
+            if not any(one.get_rotation() == SLANT for one in texts_of(drawing.figure)):
+                covered = [other for other, place in boxes[:index] if box.shrunk(0.95, 0.95).overlaps(place)]
+                assert not covered, (entry.name, text, covered)
+        checked += len(boxes)
+    assert checked > 30
+
+
+def test_epochs_are_whole_numbers(records: Grid, write: Write) -> None:
+    made = records(("none", "hmha"), ("sgd",), (0,))
+    for record in made:
+        record["history"] = record["history"][:3]
+    drawing = training_curves(read(write(made)))
+    assert drawing is not None
+    assert all(tick == int(tick) for tick in drawing.figure.axes[0].get_xticks())
 
 
 def test_lines_of_a_panel_can_be_told_apart_in_grey(full: Comparison) -> None:

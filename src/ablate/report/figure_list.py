@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ablate.analysis.comparison import Comparison, Group
 from ablate.report.figures import KINDS
-from ablate.report.figures.style import ONE_COLUMN, Drawing, encode
+from ablate.report.figures.style import Drawing, encode
 from ablate.storage.files import atomic_write_bytes
 
 if TYPE_CHECKING:
@@ -113,7 +113,6 @@ def _picture(entry: FigureEntry, drawing: Drawing, contents: dict[str, bytes]) -
         files=tuple(f"{entry.name}.{kind}" for kind in KINDS[::-1] if kind in contents),
         rows=drawing.rows,
         counts=drawing.counts,
-        narrow=bool(drawing.figure.get_size_inches()[0] <= ONE_COLUMN),
     )
 
 

@@ -38,7 +38,6 @@ class Picture:
         files: Names of the files beside the page that hold the same figure.
         rows: Keys of the variants that it draws.
         counts: A small table beneath it, if any.
-        narrow: Whether it is one column of a paper wide.
     """
 
     title: str
@@ -49,7 +48,6 @@ class Picture:
     files: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
     counts: CountTable | None = None
-    narrow: bool = False
 
     @property
     def url(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,10 +18,9 @@ from ablate.analysis.comparison import Group
 from ablate.analysis.phrases import minus
 from ablate.analysis.variant_row import Row
 from ablate.records.class_names import ClassName
-from ablate.report.figures.lettering import written, written_class
+from ablate.report.figures.lettering import wrapped, written, written_class
 from ablate.report.figures.style import (
     DIVERGING,
-    ONE_COLUMN,
     SETTINGS,
     SMALLEST,
     TWO_COLUMNS,
@@ -36,7 +35,11 @@ from ablate.report.selection import foremost
 
 CLASSES = 25  # of a readable figure
 VARIANTS = 10
-CELL = 0.5, 0.22  # inches
+CELL = 1.15, 0.22  # inches, at most so wide
+BELOW, RIGHT = 0.62, 0.1  # inches
+LETTER, LETTER_LINE = 0.06, 0.125  # inches, at the size of the heads
+HEAD_LINES = 5  # of a head that stands upright
+SLANT, SLANTED = 55, 34  # degrees, and most characters of a line of a slanted head
 
 
 def class_heat_map(group: Group) -> Drawing | None:
@@ -61,10 +64,10 @@ def class_heat_map(group: Group) -> Drawing | None:
         figure = _figure(before, shown, baseline, rows, instances(group.rows))
         fix_layout(figure)
     parts = [
-        "First column: the baseline's AP50-95 in points (100 is perfect), the mean over seeds. The others: variant "
-        "minus baseline in points, the mean over the seeds that both have. Blue is better than the baseline, orange "
-        "worse, and every cell says its number. In parentheses: true objects of the class.",
-        "Single cells are not tested: of so many some are large by chance.",
+        "First column: AP50-95 of the baseline in points (100 is perfect), mean over seeds. Other columns: variant "
+        "minus baseline in points, mean over shared seeds. Blue is better than the baseline, orange is worse. In "
+        "parentheses: ground-truth objects of the class.",
+        "Single cells are not tested: among so many, some are large by chance.",
     ]
     if len(shown) < len(differences):
         parts.append(f"The {len(shown)} of {len(differences)} classes that differ most are shown.")
@@ -83,22 +86,29 @@ def _figure(
     before: pd.Series, shown: pd.DataFrame, baseline: Row, rows: Sequence[Row], boxes: dict[ClassName, int]
 ) -> Figure:
     """The baseline's column, and beside it those of the variants with a colour bar."""
-    names = [_wrapped(row, 18) for row in rows]
-    names = [f"({name})" if row.is_control else name for name, row in zip(names, rows, strict=True)]
     limit = 100 * float(np.nanmax(shown.abs().to_numpy())) or 1.0
     lines = [_class_name(name, boxes) for name in before.index]
-    margin = 0.15 + 0.062 * max(len(line) for line in lines)
-    slanted = len(names) > 4 or max(len(line) for name in names for line in name.split("\n")) > 14
-    above = 0.95 if slanted else 0.5
-    wanted = margin + CELL[0] * (len(names) + 1.5) + (0.7 if slanted else 0.1)
-    width = ONE_COLUMN if wanted <= ONE_COLUMN else TWO_COLUMNS
-    cell = (width - margin - (0.7 if slanted else 0.1)) / (len(names) + 1.15)
+    width = TWO_COLUMNS
+    margin = 0.15 + LETTER * max(len(line) for line in lines)
+    columns = len(rows) + 1.15
+    cell = min(CELL[0], (width - margin - RIGHT) / columns)
+    heads = _upright([baseline, *rows], round((cell - 0.06) / LETTER))
+    slanted = heads is None
+    if heads is None:
+        half = max(len(row.label) for row in rows) // 2 + 8
+        heads = [_head(row, min(half, SLANTED), 2) for row in (baseline, *rows)]
+        reach = LETTER * max(len(line) for head in heads for line in head.split("\n"))
+        cell = min(cell, (width - margin - reach * np.cos(np.radians(SLANT))) / (columns - 0.5))
+        above = 0.2 + reach * np.sin(np.radians(SLANT))
+    else:
+        above = 0.12 + LETTER_LINE * max(head.count("\n") + 1 for head in heads)
     tall = CELL[1] * len(shown)
-    total = tall + above + 0.62
+    total = tall + above + BELOW
     figure = Figure(figsize=(width, total))
-    left = figure.add_axes((margin / width, 0.62 / total, cell / width, tall / total))
-    right = figure.add_axes(((margin + 1.15 * cell) / width, 0.62 / total, cell * len(names) / width, tall / total))
-    scale = figure.add_axes((margin / width, 0.46 / total, (width - margin - 0.7) / width, 0.07 / total))
+    left = figure.add_axes((margin / width, BELOW / total, cell / width, tall / total))
+    right = figure.add_axes(((margin + 1.15 * cell) / width, BELOW / total, cell * len(rows) / width, tall / total))
+    # The label of a short scale would be cut off at the left.
+    scale = figure.add_axes((margin / width, 0.46 / total, max(cell * columns, 2.6) / width, 0.07 / total))
     plain = left.imshow(100 * before.to_numpy()[:, None], aspect="auto", cmap="Greys", vmin=0, vmax=200)
     _write(
         left,
@@ -111,8 +121,8 @@ def _figure(
     drawn = right.imshow(points, aspect="auto", cmap=DIVERGING, norm=norm)
     _write(right, points, "{:+.1f}", np.asarray(drawn.cmap(norm(points))))
     left.set_yticks(range(len(before)), lines)
-    _heads(left, ["\n".join(textwrap.wrap(f"{written_name(baseline)} (AP)", 14))], slanted=slanted)
-    _heads(right, names, slanted=slanted)
+    _heads(left, heads[:1], slanted=slanted)
+    _heads(right, heads[1:], slanted=slanted)
     right.set_yticks([])
     bar = figure.colorbar(drawn, cax=scale, orientation="horizontal")
     bar.set_label("difference in AP50-95 to the baseline (points)")
@@ -129,15 +139,22 @@ def _write(axes: Axes, numbers: np.ndarray, form: str, grounds: np.ndarray) -> N
         axes.text(column, line, text, ha="center", va="center", fontsize=SMALLEST, color=color)
 
 
-def _wrapped(row: Row, width: int) -> str:
-    """A variant's name in three lines; a dagger survives what is cut off."""
+def _upright(rows: Sequence[Row], width: int) -> list[str] | None:
+    """The names of the baseline and the variants as heads of so many characters; None where one of them is too long."""
+    heads = [_head(row, width, HEAD_LINES + 1) for row in rows]
+    parts_are_whole = all(len(part) <= width for row in rows for part in re.split(r"[\s,]|(?=[@\[])", row.label))
+    return heads if parts_are_whole and all(head.count("\n") < HEAD_LINES for head in heads) else None
+
+
+def _head(row: Row, width: int, most: int) -> str:
+    """A variant's name as a column's head; a dagger survives what is cut off."""
     plain = written(row.label)
-    lines = textwrap.wrap(plain, width, max_lines=3, placeholder=" ...")
-    return "\n".join(lines) + written_name(row).removeprefix(plain)
+    name = f"{plain} (AP)" if row.is_baseline else f"({plain})" if row.is_control else plain
+    return wrapped(name, width, most) + written_name(row).removeprefix(plain)
 
 
 def _heads(axes: Axes, names: Sequence[str], *, slanted: bool) -> None:
-    options: dict[str, Any] = {"rotation": 40, "ha": "left", "rotation_mode": "anchor"} if slanted else {}
+    options: dict[str, Any] = {"rotation": SLANT, "ha": "left", "rotation_mode": "anchor"} if slanted else {}
     axes.xaxis.tick_top()
     axes.set_xticks(range(len(names)), names, fontsize=SMALLEST, **options)
     axes.tick_params(axis="both", length=0)

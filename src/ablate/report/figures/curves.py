@@ -9,11 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.variants import Variant
 from ablate.records.trial_record import TrialRecord
-from ablate.report.figures.lettering import in_legend
+from ablate.report.figures.lettering import in_legend, wrapped
 from ablate.report.figures.style import (
     BASELINE,
     SETTINGS,
@@ -32,6 +33,8 @@ from ablate.report.selection import foremost, limit_text
 STEEP = 0.1  # share of the epochs in which all rise alike, and that would flatten the rest
 LINES = 10  # of one panel
 PANELS = 6
+LETTER = 0.06  # inches, of a legend
+HANDLE = 9  # letters that the line of an entry takes
 LONGEST = 100_000  # epochs; more can only be damage
 
 
@@ -50,17 +53,21 @@ def training_curves(comparison: Comparison) -> Drawing | None:
     same = len({row.data for row in comparison.rows}) == 1
     columns = min(2, len(shown))
     lines = -(-len(shown) // columns)
+    names = [[in_legend(written_name(row)) for row in rows] for rows in shown]
     with mpl.rc_context(SETTINGS):
-        figure = Figure(figsize=(TWO_COLUMNS, 3.6 * lines), layout="constrained")
+        label_lines = max(_wrap_labels(labels, columns)[1] for labels in names)
+        figure = Figure(figsize=(TWO_COLUMNS, (2.9 + 0.16 * label_lines) * lines), layout="constrained")
         share: Axes | None = None
-        for position, (group, rows) in enumerate(zip(groups, shown, strict=False), start=1):
+        for position, (group, rows, labels) in enumerate(zip(groups, shown, names, strict=False), start=1):
+            texts, _, across = _wrap_labels(labels, columns)
             axes = figure.add_subplot(lines, columns, position, sharey=share if same else None)
             share = share or axes
-            for row in rows:
-                _draw_curve(axes, curves[row.key], drawn[row.label], in_legend(written_name(row)))
+            for row, text in zip(rows, texts, strict=True):
+                _draw_curve(axes, curves[row.key], drawn[row.label], text, band=not row.is_control)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set(xlabel="epoch", ylabel="mAP50-95 (validation)", title=replace(group, rows=tuple(rows)).title)
             axes.legend(
-                loc="upper center", bbox_to_anchor=(0.5, -0.19), ncols=1 if columns == 2 else 2, handlelength=3.8,
+                loc="upper center", bbox_to_anchor=(0.5, -0.19), ncols=across, handlelength=3.8,
                 fontsize=SMALLEST,
             )  # fmt: skip
         limits = [_limits(axes) for axes in figure.axes]
@@ -73,12 +80,13 @@ def training_curves(comparison: Comparison) -> Drawing | None:
         )
         fix_layout(figure)
     several = any(len(trials) > 1 for trials in curves.values())
-    band = "the mean over seeds, as far as all seeds got; the band reaches from the lowest to the highest seed."
     rows_shown = [row for rows in shown for row in rows]
+    band = "mean over seeds up to the last epoch that all seeds reached; band: lowest to highest seed"
+    band += ", not drawn for controls." if any(row.is_control for row in rows_shown) else "."
     caption = [
         f"mAP50-95 on the validation images after each epoch: {band if several else 'one seed each.'}",
         "The baseline is the thick black line." if any(row.is_baseline for row in rows_shown) else "",
-        "The first epochs lie below the panel, so that the rest can be told apart." if cut else "",
+        "The first epochs are below the panel, so that later ones can be distinguished." if cut else "",
         dagger_caption(rows_shown),
         *(
             limit_text(len(rows), len(group.rows), f"variants of {group.title}")
@@ -89,11 +97,23 @@ def training_curves(comparison: Comparison) -> Drawing | None:
     return Drawing(figure, paragraph(caption), tuple(row.key for row in rows_shown))
 
 
+def _wrap_labels(labels: list[str], panels: int) -> tuple[list[str], int, int]:
+    """Labels of a legend beneath one of so many panels in a row, how many lines of text they take, and its columns."""
+    letters = (TWO_COLUMNS / panels - 0.2) / LETTER
+    columns = 2 if panels == 1 and max(map(len, labels)) + HANDLE <= letters / 2 else 1
+    texts = [wrapped(label, int(letters - HANDLE), 2) for label in labels] if columns == 1 else labels
+    return texts, sum(text.count("\n") + 1 for text in texts) // columns + 1, columns
+
+
 def _limits(axes: Axes) -> tuple[float, float]:
-    """Ends of the axis: of the steep beginning only its end is shown."""
+    """Ends of the axis, with lines and bands between them: of the steep beginning only its end is shown."""
     lines = [np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines]
-    low = min(float(np.nanmin(line[int(STEEP * len(line)) :])) for line in lines)
-    high = max(float(np.nanmax(line)) for line in lines)
+    epochs = [np.asarray(line.get_xdata(), dtype=np.float64) for line in axes.lines]
+    first = min(float(epoch[int(STEEP * len(epoch))]) for epoch in epochs)
+    bands = [path.vertices for band in axes.collections for path in band.get_paths()]
+    seeds = [np.asarray(corners)[np.asarray(corners)[:, 0] >= first, 1] for corners in bands]
+    low = min(float(np.nanmin(part)) for part in (*(line[int(STEEP * len(line)) :] for line in lines), *seeds))
+    high = max(float(np.nanmax(part)) for part in (*lines, *seeds))
     room = 0.06 * (high - low) or 0.01
     return low - room, high + 2 * room
 
@@ -132,11 +152,12 @@ def _curve(record: TrialRecord) -> np.ndarray:
     return curve
 
 
-def _draw_curve(axes: Axes, curves: list[np.ndarray], style: Style, label: str) -> None:
+def _draw_curve(axes: Axes, curves: list[np.ndarray], style: Style, label: str, *, band: bool) -> None:
     epochs, stack = _shared(curves)
     baseline = style.color == BASELINE
-    if len(curves) > 1:
-        axes.fill_between(epochs, stack.min(axis=0), stack.max(axis=0), color=style.color, alpha=0.13, linewidth=0)
+    if len(curves) > 1 and band:
+        low, high = stack.min(axis=0), stack.max(axis=0)
+        axes.fill_between(epochs, low, high, facecolor=style.color, edgecolor="none", alpha=0.12, zorder=1)
     axes.plot(
         epochs,
         stack.mean(axis=0),

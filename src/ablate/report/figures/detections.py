@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from PIL import Image, ImageOps
 from ablate.analysis.comparison import Group
 from ablate.records.class_names import ClassName, class_names
 from ablate.records.sweep_record import Sweep
-from ablate.report.figures.lettering import written, written_class
+from ablate.report.figures.lettering import wrapped, written, written_class
 from ablate.report.figures.missed import CONFIDENCE, IOU, Detected, GroupDetections, compare_detections, corners
 from ablate.report.figures.style import (
     PALETTE,
@@ -39,7 +38,7 @@ TRIED = 40  # images that are looked for on disk before a place is left empty
 SIDE = 320  # pixels of a part, as it is drawn
 ROOM = 0.35  # of the part's side, around what is to be seen
 LEAST = 0.22  # of the image's shorter side: parts are not cut smaller
-TITLE = 14  # characters of a line of a name
+TITLE = 15  # characters of a line of a name
 
 GAINED: Any = (PALETTE[0], "-", 1.7)
 LOST: Any = (PALETTE[1], (0, (3.2, 1.3)), 1.7)
@@ -74,13 +73,12 @@ def found_and_missed(sweep: Sweep, group: Group) -> Drawing | None:
         figure = _figure(detections, chosen)
         fix_layout(figure)
     words = [
-        f"Parts of validation images, trained with seed {detections.seed}. Boxes are true objects: thick solid blue "
-        f"were found by the variant and missed by {base.label}, thick dashed orange the reverse; thin white by both, "
-        f"dotted by none. Found: a detection of the right class with IoU of at least {IOU} and confidence of at least "
-        f"{CONFIDENCE}. Images are those that differ most, so they show what differences look like, not how many there "
-        "are: the counts beneath do.",
-        limit_text(len(chosen), len(detections.variants), "variants", "by objects found by one only"),
-        "Original images are not where they were: reduced copies are shown." if library.copied else "",
+        f"Crops of validation images, seed {detections.seed}. Boxes: ground truth. Thick solid blue: detected by the "
+        f"variant, missed by {base.label}; thick dashed orange: the reverse; thin white: detected by both; dotted: "
+        f"missed by both. Detected: correct class, IoU of at least {IOU}, confidence of at least {CONFIDENCE}. The "
+        "images that differ most are shown; the counts below are over all images.",
+        limit_text(len(chosen), len(detections.variants), "variants", "by objects detected by one only"),
+        "Original images are no longer in their place: reduced copies are shown." if library.copied else "",
         "; ".join(detections.unread).capitalize() + "." if detections.unread else "",
     ]
     labels = {base.label, *(one.row.label for one in detections.variants)}
@@ -213,24 +211,23 @@ def _figure(detections: GroupDetections, chosen: list[tuple[Detected, list[Part 
             _draw(axes, detections, one, part, kinds, gained=column < EACH)
         gained, lost = int(one.gained.sum()), int(one.lost.sum())
         plain = written(one.row.label)
-        name = "\n".join(textwrap.wrap(plain, TITLE, max_lines=3, placeholder=" ..."))
-        name += written_name(one.row).removeprefix(plain)
+        name = wrapped(plain, TITLE, 4) + written_name(one.row).removeprefix(plain)
         y = 1 - (top + line * inch * 1.05 + 0.45 * inch) / total[1]
         figure.text(0.05 / total[0], y, name, fontweight="bold", fontsize=7.5, va="bottom")
         figure.text(
-            0.05 / total[0], y - 0.05 / total[1], f"+{gained} found\n\N{MINUS SIGN}{lost} lost", fontsize=7.5, va="top"
+            0.05 / total[0], y - 0.05 / total[1], f"+{gained} gained\n\N{MINUS SIGN}{lost} lost", fontsize=7.5, va="top"
         )
     heads = (
-        ("found by the variant, missed by the baseline", 0),
-        ("found by the baseline, missed by the variant", EACH),
+        ("detected by the variant only", 0),
+        ("detected by the baseline only", EACH),
     )
     for text, column in heads:
         x = left + column * inch + (0.16 if column >= EACH else 0.0)
         figure.text(x / total[0], 1 - (top - 0.06) / total[1], text, fontweight="bold", fontsize=7.5, va="bottom")
-    handles = [_line(GAINED, "variant only"), _line(LOST, "baseline only"), _line(BOTH, "both"), _line(NONE, "none")]
+    handles = [_line(GAINED, "variant only"), _line(LOST, "baseline only"), _line(BOTH, "both"), _line(NONE, "neither")]
     figure.legend(
         handles=handles, loc="lower center", ncols=4, handlelength=3.2,
-        title=f"true objects found by (baseline: {written_name(detections.baseline)})", title_fontsize=7.5,
+        title=f"ground truth detected by (baseline: {written_name(detections.baseline)})", title_fontsize=7.5,
         facecolor="#cfcfcf", frameon=True, edgecolor="none",
     )  # fmt: skip
     return figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -10,10 +11,11 @@ from matplotlib.axes import Axes
 
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison
-from ablate.report.figures.rows import PlacedRow, canvas, line_up
+from ablate.report.figures.rows import LEFT, PlacedRow, canvas, line_up
 from ablate.report.figures.style import (
     SETTINGS,
     SMALLEST,
+    TWO_COLUMNS,
     Drawing,
     Style,
     dagger_caption,
@@ -22,6 +24,7 @@ from ablate.report.figures.style import (
     styles,
 )
 
+RIGHT = 1.0  # inches for the numbers
 VIOLIN = 12  # samples from which on a density says something
 SAMPLES = 2000  # of one variant that are drawn
 STEPS = 128  # points of a density's outline
@@ -37,7 +40,7 @@ def latency_distribution(comparison: Comparison) -> Drawing | None:
         return None
     drawn = styles(comparison)
     with mpl.rc_context(SETTINGS):
-        figure, axes = canvas(layout.lines, right=1.0, below=0.5, tall=1.25)
+        figure, axes = canvas(layout.lines, right=RIGHT, below=0.5, tall=1.25)
         first, last = _span([samples[row.key] for _, row in placed])
         axes.set_xlim(first, last)
         hatches = _hatches(drawn)
@@ -48,22 +51,23 @@ def latency_distribution(comparison: Comparison) -> Drawing | None:
         for group in layout.groups:
             _mark_baselines(axes, group, samples)
         axes.set_xlabel("latency (ms)")
-        across = axes.get_yaxis_transform()
-        for text, x in (("median", 1.03), ("p95", 1.14)):
-            axes.text(x, layout.lines[0].y, text, transform=across, va="center", fontsize=SMALLEST, fontweight="bold")
+        median, p95 = (1 + inches / (TWO_COLUMNS - LEFT - RIGHT) for inches in (0.5, 0.95))
+        style: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "fontsize": SMALLEST}
+        style |= {"ha": "right", "va": "center"}
+        for text, x in (("median", median), ("p95", p95)):
+            axes.text(x, layout.lines[0].y, text, fontweight="bold", **style)
         for y, row in placed:
-            for name, number, x in (
-                ("latency_ms", row.latency.median_ms, 1.03),
-                ("latency_p95_ms", row.latency.p95_ms, 1.14),
-            ):
-                axes.text(x, y, cell(name, number), transform=across, va="center", fontsize=SMALLEST)
+            axes.text(median, y, cell("latency_ms", row.latency.median_ms), **style)
+            axes.text(p95, y, cell("latency_p95_ms", row.latency.p95_ms), **style)
         fix_layout(figure)
     counts = sorted({len(samples[row.key]) for _, row in placed})
     many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     parts = [
-        f"{many} measurements per variant, in rounds with the other variants. Box: the middle half; white line: "
-        "median; tick: 95th percentile; whiskers: 1st to 99th.",
-        "The shape is the density." if counts[-1] >= VIOLIN else "Points are single measurements.",
+        f"{many} measurements per variant, in rounds interleaved with the other variants.",
+        "Box: interquartile range; white line: median; tick: 95th percentile; whiskers: 1st to 99th percentile; shape: "
+        "density."
+        if counts[-1] >= VIOLIN
+        else "Ticks are single measurements; the marker is their median.",
         "The dotted line is the baseline's median." if any(row.is_baseline for row in comparison.rows) else "",
         f"{beyond} measurements lie beyond the right edge." if beyond else "",
         dagger_caption(row for _, row in placed),

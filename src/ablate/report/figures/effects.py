@@ -17,12 +17,11 @@ from ablate.analysis.factor_effects import analyses_of
 from ablate.analysis.phrases import minus
 from ablate.analysis.variant_row import Row
 from ablate.report.figures.lettering import in_legend, written
-from ablate.report.figures.rows import LEFT, Line, canvas, shortened
+from ablate.report.figures.rows import LEFT, Line, canvas, distance, shortened
 from ablate.report.figures.style import (
     BASELINE,
     DASHES,
     MARKERS,
-    ONE_COLUMN,
     PALETTE,
     SETTINGS,
     SMALLEST,
@@ -74,17 +73,17 @@ def factor_effects(comparison: Comparison) -> Drawing | None:
     parts = []
     if analyses:
         parts.append(
-            "Main effects: how far the mean of a level, over all levels of the other factors, lies from the mean of "
-            "all. Interactions (hollow): what a pair of levels gives beyond the sum of its main effects."
+            "Main effect: mean of a level over all levels of the other factors, minus the overall mean. Interaction "
+            "(hollow): what a pair of levels adds to the sum of its main effects."
         )
         parts += [f"{analysis.note.capitalize()}." for analysis in analyses if analysis.note]
     else:
         parts.append(
-            "What each component adds: all components against all but this one."
+            "Effect of a component: all components minus all but this one."
             if studies[0].is_removal
-            else "What each component adds: the mean difference over the settings of the other components."
+            else "Effect of a component: with it minus without it, mean over the settings of the other components."
         )
-    parts.append(f"Bars: {100 * LEVEL:.0f} % interval over seeds. *: p below {ALPHA:g} after Holm's correction.")
+    parts.append(f"Bars: {100 * LEVEL:.0f}% CI over seeds. *: p < {ALPHA:g} after Holm correction.")
     parts.append(f"The first {len(shown)} of {total} effects are shown." if len(shown) < total else "")
     rows = [row for row in comparison.rows if not row.is_control and row.accuracy.map50_95 is not None]
     return Drawing(figure, paragraph(parts), tuple(row.key for row in rows))
@@ -113,8 +112,7 @@ def interactions(comparison: Comparison) -> Drawing | None:
         return None
     shown = panels[:PANELS]
     with mpl.rc_context(SETTINGS):
-        width = ONE_COLUMN if len(shown) == 1 else TWO_COLUMNS
-        figure = Figure(figsize=(width, 3.2), layout="constrained")
+        figure = Figure(figsize=(TWO_COLUMNS, 3.2), layout="constrained")
         several = len({(panel.analysis.model, panel.analysis.data) for panel in panels}) > 1
         for position, panel in enumerate(shown, start=1):
             axes = figure.add_subplot(1, len(shown), position)
@@ -123,9 +121,9 @@ def interactions(comparison: Comparison) -> Drawing | None:
                 axes.set_xlabel(f"{panel.first} ({panel.analysis.model}, {panel.analysis.data})")
         fix_layout(figure)
     parts = [
-        "Mean mAP50-95 of each pair of levels, over seeds and the levels of other factors. Parallel lines: no "
-        "interaction; lines that come together or cross: the effect of one factor depends on the other. Whether more "
-        "than chance is at work the intervals of the interactions tell.",
+        "Mean mAP50-95 of each pair of levels over seeds and the levels of other factors. Parallel lines: no "
+        "interaction. Lines that converge or cross: the effect of one factor depends on the other. The CIs of the "
+        "interactions show whether that exceeds seed-to-seed variance.",
         f"The first {len(shown)} of {len(panels)} pairs of factors are shown." if len(shown) < len(panels) else "",
     ]
     keys = dict.fromkeys(row.key for panel in shown for row in panel.rows)
@@ -159,21 +157,23 @@ def _of_components(studies: Sequence[StudyEffects]) -> list[Item]:
 
 def _figure(items: Sequence[Item]) -> Figure:
     """A line for each effect under the head of its term, with its numbers."""
-    lines, y = [], 0.0
-    for index, item in enumerate(items):
-        if not item.name and index:
-            y += 0.6
-        lines.append(Line(y, name=shortened(written(item.name))) if item.name else Line(y, title=item.title))
-        y += 1.0
+    lines: list[Line] = []
+    for item in items:
+        name = shortened(written(item.name))
+        y = lines[-1].y + distance(lines[-1], name) + (0.0 if name else 0.6) if lines else 0.0
+        lines.append(Line(y, name=name) if name else Line(y, title=item.title))
     figure, axes = canvas(lines, right=RIGHT, below=0.45)
     inch = 1 / (TWO_COLUMNS - LEFT - RIGHT)
-    places = [1 + 0.12 * inch, 1 + 0.62 * inch, 1 + 1.72 * inch]
+    estimate, interval, p_value = 1 + 0.54 * inch, 1 + 0.64 * inch, 1 + 1.74 * inch
     across = axes.get_yaxis_transform()
 
     def write(x: float, line: Line, text: str, weight: str = "normal") -> None:
-        axes.text(x, line.y, minus(text), transform=across, va="center", fontsize=SMALLEST, fontweight=weight)
+        axes.text(
+            x, line.y, minus(text), transform=across, ha="right" if x == estimate else "left", va="center",
+            fontsize=SMALLEST, fontweight=weight,
+        )  # fmt: skip
 
-    for x, text in zip(places, ("effect", f"{100 * LEVEL:.0f} % CI (seeds)", "p (Holm)"), strict=True):
+    for x, text in ((estimate, "effect"), (interval, f"{100 * LEVEL:.0f}% CI (seeds)"), (p_value, "p (Holm)")):
         write(x, lines[0], text, "bold")
     axes.axvline(0, color="black", linewidth=0.9, zorder=1)
     terms = list(dict.fromkeys(item.title for item in items if item.name))
@@ -186,12 +186,12 @@ def _figure(items: Sequence[Item]) -> Figure:
         axes.plot(ends, [line.y] * 2, color=color, linewidth=2.2, zorder=2, solid_capstyle="butt")
         axes.plot(item.estimate, line.y, marker, color=color, markersize=6, zorder=3,
                   markerfacecolor="white" if item.crossed else color)  # fmt: skip
-        write(places[0], line, cell("delta_map50_95", item.estimate, signed=True))
+        write(estimate, line, cell("delta_map50_95", item.estimate, signed=True))
         if item.interval is not None:
-            write(places[1], line, cell("delta_ci", item.interval, signed=True))
+            write(interval, line, cell("delta_ci", item.interval, signed=True))
         if item.p_holm is not None:
-            write(places[2], line, f"{cell('p_holm', item.p_holm)}{'*' if item.supported else ''}")
-    axes.set_xlabel("effect on mAP50-95")
+            write(p_value, line, f"{cell('p_holm', item.p_holm)}{'*' if item.supported else ''}")
+    axes.set_xlabel("effect on mAP50-95; further right is more accurate")
     return figure
 
 

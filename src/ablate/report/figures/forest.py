@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
@@ -47,14 +46,19 @@ def forest(comparison: Comparison) -> Drawing | None:
         return None
     drawn = styles(comparison)
     with mpl.rc_context(SETTINGS):
-        figure, axes = canvas(layout.lines, right=RIGHT, below=0.75)
+        handles, labels = _handles(items)
+        figure, axes = canvas(layout.lines, right=RIGHT, below=0.75 if handles else 0.45)
         limit = _limit([item.difference for item in items])
         axes.set_xlim(-limit, limit)
         axes.axvline(0, color="black", linewidth=0.9, zorder=1)
         cut = [_draw(axes, item, drawn[item.row.label], limit) for item in items]
         axes.set_xlabel("difference in mAP50-95 to the baseline; further right is more accurate")
         _numbers(axes, layout.lines[0].y, items)
-        _legend(figure, items)
+        if handles:
+            figure.legend(
+                handles, labels, loc="lower center", ncols=3, handlelength=2.6,
+                handler_map={tuple: HandlerTuple(ndivide=None, pad=-1.0)},
+            )  # fmt: skip
         fix_layout(figure)
     return Drawing(figure, _caption(items, layout.limit, any(cut)), tuple(item.row.key for item in items))
 
@@ -117,63 +121,60 @@ def _numbers(axes: Axes, top: float, items: Sequence[_Item]) -> None:
     """Difference, interval and corrected p to the right of each line, under heads."""
     across = axes.get_yaxis_transform()
     inch = 1 / (TWO_COLUMNS - LEFT - RIGHT)
-    places = [
-        ("Δ", 1 + 0.12 * inch),
-        (f"{100 * LEVEL:.0f} % CI (seeds)", 1 + 0.62 * inch),
-        ("p (Holm)", 1 + 1.72 * inch),
-    ]
+    estimate, interval, p_value = 1 + 0.54 * inch, 1 + 0.64 * inch, 1 + 1.74 * inch
 
     def write(x: float, y: float, text: str, **style: Any) -> None:
-        axes.text(x, y, minus(text), transform=across, ha="left", va="center", fontsize=SMALLEST, **style)
+        options: dict[str, Any] = {"ha": "left", "va": "center", "fontsize": SMALLEST} | style
+        axes.text(x, y, minus(text), transform=across, **options)
 
-    for text, x in places:
-        write(x, top, text, fontweight="bold")
+    write(estimate, top, "Δ", fontweight="bold", ha="right")
+    if any(difference.over_seeds is not None for _, _, difference in items):
+        write(interval, top, f"{100 * LEVEL:.0f}% CI (seeds)", fontweight="bold")
+    if any(difference.p_holm is not None for _, _, difference in items):
+        write(p_value, top, "p (Holm)", fontweight="bold")
     for y, row, difference in items:
-        write(places[0][1], y, cell("delta_map50_95", difference.estimate, signed=True))
+        write(estimate, y, cell("delta_map50_95", difference.estimate, signed=True), ha="right")
         if difference.over_seeds is not None:
-            write(places[1][1], y, cell("delta_ci", difference.over_seeds, signed=True))
-        write(places[2][1], y, f"{cell('p_holm', difference.p_holm)}{'*' if row.supported else ''}")
+            write(interval, y, cell("delta_ci", difference.over_seeds, signed=True))
+        write(p_value, y, f"{cell('p_holm', difference.p_holm)}{'*' if row.supported else ''}")
 
 
-def _legend(figure: Figure, items: Sequence[_Item]) -> None:
-    """Only what is drawn."""
+def _handles(items: Sequence[_Item]) -> tuple[list[Any], list[str]]:
+    """Handles and labels of the legend: only what is drawn."""
     handles: list[Any] = []
     labels = []
     if any(item.difference.over_seeds for item in items):
         line, dot = Line2D([], [], color="#444444", linewidth=2.4), Line2D([], [], marker="o", color="#444444")
         handles.append((line, dot))
-        labels.append("mean difference, interval over seeds")
+        labels.append("mean difference, 95% CI over seeds")
     if any(item.difference.over_images for item in items):
         handles.append(Patch(facecolor="#f1f1f1", edgecolor="#444444", linewidth=0.8))
-        labels.append("interval over images")
-    if any(item.row.is_control or not item.row.is_comparable for item in items):
+        labels.append("95% CI over images")
+    hollow = ["control"] if any(item.row.is_control for item in items) else []
+    hollow += ["not comparable (†)"] if any(not item.row.is_comparable for item in items) else []
+    if hollow:
         handles.append(Line2D([], [], marker="o", linestyle="none", color="#444444", markerfacecolor="white"))
-        labels.append("control, or not comparable (†)")
-    if handles:
-        figure.legend(
-            handles, labels, loc="lower center", ncols=3, handlelength=2.6,
-            handler_map={tuple: HandlerTuple(ndivide=None, pad=-1.0)},
-        )  # fmt: skip
+        labels.append(" or ".join(hollow))
+    return handles, labels
 
 
 def _caption(items: Sequence[_Item], limit: str, cut: bool) -> str:
-    percent = f"{100 * LEVEL:.0f} %"
-    parts = ["Variant minus baseline, the mean over the seeds that both have, in the order of the table."]
+    percent = f"{100 * LEVEL:.0f}%"
+    parts = ["Difference: variant minus baseline, mean over shared seeds. Rows are in the order of the table."]
     if any(item.difference.over_seeds for item in items):
-        parts.append(f"Thick lines: {percent} t interval over seeds (training again).")
+        parts.append(f"Thick lines: {percent} CI over seeds (Student's t).")
     else:
-        parts.append("No interval over seeds can be given.")
+        parts.append("There is no CI over seeds.")
     if any(item.difference.over_images for item in items):
         parts.append(
-            f"Boxes: {percent} interval of the paired bootstrap over validation images (other images of the same kind, "
-            "the same trained networks)."
+            f"Boxes: {percent} CI of the paired bootstrap over validation images, for the same trained networks."
         )
     if any(item.row.supported for item in items):
-        parts.append(f"*: p below {ALPHA:g} after Holm's correction.")
+        parts.append(f"*: p < {ALPHA:g} after Holm correction.")
     if not all(item.row.is_comparable for item in items):
         parts.append("†: not trained as the baseline was.")
     if any(item.row.is_control for item in items):
-        parts.append("Controls stand below a rule, hollow and dashed; they take no part in the correction.")
+        parts.append("Controls are below the rule, hollow and dashed; they are not part of the Holm correction.")
     if cut:
-        parts.append("An arrow head: the interval goes on beyond the panel.")
+        parts.append("An arrowhead marks an interval that extends beyond the panel.")
     return paragraph([*parts, limit])

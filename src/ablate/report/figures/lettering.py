@@ -6,6 +6,7 @@ out of a legend, and letters without a glyph become squares instead of warnings.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import cache
 
@@ -29,6 +30,20 @@ def written_class(name: ClassName, most: int) -> str:
     """Return what a figure calls a class, in about so many characters; by its index where letters are missing."""
     text = written(name.label)
     return clipped(text if text == name.label else f"{name.index}: {text}", most)
+
+
+def wrapped(name: str, width: int, most: int) -> str:
+    """Return a variant's name in at most so many lines of about so many characters, broken between its parts."""
+    lines = [""]
+    for part in re.findall(r"\S[^@\[,\s]*,?\s*", name):
+        for piece in (part[start : start + width] for start in range(0, len(part.rstrip()), width)):
+            if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > width:
+                lines.append("")
+            lines[-1] += piece
+    lines = [line.rstrip() for line in lines]
+    if len(lines) > most:
+        lines = [*lines[: most - 1], f"{lines[most - 1][: width - 4]} ..."]
+    return "\n".join(lines)
 
 
 def in_legend(text: str) -> str:

@@ -74,7 +74,13 @@ class GroupDetections:
             both, none = int((one.variant & one.baseline).sum()), int((~one.variant & ~one.baseline).sum())
             numbers = (int(one.gained.sum()), int(one.lost.sum()), both, none)
             rows.append((written_name(one.row), *map(str, numbers)))
-        heads = ("Variant", "found by variant only", "found by baseline only", "found by both", "found by none")
+        heads = (
+            "Variant",
+            "detected by variant only",
+            "detected by baseline only",
+            "detected by both",
+            "missed by both",
+        )
         return CountTable(heads, tuple(rows))
 
 

@@ -13,13 +13,16 @@ from matplotlib.ticker import MaxNLocator
 
 from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.variant_row import Row
-from ablate.report.figures.lettering import written
+from ablate.report.figures.lettering import wrapped, written
 from ablate.report.figures.style import TWO_COLUMNS, written_name
 from ablate.report.selection import foremost
 
 MOST = 40  # lines of one figure
 HEIGHT = 0.205  # inches a line
+MORE = 0.27  # of HEIGHT, above and below a name for each line of text beyond its first
+MOST_LINES = 3  # of text for a name
 LEFT = 1.95  # inches for names
+HEAD = 72  # characters of a head in one line
 WIDE = 28  # characters of a variant's name in one line
 
 
@@ -67,15 +70,16 @@ def line_up(comparison: Comparison, shows: Callable[[Row], bool], head: Callable
     placed: list[list[PlacedRow]] = []
     y = 0.0
     for group in groups[: MOST // 2]:
-        lines.append(Line(y, title=head(group)))
+        lines.append(Line(y, title=_wrapped_head(head(group))))
         rows = foremost(group.rows, most)
         placed.append([])
         controls = [row for row in rows if row.is_control]
         for part in ([row for row in rows if not row.is_control], controls):
             y += 0.35 if part is controls and part and len(part) < len(rows) else 0.0
             for row in part:
-                y += 1.0
-                lines.append(Line(y, name=_short_name(row), control=row.is_control))
+                name = _short_name(row)
+                y += distance(lines[-1], name)
+                lines.append(Line(y, name=name, control=row.is_control))
                 placed[-1].append(PlacedRow(y, row))
         y += 1.5
     shown, total = sum(map(len, placed)), sum(len(group.rows) for group in groups)
@@ -92,9 +96,10 @@ def canvas(lines: Sequence[Line], *, right: float, below: float, tall: float = 1
         below: Room for the axis' label and a legend, inches.
         tall: Height of a line as a multiple of the usual.
     """
-    height = tall * HEIGHT * (lines[-1].y + 1.6)
-    figure = Figure(figsize=(TWO_COLUMNS, height + below + 0.05))
-    total = height + below + 0.05
+    height = tall * HEIGHT * (_bottom(lines) - _top(lines))
+    above = 0.08 + (HEIGHT * (tall * (_top(lines) - lines[0].y) + 0.6 + MORE * lines[0].title.count("\n")))
+    total = above + height + below
+    figure = Figure(figsize=(TWO_COLUMNS, total))
     axes = figure.add_axes(
         (LEFT / TWO_COLUMNS, below / total, (TWO_COLUMNS - LEFT - right) / TWO_COLUMNS, height / total)
     )
@@ -104,7 +109,7 @@ def canvas(lines: Sequence[Line], *, right: float, below: float, tall: float = 1
 
 def prepare(axes: Axes, lines: Sequence[Line], rule: str = "#9a9a9a") -> None:
     """Names to the left, heads above their lines, a thin rule above controls; the axis runs downwards."""
-    axes.set_ylim(lines[-1].y + 0.8, -0.8)
+    axes.set_ylim(_bottom(lines), _top(lines))
     shown = [line for line in lines if not line.title]
     axes.set_yticks([line.y for line in shown])
     axes.set_yticklabels([line.name for line in shown])
@@ -126,6 +131,25 @@ def prepare(axes: Axes, lines: Sequence[Line], rule: str = "#9a9a9a") -> None:
         before = line
 
 
+def distance(before: Line, name: str) -> float:
+    """How far a line with this name lies below the one before it: further where a name takes several lines."""
+    return 1.0 + MORE * ((before.title or before.name).count("\n") + name.count("\n"))
+
+
+def _top(lines: Sequence[Line]) -> float:
+    """Upper end of the axis: below the first head, so that no line of the grid crosses it."""
+    return lines[0].y + (0.4 + MORE * lines[0].title.count("\n") if lines[0].title else -0.8)
+
+
+def _bottom(lines: Sequence[Line]) -> float:
+    """Lower end of the axis."""
+    return lines[-1].y + 0.8 + MORE * lines[-1].name.count("\n")
+
+
+def _wrapped_head(title: str) -> str:
+    return "\n".join(textwrap.wrap(title, HEAD, max_lines=2, placeholder=" ...", break_on_hyphens=False))
+
+
 def _short_name(row: Row) -> str:
     """A variant's name beside its line; a dagger survives what is cut off."""
     plain = written(row.label)
@@ -133,7 +157,5 @@ def _short_name(row: Row) -> str:
 
 
 def shortened(label: str) -> str:
-    """A variant's name in one or two lines."""
-    if len(label) <= WIDE:
-        return label
-    return "\n".join(textwrap.wrap(label, WIDE, max_lines=2, placeholder=" ...", break_on_hyphens=False))
+    """A variant's name in a few lines."""
+    return label if len(label) <= WIDE else wrapped(label, WIDE, MOST_LINES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from ablate.evaluation.boxes import overlaps
 from ablate.records.class_names import ClassName, class_names
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import TrialRecord
-from ablate.report.figures.lettering import in_legend, written_class
+from ablate.report.figures.lettering import in_legend, wrapped, written_class
 from ablate.report.figures.missed import CONFIDENCE, IOU
 from ablate.report.figures.style import (
     PALETTE,
@@ -46,6 +45,7 @@ FALSE: Any
 MISSED: Any
 HIT, FALSE, MISSED = "-", (0, (3, 1.5)), (0, (1, 1.5))
 GAP = 0.06  # of a panel's side
+LETTER = 0.068  # inches, of a bold title
 
 Corners = Sequence[float]  # x1, y1, x2, y2
 
@@ -80,7 +80,10 @@ def sample_detections(sweep: Sweep, group: Group) -> Drawing | None:
         down = shape + GAP
         width, height = step * (len(columns) + 1) - GAP, down * len(images) - GAP
         inch = min(TWO_COLUMNS / width, 2.2)
-        figure = Figure(figsize=(TWO_COLUMNS, inch * (height + 0.25) + 0.6), layout="constrained")
+        names = ["ground truth", *(written_name(row) for row, _ in columns)]
+        titles = [wrapped(name, int(inch / LETTER), 5) for name in names]
+        above = (0.1 + 0.13 * max(title.count("\n") + 1 for title in titles)) / inch
+        figure = Figure(figsize=(TWO_COLUMNS, inch * (height + above) + 0.4), layout="constrained")
         axes = figure.add_subplot()
         kinds: set[int] = set()
         for line, image in enumerate(images):
@@ -94,16 +97,16 @@ def sample_detections(sweep: Sweep, group: Group) -> Drawing | None:
                         column * step + 0.5, line * down + shape / 2, "not recorded", ha="center", va="center",
                         color="#666666",
                     )  # fmt: skip
-        for column, title in enumerate(["ground truth", *(written_name(row) for row, _ in columns)]):
+        for column, title in enumerate(titles):
             axes.text(
-                column * step + 0.5, -0.04, _wrapped(title), ha="center", va="bottom", fontsize=SMALLEST,
+                column * step + 0.5, -0.04, title, ha="center", va="bottom", fontsize=SMALLEST,
                 fontweight="bold",
             )  # fmt: skip
-        axes.set(xlim=(0, width), ylim=(height, -0.25), aspect="equal")
+        axes.set(xlim=(0, width), ylim=(height, -above), aspect="equal")
         axes.axis("off")
         lines = [
             Line2D([], [], color="black", linestyle=dashes, linewidth=1.3, label=label)
-            for dashes, label in ((HIT, "hit"), (FALSE, "false alarm"), (MISSED, "missed"))
+            for dashes, label in ((HIT, "true positive"), (FALSE, "false positive"), (MISSED, "missed"))
         ]
         colours = [
             Line2D([], [], color=PALETTE[kind % len(PALETTE)], linewidth=4, label=in_legend(_named(classes, kind, 20)))
@@ -115,8 +118,8 @@ def sample_detections(sweep: Sweep, group: Group) -> Drawing | None:
         fix_layout(figure)
     drawn = [row for row, _ in columns]
     caption = [
-        f"The same validation images for every variant, trained with seed {chosen[0][1].seed}. Solid: hit "
-        f"(right class, IoU at least {IOU}); dashed: false alarm; dotted: missed. Confidence at least {CONFIDENCE}.",
+        f"Predictions on the same images, seed {chosen[0][1].seed}. Solid: true positive (correct class, IoU "
+        f"at least {IOU}); dashed: false positive; dotted: missed. Confidence at least {CONFIDENCE}.",
         dagger_caption(drawn),
         limit_text(len(drawn), sum(not row.is_control for row in group.rows), "variants"),
     ]
@@ -201,7 +204,7 @@ def _draw(
         return {kind for kind, _ in panel.truth}
     hits, missed = _match(panel)
     for kind, box in missed:
-        outline(kind, box, "", MISSED, 0.9)
+        outline(kind, box, "", MISSED, 1.3)
     for (kind, _, box), hit in zip(panel.predictions, hits, strict=True):
         outline(kind, box, "", HIT if hit else FALSE, 1.2)
     return {kind for kind, _, _ in panel.predictions} | {kind for kind, _ in missed}
@@ -209,11 +212,6 @@ def _draw(
 
 def _named(classes: Sequence[ClassName], kind: int, most: int) -> str:
     return written_class(classes[kind], most) if 0 <= kind < len(classes) else str(kind)
-
-
-def _wrapped(label: str) -> str:
-    """A variant's name in lines that fit above a column."""
-    return "\n".join(textwrap.wrap(label, 20, break_long_words=True)) or label
 
 
 def _match(panel: Panel) -> tuple[list[bool], list[tuple[int, Corners]]]:

@@ -1,7 +1,7 @@
 """How all figures look: readable in black and white, by colour-blind readers, and in print at their own size.
 
 No pyplot: no window, no global state. Colours are those of Okabe and Ito (2008, jfly.uni-koeln.de/color), and each
-comes with its own marker and line. Widths are those of one and two columns of a paper, and no text is below 7 points.
+comes with its own marker and line. Figures are as wide as two columns of a paper, and no text is below 7 points.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ablate.analysis.comparison import Comparison
 from ablate.analysis.variant_row import Row
 from ablate.report.figures.lettering import make_drawable, written
 
-ONE_COLUMN, TWO_COLUMNS = 3.5, 7.16  # inches
+TWO_COLUMNS = 7.16  # inches: the width of every figure, so that all of a page are equally wide
 SMALLEST = 7.0  # points
 BASELINE = "#000000"
 CONTROL = "#767676"

@@ -143,7 +143,7 @@ def _panel(axes: Axes, points: Sequence[Point], drawn: dict[str, Style]) -> None
             zorder=3,
         )
     front = pareto(points)
-    if front:
+    if len(front) > 1:
         axes.step(
             [point.latency for point in front],
             [point.accuracy for point in front],
@@ -152,14 +152,14 @@ def _panel(axes: Axes, points: Sequence[Point], drawn: dict[str, Style]) -> None
             linewidth=1,
             zorder=1,
             linestyle=(0, (4, 2)),
-            label="Pareto front: none is both faster and more accurate",
+            label="Pareto front",
         )
     if len(optimizers) > 1:
         for index, name in enumerate(optimizers):
             look = _filled("#666666", FILLS[index % len(FILLS)])
             axes.plot([], [], "o", color="#666666", markersize=7, label=in_legend(name), **look)
     if any(point.row.is_control for point in points):
-        axes.plot([], [], "s", color="#767676", markerfacecolor="white", markersize=7, label="control (grey)")
+        axes.plot([], [], "s", color="#767676", markerfacecolor="white", markersize=7, label="control")
     axes.set_xlim(_limits([(point.latency, point.horizontal) for point in points], 0.16))
     axes.set_ylim(_limits([(point.accuracy, point.vertical) for point in points], 0.14))
     handles = axes.get_legend_handles_labels()[0]
@@ -187,30 +187,33 @@ def _limits(values: Sequence[tuple[float, Interval | None]], room: float) -> tup
 
 def _caption(points: Sequence[Point], named: int, panels: int) -> str:
     """What is drawn, and what the bars cover."""
-    percent = f"{100 * LEVEL:.0f} %"
+    percent = f"{100 * LEVEL:.0f}%"
     rows, covers = [point.row for point in points], {point.covers for point in points}
     parts = ["One point per variant; up and to the left is better."]
-    if _candidates(points):
-        parts.append("On the dashed front no variant is beaten in both.")
+    front = pareto(points)
+    if len(front) > 1:
+        parts.append("Dashed: the Pareto front; no variant is both faster and more accurate than one on it.")
+    elif front and panels == 1:
+        parts.append(f"The Pareto front is {front[0].row.label} alone.")
     if not all(row.is_comparable for row in rows):
-        parts.append(f"{dagger_caption(rows)} Such variants take no part in the front.")
+        parts.append(f"{dagger_caption(rows)} Such variants are not part of the front.")
     if "seeds" in covers:
         parts.append(
-            f"Vertical bars are the {percent} t interval of the mean over seeds. Variants share their seeds, so bars "
-            "may overlap where the paired difference is clear: the figure of differences tells that."
+            f"Vertical bars: {percent} CI of the mean over seeds (Student's t). Variants share seeds, so bars may "
+            "overlap although the paired difference is significant; see the figure of differences."
         )
     if "images" in covers:
         parts.append(
-            f"Dashed vertical bars, where there is one seed, are the {percent} interval of the difference to the "
-            "baseline over the validation images, drawn around the point."
+            f"Dashed vertical bars, where there is one seed: {percent} CI of the difference to the baseline over "
+            "validation images, drawn around the point."
         )
     if not covers - {""}:
-        parts.append("There is no vertical bar: neither seeds nor images gave an interval.")
+        parts.append("There are no vertical bars: neither seeds nor images gave a CI.")
     if any(point.horizontal for point in points):
-        parts.append(f"Horizontal bars are the {percent} interval of the median latency.")
+        parts.append(f"Horizontal bars: {percent} CI of the median latency.")
     spread = max(point.accuracy for point in points) - min(point.accuracy for point in points)
     if any(point.vertical is not None and point.vertical.high - point.accuracy > spread for point in points):
-        parts.append("Bars that are longer than the points are apart are cut off at the panel's edge.")
+        parts.append("Bars longer than the range of the points are cut off at the edge of the panel.")
     if named < len(points):
         parts.append(
             f"{named} of {len(points)} points are named: the baselines, the front, and the largest differences."
@@ -302,7 +305,7 @@ def _place(axes: Axes, labelled: Point, taken: list[Any], frame: Any, renderer: 
 
 def _places() -> Iterable[tuple[float, float, str, str]]:
     """Offsets of a label from its point, nearest first."""
-    for reach in (7.0, 14.0, 22.0, 34.0):
+    for reach in (7.0, 14.0, 22.0, 34.0, 48.0):
         for dx, horizontal in ((1.0, "left"), (-1.0, "right")):
             yield dx * reach, 0.0, horizontal, "center"
             yield dx * reach * 0.7, reach * 0.7, horizontal, "bottom"
