@@ -62,7 +62,7 @@ def measured(module: ModuleSpec | None, place: str, imgsz: int) -> dict[str, Any
     if module is not None:
         content["ablate"] = write_grafts([GraftSpec(module, InsertionSpec(place))])
     network, report, _ = build_network(content, classes=80)
-    return {**complexity(network, imgsz).summary(), "places": to_json(report)["places"]}
+    return {**asdict(complexity(network, imgsz)), "places": to_json(report)["places"]}
 
 
 def by_operation(name: str) -> dict[str, int]:

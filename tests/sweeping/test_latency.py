@@ -338,14 +338,11 @@ def test_a_bad_word_is_found_without_torch() -> None:
 
 
 def test_a_value_may_stand_for_a_list() -> None:
-    assert verbs._latency_words(["latency.batch=1,8", "latency.backend=onnx", "device=0"]) == (
-        "0",
-        {"batch": [1, 8], "backend": ["onnx"]},
-    )
-    assert verbs._latency_words(["latency.batch=[1,8]", "latency.threads=null"]) == (
-        "auto",
-        {"batch": [1, 8], "threads": None},
-    )
+    several = verbs._latency_options(["latency.batch=1,8", "latency.backend=onnx", "device=0"])
+    assert (several.device, several.values) == ("0", {"batch": [1, 8], "backend": ["onnx"]})
+
+    listed = verbs._latency_options(["latency.batch=[1,8]", "latency.threads=null"])
+    assert (listed.device, listed.values) == ("auto", {"batch": [1, 8], "threads": None})
 
 
 def test_onnx_is_refused_at_once_where_it_is_not_installed(

@@ -70,7 +70,7 @@ def test_the_cost_is_that_of_the_network_itself() -> None:
     network, report, _ = build_network(content, classes=3)
     assert answer.places == tuple(place.place for place in report.places)
     assert answer.cost is not None
-    assert asdict(answer.cost).items() <= complexity(network, 64).summary().items()
+    assert asdict(answer.cost).items() <= asdict(complexity(network, 64)).items()
 
 
 @pytest.mark.usefixtures("builds_here")

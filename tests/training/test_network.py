@@ -152,7 +152,7 @@ def test_plan_record_and_latency_are_of_the_network_that_is_trained(
         1 if single else 3,
         80,
     )
-    counted = complexity(trained, 64).summary()
+    counted = asdict(complexity(trained, 64))
     assert planned.cost is not None
     assert asdict(planned.cost).items() <= counted.items()
     assert {name: getattr(record.cost, name) for name in counted} == counted

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from ablate.errors import ConfigError, nearest
 from ablate.records.records import load_sweep
+from ablate.storage.layout import REPORT_FORMS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,7 +101,7 @@ def make_report(directory: Path, options: ReportOptions, console: Console, *, as
             raise ConfigError(f"the report cannot be written to {directory}: {error.strerror or error}") from error
     for problem in written.problems:
         print_line(console, f"report: {problem}", "yellow")
-    forms = [form for form in ("csv", "md", "tex", "ipynb") if sweep.folder.report(form).name in written.files]
+    forms = [form for form in REPORT_FORMS if sweep.folder.report(form).name in written.files]
     message = f"report: {directory}/{sweep.folder.report('html').name} (also .{' .'.join(forms)})"
     print_line(console, message)
     return 0

@@ -23,7 +23,7 @@ SIZES = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class AveragePrecision:
     """Average precisions of C classes at K thresholds of IoU.
 
     Attributes:
@@ -57,7 +57,7 @@ class Accuracy:
         return float(self.ap[:, threshold].mean()) if self.ap.size else 0.0
 
 
-def ultralytics_ap(predictions: Predictions) -> Accuracy:
+def ultralytics_ap(predictions: Predictions) -> AveragePrecision:
     """The average precisions that Ultralytics computes from these detections."""
     classes, instances = np.unique(predictions.true_cls, return_counts=True)
     order = np.argsort(-predictions.conf, kind="stable")
@@ -71,7 +71,7 @@ def ultralytics_ap(predictions: Predictions) -> Accuracy:
         recall = true / (count + TINY)
         precision = true / np.arange(1, len(hits) + 1)[:, None]
         ap[row] = [_area(recall[:, k], precision[:, k]) for k in range(ap.shape[1])]
-    return Accuracy(classes, instances, ap, predictions.thresholds)
+    return AveragePrecision(classes, instances, ap, predictions.thresholds)
 
 
 def _area(recall: np.ndarray, precision: np.ndarray) -> float:

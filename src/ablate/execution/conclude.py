@@ -25,9 +25,7 @@ from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import Failure, short
 from ablate.settings.trial_settings import CommandSettings, TrialSettings
 from ablate.storage.files import atomic_write_text
-from ablate.storage.layout import SweepFolder
-
-FORMS = ("csv", "md", "tex", "ipynb")
+from ablate.storage.layout import REPORT_FORMS, SweepFolder
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +114,7 @@ def conclude_here(job: ConcludeJob) -> Conclusion:
         failures,
         missing=sum(signature in signatures for signature in sweep.missing),
         ignored=sweep.ignored,
-        forms=[form for form in FORMS if sweep.folder.report(form).is_file()],
+        forms=[form for form in REPORT_FORMS if sweep.folder.report(form).is_file()],
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from ablate.records.json_struct import from_json
 from ablate.records.latency_record import LatencyRequest
 from ablate.settings.schema import LatencySettings
 
@@ -41,16 +42,4 @@ def settings_of(latency: LatencySettings) -> list[Setting]:
 
 def latency_request(latency: LatencySettings, device: str) -> LatencyRequest:
     """Return what identifies a measurement: with the same checkpoints and the same request it is not repeated."""
-    return LatencyRequest(
-        batch=tuple(latency.batch),
-        precision=tuple(latency.precision),
-        backend=tuple(latency.backend),
-        pipeline=latency.pipeline,
-        head=latency.head,
-        warmup=latency.warmup,
-        warmup_max=latency.warmup_max,
-        rounds=latency.rounds,
-        processes=latency.processes,
-        threads=latency.threads,
-        device=device,
-    )
+    return from_json({**asdict(latency), "device": device}, LatencyRequest)

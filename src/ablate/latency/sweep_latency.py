@@ -8,7 +8,7 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,16 +158,7 @@ def _report(
             msgspec.structs.replace(rows[key], variant=labels[key], signature=record.signature)
             for key, record in chosen.items()
         )
-        settings.append(
-            SettingLatency(
-                batch=setting.batch,
-                precision=setting.precision,
-                backend=setting.backend,
-                scope=setting.scope,
-                protocol=_protocol(facts, times),
-                variants=variants,
-            )
-        )
+        settings.append(SettingLatency(**asdict(setting), protocol=_protocol(facts, times), variants=variants))
         flags += _flags(times, variants, labels, str(request.device))
     return LatencyReport(
         protocol=settings[0].protocol,
@@ -193,10 +184,7 @@ def _protocol(facts: Mapping[str, JsonValue], times: Sequence[SettingTimes]) -> 
     return LatencyProtocol(
         {
             **facts,
-            "batch": first.setting.batch,
-            "precision": first.setting.precision,
-            "backend": first.setting.backend,
-            "scope": first.setting.scope,
+            **asdict(first.setting),
             "imgsz": first.imgsz if isinstance(first.imgsz, int) else [*first.imgsz],
             "warmup": [process.warmup for process in times],
             "warmed_up": None if None in warmed_up else all(warmed_up),

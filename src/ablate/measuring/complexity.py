@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -41,10 +41,6 @@ class Complexity:
     gflops: float
     gflops_uncounted: float
     gflops_ultralytics: float | None
-
-    def summary(self) -> dict[str, float | int | None]:
-        """Return plain values, for a record."""
-        return asdict(self)
 
 
 def complexity(network: DetectionModel, imgsz: int, *, spend: bool = False) -> Complexity:

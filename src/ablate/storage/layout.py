@@ -22,6 +22,7 @@ BEST: Final = f"{TRAINING}/weights/best.pt"
 EVIDENCE: Final = "evidence"  # a folder within Ultralytics'
 SAMPLES: Final = "samples"
 REPORT: Final = "comparison"
+REPORT_FORMS: Final = ("csv", "md", "tex", "ipynb")  # of the report, besides HTML
 FOREIGN: Final = "last-of-"  # how the name of another trial's checkpoint begins that lay in this trial's place
 
 
