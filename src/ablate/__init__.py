@@ -16,6 +16,10 @@ __version__ = "0.1.0"
 __all__ = ["FigureResult", "SweepResults", "VariantResults", "__version__", "load_sweep", "markdown_literal"]
 
 
+def __dir__() -> list[str]:
+    return __all__  # tab completion, before anything is imported
+
+
 def __getattr__(name: str) -> object:
     if name in __all__:
         return getattr(import_module("ablate.python_api"), name)

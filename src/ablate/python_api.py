@@ -114,6 +114,13 @@ class SweepResults:
         facts |= {f"Data: {data['name']}": data for data in data_facts(self.comparison)}
         return facts | {"Realised recipe, over all trials": recipe_facts(self.comparison.sweep.trials)}
 
+    def __repr__(self) -> str:
+        return f"SweepResults({self.name!r})"
+
+    def _ipython_key_completions_(self) -> list[str]:
+        """Names after ``sweep["`` in IPython and Jupyter."""
+        return [row.label for row in self.comparison.rows]
+
     def __len__(self) -> int:
         return len(self.comparison.rows)
 
@@ -132,7 +139,7 @@ class SweepResults:
             return VariantResults(matches[0], self.comparison)
         labels = [row.label for row in matches or rows]
         problem = "several variants" if matches else "no variant"
-        raise KeyError(f"{problem} {name!r}: {nearest(name, labels)}valid: {', '.join(labels)}")
+        raise KeyError(f"{problem} {name!r}: {nearest(str(name), labels)}valid: {', '.join(labels)}")
 
     def figures(self) -> Iterator[FigureResult]:
         """The figures of the report, one after the other.

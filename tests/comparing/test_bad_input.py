@@ -47,6 +47,15 @@ def said(directory: Path) -> tuple[pd.DataFrame, str]:
     return comparison_frame(comparison).set_index("variant", drop=False), "\n".join(texts)
 
 
+def test_a_byte_order_mark_costs_nothing(records: Grid, write: Write) -> None:
+    made = records(("none", "hmha"), ("sgd",), (0,))
+    directory = write(made)
+    path = directory.parents[1] / "trials" / made[1]["signature"] / "result.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    table, _ = said(directory)
+    assert table.loc["hmha@c3k2 sgd", "map50_95"] == pytest.approx(made[1]["metrics"]["map50_95"])
+
+
 @pytest.mark.parametrize("schema", [0, 2])
 def test_a_record_of_another_version_gives_no_number(records: Grid, write: Write, schema: object) -> None:
     made = records(("none", "hmha"), ("sgd",), (0, 1))

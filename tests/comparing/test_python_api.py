@@ -90,6 +90,15 @@ def test_a_variant_is_named_with_or_without_its_optimizer(records: Grid, write: 
         one["acmx@head sgd"]
 
 
+def test_names_are_completed_and_what_is_no_name_is_a_key_error(records: Grid, write: Write) -> None:
+    sweep = ablate.load_sweep(write(records(("none", "hmha"), ("sgd",), (0,))))
+    assert sweep._ipython_key_completions_() == [variant.label for variant in sweep] == ["none sgd", "hmha@c3k2 sgd"]
+    assert sweep.name in repr(sweep)
+    with pytest.raises(KeyError, match="no variant 0"):
+        sweep[0]  # type: ignore[index]
+    assert "load_sweep" in dir(ablate)
+
+
 def test_the_history_has_a_row_for_each_epoch_of_each_trial(records: Grid, write: Write) -> None:
     made = records(("none", "hmha"), ("sgd",), (0, 1))
     history = ablate.load_sweep(write(made))["hmha@c3k2"].history

@@ -83,6 +83,15 @@ def test_each_trial_is_told_with_its_state(every_state: Path) -> None:
     assert "1 done, 1 failed, 1 damaged, 1 running, 1 interrupted, 1 waiting" in text
 
 
+def test_a_sweep_whose_list_of_trials_is_cut_off_says_so(every_state: Path) -> None:
+    manifest = every_state / "sweep.json"
+    manifest.write_bytes(manifest.read_bytes()[:40])
+    text, code = shown(every_state)
+    assert code == 0
+    assert "ignored: " in text
+    assert "sweep.json is not complete JSON (40 bytes)" in text
+
+
 def test_json_says_the_same_as_plain_values(every_state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = document(every_state, capsys)
     rows = {row["state"]: row for row in content["trials"]}

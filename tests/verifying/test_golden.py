@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,14 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ablate.verifying.golden import TOLERANCE, compare_case, compare_folder
+from ablate.verifying.golden import TOLERANCE, compare_case
+from ablate.verifying.verify import golden_cases
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASE = GOLDEN / "hab_d16_h4_ws4_sh2_12x8.npz"
 
 
 def test_every_case_is_within_the_tolerance() -> None:
-    results = compare_folder(GOLDEN)
+    results = [compare_case(path) for path in golden_cases(GOLDEN)]
     assert [result.case for result in results] == sorted(path.stem for path in GOLDEN.glob("*.npz"))
     assert not [result for result in results if not result.passed or result.error > TOLERANCE]
 
@@ -62,6 +65,16 @@ def test_a_wrong_number_is_noticed_and_named(tmp_path: Path) -> None:
 
 def test_a_file_that_is_none_fails_by_its_line(tmp_path: Path) -> None:
     (tmp_path / "cut.npz").write_bytes(CASE.read_bytes()[:500])
-    assert [(result.case, result.passed) for result in compare_folder(tmp_path)] == [("cut", False)]
-    with pytest.raises(FileNotFoundError, match="no golden case"):
-        compare_folder(tmp_path / "nowhere")
+    assert [(result.case, result.passed) for result in map(compare_case, golden_cases(tmp_path))] == [("cut", False)]
+
+
+def test_a_folder_without_a_case_is_an_error_before_torch_is_imported(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from ablate.__main__ import main
+code = main(["verify", "--golden", {str(tmp_path)!r}])
+sys.exit(99 if "torch" in sys.modules else code)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "no golden case" in done.stderr

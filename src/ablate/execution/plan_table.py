@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from ablate.console import print_line
+from ablate.errors import count
 from ablate.execution.launch import Launch
 from ablate.execution.make_request import Request
 from ablate.execution.plan import Plan, PlanRow, make_plan
@@ -108,7 +109,7 @@ def _group(group: Sequence[PlanRow], varying: Sequence[str]) -> Row:
 def _totals(plan: Plan) -> list[str]:
     counts = plan.counts
     jobs = counts["run"] + counts["resume"]
-    lines = [f"{len(plan.trials)} trials: {_counts(counts) or 'none'}"]
+    lines = [f"{count(len(plan.trials), 'trial')}: {_counts(counts) or 'none'}"]
     if plan.trial_hours:
         lines.append(f"{_hours(plan.trial_hours)}, measured on {plan.memory.device}")
         for slots, seconds in plan.finish.items():

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from ablate import __version__
 from ablate.console import print_line, short_path
-from ablate.errors import ConfigError
+from ablate.errors import ConfigError, count
 from ablate.execution.conclude import Conclusion, conclude
 from ablate.execution.forecast import UNKNOWN, announce_forecast
 from ablate.execution.launch import Launch
@@ -143,7 +143,7 @@ def _check_writable(root: Path) -> None:
 
 
 def _counts(reconciled: Reconciled) -> str:
-    words = [f"{len(reconciled.trials)} trials", f"{len(reconciled.done)} done"]
+    words = [count(len(reconciled.trials), "trial"), f"{len(reconciled.done)} done"]
     if reconciled.failed:
         words.append(f"{len(reconciled.failed)} failed before (retry=failed tries again)")
     words.append(f"{len(reconciled.jobs)} to run")
@@ -169,7 +169,7 @@ def _print_conclusion(console: Console, folder: SweepFolder, conclusion: Conclus
         again = retry_option([trial.failure for trial in conclusion.failures])
         print_line(console, f"to try the failed trials again: {load_manifest(folder).command}{again}")
     if conclusion.missing:
-        print_line(console, f"{conclusion.missing} trials have no result yet: repeat the command", "yellow")
+        print_line(console, f"{count(conclusion.missing, 'trial')} without a result yet: repeat the command", "yellow")
     for line in conclusion.ignored:
         print_line(console, f"ignored: {line}", "yellow")
     if conclusion.problem:

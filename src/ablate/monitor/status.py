@@ -129,6 +129,8 @@ def _print(states: SweepStates, trials: Sequence[TrialState], console: Console, 
         lines.append(Text(finish_words(estimate(trials))))
     for line in lines:
         print_line(console, line)
+    for reason in states.ignored:
+        print_line(console, f"ignored: {reason}", "yellow")
     _print_failures([trial for trial in trials if trial.failure], console, every)
     _print_advice(states, trials, console)
 

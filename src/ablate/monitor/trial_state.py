@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ablate.monitor.epoch_rows import TrialProgress
 from ablate.records.loading import DamagedRecordError, load_manifest, load_record
+from ablate.records.sweep_record import SweepManifest
 from ablate.records.trial_record import FINISHED, Failure, Record, TrialRecord, damaged_trial
 from ablate.storage.layout import SweepFolder, TrialFolder
 from ablate.storage.locking import Owner, held
@@ -102,13 +103,17 @@ class SweepStates:
     Args:
         directory: The sweep's folder.
 
+    Attributes:
+        ignored: What of `sweep.json` could not be read, in words.
+
     Raises:
         FileNotFoundError: It is not the folder of a sweep.
     """
 
     def __init__(self, directory: Path) -> None:
         self._folder = SweepFolder(directory.resolve())
-        self._manifest = load_manifest(self._folder)
+        self.ignored: list[str] = []
+        self._manifest = self._read_manifest()
         self._ended: dict[str, tuple[tuple[int, int], TrialState]] = {}
 
     @property
@@ -132,9 +137,13 @@ class SweepStates:
 
     def read(self) -> list[TrialState]:
         """Return all trials as they are now, in the sweep's order; a named sweep may have grown meanwhile."""
-        self._manifest = load_manifest(self._folder)
+        self._manifest = self._read_manifest()
         names = self._manifest.names
         return [self._state(signature, names.get(signature, "?")) for signature in self._manifest.signatures]
+
+    def _read_manifest(self) -> SweepManifest:
+        self.ignored.clear()
+        return load_manifest(self._folder, self.ignored)
 
     def _state(self, signature: str, name: str) -> TrialState:
         files = self._folder.trial(signature)

@@ -285,7 +285,7 @@ def read_object(path: Path) -> JsonObject:
         raise FileNotFoundError(f"no such file: {path}") from None
     except OSError as error:
         raise DamagedRecordError(path, f"cannot be read ({error.strerror})") from error
-    text = raw.decode("utf-8", errors="replace")
+    text = raw.decode("utf-8-sig", errors="replace")  # an editor may have put a byte order mark before it
     try:
         content = json.loads(text, parse_constant=lambda _: None)
     except (ValueError, RecursionError):

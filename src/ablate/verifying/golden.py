@@ -46,18 +46,6 @@ class CaseResult:
         return self.problem is None and self.error <= TOLERANCE
 
 
-def compare_folder(folder: Path) -> list[CaseResult]:
-    """Compare every case of a folder, in the order of their names.
-
-    Raises:
-        FileNotFoundError: There is no such folder, or it holds no case.
-    """
-    cases = sorted(folder.glob("*.npz")) if folder.is_dir() else []
-    if not cases:
-        raise FileNotFoundError(f"{folder}: no golden case (*.npz) here")
-    return [compare_case(path) for path in cases]
-
-
 def compare_case(path: Path) -> CaseResult:
     """Run one case in float32 and compare."""
     try:
