@@ -175,7 +175,7 @@ def test_every_data_set_is_a_study_with_its_own_baseline(study: Study, write: Wr
     assert table["comparison_key"].nunique() == 2
     assert table.loc["hmha@c3k2 + musgd [data=coco8]", "baseline"] == "baseline [data=coco8]"
     assert not compared(directory).is_named_by_marks
-    assert "With data=coco8, against all components together" in text_of(directory)
+    assert "With data=coco8, compared with all components together" in text_of(directory)
     assert (
         "Variant" in write_report(load_sweep(directory), figures=(), notebook=False).files["comparison.md"].read_text()
     )
@@ -200,8 +200,8 @@ def test_without_the_variant_that_has_none_rows_say_so(study: Study, write: Writ
 
     assert marks_of(table) == [".++", "+.+", "++.", "+++"]
     assert all("no baseline in this sweep" in notes for notes in table["notes"])
-    assert "No baseline (none of the components)" in text_of(directory)
-    assert "leaving out hmha@c3k2 costs" in text_of(directory)
+    assert "no baseline (none of the components)" in text_of(directory)
+    assert "removing hmha@c3k2 lowers mAP" in text_of(directory)
 
 
 def test_the_latency_ratio_refers_to_the_study_s_baseline(study: Study, write: Write) -> None:
@@ -288,7 +288,7 @@ def test_leaving_a_component_out_is_compared_with_all_together(study: Study, wri
     assert found[0].seeds == (0, 1, 2)
     assert found[0].interval is not None
     assert found[0].interval.low < expected.mean() < found[0].interval.high
-    assert f"leaving out hmha@c3k2 costs {100 * expected.mean():.2f} points (95% interval +" in text_of(directory)
+    assert f"removing hmha@c3k2 lowers mAP by {100 * expected.mean():.2f} points (95% CI +" in text_of(directory)
 
 
 def test_what_is_gained_by_leaving_out_is_said_so(study: Study, write: Write) -> None:
@@ -298,7 +298,7 @@ def test_what_is_gained_by_leaving_out_is_said_so(study: Study, write: Write) ->
             record["metrics"]["map50_95"] += 0.05
     text = text_of(write(records, design=design))
     assert re.search(
-        r"leaving out acmix@head gains 4\.\d\d points \(95% interval \+\d\.\d+ to \+\d\.\d+, corrected", text
+        r"removing acmix@head raises mAP by 4\.\d\d points \(95% CI \+\d\.\d+ to \+\d\.\d+, Holm-corrected", text
     )
 
 
@@ -306,7 +306,7 @@ def test_a_component_that_makes_no_difference_is_said_to_change_nothing(study: S
     records, design = study("leave_one_out", (0,))
     for record in records:
         record["metrics"]["map50_95"] = 0.25
-    assert "leaving out hmha@c3k2 changes nothing; leaving out acmix@head" in text_of(write(records, design=design))
+    assert "removing hmha@c3k2 changes nothing; removing acmix@head" in text_of(write(records, design=design))
 
 
 def test_a_main_effect_is_paired_and_averaged_over_the_other_components(study: Study, write: Write) -> None:
@@ -319,7 +319,7 @@ def test_a_main_effect_is_paired_and_averaged_over_the_other_components(study: S
     expected = np.mean([accuracy(records, having[m], o) - accuracy(records, m, o) for m, o in pairs], axis=0)
     assert found[0].mean == pytest.approx(expected.mean())
     assert found[0].pairs == 4
-    assert f"each one adds: hmha@c3k2 +{100 * expected.mean():.2f} points (95% interval" in text_of(directory)
+    assert f"of the other components: hmha@c3k2 +{100 * expected.mean():.2f} points (95% CI" in text_of(directory)
 
 
 @pytest.mark.parametrize("design", ["leave_one_out", "factorial"])
@@ -329,8 +329,8 @@ def test_one_seed_gives_no_interval_and_says_so(study: Study, write: Write, desi
     found = effects(directory)
 
     assert all(effect.interval is None and effect.p_holm is None for effect in found)
-    first = text_of(directory).partition(" Against baseline ")[0]
-    assert "These numbers rest on one seed: no interval can be given" in first
+    first = text_of(directory).partition(" Compared with baseline ")[0]
+    assert "There is one seed, so there is no CI" in first
     assert "95%" not in first
 
 
@@ -350,9 +350,7 @@ def test_an_effect_within_the_noise_is_called_undetected(study: Study, write: Wr
     for record in records:
         if record["factors"]["module"] == "acmix":
             record["metrics"]["map50_95"] += noise[record["seed"]]
-    assert "No effect was detected for hmha@c3k2: one within the interval may be there unseen." in text_of(
-        write(records, design=design)
-    )
+    assert "The effect of hmha@c3k2 is not significant after Holm correction" in text_of(write(records, design=design))
 
 
 def test_what_was_trained_in_another_way_tells_nothing_of_a_component(study: Study, write: Write) -> None:
@@ -361,9 +359,9 @@ def test_what_was_trained_in_another_way_tells_nothing_of_a_component(study: Stu
         if record["factors"]["module"] == "acmix":
             record["realised"]["batch"] = 8
     text = text_of(write(records, design=design))
-    assert "What hmha@c3k2 is worth cannot be said: acmix@head + musgd was trained in another way (batch" in text
-    assert "leaving out hmha@c3k2" not in text
-    assert "leaving out acmix@head" in text
+    assert "The effect of hmha@c3k2 cannot be estimated: acmix@head + musgd was trained differently (batch" in text
+    assert "removing hmha@c3k2" not in text
+    assert "removing acmix@head" in text
 
 
 def test_missing_variants_leave_their_pairs_out_of_a_main_effect(study: Study, write: Write, as_failed: Make) -> None:
@@ -385,7 +383,7 @@ def test_a_full_variant_that_failed_is_named_as_the_reason(study: Study, write: 
         for r in records
     ]
     text = text_of(write(made, design=design))
-    assert "What musgd is worth cannot be said: the variant with all components gave no number." in text
+    assert "The effect of musgd cannot be estimated: the variant with all components has no result." in text
 
 
 def test_seeds_that_only_some_variants_have_are_left_out(study: Study, write: Write) -> None:
@@ -399,7 +397,7 @@ def test_adding_one_in_has_no_effects_of_its_own(study: Study, write: Write) -> 
     records, design = study("add_one_in")
     directory = write(records, design=design)
     assert effects_of(compared(directory)) == []
-    assert text_of(directory).startswith("Against baseline (mAP50-95")
+    assert text_of(directory).startswith("Compared with baseline (mAP50-95")
 
 
 # -- how it is shown -----------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def test_one_seed_has_an_interval_over_images_and_the_words_say_what_it_covers(
     assert row[["delta_ci_low", "p_value"]].isna().all()
     sweep = load_sweep(directory)
     text = " ".join(sentences(compare(sweep)))
-    assert "With one seed, this covers which validation images were drawn" in text
+    assert "They cover the sampling of images, not seed-to-seed variance" in text
 
 
 def test_a_second_report_computes_nothing_again(with_evidence: Callable[..., Any]) -> None:

@@ -144,7 +144,7 @@ def test_modules_at_one_place_each_are_analysed_with_a_word_of_warning() -> None
     trials.loc[trials["module"] == "hmha", "insertion"] = "c3k2"
     found = only(trials)
     assert not found.refusal
-    assert found.note.startswith("each module stands at one place only")
+    assert found.note.startswith("each module is used at one insertion point only")
     assert set(found.levels) == {"module", "optimizer"}
 
 
@@ -174,13 +174,15 @@ REFUSALS = {
     ),
     "unbalanced: hmha with sgd has seeds 10, 11, 12; hmha with musgd has seeds 10, 11, 12, the others 0, 1, 2; "
     "no seed is common to all": with_other_seeds(),
-    "only one seed (4): without replicates an effect cannot be told from noise": design(seeds=(4,)),
-    "one factor only varies (module): the table compares its levels": design(insertions=("head",), optimizers=("sgd",)),
+    "only one seed (4): without replicates an effect cannot be separated from seed-to-seed variance": design(
+        seeds=(4,)
+    ),
+    "only one factor varies (module): the table compares its levels": design(insertions=("head",), optimizers=("sgd",)),
     "no factor varies: module, insertion and optimizer have one level each": design(("sta",), ("head",), ("sgd",)),
-    "hmha at c3k2 with sgd has seed 0 more than once: not comparable trials are mixed": pd.concat(
+    "hmha at c3k2 with sgd has seed 0 more than once: incomparable trials are mixed": pd.concat(
         [design(), design().head(1)]
     ),
-    "the trials leave no noise over: there is nothing to judge an effect against": design().assign(map50_95=0.25),
+    "no residual variance is left to test an effect against": design().assign(map50_95=0.25),
 }
 
 

@@ -110,15 +110,15 @@ def test_an_identity_on_another_device_cannot_judge(record: Make, write: Write) 
     for found in made[3:]:
         found["realised"]["device_name"] = "another"
     _, said = told(with_controls(write, made, {"sta": ("identity", "")}))
-    assert "cannot say whether the comparison is sound" in said[0]
+    assert "cannot verify the comparison" in said[0]
 
 
 @pytest.mark.parametrize(
     ("module", "plain", "words"),
     [
-        (gained(0.008, 0.002), gained(0.007, -0.002), "the difference is not told apart from size"),
-        (gained(0.030, 0.001), gained(0.007, 0.0), "it gives more than its size does"),
-        (gained(0.001, 0.001), gained(0.020, 0.0), "it gives less than its size does"),
+        (gained(0.008, 0.002), gained(0.007, -0.002), "cannot be distinguished from the block"),
+        (gained(0.030, 0.001), gained(0.007, 0.0), "outperforms the block"),
+        (gained(0.001, 0.001), gained(0.020, 0.0), "underperforms the block"),
     ],
 )
 def test_a_gain_is_held_against_a_plain_block_of_its_size(
@@ -126,8 +126,8 @@ def test_a_gain_is_held_against_a_plain_block_of_its_size(
 ) -> None:
     made = [*trials(record, "none", BASE), *trials(record, "hmha", module), *trials(record, "acmix", plain)]
     _, said = told(with_controls(write, made, {"acmix": ("params", "hmha@c3k2")}))
-    (text,) = [text for text in said if "a plain block of the same size" in text]
-    assert text.startswith("hmha@c3k2 musgd gains")
+    (text,) = [text for text in said if "A plain block of the same size" in text]
+    assert text.startswith("hmha@c3k2 musgd changes mAP by +")
     assert words in text
 
 
@@ -135,11 +135,13 @@ def test_one_seed_measures_a_control_and_calls_it_no_gain(record: Make, write: W
     made = [*trials(record, "none", {0: 0.350}), *trials(record, "hmha", {0: 0.353})]
     made += [*trials(record, "acmix", {0: 0.352}), *trials(record, "sta", {0: 0.38})]
     _, said = told(with_controls(write, made, {"acmix": ("params", "hmha@c3k2"), "sta": ("scale", "")}))
-    (size,) = [text for text in said if "a plain block of the same size" in text]
-    assert size.startswith("hmha@c3k2 musgd measured +0.30 points, a plain block of the same size +0.20 points: ")
-    (scale,) = [text for text in said if text.startswith("The next bigger stock network")]
-    assert "measured +3.00 points" in scale
-    assert "gains" not in size + scale
+    (size,) = [text for text in said if "A plain block of the same size" in text]
+    assert size.startswith("hmha@c3k2 musgd changes mAP by +0.30 points (no CI). ")
+    assert "+0.20 points (no CI)" in size
+    assert "+0.10 points, cannot be tested" in size
+    (scale,) = [text for text in said if text.startswith("The next larger stock network")]
+    assert "+3.00 points (no CI)" in scale
+    assert "performs" not in size + scale
 
 
 def test_controls_take_no_part_in_holms_family_nor_in_what_is_best(record: Make, write: Write) -> None:
@@ -176,7 +178,7 @@ def test_a_bigger_network_is_not_flagged_for_being_one(record: Make, write: Writ
     row = table[table["control"] == "scale"].iloc[0]
     assert (row["comparable"], row["notes"]) == ("yes", "")
     bounds = f"{100 * row['delta_ci_low']:+.2f} to {100 * row['delta_ci_high']:+.2f}"
-    lead = f"The next bigger stock network, yolo26s, gains 4.00 points (95% interval {bounds})"
+    lead = f"The next larger stock network, yolo26s, changes mAP by +4.00 points (95% CI {bounds})"
     assert any(lead in text for text in said)
 
 
@@ -219,7 +221,7 @@ def test_a_large_difference_on_small_objects_is_said(record: Make, write: Write)
         more = 0.04 + 0.001 * found["seed"] if found["factors"]["module"] == "hmha" else 0.0
         found["metrics"] |= {"map50_95_small": 0.1 + more, "map50_95_large": 0.5}
     _, said = told(write(made))
-    (text,) = [text for text in said if text.startswith("By size of object")]
+    (text,) = [text for text in said if text.startswith("By object size")]
     assert "hmha@c3k2 musgd on small objects +4.10 points" in text
     assert "large objects" not in text
 
@@ -228,8 +230,8 @@ def test_what_could_not_have_been_seen_is_said(record: Make, write: Write) -> No
     made = [*trials(record, "none", BASE), *trials(record, "hmha", gained(0.001, 0.004))]
     table, said = told(write(made))
     row = table.iloc[1]
-    assert f"with 3 seeds, differences under {100 * row['smallest_detectable']:.2f} points cannot be" in said[0]
-    assert f"Seeds needed to detect 0.5 points at the spread seen: {row['seeds_needed']:.0f}." in said[0]
+    assert f"With 3 seeds, the detectable difference is {100 * row['smallest_detectable']:.2f} points" in said[0]
+    assert f"Detecting 0.5 points at this seed-to-seed variance takes {row['seeds_needed']:.0f} seeds." in said[0]
 
 
 def test_what_could_not_have_been_seen_is_told_by_the_corrected_test(record: Make, write: Write) -> None:
@@ -241,10 +243,10 @@ def test_what_could_not_have_been_seen_is_told_by_the_corrected_test(record: Mak
     least = smallest_detectable(n=3, **strictest)
     assert least is not None
     assert least > 1.5 * row["smallest_detectable"]
-    (text,) = [text for text in said if "no difference was detected" in text]
-    assert f"differences under {100 * least:.2f} points cannot be detected" in text
-    assert "(80% power, corrected for 4 tests)" in text
-    assert f"at the spread seen: {seeds_needed(difference=0.005, **strictest)}." in text
+    (text,) = [text for text in said if "no significant difference was detected" in text]
+    assert f"the detectable difference is {100 * least:.2f} points" in text
+    assert "(80% power, Holm-corrected for 4 tests)" in text
+    assert f"at this seed-to-seed variance takes {seeds_needed(difference=0.005, **strictest)} seeds." in text
 
 
 def test_strict_leaves_out_what_is_flagged_and_corrects_over_the_rest(records: Grid, write: Write) -> None:
@@ -258,7 +260,7 @@ def test_strict_leaves_out_what_is_flagged_and_corrects_over_the_rest(records: G
     assert strict["module"].tolist() == ["none", "hmha"]
     assert strict["p_holm"][1] == pytest.approx(strict["p_value"][1])
     assert loose["p_holm"][1] == pytest.approx(2 * loose["p_value"][1])
-    assert any("(1 variant): acmix@head sgd (AMP on (baseline off))" in text for text in said)
+    assert any("1 variant: acmix@head sgd (AMP on (baseline off))" in text for text in said)
 
 
 @pytest.mark.parametrize(

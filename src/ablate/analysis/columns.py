@@ -199,8 +199,8 @@ COLUMNS: tuple[Column, ...] = (
            places={"details": 3}, explanation="The effect size is Hedges' g of the paired differences."),
     Column("smallest_detectable", _difference(lambda d: d.smallest_detectable), "Detectable Δ", decimals=4,
            places={"details": 4},
-           explanation="Detectable is the smallest difference that as many seeds find in 80 % of studies at the "
-           "spread seen; seeds for 0.005 is how many would find half a point; both of a single test, before "
+           explanation="Detectable is the smallest difference that as many seeds detect with 80 % power at the "
+           "observed variance; seeds for 0.005 is how many detect half a point; both for a single test, before "
            "correction."),
     Column("seeds_needed", _difference(lambda d: d.seeds_needed), "Seeds for 0.005", decimals=0,
            places={"details": 5}),

@@ -210,7 +210,7 @@ def _thin_notes(variant: Variant, baseline: Variant, difference: Difference | No
         return []
     notes, seeds = [], difference.seeds
     if difference.over_seeds is None and len(seeds) > 1:
-        notes.append("the same difference on every seed: no spread to judge by")
+        notes.append("the same difference on every seed: no variance to test against")
     if len(seeds) < max(len(variant.by_seed), len(baseline.by_seed)):
         plural = "s" if len(seeds) > 1 else ""
         notes.append(f"difference over shared seed{plural} {', '.join(map(str, seeds))} only")

@@ -78,10 +78,10 @@ def _removal(component: str, index: int, study: VariantsByMarks) -> ComponentEff
     without = (*full[:index], False, *full[index + 1 :])
     for marks, words in ((full, "the variant with all components"), (without, "the variant without it")):
         if marks not in study or not study[marks].by_seed:
-            return ComponentEffect(component, reason=f"{words} gave no number")
+            return ComponentEffect(component, reason=f"{words} has no result")
     problem = _reasons_against(study[full], study[without])
     if problem:
-        return ComponentEffect(component, reason=f"{study[without].label} was trained in another way ({problem})")
+        return ComponentEffect(component, reason=f"{study[without].label} was trained differently ({problem})")
     seeds, values = paired_differences(study[full].accuracy(), study[without].accuracy())
     return _effect(component, seeds, values, 1)
 
@@ -90,7 +90,7 @@ def _main(component: str, index: int, study: VariantsByMarks) -> ComponentEffect
     measured = {marks: variant.accuracy() for marks, variant in study.items() if variant.by_seed}
     effect = main_effect(measured, index, fair=lambda a, b: not _reasons_against(study[a], study[b]))
     if not effect.pairs:
-        return ComponentEffect(component, reason="no two variants that differ in it alone may be compared")
+        return ComponentEffect(component, reason="no two comparable variants differ in it alone")
     return _effect(component, effect.seeds, effect.effects, effect.pairs)
 
 
@@ -105,7 +105,7 @@ def _reasons_against(variant: Variant, without: Variant) -> str:
 
 def _effect(component: str, seeds: Sequence[int], values: Sequence[float], pairs: int) -> ComponentEffect:
     if not seeds:
-        return ComponentEffect(component, pairs=pairs, reason="no seed is common to the variants that tell")
+        return ComponentEffect(component, pairs=pairs, reason="the variants have no seed in common")
     return ComponentEffect(component, tuple(seeds), fmean(values), t_interval(values), paired_t(values), pairs)
 
 

@@ -45,5 +45,5 @@ def points_text(difference: float) -> str:
 
 
 def interval_text(low: float, high: float) -> str:
-    """An interval of a difference, such as '95% interval +1.52 to +2.08'."""
-    return f"95% interval {points(low)} to {points(high)}"
+    """An interval of a difference, such as '95% CI +1.52 to +2.08'."""
+    return f"95% CI {points(low)} to {points(high)}"

@@ -25,10 +25,10 @@ def group_findings(comparison: Comparison, group: Group) -> list[str]:
     if not compared:
         trained = [row.label for row in variants if row.accuracy.map50_95 is not None]
         if all(row.accuracy.map50_95 is None for row in group.rows):
-            return [f"No number at all for {listed(row.label for row in group.rows)}."]
+            return [f"No accuracy was measured for {listed(row.label for row in group.rows)}."]
         if trained and not any(row.is_baseline for row in group.rows):
             what = "none of the components" if comparison.components else "module=none"
-            return [f"No baseline ({what}) for {listed(trained)}: no difference can be given."]
+            return [f"There is no baseline ({what}) for {listed(trained)}, so there are no differences."]
         return []
     baseline = compared[0][0].baseline
     fair = [(row, difference) for row, difference in compared if difference.is_comparable]
@@ -36,7 +36,7 @@ def group_findings(comparison: Comparison, group: Group) -> list[str]:
     untested = [one for one in fair if not one[1].is_tested]
     sentences = [*_tested(tested, comparison.tests), *([_untested(untested)] if untested else [])]
     number = _baseline_number(group, baseline)
-    return [f"Against {baseline} {'' if index else number}{text}" for index, text in enumerate(sentences)]
+    return [f"Compared with {baseline}{'' if index else number}, {text}" for index, text in enumerate(sentences)]
 
 
 def image_findings(comparison: Comparison) -> list[str]:
@@ -51,14 +51,12 @@ def image_findings(comparison: Comparison) -> list[str]:
     largest = sorted(intervals, key=lambda one: -abs(one[2].estimate))
     texts = [f"{row.label} {points(images.low)} to {points(images.high)}" for row, images, _ in largest[:MOST_IMAGES]]
     more = f" ({len(intervals) - MOST_IMAGES} more in the table)" if len(intervals) > MOST_IMAGES else ""
-    lead = f"Over other images of the same kind, 95% intervals in points: {', '.join(texts)}{more}."
+    lead = f"95% CIs over validation images, in points: {', '.join(texts)}{more}."
     if all(len(difference.seeds) == 1 for *_, difference in intervals):
-        return [
-            f"{lead} With one seed, this covers which validation images were drawn, not the variance between trainings."
-        ]
+        return [f"{lead} They cover the sampling of images, not seed-to-seed variance, as there is one seed."]
     return [
-        f"{lead} They cover which validation images were drawn; the intervals over seeds cover the variance between "
-        "trainings. Neither contains the other."
+        f"{lead} They cover the sampling of images; the CIs over seeds cover seed-to-seed variance. Neither includes "
+        "the other."
     ]
 
 
@@ -73,12 +71,12 @@ def unfair_findings(comparison: Comparison) -> list[str]:
     if unfair:
         these = "These differences" if len(unfair) > 1 else "This difference"
         sentences.append(
-            f"Not trained as the baseline was: {listed(unfair)}. {these} may have other causes than the variant; the "
-            "notes name them."
+            f"Training differed from that of the baseline for {listed(unfair)}. {these} may have other causes than the "
+            "variant; see the notes."
         )
     left_out = comparison.left_out
     if left_out:
-        sentences.append(f"Left out, for strict=true ({count(len(left_out), 'variant')}): {_reasons(left_out)}.")
+        sentences.append(f"strict=true leaves out {count(len(left_out), 'variant')}: {_reasons(left_out)}.")
     return sentences
 
 
@@ -87,11 +85,11 @@ def _baseline_number(group: Group, label: str) -> str:
     row = next((row for row in group.rows if row.label == label), None)
     if row is None:
         return ""
-    return f"(mAP50-95 {cell('map50_95', row.accuracy.map50_95)}, {count(row.replicates, 'seed')}) "
+    return f" (mAP50-95 {cell('map50_95', row.accuracy.map50_95)}, {count(row.replicates, 'seed')})"
 
 
 def _tested(compared: Sequence[Compared], tests: int) -> list[str]:
-    """Sentences on differences with an interval; each continues 'Against <baseline> ...'."""
+    """Sentences on differences with an interval; each continues 'Compared with <baseline>, ...'."""
     better = [(row, d) for row, d in compared if d.supported and d.estimate > 0]
     worse = [(row, d) for row, d in compared if d.supported and d.estimate < 0]
     unsupported = [(row, d) for row, d in compared if not d.supported]
@@ -99,16 +97,17 @@ def _tested(compared: Sequence[Compared], tests: int) -> list[str]:
     unclear = [(row, d) for row, d in unsupported if d.over_seeds is None or not d.over_seeds.excludes_zero]
     sentences = []
     if better:
-        sentences.append(f"a higher accuracy is supported for {_with_intervals(better)}.")
+        sentences.append(f"mAP is significantly higher for {_with_intervals(better)}.")
     if worse:
-        sentences.append(f"a lower accuracy is supported for {_with_intervals(worse)}.")
+        sentences.append(f"mAP is significantly lower for {_with_intervals(worse)}.")
     if suggested:
         sentences.append(
-            f"a difference is suggested, but not supported once corrected for all rows: {_with_intervals(suggested)}."
+            f"the 95% CI excludes zero but the difference is not significant after Holm correction for "
+            f"{_with_intervals(suggested)}."
         )
     if unclear:
         sentences.append(
-            f"no difference was detected for {listed((row.label for row, _ in unclear), 6)}"
+            f"no significant difference was detected for {listed((row.label for row, _ in unclear), 6)}"
             f"{_undetectable([difference for _, difference in unclear], tests)}"
         )
     return sentences
@@ -128,11 +127,13 @@ def _undetectable(differences: Sequence[Difference], tests: int) -> str:
         return "."
     least = span(points(size, signed=False) for size in sorted(size for size in sizes if size is not None))
     with_seeds = f"{span(str(n) for n in sorted(seeds))} seeds"
-    how = "80% power" if tests < 2 else f"80% power, corrected for {tests} tests"
-    text = f"; with {with_seeds}, differences under {least} points cannot be detected reliably ({how})."
+    how = "80% power" if tests < 2 else f"80% power, Holm-corrected for {tests} tests"
+    text = f". With {with_seeds}, the detectable difference is {least} points ({how})."
     needed = [n for n in (seeds_needed(std, TO_FIND, level) for std in spreads) if n is not None]
     if len(needed) == len(spreads):
-        text += f" Seeds needed to detect 0.5 points at the spread seen: {span(str(n) for n in sorted(needed))}."
+        text += (
+            f" Detecting 0.5 points at this seed-to-seed variance takes {span(str(n) for n in sorted(needed))} seeds."
+        )
     return text
 
 
@@ -146,15 +147,19 @@ def _untested(compared: Sequence[Compared]) -> str:
     """The sentence on differences without an interval over seeds."""
     ranked = sorted(compared, key=lambda one: -one[1].estimate)
     ends = ranked if len(ranked) < 3 else [ranked[0], ranked[-1]]
-    texts = [f"{row.label} {points_text(difference.estimate)}" for row, difference in ends]
-    these = "These differences rest" if len(ranked) > 1 else "This difference rests"
-    if any(len(difference.seeds) > 1 for _, difference in ranked):
-        ground = f"{these} on too few seeds, or on seeds that do not differ at all"
+    texts = [f"{points_text(difference.estimate)} for {row.label}" for row, difference in ends]
+    if len(ranked) == 1:
+        lead = f"the measured difference is {texts[0]}"
     else:
-        ground = f"{these} on one seed"
+        between = " to " if len(ranked) > 2 else " and "
+        lead = f"the measured differences {'range from' if len(ranked) > 2 else 'are'} {between.join(texts)}"
+    if any(len(difference.seeds) > 1 for _, difference in ranked):
+        ground = "There are too few seeds, or they do not differ at all"
+    else:
+        ground = "There is one seed"
     return (
-        f"we measured {' down to '.join(texts)}. {ground}: no interval over seeds can be given, and an effect cannot "
-        "be told from the variance between trainings. Replicates (seed=range(0,3)) would tell."
+        f"{lead}. {ground}, so there is no CI over seeds, and an effect cannot be separated from seed-to-seed "
+        "variance. Run more seeds, such as seed=range(0,3)."
     )
 
 
@@ -167,13 +172,13 @@ def _with_interval(row: Row, difference: Difference) -> str:
     interval = difference.over_seeds
     bounds = interval_text(interval.low, interval.high) if interval else "no interval"
     p_value = cell("p_holm", difference.p_holm)
-    return f"{row.label} ({points_text(difference.estimate)}, {bounds}, corrected p {p_value})"
+    return f"{row.label} ({points_text(difference.estimate)}, {bounds}, Holm-corrected p {p_value})"
 
 
 def _reasons(left_out: dict[str, str]) -> str:
     """Variants with their reasons; those with the same reason together."""
     by_reason: dict[str, list[str]] = {}
     for variant, reason in left_out.items():
-        by_reason.setdefault(reason or "no reason is known", []).append(variant)
+        by_reason.setdefault(reason or "reason unknown", []).append(variant)
     texts = [f"{listed(variants, 4)} ({reason})" for reason, variants in by_reason.items()]
     return limited(texts, MOST_REASONS, "reasons")

@@ -35,7 +35,7 @@ def findings(comparison: Comparison) -> list[str]:
     images = image_findings(comparison)
     texts += images
     if not images and any(row.difference is not None and row.difference.p_value is not None for row in rows):
-        texts.append("Intervals (95%) and p-values cover the spread over seeds, not that over validation images.")
+        texts.append("The CIs (95%) and p-values cover seed-to-seed variance, not the sampling of validation images.")
     texts += latency_findings(comparison) if rows else []
     return [*texts, *epoch_findings(comparison), *size_findings(comparison), *training_findings(comparison)]
 
@@ -45,14 +45,14 @@ def remarks(comparison: Comparison) -> list[str]:
     sweep, texts = comparison.sweep, []
     lost = sum(not is_measured(record) for record in sweep.trials)
     if lost:
-        texts.append(f"{count(lost, 'trial')} of {len(sweep.signatures)} gave no number; the notes say why.")
+        texts.append(f"{count(lost, 'trial')} of {len(sweep.signatures)} have no result; see the notes.")
     if sweep.missing:
         missing = listed(short(signature) for signature in sweep.missing)
         trials = count(len(sweep.missing), "trial")
-        texts.append(f"{trials} of {len(sweep.signatures)} without a result yet: {missing}.")
+        texts.append(f"{trials} of {len(sweep.signatures)} have no result yet: {missing}.")
     if sweep.ignored:
-        texts.append(f"Could not be read and was left out: {listed(sweep.ignored, 4)}.")
+        texts.append(f"Unreadable and ignored: {listed(sweep.ignored, 4)}.")
     data = levels(row.data for row in comparison.rows)
     if len(data) > 1:
-        texts.append(f"There are {len(data)} data sets ({listed(data)}); accuracies compare within one only.")
+        texts.append(f"There are {len(data)} data sets ({listed(data)}); compare accuracies within one only.")
     return texts

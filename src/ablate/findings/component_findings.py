@@ -23,29 +23,29 @@ def component_findings(comparison: Comparison) -> list[str]:
 def _removals(effects: Sequence[ComponentEffect]) -> list[str]:
     numbers = [effect for effect in effects if effect.mean is not None]
     seeds = max((len(effect.seeds) for effect in numbers), default=0)
-    words = [f"leaving out {effect.component} {_removed(effect)}" for effect in numbers]
-    lead = f"Against all components together ({seeds} seed{'' if seeds == 1 else 's'}),"
+    words = [f"removing {effect.component} {_removed(effect)}" for effect in numbers]
+    lead = f"Compared with all components together ({seeds} seed{'' if seeds == 1 else 's'}),"
     sentences = [f"{lead} {'; '.join(words)}.{_doubts(numbers)}"] if numbers else []
     return sentences + _refusals(effects)
 
 
 def _removed(effect: ComponentEffect) -> str:
-    """What happens without a component; costs and gains are both positive numbers, with their interval."""
+    """What happens without a component; the size is positive, and the interval is that of the change as it is named."""
     gains = _mean(effect) < 0
     size = points(abs(_mean(effect)), signed=False)
-    what = "changes nothing" if float(size) == 0 else f"{'gains' if gains else 'costs'} {size} points"
+    what = "changes nothing" if float(size) == 0 else f"{'raises' if gains else 'lowers'} mAP by {size} points"
     return what + _test(effect, sign=-1 if gains else 1)
 
 
 def _main_effects(effects: Sequence[ComponentEffect]) -> list[str]:
     numbers = [effect for effect in effects if effect.mean is not None]
     pairs = max((effect.pairs for effect in numbers), default=0)
-    lead = "Averaged over the settings of the other components, each one adds" if pairs > 1 else "Each component adds"
+    lead = "Main effects, averaged over the settings of the other components" if pairs > 1 else "Effects of adding each"
     words = [f"{effect.component} {points(_mean(effect))} points{_test(effect)}" for effect in numbers]
     sentences = [f"{lead}: {'; '.join(words)}.{_doubts(numbers)}"] if numbers else []
     fewer = [f"{effect.component} ({effect.pairs} of {pairs})" for effect in numbers if effect.pairs < pairs]
     if fewer:
-        sentences.append(f"Pairs of variants are missing: the average is over fewer for {joined(fewer)}.")
+        sentences.append(f"Pairs of variants are missing, so the average covers fewer of them for {joined(fewer)}.")
     return sentences + _refusals(effects)
 
 
@@ -54,16 +54,20 @@ def _doubts(effects: Sequence[ComponentEffect]) -> str:
     text = ""
     unclear = [e.component for e in effects if e.interval is not None and not e.supported]
     if unclear:
-        text += f" No effect was detected for {joined(unclear)}: one within the interval may be there unseen."
+        effect = "effect of {} is" if len(unclear) == 1 else "effects of {} are"
+        text += f" The {effect.format(joined(unclear))} not significant after Holm correction; an effect within the CI "
+        text += "cannot be ruled out."
     if any(effect.interval is None for effect in effects):
-        these = "These numbers rest" if len(effects) > 1 else "This number rests"
-        few = "one seed" if max(len(effect.seeds) for effect in effects) == 1 else "too few seeds, or seeds that agree"
-        text += f" {these} on {few}: no interval can be given, and an effect cannot be told from chance."
+        one = max(len(effect.seeds) for effect in effects) == 1
+        few = "There is one seed" if one else "There are too few seeds, or they do not differ"
+        text += f" {few}, so there is no CI, and an effect cannot be separated from seed-to-seed variance."
     return text
 
 
 def _refusals(effects: Sequence[ComponentEffect]) -> list[str]:
-    return [f"What {effect.component} is worth cannot be said: {effect.reason}." for effect in effects if effect.reason]
+    return [
+        f"The effect of {effect.component} cannot be estimated: {effect.reason}." for effect in effects if effect.reason
+    ]
 
 
 def _test(effect: ComponentEffect, sign: int = 1) -> str:
@@ -71,7 +75,7 @@ def _test(effect: ComponentEffect, sign: int = 1) -> str:
     if effect.interval is None or effect.p_holm is None:
         return ""
     low, high = sorted((sign * effect.interval.low, sign * effect.interval.high))
-    return f" ({interval_text(low, high)}, corrected p {cell('p_holm', effect.p_holm)})"
+    return f" ({interval_text(low, high)}, Holm-corrected p {cell('p_holm', effect.p_holm)})"
 
 
 def _mean(effect: ComponentEffect) -> float:

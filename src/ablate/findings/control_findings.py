@@ -18,7 +18,6 @@ from ablate.statistics.paired import paired_differences, t_interval
 
 ALARM = "THE COMPARISON ITSELF IS BROKEN"
 EXACT = 1e-9  # mAP50-95: two trainings that compute the same agree to the last digit
-BEST_GAIN = 1e-4  # mAP50-95: from here on a difference is a gain at the digits shown
 
 
 def broken(comparison: Comparison) -> list[str]:
@@ -27,8 +26,8 @@ def broken(comparison: Comparison) -> list[str]:
     for control, baseline, differences in _identities(comparison):
         if not control.is_comparable:
             sentences.append(
-                f"{control.label} cannot say whether the comparison is sound: it was not trained as {baseline.label} "
-                "was; the notes name the difference."
+                f"{control.label} cannot verify the comparison: its training differed from that of {baseline.label}; "
+                "see the notes."
             )
         elif max(map(abs, differences)) > EXACT:
             most = points(max(map(abs, differences)), signed=False)
@@ -36,15 +35,15 @@ def broken(comparison: Comparison) -> list[str]:
             threads = _other_threads(control.variant, baseline)
             if threads:
                 sentences.append(
-                    f"{control.label} cannot say whether the comparison is sound: it was trained with {threads}, which "
-                    f"rounds sums otherwise, and its mAP50-95 differs by up to {size}. With OMP_NUM_THREADS set for "
-                    "both, the two can be held against each other."
+                    f"{control.label} cannot verify the comparison: it was trained with {threads}, which changes "
+                    f"floating-point rounding, and its mAP50-95 differs by up to {size}. Set OMP_NUM_THREADS for both "
+                    "to make them comparable."
                 )
                 continue
             sentences.append(
-                f"{ALARM}: {control.label} computes what {baseline.label} computes, yet with "
-                f"the same seed its mAP50-95 differs by up to {size}. Either the surgery changes the network or a "
-                "training does not repeat itself. Trust no difference in this table until that is settled."
+                f"{ALARM}: {control.label} computes the same function as {baseline.label}, but with the same seed its "
+                f"mAP50-95 differs by up to {size}. Either grafting changes the network or training is not "
+                "deterministic. Do not trust any difference in this table until this is resolved."
             )
     return sentences
 
@@ -64,8 +63,8 @@ def control_findings(comparison: Comparison) -> list[str]:
         seeds = count(min(number for _, number in exact), "seed")
         each = f"each with {seeds}" if len(exact) > 1 else f"with {seeds}"
         sentences.append(
-            f"{listed(label for label, _ in exact)} reproduced the baseline exactly, {each}: the surgery by "
-            "itself changes nothing."
+            f"{listed(label for label, _ in exact)} reproduced the baseline exactly, {each}: grafting by itself "
+            "changes nothing."
         )
     return sentences
 
@@ -118,24 +117,24 @@ def _size(row: Row, group: Group) -> Iterator[str]:
         of_plain = [a - b for a, b in zip(plain, base, strict=True)]
         beyond = [a - b for a, b in zip(grafted, plain, strict=True)]
         lead = (
-            f"{other.label} {_gains(fmean(gained), t_interval(gained))}, a plain block of the same size "
-            f"{_difference(fmean(of_plain), t_interval(of_plain))}"
+            f"{other.label} changes mAP by {_difference(fmean(gained), t_interval(gained))}. A plain block of the same "
+            f"size changes it by {_difference(fmean(of_plain), t_interval(of_plain))}."
         )
-        yield f"{lead}: {_beyond(beyond)}."
+        yield f"{lead} {_beyond(beyond)}"
 
 
 def _beyond(differences: list[float]) -> str:
     """Whether what is left beyond size is more than chance."""
     interval = t_interval(differences)
     if interval is None:
-        return f"the {points(fmean(differences))} between them rest on too little to be told apart from size"
+        return f"The difference between the two, {points(fmean(differences))} points, cannot be tested."
     bounds = interval_text(interval.low, interval.high)
-    text = f"{points(interval.estimate)} points beyond its size, {bounds}, not corrected"
+    text = f"{points(interval.estimate)} points, {bounds}, not corrected"
     if interval.low > 0:
-        return f"it gives more than its size does ({text})"
+        return f"The graft outperforms the block ({text})."
     if interval.high < 0:
-        return f"it gives less than its size does ({text})"
-    return f"the difference is not told apart from size ({text})"
+        return f"The graft underperforms the block ({text})."
+    return f"The graft cannot be distinguished from the block ({text})."
 
 
 def _scale(row: Row, group: Group) -> Iterator[str]:
@@ -143,8 +142,8 @@ def _scale(row: Row, group: Group) -> Iterator[str]:
     difference = row.difference
     if row.control != "scale" or not row.is_comparable or difference is None:
         return
-    gain = _gains(difference.estimate, difference.over_seeds)
-    lead = f"The next bigger stock network, {row.model or None}, {gain}{_at_cost(row)}"
+    change = _difference(difference.estimate, difference.over_seeds)
+    lead = f"The next larger stock network, {row.model or None}, changes mAP by {change}{_at_cost(row)}"
     others = [
         (other.difference, other)
         for other in group.rows
@@ -155,21 +154,13 @@ def _scale(row: Row, group: Group) -> Iterator[str]:
         return
     best, variant = max(others, key=lambda one: one[0].estimate)
     text = _difference(best.estimate, best.over_seeds)
-    yield f"{lead}; the best variant, {variant.label}, {text}{_at_cost(variant)}."
-
-
-def _gains(difference: float, interval: Interval | None) -> str:
-    """A difference with its interval over seeds; without one it is what was measured, and no gain."""
-    if interval is None:
-        return f"measured {points(difference)} points"
-    verb = "gains" if difference >= BEST_GAIN else "loses" if difference <= -BEST_GAIN else "differs by"
-    bounds = interval_text(interval.low, interval.high)
-    return f"{verb} {points(abs(difference), signed=False)} points ({bounds})"
+    yield f"{lead}. The best variant, {variant.label}, changes it by {text}{_at_cost(variant)}."
 
 
 def _difference(difference: float, interval: Interval | None) -> str:
-    bounds = f" ({interval_text(interval.low, interval.high)})" if interval else ""
-    return f"{points(difference)} points{bounds}"
+    """A difference with its interval over seeds."""
+    bounds = interval_text(interval.low, interval.high) if interval else "no CI"
+    return f"{points(difference)} points ({bounds})"
 
 
 def _at_cost(row: Row) -> str:

@@ -13,18 +13,18 @@ from ablate.analysis.variant_row import Row
 def latency_findings(comparison: Comparison) -> list[str]:
     """How much slower or faster than the baseline, with the interval of the ratio; and the benchmark's own flags."""
     if all(row.latency.median_ms is None for row in comparison.rows):
-        return ["Latency was not measured, so nothing is said about speed."]
+        return ["Latency was not measured."]
     sentences = []
     variants = [row for row in comparison.rows if not row.is_baseline and not row.is_control]
     ratios = _ends([(row.latency.ratio, row) for row in variants])
     if ratios:
         fastest, slowest = ratios[0][1], ratios[-1][1]
-        text = f"Latency is {_ratio(fastest)} times the baseline's for {fastest.label}"
+        text = f"Latency relative to the baseline is {_ratio(fastest)} for {fastest.label}"
         if len(ratios) > 1:
-            text += f" (least) and {_ratio(slowest)} times for {slowest.label} (most)"
+            text += f" (lowest) and {_ratio(slowest)} for {slowest.label} (highest)"
         sentences.append(text + ".")
     if comparison.latency is not None and comparison.latency.flags:
-        sentences.append(f"Take latency with care: {listed(comparison.latency.flags, 3)}.")
+        sentences.append(f"Latency may be unreliable: {listed(comparison.latency.flags, 3)}.")
     return sentences
 
 
@@ -36,15 +36,16 @@ def training_findings(comparison: Comparison) -> list[str]:
     if len(times) > 1:
         (least, fastest), (most, slowest) = times
         sentences.append(
-            f"An epoch of training took {cell('seconds_per_epoch', least)} s for {fastest.label} (least) and "
-            f"{cell('seconds_per_epoch', most)} s for {slowest.label} (most), with whatever else ran beside it."
+            f"An epoch of training took {cell('seconds_per_epoch', least)} s for {fastest.label} (fastest) and "
+            f"{cell('seconds_per_epoch', most)} s for {slowest.label} (slowest). Other load on the machine may "
+            "have contributed."
         )
     energies = _ends([(row.cost.energy_kwh, row) for row in rows])
     if energies:
-        text = f"The GPU took {cell('energy_kwh', energies[0][0])} kWh a trial for {energies[0][1].label}"
+        text = f"The GPU used {cell('energy_kwh', energies[0][0])} kWh per trial for {energies[0][1].label}"
         if len(energies) > 1:
-            text += f" (least) and {cell('energy_kwh', energies[1][0])} kWh for {energies[1][1].label} (most)"
-        sentences.append(text + ": the whole board's, with whatever else ran on it.")
+            text += f" (lowest) and {cell('energy_kwh', energies[1][0])} kWh for {energies[1][1].label} (highest)"
+        sentences.append(text + ". This is the whole board, including other processes.")
     return sentences
 
 
@@ -59,4 +60,4 @@ def _ratio(row: Row) -> str:
     text, interval = cell("latency_ratio", row.latency.ratio), row.latency.ratio_interval
     if interval is None or cell("latency_ratio", interval.estimate) != text:
         return text
-    return f"{text} (95% interval {cell('latency_ratio', interval.low)} to {cell('latency_ratio', interval.high)})"
+    return f"{text} (95% CI {cell('latency_ratio', interval.low)} to {cell('latency_ratio', interval.high)})"

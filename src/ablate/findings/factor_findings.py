@@ -26,19 +26,19 @@ def factor_findings(comparison: Comparison) -> list[str]:
 
 def _refused(analysis: FactorAnalysis) -> str:
     refusal = analysis.refusal if len(analysis.refusal) < 300 else f"{analysis.refusal[:297]}..."
-    return f"effects of {joined(analysis.levels)} are not told apart: {refusal}."
+    return f"effects of {joined(analysis.levels)} cannot be estimated: {refusal}."
 
 
 def _supported(analysis: FactorAnalysis) -> str:
     main = [effect for effect in analysis.effects if effect.supported]
     interactions = [effect for effect in analysis.interactions if effect.supported]
-    text = f"effects of {joined(analysis.levels)} ({len(analysis.seeds)} seeds, against the mean of all): "
-    text += f"supported for {_largest(main)}" if main else "none is supported"
+    text = f"effects of {joined(analysis.levels)} ({len(analysis.seeds)} seeds, relative to the overall mean): "
+    text += f"significant for {_largest(main)}" if main else "none is significant"
     if interactions:
-        text += f"; together, more or less than their sum: {_largest(interactions)}"
+        text += f"; significant interactions: {_largest(interactions)}"
     else:
-        text += "; no interaction is supported"
-    return f"{text}.{f' But {analysis.note}.' if analysis.note else ''}"
+        text += "; no interaction is significant"
+    return f"{text}.{f' {analysis.note.capitalize()}.' if analysis.note else ''}"
 
 
 def _largest(effects: Sequence[FactorEffect]) -> str:
@@ -48,5 +48,5 @@ def _largest(effects: Sequence[FactorEffect]) -> str:
 
 def _effect(effect: FactorEffect) -> str:
     interval = effect.interval
-    bounds = interval_text(interval.low, interval.high)
-    return f"{effect.level} {points(interval.estimate)} points ({bounds}, corrected p {cell('p_holm', effect.p_value)})"
+    test = f"{interval_text(interval.low, interval.high)}, Holm-corrected p {cell('p_holm', effect.p_value)}"
+    return f"{effect.level} {points(interval.estimate)} points ({test})"

@@ -30,7 +30,9 @@ def epoch_findings(comparison: Comparison) -> list[str]:
     texts = [text for variant, baseline in _comparable(comparison) for text in _epochs(variant, baseline)]
     if not texts:
         return []
-    return [f"Best and last epoch disagree: {limited(texts, MOST)}. Which epoch is judged then decides what is found."]
+    return [
+        f"Best and last epoch disagree: {limited(texts, MOST)}. The conclusion depends on which epoch is evaluated."
+    ]
 
 
 def size_findings(comparison: Comparison) -> list[str]:
@@ -45,7 +47,7 @@ def size_findings(comparison: Comparison) -> list[str]:
         return []
     texts = [text for _, text in sorted(large, reverse=True)]
     sizes = limited(texts, MOST)
-    return [f"By size of object (COCO's areas, intervals not corrected for how many there are): {sizes}."]
+    return [f"By object size (COCO areas, CIs not corrected for multiple comparisons): {sizes}."]
 
 
 def _epochs(variant: Variant, baseline: Variant) -> Iterator[str]:
@@ -63,7 +65,7 @@ def _epochs(variant: Variant, baseline: Variant) -> Iterator[str]:
             _with_interval(interval) if interval else points_text(mean)
             for interval, mean in zip((t_interval(best), t_interval(last)), means, strict=True)
         ]
-        yield f"{variant.label} {texts[0]} at the best, {texts[1]} at the last"
+        yield f"{variant.label} {texts[0]} at the best epoch, {texts[1]} at the last"
 
 
 def _with_interval(interval: Interval) -> str:

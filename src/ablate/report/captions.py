@@ -28,13 +28,12 @@ def accuracy_caption(comparison: Comparison) -> str:
     words.append("Δ is the mean over shared seeds of variant minus baseline.")
     if any(difference.p_value is not None for difference in differences):
         words.append(
-            "Intervals are Student's t over seeds; p is the paired t-test, corrected by Holm over all variants."
+            "CIs over seeds use Student's t; p is that of the paired t-test, Holm-corrected over all variants."
         )
     if any(difference.over_images is not None for difference in differences):
         words.append(
-            "The interval over seeds tells what another training would change, the one over images (paired bootstrap) "
-            "what other validation images of the same kind would, for the same trained networks; neither contains the "
-            "other."
+            "The CI over seeds covers seed-to-seed variance, the CI over images (paired bootstrap) the sampling of "
+            "validation images for the same trained networks; neither includes the other."
         )
     words.append("Bold is the best of the comparable rows on the same data.")
     return " ".join(words)

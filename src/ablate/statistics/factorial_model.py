@@ -112,14 +112,16 @@ def _analysed(model: str, data: str, rows: pd.DataFrame) -> FactorAnalysis:
     places = rows.groupby("module")["insertion"].nunique()
     if {"module", "insertion"} <= set(varying) and (places == 1).all():
         varying.remove("insertion")
-        note = "each module stands at one place only: what the place does cannot be told from what the module does"
+        note = "each module is used at one insertion point only: the effects of the two cannot be separated"
     levels = {name: levels[name] for name in varying}
     refusal = _too_few_factors(varying, len(rows)) or _unbalanced(rows, levels)
     if refusal:
         return FactorAnalysis(model, data, refusal=refusal, note=note, levels=levels)
     seeds = sorted({int(seed) for seed in rows["seed"]})
     if len(seeds) < 2:
-        refusal = f"only one seed ({seeds[0]}): without replicates an effect cannot be told from noise"
+        refusal = (
+            f"only one seed ({seeds[0]}): without replicates an effect cannot be separated from seed-to-seed variance"
+        )
         return FactorAnalysis(model, data, refusal=refusal, note=note, levels=levels, seeds=seeds)
     return _fitted(FactorAnalysis(model, data, note=note, levels=levels, seeds=seeds), rows)
 
@@ -131,7 +133,7 @@ def _too_few_factors(varying: list[str], trials: int) -> str:
     if not varying:
         return "no factor varies: module, insertion and optimizer have one level each"
     if len(varying) == 1:
-        return f"one factor only varies ({varying[0]}): the table compares its levels"
+        return f"only one factor varies ({varying[0]}): the table compares its levels"
     return ""
 
 
@@ -144,7 +146,7 @@ def _unbalanced(rows: pd.DataFrame, levels: dict[str, list[str]]) -> str:
     for cell, owned in seeds.items():
         twice = [seed for seed, count in Counter(owned).items() if count > 1]
         if twice:
-            return f"{_named(cell, levels, module)} has seed {twice[0]} more than once: not comparable trials are mixed"
+            return f"{_named(cell, levels, module)} has seed {twice[0]} more than once: incomparable trials are mixed"
     usual, _ = Counter(tuple(sorted(owned)) for owned in seeds.values() if owned).most_common(1)[0]
     missing = [cell for cell, owned in seeds.items() if not owned]
     other = [cell for cell, owned in seeds.items() if owned and tuple(sorted(owned)) != usual]
@@ -192,7 +194,7 @@ def _fitted(analysis: FactorAnalysis, rows: pd.DataFrame) -> FactorAnalysis:
     fit = OLS(accuracy, np.hstack(parts)).fit()
     std = float(np.sqrt(fit.mse_resid))
     if std <= 1e-12:
-        refusal = "the trials leave no noise over: there is nothing to judge an effect against"
+        refusal = "no residual variance is left to test an effect against"
         return FactorAnalysis(**{**vars(analysis), "refusal": refusal})
     ends = np.cumsum([part.shape[1] for part in parts])
     spans = {term: slice(ends[1 + i], ends[2 + i]) for i, term in enumerate(terms)}
