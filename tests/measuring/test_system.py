@@ -29,9 +29,9 @@ def test_a_short_training_has_a_first_and_a_last_sample_under_mlflows_names(tmp_
         monitor.collect_metrics()
         theirs |= {f"system/{name}" for name in monitor.metrics}
 
-    assert [sample["step"] for sample in samples] == [0, 1]
+    assert [sample.step for sample in samples] == [0, 1]
     assert set(sample_metrics(samples[0])) == theirs
-    assert 0 < samples[0]["system_memory_usage_percentage"] <= 100
+    assert 0 < samples[0].content["system_memory_usage_percentage"] <= 100
 
 
 def test_a_resumed_training_goes_on_counting_even_after_a_line_that_was_cut_off(tmp_path: Path) -> None:
@@ -42,8 +42,8 @@ def test_a_resumed_training_goes_on_counting_even_after_a_line_that_was_cut_off(
             os.sched_yield()
     samples = read_samples(tmp_path)
 
-    assert [sample["step"] for sample in samples] == [0, 2, 3]
-    assert samples[0]["cpu_utilization_percentage"] == 5.0
+    assert [sample.step for sample in samples] == [0, 2, 3]
+    assert samples[0].content["cpu_utilization_percentage"] == 5.0
 
 
 def test_no_period_means_no_samples(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_a_probe_that_fails_costs_its_own_values_only(tmp_path: Path, monkeypatc
     monkeypatch.setattr(system, "gpu_samplers", lambda device: [broken])
     with record_system(tmp_path / "system.jsonl"):
         pass
-    assert all("cpu_utilization_percentage" in sample for sample in read_samples(tmp_path))
+    assert all("cpu_utilization_percentage" in sample.content for sample in read_samples(tmp_path))
 
 
 @pytest.mark.parametrize(

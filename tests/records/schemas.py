@@ -13,11 +13,12 @@ import msgspec
 
 from ablate.records.json_struct import OpenObject
 from ablate.records.latency_record import LatencyReport
+from ablate.records.run_link import RunLink
 from ablate.records.sweep_record import SweepManifest
 from ablate.records.trial_record import TrialRecord, TryList
 
 FOLDER = Path(__file__).parents[2] / "docs" / "schema"
-FILES = {"result": TrialRecord, "sweep": SweepManifest, "latency": LatencyReport, "tries": TryList}
+FILES = {"result": TrialRecord, "sweep": SweepManifest, "latency": LatencyReport, "tries": TryList, "mlflow": RunLink}
 
 
 def schema_text(kind: type[msgspec.Struct]) -> str:

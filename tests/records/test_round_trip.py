@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.factories import make_failure, make_record
 from tests.records.schemas import FILES, FOLDER, schema_text
 
 from ablate.records.json_struct import from_json, to_json
 from ablate.records.latency_record import LatencyReport
+from ablate.records.loading import load_manifest, load_run_link, save_manifest, save_run_link
 from ablate.records.sweep_record import SweepManifest
 from ablate.records.trial_record import TryList, decode_record, encode_record
+from ablate.storage.files import atomic_write_json
+from ablate.storage.layout import SweepFolder, TrialFolder
 
 GOLDEN = Path(__file__).parents[1] / "golden_sweeps" / "root"
 # What records of earlier versions lack.
@@ -66,6 +70,32 @@ def test_real_latencies_and_tries_are_written_as_they_were_read() -> None:
     for record in contents("result.json"):
         content = {"signature": record["signature"], "tries": record["tries"]}
         assert same_text(to_json(from_json(content, TryList)), content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"run_id": "r1", "uri": "sqlite:///x", "state": "running", "sweeps": []},
+        {"run_id": "r1", "uri": "https://x", "state": "complete", "sweeps": ["a", "b"]},
+        {"run_id": "r1", "uri": "sqlite:///x"},  # of an earlier version
+    ],
+)
+def test_a_link_to_a_run_is_written_as_it_was_read(tmp_path: Path, content: dict[str, Any]) -> None:
+    folder = TrialFolder(tmp_path)
+    atomic_write_json(folder.run_link, content)
+    save_run_link(folder, load_run_link(folder))
+    assert same_text(json.loads(folder.run_link.read_text()), content)
+
+
+def test_what_a_later_version_adds_to_a_manifest_stays_when_it_is_rewritten(tmp_path: Path) -> None:
+    folder = SweepFolder(tmp_path)
+    content = {**contents("sweep.json")[0], "novelty": {"a": [1]}}
+    atomic_write_json(folder.manifest, content)
+    save_manifest(folder, replace(load_manifest(folder), mlflow_run_id="r2", controls={}))
+    rewritten = json.loads(folder.manifest.read_text())
+    assert rewritten["novelty"] == {"a": [1]}
+    assert rewritten["mlflow_run_id"] == "r2"
+    assert "controls" not in rewritten
 
 
 @pytest.mark.parametrize("path", LATER, ids=".".join)

@@ -15,7 +15,7 @@ import pytest
 from ablate.analysis.variants import variants_of
 from ablate.data.catalogue import DataSet
 from ablate.errors import ConfigError
-from ablate.records.records import load_sweep
+from ablate.records.loading import load_sweep
 from ablate.settings.schema import Config, OptimizerSettings, option_file
 from ablate.settings.trial_settings import TrialSettings
 from ablate.settings.validation import check

@@ -59,20 +59,17 @@ def test_a_data_set_is_named_by_its_fingerprint_and_described_by_its_counts() ->
     assert found is not None
     assert RECORD.data is not None
     assert RECORD.data.fingerprint is not None
-    assert found["digest"] == RECORD.data.fingerprint[:36]
-    assert json.loads(found["profile"])["fingerprint"] == RECORD.data.fingerprint
-    assert json.loads(found["profile"])["images_train"] == 4
-    assert json.loads(found["source"]) == {"uri": "ablate: data=shapes"}
+    assert found.digest == RECORD.data.fingerprint[:36]
+    assert json.loads(found.profile)["fingerprint"] == RECORD.data.fingerprint
+    assert json.loads(found.profile)["images_train"] == 4
+    assert json.loads(found.source) == {"uri": "ablate: data=shapes"}
 
 
 def test_weights_that_are_not_given_are_the_seeds() -> None:
     found = entries.starting_model(RECORD)
-    assert found == {
-        "name": "yolo26n",
-        "architecture": "yolo26n.yaml",
-        "weights": "random, by the seed",
-        "weights_sha256": "none",
-    }
+    assert found == entries.StartingModel(
+        name="yolo26n", architecture="yolo26n.yaml", weights="random, by the seed", weights_sha256="none"
+    )
 
 
 def test_what_trials_share_is_told_apart_from_what_varies() -> None:

@@ -21,8 +21,10 @@ from typing import Any
 import pytest
 from tests.factories import make_record
 
+from ablate.records.loading import load_run_link
 from ablate.storage.files import atomic_write_json
-from ablate.tracking.store import Store, read_link
+from ablate.storage.layout import TrialFolder
+from ablate.tracking.store import Store
 
 SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 pytestmark = [
@@ -190,6 +192,6 @@ def test_a_sweep_is_recorded_on_a_server(server: str, ablate: Callable[..., Any]
         assert run.data.metrics["final/map50_95"] == record["metrics"]["map50_95"]
         assert "system/cpu_utilization_percentage" in run.data.metrics
         assert run.inputs.dataset_inputs[0].dataset.digest == record["data"]["fingerprint"][:36]
-        assert read_link(folder)["state"] == "complete"
+        assert load_run_link(TrialFolder(folder)).state == "complete"
         assert [file.path for file in client.list_artifacts(run.info.run_id, "weights")] == ["weights/best.pt"]
     assert not (tmp_path / "mlruns").exists()

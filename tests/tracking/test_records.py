@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.factories import make_record
 
+from ablate.records.json_struct import finite_number
 from ablate.records.loading import (
     DamagedRecordError,
     leading_fields,
@@ -23,7 +24,6 @@ from ablate.records.loading import (
     load_sweep,
     save_record,
 )
-from ablate.records.records import number
 from ablate.records.trial_record import DamagedTrial, decode_record, encode_record
 from ablate.storage.files import atomic_write_json
 
@@ -167,10 +167,11 @@ def test_a_damaged_sweep_file_still_gives_up_its_trials(tmp_path: Path) -> None:
     assert sweep.ignored
 
 
-def test_damaged_latency_and_run_files_cost_only_themselves(tmp_path: Path) -> None:
+@pytest.mark.parametrize("link", ["", '{"run_id": 7}'])
+def test_damaged_latency_and_run_files_cost_only_themselves(tmp_path: Path, link: str) -> None:
     directory = write_sweep(tmp_path, [record(FIRST)])
     (directory / "latency.json").write_text('{"variants": [')
-    (tmp_path / "trials" / FIRST / "mlflow.json").write_text("")
+    (tmp_path / "trials" / FIRST / "mlflow.json").write_text(link)
     sweep = load_sweep(directory)
     assert sweep.latency is None
     assert sweep.run_ids == {}
@@ -201,7 +202,7 @@ def test_leading_fields_of_a_cut_object_are_never_wrong(content: dict[str, Any],
 
 @pytest.mark.parametrize("found", [None, "0.5", True, math.nan, math.inf, [], {}])
 def test_only_finite_numbers_are_numbers(found: object) -> None:
-    assert number({"metrics": {"map50_95": found}}, "metrics", "map50_95") is None
+    assert finite_number(found) is None
 
 
 def test_reading_records_imports_nothing_heavy() -> None:

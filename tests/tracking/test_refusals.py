@@ -12,9 +12,11 @@ import pytest
 from tests.factories import LACKING, make_record
 
 from ablate.analysis.table_summary import TableSummary
+from ablate.records.loading import load_run_link
 from ablate.storage.files import atomic_write_json
+from ablate.storage.layout import TrialFolder
 from ablate.tracking import mlflow_payload as entries
-from ablate.tracking.store import Store, read_link
+from ablate.tracking.store import Store
 from ablate.tracking.store_problems import ProblemKind, problem_of
 
 CLASSES = ["0", "1", ".", "same", "same", "a/b", "a:b", "", "x" * 10_000, "$1 {", "人", "final/map50_95"]
@@ -151,12 +153,12 @@ def test_a_file_that_cannot_be_sent_is_tried_again(root: Path, monkeypatch: pyte
     monkeypatch.setattr(store._client, "log_artifact", full)
     run_id = store.publish(folder)
     assert [(refusal.what, refusal.again) for refusal in store.take_refusals()] == [("the file train.log", True)]
-    assert (read_link(folder)["state"], statuses(root)) == ("incomplete", ["FINISHED"])
+    assert (load_run_link(TrialFolder(folder)).state, statuses(root)) == ("incomplete", ["FINISHED"])
     monkeypatch.undo()
     assert store.publish_missing(root) == [folder.name]
     files = [file.path for file in store._client.list_artifacts(run_id)]
     assert "train.log" in files
-    assert read_link(folder)["state"] == "complete"
+    assert load_run_link(TrialFolder(folder)).state == "complete"
 
 
 def test_a_sweep_whose_trial_was_deleted_in_mlflow_ends_all_the_same(root: Path) -> None:

@@ -14,10 +14,12 @@ import pytest
 from tests.factories import make_record
 
 from ablate.records import store_address as address
+from ablate.records.loading import load_run_link
 from ablate.records.store_address import own_database, sqlite_file, sqlite_uri, tracking_uri
 from ablate.storage.files import atomic_write_json
+from ablate.storage.layout import TrialFolder
 from ablate.tracking.relocating import last_experiment, relocate
-from ablate.tracking.store import Store, read_link
+from ablate.tracking.store import Store
 
 NAMES = [
     "a b", "50%", "50%25", "run#2", "ü[v2]", "what?x=1", "a&user=me", "m@il:3@x", "semi;colon", "it's", 'quo"te',
@@ -143,7 +145,7 @@ def test_a_moved_folder_is_recorded_in_its_new_place(
     close(store)
     assert not old.exists()
     assert all(place.startswith(((tmp_path / after).as_uri(), str(tmp_path / after))) for place in places(new))
-    assert read_link(new / "trials" / ("01" * 32))["uri"] == store.uri
+    assert load_run_link(TrialFolder(new / "trials" / ("01" * 32))).uri == store.uri
     assert relocate(new) == []
 
 

@@ -14,9 +14,11 @@ import pytest
 from tests.factories import LACKING, SIGNATURE, decoded, header, make_record
 
 from ablate.analysis.table_summary import TableSummary
+from ablate.records.loading import load_run_link
 from ablate.records.metrics import EpochRow
 from ablate.storage.files import atomic_write_json
-from ablate.tracking.store import Store, read_link
+from ablate.storage.layout import TrialFolder
+from ablate.tracking.store import Store
 
 TABLE = TableSummary(
     [{"variant": "baseline", "delta_map50_95": None}, {"variant": "hmha", "delta_map50_95": 0.5}], 0.5, 0
@@ -95,7 +97,7 @@ def test_what_is_missing_is_sent_and_what_is_complete_is_not(root: Path, trial: 
 
     assert store.publish_missing(root) == [SIGNATURE]
     assert store.publish_missing(root) == []
-    assert read_link(trial)["state"] == "complete"
+    assert load_run_link(TrialFolder(trial)).state == "complete"
 
 
 def test_a_damaged_record_does_not_keep_others_from_being_sent(root: Path, trial: Path) -> None:
@@ -119,14 +121,14 @@ def test_epochs_of_a_running_trial_open_its_run_and_then_follow(root: Path, tria
     rows = decoded().history
     store.follow(trial, header(), None, rows[:1])
     store.follow(trial, header(), None, rows[1:])
-    run_id = read_link(trial)["run_id"]
+    run_id = load_run_link(TrialFolder(trial)).run_id
 
     assert [m.step for m in store._client.get_metric_history(run_id, "map50_95")] == [1, 2]
     store.stop(trial)
     assert store._client.get_run(run_id).info.status == "KILLED"
     store.follow(trial, header(), None, rows[1:])
     assert store._client.get_run(run_id).info.status == "RUNNING"
-    assert read_link(trial)["run_id"] == run_id
+    assert load_run_link(TrialFolder(trial)).run_id == run_id
 
 
 def test_a_trial_that_began_anew_gets_a_run_without_the_epochs_of_before(root: Path, trial: Path) -> None:

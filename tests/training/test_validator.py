@@ -14,8 +14,8 @@ from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel
 
 from ablate.evaluation.average_precision import ultralytics_ap
+from ablate.records.loading import DamagedRecordError
 from ablate.records.predictions import load_predictions, save_predictions
-from ablate.records.records import DamagedRecordError
 from ablate.training.validator import PredictionsValidator
 
 SIZES = [(96, 64), (64, 96), (80, 80), (33, 97), (64, 64), (120, 50)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablate.errors import ConfigError, nearest
-from ablate.records.records import load_sweep
+from ablate.records.loading import load_sweep
 from ablate.storage.layout import REPORT_FORMS
 
 if TYPE_CHECKING:

@@ -281,7 +281,7 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> TrialRecord:
         samples=detect_samples(files.best, report.samples, folder, imgsz=imgsz, device=device.split(",")[0]),
         artifacts=Artifacts(
             best=BEST,
-            evidence={which: f"{TRAINING}/{report.evaluations[which].evidence}" for which in ("best", "last")},
+            predictions={which: f"{TRAINING}/{report.evaluations[which].predictions}" for which in ("best", "last")},
             plots=tuple(sorted(files.name_of(path) for path in files.training.path.glob("*.[pj][np]g"))),
             log=LOG,
         ),

@@ -39,7 +39,6 @@ from ablate.records.latency_record import (
     VariantLatency,
 )
 from ablate.records.loading import load_sweep, save_latency
-from ablate.records.records import value
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import FINISHED, TrialRecord
 from ablate.settings.schema import LatencySettings
@@ -301,7 +300,7 @@ def _head(record: TrialRecord, head: str) -> str:
     """Return the branch to measure: by default the one that the trial's accuracy was measured with."""
     if head != "validated":
         return head
-    return "one_to_one" if value(record.config, "train", "nms") is False else "one_to_many"
+    return "one_to_one" if record.setting("train", "nms") is False else "one_to_many"
 
 
 def _is_measured(sweep: Sweep, chosen: Mapping[str, TrialRecord], request: LatencyRequest) -> bool:

@@ -41,7 +41,7 @@ from ablate.latency.timing import Runner, Stopwatch, one_line, run_rounds
 from ablate.launching.devices import no_such_gpu
 from ablate.measuring import machine
 from ablate.records.checkpoint_origin import checkpoint_signature
-from ablate.records.records import short
+from ablate.records.trial_record import short
 from ablate.settings.environment import cpu_threads, output_to
 from ablate.settings.environment import prepare as prepare_environment
 

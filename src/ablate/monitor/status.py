@@ -33,7 +33,7 @@ from ablate.monitor.render import (
 from ablate.monitor.time_left import estimate, variant_of
 from ablate.monitor.trial_state import ENDED, SweepStates, TrialState
 from ablate.records.failures import retry_option
-from ablate.records.records import short
+from ablate.records.trial_record import short
 
 STATES = ("done", "failed", "damaged", "running", "interrupted", "waiting")
 EVERY = 2.0  # seconds between two reads

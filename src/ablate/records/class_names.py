@@ -69,12 +69,8 @@ def clipped(text: str, most: int) -> str:
 
 @lru_cache(maxsize=256)  # a thousand trials of a sweep have the same classes
 def _class_names(names: tuple[str, ...]) -> tuple[ClassName, ...]:
-    found = zip(names, _labels(names), _metrics(names), strict=True)
-    return tuple(ClassName(index, *parts) for index, parts in enumerate(found))
-
-
-def _name(found: object) -> str:
-    return "" if found is None else str(found)
+    rows = zip(names, _labels(names), _metrics(names), strict=True)
+    return tuple(ClassName(index, *row) for index, row in enumerate(rows))
 
 
 def _labels(names: Sequence[str]) -> list[str]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from ablate.records.json_struct import ABSENT, JsonStruct, OpenObject, written
+from ablate.records.json_struct import ABSENT, JsonObject, JsonStruct, OpenObject, written
 
 
 class PlaceReport(OpenObject):
-    """A graft at one place; with what the module itself has to say of it (its `describe()`), under names of its own."""
+    """A graft at one place, with the values that the module's own `describe()` returns."""
 
     __slots__ = ()
-    json_schema: ClassVar[dict[str, Any]] = {
+    json_schema: ClassVar[JsonObject] = {
         "title": "PlaceReport",
         "type": "object",
         "properties": {

@@ -7,13 +7,12 @@ are left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from copy import copy
 from typing import Any, ClassVar, Final, Never, TypeAlias, TypeVar
 
 import msgspec
-
-from ablate.records.legacy import Subscriptable
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]
@@ -21,7 +20,7 @@ JsonObject: TypeAlias = dict[str, JsonValue]
 T = TypeVar("T")
 
 
-class JsonStruct(Subscriptable, msgspec.Struct, frozen=True, omit_defaults=True):
+class JsonStruct(msgspec.Struct, frozen=True, omit_defaults=True):
     """A JSON object with fixed fields; one that has its default is not written, unless the default is `written`."""
 
 
@@ -42,7 +41,7 @@ class _Absent(tuple[Never, ...]):
 ABSENT: Final = _Absent()
 
 
-class OpenObject(Subscriptable):
+class OpenObject:
     """A JSON object of which some names are data, such as those of losses; the others are properties.
 
     Args:
@@ -53,7 +52,7 @@ class OpenObject(Subscriptable):
     """
 
     __slots__ = ("content",)
-    json_schema: ClassVar[dict[str, Any]] = {"type": "object"}
+    json_schema: ClassVar[JsonObject] = {"type": "object"}
     content: Mapping[str, JsonValue]
 
     def __init__(self, content: Mapping[str, JsonValue]) -> None:
@@ -74,18 +73,22 @@ class OpenObject(Subscriptable):
 
     def number(self, name: str) -> float | None:
         """Return the number of a name; None where there is none, or no finite one."""
-        found = self.content.get(name)
-        if isinstance(found, bool) or not isinstance(found, int | float):
-            return None
-        return found if abs(found) <= _LARGEST else None
+        return finite_number(self.content.get(name))
 
     def text(self, name: str) -> str | None:
         """Return the text of a name; None where there is none."""
-        found = self.content.get(name)
-        return found if isinstance(found, str) else None
+        value = self.content.get(name)
+        return value if isinstance(value, str) else None
 
 
-_LARGEST = 1.7976931348623157e308  # of all floats; a NaN is not below it either
+def finite_number(value: object) -> float | None:
+    """Return a value if it is a finite number within the range of floats; None for anything else, such as true."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return value if math.isfinite(value) else None
+    except OverflowError:  # a whole number beyond all floats
+        return None
 
 
 def from_json(content: object, kind: type[T]) -> T:
@@ -121,12 +124,12 @@ def _decode_open(kind: type[Any], content: Any) -> Any:
     raise NotImplementedError(f"no JSON is decoded as {kind}")
 
 
-def _encode_open(found: Any) -> Any:
-    if isinstance(found, OpenObject):
-        return found.content
-    if hasattr(found, "tolist"):  # numpy, without importing it
-        return found.tolist()
-    raise NotImplementedError(f"a {type(found).__name__} cannot be written as JSON")
+def _encode_open(value: Any) -> Any:
+    if isinstance(value, OpenObject):
+        return value.content
+    if hasattr(value, "tolist"):  # numpy, without importing it
+        return value.tolist()
+    raise NotImplementedError(f"a {type(value).__name__} cannot be written as JSON")
 
 
 _WORDS: Final = {
@@ -135,9 +138,9 @@ _WORDS: Final = {
 }  # fmt: skip
 
 
-def _name_of(found: object) -> str:
+def _name_of(value: object) -> str:
     names = {dict: "object", list: "array", str: "str", bool: "bool", int: "int", float: "float", type(None): "null"}
-    return names.get(type(found), type(found).__name__)
+    return names.get(type(value), type(value).__name__)
 
 
 def _in_words(message: str) -> str:

@@ -15,6 +15,7 @@ import msgspec
 from ablate.errors import AblateError
 from ablate.records.json_struct import JsonObject, JsonValue, from_json, to_json
 from ablate.records.latency_record import LatencyReport
+from ablate.records.run_link import RunLink
 from ablate.records.sweep_record import Control, Design, Sweep, SweepManifest
 from ablate.records.trial_record import (
     SCHEMA,
@@ -131,8 +132,8 @@ def load_sweep(path: Path) -> Sweep:
         except FileNotFoundError:
             sweep.missing.append(signature)
             continue
-        if run_id := _optional(trial.run_link, ignored).get("run_id"):
-            sweep.run_ids[signature] = str(run_id)
+        if run_id := load_run_link(trial, ignored).run_id:
+            sweep.run_ids[signature] = run_id
     return sweep
 
 
@@ -143,8 +144,13 @@ def _checked(record: TrialRecord, ignored: list[str]) -> Record:
 
 
 def save_manifest(folder: SweepFolder, manifest: SweepManifest) -> None:
-    """Write what a sweep consists of. Raises OSError when the disk refuses."""
-    atomic_write_json(folder.manifest, to_json(manifest))
+    """Write what a sweep consists of; keys of its file that this version does not know stay there.
+
+    Raises OSError when the disk refuses.
+    """
+    fields = SweepManifest.__struct_encode_fields__
+    unknown = {name: value for name, value in load_object(folder.manifest).items() if name not in fields}
+    atomic_write_json(folder.manifest, {**to_json(manifest), **unknown})
 
 
 def load_manifest(folder: SweepFolder, ignored: list[str] | None = None) -> SweepManifest:
@@ -196,8 +202,8 @@ def _recognised(folder: SweepFolder, fields: JsonObject, notes: list[str]) -> Sw
     )
 
 
-def _text(found: JsonValue) -> str:
-    return found if isinstance(found, str) else ""
+def _text(value: JsonValue) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _design(content: JsonValue, notes: list[str]) -> Design | None:
@@ -251,6 +257,24 @@ def load_latency(folder: SweepFolder, ignored: list[str] | None = None) -> Laten
     except ValueError as error:
         notes.append(f"{folder.latency.name} is no measurement of latency: {error}")
         return None
+
+
+# -- MLflow runs --------------------------------------------------------------------------------------------------
+
+
+def save_run_link(folder: TrialFolder, link: RunLink) -> None:
+    """Write which MLflow run a trial has. Raises OSError when the disk refuses."""
+    atomic_write_json(folder.run_link, to_json(link))
+
+
+def load_run_link(folder: TrialFolder, ignored: list[str] | None = None) -> RunLink:
+    """Read which MLflow run a trial has; an empty link where there is none, or damage, which goes to `ignored`."""
+    notes = [] if ignored is None else ignored
+    try:
+        return from_json(_optional(folder.run_link, notes), RunLink)
+    except ValueError as error:
+        notes.append(f"{short(folder.signature)}/{folder.run_link.name} {error}")
+        return RunLink()
 
 
 # -- JSON files ---------------------------------------------------------------------------------------------------

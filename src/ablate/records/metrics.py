@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from ablate.records.json_struct import JsonStruct, OpenObject, written
+from ablate.records.json_struct import JsonObject, JsonStruct, OpenObject, written
 
 
 class Metrics(JsonStruct, frozen=True, kw_only=True):
@@ -51,7 +51,7 @@ class EpochRow(OpenObject):
     """
 
     __slots__ = ()
-    json_schema: ClassVar[dict[str, Any]] = {
+    json_schema: ClassVar[JsonObject] = {
         "title": "EpochRow",
         "type": "object",
         "properties": {"epoch": {"type": "integer"}},
@@ -61,8 +61,8 @@ class EpochRow(OpenObject):
 
     def check(self) -> None:
         """Raise ValueError where a value is no number, or there is no epoch."""
-        for name, found in self.content.items():
-            if found is not None and (isinstance(found, bool) or not isinstance(found, int | float)):
+        for name, value in self.content.items():
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
                 raise ValueError(f"its {name} is no number")
         if not isinstance(self.content.get("epoch"), int):
             raise ValueError("it has no epoch")
@@ -77,8 +77,8 @@ class EpochRow(OpenObject):
     @property
     def epochs(self) -> int | None:
         """How many are trained."""
-        found = self.content.get("epochs")
-        return found if isinstance(found, int) else None
+        count = self.content.get("epochs")
+        return count if isinstance(count, int) else None
 
     @property
     def time(self) -> float | None:
@@ -103,5 +103,5 @@ class EpochRow(OpenObject):
     @property
     def batches(self) -> int | None:
         """How many it trained, where a time limit ends a training within an epoch."""
-        found = self.content.get("batches")
-        return found if isinstance(found, int) else None
+        count = self.content.get("batches")
+        return count if isinstance(count, int) else None

@@ -1,4 +1,4 @@
-"""What a detector said of every image of a split, image by image: enough to compute its accuracy again, exactly.
+"""Predictions of a detector on every image of a split, from which its accuracy can be computed again exactly.
 
 One compressed file per evaluated checkpoint, `evidence/<checkpoint>.npz` in the trial's folder. Only numpy is needed.
 """
@@ -10,7 +10,6 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -64,8 +63,8 @@ class Predictions:
 def quantised(boxes: np.ndarray, width: float, height: float) -> np.ndarray:
     """Boxes in pixels, (n, 4), as `Predictions` keeps them: what lies outside of the image is cut off."""
     scale = STEPS / np.array([width, height, width, height], dtype=np.float64)
-    found = np.rint(np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale)
-    return np.asarray(np.clip(np.nan_to_num(found), 0, STEPS), dtype=np.uint16)
+    steps = np.rint(np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale)
+    return np.asarray(np.clip(np.nan_to_num(steps), 0, STEPS), dtype=np.uint16)
 
 
 def ranked(conf: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -81,14 +80,14 @@ def ranked(conf: np.ndarray, order: np.ndarray) -> np.ndarray:
     falling = conf[order].astype(np.float64)
     position = np.arange(len(falling))
     first = np.maximum.accumulate(np.where(np.r_[True, falling[1:] != falling[:-1]], position, 0)) if len(conf) else 0
-    told = np.empty(len(falling))
-    told[order] = falling - (position - first) * 1e-12
-    return told
+    distinct = np.empty(len(falling))
+    distinct[order] = falling - (position - first) * 1e-12
+    return distinct
 
 
 def predictions_path(record: TrialRecord, folder: Path, checkpoint: str = "best") -> Path | None:
     """Where the predictions of a trial's checkpoint ("best", "last") are; None where its record knows of none."""
-    name = record.artifacts.evidence.get(checkpoint)
+    name = record.artifacts.predictions.get(checkpoint)
     return None if name is None else folder / name
 
 
@@ -109,7 +108,7 @@ def load_predictions(path: Path) -> Predictions:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            fields: dict[str, Any] = {name: file[name] for name in file.files}
+            fields: dict[str, np.ndarray] = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise FileNotFoundError(f"no such file: {path}") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
@@ -132,10 +131,10 @@ def load_predictions(path: Path) -> Predictions:
 def _check(predictions: Predictions) -> None:
     """Raise ValueError where the arrays do not belong together."""
     images, thresholds = len(predictions.names), len(predictions.thresholds)
-    found, true = len(predictions.image), len(predictions.true_image)
+    detections, objects = len(predictions.image), len(predictions.true_image)
     shapes = {
-        "sizes": (images, 2), "cls": (found,), "conf": (found,), "box": (found, 4), "hit": (found, thresholds),
-        "true_cls": (true,), "true_box": (true, 4),
+        "sizes": (images, 2), "cls": (detections,), "conf": (detections,), "box": (detections, 4),
+        "hit": (detections, thresholds), "true_cls": (objects,), "true_box": (objects, 4),
     }  # fmt: skip
     for name, shape in shapes.items():
         if getattr(predictions, name).shape != shape:

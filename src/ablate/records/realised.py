@@ -129,11 +129,11 @@ class Realised(Recipe, frozen=True, kw_only=True):
 
 
 class Evaluation(JsonStruct, frozen=True, kw_only=True):
-    """One evaluated checkpoint; `evidence` is the file of its predictions, relative to the training's folder."""
+    """One evaluated checkpoint, with the file of its predictions, relative to the training's folder."""
 
     metrics: Metrics
     per_class: tuple[ClassMetrics, ...]
-    evidence: str = ""
+    predictions: str = msgspec.field(default="", name="evidence")
 
 
 class ParameterGroup(JsonStruct, frozen=True, kw_only=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import msgspec
@@ -137,19 +136,3 @@ class Sweep:
     def mlflow_run_id(self) -> str | None:
         """Its parent run."""
         return self.manifest.mlflow_run_id
-
-    # For the time of the conversion.
-
-    @property
-    def records(self) -> list[Record]:
-        """The trials."""
-        return self.trials
-
-    @property
-    def directory(self) -> Path:
-        """Its folder."""
-        return self.folder.path
-
-    def trial_dir(self, signature: str) -> Path:
-        """Folder of one trial; paths inside its record are relative to it."""
-        return self.folder.trial(signature).path

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from ablate.records.graft_report import GraftReport
-from ablate.records.json_struct import ABSENT, JsonObject, JsonStruct, from_json, to_json, written
+from ablate.records.json_struct import ABSENT, JsonObject, JsonStruct, JsonValue, from_json, to_json, written
 from ablate.records.metrics import ClassMetrics, EpochRow, Metrics
 from ablate.records.realised import Box, Realised
 from ablate.storage.layout import LOG
@@ -94,13 +94,13 @@ class Artifacts(JsonStruct, frozen=True, kw_only=True):
 
     Attributes:
         best: The checkpoint that counts.
-        evidence: Predictions on every image, by checkpoint ("best", "last").
+        predictions: On every image, by checkpoint ("best", "last"); in the file "evidence".
         plots: Ultralytics' pictures.
         log: What the training printed.
     """
 
     best: str | None = None
-    evidence: dict[str, str] = msgspec.field(default_factory=dict)
+    predictions: dict[str, str] = msgspec.field(default_factory=dict, name="evidence")
     plots: tuple[str, ...] = ABSENT
     log: str | None = None
 
@@ -187,6 +187,13 @@ class TrialHeader(JsonStruct, frozen=True, kw_only=True):
     config: PlainConfig
     data: DataSummary | None = None
 
+    def setting(self, *path: str) -> JsonValue:
+        """Return the setting at a path of keys, such as ``train, imgsz``; None where the configuration has none."""
+        value: JsonValue = self.config
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
 
 NO_METRICS: Final = Metrics()
 
@@ -267,7 +274,7 @@ def decode_record(content: JsonObject) -> TrialRecord:
     schema = content.get("schema", SCHEMA)
     if isinstance(schema, int) and schema != SCHEMA:
         names = (*TrialHeader.__struct_fields__, "status")
-        content = {name: found for name, found in content.items() if name in names and name != "data"}
+        content = {name: value for name, value in content.items() if name in names and name != "data"}
         ended = content.get("status") == FINISHED
         content |= {"failure": None if ended else {"type": "code", "message": f"schema {schema}"}, "metrics": {}}
     return from_json(content, TrialRecord)
@@ -291,8 +298,8 @@ def damaged_trial(signature: str, reason: str, salvaged: JsonObject) -> DamagedT
     """
 
     def text(name: str) -> str:
-        found = salvaged.get(name)
-        return found if isinstance(found, str) else ""
+        value = salvaged.get(name)
+        return value if isinstance(value, str) else ""
 
     factors, seed = salvaged.get("factors"), salvaged.get("seed")
     return DamagedTrial(

@@ -32,10 +32,10 @@ class FileState(NamedTuple):
 def file_state(path: Path) -> FileState | None:
     """Return the state of a file or folder, None where there is none."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return FileState(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return FileState(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def file_sha256(path: Path) -> str:

@@ -19,7 +19,7 @@ TRAINING: Final = "train"  # Ultralytics' folder within a trial's
 LOG: Final = "train.log"
 LAST: Final = f"{TRAINING}/weights/last.pt"
 BEST: Final = f"{TRAINING}/weights/best.pt"
-EVIDENCE: Final = "evidence"  # a folder within Ultralytics'
+PREDICTIONS: Final = "evidence"  # a folder within Ultralytics'
 SAMPLES: Final = "samples"
 REPORT: Final = "comparison"
 REPORT_FORMS: Final = ("csv", "md", "tex", "ipynb")  # of the report, besides HTML
@@ -167,9 +167,9 @@ class TrainingFolder:
         """What becomes `progress`."""
         return self.path / f".progress.json.{os.getpid()}.tmp"
 
-    def evidence(self, checkpoint: str) -> Path:
+    def predictions(self, checkpoint: str) -> Path:
         """Return the file of a checkpoint's predictions on every image."""
-        return self.path / evidence_name(checkpoint)
+        return self.path / predictions_name(checkpoint)
 
 
 def report_name(form: str) -> str:
@@ -177,9 +177,9 @@ def report_name(form: str) -> str:
     return f"{REPORT}.{form}"
 
 
-def evidence_name(checkpoint: str) -> str:
+def predictions_name(checkpoint: str) -> str:
     """Return the file of a checkpoint's predictions, relative to the training's folder."""
-    return f"{EVIDENCE}/{checkpoint}.npz"
+    return f"{PREDICTIONS}/{checkpoint}.npz"
 
 
 @dataclass(frozen=True)

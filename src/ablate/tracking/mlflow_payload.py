@@ -8,15 +8,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from ablate.records.class_names import ClassName, recorded_classes
+from ablate.records.json_struct import finite_number, to_json
+from ablate.records.machine_sample import MachineSample
 from ablate.records.metrics import EpochRow
-from ablate.records.records import mapping, number, sequence, value
-from ablate.records.trial_record import TrialHeader, TrialRecord
-from ablate.storage.layout import SAMPLES, TrialFolder
+from ablate.records.trial_record import Failure, TrialHeader, TrialRecord
+from ablate.storage.layout import PREDICTIONS, SAMPLES, TrialFolder
 
 MAX_VALUE = 500  # characters of a parameter that older servers accept
 MAX_TEXT = MAX_TAG = 8000  # characters of a tag; MLflow's own limit
@@ -27,56 +30,96 @@ MAX_CLASSES = 100  # classes with a metric of their own; of more, result.json ha
 NOTE = "mlflow.note.content"  # the run's description in the UI
 FAILURE_TAGS = ("ablate.failure", "ablate.failure.message", NOTE)
 NOT_RECORDED = "ablate.not_recorded"  # what the store did not take of a record, and why
-SECRET = "tracking.uri"  # it may hold a password, and whoever may look at the runs would see it
+SECRET = "tracking.uri"  # it may hold a password, which everybody who may see the runs would see
 # A row of a YOLO label file, so that the UI shows what the data set's labels are.
 LABEL_SCHEMA = [{"name": "class", "type": "long"}, *({"name": n, "type": "double"} for n in ("x", "y", "w", "h"))]
 
 
-def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+@dataclass(frozen=True)
+class DatasetFields:
+    """A trial's data set: the fields of MLflow's `Dataset`.
+
+    Attributes:
+        name: Its name.
+        digest: Start of the fingerprint, which covers every image and label.
+        source_type, source: Where it is.
+        schema: Form of its labels.
+        profile: Its counts.
+    """
+
+    name: str
+    digest: str
+    source_type: str
+    source: str
+    schema: str
+    profile: str
+
+
+@dataclass(frozen=True)
+class StartingModel:
+    """The stock network and weights that a trial starts from; each value cut off at `MAX_VALUE`.
+
+    Attributes:
+        name: Of the network, in the characters that MLflow takes in a model's name.
+        architecture: Its yaml.
+        weights, weights_sha256: The checkpoint and its hash; in words where there is none.
+    """
+
+    name: str
+    architecture: str
+    weights: str
+    weights_sha256: str
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Parameters of MLflow's model: all but the name."""
+        return {"architecture": self.architecture, "weights": self.weights, "weights_sha256": self.weights_sha256}
+
+
+def flatten(content: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     """Yield the leaves of nested mappings with dotted keys."""
-    for name, found in content.items():
-        if isinstance(found, Mapping):
-            yield from flatten(found, f"{prefix}{name}.")
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", found
+            yield f"{prefix}{name}", value
 
 
 def trial_tags(header: TrialHeader) -> dict[str, str]:
-    """Return what a trial is: what MLflow's list is grouped and filtered by."""
+    """Return the tags that identify a trial; MLflow's list of runs is grouped and filtered by them."""
     return {
         "ablate.kind": "trial",
-        "ablate.signature": str(header["signature"]),
-        "ablate.variant": str(header.get("variant"))[:MAX_VALUE],
-        "ablate.variant_key": str(header.get("variant_key"))[:MAX_VALUE],
-        "ablate.baseline": str(value(header, "factors", "module") == "none").lower(),
-        "ablate.seed": str(header.get("seed"))[:MAX_VALUE],
-        **{f"ablate.{factor}": str(level)[:MAX_VALUE] for factor, level in mapping(header, "factors").items()},
+        "ablate.signature": header.signature,
+        "ablate.variant": header.variant[:MAX_VALUE],
+        "ablate.variant_key": header.variant_key[:MAX_VALUE],
+        "ablate.baseline": str(header.factors.get("module") == "none").lower(),
+        "ablate.seed": str(header.seed)[:MAX_VALUE],
+        **{f"ablate.{factor}": level[:MAX_VALUE] for factor, level in header.factors.items()},
     }
 
 
 def outcome_tags(record: TrialRecord) -> dict[str, str]:
-    """Return how a trial ended: to filter by, and the commit of its code in MLflow's own place."""
-    tags = {"ablate.status": str(record.get("status"))}
-    failure = mapping(record, "failure")
-    if failure:
-        tags |= _failure_tags(failure)
-    tags |= {f"ablate.class.{n.index:03d}": n.label for n in _own_metric(record) if n.metric != n.name}
-    commit = mapping(record, "realised", "git").get("commit")
-    if commit:
-        tags["mlflow.source.git.commit"] = str(commit)
+    """Return the tags of a trial's end: status, failure, labels of classes, and the commit under MLflow's own name."""
+    tags = {"ablate.status": record.status}
+    if record.failure is not None:
+        tags |= _failure_tags(record.failure)
+    tags |= {f"ablate.class.{n.index:03d}": n.label for n in _classes_with_metric(record) if n.metric != n.name}
+    git = record.realised.git
+    if git is not None and git.commit:
+        tags |= {"mlflow.source.git.commit": git.commit}
     return {name: value[: MAX_TEXT if name == NOTE else MAX_VALUE] for name, value in tags.items()}
 
 
-def parameters(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def parameters(config: Mapping[str, object], prefix: str = "") -> dict[str, str]:
     """Return nested settings as MLflow's parameters."""
-    leaves = [(name, found) for name, found in flatten(config, prefix) if name != SECRET]
-    return {metric_key(name)[:MAX_KEY]: str(found)[:MAX_VALUE] for name, found in leaves}
+    leaves = [(name, value) for name, value in flatten(config, prefix) if name != SECRET]
+    return {metric_key(name)[:MAX_KEY]: str(value)[:MAX_VALUE] for name, value in leaves}
 
 
 def realised_parameters(record: TrialRecord) -> dict[str, str]:
-    """Return what a training really was, so that MLflow's compare page shows where it differs from another."""
-    found = parameters(mapping(record, "realised"), "realised.")
-    return {name: value for name, value in found.items() if value not in ("[]", "None")}
+    """Return how a training really ran as parameters, so that MLflow's compare page shows how trials differ."""
+    realised = parameters(to_json(record.realised), "realised.")
+    return {name: value for name, value in realised.items() if value not in ("[]", "None")}
 
 
 def final_metrics(record: TrialRecord) -> dict[str, float]:
@@ -86,12 +129,22 @@ def final_metrics(record: TrialRecord) -> dict[str, float]:
     the best one's by class (see `ClassName.metric`), ``cost/`` what the network costs. MLflow makes a section of charts
     of each.
     """
-    found = {f"final/{name}": number(record, "metrics", name) for name in mapping(record, "metrics")}
-    found |= {f"last/{name}": number(record, "metrics_last", name) for name in mapping(record, "metrics_last")}
-    found |= {f"cost/{name}": number(record, "cost", name) for name in mapping(record, "cost")}
-    rows = sequence(record, "per_class")
-    found |= {f"per_class_map50_95/{name.metric}": number(rows[name.index], "map50_95") for name in _own_metric(record)}
-    return {metric_key(name): value for name, value in found.items() if value is not None}
+    values = {
+        **_fields("final/", record.metrics),
+        **_fields("last/", record.metrics_last),
+        **_fields("cost/", record.cost),
+    }
+    for name in _classes_with_metric(record):
+        values[f"per_class_map50_95/{name.metric}"] = record.per_class[name.index].map50_95
+    return {
+        metric_key(name): float(number)
+        for name, value in values.items()
+        if (number := finite_number(value)) is not None
+    }
+
+
+def _fields(prefix: str, struct: msgspec.Struct) -> dict[str, object]:
+    return {f"{prefix}{name}": value for name, value in msgspec.structs.asdict(struct).items()}
 
 
 def epoch_metrics(row: EpochRow) -> dict[str, float]:
@@ -100,13 +153,13 @@ def epoch_metrics(row: EpochRow) -> dict[str, float]:
     return {metric_key(name): value for name in names if (value := row.number(name)) is not None}
 
 
-def sample_metrics(sample: Mapping[str, Any]) -> dict[str, float]:
+def sample_metrics(sample: MachineSample) -> dict[str, float]:
     """Return a sample of the machine under MLflow's names."""
-    names = [name for name in sample if name not in ("time", "step")]
-    return {f"system/{name}": value for name in names if (value := number(sample, name)) is not None}
+    names = [name for name in sample.content if name not in ("time", "step")]
+    return {f"system/{name}": value for name in names if (value := sample.number(name)) is not None}
 
 
-def _own_metric(record: TrialRecord) -> tuple[ClassName, ...]:
+def _classes_with_metric(record: TrialRecord) -> tuple[ClassName, ...]:
     """Return the classes that have a metric of their own: all, unless there are too many."""
     classes = recorded_classes(record)
     return classes if len(classes) <= MAX_CLASSES else ()
@@ -117,8 +170,8 @@ def metric_key(name: str) -> str:
     return "".join(c if c.isalnum() or c in "_-./ " else "_" for c in name)
 
 
-def read_samples(folder: Path) -> list[dict[str, Any]]:
-    """Return the samples of the machine that a trial has taken so far; a last line that was cut off is left out."""
+def read_samples(folder: Path) -> list[MachineSample]:
+    """Return the samples of the machine that a trial has taken so far; lines that were cut off are left out."""
     samples = []
     try:
         text = TrialFolder(folder).system.read_text(encoding="utf-8", errors="replace")
@@ -126,56 +179,52 @@ def read_samples(folder: Path) -> list[dict[str, Any]]:
         return []
     for line in text.splitlines():
         try:
-            sample = json.loads(line)
+            content = json.loads(line)
         except ValueError:
             continue
-        if number(sample, "time") is not None and number(sample, "step") is not None:
+        sample = MachineSample(content if isinstance(content, dict) else {})
+        if sample.time is not None and sample.step is not None:
             samples.append(sample)
     return samples
 
 
-def dataset(record: TrialHeader) -> dict[str, str] | None:
-    """Return a trial's data set as MLflow's `Dataset` wants it; None where the record does not tell.
-
-    The digest is the start of the fingerprint, which covers every image and label; the profile holds the counts.
-    """
-    data = mapping(record, "data")
-    if not data.get("fingerprint"):
+def dataset(record: TrialHeader) -> DatasetFields | None:
+    """Return a trial's data set; None where it has no fingerprint."""
+    data = record.data
+    if data is None or not data.fingerprint:
         return None
-    asked = mapping(record, "config", "data")
-    source = asked.get("path") or asked.get("url") or f"ablate: data={data.get('name')}"
+    source = record.setting("data", "path") or record.setting("data", "url") or f"ablate: data={data.name}"
     counts = {
-        **{f"images_{split}": count for split, count in mapping(data, "images").items()},
-        **{f"instances_{split}": count for split, count in mapping(data, "instances").items()},
-        "classes": len(sequence(data, "classes")),
-        "class_names": [str(name) for name in sequence(data, "classes")],
-        "fingerprint": data["fingerprint"],
+        **{f"images_{split}": count for split, count in data.images.items()},
+        **{f"instances_{split}": count for split, count in data.instances.items()},
+        "classes": len(data.classes),
+        "class_names": data.classes,
+        "fingerprint": data.fingerprint,
     }
-    return {
-        "name": str(data.get("name"))[:MAX_NAME],
-        "digest": str(data["fingerprint"])[:MAX_DIGEST],
-        "source_type": "local",
-        "source": json.dumps({"uri": str(source)}),
-        "schema": json.dumps({"mlflow_colspec": LABEL_SCHEMA}),
-        "profile": json.dumps(counts),
-    }
+    return DatasetFields(
+        name=data.name[:MAX_NAME],
+        digest=data.fingerprint[:MAX_DIGEST],
+        source_type="local",
+        source=json.dumps({"uri": str(source)}),
+        schema=json.dumps({"mlflow_colspec": LABEL_SCHEMA}),
+        profile=json.dumps(counts),
+    )
 
 
-def starting_model(record: TrialRecord) -> dict[str, str] | None:
-    """Return the stock network and weights that a trial starts from; None where the record does not tell."""
-    model = mapping(record, "config", "model")
-    architecture = model.get("architecture") or model.get("name")
+def starting_model(record: TrialRecord) -> StartingModel | None:
+    """Return the network and weights that a trial starts from; None where its configuration names no network."""
+    name = record.setting("model", "name")
+    architecture = record.setting("model", "architecture") or name
     if not architecture:
         return None
-    weights = mapping(record, "realised", "weights")
-    name = str(model.get("name") or Path(str(architecture)).stem)
-    found = {
-        "name": re.sub(r"[/:.%\"']", "_", name),  # MLflow takes none of these in a model's name
-        "architecture": str(architecture),
-        "weights": str(weights.get("source") or model.get("weights") or "random, by the seed"),
-        "weights_sha256": str(weights.get("sha256") or "none"),
-    }
-    return {key: value[:MAX_VALUE] for key, value in found.items()}
+    weights = record.realised.weights
+    source = weights.source or record.setting("model", "weights") or "random, by the seed"
+    return StartingModel(
+        name=re.sub(r"[/:.%\"']", "_", str(name or Path(str(architecture)).stem))[:MAX_VALUE],
+        architecture=str(architecture)[:MAX_VALUE],
+        weights=str(source)[:MAX_VALUE],
+        weights_sha256=(weights.sha256 or "none")[:MAX_VALUE],
+    )
 
 
 def trial_files(folder: Path, record: TrialRecord) -> Iterator[tuple[Path, str | None]]:
@@ -183,17 +232,17 @@ def trial_files(folder: Path, record: TrialRecord) -> Iterator[tuple[Path, str |
     files, artifacts = TrialFolder(folder), record.artifacts
     yield from ((path, None) for path in files.kept_files())
     listed = [(artifacts.best, "weights")] if artifacts.best else []
-    listed += [(name, "evidence") for name in artifacts.evidence.values()]
+    listed += [(name, PREDICTIONS) for name in artifacts.predictions.values()]
     listed += [(name, "plots") for name in artifacts.plots]
     yield from ((folder / name, place) for name, place in listed if (folder / name).is_file())
     yield from ((sample, SAMPLES) for sample in sorted(files.samples.glob("*.jpg")))
 
 
-def shared_and_varying(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], list[str]]:
+def shared_and_varying(configs: Sequence[Mapping[str, object]]) -> tuple[dict[str, str], list[str]]:
     """Return the settings that all trials of a sweep share, and the names of those in which they differ."""
     flat = [parameters(config) for config in configs]
-    names = list(dict.fromkeys(name for found in flat for name in found))
-    varying = [name for name in names if len({found.get(name) for found in flat}) > 1]
+    names = list(dict.fromkeys(name for settings in flat for name in settings))
+    varying = [name for name in names if len({settings.get(name) for settings in flat}) > 1]
     return {name: flat[0][name] for name in names if name not in varying}, varying
 
 
@@ -205,11 +254,10 @@ def milliseconds(moment: str | None, default: int) -> int:
         return default
 
 
-def _failure_tags(failure: Mapping[str, Any]) -> dict[str, str]:
-    """Return a failure as tags: to filter by, and as the run's description with the end of its log."""
-    kind, message = str(failure.get("type")), str(failure.get("message"))
-    tail = "\n".join(str(line) for line in sequence(failure, "tail"))
-    words = f"**Failed: {kind}**: {message}\n"
+def _failure_tags(failure: Failure) -> dict[str, str]:
+    """Return a failure's tags: type and message to filter by, and the run's description with the end of the log."""
+    tail = "\n".join(failure.tail)
+    words = f"**Failed: {failure.type}**: {failure.message}\n"
     room = MAX_TEXT - len(words) - 40
     note = f"{words}\n```\n{tail[-room:]}\n```\n" if tail and room > 0 else words
-    return dict(zip(FAILURE_TAGS, (kind, message, note), strict=True))
+    return dict(zip(FAILURE_TAGS, (failure.type, failure.message, note), strict=True))

@@ -1,4 +1,4 @@
-"""What a sweep's parent run says of its trials, read from the sweep's folder; MLflow is not imported."""
+"""Metrics, tags and parameters of a sweep's parent run, read from the sweep's folder; MLflow is not imported."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ablate.records.sweep_record import SweepManifest
 from ablate.records.trial_record import FINISHED, TrialRecord
 from ablate.statistics.paired import ALPHA
 from ablate.storage.layout import REPORT, SweepFolder
-from ablate.tracking import mlflow_payload as entries
+from ablate.tracking import mlflow_payload as payload
 
 TABLE = f"{REPORT}.json"  # the comparison as one of MLflow's tables
-# Where results go and how they are shown: of no interest beside what was trained.
+# Settings of where results go and how they are shown: they change no training.
 PLACES = ("root", "sweep", "tracking.", "latency.", "figures", "notebook", "retry")
 
 
@@ -49,14 +49,16 @@ def of_sweep(directory: Path, table: TableSummary) -> Summary:
             records.append(load_record(files.trial(signature).path))
         except (FileNotFoundError, DamagedRecordError):
             continue
-    shared, varying = entries.shared_and_varying([record.config for record in records])
+    shared, varying = payload.shared_and_varying([record.config for record in records])
     levels: dict[str, list[str]] = {}
     for record in records:
         for factor, level in [*record.factors.items(), ("seed", str(record.seed))]:
             if level not in levels.setdefault(factor, []):
                 levels[factor].append(level)
-    tags = {f"ablate.{factor}": ", ".join(found) for factor, found in levels.items()}
-    tags["ablate.varies"] = ", ".join(name for name in varying if not name.startswith(PLACES))
+    tags = {
+        **{f"ablate.{factor}": ", ".join(names) for factor, names in levels.items()},
+        "ablate.varies": ", ".join(name for name in varying if not name.startswith(PLACES)),
+    }
     controls = {signature: control.kind for control in manifest.controls.values() for signature in control.signatures}
     metrics = {
         "sweep/trials": float(len(manifest.signatures)),
@@ -67,7 +69,7 @@ def of_sweep(directory: Path, table: TableSummary) -> Summary:
     }
     return Summary(
         metrics,
-        {name: text[: entries.MAX_VALUE] for name, text in tags.items() if text},
+        {name: text[: payload.MAX_VALUE] for name, text in tags.items() if text},
         {name: text for name, text in shared.items() if not name.startswith(PLACES)},
         [{name: None if value == "" else value for name, value in row.items()} for row in table.rows],
         controls,

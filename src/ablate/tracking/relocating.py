@@ -1,7 +1,7 @@
-"""An output folder that was moved: its own store is told where it is now.
+"""An output folder that was moved: correct the paths in its own store.
 
-MLflow keeps the absolute place of every run's files. After a move they would be looked for, and new ones written,
-where the folder was.
+MLflow stores the absolute path of every run's files. After a move it would look for them, and write new ones, where
+the folder was before.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
-from ablate.records.records import load_object
+import msgspec
+
+from ablate.records.loading import load_run_link, save_run_link
 from ablate.records.store_address import artifacts_uri, own_database, sqlite_file, sqlite_uri
-from ablate.storage.files import atomic_write_json
 from ablate.storage.layout import ARTIFACTS, OutputFolder
 
-PLACES = (  # tables of MLflow that tell where files are, and their columns
+PLACES = (  # MLflow's tables and columns with paths of files
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
     ("logged_models", "artifact_location"),
@@ -60,14 +61,14 @@ def _former(connection: sqlite3.Connection, root: Path) -> list[tuple[Path, str]
     if ("experiments", "artifact_location") not in _columns(connection):
         return []
     here = OutputFolder(root.absolute()).artifacts
-    found: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     for (place,) in connection.execute("select distinct artifact_location from experiments"):
         prefix = _prefix(str(place))
         if prefix is not None:
-            found[prefix] = _path(prefix)
+            folders[prefix] = _path(prefix)
     return [
         (path.parent, prefix)
-        for prefix, path in found.items()
+        for prefix, path in folders.items()
         if path != here and not _is_same(path.parent, root) and (here.exists() or not path.exists())
     ]
 
@@ -92,13 +93,13 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _rewrite(connection: sqlite3.Connection, prefixes: Iterable[str], root: Path) -> None:
-    known = _columns(connection)
+    columns = _columns(connection)
     connection.execute("begin immediate")
     try:
         for prefix in prefixes:
             place = artifacts_uri(root) if prefix.startswith("file:") else str(OutputFolder(root.absolute()).artifacts)
             for table, column in PLACES:
-                if (table, column) in known:
+                if (table, column) in columns:
                     connection.execute(
                         f"update {table} set {column} = ? || substr({column}, ?) "
                         f"where {column} = ? or substr({column}, 1, ?) = ?",
@@ -117,13 +118,12 @@ def _columns(connection: sqlite3.Connection) -> set[tuple[str, str]]:
 
 
 def _correct_links(root: Path, former: Iterable[Path]) -> None:
-    """Let the trials' links name the store by its new place, so that nothing is sent again."""
+    """Write the store's new place into the trials' links, so that nothing is sent again."""
     before = {own_database(place) for place in former}
     for trial in OutputFolder(root.absolute()).trial_folders():
-        link = trial.run_link
-        content = load_object(link)
-        if sqlite_file(str(content.get("uri"))) in before:
-            atomic_write_json(link, {**content, "uri": sqlite_uri(own_database(root))})
+        link = load_run_link(trial)
+        if link.uri and sqlite_file(link.uri) in before:
+            save_run_link(trial, msgspec.structs.replace(link, uri=sqlite_uri(own_database(root))))
 
 
 def last_experiment(database: Path) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 from ablate.records.trial_record import TrialHeader, TrialRecord
 from ablate.storage.layout import OutputFolder
-from ablate.tracking import mlflow_payload as entries
+from ablate.tracking import mlflow_payload as payload
+from ablate.tracking.mlflow_payload import StartingModel
 
 
 class Inputs:
@@ -28,53 +29,52 @@ class Inputs:
         self._experiment = experiment
         self._root = root
         self._tags = dict(tags)
-        self._models: dict[tuple[str, ...], str] = {}  # network and weights -> MLflow's model
+        self._models: dict[StartingModel, str] = {}  # -> id of MLflow's model
 
     def log_datasets(self, run: Any, headers: Sequence[TrialHeader]) -> None:
-        """Log the data sets that trials tell of, as far as the run does not have them."""
+        """Log the data sets of trials that the run does not have yet."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        known = {item.dataset.digest for item in run.inputs.dataset_inputs} if run.inputs else set()
-        found = [dataset for header in headers if (dataset := entries.dataset(header)) is not None]
+        logged = {item.dataset.digest for item in run.inputs.dataset_inputs} if run.inputs else set()
+        datasets = [dataset for header in headers if (dataset := payload.dataset(header)) is not None]
         tags = [InputTag("mlflow.data.context", "training")]
-        used = [DatasetInput(Dataset(**dataset), tags) for dataset in found if dataset["digest"] not in known]
-        if used:
-            self._client.log_inputs(run.info.run_id, datasets=used)
+        new = [DatasetInput(Dataset(**vars(dataset)), tags) for dataset in datasets if dataset.digest not in logged]
+        if new:
+            self._client.log_inputs(run.info.run_id, datasets=new)
 
     def log_model(self, run: Any, record: TrialRecord) -> None:
-        """Log the network and the weights that a trial started from; trials that share them share MLflow's model."""
+        """Log the network and weights that a trial started from; trials with the same ones share one MLflow model."""
         from mlflow.entities import LoggedModelInput
         from mlflow.exceptions import MlflowException
 
-        found = entries.starting_model(record)
-        if found is None or (run.inputs and run.inputs.model_inputs):
+        model = payload.starting_model(record)
+        if model is None or (run.inputs and run.inputs.model_inputs):
             return
         try:
-            key = tuple(found.values())
-            if key not in self._models:
-                self._models[key] = self._model(found)
-            self._client.log_inputs(run.info.run_id, models=[LoggedModelInput(self._models[key])])
+            if model not in self._models:
+                self._models[model] = self._model_id(model)
+            self._client.log_inputs(run.info.run_id, models=[LoggedModelInput(self._models[model])])
         except MlflowException as error:
             if error.error_code != "ENDPOINT_NOT_FOUND":  # a server of MLflow 2 knows no such models
                 raise
 
-    def _model(self, found: Mapping[str, str]) -> str:
-        """Return the id of MLflow's model for a network with its weights; make it where there is none."""
-        params = {name: value for name, value in found.items() if name != "name"}
+    def _model_id(self, model: StartingModel) -> str:
+        """Return the id of MLflow's model for a network with its weights; create it where there is none."""
+        params = model.parameters
         words = [f"params.{name} = '{value}'" for name, value in params.items() if "'" not in value]
         with one_at_a_time(self._root):
-            known = self._client.search_logged_models([self._experiment], " AND ".join(words), max_results=1)
-            if known:
-                return str(known[0].model_id)
-            model = self._client.create_logged_model(
-                self._experiment, name=found["name"], params=params, model_type="starting network", tags=self._tags
+            matches = self._client.search_logged_models([self._experiment], " AND ".join(words), max_results=1)
+            if matches:
+                return str(matches[0].model_id)
+            created = self._client.create_logged_model(
+                self._experiment, name=model.name, params=params, model_type="starting network", tags=self._tags
             )
-            return str(self._client.finalize_logged_model(model.model_id, "READY").model_id)
+            return str(self._client.finalize_logged_model(created.model_id, "READY").model_id)
 
 
 @contextmanager
 def one_at_a_time(root: Path) -> Iterator[None]:
-    """Keep other commands that work in the same folder waiting."""
+    """Make other commands that work in the same folder wait."""
     with OutputFolder(root).tracking_lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -82,7 +82,7 @@ def one_at_a_time(root: Path) -> Iterator[None]:
 
 @contextmanager
 def one_at_a_trial(root: Path, signature: str) -> Iterator[None]:
-    """Keep other commands in the same folder from writing to the same trial's run; other trials' go on."""
+    """Make other commands in the same folder that write to the same trial's run wait."""
     with OutputFolder(root).publishing_lock.open("a+b") as file:
         fcntl.lockf(file, fcntl.LOCK_EX, 1, int(signature[:12], 16))  # one byte for each trial, which need not exist
         yield

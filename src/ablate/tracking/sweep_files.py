@@ -1,4 +1,4 @@
-"""What of a sweep's folder goes to its parent run: the report's files, and the comparison as one of MLflow's tables."""
+"""Files of a sweep's folder for its parent run: the report, and the comparison as one of MLflow's tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.analysis.table_summary import TableRow
-from ablate.tracking import parent_run as summary
+from ablate.tracking.parent_run import TABLE
 
 
 def sweep_files(directory: Path) -> Iterator[tuple[Path, str | None]]:
@@ -26,7 +26,7 @@ def log_table(client: Any, run_id: str, rows: Sequence[TableRow]) -> None:
     if not rows:
         return
     frame = pd.DataFrame(rows)
-    if any(file.path == summary.TABLE for file in client.list_artifacts(run_id)):
-        client.log_text(run_id, frame.to_json(orient="split", index=False), summary.TABLE)
+    if any(file.path == TABLE for file in client.list_artifacts(run_id)):
+        client.log_text(run_id, frame.to_json(orient="split", index=False), TABLE)
     else:
-        client.log_table(run_id, frame, summary.TABLE)
+        client.log_table(run_id, frame, TABLE)

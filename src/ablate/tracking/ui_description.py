@@ -1,14 +1,13 @@
-"""What a person finds when they open the experiment in MLflow's UI: a description, and views of the list of runs.
+"""The experiment in MLflow's UI: its description, and views of the list of runs.
 
-MLflow 3 keeps a view (columns, grouping, filter, order) in a tag of the experiment and lists it under "Views"; older
-ones ignore the tag. A view that is there already is left alone: somebody may have changed it.
+MLflow 3 stores a view (columns, grouping, filter, order) in a tag of the experiment and lists it under "Views"; older
+versions ignore the tag. An existing view is left as it is: somebody may have changed it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ablate.tracking.mlflow_payload import NOTE
 
@@ -39,12 +38,12 @@ The report's intervals and tests are not MLflow's averages: what can be conclude
 _LIST = {"orderByKey": "attributes.start_time", "orderByAsc": False, "startTime": "ALL", "lifecycleFilter": "Active"}
 
 
-def experiment_tags(now: int, known: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the tags that an experiment still lacks.
+def experiment_tags(now: int, existing: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the tags to add to an experiment.
 
     Args:
         now: The time in milliseconds.
-        known: The tags that it has.
+        existing: The tags that it has.
     """
     trials = "tags.`ablate.kind` = 'trial'"
     accuracy = ["final/map50_95", "final/map50", "last/map50_95"]
@@ -68,25 +67,24 @@ def experiment_tags(now: int, known: Mapping[str, str] | None = None) -> dict[st
     }
     tags = {**KIND, NOTE: DESCRIPTION}
     tags |= {f"{VIEW}{key}": _view(*state, now=now) for key, state in states.items()}
-    return {name: value for name, value in tags.items() if name not in (known or {})}
+    return {name: value for name, value in tags.items() if name not in (existing or {})}
 
 
 def _columns(tags: Sequence[str], metrics: Sequence[str], description: bool = False) -> list[str]:
-    own = ["attributes.`Description`"] if description else []
-    return [*own, *(f"tags.`{name}`" for name in tags), *(f"metrics.`{name}`" for name in metrics)]
+    first = ["attributes.`Description`"] if description else []
+    return [*first, *(f"tags.`{name}`" for name in tags), *(f"metrics.`{name}`" for name in metrics)]
 
 
 def _view(name: str, search: str, columns: list[str], group: str | None, *, now: int) -> str:
-    state: dict[str, Any] = {
+    state: dict[str, object] = {
         **_LIST,
+        **({"orderByKey": FLAT[name]} if name in FLAT else {}),  # by date, MLflow folds trials away under their sweep
         "searchFilter": search,
         "selectedColumns": columns,
         "columnOrder": [RUN_NAME, "runDateAndNestInfo", *columns],  # else by the alphabet: cost before accuracy
         "columnWidths": {RUN_NAME: 300, **dict.fromkeys(columns, 160)},
     }
-    if name in FLAT:  # ordered by date, MLflow folds trials away under their sweep
-        state["orderByKey"] = FLAT[name]
     if group is not None:
         keys = [{"mode": "tag", "groupByData": group}]
-        state["groupBy"] = {"aggregateFunction": "average", "groupByKeys": keys}
+        state |= {"groupBy": {"aggregateFunction": "average", "groupByKeys": keys}}
     return json.dumps({"name": name, "createdAt": now, "updatedAt": now, "state": json.dumps(state)})

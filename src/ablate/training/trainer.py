@@ -36,7 +36,7 @@ from ablate.records.predictions import Predictions, save_predictions
 from ablate.records.realised import ParameterGroup, TrainingReport, Weights
 from ablate.settings.environment import cpu_threads
 from ablate.storage.files import atomic_write_json
-from ablate.storage.layout import TrainingFolder, evidence_name
+from ablate.storage.layout import TrainingFolder, predictions_name
 from ablate.storage.plain_values import Plain
 from ablate.training.checkpoint import TrainingState
 from ablate.training.freezing import Frozen, freeze_exactly, trainable
@@ -275,7 +275,7 @@ class AblateTrainer(ResumableTrainer):
         files = TrainingFolder(Path(self.save_dir))
         for which, (_, predictions) in self._evaluations.items():
             if predictions is not None and self._predictions_of(which) == which:
-                save_predictions(files.evidence(which), predictions, self.signature)
+                save_predictions(files.predictions(which), predictions, self.signature)
         atomic_write_json(files.report, to_json(self._report()))
 
     def _predictions_of(self, which: str) -> str:
@@ -287,7 +287,8 @@ class AblateTrainer(ResumableTrainer):
         names = list(self.data["names"].values())
         shared = {which: self._predictions_of(which) for which in self._evaluations}
         evaluations = {
-            which: evaluation(*self._evaluations[which], names, evidence_name(which)) for which in set(shared.values())
+            which: evaluation(*self._evaluations[which], names, predictions_name(which))
+            for which in set(shared.values())
         }
         on_cpu = self.device.type == "cpu"
         epochs, stopped_by = self.epoch + 1, self._stopped_by()

@@ -23,7 +23,7 @@ def evaluation(accuracy: Metrics, predictions: Predictions | None, names: Sequen
         file: The stored predictions, relative to the training's folder.
     """
     if predictions is None:
-        return Evaluation(metrics=accuracy, per_class=(), evidence=file)
+        return Evaluation(metrics=accuracy, per_class=(), predictions=file)
     precision = ultralytics_ap(predictions)
     measured = {
         index: ClassMetrics(
@@ -46,7 +46,7 @@ def evaluation(accuracy: Metrics, predictions: Predictions | None, names: Sequen
         map50_95_large=sizes["large"],
     )
     per_class = (measured.get(index, ClassMetrics(name=name, instances=0)) for index, name in enumerate(names))
-    return Evaluation(metrics=metrics, per_class=tuple(per_class), evidence=file)
+    return Evaluation(metrics=metrics, per_class=tuple(per_class), predictions=file)
 
 
 def sample_images(labels: Sequence[Mapping[str, Any]], count: int = 6) -> tuple[SampleImage, ...]:

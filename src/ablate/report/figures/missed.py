@@ -154,7 +154,7 @@ def _with_predictions(group: Group) -> dict[int, dict[str, TrialRecord]]:
     trials: dict[int, dict[str, TrialRecord]] = {}
     for row in group.rows:
         for trial in row.variant.measured:
-            if "best" in trial.artifacts.evidence:
+            if "best" in trial.artifacts.predictions:
                 trials.setdefault(trial.seed, {}).setdefault(row.key, trial)
     return trials
 
