@@ -190,7 +190,7 @@ def test_a_foreign_baseline_is_the_one_that_is_named(with_evidence: Callable[...
     directory, files = with_evidence()
     damage_file("other accuracy", files[0])
     sweep = load_sweep(directory)
-    baseline = next(r["signature"] for r in sweep.records if r["factors"]["module"] == "none" and r["seed"] == 0)
+    baseline = next(t.signature for t in sweep.trials if t.factors["module"] == "none" and t.seed == 0)
     assert f"predictions of trial {baseline[:12]} gives mAP50-95 0.0000" in row_of(directory)["notes"]
 
 

@@ -392,7 +392,7 @@ def test_the_notebook_runs_in_this_interpreter_whatever_kernels_are_installed(
     assert not [output for output in outputs if output["output_type"] in ("error", "stream")]
     text = json.dumps(outputs)
     assert f"+{report.comparison.rows[1].estimate:.4f}" in text
-    assert all(found["signature"][:12] in text for found in sweep.records)
+    assert all(trial.signature[:12] in text for trial in sweep.trials)
     assert sum("image/png" in output.get("data", {}) for output in outputs) == len(list(report.directory.glob("*.pdf")))
     assert notebook["metadata"]["papermill"]["parameters"] == {"sweep_dir": "."}
     assert str(tmp_path) not in report.files["comparison.ipynb"].read_text()

@@ -295,7 +295,7 @@ def test_a_sweep_trains_its_controls_and_shows_them_among_what_they_control(swee
         ("control: scale yolo26s musgd", False),
     ]
     assert len({variant.comparison_key for variant in variants}) == 1
-    assert all(record["status"] == "finished" for record in found.records)
+    assert all(trial.status == "finished" for trial in found.trials)
     assert found.ignored == []
     assert [trial["control"] for trial in status["trials"]] == [None, None, *KINDS]
     assert sweep.name.startswith("sta_shapes_yolo26n_")

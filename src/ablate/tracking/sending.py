@@ -31,7 +31,7 @@ class Sender:
         self.refusals: list[Refusal] = []
 
     def take(self) -> list[Refusal]:
-        """Return what was not taken, and forget it."""
+        """Return the refusals so far, and clear them."""
         taken, self.refusals = self.refusals, []
         return taken
 
