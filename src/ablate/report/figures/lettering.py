@@ -18,6 +18,7 @@ from matplotlib.text import Text
 from ablate.records.class_names import ClassName, clipped
 
 MISSING = "□"
+_PART = re.compile(r"\S[^@\[,\s]*,?\s*")  # of a variant's name
 
 
 def written(text: str) -> str:
@@ -35,7 +36,9 @@ def written_class(name: ClassName, most: int) -> str:
 def wrapped(name: str, width: int, most: int) -> str:
     """Return a variant's name in at most so many lines of about so many characters, broken between its parts."""
     lines = [""]
-    for part in re.findall(r"\S[^@\[,\s]*,?\s*", name):
+    words = re.findall(r"\S+\s*", name)
+    parts = (part for word in words for part in ([word] if len(word.rstrip()) <= width else _PART.findall(word)))
+    for part in parts:
         for piece in (part[start : start + width] for start in range(0, len(part.rstrip()), width)):
             if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > width:
                 lines.append("")
