@@ -104,16 +104,8 @@ def sample_detections(sweep: Sweep, group: Group) -> Drawing | None:
             )  # fmt: skip
         axes.set(xlim=(0, width), ylim=(height, -above), aspect="equal")
         axes.axis("off")
-        lines = [
-            Line2D([], [], color="black", linestyle=dashes, linewidth=1.3, label=label)
-            for dashes, label in ((HIT, "true positive"), (FALSE, "false positive"), (MISSED, "missed"))
-        ]
-        colours = [
-            Line2D([], [], color=PALETTE[kind % len(PALETTE)], linewidth=4, label=in_legend(_named(classes, kind, 20)))
-            for kind in sorted(kinds)[: len(PALETTE)]
-        ]
         figure.legend(
-            handles=[*lines, *colours], loc="outside lower center", ncols=9, handlelength=2.4, columnspacing=1.2
+            handles=_handles(classes, kinds), loc="outside lower center", ncols=9, handlelength=2.4, columnspacing=1.2
         )
         fix_layout(figure)
     drawn = [row for row, _ in columns]
@@ -124,6 +116,16 @@ def sample_detections(sweep: Sweep, group: Group) -> Drawing | None:
         limit_text(len(drawn), sum(not row.is_control for row in group.rows), "variants"),
     ]
     return Drawing(figure, paragraph(caption), tuple(row.key for row in drawn))
+
+
+def _handles(classes: Sequence[ClassName], kinds: set[int]) -> list[Line2D]:
+    """Handles of the legend: kinds of lines, and the colours of these classes."""
+    lines = ((HIT, "true positive"), (FALSE, "false positive"), (MISSED, "missed"))
+    handles = [Line2D([], [], color="black", linestyle=dashes, linewidth=1.3, label=label) for dashes, label in lines]
+    for kind in sorted(kinds)[: len(PALETTE)]:
+        color, label = PALETTE[kind % len(PALETTE)], in_legend(_named(classes, kind, 20))
+        handles.append(Line2D([], [], color=color, linewidth=4, label=label))
+    return handles
 
 
 def _one_seed(rows: Sequence[Row]) -> list[tuple[Row, TrialRecord]]:
