@@ -157,7 +157,7 @@ def network_key(trial: Trial) -> NetworkKey:
         classes=len(trained_classes(settings, trial.data)),
         channels=trial.data.channels,
         weights=file_hash(model.weights) if model.weights else None,
-        versions=_versions(),
+        versions=tuple(sorted(versions().items())),
         code=_code(),
     )
 
@@ -222,11 +222,6 @@ def _complaint(first: Mapping[str, Trial], invalid: Mapping[str, str]) -> str:
     more = f", nor can {len(invalid) - 1} more" if len(invalid) > 1 else ""
     hint = f" (it cannot be built{more}; skip_invalid=true leaves out what cannot)" if len(first) > 1 else ""
     return f"{first[variant].identity.variant}: {reason}{hint}"
-
-
-@cache
-def _versions() -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(versions().items()))
 
 
 @cache

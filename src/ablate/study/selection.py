@@ -121,17 +121,17 @@ def ordered(trials: Sequence[T], order: str, cost: Callable[[T], float]) -> list
 
 
 def _matches(trial: TrialLike, rule: Rule) -> bool:
-    settings, factors = trial.settings, trial.identity.factors
+    factors = trial.identity.factors
     of_graft: Rule = {}  # by path inside a graft: one and the same graft must match them all
     for key, levels in rule.items():
         if key.partition(".")[0] in ("module", "insertion"):
             of_graft[key if "." in key else f"{key}.name"] = levels
             continue
-        level = factors[key] if key in FACTORS else _value(settings.to_plain(), key)
+        level = factors[key] if key in FACTORS else _value(trial.settings.to_plain(), key)
         if not _among(level, levels):
             return False
     nothing = {"module": {"name": "none"}, "insertion": {"name": "none"}}
-    grafts = [graft.to_plain() for graft in settings.grafts] or [nothing]
+    grafts = [graft.to_plain() for graft in trial.settings.grafts] or [nothing]
     return any(all(_among(_value(graft, path), levels) for path, levels in of_graft.items()) for graft in grafts)
 
 
