@@ -19,6 +19,7 @@ CASES = [
         "module=hmah: no such option. did you mean 'hmha'? valid: acmix, convblock, hat, hmha, identity, none, sta",
     ),
     (["module=none,hmah", "-m"], "did you mean 'hmha'?"),
+    (["module=HMHA"], "did you mean 'hmha'?"),
     (["insertion=heda", "module=hmha"], "did you mean 'head'?"),
     (["model=yolo26z"], "yolo26n"),
     (["optimizer=auto"], "refused"),

@@ -16,7 +16,10 @@ class ConfigError(AblateError, ValueError):
 
 def nearest(word: str, valid: Iterable[str]) -> str:
     """Return a did-you-mean clause with a trailing space, or nothing, for a word that is not among the valid ones."""
-    close = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.5)
+    names = list(valid)
+    close = [
+        match for text in (word, word.lower()) for match in difflib.get_close_matches(text, names, n=1, cutoff=0.5)
+    ]
     return f"did you mean '{close[0]}'? " if close else ""
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.sweeping.test_plan import trial as make_trial
 
-from ablate.execution.manifest import sweep_name
+from ablate.execution.manifest import open_sweep, sweep_name
+from ablate.records.loading import load_manifest
 
 
 def trials(data: str) -> Any:
@@ -19,6 +22,20 @@ def trials(data: str) -> Any:
 @pytest.mark.parametrize("data", ["my data", "a\nb", "50% $x", "a#b?c", "x/../y", "[v2]", "'q'\""])
 def test_odd_letters_of_a_data_file_do_not_get_into_the_name(data: str) -> None:
     assert re.fullmatch(r"hmha_[\w.+@=-]+_yolo26n_[0-9a-f]{6}", sweep_name(trials(data)))
+
+
+def test_a_manifest_that_is_cut_off_is_written_anew_and_named(tmp_path: Path) -> None:
+    trial = make_trial(tmp_path, "none")
+    folder = open_sweep([trial], ["module=none"])
+    whole = folder.manifest.read_bytes()
+    folder.manifest.write_bytes(whole[:20])
+    ignored: list[str] = []
+
+    open_sweep([trial], ["module=none"], ignored=ignored)
+
+    assert load_manifest(folder).signatures == (trial.identity.signature,)
+    (reason,) = ignored
+    assert "sweep.json is not complete JSON (20 bytes)" in reason
 
 
 def test_an_ordinary_name_is_as_it_was() -> None:

@@ -43,6 +43,7 @@ def open_sweep(
     command: Sequence[str],
     design: Design | None = None,
     controls: Mapping[str, Control] | None = None,
+    ignored: list[str] | None = None,
 ) -> SweepFolder:
     """Write the manifest of a sweep; return the sweep's folder.
 
@@ -52,13 +53,14 @@ def open_sweep(
             of `tracking.uri`, because a manifest is not secret.
         design: Of components, where there is one (see `ablate.study.designs`).
         controls: By variant key (see `ablate.study.control_trials`).
+        ignored: Takes in words what of an earlier manifest could not be read.
     """
     settings = trials[0].settings.command
     tracking = settings.tracking
     controls = controls or {}
     name = settings.sweep or sweep_name(trials, {s for control in controls.values() for s in control.signatures})
     folder = OutputFolder(Path(settings.root).absolute()).sweep(name)
-    earlier = load_manifest(folder) if folder.manifest.is_file() else SweepManifest(signatures=())
+    earlier = load_manifest(folder, ignored) if folder.manifest.is_file() else SweepManifest(signatures=())
     before = earlier.signatures if settings.sweep else ()  # a named sweep grows with each command
     signatures = tuple(dict.fromkeys([*before, *(trial.identity.signature for trial in trials)]))
     words = [

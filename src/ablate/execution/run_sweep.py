@@ -66,7 +66,7 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     running = [job.trial for job in reconciled.jobs]
     networks = _preflight(running, done=request.preflown)
     notes = [*request.notes, *contract_notes(running, networks.answers)]
-    folder = open_sweep(reconciled.trials, command, request.design, request.controls)
+    folder = open_sweep(reconciled.trials, command, request.design, request.controls, reconciled.ignored)
     directory = folder.path
     open_driver_log(folder.driver_log)
     logger.info("ablate %s: %s", __version__, shlex.join(command))
