@@ -26,9 +26,9 @@ def folder_signature(folder: str | Path | None) -> str | None:
 
 
 def checkpoint_signature(path: Path) -> str | None:
-    """Return the signature of the trial that wrote a checkpoint, or None where the file does not tell.
+    """Return the signature of the trial that wrote a checkpoint, or None where it cannot be read from the file.
 
-    Checkpoints of versions that did not write a signature tell it by the folder that they were trained in.
+    Versions that wrote no signature wrote the training's folder, which the signature names.
 
     Args:
         path: The checkpoint; it may be missing, damaged, or not ours.

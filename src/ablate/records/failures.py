@@ -1,4 +1,4 @@
-"""How a trial failed: of what type, whether the same may go well next time, and what its log said last."""
+"""How a trial failed: the type, whether another attempt may succeed, and the last lines of the log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HICCUPS = ("unspecified launch failure", "uncorrectable ecc error", "nccl error
 
 
 def describe(kind: str, reason: Exception | str, log: Path) -> Failure:
-    """Return what a record says of a failure.
+    """Return a failure as a record has it.
 
     Args:
         kind: One of `TYPES`.
@@ -57,7 +57,7 @@ def goes_on(failure: Failure | None) -> bool:
 def retried(failure: Failure | None, retry: str) -> bool:
     """Tell whether a failed trial is to be tried again: ``failed`` means all but out of memory, ``oom`` just that.
 
-    One whose files had changed runs whenever it is asked for: then they are again what its signature says.
+    A trial whose files had changed always runs again: it is requested only when they match its signature again.
     """
     kind = failure.type if failure is not None else ""
     if kind == "changed":
@@ -91,7 +91,7 @@ def tail(log: Path, lines: int = TAIL) -> list[str]:
 
 
 def _is_transient(error: Exception) -> bool:
-    """Tell whether an exception comes from the machine in this moment, rather than from what was asked of it."""
+    """Tell whether an exception is a passing fault of the machine, rather than of the training."""
     if isinstance(error, OSError):
         return error.errno in _MACHINE
     return any(words in str(error).lower() for words in _HICCUPS)

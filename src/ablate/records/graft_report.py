@@ -25,7 +25,7 @@ class PlaceReport(OpenObject):
     }
 
     def check(self) -> None:
-        """Raise ValueError where it does not tell the place, its channels and its stride."""
+        """Raise ValueError where the place, its channels or its stride are missing."""
         if not isinstance(self.content.get("place"), str):
             raise ValueError("it names no place")
         for name in ("channels", "stride"):

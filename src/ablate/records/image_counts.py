@@ -49,10 +49,10 @@ def shortfalls(records: Sequence[TrialRecord]) -> list[str]:
 
 
 def in_words(records: Sequence[TrialRecord], record: TrialRecord) -> str:
-    """What a trial used, in as much detail as all of the records that it is compared with tell."""
+    """What a trial used, in the detail that all records of the comparison have."""
     boxes = all(one.realised.instances for one in records)
     if not all(one.realised.images for one in records):
-        return ""  # not a difference: records of earlier versions do not tell
+        return ""  # not a difference: records of earlier versions lack it
     uses = {split: used(record, split) for split in SPLITS}
     return ", ".join(f"{split} {use if boxes else SplitUse(use.images, None)}" for split, use in uses.items())
 

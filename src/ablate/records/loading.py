@@ -61,10 +61,10 @@ def save_record(folder: Path, record: TrialRecord) -> None:
 
 
 def load_record(folder: Path) -> TrialRecord:
-    """Read a trial's record; where `result.json` is damaged its copy speaks for it.
+    """Read a trial's record; where `result.json` is damaged, its copy is read instead.
 
     Raises FileNotFoundError when there is none, DamagedRecordError when it is cut off, is not what a record is, or
-    belongs to another trial than the folder says, and the copy is no better.
+    belongs to another trial than the folder says, and the copy is damaged too.
     """
     files = TrialFolder(folder)
     try:
@@ -115,7 +115,7 @@ def _record(path: Path) -> TrialRecord:
 def load_sweep(path: Path) -> Sweep:
     """Read a sweep and all of its trials that are there.
 
-    Damage in any single file costs that file only; `Sweep.ignored` says what was lost. Raises
+    Damage in any single file costs that file only; `Sweep.ignored` lists what was lost. Raises
     FileNotFoundError when the folder is not that of a sweep.
     """
     folder = SweepFolder(path.resolve())
@@ -188,7 +188,7 @@ def load_manifest(folder: SweepFolder, ignored: list[str] | None = None) -> Swee
 
 
 def _recognised(folder: SweepFolder, fields: JsonObject, notes: list[str]) -> SweepManifest:
-    """Return what can be told from a damaged `sweep.json`."""
+    """Return the parts of a damaged `sweep.json` that can be read."""
     text = folder.manifest.read_text(encoding="utf-8", errors="replace")
     run_id = fields.get("mlflow_run_id")
     return SweepManifest(
@@ -247,7 +247,7 @@ def save_latency(folder: SweepFolder, report: LatencyReport) -> None:
 
 
 def load_latency(folder: SweepFolder, ignored: list[str] | None = None) -> LatencyReport | None:
-    """Read a sweep's latency; None where there is none, or it cannot be read, which `ignored` is told."""
+    """Read a sweep's latency; None where there is none, or it is damaged, which is added to `ignored`."""
     notes = [] if ignored is None else ignored
     content = _optional(folder.latency, notes)
     if not content:

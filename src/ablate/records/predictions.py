@@ -86,7 +86,7 @@ def ranked(conf: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 def predictions_path(record: TrialRecord, folder: Path, checkpoint: str = "best") -> Path | None:
-    """Where the predictions of a trial's checkpoint ("best", "last") are; None where its record knows of none."""
+    """Where the predictions of a trial's checkpoint ("best", "last") are; None where the record names none."""
     name = record.artifacts.predictions.get(checkpoint)
     return None if name is None else folder / name
 

@@ -56,7 +56,7 @@ class Git(JsonStruct, frozen=True, kw_only=True):
 
 
 class Recipe(JsonStruct, frozen=True, kw_only=True):
-    """How a network was trained, as Ultralytics' trainer knows it at the end.
+    """How a network was trained, as Ultralytics' trainer has it at the end.
 
     Attributes:
         signature: Of the trial.
@@ -64,7 +64,7 @@ class Recipe(JsonStruct, frozen=True, kw_only=True):
         batch, amp, lr0, imgsz, workers: Ultralytics' arguments as they were in the end.
         compiled: Whether torch.compile took the network.
         epochs: Epochs that were trained.
-        epochs_asked: Epochs that were to be trained; None where a time limit says how many there are.
+        epochs_asked: Epochs that were to be trained; None where a time limit decides.
         stopped_by: "epochs", "patience" or "time".
         early_stop: Whether patience ended it.
         hours_asked: The time limit, where there is one.
@@ -111,7 +111,7 @@ class Recipe(JsonStruct, frozen=True, kw_only=True):
 
 
 class Realised(Recipe, frozen=True, kw_only=True):
-    """What a record says of its training.
+    """The training as its record describes it.
 
     Attributes:
         device_name: The device as its maker calls it.

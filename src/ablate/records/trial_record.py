@@ -237,10 +237,10 @@ class TrialRecord(TrialHeader, frozen=True, kw_only=True):
 
 
 class DamagedTrial(JsonStruct, frozen=True, kw_only=True):
-    """A trial whose record cannot be read: who it was, as far as that can be told, never what it measured.
+    """A trial whose record cannot be read: its identity as far as it can be read, never its measurements.
 
     Attributes:
-        failure: Of type "damaged"; the message says what is wrong with the file.
+        failure: Of type "damaged"; the message describes the damage.
         status: "damaged".
     """
 

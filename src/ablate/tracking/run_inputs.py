@@ -55,7 +55,7 @@ class Inputs:
                 self._models[model] = self._model_id(model)
             self._client.log_inputs(run.info.run_id, models=[LoggedModelInput(self._models[model])])
         except MlflowException as error:
-            if error.error_code != "ENDPOINT_NOT_FOUND":  # a server of MLflow 2 knows no such models
+            if error.error_code != "ENDPOINT_NOT_FOUND":  # a server of MLflow 2 has no such models
                 raise
 
     def _model_id(self, model: StartingModel) -> str:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 MAX_REASON = 200  # characters of an error's message that are shown
 UNAVAILABLE = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED", "CANCELLED")
-# What MLflow, requests and SQLAlchemy say of a server or a database that is not there, or is busy.
+# Messages of MLflow, requests and SQLAlchemy about a server or a database that is absent or busy.
 UNREACHED = re.compile(
     r"API request to .* failed|Connection|connect to server|database is locked|readonly database|disk I/O|disk is full|"
     r"unable to open database|timed out|HTTPSConnectionPool|HTTPConnectionPool",
     re.IGNORECASE,
 )
 HTTP = re.compile(r"failed with error code (\d{3})")  # MLflow, of an answer that is not MLflow's own
-BUSY = (408, 429)  # answers of a server that say: later
+BUSY = (408, 429)  # a server's answers that mean: try again later
 SCHEMA = re.compile(r"out-of-date database schema \(found version (\w+)")
 
 
@@ -37,7 +37,7 @@ class StoreProblem:
 
     Attributes:
         kind: What kind of problem it is.
-        message: What the store, or the attempt to reach it, says; one line.
+        message: The error of the store, or of the attempt to reach it; one line.
         uri: The store, without account.
     """
 
@@ -71,7 +71,7 @@ class Refusal:
     Attributes:
         record: The trial's or the sweep's name.
         what: Such as "metric final/map50" or "the data set".
-        reason: What the store says; one line.
+        reason: The store's error; one line.
         again: Whether the next command tries again, because another time it may be taken.
     """
 
@@ -86,7 +86,7 @@ class Refusal:
 
 
 def problem_of(error: BaseException, uri: str = "") -> StoreProblem:
-    """Return what an exception of MLflow, of what lies below it, or of our own says of the store."""
+    """Return the problem of the store that an exception of MLflow, of a library below it, or of our own reports."""
     message = reason_of(error)
     schema = SCHEMA.search(str(error))
     if schema:
@@ -96,7 +96,7 @@ def problem_of(error: BaseException, uri: str = "") -> StoreProblem:
 
 
 def is_unreachable(error: BaseException) -> bool:
-    """Tell whether an exception says that nobody answers, rather than that something is refused."""
+    """Tell whether an exception means that the store does not answer, rather than that it refuses something."""
     return problem_of(error).kind is not ProblemKind.REFUSED
 
 
@@ -122,7 +122,7 @@ def _is_unreached(error: BaseException) -> bool:
 
 
 def _is_reply(error: BaseException) -> bool:
-    """Tell whether MLflow says that what it was given is wrong, whatever words the value holds."""
+    """Tell whether MLflow reports a wrong argument, whatever text the argument contains."""
     return getattr(error, "error_code", None) in ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST")
 
 
