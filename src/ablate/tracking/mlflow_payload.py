@@ -5,6 +5,7 @@ Pure: nothing here talks to a store, and MLflow is not imported.
 
 from __future__ import annotations
 
+import getpass
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from ablate import __version__
 from ablate.records.class_names import ClassName, recorded_classes
 from ablate.records.json_struct import finite_number, to_json
 from ablate.records.machine_sample import MachineSample
@@ -83,6 +85,20 @@ def flatten(content: Mapping[str, object], prefix: str = "") -> Iterator[tuple[s
             yield from flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+def common_tags() -> dict[str, str]:
+    """Return the tags that everything of ours in MLflow has."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    return {
+        "mlflow.user": user,
+        "mlflow.source.name": "ablate",
+        "mlflow.source.type": "LOCAL",
+        "ablate.version": __version__,
+    }
 
 
 def trial_tags(header: TrialHeader) -> dict[str, str]:

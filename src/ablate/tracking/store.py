@@ -72,7 +72,7 @@ class Store:
         self._sender = Sender(self._client)
         self._sent: dict[str, set[Point]] = {}  # run -> epochs and samples that it is known to have
         self._sweeps: dict[str, str] = {}  # parent run -> its sweep's name
-        self._inputs = Inputs(self._client, self._experiment, root, common_tags())
+        self._inputs = Inputs(self._client, self._experiment, root, payload.common_tags())
 
     def take_refusals(self) -> list[Refusal]:
         """Return what the store refused since the last call."""
@@ -231,7 +231,7 @@ class Store:
         """Open the parent run of a sweep, or continue its existing run; return the run's id."""
         if run_id is None or not self._exists(run_id):
             command = command[: payload.MAX_TAG]
-            tags = {**common_tags(), "ablate.kind": "sweep", "ablate.sweep": name, "ablate.command": command}
+            tags = {**payload.common_tags(), "ablate.kind": "sweep", "ablate.sweep": name, "ablate.command": command}
             run_id = self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
         self._client.update_run(run_id, status="RUNNING")
         return str(run_id)
@@ -328,7 +328,7 @@ class Store:
 
     def _new_run(self, header: TrialHeader, parent: str | None) -> str:
         identifying = ("ablate.kind", "ablate.signature")  # another tag, refused, would keep the run from being made
-        tags = {**common_tags(), **self._sweep_tags({}, parent)}
+        tags = {**payload.common_tags(), **self._sweep_tags({}, parent)}
         tags |= {key: value for key, value in payload.trial_tags(header).items() if key in identifying}
         if parent:
             tags |= {"mlflow.parentRunId": parent}
@@ -387,21 +387,3 @@ def _new_entries(existing: Mapping[str, str], wanted: Mapping[str, str]) -> dict
 
 def _is_realised(name: str) -> bool:
     return name.startswith("realised.")
-
-
-def common_tags() -> dict[str, str]:
-    """Return the tags that everything of ours in MLflow has."""
-    import getpass
-
-    from ablate import __version__
-
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "unknown"
-    return {
-        "mlflow.user": user,
-        "mlflow.source.name": "ablate",
-        "mlflow.source.type": "LOCAL",
-        "ablate.version": __version__,
-    }
