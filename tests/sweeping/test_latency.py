@@ -376,7 +376,7 @@ def test_progress_of_a_worker_is_shown_from_its_file(tmp_path: Path) -> None:
 def test_flags_that_differ_in_numbers_only_are_said_once() -> None:
     from ablate.latency.sweep_latency import _worst
 
-    busy = "other processes took {}% of the processor's time during the measurement; up to 10% is let pass"
+    busy = "other processes took {}% of the processor's time during the measurement; up to 10% is accepted"
     assert _worst([busy.format(23), "alone", busy.format(68), busy.format(9)]) == [
         f"{busy.format(68)} (the worst of 3 processes)",
         "alone",

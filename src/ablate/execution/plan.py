@@ -13,6 +13,7 @@ from ablate.execution.make_request import LeftOut, Request
 from ablate.execution.reconcile import Job, reconcile
 from ablate.launching.devices import Slot
 from ablate.launching.sharing import Sharing
+from ablate.measuring.processor import total_memory_gb
 from ablate.measuring.step_cost import StepCost
 from ablate.preflight.estimate import disk, finish_seconds, trial_seconds
 from ablate.preflight.memory_probe import ProbeFailure, Probes, probe_variants
@@ -217,17 +218,5 @@ def _memory(steps: Sequence[StepCost], slots: int, local: Sequence[Slot]) -> Mem
     return MemoryNeed(
         device=next((step.device_name for step in steps), None),
         needed=max(peaks) * sharing if peaks else None,
-        there=min((step.device_memory_gb or _main_memory_gb() for step in steps), default=None),
+        there=min((step.device_memory_gb or total_memory_gb() for step in steps), default=None),
     )
-
-
-def _main_memory_gb() -> float:
-    """Return the main memory of this machine, or of the container that this process runs in."""
-    import psutil
-
-    total = float(psutil.virtual_memory().total)
-    try:
-        limit = float(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
-    except (OSError, ValueError):  # "max": no limit
-        limit = total
-    return min(total, limit) / 1e9

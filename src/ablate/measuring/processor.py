@@ -65,3 +65,13 @@ def available_memory_gb() -> float:
     except (OSError, ValueError):  # "max": no limit
         pass
     return max(available, 0.0) / 1e9
+
+
+def total_memory_gb() -> float:
+    """Return the main memory of this machine, or of the container that this process runs in, in GB."""
+    import psutil
+
+    total = float(psutil.virtual_memory().total)
+    with suppress(OSError, ValueError):  # "max": no limit
+        total = min(total, float(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return total / 1e9

@@ -15,7 +15,7 @@ from ablate.analysis.phrases import minus
 from ablate.analysis.table import component_columns, trial_rows
 from ablate.analysis.variant_row import Row
 from ablate.records.trial_record import short
-from ablate.report.selection import foremost, limit_text
+from ablate.report.foremost_rows import foremost, limit_text
 from ablate.report.text_table import TableColumn, best_rows, mark_columns, short_lines, text_columns
 
 CLASS_VARIANTS = 9  # columns of a table of classes

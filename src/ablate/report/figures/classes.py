@@ -31,7 +31,7 @@ from ablate.report.figures.style import (
     paragraph,
     written_name,
 )
-from ablate.report.selection import foremost
+from ablate.report.foremost_rows import foremost
 
 CLASSES = 25  # of a readable figure
 VARIANTS = 10

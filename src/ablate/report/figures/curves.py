@@ -28,7 +28,7 @@ from ablate.report.figures.style import (
     styles,
     written_name,
 )
-from ablate.report.selection import foremost, limit_text
+from ablate.report.foremost_rows import foremost, limit_text
 
 STEEP = 0.1  # share of the epochs in which all rise alike, and that would flatten the rest
 LINES = 10  # of one panel

@@ -30,7 +30,7 @@ from ablate.report.figures.style import (
     paragraph,
     written_name,
 )
-from ablate.report.selection import limit_text
+from ablate.report.foremost_rows import limit_text
 
 SHOWN = 3  # variants, a line of images each
 EACH = 2  # images for what is gained, and as many for what is lost

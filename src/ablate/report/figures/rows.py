@@ -15,7 +15,7 @@ from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.variant_row import Row
 from ablate.report.figures.lettering import wrapped, written
 from ablate.report.figures.style import TWO_COLUMNS, written_name
-from ablate.report.selection import foremost
+from ablate.report.foremost_rows import foremost
 
 MOST = 40  # lines of one figure
 HEIGHT = 0.205  # inches a line

@@ -34,7 +34,7 @@ from ablate.report.figures.style import (
     paragraph,
     written_name,
 )
-from ablate.report.selection import foremost, limit_text
+from ablate.report.foremost_rows import foremost, limit_text
 
 IMAGES = 4
 VARIANTS = 5  # baseline included
