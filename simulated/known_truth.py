@@ -1,6 +1,6 @@
 """Simulated sweeps and detectors whose truth is known: do intervals cover it, and do tests keep quiet about nothing?
 
-Used by `benchmarks/coverage.py` (at length) and by tests/comparing/test_coverage.py (in short). Each function draws
+Used by `benchmarks/coverage.py` (at length) and by tests/statistics/test_coverage.py (in short). Each function draws
 from the generator it is given, and takes what it judges as an argument, so that a wrong formula can be tried too.
 """
 

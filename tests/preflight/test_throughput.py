@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.sweeping.test_plan import trial as make_trial
+from tests.execution.test_plan import trial as make_trial
 
 from ablate.data.cache import cache_dir
 from ablate.launching.sharing import Layout, Throughput

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.sweeping.test_plan import trial as make_trial
+from tests.execution.test_plan import trial as make_trial
 
 from ablate.execution.manifest import open_sweep, sweep_name
 from ablate.records.loading import load_manifest

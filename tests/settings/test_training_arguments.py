@@ -53,7 +53,7 @@ def test_what_is_refused_is_refused_with_its_reason(name: str) -> None:
 
 
 def test_the_page_on_training_has_every_argument_with_its_effect_or_reason() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
     page = page.partition("\n## Arguments\n")[2]
     rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| `")]
     told = {name.strip("`"): row[1] for row in rows for name in row[0].split(", ")}

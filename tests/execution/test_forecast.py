@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from tests.sweeping.test_plan import trial as make_trial
+from tests.execution.test_plan import trial as make_trial
 
 from ablate.execution.forecast import Forecast, announce_forecast
 from ablate.execution.launch import Launch
