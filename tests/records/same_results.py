@@ -18,4 +18,5 @@ VERSION_0_1_0 = "6c3b6fc06041056fbfd7ead79f5b838136117a1674dbceb03ac2fe189ee4291
 if __name__ == "__main__":
     earlier = sys.argv[1] if len(sys.argv) > 1 else VERSION_0_1_0
     print(f"code as it is: {code_hash()}")
-    print("it is in SAME_RESULTS" if code_hash() in SAME_RESULTS else f'    "{code_hash()}": "{earlier}",  # noqa: E501')
+    line = f'    "{code_hash()}": "{earlier}",  # noqa: E501'
+    print("it is in SAME_RESULTS" if code_hash() in SAME_RESULTS else line)
