@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ablate.records.metrics import EpochRow
-from ablate.training.history import Journal
+from ablate.training.history import Journal, seconds_per_epoch
 
 
 def test_settling_leaves_the_rows_that_are_given_and_no_progress(tmp_path: Path) -> None:
@@ -41,3 +41,12 @@ def test_progress_is_written_at_most_once_a_second(tmp_path: Path, monkeypatch: 
 def test_a_disk_that_refuses_progress_does_no_harm(tmp_path: Path) -> None:
     Journal(tmp_path / "missing").tell(batch=1)
     assert not (tmp_path / "missing").exists()
+
+
+def test_an_epoch_s_time_is_the_median_without_the_first() -> None:
+    def of(*seconds: float) -> float:
+        return seconds_per_epoch([EpochRow({"epoch": 1 + i, "seconds": each}) for i, each in enumerate(seconds)])
+
+    assert of(90.0, 10.0, 14.0, 11.0) == 11.0
+    assert of(90.0, 10.0) == 10.0
+    assert of(90.0) == 90.0
