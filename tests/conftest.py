@@ -59,7 +59,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
     return _FilesOrTests(config, log)
 
 
-def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+# Files of long tests, which are handed out first: a long file that is begun last is waited for by the other workers.
+LONGEST = ("faults/", "launching/", "training/", "work/", "test_sweep.py", "test_readme.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    tests = str(Path(__file__).parent) + os.sep
+    items.sort(key=lambda item: not str(item.path).removeprefix(tests).startswith(LONGEST))
     gpu = [item for item in items if item.get_closest_marker("gpu")]
     if gpu:
         import torch

@@ -19,7 +19,7 @@ from ablate.report.notebook import source_notebook
 
 Grid = Callable[..., list[dict[str, Any]]]
 Write = Callable[..., Path]
-DOCS = Path(__file__).parents[2] / "docs" / "python-api.md"
+DOCS = Path(__file__).parents[1] / "docs" / "python-api.md"
 
 
 def run(code: str, *words: str) -> str:

@@ -7,7 +7,7 @@ import io
 import json
 import re
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from rich.console import Console
 from ablate.monitor.attempt import Item
 from ablate.monitor.live import REFRESH, SUMMARY, Live
 from ablate.monitor.time_left import Announcer
+from ablate.records.metrics import EpochRow
 from ablate.storage.locking import lock
 
 Written = Any  # a trial's folder and what its process would write there (see conftest.py)
@@ -233,8 +234,8 @@ def test_a_log_file_gets_no_control_codes_though_colour_is_asked_for(
 # -- which epochs the driver hears of -------------------------------------------------------------------------------
 
 
-def numbers(rows: list[dict[str, Any]]) -> list[int]:
-    return [row["epoch"] for row in rows]
+def numbers(rows: Sequence[EpochRow]) -> list[int]:
+    return [row.epoch for row in rows]
 
 
 def test_each_epoch_is_handed_out_once(written: Trials) -> None:
