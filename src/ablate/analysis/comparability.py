@@ -111,9 +111,7 @@ def _as_configured(title: str, variant: Sequence[TrialRecord], baseline: Sequenc
 
 def _configured(record: TrialRecord, path: Sequence[str]) -> object:
     """A setting of the configuration; what is meant where it is not recorded, None where nothing is."""
-    setting: object = record.config
-    for key in path:
-        setting = setting.get(key) if isinstance(setting, dict) else None
+    setting = record.setting(*path)
     return _plain(UNRECORDED.get(tuple(path)) if setting is None else setting)
 
 

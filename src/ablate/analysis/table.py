@@ -9,7 +9,7 @@ import pandas as pd
 from ablate.analysis.columns import IN_FILES, Column, Value
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.measurements import evaluated, status
-from ablate.analysis.table_summary import Plain, TableRow, TableSummary
+from ablate.analysis.table_summary import TableRow, TableSummary, TableValue
 from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import is_measured
 from ablate.records.trial_record import FAILED, Record, TrialRecord
@@ -54,7 +54,7 @@ def plain_rows(comparison: Comparison) -> list[TableRow]:
     return rows
 
 
-def _plain(column: Column, value: Value) -> Plain:
+def _plain(column: Column, value: Value) -> TableValue:
     """A value without types of our own: numbers with decimals are floats, and text that is not known is empty."""
     if column.is_text:
         return str(value or "")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-Plain = str | int | float | None
-TableRow = dict[str, Plain]  # column -> value
+TableValue = str | int | float | None
+TableRow = dict[str, TableValue]  # column -> value
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from ablate.records.trial_record import PlainConfig, Record, TrialRecord
+from ablate.records.trial_record import Record, TrialRecord
+from ablate.storage.plain_values import Plain
 
 FACTORS = ("module", "insertion", "optimizer", "model", "data")
 Leaves = dict[str, object]  # dotted name of a setting -> its value
@@ -63,7 +64,7 @@ def _settings(records: Sequence[Record]) -> Leaves:
     }
 
 
-def _flatten(config: PlainConfig, prefix: str = "") -> Leaves:
+def _flatten(config: Plain, prefix: str = "") -> Leaves:
     """Nested mapping -> {dotted name: value}."""
     flat: Leaves = {}
     for key, entry in config.items():

@@ -221,12 +221,9 @@ def _failure(folder: Path, record: TrialRecord) -> Failure:
 
 def _planned_epochs(record: TrialRecord) -> int | None:
     """Return the epochs that the configuration names; with a time limit those that it came to, None before that."""
-    train = record.config.get("train")
-    if not isinstance(train, dict):
-        return None
-    if train.get("time") is not None:
+    if record.setting("train", "time") is not None:
         return len(record.history) if record.status == FINISHED else None
-    epochs = train.get("epochs")
+    epochs = record.setting("train", "epochs")
     return epochs if isinstance(epochs, int) else None
 
 

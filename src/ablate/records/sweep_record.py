@@ -9,8 +9,9 @@ import msgspec
 
 from ablate.records.json_struct import JsonStruct, written
 from ablate.records.latency_record import LatencyReport
-from ablate.records.trial_record import PlainConfig, Record
+from ablate.records.trial_record import Record
 from ablate.storage.layout import SweepFolder
+from ablate.storage.plain_values import Plain
 
 ControlKind: TypeAlias = Annotated[str, msgspec.Meta(pattern="^(identity|params|scale)$")]
 
@@ -72,8 +73,8 @@ class SweepManifest(JsonStruct, frozen=True, kw_only=True):
     signatures: tuple[str, ...]
     names: dict[str, str] = written({})
     created: str = written("")
-    tracking: PlainConfig = written({})
-    latency: PlainConfig = written({})
+    tracking: Plain = written({})
+    latency: Plain = written({})
     strict: bool = written(False)
     mlflow_run_id: str | None = written(None)
     controls: dict[str, Control] = msgspec.field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -11,12 +11,12 @@ from ablate.records.json_struct import ABSENT, JsonObject, JsonStruct, JsonValue
 from ablate.records.metrics import ClassMetrics, EpochRow, Metrics
 from ablate.records.realised import Box, Realised
 from ablate.storage.layout import LOG
+from ablate.storage.plain_values import Plain
 
 SCHEMA: Final = 1
 SHORT: Final = 12  # hex digits of a signature that are shown to people
 FINISHED, FAILED, DAMAGED = "finished", "failed", "damaged"
 
-PlainConfig: TypeAlias = dict[str, Any]  # a settled configuration as YAML and JSON hold it
 
 Detection = tuple[int, float, float, float, float, float]  # class, confidence, corners in pixels
 
@@ -184,7 +184,7 @@ class TrialHeader(JsonStruct, frozen=True, kw_only=True):
     comparison_key: str
     factors: dict[str, str]
     seed: int
-    config: PlainConfig
+    config: Plain
     data: DataSummary | None = None
 
     def setting(self, *path: str) -> JsonValue:
