@@ -42,7 +42,7 @@ def code_hash() -> str:
     Files may move and be renamed, and their comments, docstrings and imports change, without changing it. They are read
     once: a process goes on with what it has imported.
     """
-    digests = sorted(map(code_digest, imported_files(ENTRY, CHANGES_RESULTS)))
+    digests = sorted(map(code_digest, imported_files(ENTRY, CHANGES_RESULTS).values()))
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 from ablate.sources.python_imports import PythonModule, imports_of
@@ -14,32 +13,32 @@ PACKAGE = Path(__file__).parents[1]
 _IGNORED = ("ctx", "kind", "type_comment")  # fields of a syntax tree that follow from others, or compute nothing
 
 
-def imported_files(entry: str, within: Iterable[str]) -> list[Path]:
-    """Return the file of a module, and those that it imports, and those that they import, sorted by path.
+def imported_files(entry: str, within: Iterable[str]) -> dict[Path, ast.Module]:
+    """Return the file of a module, and those that it imports, and those that they import, by path, each parsed once.
 
     Args:
         entry: The module's name in this package, such as ``training.trainer``.
         within: Modules and packages in it, by name: what lies outside is neither returned nor followed.
     """
     prefixes = tuple(within)
-    waiting, files = [entry], set[Path]()
+    waiting, files = [entry], dict[Path, ast.Module]()
     for name in waiting:  # it grows meanwhile
         path = _file_of(name)
         if path is None or path in files:
             continue
-        files.add(path)
+        files[path] = ast.parse(path.read_bytes())
         module = PythonModule(f"ablate.{name}", path, PACKAGE.parent)
-        for imported in imports_of(_tree(path), module).names:
+        for imported in imports_of(files[path], module).names:
             top, _, rest = imported.partition(".")
             parts = rest.split(".") if top == "ablate" else []
             names = [".".join(parts[:count]) for count in range(1, len(parts) + 1)]  # its packages run as well
             waiting += [name for name in names if f"{name}.".startswith(tuple(f"{prefix}." for prefix in prefixes))]
-    return sorted(files)
+    return dict(sorted(files.items()))
 
 
-def code_digest(path: Path) -> str:
+def code_digest(tree: ast.Module) -> str:
     """Return the SHA-256, hex, of what a file of ours computes: without its name, imports, docstrings and comments."""
-    return hashlib.sha256(_text(_tree(path)).encode()).hexdigest()
+    return hashlib.sha256(_text(tree).encode()).hexdigest()
 
 
 def _file_of(name: str) -> Path | None:
@@ -64,8 +63,3 @@ def _computes_nothing(node: object) -> bool:
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
     return isinstance(node, ast.Import | ast.ImportFrom)
-
-
-@cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_bytes())
