@@ -14,38 +14,12 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from tests.fixtures.live_display import LONG, Clock, Trials, Written, items, no_forced_colour  # noqa: F401
 
-from ablate.monitor.attempt import Item
-from ablate.monitor.live import REFRESH, Live
+from ablate.monitor.live import Live
 from ablate.storage.locking import lock
 
-Written = Any  # a trial's folder and what its process would write there (see conftest.py)
-Trials = Callable[[str], Written]
 Terminals = Callable[..., Any]  # what a terminal shows of what is written to it (see conftest.py)
-
-LONG = "hmha[rerank=batch,cache=paper]@backbone_p3+neck_p4 musgd s17"
-
-
-class Clock:
-    """A clock that goes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def tick(self, seconds: float = REFRESH) -> None:
-        self.now += seconds
-
-
-@pytest.fixture(autouse=True)
-def _no_forced_colour(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("FORCE_COLOR", raising=False)
-
-
-def items(*trials: Written, epochs: int = 10) -> list[Item]:
-    return [Item(trial.name, trial.signature, trial.folder, epochs) for trial in trials]
 
 
 @pytest.mark.parametrize("width", [80, 200])
