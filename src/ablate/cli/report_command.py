@@ -73,19 +73,15 @@ def make_report(directory: Path, options: ReportOptions, console: Console, *, as
     Returns:
         The exit code.
     """
-    from ablate.analysis.comparison import compare
-    from ablate.analysis.image_intervals import compute_intervals
     from ablate.console import print_line
     from ablate.report.figures import KINDS
-    from ablate.report.terminal_table import image_progress, print_table
+    from ablate.report.terminal_table import compare_with_progress, print_table
     from ablate.report.write import as_json as table_as_json
     from ablate.report.write import write_report
 
     sweep = load_sweep(directory)
     strict = sweep.manifest.strict if options.strict is None else options.strict
-    with image_progress(console) as progress:
-        compute_intervals(sweep, resamples=options.resamples, on_progress=progress)
-    comparison = compare(sweep, strict=strict)
+    comparison = compare_with_progress(sweep, console, strict=strict, resamples=options.resamples)
     if as_json:
         print(json.dumps(table_as_json(comparison), ensure_ascii=False, allow_nan=False), flush=True)  # noqa: T201
         return 0

@@ -120,18 +120,14 @@ def conclude_here(job: ConcludeJob) -> Conclusion:
 
 def _report(sweep: Sweep, command: CommandSettings, console: Console) -> tuple[str, TableSummary]:
     """Write the report unless it is up to date, print the table; return the description for MLflow, and the table."""
-    from ablate.analysis.comparison import compare
-    from ablate.analysis.image_intervals import compute_intervals
     from ablate.analysis.table import table_summary
     from ablate.report.figures import KINDS
-    from ablate.report.terminal_table import image_progress, print_table
+    from ablate.report.terminal_table import compare_with_progress, print_table
     from ablate.report.write import description, write_report
 
-    with image_progress(console) as progress:
-        compute_intervals(sweep, on_progress=progress)
     strict = command.strict
     kinds = KINDS if command.figures else ()
-    comparison = compare(sweep, strict=strict)
+    comparison = compare_with_progress(sweep, console, strict=strict)
     content = to_json([sweep.trials, sweep.latency, sweep.run_ids, sweep.design, sweep.controls])
     images = load_object(sweep.folder.image_intervals)
     options = [f"strict={strict}", f"figures={bool(kinds)}", f"notebook={command.notebook}"]

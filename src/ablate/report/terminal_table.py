@@ -12,11 +12,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from ablate.analysis.comparison import Comparison
+from ablate.analysis.comparison import Comparison, compare
+from ablate.analysis.image_intervals import compute_intervals
 from ablate.analysis.variant_row import Row
+from ablate.evaluation.image_bootstrap import RESAMPLES
 from ablate.findings.all_findings import findings, remarks
 from ablate.findings.control_findings import ALARM
 from ablate.findings.facts import headline
+from ablate.records.sweep_record import Sweep
 from ablate.report.text_table import CHECK, TableColumn, best_rows, mark_columns, short_lines, text_columns
 
 ASCII = {"Δ": "delta", "×": "x", "±": "+-"}  # noqa: RUF001
@@ -60,6 +63,13 @@ def print_table(comparison: Comparison, *, console: Console | None = None) -> No
         _print_sentence(console, "- ", sentence, ascii_only, style="bold red" if sentence.startswith(ALARM) else "")
     if len(texts) > len(shown):
         _print_sentence(console, "  ", f"{len(texts) - len(shown)} more findings are in comparison.html", ascii_only)
+
+
+def compare_with_progress(sweep: Sweep, console: Console, *, strict: bool, resamples: int = RESAMPLES) -> Comparison:
+    """Compute the intervals over images that are not known yet, with progress on the console, and compare a sweep."""
+    with image_progress(console) as progress:
+        compute_intervals(sweep, resamples=resamples, on_progress=progress)
+    return compare(sweep, strict=strict)
 
 
 @contextmanager
