@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ablate.data.data_use import images_used
 from ablate.launching.sharing import Layout, Sharing, Throughput
 from ablate.measuring.step_cost import StepCost, StepTimes
 from ablate.monitor.time_left import time_left
@@ -85,7 +84,7 @@ def expected_seconds(trial: Trial, measured: Throughput, size: float = 1.0, epoc
         epochs_done: Epochs that need not be trained again.
     """
     train = trial.settings.train
-    images = images_used(trial.data, train.fraction, train.split)
+    images = trial.images_used
     network = measured.step_seconds * (1 - measured.optimizer_share) * size
     times = StepTimes(
         setup_seconds=measured.setup_seconds,
@@ -118,7 +117,7 @@ def reasons(trials: Sequence[Trial], sharing: Sharing | None, cores: int | None)
             f"the optimizer ({trials[0].settings.optimizer.name}) takes {measured.optimizer_share:.0%} of each step"
         )
     train = trials[0].settings.train
-    images = images_used(trials[0].data, train.fraction, train.split).train
+    images = trials[0].images_used.train
     steps = train.epochs * -(-images // train.batch)
     each = "" if measured is None else f" of {measured.step_seconds:.2g} s"
     parts.append(f"a trial has {steps} steps{each} ({train.epochs} epochs of {images} images at {train.imgsz} px)")
@@ -161,6 +160,6 @@ def relative_cost(trial: Trial, costs: Mapping[str, NetworkCost]) -> float:
         costs: Of the networks, by variant key.
     """
     train = trial.settings.train
-    images = images_used(trial.data, train.fraction, train.split)
+    images = trial.images_used
     forward = images.val + 3 * images.train  # backward is two more
     return float(costs[trial.identity.variant_key].gflops) * forward * max(train.epochs, 0)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from ablate.data.data_use import images_used
 from ablate.errors import ConfigError
 from ablate.launching.jobs import Limits, Observer, Outcome, run_jobs
 from ablate.preflight.builders import BUILD, Builders, NetworkJob
@@ -212,8 +211,7 @@ def _job(trial: Trial, with_cost: bool) -> NetworkJob:
 
 def _has_batch_of_one(trial: Trial) -> bool:
     """Tell whether an epoch of a trial has a batch of a single image."""
-    train = trial.settings.train
-    images, batch = images_used(trial.data, train.fraction, train.split).train, train.batch
+    images, batch = trial.images_used.train, trial.settings.train.batch
     return batch == 1 or images % batch == 1
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Protocol
 
 from ablate.data.catalogue import DataSet
-from ablate.data.data_use import images_used
 from ablate.launching.devices import Slot, make_slots
 from ablate.launching.jobs import Outcome
 from ablate.launching.local import LocalBackend
@@ -293,5 +292,5 @@ def _summed(layout: Layout, processes: Sequence[ProcessSpeed]) -> Throughput:
 def _pixels(trial: Trial) -> float:
     """Return how many pixels a trial is trained on."""
     train = trial.settings.train
-    images = images_used(trial.data, train.fraction, train.split).train
+    images = trial.images_used.train
     return float(images * train.epochs * train.imgsz**2)

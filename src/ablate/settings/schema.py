@@ -118,7 +118,8 @@ class LatencySettings:
     busy: str = _choice("flag", BUSY)
 
 
-def _no_module() -> Plain:
+def no_module() -> Plain:
+    """Return the group `module` of a baseline."""
     return {"name": "none", "_target_": None, "insertion": "none"}
 
 
@@ -130,7 +131,7 @@ def _training_defaults() -> Plain:
 class Config:
     """One trial: what `conf/config.yaml` and the command line resolve to."""
 
-    module: Plain = field(default_factory=_no_module)
+    module: Plain = field(default_factory=no_module)
     insertion: InsertionConfig = field(default_factory=InsertionConfig)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     data: Plain = field(default_factory=dict)

@@ -18,11 +18,11 @@ from ablate.settings.schema import (
     ModelSettings,
     OptimizerSettings,
     TrackingSettings,
+    no_module,
     training_arguments,
 )
 from ablate.storage.plain_values import Plain, plain_copy
 
-_NO_MODULE = {"name": "none", "_target_": None, "insertion": "none"}
 _NO_INSERTION = {"name": "none", "at": None, "wiring": "plain"}
 
 
@@ -122,7 +122,7 @@ class TrialSettings:
         Raises:
             ConfigError: An entry of `grafts` is not valid graft syntax.
         """
-        module, further = config.get("module", _NO_MODULE), config.get("grafts") or []
+        module, further = config.get("module", no_module()), config.get("grafts") or []
         first = [] if module.get("_target_") is None else [GraftSpec.from_config(module, config["insertion"])]
         grafts = [*first, *map(GraftSpec.from_plain, further)]
         return cls(
@@ -141,7 +141,7 @@ class TrialSettings:
     def to_plain(self) -> Plain:
         """Return the settings as `config.yaml` and `result.json` hold them; `from_plain` is the inverse."""
         grafts = [graft.to_plain() for graft in self.grafts]
-        first = grafts[0] if grafts else {"module": dict(_NO_MODULE), "insertion": dict(_NO_INSERTION)}
+        first = grafts[0] if grafts else {"module": no_module(), "insertion": dict(_NO_INSERTION)}
         command = asdict(self.command)
         tracking, latency = command.pop("tracking"), command.pop("latency")
         return {

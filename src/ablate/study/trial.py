@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.data.catalogue import DataSet, resolve
+from ablate.data.data_use import ImagesUsed, images_used
 from ablate.errors import ConfigError
 from ablate.records.checkpoint_origin import checkpoint_signature
 from ablate.records.loading import DamagedRecordError, load_record
@@ -55,6 +56,11 @@ class Trial:
     def files(self) -> TrialFolder:
         """The places of all files about this trial."""
         return OutputFolder(Path(self.settings.command.root).absolute()).trial(self.identity.signature)
+
+    @property
+    def images_used(self) -> ImagesUsed:
+        """How many images an epoch trains and evaluates on."""
+        return images_used(self.data, self.settings.train.fraction, self.settings.train.split)
 
     def record(self) -> TrialRecord | None:
         """Return this trial's record if it is on disk and whole."""
