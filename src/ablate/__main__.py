@@ -12,13 +12,27 @@ from pathlib import Path
 VERBOSE = ("-v", "--verbose")  # print log messages (see `ablate.log`)
 UNREAD = 141  # exit code where nobody reads standard output any more, as after `| head -1`; a shell says it of SIGPIPE
 # What the system refuses, whoever asks: of a disk that is full, of a path that cannot be or must not be used.
-REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
+REFUSED = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        return _answered(words)
+    except Exception as error:
+        from ablate.cli.unforeseen import report_unforeseen
+
+        return report_unforeseen(error, words)
+
+
+def _answered(words: Sequence[str]) -> int:
+    """Run the command line; return the exit code, also for what the system refuses."""
+    try:
+        code = _run(words)
         _flush()
     except BrokenPipeError:
         if not _is_unread():

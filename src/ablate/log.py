@@ -75,6 +75,11 @@ def open_driver_log(path: Path) -> None:
         _ablate.addHandler(file)
 
 
+def log_exception(message: str, error: BaseException) -> None:
+    """Add a message with the traceback of an error to the command's log; with `-v` it is printed too."""
+    _ablate.error(message, exc_info=error)
+
+
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
     """Append the messages of a worker process to a file.

@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
-from ablate.errors import ConfigError, nearest
+from ablate.errors import ConfigError, nearest, one_line
 from ablate.settings.option_files import SCHEMAS, known_keys
 from ablate.settings.schema import option_file, options
 from ablate.settings.training_arguments import OWNED
@@ -17,7 +18,8 @@ from ablate.settings.training_arguments import OWNED
 
 def fail(message: str) -> int:
     """Print to stderr what is wrong with the input; return the exit code for it."""
-    print(f"ablate: {message}", file=sys.stderr)  # noqa: T201
+    with suppress(OSError):  # standard error may be full or closed
+        print(f"ablate: {one_line(message)}", file=sys.stderr)  # noqa: T201
     return 2
 
 
