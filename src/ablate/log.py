@@ -17,12 +17,27 @@ from logging.handlers import MemoryHandler, RotatingFileHandler
 from pathlib import Path
 
 from ablate.errors import ConfigError
+from ablate.safe_text import one_line, visible
 
 LEVEL = "ABLATE_LOG"
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 LARGEST = 1_000_000  # bytes; a driver log that would grow beyond this is first renamed, with the suffix .1
-FILE_FORMAT = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
-TERMINAL_FORMAT = logging.Formatter("%(levelname)s %(name)s: %(message)s")
+
+
+class _Format(logging.Formatter):
+    """Lays out a message on one line, whatever names of strangers are in it; a traceback keeps its lines."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text of a message."""
+        return visible(super().format(record))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the text of a message without the traceback."""
+        return one_line(super().formatMessage(record))
+
+
+FILE_FORMAT = _Format("%(asctime)s %(levelname)s %(name)s: %(message)s")
+TERMINAL_FORMAT = _Format("%(levelname)s %(name)s: %(message)s")
 
 _ablate = logging.getLogger("ablate")
 

@@ -83,7 +83,7 @@ def make_report(directory: Path, options: ReportOptions, console: Console, *, as
     strict = sweep.manifest.strict if options.strict is None else options.strict
     comparison = compare_with_progress(sweep, console, strict=strict, resamples=options.resamples)
     if as_json:
-        print(json.dumps(table_as_json(comparison), ensure_ascii=False, allow_nan=False), flush=True)  # noqa: T201
+        print(json.dumps(table_as_json(comparison), allow_nan=False), flush=True)  # noqa: T201
         return 0
     print_table(comparison, console=console)
     with console.status("figures and pages") if console.is_terminal else nullcontext():

@@ -163,9 +163,9 @@ def _with_sweep(verb: str, words: Sequence[str], body: Callable[[Path, argparse.
         if verb in ("report", "latency"):
             parsed.overrides = [word for word in parsed.overrides if word.startswith("root=")]
         directory = find_sweep(_root(parsed.overrides), parsed.sweep)
-        from rich.console import Console
+        from ablate.console import Terminal
 
-        return body(directory, parsed, Console(stderr=parsed.json, emoji=False))
+        return body(directory, parsed, Terminal(stderr=parsed.json))
 
     return _guarded(run)
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ablate import __version__
 from ablate.analysis.table_summary import TableSummary
-from ablate.console import print_line
+from ablate.console import Terminal, print_line
 from ablate.execution.manifest import digest
 from ablate.latency.sweep_latency import measure_sweep
 from ablate.launching.local import run_in_worker
@@ -97,7 +97,7 @@ def conclude(directory: Path, settings: TrialSettings, signatures: Collection[st
 def conclude_here(job: ConcludeJob) -> Conclusion:
     """Do what `conclude` does, in this process."""
     directory, command, signatures = job.directory, job.settings.command, job.signatures
-    console = Console(emoji=False)  # :100: in a name or a path is not an emoji
+    console = Terminal()
     with log_to(SweepFolder(directory).driver_log):
         if command.latency.enabled:
             measure_sweep(directory, command.latency, console)

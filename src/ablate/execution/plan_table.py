@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
-
-from ablate.console import print_line
+from ablate.console import Terminal, print_line
 from ablate.errors import count
 from ablate.execution.launch import Launch
 from ablate.execution.make_request import Request
@@ -64,7 +62,7 @@ def plan_json(plan: Plan) -> str:
 
 def print_plan(plan: Plan) -> None:
     """Print a plan for people."""
-    console = Console(emoji=False)
+    console = Terminal()
     for line in _variants(plan.trials, console.width if console.is_terminal else None):
         print_line(console, line)
     print_line(console, "")

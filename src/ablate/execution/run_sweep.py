@@ -15,7 +15,7 @@ import msgspec
 from rich.console import Console
 
 from ablate import __version__
-from ablate.console import print_line, short_path
+from ablate.console import Terminal, print_line, short_path
 from ablate.errors import ConfigError, count
 from ablate.execution.conclude import Conclusion, conclude
 from ablate.execution.forecast import UNKNOWN, announce_forecast
@@ -26,7 +26,6 @@ from ablate.execution.reconcile import Reconciled, reconcile
 from ablate.execution.scheduler import run_trials
 from ablate.log import open_driver_log
 from ablate.preflight.networks import Preflight, contract_notes, preflight
-from ablate.records.class_names import printable
 from ablate.records.failures import retry_option
 from ablate.records.loading import load_manifest, save_manifest
 from ablate.storage.layout import OutputFolder, SweepFolder
@@ -57,7 +56,7 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
         NoSuchDevice: The trials' device does not exist.
         KeyboardInterrupt: Ctrl-C; finished trials are kept, and the same command resumes the others.
     """
-    console = Console(stderr=False, emoji=False)
+    console = Terminal()
     settings = request.trials[0].settings
     _check_writable(Path(settings.command.root).absolute())
     reconciled = reconcile(request.trials, mend=True)
@@ -187,6 +186,6 @@ def _print_refusals(console: Console, problem: StoreProblem | None, refusals: Se
     for again, words in ((False, "MLflow does not take"), (True, "not in MLflow yet, the next command tries again")):
         listed = [refusal for refusal in refusals if refusal.again == again]
         for refusal in listed[:REFUSALS]:
-            print_line(console, f"{words}: {printable(str(refusal))}", "yellow")
+            print_line(console, f"{words}: {refusal}", "yellow")
         if len(listed) > REFUSALS:
             print_line(console, f"{words}: {len(listed) - REFUSALS} more; see the tag ablate.not_recorded", "yellow")

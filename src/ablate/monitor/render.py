@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from ablate.monitor.trial_state import TrialState
+from ablate.safe_text import one_line
 
 STYLES = {
     "done": "green",
@@ -110,7 +111,7 @@ def table(
         ellipsis: Replaces what was cut out of the first column.
     """
     cells = [[Text(title, style="dim") for title in titles]]
-    cells += [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
+    cells += [[cell if isinstance(cell, Text) else Text(one_line(cell)) for cell in row] for row in rows]
     sizes = [max(line[place].cell_len for line in cells) for place in range(len(titles))]
     shown = list(range(len(titles)))
     if width is not None:
@@ -232,7 +233,7 @@ def _running(view: View, trials: Sequence[TrialState], width: int, ascii_only: b
     rows: list[Row] = [
         [
             trial.name,
-            Text((trial.device or "").ljust(device), "dim"),
+            Text(one_line(trial.device or "").ljust(device), "dim"),
             bar(trial.fraction, size, ascii_only=ascii_only),
             epochs(trial).rjust(epoch),
             accuracy(trial),

@@ -34,6 +34,7 @@ from ablate.monitor.time_left import estimate, variant_of
 from ablate.monitor.trial_state import ENDED, SweepStates, TrialState
 from ablate.records.failures import retry_option
 from ablate.records.trial_record import short
+from ablate.safe_text import one_line
 
 STATES = ("done", "failed", "damaged", "running", "interrupted", "waiting")
 EVERY = 2.0  # seconds between two reads
@@ -116,7 +117,7 @@ def _print(states: SweepStates, trials: Sequence[TrialState], console: Console, 
     width = console.width if console.is_terminal else None  # what goes into a file or a pipe is not cut
     grouped = console.is_terminal and not every and len(trials) > MANY
     running = [trial for trial in trials if trial.state == "running"]
-    lines = [Text(f"sweep {states.name}", "bold"), Text()]
+    lines = [Text(one_line(f"sweep {states.name}"), "bold"), Text()]
     if grouped:
         lines += [*_variants(trials, width, states.controls), Text()]
         lines += [*_trials(running, width, states.controls), Text()] if running else []

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ablate.console import Terminal
 from ablate.data.cache import cache_dir
 from ablate.data.catalogue import DataSet
 from ablate.launching.devices import DEVICE, LOADERS, Slot, query_gpus
@@ -264,7 +264,7 @@ def work_folder() -> Iterator[Path]:
 
 def _progress(count: int) -> Progress:
     """Return a progress bar of one task; on stderr, because stdout may be read by a program."""
-    console = Console(stderr=True, emoji=False)
+    console = Terminal(stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from ablate.records.trial_record import TrialRecord
+from ablate.safe_text import clipped, printable
 
 MAX_LABEL = 60  # characters of a class name that are shown
 MAX_METRIC = 100  # characters of a class name in a metric's name; MLflow has room for 250 with what stands before
-JOINERS = "\u200c\u200d"  # they have no width, but Persian, Hindi and emoji are not what they were without them
 INDEXED = re.compile(r"\d{3,}_")  # how a metric's name begins where the class name alone does not do
 
 
@@ -47,24 +47,6 @@ def class_names(names: Sequence[object]) -> tuple[ClassName, ...]:
 def recorded_classes(record: TrialRecord) -> tuple[ClassName, ...]:
     """Return the classes that a trial's record has accuracies of: entry i of its ``per_class`` is class i."""
     return class_names([entry.name for entry in record.per_class])
-
-
-def printable(text: str) -> str:
-    """Return a text on one line, without what a terminal or a page would obey instead of showing it."""
-    letters = []
-    for letter in text:
-        if letter.isprintable() or letter in JOINERS:
-            letters.append(letter)
-        elif letter.isspace():
-            letters.append(" ")
-        elif unicodedata.category(letter) != "Cf":  # marks of direction and the like leave no gap
-            letters.append("\N{REPLACEMENT CHARACTER}")
-    return " ".join("".join(letters).split())
-
-
-def clipped(text: str, most: int) -> str:
-    """Return a text of at most so many characters; one that is cut off ends in an ellipsis."""
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
 @lru_cache(maxsize=256)  # a thousand trials of a sweep have the same classes

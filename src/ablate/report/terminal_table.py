@@ -15,12 +15,14 @@ from rich.text import Text
 from ablate.analysis.comparison import Comparison, compare
 from ablate.analysis.image_intervals import compute_intervals
 from ablate.analysis.variant_row import Row
+from ablate.console import Terminal
 from ablate.evaluation.image_bootstrap import RESAMPLES
 from ablate.findings.all_findings import findings, remarks
 from ablate.findings.control_findings import ALARM
 from ablate.findings.facts import headline
 from ablate.records.sweep_record import Sweep
 from ablate.report.text_table import CHECK, TableColumn, best_rows, mark_columns, short_lines, text_columns
+from ablate.safe_text import one_line
 
 ASCII = {"Δ": "delta", "×": "x", "±": "+-"}  # noqa: RUF001
 NARROWEST_LABEL = 14
@@ -37,16 +39,16 @@ def print_table(comparison: Comparison, *, console: Console | None = None) -> No
     the console (rich: only on a terminal, and not with NO_COLOR). Falls back to ASCII where the
     console's encoding has no Greek.
     """
-    console = console or Console(highlight=False, emoji=False)
+    console = console or Terminal()
     ascii_only = not _can_encode(console.encoding)
     notes = _Notes()
     references = [
         notes.numbers(row.notes) if row.is_comparable else f"{UNFAIR} {notes.numbers(row.notes)}".rstrip()
         for row in comparison.rows
     ]
-    console.print(Text(f"{comparison.sweep.name}: {headline(comparison)}", style="bold"))
+    console.print(Text(one_line(f"{comparison.sweep.name}: {headline(comparison)}"), style="bold"))
     if comparison.rows:
-        heads = _component_heads([column.title for column in mark_columns(comparison)], console.width)
+        heads = _component_heads([one_line(column.title) for column in mark_columns(comparison)], console.width)
         console.print(_grid(comparison, references, heads, console.width, ascii_only))
         for name, title in heads.items():
             if title.replace("\n", "") != name:
@@ -132,7 +134,7 @@ def _grid(
     noted = max(map(len, references), default=0)
     room = width - (max(noted, len("note")) + GAP if noted else 0)
     room -= sum(_breadth(head) + GAP for head in heads.values())
-    labels = [row.label for row in comparison.rows]
+    labels = [one_line(row.label) for row in comparison.rows]
     label, fitting = _what_fits(shown, labels, titles, room, None if comparison.is_named_by_marks else width * 2 // 5)
     grid = Table(
         box=RULE if ascii_only else box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0)
@@ -152,7 +154,7 @@ def _grid(
         for row in group.rows:
             marks = row.variant.marks
             cells = [_mark(None if marks is None else marks[i], ascii_only) for i in range(len(heads))]
-            cells += [Text(row.label, style="" if row.replicates else "dim")] if label else []
+            cells += [Text(one_line(row.label), style="" if row.replicates else "dim")] if label else []
             cells += [Text(one.cells[position], style=_style(one.name, position, row, best)) for one in columns]
             cells += [Text(references[position])] if noted else []
             grid.add_row(*cells, end_section=row is group.rows[-1])
@@ -218,6 +220,7 @@ def _print_sentence(console: Console, lead: str, text: str, ascii_only: bool, st
     grid = Table.grid(padding=0)
     grid.add_column(no_wrap=True)
     grid.add_column()
+    text = one_line(text)
     shown = text.encode("ascii", "replace").decode() if ascii_only else text
     grid.add_row(Text(lead, style=style), Text(shown))
     console.print(grid)

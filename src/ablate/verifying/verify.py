@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ablate.console import print_line
+from ablate.console import Terminal, print_line
 from ablate.settings.environment import prepare
 
 
@@ -17,7 +17,7 @@ def run_verify(golden: Path | None) -> int:
         FileNotFoundError: There is no folder of golden cases here.
     """
     prepare()
-    console = Console(emoji=False)
+    console = Terminal()
     if golden is not None and not _golden(golden, console):
         return 1
     return 0 if _conformance(console) else 1

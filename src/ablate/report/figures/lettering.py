@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
 
-from ablate.records.class_names import ClassName, clipped
+from ablate.records.class_names import ClassName
+from ablate.safe_text import clipped
 
 MISSING = "□"
 _PART = re.compile(r"\S[^@\[,\s]*,?\s*")  # of a variant's name

@@ -1,0 +1,50 @@
+"""Text of strangers, made safe for the place where it is shown: it is read there, never obeyed.
+
+Names of classes, modules and sweeps, messages, commands and paths come from files that anybody may have written. A
+terminal obeys escape codes, a page shows text in another direction than it is written, a surrogate ends every program
+that writes UTF-8. Each output calls the function for its kind where the text enters it; markup is the business of the
+writers of that markup (`ablate.report`).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+JOINERS = "\u200c\u200d"  # they have no width, but Persian, Hindi and emoji are not what they were without them
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_PLAIN = re.compile(r"[\x20-\x7e\n]*")  # most texts are no more than this
+
+
+def visible(text: str) -> str:
+    """Return a text without what a terminal or a page would obey instead of showing it; lines stay lines.
+
+    Control characters (of which escape codes begin with one), marks of direction, characters without width and
+    surrogates are left out, so that what remains of an escape code is read. Joiners of letters stay.
+    """
+    if _PLAIN.fullmatch(text):
+        return text
+    return "".join(c for c in text if c == "\n" or c in JOINERS or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
+
+
+def one_line(text: str) -> str:
+    """Return a text as `visible` does, on one line: what ends a line or moves along it is a blank."""
+    return visible("".join(" " if c.isspace() else c for c in text) if not text.isprintable() else text)
+
+
+def printable(text: str) -> str:
+    """Return a name on one line, as `one_line` does, each gap one blank, and a sign where something was left out."""
+    letters = []
+    for letter in text:
+        if letter.isprintable() or letter in JOINERS:
+            letters.append(letter)
+        elif letter.isspace():
+            letters.append(" ")
+        elif unicodedata.category(letter) != "Cf":  # marks of direction and the like leave no gap
+            letters.append(REPLACEMENT)
+    return " ".join("".join(letters).split())
+
+
+def clipped(text: str, most: int) -> str:
+    """Return a text of at most so many characters; one that is cut off ends in an ellipsis."""
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
