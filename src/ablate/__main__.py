@@ -1,11 +1,15 @@
 """`python -m ablate`: the first word is a verb, or else Hydra overrides."""
 
-from __future__ import annotations
+import sys
+
+from ablate.search_path import leave_out_working_folder
+
+if __name__ == "__main__":  # before any import that a file of the working folder could answer
+    leave_out_working_folder()
 
 import errno
 import os
 import select
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +24,8 @@ REFUSED = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
+    if arguments is None:
+        leave_out_working_folder()  # of a console script, into whose path PYTHONPATH may bring it
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _answered(words)
@@ -50,12 +56,10 @@ def _answered(words: Sequence[str]) -> int:
 
 def _run(words: Sequence[str]) -> int:
     try:
-        here = str(Path.cwd())
+        Path.cwd()
     except FileNotFoundError:
         print("ablate: the working folder does not exist any more: cd into one that does", file=sys.stderr)  # noqa: T201
         return 2
-    if here not in sys.path:
-        sys.path.insert(0, here)  # a user's own modules, with the console script as with python -m
     from ablate.cli.help import asks_for_help, help_text
 
     verbose = any(word in VERBOSE for word in words)

@@ -19,6 +19,7 @@ from types import CodeType, ModuleType
 
 from ablate.errors import ConfigError
 from ablate.sources.module_source import ModuleSource, module_source
+from ablate.sources.working_folder import allow
 from ablate.storage.files import file_sha256, file_state
 
 UNKNOWN = "unknown"  # in place of a hash: it is not known which content was imported
@@ -37,6 +38,7 @@ def import_module_of(target: str) -> ModuleType:
         ImportError: There is no such module, or whatever its code raises.
     """
     home = target.rpartition(".")[0]
+    allow([target])
     if _is_imported(target) or not note(target):
         return importlib.import_module(home)
     before = module_source(target)

@@ -24,6 +24,7 @@ from ablate.grafting.insertion import GraftError, Place, find_places
 from ablate.grafting.module_import import import_module_of
 from ablate.records.graft_report import GraftReport, PlaceReport
 from ablate.settings.graft import GraftSpec, ModuleSpec, read_grafts, write_grafts
+from ablate.sources.working_folder import allow
 from ablate.storage.plain_values import Plain
 
 if TYPE_CHECKING:
@@ -251,6 +252,7 @@ def _build(module: ModuleSpec, place: Place, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
+            allow(module.targets)  # a control builds the class that it imitates
             return load_class(module.target)(place.channels, **module.arguments)
         except (ValueError, TypeError) as error:
             if isinstance(error, GraftError):

@@ -18,12 +18,14 @@ class Checkpoint:
         imgsz: Side of the network's square input in pixels.
         head: "one_to_one" or "one_to_many" (see `ablate.latency.backends.deploy`).
         signature: Of the trial that it should be of; None: of any.
+        targets: Classes of its grafts, which may lie in the working folder.
     """
 
     path: str
     imgsz: int
     head: str
     signature: str | None = None
+    targets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -279,7 +279,8 @@ def _edited_since(record: TrialRecord) -> str | None:
 def _checkpoint(sweep: Sweep, record: TrialRecord, head: str) -> Checkpoint:
     """Return what a worker measures of a record that `_unfit` has no objection to."""
     assert record.realised.imgsz is not None
-    return Checkpoint(str(_path(sweep, record)), record.realised.imgsz, _head(record, head), record.signature)
+    targets = tuple(record.inputs.sources) if record.inputs else ()
+    return Checkpoint(str(_path(sweep, record)), record.realised.imgsz, _head(record, head), record.signature, targets)
 
 
 def _path(sweep: Sweep, record: TrialRecord) -> Path:

@@ -44,6 +44,7 @@ from ablate.records.checkpoint_origin import checkpoint_signature
 from ablate.records.trial_record import short
 from ablate.settings.environment import cpu_threads, output_to
 from ablate.settings.environment import prepare as prepare_environment
+from ablate.sources.working_folder import allow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,6 +96,7 @@ def _load(checkpoints: Mapping[str, Checkpoint]) -> tuple[dict[str, tuple[nn.Mod
         if writer not in (None, checkpoint.signature or writer):
             unreadable[key] = f"the checkpoint is of another trial, {short(writer)}"
             continue
+        allow(checkpoint.targets)
         try:
             networks[key] = deploy(load_checkpoint(checkpoint.path)[0], checkpoint.head), checkpoint.imgsz
         except Exception as error:  # a damaged file may raise anything

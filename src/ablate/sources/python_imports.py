@@ -24,7 +24,7 @@ class PythonModule:
     Attributes:
         name: Dotted name.
         path: Its ``.py`` file, or the file of an extension module.
-        root: The folder of `sys.path` (or of an editable install) in which its top-level name lies.
+        root: The folder in which its top-level name lies: of `sys.path`, of an editable install, or the working folder.
     """
 
     name: str
@@ -160,19 +160,28 @@ def exported(tree: ast.Module) -> list[str]:
 
 
 def _find_top(top: str) -> tuple[Path | None, list[Path], list[PythonModule]]:
-    """Return the root of a top-level name, the folders of its submodules, and the files that importing it runs."""
+    """Return the root of a top-level name, the folders of its submodules, and the files that importing it runs.
+
+    The working folder comes last, as where it is imported (`ablate.sources.working_folder`).
+    """
     portions: list[Path] = []  # of a namespace package, which has no __init__.py
     for entry in dict.fromkeys(sys.path):
         root = Path(entry or os.curdir).absolute()
-        files = _files_of(root, top)
-        if files:
-            folders = [root / top] if (root / top).is_dir() else []
-            return root, folders, [PythonModule(top, file, root) for file in files]
+        if _files_of(root, top):
+            return _find_in(root, top)
         if (root / top).is_dir():
             portions.append(root / top)
     if portions:
         return portions[0].parent, portions, []
-    return _from_finders(top)
+    found = _from_finders(top)
+    return found if found[0] is not None else _find_in(Path.cwd(), top)
+
+
+def _find_in(root: Path, top: str) -> tuple[Path | None, list[Path], list[PythonModule]]:
+    """Look for a top-level name in a folder, as `_find_top` does in all of `sys.path`."""
+    files = _files_of(root, top)
+    folders = [root / top] if (root / top).is_dir() else []
+    return (root, folders, [PythonModule(top, file, root) for file in files]) if files or folders else (None, [], [])
 
 
 def _from_finders(top: str) -> tuple[Path | None, list[Path], list[PythonModule]]:
