@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO, TextIOWrapper
 from logging.handlers import MemoryHandler, RotatingFileHandler
 from pathlib import Path
 
@@ -43,7 +44,11 @@ _ablate = logging.getLogger("ablate")
 
 
 class _File(RotatingFileHandler):
-    """A log file; one that cannot be written, as on a full disk, never ends or disturbs a sweep."""
+    """A log file; one that cannot be written, as on a full disk, never disturbs a sweep. No link is followed."""
+
+    def _open(self) -> TextIOWrapper:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        return TextIOWrapper(FileIO(os.open(self.baseFilename, flags, 0o666), "ab"), encoding=self.encoding)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Drop the message."""

@@ -107,12 +107,18 @@ def counts(detections: GroupDetections) -> list[tuple[str, ...]]:
     return list(detections.counts().rows)
 
 
+@pytest.fixture(autouse=True)
+def images_in_a_view(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Let views of data sets, whose images alone are shown, be in the folder of the test."""
+    monkeypatch.setenv("ABLATE_CACHE", str(tmp_path))
+
+
 @pytest.fixture
 def full(records: Grid, write: Write, multirun: Path, tmp_path: Path) -> Comparison:
     """A sweep with everything that a figure can show: two optimizers, a control, evidence, images, many latencies."""
     made = records(("none", "hmha", "acmix"), ("sgd", "musgd"), (0, 1, 2))
-    draw_images(tmp_path / "data")
-    with_evidence(made, multirun, tmp_path / "data")
+    draw_images(tmp_path / "views" / "data")
+    with_evidence(made, multirun, tmp_path / "views" / "data")
     directory = write(made, samples=True)
     head = json.loads((directory / "sweep.json").read_text())
     head["controls"] = {made[6]["variant_key"]: {"kind": "params", "comparison_key": made[0]["comparison_key"]}}
@@ -269,8 +275,8 @@ def test_an_object_is_found_once_by_the_most_confident_detection_of_its_class() 
 
 def test_objects_are_counted_by_who_found_them(records: Grid, write: Write, multirun: Path, tmp_path: Path) -> None:
     made = records(("none", "hmha"), ("sgd",), (0,))
-    draw_images(tmp_path / "data")
-    with_evidence(made, multirun, tmp_path / "data")
+    draw_images(tmp_path / "views" / "data")
+    with_evidence(made, multirun, tmp_path / "views" / "data")
     drawing = found_and_missed(*first(write(made)))
     assert drawing is not None
     assert drawing.counts is not None
@@ -330,8 +336,8 @@ def test_a_detector_that_sees_nothing_is_reported_like_any_other(
     records: Grid, write: Write, multirun: Path, tmp_path: Path, who: str
 ) -> None:
     made = records(("none", "hmha"), ("sgd",), (0, 1))
-    draw_images(tmp_path / "data")
-    with_evidence(made, multirun, tmp_path / "data")
+    draw_images(tmp_path / "views" / "data")
+    with_evidence(made, multirun, tmp_path / "views" / "data")
     for record in made:
         if who != "all" and record["factors"]["module"] == "none":
             continue
@@ -363,8 +369,8 @@ def test_evidence_that_cannot_be_used_is_named(
     records: Grid, write: Write, multirun: Path, tmp_path: Path, kind: str
 ) -> None:
     made = records(("none", "hmha", "acmix"), ("sgd",), (0,))
-    draw_images(tmp_path / "data")
-    with_evidence(made, multirun, tmp_path / "data")
+    draw_images(tmp_path / "views" / "data")
+    with_evidence(made, multirun, tmp_path / "views" / "data")
     directory = write(made)
     path = multirun / "trials" / made[1]["signature"] / "evidence" / "best.npz"
     if kind == "cut off":
@@ -385,13 +391,13 @@ def test_where_originals_are_gone_the_copies_are_shown_or_nothing(
     records: Grid, write: Write, multirun: Path, tmp_path: Path
 ) -> None:
     made = records(("none", "hmha"), ("sgd",), (0,))
-    with_evidence(made, multirun, tmp_path / "gone")
+    with_evidence(made, multirun, tmp_path / "views" / "gone")
     directory = write(made, samples=True)
     assert found_and_missed(*first(directory)) is None
     for record in made:
         path = multirun / "trials" / record["signature"] / "result.json"
         found = json.loads(path.read_text())
-        found["samples"][0]["source"] = str(tmp_path / "gone" / "images" / "val" / "0.png")
+        found["samples"][0]["source"] = str(tmp_path / "views" / "gone" / "images" / "val" / "0.png")
         path.write_text(json.dumps(found))
     drawing = found_and_missed(*first(directory))
     assert drawing is not None

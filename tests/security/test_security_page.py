@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import runpy
+from collections import Counter
 from pathlib import Path
 
-SCRIPT = Path(__file__).parent / "security_page.py"
+MADE = runpy.run_path(str(Path(__file__).parent / "security_page.py"))
 
 
 def test_the_page_is_what_the_tests_say() -> None:
-    code = f"import runpy; made = runpy.run_path({str(SCRIPT)!r}); print(made['page'](), end='')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert MADE["PAGE"].read_text(encoding="utf-8") == MADE["page"]()
 
-    assert (SCRIPT.parents[2] / "docs" / "security.md").read_text(encoding="utf-8") == done.stdout
+
+def test_every_kind_of_file_has_rows_and_every_row_a_kind() -> None:
+    counts = Counter(row.kind for row in MADE["rows"]())
+
+    assert set(counts) <= set(MADE["ORDER"])
+    assert counts["Trial or sweep folder"] >= 8

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from ablate.errors import ConfigError, nearest
+from ablate.storage.confined import refuse_links
 from ablate.storage.layout import OutputFolder, SweepFolder
 from ablate.storage.plain_values import Plain
 
@@ -79,6 +80,7 @@ def ui(words: Sequence[str]) -> int:
         parsed = parser.parse_args(words)
         root = _root(parsed.overrides)
         database = OutputFolder(root).database
+        refuse_links(OutputFolder(root).written_in_place)
         if not database.is_file():
             raise ConfigError(f"{database} does not exist: no trial has been recorded here yet")
         _check_port(parsed.port)
@@ -122,8 +124,10 @@ def find_sweep(root: Path, name: str | None) -> Path:
     """Return a sweep's folder: by name or path, or the one that was written last.
 
     Raises:
-        ConfigError: No sweep exists, or none of this name.
+        ConfigError: No sweep exists, or none of this name; or its folder is a link.
     """
+    if name is not None and not name.strip():
+        raise ConfigError("the name of the sweep is empty")
     output = OutputFolder(root)
     folder = output.sweeps
     manifests = sorted((sweep.manifest for sweep in output.sweep_folders()), key=lambda path: path.stat().st_mtime)
@@ -134,8 +138,11 @@ def find_sweep(root: Path, name: str | None) -> Path:
         return manifests[-1].parent
     if name in names:
         return folder / name
-    if SweepFolder(Path(name)).manifest.is_file():
-        return Path(name).absolute()
+    with suppress(OSError):  # such as a name that is too long for a file's
+        if os.sep not in name:
+            refuse_links([folder / name])
+        if SweepFolder(Path(name)).manifest.is_file():
+            return Path(name).absolute()
     raise ConfigError(f"sweep '{name}' does not exist in {folder}. {nearest(name, names)}there are: {', '.join(names)}")
 
 
@@ -151,7 +158,7 @@ def _with_sweep(verb: str, words: Sequence[str], body: Callable[[Path, argparse.
             forms.add_argument("--watch", action="store_true", help="look again every two seconds until all is done")
             parser.add_argument("--all", action="store_true", help="a line for each trial of a large sweep too")
         parsed = parser.parse_args(words)
-        if parsed.sweep and "=" in parsed.sweep:
+        if parsed.sweep and "=" in parsed.sweep and not _is_sweep(parsed.sweep, parsed.overrides):
             parsed.overrides.insert(0, parsed.sweep)
             parsed.sweep = None
         if verb == "report":
@@ -168,6 +175,12 @@ def _with_sweep(verb: str, words: Sequence[str], body: Callable[[Path, argparse.
         return body(directory, parsed, Terminal(stderr=parsed.json))
 
     return _guarded(run)
+
+
+def _is_sweep(name: str, overrides: Sequence[str]) -> bool:
+    """Tell whether a word with an equals sign is the name of a sweep, which may have one."""
+    root = _root([word for word in overrides if word.startswith("root=")])
+    return os.sep not in name and name in [folder.path.name for folder in OutputFolder(root).sweep_folders()]
 
 
 def _show_status(directory: Path, parsed: argparse.Namespace, console: Console) -> int:

@@ -19,6 +19,22 @@ def cache_dir() -> Path:
     return (Path(base).expanduser() if base else Path.home() / ".cache").absolute() / "ablate"
 
 
+def views_dir() -> Path:
+    """The folder of all views of data sets (see `ablate.data.view`) that this user's commands have used here."""
+    return cache_dir() / "views"
+
+
+def is_in_view(path: Path) -> bool:
+    """Tell whether a path, as a record names it, is that of a file of a view; no other image of this machine is shown.
+
+    Views consist of links to the user's own images, so links are not looked at.
+    """
+    try:
+        return Path(os.path.normpath(path)).is_relative_to(views_dir())
+    except ValueError:
+        return False
+
+
 def make_cache() -> None:
     """Make the cache folder.
 

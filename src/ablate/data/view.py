@@ -16,7 +16,7 @@ from typing import Final
 
 import yaml
 
-from ablate.data.cache import cache_dir, put_folder_in_place
+from ablate.data.cache import put_folder_in_place, views_dir
 from ablate.data.datafile import DataFile, Image
 from ablate.storage.files import atomic_write_text
 
@@ -40,7 +40,7 @@ def ensure_view(data: DataFile, images: dict[str, list[Image]], fingerprint: str
     """
     place = "\0".join(str(image.path) for listed in images.values() for image in listed)
     name = f"{fingerprint[:16]}-{hashlib.sha256(place.encode(errors='surrogateescape')).hexdigest()[:8]}"
-    view = cache_dir() / "views" / name
+    view = views_dir() / name
 
     def is_whole(folder: Path) -> bool:
         if not (folder / DATA_FILE).is_file():

@@ -15,6 +15,7 @@ import msgspec
 from ablate.records.loading import load_manifest, save_manifest
 from ablate.records.store_address import without_account
 from ablate.records.sweep_record import Control, Design, SweepManifest
+from ablate.storage.confined import refuse_links, remove_links
 from ablate.storage.layout import OutputFolder, SweepFolder
 from ablate.study.trial import Trial
 
@@ -33,7 +34,8 @@ def sweep_name(trials: Sequence[Trial], joined: Collection[str] = ()) -> str:
                 levels[factor].append(level)
     grafted = dict.fromkeys(name for level in levels["module"] for name in level.split("+") if name != "none")
     modules = list(grafted) or ["baseline"]
-    readable = "_".join(["+".join(modules)[:48], "+".join(levels["data"])[:24], "+".join(levels["model"])[:24]])
+    parts = ((modules, 48), (levels["data"], 24), (levels["model"], 24))
+    readable = "_".join("+".join(names)[:most].encode()[: 2 * most].decode(errors="ignore") for names, most in parts)
     readable = re.sub(r"[^\w.+@=-]+", "_", readable)  # a data file may have any name
     return f"{readable}_{digest(trial.identity.signature for trial in trials)[:6]}"
 
@@ -54,12 +56,17 @@ def open_sweep(
         design: Of components, where there is one (see `ablate.study.designs`).
         controls: By variant key (see `ablate.study.control_trials`).
         ignored: Takes in words what of an earlier manifest could not be read.
+
+    Raises:
+        ConfigError: The folder is a link.
     """
     settings = trials[0].settings.command
     tracking = settings.tracking
     controls = controls or {}
     name = settings.sweep or sweep_name(trials, {s for control in controls.values() for s in control.signatures})
     folder = OutputFolder(Path(settings.root).absolute()).sweep(name)
+    refuse_links([folder.path])
+    remove_links(folder.path)
     earlier = load_manifest(folder, ignored) if folder.manifest.is_file() else SweepManifest(signatures=())
     before = earlier.signatures if settings.sweep else ()  # a named sweep grows with each command
     signatures = tuple(dict.fromkeys([*before, *(trial.identity.signature for trial in trials)]))

@@ -28,6 +28,7 @@ from ablate.log import open_driver_log
 from ablate.preflight.networks import Preflight, contract_notes, preflight
 from ablate.records.failures import retry_option
 from ablate.records.loading import load_manifest, save_manifest
+from ablate.storage.confined import refuse_links
 from ablate.storage.layout import OutputFolder, SweepFolder
 from ablate.study.trial import Trial, data_warnings
 from ablate.tracking.store import Store
@@ -63,6 +64,7 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     if reconciled.jobs:  # a finished sweep needs neither device nor cluster
         launch.check(settings.device)
     running = [job.trial for job in reconciled.jobs]
+    refuse_links(path for trial in running for path in (trial.folder, trial.files.lock))
     networks = _preflight(running, done=request.preflown)
     notes = [*request.notes, *contract_notes(running, networks.answers)]
     folder = open_sweep(reconciled.trials, command, request.design, request.controls, reconciled.ignored)
@@ -131,11 +133,13 @@ def _preflight(trials: Sequence[Trial], *, done: bool) -> Preflight:
 
 
 def _check_writable(root: Path) -> None:
-    """Raise ConfigError where results cannot be written to the output folder."""
-    probe = OutputFolder(root).probe
+    """Raise ConfigError where results cannot be written to the output folder, or would be written through a link."""
+    refuse_links(OutputFolder(root).written_in_place)
+    probe = OutputFolder(root).probe()
     try:
         root.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"x")
+        with probe.open("xb") as file:
+            file.write(b"x")
         probe.unlink()
     except OSError as error:
         raise ConfigError(f"root={root}: results cannot be written there: {error.strerror}") from error

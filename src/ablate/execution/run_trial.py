@@ -62,6 +62,7 @@ from ablate.settings.environment import output_to, prepare
 from ablate.settings.graft import targets_of
 from ablate.settings.signature import identify
 from ablate.settings.trial_settings import TrialSettings
+from ablate.storage.confined import remove_links
 from ablate.storage.files import atomic_write_json, atomic_write_text
 from ablate.storage.layout import BEST, LOG, TRAINING, TrialFolder
 from ablate.storage.locking import Held, lock
@@ -104,6 +105,7 @@ def run_job(job: TrialJob, train: Training | None = None) -> TrialOutcome | str:
     trial, obstacle = _settle(job)
     try:
         with lock(trial.files.lock, device=_place(trial)):
+            remove_links(trial.folder)  # whoever sent this folder decided where they lead
             record = trial.record()
             if record is None or (record.status != FINISHED and len(record.tries) == job.retry):
                 if obstacle is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,8 @@ from statistics import median
 import msgspec
 
 from ablate.records.metrics import EpochRow
+from ablate.storage.confined import LARGEST, open_plain, read_plain
+from ablate.storage.json_text import parse_json
 from ablate.storage.layout import TrialFolder
 
 MARK = 256  # bytes before the offset by which a file is recognised
@@ -41,7 +42,7 @@ class BatchProgress(msgspec.Struct, frozen=True):
 def batch_progress(folder: Path) -> BatchProgress | None:
     """Return the progress that a trial's training wrote last; None where there is none that can be read."""
     try:
-        return msgspec.json.decode(TrialFolder(folder).training.progress.read_bytes(), type=BatchProgress)
+        return msgspec.json.decode(read_plain(TrialFolder(folder).training.progress), type=BatchProgress)
     except (OSError, msgspec.MsgspecError, ValueError):
         return None
 
@@ -70,12 +71,12 @@ class Tail:
         row is left out.
         """
         try:
-            with self._path.open("rb") as file:
+            with open_plain(self._path) as file:
                 file.seek(self._offset - len(self._mark))
                 if file.read(len(self._mark)) != self._mark:
                     self._offset, self._mark = 0, b""
                     file.seek(0)
-                text = file.read()
+                text = file.read(LARGEST)
         except OSError:
             return []
         complete = text[: text.rfind(b"\n") + 1]
@@ -85,7 +86,7 @@ class Tail:
 
     def _unseen(self, line: bytes) -> Iterator[EpochRow]:
         try:
-            row = EpochRow(json.loads(line))
+            row = EpochRow(parse_json(line.decode(errors="replace")))
         except (ValueError, TypeError, AttributeError, RecursionError):
             return
         if row.epoch > self._last:

@@ -15,7 +15,7 @@ from ablate.monitor.epoch_rows import TrialProgress
 from ablate.records.loading import DamagedRecordError, load_manifest, load_record
 from ablate.records.sweep_record import SweepManifest
 from ablate.records.trial_record import FINISHED, Failure, Record, TrialRecord, damaged_trial
-from ablate.storage.layout import SweepFolder, TrialFolder
+from ablate.storage.layout import SweepFolder, TrialFolder, located
 from ablate.storage.locking import Owner, held
 
 NOBODY = Owner()
@@ -111,7 +111,7 @@ class SweepStates:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._folder = SweepFolder(directory.resolve())
+        self._folder = SweepFolder(located(directory))
         self.ignored: list[str] = []
         self._manifest = self._read_manifest()
         self._ended: dict[str, tuple[tuple[int, int], TrialState]] = {}

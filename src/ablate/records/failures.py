@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ablate.data.data_errors import DataError
 from ablate.records.trial_record import Failure
+from ablate.storage.confined import open_plain
 
 TYPES = ("out_of_memory", "diverged", "data", "code", "killed", "timeout", "changed")
 TAIL = 50  # lines of the log that a record keeps
@@ -81,7 +82,7 @@ def retry_option(failures: Sequence[Failure]) -> str:
 def tail(log: Path, lines: int = TAIL) -> list[str]:
     """Return the last lines of a log as a terminal would show them: what a progress bar overwrote is gone."""
     try:
-        with log.open("rb") as file:
+        with open_plain(log) as file:
             file.seek(max(file.seek(0, os.SEEK_END) - 65536, 0))
             text = file.read().decode("utf-8", errors="replace")
     except OSError:

@@ -27,8 +27,12 @@ from ablate.records.trial_record import (
     encode_record,
     short,
 )
+from ablate.storage.confined import read_plain
 from ablate.storage.files import atomic_write_bytes, atomic_write_json
-from ablate.storage.layout import SweepFolder, TrialFolder
+from ablate.storage.json_text import parse_json
+from ablate.storage.layout import SweepFolder, TrialFolder, located
+
+_SIGNATURE = re.compile(r"[0-9A-Za-z]{1,64}")
 
 
 class DamagedRecordError(AblateError, ValueError):
@@ -83,7 +87,7 @@ def mend_record(folder: Path) -> bool:
     except DamagedRecordError:
         with contextlib.suppress(FileNotFoundError, DamagedRecordError):
             _record(files.result_copy)
-            atomic_write_bytes(files.result, files.result_copy.read_bytes())
+            atomic_write_bytes(files.result, read_plain(files.result_copy))
             return True
     except FileNotFoundError:
         pass
@@ -118,7 +122,7 @@ def load_sweep(path: Path) -> Sweep:
     Damage in any single file costs that file only; `Sweep.ignored` lists what was lost. Raises
     FileNotFoundError when the folder is not that of a sweep.
     """
-    folder = SweepFolder(path.resolve())
+    folder = SweepFolder(located(path))
     ignored: list[str] = []
     manifest = load_manifest(folder, ignored)
     sweep = Sweep(folder, manifest, [], load_latency(folder, ignored), ignored=ignored)
@@ -179,9 +183,12 @@ def load_manifest(folder: SweepFolder, ignored: list[str] | None = None) -> Swee
     except ValueError as error:
         notes.append(f"{folder.path.name[:SHORT]}/{folder.manifest.name} {error}")
         return _recognised(folder, {**content, "controls": controls, "design": design}, notes)
+    signatures = tuple(dict.fromkeys(filter(_SIGNATURE.fullmatch, manifest.signatures)))  # each becomes a folder's name
+    if odd := len(set(manifest.signatures)) - len(signatures):
+        notes.append(f"{folder.path.name[:SHORT]}/{folder.manifest.name}: {odd} of its signatures cannot be one")
     return msgspec.structs.replace(
         manifest,
-        signatures=tuple(dict.fromkeys(manifest.signatures)),
+        signatures=signatures,
         controls=_controls(controls, notes),
         design=_design(design, notes),
     )
@@ -189,7 +196,10 @@ def load_manifest(folder: SweepFolder, ignored: list[str] | None = None) -> Swee
 
 def _recognised(folder: SweepFolder, fields: JsonObject, notes: list[str]) -> SweepManifest:
     """Return the parts of a damaged `sweep.json` that can be read."""
-    text = folder.manifest.read_text(encoding="utf-8", errors="replace")
+    try:
+        text = read_plain(folder.manifest).decode(errors="replace")
+    except OSError:
+        text = ""
     run_id = fields.get("mlflow_run_id")
     return SweepManifest(
         name=_text(fields.get("name")),
@@ -249,11 +259,13 @@ def save_latency(folder: SweepFolder, report: LatencyReport) -> None:
 def load_latency(folder: SweepFolder, ignored: list[str] | None = None) -> LatencyReport | None:
     """Read a sweep's latency; None where there is none, or it is damaged, which is added to `ignored`."""
     notes = [] if ignored is None else ignored
-    content = _optional(folder.latency, notes)
-    if not content:
-        return None
     try:
-        return from_json(content, LatencyReport)
+        return from_json(read_object(folder.latency), LatencyReport)
+    except FileNotFoundError:
+        return None
+    except DamagedRecordError as error:
+        notes.append(str(error))
+        return None
     except ValueError as error:
         notes.append(f"{folder.latency.name} is no measurement of latency: {error}")
         return None
@@ -296,24 +308,29 @@ def _optional(path: Path, ignored: list[str]) -> JsonObject:
         return {}
 
 
-def read_object(path: Path) -> JsonObject:
-    """Read a JSON object from a file; NaN and infinities are null.
+def read_object(path: Path, folder: Path | None = None) -> JsonObject:
+    """Read a JSON object from a file (see `parse_json`).
+
+    Args:
+        path: The file.
+        folder: The folder that it may not lead out of; the one that it is in by default.
 
     Raises:
         FileNotFoundError: There is none.
         DamagedRecordError: It cannot be read, or holds something else.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_plain(path, folder)
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(f"no such file: {path}") from None
     except OSError as error:
         raise DamagedRecordError(path, f"cannot be read ({error.strerror})") from error
     text = raw.decode("utf-8-sig", errors="replace")  # an editor may have put a byte order mark before it
     try:
-        content = json.loads(text, parse_constant=lambda _: None)
-    except (ValueError, RecursionError):
+        content = parse_json(text)
+    except ValueError as error:
         reason = f"is not complete JSON ({len(raw)} bytes)" if raw.strip() else "is empty"
+        reason = reason if isinstance(error, json.JSONDecodeError) else f"cannot be read ({error})"
         raise DamagedRecordError(path, reason, leading_fields(text)) from None
     if not isinstance(content, dict):
         raise DamagedRecordError(path, "is not a JSON object")
@@ -328,17 +345,18 @@ def leading_fields(text: str) -> JsonObject:
     if text[position : position + 1] != "{":
         return {}
     position = _skip(text, position + 1)
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         while True:
             key, position = decoder.raw_decode(text, position)
             position = _skip(text, position)
             if not isinstance(key, str) or text[position : position + 1] != ":":
                 break
-            field, position = decoder.raw_decode(text, _skip(text, position + 1))
-            position = _skip(text, position)
+            start = _skip(text, position + 1)
+            _, end = decoder.raw_decode(text, start)
+            position = _skip(text, end)
             if text[position : position + 1] not in (",", "}"):  # a number may be cut in its middle
                 break
-            fields[key] = field
+            fields[key] = parse_json(text[start:end])
             position = _skip(text, position + 1)
     return fields
 

@@ -16,9 +16,15 @@ import numpy as np
 from ablate.records.checkpoint_origin import folder_signature
 from ablate.records.loading import DamagedRecordError
 from ablate.records.trial_record import TrialRecord, short
+from ablate.storage.confined import inside, open_plain
 from ablate.storage.files import atomic_write_bytes
 
 SCHEMA = 1
+LARGEST = 2**30  # bytes of all arrays; 5,000 images with 300 detections each take 40 million
+BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)  # the last two of an encrypted one
+KINDS = dict.fromkeys(("image", "cls", "box", "true_image", "true_cls", "true_box", "sizes"), "iu") | {
+    "names": "U", "thresholds": "f", "conf": "f", "hit": "b",
+}  # fmt: skip
 STEPS = 65535  # a box's corner is kept as a 16 bit fraction of its image's side: to 0.01 pixels at 640
 
 
@@ -86,9 +92,9 @@ def ranked(conf: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 def predictions_path(record: TrialRecord, folder: Path, checkpoint: str = "best") -> Path | None:
-    """Where the predictions of a trial's checkpoint ("best", "last") are; None where the record names none."""
+    """Where the predictions of a checkpoint ("best", "last") are; None where its record names none in its folder."""
     name = record.artifacts.predictions.get(checkpoint)
-    return None if name is None else folder / name
+    return None if name is None else inside(folder, name)
 
 
 def save_predictions(path: Path, predictions: Predictions, signature: str | None = None) -> None:
@@ -107,11 +113,12 @@ def load_predictions(path: Path) -> Predictions:
     another trial than the folder that it lies in, or of another version.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open_plain(path) as opened, np.load(opened, allow_pickle=False) as file:
+            _check_size(file.zip)
             fields: dict[str, np.ndarray] = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise FileNotFoundError(f"no such file: {path}") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, KeyError, EOFError, MemoryError, TypeError, *BROKEN_ZIP) as error:
         raise DamagedRecordError(path, f"is not complete ({type(error).__name__})") from None
     schema, signature = fields.pop("schema", None), str(fields.pop("signature", ""))
     folder = next(filter(None, map(folder_signature, path.absolute().parents)), signature)  # the trial's
@@ -128,8 +135,17 @@ def load_predictions(path: Path) -> Predictions:
     return predictions
 
 
+def _check_size(archive: zipfile.ZipFile) -> None:
+    """Raise ValueError where a small file would fill the memory."""
+    if sum(entry.file_size for entry in archive.infolist()) > LARGEST:
+        raise ValueError(f"more than {LARGEST} bytes")
+
+
 def _check(predictions: Predictions) -> None:
-    """Raise ValueError where the arrays do not belong together."""
+    """Raise ValueError where the arrays do not belong together, or hold something else than `Predictions` says."""
+    for name, kinds in KINDS.items():
+        if getattr(predictions, name).dtype.kind not in kinds:
+            raise ValueError(f"{name} has values of type {getattr(predictions, name).dtype}")
     images, thresholds = len(predictions.names), len(predictions.thresholds)
     detections, objects = len(predictions.image), len(predictions.true_image)
     shapes = {

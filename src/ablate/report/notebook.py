@@ -40,7 +40,7 @@ def execute(sweep_dir: Path, target: Path, *, strict: bool = False, source: Path
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    target = Path(target).resolve()
+    target = Path(target).parent.resolve() / Path(target).name  # a link of that name is replaced, not followed
     target.parent.mkdir(parents=True, exist_ok=True)
     source = source or source_notebook()
     parameters: dict[str, Any] = {"sweep_dir": os.path.relpath(Path(sweep_dir).resolve(), target.parent)}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -71,9 +72,16 @@ def check(config: Plain) -> None:
             raise ConfigError(f"controls: {control}: {nearest(str(control), CONTROLS)}valid: {', '.join(CONTROLS)}")
     check_device(settings.device)
     check_precision(settings.train.get("amp"), settings.device)
-    if settings.sweep is not None and not re.fullmatch(r"[\w+@=-][\w.+@=-]{0,119}", settings.sweep):
-        needs = "a name of up to 120 letters, digits and . _ - + @ = is needed, which does not begin with a dot"
+    if settings.sweep is not None and not _is_folder_name(settings.sweep):
+        needs = "a name of up to 120 letters, digits and . _ - + @ = is needed, which does not begin with a dot, - or ="
         raise ConfigError(f"sweep={settings.sweep}: {needs}; it becomes a folder")
+
+
+def _is_folder_name(name: str) -> bool:
+    """Tell whether a name, in letters of any alphabet, can be that of a folder and a word of a command line."""
+    if not 1 <= len(name) <= 120 or len(name.encode()) > 255 or name[0] in ".-=":
+        return False
+    return all(c in "._-+@=" or unicodedata.category(c)[0] in "LMN" for c in name)
 
 
 def check_each(configs: Sequence[Plain]) -> None:

@@ -9,10 +9,13 @@ multirun/mlflow.db, mlartifacts  MLflow's store, where no other is asked for
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from ablate.storage.confined import leads_out
 
 TRIALS, SWEEPS, ARTIFACTS = "trials", "sweeps", "mlartifacts"
 TRAINING: Final = "train"  # Ultralytics' folder within a trial's
@@ -126,9 +129,9 @@ class TrialFolder:
         return path in (self.log, self.tries, self.system) or path.name.startswith(FOREIGN)
 
     def kept_files(self) -> Iterator[Path]:
-        """Yield the files worth keeping beside the record's artifacts, as far as they are there."""
+        """Yield the files worth keeping beside the record's artifacts, as far as they are there and of this folder."""
         for path in (self.result, self.config, self.model, self.parameter_groups, self.git_diff, self.log):
-            if path.is_file():
+            if path.is_file() and not leads_out(path, self.path):
                 yield path
 
     def name_of(self, path: Path) -> str:
@@ -170,6 +173,12 @@ class TrainingFolder:
     def predictions(self, checkpoint: str) -> Path:
         """Return the file of a checkpoint's predictions on every image."""
         return self.path / predictions_name(checkpoint)
+
+
+def located(sweep: Path) -> Path:
+    """Return the absolute path of a sweep's folder beside its trials, where `sweeps` is a link too."""
+    path = Path(os.path.abspath(sweep))  # noqa: PTH100 - resolve() would follow links
+    return path if (path.parent.parent / TRIALS).is_dir() and not path.is_symlink() else path.resolve()
 
 
 def report_name(form: str) -> str:
@@ -264,9 +273,14 @@ class OutputFolder:
         return self.path / ".publishing.lock"
 
     @property
+    def written_in_place(self) -> tuple[Path, ...]:
+        """The files of this folder that are changed where they are, instead of being replaced."""
+        beside = (self.database.with_name(f"{self.database.name}-{end}") for end in ("wal", "shm", "journal"))
+        return (self.database, *beside, self.tracking_lock, self.publishing_lock)
+
     def probe(self) -> Path:
-        """Written and removed to see whether anything can be kept."""
-        return self.path / f".writable-{os.getpid()}"
+        """Return a file to write and remove, to see whether anything can be kept; it does not exist."""
+        return self.path / f".writable-{os.getpid()}-{secrets.token_hex(4)}"
 
     def trial(self, signature: str) -> TrialFolder:
         """Return the folder of a trial."""
@@ -283,7 +297,7 @@ class OutputFolder:
                 yield TrialFolder(path)
 
     def sweep_folders(self) -> Iterator[SweepFolder]:
-        """Yield all sweeps' folders."""
+        """Yield all sweeps' folders; a link is none."""
         for path in self.sweeps.iterdir() if self.sweeps.is_dir() else ():
-            if (folder := SweepFolder(path)).manifest.is_file():
+            if (folder := SweepFolder(path)).manifest.is_file() and not path.is_symlink():
                 yield folder

@@ -21,6 +21,7 @@ from typing import IO
 import msgspec
 
 from ablate.errors import AblateError
+from ablate.storage.confined import open_own, open_plain
 
 BEAT = 5.0  # seconds between heartbeats
 DEAD = 60.0  # seconds without one, after which an owner on another machine counts as dead
@@ -69,7 +70,7 @@ def lock(path: Path, device: str | None = None) -> Iterator[None]:
         OSError: The file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _open(path) as file:
+    with open_own(path) as file:
         is_ours, owner = _take(file), _read(file)
         if not is_ours or (_is_foreign(owner) and not _is_dead(path, owner)):
             raise Held(owner)
@@ -91,7 +92,7 @@ def lock(path: Path, device: str | None = None) -> Iterator[None]:
 def held(path: Path) -> Owner | None:
     """Return the owner of a lock while it lives; None where nobody holds it."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             owner = _read(file)
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -107,7 +108,7 @@ def held(path: Path) -> Owner | None:
 def owner_of(path: Path) -> Owner:
     """Return the owner that a lock's file names, whether or not it still holds the lock."""
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             return _read(file)
     except OSError:
         return Owner()
@@ -123,10 +124,6 @@ def _take(file: IO[bytes]) -> bool:
         else:
             return True
     return False
-
-
-def _open(path: Path) -> IO[bytes]:
-    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666), "r+b", buffering=0)
 
 
 def _read(file: IO[bytes]) -> Owner:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ from ablate.records.class_names import ClassName, recorded_classes
 from ablate.records.json_struct import finite_number, to_json
 from ablate.records.machine_sample import MachineSample
 from ablate.records.metrics import EpochRow
-from ablate.records.trial_record import Failure, TrialHeader, TrialRecord
+from ablate.records.trial_record import Failure, TrialHeader, TrialRecord, short
+from ablate.storage.confined import inside, read_plain
+from ablate.storage.json_text import parse_json
 from ablate.storage.layout import PREDICTIONS, SAMPLES, TrialFolder
 
 MAX_VALUE = 500  # characters of a parameter that older servers accept
@@ -28,6 +31,7 @@ MAX_TEXT = MAX_TAG = 8000  # characters of a tag; MLflow's own limit
 MAX_KEY = 250  # characters of a parameter's name; MLflow's own limit
 MAX_NAME = 250  # characters of a run's name, and of a data set's
 MAX_DIGEST = 36  # characters of a data set's digest; MLflow's own limit
+LARGEST_LOG = 256 * 2**20  # bytes of the samples of a machine; a day has some megabytes
 MAX_CLASSES = 100  # classes with a metric of their own; of more, result.json has them all
 NOTE = "mlflow.note.content"  # the run's description in the UI
 FAILURE_TAGS = ("ablate.failure", "ablate.failure.message", NOTE)
@@ -35,6 +39,8 @@ NOT_RECORDED = "ablate.not_recorded"  # what the store did not take of a record,
 SECRET = "tracking.uri"  # it may hold a password, which everybody who may see the runs would see
 # A row of a YOLO label file, so that the UI shows what the data set's labels are.
 LABEL_SCHEMA = [{"name": "class", "type": "long"}, *({"name": n, "type": "double"} for n in ("x", "y", "w", "h"))]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -190,12 +196,12 @@ def read_samples(folder: Path) -> list[MachineSample]:
     """Return the samples of the machine that a trial has taken so far; lines that were cut off are left out."""
     samples = []
     try:
-        text = TrialFolder(folder).system.read_text(encoding="utf-8", errors="replace")
+        text = read_plain(TrialFolder(folder).system, most=LARGEST_LOG).decode(errors="replace")
     except OSError:
         return []
     for line in text.splitlines():
         try:
-            content = json.loads(line)
+            content = parse_json(line)
         except ValueError:
             continue
         sample = MachineSample(content if isinstance(content, dict) else {})
@@ -244,14 +250,19 @@ def starting_model(record: TrialRecord) -> StartingModel | None:
 
 
 def trial_files(folder: Path, record: TrialRecord) -> Iterator[tuple[Path, str | None]]:
-    """Yield the files of a trial that are worth keeping, with their place among the artifacts."""
+    """Yield the files of a trial that are worth keeping, with their place among the artifacts; of its folder only."""
     files, artifacts = TrialFolder(folder), record.artifacts
     yield from ((path, None) for path in files.kept_files())
     listed = [(artifacts.best, "weights")] if artifacts.best else []
     listed += [(name, PREDICTIONS) for name in artifacts.predictions.values()]
     listed += [(name, "plots") for name in artifacts.plots]
-    yield from ((folder / name, place) for name, place in listed if (folder / name).is_file())
-    yield from ((sample, SAMPLES) for sample in sorted(files.samples.glob("*.jpg")))
+    listed += [(files.name_of(sample), SAMPLES) for sample in sorted(files.samples.glob("*.jpg"))]
+    for name, place in listed:
+        path = inside(folder, name)
+        if path is None:
+            logger.warning("%s: the file %s is not sent: it leads out of the trial's folder", short(folder.name), name)
+        elif path.is_file():
+            yield path, place
 
 
 def shared_and_varying(configs: Sequence[Mapping[str, object]]) -> tuple[dict[str, str], list[str]]:

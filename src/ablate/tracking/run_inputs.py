@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.records.trial_record import TrialHeader, TrialRecord
+from ablate.storage.confined import open_own
 from ablate.storage.layout import OutputFolder
 from ablate.tracking import mlflow_payload as payload
 from ablate.tracking.mlflow_payload import StartingModel
@@ -75,7 +76,7 @@ class Inputs:
 @contextmanager
 def one_at_a_time(root: Path) -> Iterator[None]:
     """Make other commands that work in the same folder wait."""
-    with OutputFolder(root).tracking_lock.open("w") as file:
+    with open_own(OutputFolder(root).tracking_lock) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -83,6 +84,6 @@ def one_at_a_time(root: Path) -> Iterator[None]:
 @contextmanager
 def one_at_a_trial(root: Path, signature: str) -> Iterator[None]:
     """Make other commands in the same folder that write to the same trial's run wait."""
-    with OutputFolder(root).publishing_lock.open("a+b") as file:
+    with open_own(OutputFolder(root).publishing_lock) as file:
         fcntl.lockf(file, fcntl.LOCK_EX, 1, int(signature[:12], 16))  # one byte for each trial, which need not exist
         yield

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from ablate.analysis.table_summary import TableRow
+from ablate.storage.confined import leads_out
 from ablate.tracking.parent_run import TABLE
 
 
 def sweep_files(directory: Path) -> Iterator[tuple[Path, str | None]]:
-    """Yield the files of a sweep's folder that are worth keeping, with their place among the artifacts."""
+    """Yield the files of a sweep's folder that are worth keeping, with their place among the artifacts; no links."""
     for file in sorted(directory.rglob("*")):
         inside = file.relative_to(directory)
-        if file.is_file() and not any(part.startswith(".") for part in inside.parts):
+        if file.is_file() and not leads_out(file, directory) and not any(part.startswith(".") for part in inside.parts):
             top = len(inside.parts) == 1
             yield file, None if top and file.suffix == ".json" else str(Path("report") / inside.parent)
 

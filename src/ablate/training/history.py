@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ablate.records.metrics import EpochRow
+from ablate.storage.confined import read_plain
 from ablate.storage.files import atomic_write_text
+from ablate.storage.json_text import parse_json
 from ablate.storage.layout import TrainingFolder
 
 PACE = 1.0  # seconds between two notes of progress
@@ -81,9 +83,13 @@ def _line(row: EpochRow) -> str:
 def history(files: TrainingFolder) -> tuple[EpochRow, ...]:
     """Return the epochs that a training has logged; a last line that was cut off is left out."""
     rows = []
-    for line in files.history.read_text(encoding="utf-8").splitlines() if files.history.is_file() else []:
+    try:
+        text = read_plain(files.history).decode(errors="replace")
+    except OSError:
+        return ()
+    for line in text.splitlines():
         try:
-            rows.append(EpochRow(json.loads(line)))
+            rows.append(EpochRow(parse_json(line)))
         except (ValueError, TypeError, AttributeError):
             break
     return tuple(rows)

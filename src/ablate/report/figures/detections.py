@@ -15,8 +15,10 @@ from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps
 
 from ablate.analysis.comparison import Group
+from ablate.data.cache import is_in_view
 from ablate.records.class_names import ClassName, class_names
 from ablate.records.sweep_record import Sweep
+from ablate.report.figures.image_files import UNREADABLE, open_image
 from ablate.report.figures.lettering import wrapped, written, written_class
 from ablate.report.figures.missed import CONFIDENCE, IOU, Detected, GroupDetections, compare_detections, corners
 from ablate.report.figures.style import (
@@ -31,6 +33,7 @@ from ablate.report.figures.style import (
     written_name,
 )
 from ablate.report.foremost_rows import limit_text
+from ablate.storage.confined import inside
 
 SHOWN = 3  # variants, a line of images each
 EACH = 2  # images for what is gained, and as many for what is lost
@@ -103,7 +106,8 @@ class _Library:
         trial = detections.trial
         folder = sweep.folder.trial(trial.signature).path
         self._root = Path(trial.data.root) if trial.data and trial.data.root else None
-        self._samples = [(sample.source, folder / sample.image) for sample in trial.samples if sample.source]
+        copies = [(sample.source, inside(folder, sample.image)) for sample in trial.samples if sample.source]
+        self._samples = [(source, copy) for source, copy in copies if copy is not None]
 
     def parts(self, one: Detected) -> list[Part | None]:
         """What to show for one variant: EACH parts that it gains, then EACH that it loses; None where there is none."""
@@ -144,15 +148,14 @@ class _Library:
 
     def _paths(self, name: str) -> Iterator[tuple[Path, bool]]:
         """Where an image may be, and whether that is a reduced copy."""
-        if self._root is not None:
-            yield self._root / name, False
+        originals = [] if self._root is None else [self._root / name]
         matching = [
             (source, copy)
             for source, copy in self._samples
             if Path(source).parts[-len(Path(name).parts) :] == Path(name).parts
         ]
-        for source, _ in matching:
-            yield Path(source), False
+        originals += [Path(source) for source, _ in matching]
+        yield from ((path, False) for path in originals if is_in_view(path))
         for _, copy in matching:
             yield copy, True
 
@@ -172,9 +175,7 @@ def _frame(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
 def _read(path: Path, frame: np.ndarray, size: tuple[int, int]) -> np.ndarray | None:
     """Part of an image file, shape (H, W, 3), uint8; None where it is missing, broken or of another shape."""
     try:
-        if not path.is_file():
-            return None
-        with Image.open(path) as opened:
+        with open_image(path) as opened:
             image = ImageOps.exif_transpose(opened)  # as the detector saw it
             if abs(image.width / image.height - size[0] / size[1]) > 0.02 * size[0] / size[1]:
                 return None
@@ -183,7 +184,7 @@ def _read(path: Path, frame: np.ndarray, size: tuple[int, int]) -> np.ndarray | 
             longest = SIDE / max(part.size)
             across, down = (max(1, round(side * longest)) for side in part.size)
             return np.asarray(part.resize((across, down), Image.Resampling.BICUBIC))
-    except (OSError, ValueError, SyntaxError, ImportError, ZeroDivisionError):  # PIL's on what is no image; see samples
+    except UNREADABLE:
         return None
 
 

@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from PIL import Image
 
 from ablate.analysis.comparison import Group
 from ablate.analysis.variant_row import Row
@@ -21,6 +20,7 @@ from ablate.evaluation.boxes import overlaps
 from ablate.records.class_names import ClassName, class_names
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import TrialRecord
+from ablate.report.figures.image_files import UNREADABLE, open_image
 from ablate.report.figures.lettering import in_legend, wrapped, written_class
 from ablate.report.figures.missed import CONFIDENCE, IOU
 from ablate.report.figures.style import (
@@ -35,6 +35,7 @@ from ablate.report.figures.style import (
     written_name,
 )
 from ablate.report.foremost_rows import foremost, limit_text
+from ablate.storage.confined import inside
 
 IMAGES = 4
 VARIANTS = 5  # baseline included
@@ -146,13 +147,11 @@ def _panels(sweep: Sweep, record: TrialRecord) -> dict[str, Panel]:
     panels = {}
     for sample in record.samples:
         try:
-            pixels = _pixels(sweep.folder.trial(record.signature).path / sample.image)
-        except (
-            OSError,
-            ValueError,
-            SyntaxError,  # PIL's on a broken image
-            ImportError,  # PIL's once Ultralytics has been imported: it then asks for a plugin
-        ):
+            path = inside(sweep.folder.trial(record.signature).path, sample.image)
+            pixels = None if path is None else _pixels(path)
+        except UNREADABLE:
+            continue
+        if pixels is None:
             continue
         size = (sample.width or pixels.shape[1], sample.height or pixels.shape[0])
         truth: list[tuple[int, Corners]] = [(kind, box) for kind, *box in sample.truth]
@@ -164,7 +163,7 @@ def _panels(sweep: Sweep, record: TrialRecord) -> dict[str, Panel]:
 
 def _pixels(path: Path) -> np.ndarray:
     """An image reduced to at most SIDE pixels a side, shape (H, W, 3), uint8."""
-    with Image.open(path) as image:
+    with open_image(path) as image:
         image.draft("RGB", (SIDE, SIDE))
         image.thumbnail((SIDE, SIDE))
         return np.asarray(image.convert("RGB"))

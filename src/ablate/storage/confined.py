@@ -1,0 +1,130 @@
+"""Files in a folder that a stranger may have sent: read only as plain files of that folder, and of a bearable size.
+
+A trial or a sweep may come with links to files elsewhere, pipes without an end, names such as `../../key`, and files of
+any size. None of them makes ablate read, send or overwrite a file outside of the folder, or wait for ever. A folder's
+own parents may be links: `trials` and `sweeps` may lie on another disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Final
+
+from ablate.errors import ConfigError
+
+LARGEST: Final = 32 * 2**20  # bytes of a record; real ones have up to some megabytes
+
+
+def inside(folder: Path, name: str | Path) -> Path | None:
+    """Return the path of a file of a folder; None where its name or a link leads out of the folder.
+
+    Args:
+        folder: The folder.
+        name: The file's path relative to the folder, as a record has it. The file may be missing.
+    """
+    path = folder / name
+    return None if leads_out(path, folder) else path
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Tell whether a path leads out of a folder: by its name, or by a link in the folder."""
+    try:
+        home = os.path.realpath(folder)
+        place = os.path.realpath(path)
+        named = os.path.normpath(path)
+    except (ValueError, OSError):  # a NUL in the name
+        return True
+    return not (_is_below(place, home) and _is_below(named, os.path.normpath(folder)))
+
+
+def _is_below(place: str, home: str) -> bool:
+    return place.startswith(home.rstrip(os.sep) + os.sep)
+
+
+@contextmanager
+def open_plain(path: Path, folder: Path | None = None) -> Iterator[IO[bytes]]:
+    """Open a plain file for reading; a pipe or a device is not waited for.
+
+    Args:
+        path: The file.
+        folder: The folder that it may not lead out of; the one that it is in by default.
+
+    Raises:
+        OSError: It is missing, no plain file, or leads out of the folder; `strerror` says so.
+    """
+    if leads_out(path, folder or path.parent):
+        raise OSError(errno.ELOOP, "it leads out of its folder", str(path))
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no plain file", str(path))
+        yield file
+
+
+def read_plain(path: Path, folder: Path | None = None, *, most: int = LARGEST) -> bytes:
+    """Return the content of a plain file.
+
+    Args:
+        path: The file.
+        folder: See `open_plain`.
+        most: Bytes that it may have.
+
+    Raises:
+        OSError: See `open_plain`; or it is larger.
+    """
+    with open_plain(path, folder) as file:
+        size = os.fstat(file.fileno()).st_size
+        content = file.read(most + 1) if size <= most else b""
+        if size > most or len(content) > most:
+            raise OSError(errno.EFBIG, f"it has {max(size, len(content))} bytes; at most {most} are read", str(path))
+        return content
+
+
+def open_own(path: Path, *, truncate: bool = False) -> IO[bytes]:
+    """Open a file of ours for reading and writing, at its start; it is made where it is missing.
+
+    Raises:
+        OSError: It cannot be written, or it is a link, through which nothing is written.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | (os.O_TRUNC if truncate else 0)
+    try:
+        return os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, LINK, str(path)) from None
+        raise
+
+
+def refuse_links(paths: Iterable[Path]) -> None:
+    """Check that none of these files and folders, which are written, is a link.
+
+    Raises:
+        ConfigError: One is, to whatever.
+    """
+    for path in paths:
+        if path.is_symlink():
+            raise ConfigError(f"{path}: {LINK} (the folders trials, sweeps and mlartifacts themselves may be links)")
+
+
+LINK: Final = "it is a link, and nothing is written through links; remove it"
+
+
+def remove_links(folder: Path) -> list[Path]:
+    """Remove the links in a folder that lead out of it, so that nothing is written through them; return them.
+
+    What they lead to stays as it is. Raises OSError where one cannot be removed.
+    """
+    removed = []
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(parent, name)
+            if path.is_symlink() and leads_out(path, folder):
+                with suppress(FileNotFoundError):
+                    path.unlink()
+                    removed.append(path)
+    return removed
