@@ -67,7 +67,7 @@ def measured(module: ModuleSpec | None, place: str, imgsz: int) -> dict[str, Any
 
 def by_operation(name: str) -> dict[str, int]:
     """Return a module's arithmetic on a map of 64 channels and 40 x 40, operation by operation."""
-    from ablate.grafting.surgery import load_class
+    from ablate.grafting.construction import load_class
     from ablate.measuring.arithmetic import arithmetic
 
     module = ModuleSpec.from_plain(option_file("module", name))

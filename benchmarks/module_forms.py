@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from authors import authors_module, load_weights
 from torch import Tensor, nn
 
-from ablate.grafting.surgery import load_class
+from ablate.grafting.construction import load_class
 from ablate.settings.schema import option_file
 from ablate.sources.module_source import module_source
 

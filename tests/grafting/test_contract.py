@@ -74,8 +74,8 @@ def checked(
     done = operate(network, [GraftSpec(stand_in, InsertionSpec(place, wiring=wiring))])
     grafts = [graft for graft in network.modules() if isinstance(graft, Graft)]
     for graft, found in zip(grafts, done.places, strict=True):
-        graft.module = module(found.channels)
-    return check_grafts(network, imgsz, {module: "mine"})
+        graft.module, graft.target = module(found.channels), "mine"
+    return check_grafts(network, imgsz, {"mine": "mine"})
 
 
 BREAKS: dict[str, tuple[Any, str]] = {

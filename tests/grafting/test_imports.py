@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ablate.grafting import module_import as imports
-from ablate.grafting.surgery import load_class
+from ablate.grafting.construction import load_class
 from ablate.sources.module_source import module_source
 
 MINE = "imported_blocks.Block"

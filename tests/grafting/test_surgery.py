@@ -153,7 +153,7 @@ def test_two_grafts_in_one_network_are_refused() -> None:
 
 
 def test_channels_that_a_module_cannot_divide_are_refused_with_place_and_number() -> None:
-    with pytest.raises(GraftError, match=r"model\.2\.m\.0\.cv2 \(16 channels\): .*16 channels.*num_heads=7"):
+    with pytest.raises(GraftError, match=r"at c3k2 \(model\.2\.m\.0\.cv2\): .* 16 channels: .*num_heads=7"):
         operate(network(), spec("sta", "c3k2", num_heads=7))
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ablate.grafting.surgery import load_class
+from ablate.grafting.construction import load_class
 from ablate.measuring.arithmetic import Arithmetic, arithmetic
 from ablate.settings.schema import option_file, options
 

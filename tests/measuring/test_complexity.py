@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from ultralytics.nn.tasks import yaml_model_load
 
-from ablate.grafting.surgery import load_class
+from ablate.grafting.construction import load_class
 from ablate.measuring import complexity as measuring
 from ablate.measuring.complexity import complexity
 from ablate.modules.kernels.switch import composed

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from ablate.grafting.surgery import load_class
+from ablate.grafting.construction import load_class
 from ablate.modules import ConvBlock
 from ablate.modules.convblock import closest_widths, count_parameters
 from ablate.settings.schema import option_file, options

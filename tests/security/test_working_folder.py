@@ -11,7 +11,8 @@ import pytest
 from tests.conftest import Ablate
 from tests.security.traps import Traps
 
-from ablate.grafting.surgery import GraftError, load_class
+from ablate.grafting.construction import load_class
+from ablate.grafting.insertion import GraftError
 from ablate.search_path import leave_out_working_folder
 from ablate.sources.module_source import module_source
 

@@ -25,7 +25,6 @@ class Inherits(nn.Module):
 class Plain:
     def __init__(self, channels): pass
 class PlainTwice(Plain): pass
-def build(channels): return Mine(channels)
 """
 
 
@@ -49,14 +48,12 @@ CASES: dict[str, tuple[str, str | bytes, str, str]] = {
     "insertion misspelt": ("module/mine", module(more="insertion: haed\n"), "module=mine", "did you mean 'head'?"),
     "option misspelt": ("module/mine", module(more="insertion: head\ndepht: 2\n"), "module=mine", "mean 'depth'?"),
     "unknown file": ("module/mine", module("my_block.Mine"), "module=mine", "did you mean 'my_blocks'?"),
-    "too deep": ("module/mine", module("my_blocks.Mine.x"), "module=mine", "'my_blocks.Mine.x' cannot be found; it"),
+    "too deep": ("module/mine", module("my_blocks.Mine.x"), "module=mine", "Mine.x' cannot be imported: type "),
     "a script": ("module/mine", module("script.Mine"), "module=mine", "ends the process when it is imported"),
     "unknown class": ("module/mine", module("my_blocks.Min"), "module=mine", "did you mean 'Mine'?"),
-    "a function": ("module/mine", module("my_blocks.build"), "module=mine", "my_blocks.build is a function"),
     "no nn.Module": ("module/mine", module("my_blocks.Plain"), "module=mine", "is no torch.nn.Module"),
     "none by its base": ("module/mine", module("my_blocks.PlainTwice"), "module=mine", "it derives from Plain"),
-    "no channels": ("module/mine", module("my_blocks.Without"), "module=mine", "Without takes no channels"),
-    "no constructor": ("module/mine", module("my_blocks.Inherits"), "module=mine", "no constructor that takes the"),
+    "no forward": ("module/mine", module("my_blocks.Without"), "module=mine", 'missing the required "forward"'),
     "an option is missing": ("module/mine", module("my_blocks.Needs"), "module=mine", "module.depth: my_blocks.Needs"),
     "any keyword": ("module/mine", module("my_blocks.Loose", more="insertio: head\n"), "module=mine insertion=head",
                     "did you mean 'insertion'?"),

@@ -22,7 +22,7 @@ MODULES = sorted(path for path in (conf_dir() / "module").glob("*.yaml") if path
 def test_a_module_s_file_lists_every_option_of_its_class_with_its_default(path: Path) -> None:
     import inspect
 
-    from ablate.grafting.surgery import load_class
+    from ablate.grafting.construction import load_class
 
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     signature = inspect.signature(load_class(content["_target_"]).__init__)

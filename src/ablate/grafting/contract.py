@@ -7,6 +7,7 @@ anything trains, and the conformance suite holds a module to it alone.
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -16,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from ablate.grafting.construction import made_too_late
 from ablate.grafting.contract_findings import Findings
 from ablate.grafting.insertion import GraftError
+from ablate.grafting.module_calls import NoReturn, calling, detail, is_of_user, start_clock, stop_clock
 from ablate.grafting.surgery import Graft
 
 if TYPE_CHECKING:
@@ -61,7 +64,7 @@ def check_output(output: Any, shape: tuple[int, ...], like: Tensor, *, finite: b
             raise ContractError(f"returned {odd} values of {output.numel()} that are not finite {wanted}")
 
 
-def check_grafts(network: DetectionModel, imgsz: int, names: Mapping[type[nn.Module], str]) -> Findings:
+def check_grafts(network: DetectionModel, imgsz: int, names: Mapping[str, str]) -> Findings:
     """Run a network and hold each grafted module to the contract, at two image sizes and in both modes.
 
     The second image is not square, as images in validation are. The network is spent by it: batch statistics change,
@@ -70,7 +73,7 @@ def check_grafts(network: DetectionModel, imgsz: int, names: Mapping[type[nn.Mod
     Args:
         network: Built and grafted, on the CPU.
         imgsz: Height and width of the images that it is trained on.
-        names: Readable name of a module by its class.
+        names: Readable name of a module by the path of its class or function.
 
     Raises:
         ContractError: One breaks the contract or raises; the message begins with the module and its place.
@@ -82,6 +85,7 @@ def check_grafts(network: DetectionModel, imgsz: int, names: Mapping[type[nn.Mod
     side = -(-imgsz // step) * step  # as Ultralytics rounds it
     small, tiny = (_affordable(network, side, step, budget) for budget in (BUDGET, GRADIENT_BUDGET))
     watch = _Watch(network, {graft: _label(graft, names) for graft in grafts})
+    _check_hooks(watch.labels)
     network.eval()
     with torch.no_grad():
         if small < side:
@@ -97,6 +101,20 @@ def check_grafts(network: DetectionModel, imgsz: int, names: Mapping[type[nn.Mod
     return Findings(tuple(dict.fromkeys(watch.notes)), watch.with_one_image(), watch.mixed)
 
 
+def check_copies(network: nn.Module) -> None:
+    """Check that the grafted modules of a network can be copied and saved, as training does with them.
+
+    Raises:
+        ModuleError: One cannot.
+    """
+    for graft in network.modules():
+        if isinstance(graft, Graft):
+            with calling(graft.target, f"at {graft.insertion}: cannot be copied, as the average of weights (EMA) is"):
+                deepcopy(graft.module)
+            with calling(graft.target, f"at {graft.insertion}: cannot be saved in a checkpoint"):
+                pickle.dumps(graft.module)
+
+
 @dataclass
 class _Watch:
     """Runs a network with a look at the input and output of each graft's module."""
@@ -106,6 +124,10 @@ class _Watch:
     notes: list[str] = field(default_factory=list)
     mixed: str | None = None
     seen: dict[Graft, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.parameters = {graft: dict(graft.module.named_parameters()) for graft in self.labels}
+        self.state = {graft: set(graft.module.state_dict()) for graft in self.labels}
 
     def run(
         self,
@@ -136,15 +158,19 @@ class _Watch:
         entered: list[tuple[Graft, tuple[int, ...], int]] = []
 
         def enter(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            entered.append((owners[module], tuple(inputs[0].shape), inputs[0]._version))
+            graft, shape = owners[module], tuple(inputs[0].shape)
+            entered.append((graft, shape, inputs[0]._version))
+            start_clock(f"{graft.target} at {graft.insertion}: forward of {shape}")
 
         def leave(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+            stop_clock()
             graft, shape, version = entered.pop()
             with _named(self.labels[graft]):
                 like = output if autocast and isinstance(output, Tensor) else inputs[0]  # either dtype will do there
                 check_output(output, shape, like)
                 if inputs[0]._version != version:
                     self._changes_input(graft)
+                self._look_at_parameters(graft)
                 if gradients:
                     self._look_at_gradients(graft, inputs[0], output)
                     self.seen[graft] = inputs[0].detach().clone()
@@ -154,26 +180,43 @@ class _Watch:
         handles += [module.register_forward_hook(leave) for module in owners]
         try:
             self.network(image)
-        except Exception as error:
-            reason = self._reason(error, [graft for graft, _, _ in entered], entered[-1][1] if entered else ())
-            if autocast:
-                self.mixed = reason
-            elif reason is not None and not real and not isinstance(error, ContractError):
-                self.notes.append(reason)
-            elif reason is not None:
-                raise ContractError(reason) from (None if isinstance(error, ContractError) else error)
+        except BaseException as error:
+            if is_of_user(error) or not (entered or isinstance(error, Exception)):
+                raise
+            problem = self._problem(error, [graft for graft, _, _ in entered], entered[-1][1] if entered else ())
+            own = isinstance(error, ContractError)
+            if autocast and isinstance(error, Exception):
+                self.mixed = problem
+            elif problem is not None and not real and not own and isinstance(error, Exception):
+                self.notes.append(problem)
+            elif problem is not None:
+                raise ContractError(problem) from (None if own else error)
         finally:
+            stop_clock()
             for handle in handles:
                 handle.remove()
 
-    def _reason(self, error: Exception, entered: list[Graft], shape: tuple[int, ...]) -> str | None:
+    def _problem(self, error: BaseException, entered: list[Graft], shape: tuple[int, ...]) -> str | None:
         """Return what a module did wrong; None where none is to blame, but the network does not take this image."""
         if isinstance(error, ContractError):
             return str(error)
         if not entered:
             return None
         mode = " in train mode" if self.network.training else ""
-        return f"{self.labels[entered[-1]]}: raised {type(error).__name__} for {shape}{mode}: {_first_line(error)}"
+        if isinstance(error, NoReturn):
+            return f"{self.labels[entered[-1]]}: {error} for {shape}{mode}"
+        return f"{self.labels[entered[-1]]}: raised {type(error).__name__} for {shape}{mode}: {detail(error)}"
+
+    def _look_at_parameters(self, graft: Graft) -> None:
+        """Refuse parameters that a forward has made: nothing trains them."""
+        before, now = self.parameters[graft], dict(graft.module.named_parameters())
+        late = [name for name, parameter in now.items() if before.get(name) is not parameter]
+        if late:
+            raise ContractError(f"{self.labels[graft]}: {made_too_late(late)}")
+        added = sorted(set(graft.module.state_dict()) - self.state[graft])
+        if added:
+            problem = f"its first forward adds {', '.join(added)} to its state: an interrupted training cannot resume"
+            self.notes.append(f"{self.labels[graft]}: {problem}")
 
     def _changes_input(self, graft: Graft) -> None:
         label = self.labels[graft]
@@ -189,10 +232,15 @@ class _Watch:
         if wanted and not y.requires_grad:
             self.notes.append(f"{label}: no gradient passes through it")
         elif wanted:
+            start_clock(f"{graft.target} at {graft.insertion}: gradient")
             try:
                 gradients = torch.autograd.grad(y.float().sum(), wanted, retain_graph=True, allow_unused=True)
-            except RuntimeError as error:
-                raise ContractError(f"{label}: its gradient cannot be computed: {_first_line(error)}") from error
+            except BaseException as error:
+                if is_of_user(error):
+                    raise
+                raise ContractError(f"{label}: its gradient cannot be computed: {detail(error)}") from error
+            finally:
+                stop_clock()
             if x.requires_grad and gradients[0] is None:
                 self.notes.append(f"{label}: no gradient reaches its input")
             idle = [name for name, grad in zip(trainable, gradients[-len(trainable) :], strict=True) if grad is None]
@@ -202,14 +250,39 @@ class _Watch:
     def with_one_image(self) -> str | None:
         """Return why a module fails with one image in train mode, or None."""
         for graft, x in self.seen.items():
+            start_clock(f"{graft.target} at {graft.insertion}: forward of one image in train mode")
             try:
                 with torch.no_grad():
                     graft.module.train()(x)
             except ValueError as error:  # what torch's batch norm raises; alone, a module may lack what others share
-                return f"{self.labels[graft]}: raised ValueError for one image in train mode: {_first_line(error)}"
-            except Exception:
-                continue
+                return f"{self.labels[graft]}: raised ValueError for one image in train mode: {detail(error)}"
+            except BaseException as error:
+                if is_of_user(error):
+                    raise
+            finally:
+                stop_clock()
         return None
+
+
+def _check_hooks(labels: Mapping[Graft, str]) -> None:
+    """Call the optional methods of modules that a training calls later.
+
+    Raises:
+        ContractError: One names a parameter that does not exist.
+        ModuleError: One raises, or returns something else than is needed.
+    """
+    for graft, label in labels.items():
+        for inner in graft.module.modules():
+            names = getattr(inner, "no_weight_decay", None)
+            if callable(names):
+                with calling(graft.target, f"at {graft.insertion}: no_weight_decay"):
+                    unknown = sorted(set(names()) - set(dict(inner.named_parameters())))
+                if unknown:
+                    raise ContractError(f"{label}: no_weight_decay() names unknown parameters: {', '.join(unknown)}")
+        flops = getattr(graft.module, "uncounted_flops", None)
+        if callable(flops):
+            with calling(graft.target, f"at {graft.insertion}: uncounted_flops"):
+                int(flops(8, 8))
 
 
 def _run_without_values(network: DetectionModel, watch: _Watch, sizes: tuple[tuple[int, int], ...]) -> None:
@@ -240,9 +313,8 @@ def _named(label: str) -> Iterator[None]:
         raise ContractError(text if text.startswith(label) else f"{label}: {text}") from None
 
 
-def _label(graft: Graft, names: Mapping[type[nn.Module], str]) -> str:
-    kind = type(graft.module)
-    return f"{names.get(kind, kind.__name__)} at {graft.insertion or 'its place'}"
+def _label(graft: Graft, names: Mapping[str, str]) -> str:
+    return f"{names.get(graft.target, type(graft.module).__name__)} at {graft.insertion or 'its place'}"
 
 
 def _affordable(network: DetectionModel, side: int, step: int, budget: float) -> int:
@@ -270,8 +342,3 @@ def _kind(output: Any) -> str:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -19,6 +19,7 @@ from types import CodeType, ModuleType
 
 from ablate.errors import ConfigError
 from ablate.sources.module_source import ModuleSource, module_source
+from ablate.sources.python_imports import split_target
 from ablate.sources.working_folder import allow
 from ablate.storage.files import file_sha256, file_state
 
@@ -37,7 +38,7 @@ def import_module_of(target: str) -> ModuleType:
     Raises:
         ImportError: There is no such module, or whatever its code raises.
     """
-    home = target.rpartition(".")[0]
+    home = split_target(target)[0]
     allow([target])
     if _is_imported(target) or not note(target):
         return importlib.import_module(home)
@@ -96,7 +97,7 @@ def edited_late(targets: Iterable[str]) -> list[str]:
 
 def _is_imported(target: str) -> bool:
     """Tell whether the module of a class is there as it was imported here."""
-    module = sys.modules.get(target.rpartition(".")[0])
+    module = sys.modules.get(split_target(target)[0])
     return module is not None and module is _modules.get(target)
 
 

@@ -11,6 +11,7 @@ of the one before.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from ultralytics.nn.modules.head import Detect, v10Detect
 
+from ablate.grafting.construction import construct
 from ablate.grafting.insertion import GraftError, Place, find_places
-from ablate.grafting.module_import import import_module_of
+from ablate.grafting.module_calls import calling
 from ablate.records.graft_report import GraftReport, PlaceReport
-from ablate.settings.graft import GraftSpec, ModuleSpec, read_grafts, write_grafts
-from ablate.sources.working_folder import allow
+from ablate.settings.graft import GraftSpec, read_grafts, write_grafts
 from ablate.storage.plain_values import Plain
 
 if TYPE_CHECKING:
@@ -42,16 +43,25 @@ class Graft(nn.Module):
             learnt from 0, so that the network starts as the stock one (Bachlechner et al., 2021).
         insertion: Name of the insertion point, for messages.
         shares_input: Whether other layers read the map as well, as those do that feed an input of Detect.
+        target: Dotted path of the module's class, or of the function that built it, for messages.
     """
 
     insertion = ""  # of a network that an earlier version saved
     shares_input = False
+    target = ""
 
     def __init__(
-        self, module: nn.Module, wiring: str = "plain", insertion: str = "", *, shares_input: bool = False
+        self,
+        module: nn.Module,
+        wiring: str = "plain",
+        insertion: str = "",
+        *,
+        shares_input: bool = False,
+        target: str = "",
     ) -> None:
         super().__init__()
         self.insertion = insertion
+        self.target = target
         self.shares_input = shares_input
         if wiring not in ("plain", "residual", "rezero"):
             raise GraftError(f"unknown wiring '{wiring}'; valid: plain, residual, rezero")
@@ -142,7 +152,10 @@ class Surgery:
             row: Plain = {"place": str(place), "channels": place.channels, "stride": place.stride}
             row |= {"module": graft.module.target, "wiring": graft.insertion.wiring} if several else {}
             describe = getattr(module, "describe", None)
-            places.append(PlaceReport({**row, **(describe() if callable(describe) else {})}))
+            if callable(describe):
+                with calling(graft.module.target, f"at {graft.insertion.name}: describe"):
+                    row |= _plain(describe())
+            places.append(PlaceReport(row))
         wiring = "+".join(dict.fromkeys(graft.insertion.wiring for graft in self.grafts))
         return GraftReport(wiring=wiring, places=tuple(places))
 
@@ -167,10 +180,11 @@ def operate(network: DetectionModel, grafts: Sequence[GraftSpec], seed: int = 0)
     built = [
         [
             Graft(
-                _build(graft.module, place, seeds.of(place, graft)),
+                construct(graft.module, place.channels, seeds.of(place, graft), _where(graft, place, places)),
                 graft.insertion.wiring,
                 graft.insertion.name,
                 shares_input=place.port is not None,
+                target=graft.module.target,
             )
             for place in places
         ]
@@ -179,9 +193,10 @@ def operate(network: DetectionModel, grafts: Sequence[GraftSpec], seed: int = 0)
     surgery.modules = [graft.module for news in built for graft in news]
     parents = {place.path: _parent(network, place) for place in surgery.places}  # found before their hosts get a graft
     for (graft, places), news in zip(pairs, built, strict=True):
-        link = getattr(load_class(graft.module.target), "link", None)
+        link = getattr(type(news[0].module), "link", None)
         if link is not None:
-            link([new.module for new in news], network)
+            with calling(graft.module.target, f"at {graft.insertion.name}: link"):
+                link([new.module for new in news], network)
         if places[0].port is not None:
             _graft_inputs(surgery, parents[places[0].path], places[0].path, news)
             continue
@@ -206,27 +221,6 @@ def stock_name(tensor: str) -> str | None:
     return ".".join(part for part in parts if part != "host")
 
 
-def load_class(target: str) -> type[nn.Module]:
-    """Return the class at a dotted path.
-
-    Raises:
-        GraftError: There is no such module or class, or importing it fails.
-    """
-    name = target.rpartition(".")[2]
-    try:
-        cls = getattr(import_module_of(target), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise GraftError(f"module._target_: '{target}' cannot be imported: {error}") from error
-    except SystemExit as error:  # a script, which runs when it is imported
-        reason = (
-            "its file ends the process when it is imported; what is a script belongs below if __name__ == '__main__'"
-        )
-        raise GraftError(f"module._target_: '{target}' cannot be imported: {reason}") from error
-    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-        raise GraftError(f"module._target_: '{target}' is not a torch.nn.Module class")
-    return cls
-
-
 class _Seeds:
     """Seeds of new weights, one for each graft at each place.
 
@@ -247,17 +241,21 @@ class _Seeds:
         return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
 
 
-def _build(module: ModuleSpec, place: Place, seed: int) -> nn.Module:
-    """Build the module for one place with weights that depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            allow(module.targets)  # a control builds the class that it imitates
-            return load_class(module.target)(place.channels, **module.arguments)
-        except (ValueError, TypeError) as error:
-            if isinstance(error, GraftError):
-                raise
-            raise GraftError(f"{place} ({place.channels} channels): {error}") from error
+def _where(graft: GraftSpec, place: Place, places: Sequence[Place]) -> str:
+    """Return where a module goes, for messages; with its layer where the insertion point has several."""
+    return f"at {graft.insertion.name}" + (f" ({place})" if len(places) > 1 else "")
+
+
+def _plain(content: object) -> Plain:
+    """Return what a module says of itself as the plain values that a record takes.
+
+    Raises:
+        TypeError: It is no mapping of texts to plain values.
+    """
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise TypeError(f"returned {type(content).__name__}; a mapping of names to plain values is needed")
+    json.dumps(content)
+    return content
 
 
 def _parent(network: DetectionModel, place: Place) -> nn.Module:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ablate.grafting.surgery import stock_name
+from ablate.grafting.module_calls import calling
+from ablate.grafting.surgery import Graft, stock_name
 from ablate.measuring.flop_counter import FlopCounter
 from ablate.modules.kernels.switch import composed
 
@@ -94,8 +95,17 @@ def _flops(network: nn.Module, image: Tensor) -> tuple[int, int]:
 
     def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal declared
-        declared += module.uncounted_flops(*inputs[0].shape[-2:])  # type: ignore[operator]
+        height, width = inputs[0].shape[-2:]
+        target, insertion = owners.get(module, (type(module).__name__, "its place"))
+        with calling(target, f"at {insertion}: uncounted_flops({height}, {width})"):
+            declared += int(module.uncounted_flops(height, width))  # type: ignore[operator]
 
+    owners = {
+        inner: (graft.target, graft.insertion)
+        for graft in network.modules()
+        if isinstance(graft, Graft)
+        for inner in graft.modules()
+    }
     outermost = _outermost(network, "uncounted_flops")
     handles = [module.register_forward_hook(add) for module in outermost]
     try:

@@ -62,12 +62,14 @@ class NetworkJob:
         classes: Names of the classes that it is trained to tell apart.
         channels: Of the images.
         with_cost: Whether to count parameters and FLOPs.
+        running: A file that names the call of a module's code that is running, for when it takes its process along.
     """
 
     settings: TrialSettings
     classes: tuple[str, ...]
     channels: int
     with_cost: bool
+    running: Path
 
 
 def warm_up(_: None) -> None:
@@ -82,32 +84,46 @@ def build(job: NetworkJob) -> NetworkAnswer | Rejection:
     prepare()
     with output_to(Path(os.devnull)):
         _import_trainer()
-        return _build(job)
+        from ablate.grafting.module_calls import limited
+
+        with limited(job.running):
+            return _build(job)
 
 
 def _build(job: NetworkJob) -> NetworkAnswer | Rejection:
-    from ablate.grafting.contract import ContractError, check_grafts
+    from ablate.grafting.construction import load_class
+    from ablate.grafting.contract import check_copies, check_grafts
     from ablate.grafting.insertion import GraftError
-    from ablate.grafting.surgery import load_class
+    from ablate.grafting.module_calls import ModuleError
     from ablate.training.freezing import check_freeze
 
     model, train = job.settings.model, job.settings.train
+    names = {graft.module.target: graft.module.title for graft in job.settings.grafts}
     try:
-        names = {load_class(graft.module.target): graft.module.title for graft in job.settings.grafts}
+        for target in names:
+            load_class(target)
         weights = None if model.weights is None else _weights(model.weights, model.architecture)
     except (ConfigError, GraftError) as error:
         return Rejection(str(error))
     try:
         network, report, coverage = _network(job, weights)
+    except ModuleError as error:
+        return Rejection(error.under(names), skippable=True)
     except GraftError as error:
         return Rejection(str(error), skippable=weights is None or not _fits_without_weights(job))
     try:
         check_freeze(network, train.freeze)
     except ConfigError as error:
         return Rejection(str(error))
-    try:  # on a copy, for a module may keep what it has seen
-        findings = check_grafts(deepcopy(network), train.imgsz, names)
-    except ContractError as error:
+    try:
+        check_copies(network)
+        spent = deepcopy(network)  # a module may keep what it has seen
+        findings = check_grafts(spent, train.imgsz, names)
+        check_copies(spent)
+        cost = _cost(network, train.imgsz) if job.with_cost else None
+    except ModuleError as error:
+        return Rejection(error.under(names), skippable=True)
+    except GraftError as error:
         return Rejection(str(error), skippable=True)
     downloaded = model.weights is None or Path(model.weights).is_file()
     return NetworkAnswer(
@@ -115,7 +131,7 @@ def _build(job: NetworkJob) -> NetworkAnswer | Rejection:
         tensors=coverage.expected,
         transferred=coverage.transferred if downloaded else None,
         contract=findings,
-        cost=_cost(network, train.imgsz) if job.with_cost else None,
+        cost=cost,
     )
 
 

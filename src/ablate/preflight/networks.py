@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ablate.errors import ConfigError
 from ablate.launching.jobs import Limits, Observer, Outcome, run_jobs
@@ -189,24 +190,37 @@ def _build_all(
         key = missing[index]
         trial, answer = networks[key], outcome.result
         if outcome.failure:
-            title = f"{trial.identity.variant} in {trial.settings.model.name}"
-            answer = Rejection(f"{title}: {outcome.message}")
+            answer = _failed(trial, outcome, jobs[index].running)
         elif isinstance(answer, NetworkAnswer) and _answer_key(trial, with_cost) == key:  # else edited meanwhile
             cache.put(key, answer)
         answers[key] = answer
 
     logger.info("preflight: %d networks, %d of them in the cache", len(networks), len(answers))
     if missing:
-        jobs = [_job(networks[key], with_cost) for key in missing]
-        backend = (builders or Builders(len(missing))).backend
-        run_jobs(backend, BUILD, jobs, Observer(end=end), Limits(max_retries=0))
+        with TemporaryDirectory(prefix="ablate-preflight-") as folder:
+            jobs = [_job(networks[key], with_cost, Path(folder) / str(index)) for index, key in enumerate(missing)]
+            backend = (builders or Builders(len(missing))).backend
+            run_jobs(backend, BUILD, jobs, Observer(end=end), Limits(max_retries=0))
         cache.prune()
     return answers
 
 
-def _job(trial: Trial, with_cost: bool) -> NetworkJob:
+def _failed(trial: Trial, outcome: Outcome, running: Path) -> Rejection:
+    """Return why a network's process gave no answer; the module is to blame whose code ran."""
+    title = f"{trial.identity.variant} in {trial.settings.model.name}"
+    try:
+        call = " ".join(running.read_text(encoding="utf-8").split())
+    except (OSError, ValueError):
+        return Rejection(f"{title}: {outcome.message}")
+    for graft in trial.settings.grafts:
+        if call.startswith(f"{graft.module.target} "):
+            call = f"{graft.module.title} {call.removeprefix(graft.module.target).strip()}"
+    return Rejection(f"{title}: {outcome.message} in {call}", skippable=not call.endswith("at its import"))
+
+
+def _job(trial: Trial, with_cost: bool, running: Path) -> NetworkJob:
     classes = tuple(trained_classes(trial.settings, trial.data))
-    return NetworkJob(trial.settings, classes, trial.data.channels, with_cost)
+    return NetworkJob(trial.settings, classes, trial.data.channels, with_cost, running)
 
 
 def _has_batch_of_one(trial: Trial) -> bool:

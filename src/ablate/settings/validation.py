@@ -11,7 +11,7 @@ import ast
 import importlib.util
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from ablate.settings.trial_settings import TrialSettings
 from ablate.sources.class_checks import check_class
 from ablate.sources.definitions import constructor
 from ablate.sources.module_source import module_source
+from ablate.sources.parameters import channel_arguments
 from ablate.storage.plain_values import Plain
 
 if TYPE_CHECKING:
@@ -146,20 +147,29 @@ def check_latency(latency: LatencySettings) -> None:
                 raise ConfigError(f"latency.backend=onnx: {package} is not installed: pip install 'ablate[export]'")
 
 
-def module_options(target: str) -> dict[str, Option] | None:
-    """Return the options that the class at a dotted path takes beside `channels`, read from its source.
+def module_options(target: str, given: Container[str] = ()) -> dict[str, Option] | None:
+    """Return the options that the class or function at a dotted path takes beside the channels, read from its source.
 
     None where the source alone does not tell: the class inherits its constructor, or takes any keyword. Such a module
     is checked when the network is built.
 
+    Args:
+        target: The dotted path.
+        given: Names of the options that have a value.
+
     Raises:
         ConfigError: There is no such module or class, or its file is no Python.
     """
-    init = constructor(module_source(target).definition)
-    if init is None or init.args.kwarg is not None:
+    parameters = constructor(module_source(target).definition)
+    if parameters is None or parameters.any_keyword:
         return None
-    arguments = [*init.args.posonlyargs, *init.args.args][2:] + init.args.kwonlyargs  # without self and channels
-    return {argument.arg: _option(argument.annotation) for argument in arguments}
+    channels = channel_arguments(parameters, given)
+    first = parameters.first if channels.first else None
+    return {
+        parameter.name: _option(parameter.annotation)
+        for parameter in parameters.named
+        if parameter is not first and parameter.name not in channels.names
+    }
 
 
 def _check_keys(group: str, values: object) -> None:
@@ -288,7 +298,7 @@ def _check_module(module: Plain, where: str = "") -> None:
 def _check_arguments(module: ModuleSpec, key: str) -> None:
     target, arguments = module.target, module.arguments
     check_class(module_source(target).definition, target, arguments, key)
-    valid = module_options(target)
+    valid = module_options(target, arguments)
     if valid is None:
         for name in arguments:
             if reserved := misspelt_reserved(name):

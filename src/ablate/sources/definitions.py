@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from ablate.sources.parameters import Parameters, from_source
 from ablate.sources.python_imports import PythonModule, absolute_name, exported, find_module, parse
 
 OURS = "ablate.modules"  # whose names are the classes of its files
@@ -15,6 +16,7 @@ _PLAIN = {
     *("object", "ABC", "abc.ABC", "Generic", "typing.Generic", "Protocol", "typing.Protocol", "Enum", "enum.Enum"),
     *("NamedTuple", "typing.NamedTuple", "dict", "list", "tuple", "set", "str", "int", "float", "Exception"),
 }  # fmt: skip
+_WRITERS = ("globals", "locals", "vars", "setattr", "exec", "eval")  # calls that may make names
 _MODULE = ("torch.nn.Module", "torch.nn.modules.Module", "torch.nn.modules.module.Module")
 
 
@@ -32,17 +34,17 @@ class Definition:
     tree: ast.Module
     node: ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | None
 
-    @property
-    def is_function(self) -> bool:
-        """Whether the name is that of a function."""
-        return isinstance(self.node, ast.FunctionDef | ast.AsyncFunctionDef)
-
 
 def find_definition(module: PythonModule, tree: ast.Module, name: str, depth: int = 0) -> Definition | None:
-    """Return what a module's name is, through re-exports and star imports; None where no such name is in sight."""
+    """Return what a module's name is, through re-exports and star imports; None where no such name is in sight.
+
+    Where source does not tell which of several definitions holds (`if`, `try`), none of them is returned as the node.
+    """
+    name, _, attribute = name.partition(".")
     stars: list[str] = []
-    definition: Definition | None = None
-    for node in _statements(tree.body):
+    candidates: list[Definition] = []
+    for node, certain in _statements(tree.body):
+        definition: Definition | None = None
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             if node.name == name:
                 definition = Definition(module, tree, node)
@@ -58,18 +60,24 @@ def find_definition(module: PythonModule, tree: ast.Module, name: str, depth: in
                 definition = Definition(module, tree, None)
         elif isinstance(node, ast.Assign | ast.AnnAssign) and name in _assigned(node):
             definition = _assignment(module, tree, node, name, depth)
-    if definition is None:
-        definition = next(filter(None, (_elsewhere(base, name, depth) for base in stars)), None)
-    if definition is None and module.is_package and module.name == OURS:
-        definition = _class_of_ours(module, name)
-    unknown = any(find_module(base) is None for base in stars) or _computes_names(tree)
-    return Definition(module, tree, None) if definition is None and unknown else definition
+        if definition is not None:
+            candidates = [*([] if certain else candidates), definition]
+    if not candidates:
+        candidates = [found for base in stars if (found := _elsewhere(base, name, depth))][:1]
+    if not candidates and module.is_package and module.name == OURS:
+        candidates = [found for found in [_class_of_ours(module, name)] if found]
+    if not candidates and (any(find_module(base) is None for base in stars) or _may_have(tree, name)):
+        return Definition(module, tree, None)
+    if not candidates:
+        return None
+    last = candidates[-1]
+    return _inner(last, attribute) if len(candidates) == 1 else Definition(last.module, last.tree, None)
 
 
 def names_of(module: PythonModule, tree: ast.Module) -> list[str]:
     """Return the classes that a module's top level defines, or imports by name or by a star with its ``__all__``."""
     classes: dict[str, None] = {}
-    for node in _statements(tree.body):
+    for node, _ in _statements(tree.body):
         if isinstance(node, ast.ClassDef):
             classes[node.name] = None
         elif isinstance(node, ast.ImportFrom):
@@ -87,7 +95,7 @@ def is_network_module(definition: Definition, depth: int = 0) -> bool | None:
     node = definition.node
     if not isinstance(node, ast.ClassDef):
         return None
-    if node.decorator_list or node.keywords or depth > _DEEPEST:
+    if node.decorator_list or node.keywords or depth > _DEEPEST or _has_new(node):
         return None
     answers = [_base_is_module(definition, base, depth) for base in node.bases]
     if True in answers:
@@ -95,20 +103,38 @@ def is_network_module(definition: Definition, depth: int = 0) -> bool | None:
     return None if None in answers else False
 
 
-def constructor(definition: Definition) -> ast.FunctionDef | None:
-    """Return the class's own ``__init__``; None where it has none of its own."""
-    if not isinstance(definition.node, ast.ClassDef):
-        return None
-    inner = [item for item in definition.node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
-    return inner[-1] if inner else None
+def constructor(definition: Definition) -> Parameters | None:
+    """Return what a class or function takes, as its source shows; None where source does not tell.
 
-
-def inherits_only_module(definition: Definition) -> bool:
-    """Tell whether a class's one base is `torch.nn.Module` itself, whose constructor takes no channels."""
+    Source does not tell where a decorator, a metaclass or a `__new__` may take other arguments, nor of a class that
+    inherits its constructor.
+    """
     node = definition.node
-    if not isinstance(node, ast.ClassDef) or len(node.bases) != 1 or node.decorator_list or node.keywords:
+    if node is None or node.decorator_list:
+        return None
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return from_source(node.args, bound=False)
+    methods = [item for item in node.body if isinstance(item, ast.FunctionDef)]
+    inits = [item for item in methods if item.name == "__init__"]
+    if not inits or inits[-1].decorator_list or _is_odd(definition):
+        return None
+    return from_source(inits[-1].args, bound=True)
+
+
+@lru_cache(maxsize=32)
+def _is_odd(definition: Definition, depth: int = 0) -> bool:
+    """Tell whether a class, or a base of it whose source is at hand, has a metaclass or a `__new__`."""
+    node = definition.node
+    if not isinstance(node, ast.ClassDef) or depth > _DEEPEST:
         return False
-    return _qualified(definition, node.bases[0]) in _MODULE
+    if node.keywords or _has_new(node):
+        return True
+    bases = [_base_class(definition, base) for base in node.bases]
+    return any(_is_odd(base, depth + 1) for base in bases if base is not None)
+
+
+def _has_new(node: ast.ClassDef) -> bool:
+    return any(isinstance(item, ast.FunctionDef) and item.name == "__new__" for item in node.body)
 
 
 def _class_of_ours(package: PythonModule, name: str) -> Definition | None:
@@ -148,25 +174,44 @@ def _assigned(node: ast.Assign | ast.AnnAssign) -> set[str]:
     return {item.id for target in targets for item in ast.walk(target) if isinstance(item, ast.Name)}
 
 
-def _computes_names(tree: ast.Module) -> bool:
-    """Tell whether a module may have names that its text does not show."""
+def _may_have(tree: ast.Module, name: str) -> bool:
+    """Tell whether a module may have a name that its text does not define: computed, lazy, bound by a loop."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id in (name, "__getattr__"):
+            return True
         if isinstance(node, ast.FunctionDef) and node.name == "__getattr__" and node in tree.body:
             return True
-        if isinstance(node, ast.Call) and getattr(node.func, "id", None) in ("globals", "setattr", "exec"):
+        if isinstance(node, ast.alias) and (node.asname or node.name) == "__getattr__":
+            return True
+        if isinstance(node, ast.Global) and name in node.names:
+            return True
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) in _WRITERS:
+            return True
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.modules":
             return True
     return False
 
 
-def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the statements of a module's top level, inside `if`, `try`, `with` and loops too."""
+def _inner(definition: Definition, attribute: str) -> Definition:
+    """Return what an attribute of a class is: a class in it, or something that source does not tell."""
+    for name in filter(None, attribute.split(".")):
+        body = definition.node.body if isinstance(definition.node, ast.ClassDef) else []
+        classes = [node for node in body if isinstance(node, ast.ClassDef) and node.name == name]
+        definition = Definition(definition.module, definition.tree, classes[-1] if classes else None)
+    return definition
+
+
+def _statements(body: list[ast.stmt], certain: bool = True) -> Iterator[tuple[ast.stmt, bool]]:
+    """Yield the statements of a module's top level, and whether each is sure to run: not in an `if`, `try` or loop."""
     for node in body:
-        yield node
+        yield node, certain
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        inner = certain and isinstance(node, ast.With)
         for name in ("body", "orelse", "finalbody"):
-            if not isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                yield from _statements(getattr(node, name, []))
-        for handler in getattr(node, "handlers", []):
-            yield from _statements(handler.body)
+            yield from _statements(getattr(node, name, []), inner)
+        for part in [*getattr(node, "handlers", []), *getattr(node, "cases", [])]:
+            yield from _statements(part.body, inner)
 
 
 def _base_is_module(definition: Definition, base: ast.expr, depth: int) -> bool | None:
@@ -176,17 +221,21 @@ def _base_is_module(definition: Definition, base: ast.expr, depth: int) -> bool 
     qualified = _qualified(definition, base)
     if qualified in _MODULE:
         return True
-    if qualified is None and "." not in name:
-        local = find_definition(definition.module, definition.tree, name)
-        if local is not None:
-            return is_network_module(local, depth + 1)
-    if (qualified or name) in _PLAIN or name in _PLAIN:
-        return False
-    if qualified is not None and not qualified.startswith("torch."):
-        home, _, leaf = qualified.rpartition(".")
-        base_class = _elsewhere(home, leaf, 0)
-        return None if base_class is None else is_network_module(base_class, depth + 1)
-    return None
+    base_class = _base_class(definition, base)
+    if base_class is not None:
+        return is_network_module(base_class, depth + 1)
+    return False if (qualified or name) in _PLAIN or name in _PLAIN else None
+
+
+def _base_class(definition: Definition, base: ast.expr) -> Definition | None:
+    """Return where a base class is defined, in this file or another; None for one of torch's or out of sight."""
+    name, qualified = _dotted(base), _qualified(definition, base)
+    if name is None or (qualified or name) in _PLAIN:
+        return None
+    if qualified is None:
+        return find_definition(definition.module, definition.tree, name) if "." not in name else None
+    home, _, leaf = qualified.rpartition(".")
+    return None if not home or home.split(".")[0] == "torch" else _elsewhere(home, leaf, 0)
 
 
 def _qualified(definition: Definition, base: ast.expr) -> str | None:
@@ -195,7 +244,7 @@ def _qualified(definition: Definition, base: ast.expr) -> str | None:
     if name is None:
         return None
     first, _, rest = name.partition(".")
-    for node in _statements(definition.tree.body):
+    for node, _ in _statements(definition.tree.body):
         if isinstance(node, ast.ImportFrom):
             home = absolute_name("." * node.level + (node.module or ""), definition.module.package)
             for alias in node.names:

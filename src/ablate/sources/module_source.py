@@ -18,7 +18,16 @@ from ablate.errors import ConfigError, nearest
 from ablate.sources.data_files import content_hash, data_files
 from ablate.sources.definitions import OURS, Definition, find_definition, names_of
 from ablate.sources.distributions import Distribution, distribution_of, metadata_files
-from ablate.sources.python_imports import Imports, PythonModule, exported, find_module, find_modules, imports_of, parse
+from ablate.sources.python_imports import (
+    Imports,
+    PythonModule,
+    exported,
+    find_module,
+    find_modules,
+    imports_of,
+    parse,
+    split_target,
+)
 from ablate.storage.files import FileState, file_state
 
 # Recorded with every trial and compared between a variant and its baseline (`records.code_version`): no part of the
@@ -115,12 +124,15 @@ def module_source(target: str) -> ModuleSource:
 
 def _read(target: str) -> _Read:
     """Read all that a class stands on."""
-    home, _, name = target.rpartition(".")
+    home, name = split_target(target)
     first = _named_module(target)
     reading = _Reading()
     reading.note([Path.cwd()])
-    reading.read(first)
-    definition = find_definition(first, reading.trees[first.path], name)
+    if first.is_source:
+        reading.read(first)
+        definition = find_definition(first, reading.trees[first.path], name)
+    else:  # compiled: what it holds is known once it is imported
+        definition = Definition(first, ast.Module([], []), None)
     if definition is None:
         valid = names_of(first, reading.trees[first.path])
         few = 0 < len(valid) <= FEW
@@ -155,10 +167,18 @@ def _read(target: str) -> _Read:
 def _installed(reading: _Reading, definition: Definition, distribution: Distribution) -> _Read:
     """Return the source of a class of an installed package: its version, and the one file that defines it."""
     path = definition.module.path
-    reading.read(definition.module)
-    reading.note(metadata_files([distribution]))
-    digest = hashlib.sha256(f"{distribution}\n".encode() + reading.contents[path])
-    source = ModuleSource((path,), (), (distribution,), definition, digest.hexdigest())
+    reading.note((path, *metadata_files([distribution])))
+    files: list[Path] = []
+    binary: list[tuple[str, Path]] = []
+    if definition.module.is_source:
+        reading.read(definition.module)
+        content = reading.contents[path]
+        files.append(path)
+    else:
+        content = content_hash(path).encode()
+        binary.append((definition.module.name, path))
+    digest = hashlib.sha256(f"{distribution}\n".encode() + content)
+    source = ModuleSource(tuple(files), tuple(binary), (distribution,), definition, digest.hexdigest())
     return _Read(source, tuple(reading.states.items()))
 
 
@@ -166,16 +186,16 @@ def _named_module(target: str) -> PythonModule:
     """Return the module that the dotted path of a class names.
 
     Raises:
-        ConfigError: There is none, or it is no Python file.
+        ConfigError: There is none.
     """
-    home = target.rpartition(".")[0]
+    home = split_target(target)[0]
     module = find_module(home) if home else None
-    if module is not None and module.is_source:
+    if module is not None:
         return module
     guess = ""
     parent = home.rpartition(".")[0]
     package = find_module(parent) if parent else None
-    if home and module is None and (not parent or (package is not None and package.is_package)):
+    if home and (not parent or (package is not None and package.is_package)):
         folder = Path.cwd() if package is None else package.path.parent
         beside = [path.stem for path in folder.glob("*.py") if path.stem.isidentifier()]
         guess = nearest(home, [".".join(filter(None, [parent, name])) for name in beside])

@@ -114,6 +114,17 @@ def find_module(name: str) -> PythonModule | None:
     return next((module for module in find_modules(name) if module.name == name), None)
 
 
+def split_target(target: str) -> tuple[str, str]:
+    """Return the module of a dotted path, and the name in it: a class, or with a dot what is an attribute of one."""
+    home, _, name = target.rpartition(".")
+    parts = home.split(".")
+    for count in range(len(parts), 0, -1):
+        inner = ".".join(parts[:count])
+        if find_module(inner) is not None:
+            return inner, ".".join([*parts[count:], name])
+    return home, name
+
+
 def imports_of(tree: ast.Module, module: PythonModule) -> Imports:
     """Return what a module imports, in functions and `try` blocks too."""
     names: dict[str, None] = {}

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ablate.grafting.construction import construct
 from ablate.grafting.contract import check_output
-from ablate.grafting.surgery import load_class
 from ablate.settings.graft import ModuleSpec, module_names
 from ablate.settings.option_files import check_option_file
 from ablate.settings.schema import option_file
@@ -55,7 +55,7 @@ def _builder(spec: ModuleSpec) -> Build:
     def build() -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            module = load_class(spec.target)(CHANNELS, **spec.arguments)
+            module = construct(spec, CHANNELS, 0, "alone")
             for parameter in module.parameters():  # nothing left at zero or one, where faults hide
                 with torch.no_grad():
                     parameter.add_(torch.randn_like(parameter) * 0.05)
