@@ -27,7 +27,7 @@ from ablate.records.predictions import Predictions, load_predictions, prediction
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import TrialRecord
 from ablate.report.captions import caption
-from ablate.report.text_table import literal
+from ablate.report.markdown_text import literal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

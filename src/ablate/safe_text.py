@@ -29,7 +29,9 @@ def visible(text: str) -> str:
 
 def one_line(text: str) -> str:
     """Return a text as `visible` does, on one line: what ends a line or moves along it is a blank."""
-    return visible("".join(" " if c.isspace() else c for c in text) if not text.isprintable() else text)
+    if text.isprintable():
+        return visible(text)
+    return visible("".join(" " if c.isspace() else c for c in text.replace("\r\n", "\n")))
 
 
 def printable(text: str) -> str:

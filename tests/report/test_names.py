@@ -24,8 +24,9 @@ from ablate.report.figures.style import encode, texts_of
 from ablate.report.html import page_html
 from ablate.report.html_tables import classes as class_tables
 from ablate.report.latex import escape
+from ablate.report.markdown_text import literal
 from ablate.report.terminal_table import print_table
-from ablate.report.text_table import TableColumn, literal, markdown_table
+from ablate.report.text_table import TableColumn, markdown_table
 
 Grid = Callable[..., list[dict[str, Any]]]
 Write = Callable[..., Path]

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ablate.records.trial_record import Record, TrialRecord
+from ablate.safe_text import clipped, one_line
 from ablate.storage.plain_values import Plain
 
 FACTORS = ("module", "insertion", "optimizer", "model", "data")
 Leaves = dict[str, object]  # dotted name of a setting -> its value
+LONGEST_LABEL = 400  # characters of a recorded label; it is drawn in figures
 LONGEST = 28  # characters of a value inside a label
 
 
@@ -24,7 +26,7 @@ def display_labels(variants: Mapping[str, Sequence[Record]]) -> dict[str, str]:
         else the settings in which they differ, next to the level they belong to:
         `hmha[rerank=batch]@c3k2 musgd`.
     """
-    labels = {key: records[0].variant or key for key, records in variants.items()}
+    labels = {key: clipped(one_line(records[0].variant or key), LONGEST_LABEL) for key, records in variants.items()}
     for label in set(labels.values()):
         twins = [key for key in labels if labels[key] == label]
         if len(twins) > 1:
@@ -82,7 +84,7 @@ def _insert(label: str, leaves: Leaves, record: Record) -> str:
         group, _, name = leaf.rpartition(".")
         level = record.factors.get(group.split(".")[0], "")
         target = level if level and level in label else ""
-        text = str(setting)
+        text = one_line(str(setting))
         text = text if len(text) <= LONGEST else text[: LONGEST - 1] + "~"
         places.setdefault(target, []).append(f"{name if target else leaf}={text}")
     for level, words in places.items():

@@ -132,17 +132,17 @@ def find_sweep(root: Path, name: str | None) -> Path:
     folder = output.sweeps
     manifests = sorted((sweep.manifest for sweep in output.sweep_folders()), key=lambda path: path.stat().st_mtime)
     names = [path.parent.name for path in manifests]
+    if name in names:
+        return folder / name
+    with suppress(OSError):  # such as a name that is too long for a file's
+        if name is not None and os.sep not in name:
+            refuse_links([folder / name])
+        if name is not None and SweepFolder(Path(name)).manifest.is_file():
+            return Path(name).absolute()
     if not manifests:
         raise ConfigError(f"no sweep in {folder} yet: run one first, for example python -m ablate module=hmha -m")
     if name is None:
         return manifests[-1].parent
-    if name in names:
-        return folder / name
-    with suppress(OSError):  # such as a name that is too long for a file's
-        if os.sep not in name:
-            refuse_links([folder / name])
-        if SweepFolder(Path(name)).manifest.is_file():
-            return Path(name).absolute()
     raise ConfigError(f"sweep '{name}' does not exist in {folder}. {nearest(name, names)}there are: {', '.join(names)}")
 
 
@@ -157,7 +157,7 @@ def _with_sweep(verb: str, words: Sequence[str], body: Callable[[Path, argparse.
         if verb == "status":
             forms.add_argument("--watch", action="store_true", help="look again every two seconds until all is done")
             parser.add_argument("--all", action="store_true", help="a line for each trial of a large sweep too")
-        parsed = parser.parse_args(words)
+        parsed = parser.parse_intermixed_args(words)
         if parsed.sweep and "=" in parsed.sweep and not _is_sweep(parsed.sweep, parsed.overrides):
             parsed.overrides.insert(0, parsed.sweep)
             parsed.sweep = None

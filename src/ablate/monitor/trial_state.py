@@ -13,8 +13,9 @@ from pathlib import Path
 
 from ablate.monitor.epoch_rows import TrialProgress
 from ablate.records.loading import DamagedRecordError, load_manifest, load_record
-from ablate.records.sweep_record import SweepManifest
+from ablate.records.sweep_record import LONGEST_NAME, SweepManifest
 from ablate.records.trial_record import FINISHED, Failure, Record, TrialRecord, damaged_trial
+from ablate.safe_text import one_line
 from ablate.storage.layout import SweepFolder, TrialFolder, located
 from ablate.storage.locking import Owner, held
 
@@ -119,12 +120,12 @@ class SweepStates:
     @property
     def name(self) -> str:
         """The sweep's name."""
-        return self._manifest.name or self._folder.path.name
+        return one_line(self._manifest.name)[:LONGEST_NAME] or self._folder.path.name
 
     @property
     def command(self) -> str:
         """The command that repeats the sweep; empty where it is not known."""
-        return self._manifest.command
+        return one_line(self._manifest.command)
 
     @property
     def controls(self) -> dict[str, str]:

@@ -10,8 +10,11 @@ import msgspec
 from ablate.records.json_struct import JsonStruct, written
 from ablate.records.latency_record import LatencyReport
 from ablate.records.trial_record import Record
+from ablate.safe_text import one_line
 from ablate.storage.layout import SweepFolder
 from ablate.storage.plain_values import Plain
+
+LONGEST_NAME = 255  # characters of a sweep's name, which is that of its folder
 
 ControlKind: TypeAlias = Annotated[str, msgspec.Meta(pattern="^(identity|params|scale)$")]
 
@@ -106,7 +109,7 @@ class Sweep:
     @property
     def name(self) -> str:
         """Its name."""
-        return self.manifest.name or self.folder.path.name
+        return one_line(self.manifest.name)[:LONGEST_NAME] or self.folder.path.name
 
     @property
     def signatures(self) -> tuple[str, ...]:
@@ -126,7 +129,7 @@ class Sweep:
     @property
     def command(self) -> str:
         """The command that repeats it."""
-        return self.manifest.command
+        return one_line(self.manifest.command)
 
     @property
     def created(self) -> str:

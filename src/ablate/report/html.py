@@ -16,6 +16,7 @@ from ablate.analysis.variants import variant_key
 from ablate.findings.all_findings import sentences
 from ablate.findings.facts import Facts, data_facts, headline, latency_facts, recipe_facts
 from ablate.report import html_tables as tables
+from ablate.safe_text import visible
 
 if TYPE_CHECKING:
     from ablate.report.figures.style import CountTable
@@ -148,4 +149,10 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_visible,
     )
+
+
+def _visible(value: object) -> object:
+    """What a template shows, without marks of direction and control characters; markup of our own stays as it is."""
+    return visible(value) if type(value) is str else value

@@ -8,6 +8,7 @@ from ablate.analysis.columns import BY_NAME, Place, columns_in
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.variant_row import Row
 from ablate.report.text_table import CHECK, TableColumn, best_rows, mark_columns, text_column
+from ablate.safe_text import one_line
 from ablate.statistics.paired import ALPHA
 
 SPECIAL = {
@@ -70,7 +71,7 @@ def latex(comparison: Comparison, accuracy_caption: str, cost_caption: str) -> s
     for row in comparison.rows:
         runs = " ".join(row.run_ids) or "none"
         signatures = BY_NAME["signatures"].text(row)
-        parts.append(f"% {_comment(row.label)}: signatures {signatures}; MLflow runs {runs}")
+        parts.append(f"% {_comment(f'{row.label}: signatures {signatures}; MLflow runs {runs}')}")
     return "\n".join(part for part in parts if part) + "\n"
 
 
@@ -166,4 +167,4 @@ def _notes(comparison: Comparison) -> str:
 
 
 def _comment(text: object) -> str:
-    return " ".join(str(text).split())  # whatever ends a line would end the comment
+    return " ".join(one_line(str(text)).split())  # whatever ends a line would end the comment

@@ -10,12 +10,9 @@ from typing import Literal
 from ablate.analysis.columns import COLUMNS, Column, Place, columns_in
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.table import component_columns
+from ablate.report.markdown_text import table_cell
 
 CHECK = "✓"
-
-# What Markdown (and GitHub's: ~~ and $) takes for marks. Underscores within words and brackets before no address are
-# none, and stay readable.
-_MARKS = re.compile(r"[\\*`$~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|\](?=\()")
 
 Kind = Literal["number", "text", "mark"]
 
@@ -86,12 +83,6 @@ def short_lines(component: str) -> list[str]:
     return re.sub(r"(?<=.)([@=\[])", r"\n\1", component).splitlines()
 
 
-def literal(text: str) -> str:
-    """Text as Markdown shows it literally, on one line: names may hold what is emphasis, code, HTML or mathematics."""
-    line = " ".join(text.splitlines()) if "\n" in text or "\r" in text else text
-    return _MARKS.sub(r"\\\g<0>", line).replace("<", "&lt;")
-
-
 def markdown_table(
     columns: Sequence[TableColumn], *, bold: Mapping[str, set[int]] | None = None, limit: int | None = None
 ) -> str:
@@ -103,10 +94,10 @@ def markdown_table(
         limit: Rows to print; all by default.
     """
     rules = {"mark": ":---:", "number": "---:", "text": "---"}
-    lines = [_line([_escape(column.title) for column in columns]), _line([rules[column.kind] for column in columns])]
+    lines = [_line([table_cell(column.title) for column in columns]), _line([rules[column.kind] for column in columns])]
     for position, texts in enumerate(list(zip(*(column.cells for column in columns), strict=True))[:limit]):
         cells = [
-            f"**{_escape(text)}**" if text and position in (bold or {}).get(column.name, ()) else _escape(text)
+            f"**{table_cell(text)}**" if text and position in (bold or {}).get(column.name, ()) else table_cell(text)
             for column, text in zip(columns, texts, strict=True)
         ]
         lines.append(_line(cells))
@@ -115,7 +106,3 @@ def markdown_table(
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _escape(text: str) -> str:
-    return literal(text).replace("|", "\\|")

@@ -23,7 +23,9 @@ from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import short
 from ablate.report.captions import accuracy_caption, caption, cost_caption, details_caption
 from ablate.report.figures import KINDS
-from ablate.report.text_table import TableColumn, best_rows, literal, markdown_table, text_columns
+from ablate.report.markdown_text import literal
+from ablate.report.text_table import TableColumn, best_rows, markdown_table, text_columns
+from ablate.safe_text import one_line
 from ablate.storage.files import atomic_write_text
 from ablate.storage.layout import report_name
 
@@ -113,12 +115,18 @@ def csv_text(comparison: Comparison) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     components = component_columns(comparison)
-    writer.writerow([*(column.name for column in IN_FILES), *components])
+    writer.writerow([*(column.name for column in IN_FILES), *(_csv_cell(name) for name in components)])
     for row in comparison.rows:
         values = values_of(comparison, row)
-        texts = [column.format(values[column.name]) for column in IN_FILES]
+        texts = [_csv_cell(column.format(values[column.name]), column.is_text) for column in IN_FILES]
         writer.writerow([*texts, *(str(values[name]) for name in components)])
     return stream.getvalue()
+
+
+def _csv_cell(text: str, is_text: bool = True) -> str:
+    """A cell on one line; an apostrophe before a text that spreadsheets would take for a formula."""
+    line = one_line(text) if is_text else text
+    return f"'{line}" if is_text and line.lstrip().startswith(("=", "+", "-", "@")) else line
 
 
 def as_json(comparison: Comparison) -> JsonReport:

@@ -22,6 +22,8 @@ from ablate.records.json_struct import finite_number, to_json
 from ablate.records.machine_sample import MachineSample
 from ablate.records.metrics import EpochRow
 from ablate.records.trial_record import Failure, TrialHeader, TrialRecord, short
+from ablate.report.markdown_text import code_block, inline
+from ablate.safe_text import one_line
 from ablate.storage.confined import inside, read_plain
 from ablate.storage.json_text import parse_json
 from ablate.storage.layout import PREDICTIONS, SAMPLES, TrialFolder
@@ -109,15 +111,18 @@ def common_tags() -> dict[str, str]:
 
 def trial_tags(header: TrialHeader) -> dict[str, str]:
     """Return the tags that identify a trial; MLflow's list of runs is grouped and filtered by them."""
-    return {
-        "ablate.kind": "trial",
-        "ablate.signature": header.signature,
-        "ablate.variant": header.variant[:MAX_VALUE],
-        "ablate.variant_key": header.variant_key[:MAX_VALUE],
-        "ablate.baseline": str(header.factors.get("module") == "none").lower(),
-        "ablate.seed": str(header.seed)[:MAX_VALUE],
-        **{f"ablate.{factor}": level[:MAX_VALUE] for factor, level in header.factors.items()},
-    }
+    factors = {f"ablate.{factor}": level for factor, level in header.factors.items()}
+    return (
+        {name: one_line(text)[:MAX_VALUE] for name, text in factors.items()}
+        | {  # in an odd record a factor may be
+            "ablate.kind": "trial",  # called as one of these
+            "ablate.signature": header.signature,
+            "ablate.variant": one_line(header.variant)[:MAX_VALUE],
+            "ablate.variant_key": header.variant_key[:MAX_VALUE],
+            "ablate.baseline": str(header.factors.get("module") == "none").lower(),
+            "ablate.seed": str(header.seed)[:MAX_VALUE],
+        }
+    )
 
 
 def outcome_tags(record: TrialRecord) -> dict[str, str]:
@@ -284,7 +289,7 @@ def milliseconds(moment: str | None, default: int) -> int:
 def _failure_tags(failure: Failure) -> dict[str, str]:
     """Return a failure's tags: type and message to filter by, and the run's description with the end of the log."""
     tail = "\n".join(failure.tail)
-    words = f"**Failed: {failure.type}**: {failure.message}\n"
+    words = f"**Failed: {inline(failure.type)}**: {inline(failure.message)}\n"
     room = MAX_TEXT - len(words) - 40
-    note = f"{words}\n```\n{tail[-room:]}\n```\n" if tail and room > 0 else words
-    return dict(zip(FAILURE_TAGS, (failure.type, failure.message, note), strict=True))
+    note = f"{words}\n{code_block(tail[-room:])}" if tail and room > 0 else words
+    return dict(zip(FAILURE_TAGS, (one_line(failure.type), one_line(failure.message), note), strict=True))

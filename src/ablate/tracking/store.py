@@ -31,6 +31,7 @@ from ablate.records.store_address import (
     without_account,
 )
 from ablate.records.trial_record import FINISHED, SHORT, TrialHeader, TrialRecord
+from ablate.safe_text import one_line
 from ablate.settings.environment import prepare
 from ablate.storage.layout import OutputFolder, SweepFolder, TrialFolder
 from ablate.tracking import mlflow_payload as payload
@@ -334,7 +335,7 @@ class Store:
             tags |= {"mlflow.parentRunId": parent}
         started = header.started if isinstance(header, TrialRecord) else None
         start = payload.milliseconds(started, default=int(time.time() * 1000))
-        name = header.name[: payload.MAX_NAME]
+        name = one_line(header.name)[: payload.MAX_NAME]
         run = self._client.create_run(self._experiment, start_time=start, run_name=name, tags=tags)
         return str(run.info.run_id)
 
