@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from ultralytics.nn.tasks import DetectionModel, load_checkpoint
+from ultralytics.nn.tasks import DetectionModel
 
+from ablate.checkpoints.stored_network import StoredNetwork, read_checkpoint
 from ablate.grafting.insertion import INSERTIONS, GraftError
 from ablate.grafting.surgery import stock_name
 from ablate.training.network import build_network
@@ -54,18 +55,18 @@ def yaml(insertion: str | None) -> dict[str, object]:
 
 @pytest.mark.parametrize("insertion", [None, *INSERTIONS])
 def test_every_stock_tensor_arrives_at_every_insertion_point(insertion: str | None, checkpoint: Path) -> None:
-    weights, _ = load_checkpoint(checkpoint)
+    weights = read_checkpoint(checkpoint).network
 
     network, _, covered = build_network(yaml(insertion), classes=3, names=NAMES, weights=weights, source="stock.pt")
 
-    assert covered.expected == covered.transferred == len(weights.state_dict())
-    theirs = weights.state_dict()
+    assert covered.expected == covered.transferred == len(weights.state)
+    theirs = weights.state
     ours = {stock_name(k): v for k, v in network.state_dict().items() if stock_name(k)}
     assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.items())
 
 
 def test_with_other_classes_only_the_classifier_s_last_layers_are_missing(checkpoint: Path) -> None:
-    weights, _ = load_checkpoint(checkpoint)
+    weights = read_checkpoint(checkpoint).network
 
     _, _, covered = build_network(yaml("head"), classes=5, weights=weights, source="stock.pt")
 
@@ -74,14 +75,15 @@ def test_with_other_classes_only_the_classifier_s_last_layers_are_missing(checkp
 
 
 def test_a_checkpoint_of_another_architecture_is_refused_with_the_first_difference() -> None:
-    weights = DetectionModel("yolo26s.yaml", nc=3, verbose=False)
+    weights = StoredNetwork.of(DetectionModel("yolo26s.yaml", nc=3, verbose=False))
     with pytest.raises(GraftError, match=r"other\.pt: a checkpoint of another architecture: \d+ of \d+ tensors"):
         build_network(yaml("head"), classes=3, weights=weights, source="other.pt")
 
 
 @pytest.mark.parametrize("insertion", [None, "head", "c3k2"])
 def test_a_grafted_checkpoint_is_refused_as_a_start(insertion: str | None) -> None:
-    weights, _, _ = build_network(yaml("head"), classes=3)
+    grafted, _, _ = build_network(yaml("head"), classes=3)
+    weights = StoredNetwork.of(grafted)
     with pytest.raises(GraftError, match=r"best\.pt: this checkpoint is grafted with ablate\.modules\.hmha\.HMHA"):
         build_network(yaml(insertion), classes=3, weights=weights, source="best.pt")
 
@@ -89,20 +91,20 @@ def test_a_grafted_checkpoint_is_refused_as_a_start(insertion: str | None) -> No
 def test_a_network_is_rebuilt_from_its_own_checkpoint() -> None:
     trained, _, _ = build_network(yaml("c3k2"), classes=3, seed=1)
 
-    again, _, _ = build_network(trained.yaml, classes=3, weights=trained, seed=2, resume=True)
+    again, _, _ = build_network(trained.yaml, classes=3, weights=StoredNetwork.of(trained), seed=2, resume=True)
 
     assert all(torch.equal(t, trained.state_dict()[n]) for n, t in again.state_dict().items())
 
 
 def test_with_two_grafts_every_stock_tensor_arrives_and_the_checkpoint_is_rebuilt(checkpoint: Path) -> None:
-    weights, _ = load_checkpoint(checkpoint)
+    weights = read_checkpoint(checkpoint).network
 
     trained, report, covered = build_network(both(), classes=3, names=NAMES, weights=weights, source="stock.pt")
-    again, _, _ = build_network(trained.yaml, classes=3, weights=trained, seed=2, resume=True)
+    again, _, _ = build_network(trained.yaml, classes=3, weights=StoredNetwork.of(trained), seed=2, resume=True)
 
-    assert covered.expected == covered.transferred == len(weights.state_dict())
+    assert covered.expected == covered.transferred == len(weights.state)
     assert len(report.places) == 6
     assert again.state_dict().keys() == trained.state_dict().keys()
     assert all(torch.equal(tensor, trained.state_dict()[name]) for name, tensor in again.state_dict().items())
     with pytest.raises(GraftError, match=r"HMHA and ablate\.modules\.acmix\.ACmix; model\.weights takes a stock"):
-        build_network(yaml(None), classes=3, weights=trained, source="best.pt")
+        build_network(yaml(None), classes=3, weights=StoredNetwork.of(trained), source="best.pt")

@@ -124,8 +124,6 @@ def test_a_checkpoint_tells_which_trial_wrote_it(tmp_path: Path) -> None:
 
     assert checkpoint_signature(last) == MINE
     assert checkpoint_signature(last.rename(tmp_path / "moved.pt")) == MINE
-    checkpoint.write_without_state(tmp_path / "moved.pt", tmp_path / "best.pt")
-    assert checkpoint_signature(tmp_path / "best.pt") == MINE
 
 
 def test_a_checkpoint_of_an_earlier_version_tells_it_by_its_folder(tmp_path: Path) -> None:
@@ -181,11 +179,3 @@ def test_the_checkpoint_of_another_trial_is_kept_beside(tmp_path: Path) -> None:
     assert (tmp_path / MINE / f"last-of-{OTHER[:12]}.pt").read_bytes() == content
     assert set_foreign_aside(trained(tmp_path)) is None
     assert own_checkpoint(trained(tmp_path)) is not None
-
-
-def test_a_copy_without_state_keeps_the_rest(tmp_path: Path) -> None:
-    source, target = whole(tmp_path / "last.pt"), tmp_path / "best.pt"
-
-    checkpoint.write_without_state(source, target)
-
-    assert torch.load(target, weights_only=False) == {"epoch": 2}

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import nn
 from ultralytics.nn.tasks import DetectionModel, load_checkpoint, yaml_model_load
 
+from ablate.checkpoints.stored_network import StoredNetwork
 from ablate.execution.run_trial import run_trial
 from ablate.latency.backends import deploy
 from ablate.latency.latency_settings import Setting
@@ -71,9 +72,11 @@ def test_a_network_is_continued_in_the_shapes_that_its_starting_weights_gave_it(
 ) -> None:
     given: dict[str, Any] = {"classes": 3, "names": NAMES, "channels": channels}
     weights = checkpoint(architecture, classes)
-    trained, _, covered = build_network(content(architecture, insertion), weights=weights, **given)
+    trained, _, covered = build_network(content(architecture, insertion), weights=StoredNetwork.of(weights), **given)
     alone, _, _ = build_network(content(architecture, insertion), **given)
-    resumed, _, _ = build_network(content(architecture, insertion), weights=as_saved(trained), resume=True, **given)
+    resumed, _, _ = build_network(
+        content(architecture, insertion), weights=StoredNetwork.of(as_saved(trained)), resume=True, **given
+    )
 
     assert covered.transferred > 0.8 * covered.expected
     shapes = {name: tensor.shape for name, tensor in trained.state_dict().items()}
@@ -90,7 +93,9 @@ def test_a_network_is_continued_in_the_shapes_that_its_starting_weights_gave_it(
 
 
 def test_starting_weights_of_other_classes_make_another_class_branch() -> None:
-    trained, _, _ = build_network("yolo26n.yaml", classes=3, names=NAMES, weights=checkpoint("yolo26n.yaml"))
+    trained, _, _ = build_network(
+        "yolo26n.yaml", classes=3, names=NAMES, weights=StoredNetwork.of(checkpoint("yolo26n.yaml"))
+    )
     alone, _, _ = build_network("yolo26n.yaml", classes=3, names=NAMES)
 
     assert (width(trained), width(alone)) == (80, 64)
@@ -100,7 +105,9 @@ def test_starting_weights_of_other_classes_make_another_class_branch() -> None:
 def test_rows_of_like_named_classes_are_taken_over_unless_that_is_switched_off(remap: bool) -> None:
     weights = checkpoint("yolo26n.yaml", classes=3)
     weights.names = {0: "c", 1: "a", 2: "b"}
-    network, _, _ = build_network("yolo26n.yaml", classes=3, names=NAMES, remap=remap, weights=weights)
+    network, _, _ = build_network(
+        "yolo26n.yaml", classes=3, names=NAMES, remap=remap, weights=StoredNetwork.of(weights)
+    )
 
     ours, theirs = network.model[-1].cv3[0][-1].weight, weights.model[-1].cv3[0][-1].weight
     assert torch.equal(ours, theirs[[1, 2, 0]] if remap else theirs)

@@ -19,6 +19,8 @@ from ablate.storage.confined import refuse_links
 from ablate.storage.layout import OutputFolder, SweepFolder
 from ablate.storage.plain_values import Plain
 
+TRUST = "trust_weights"
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -209,7 +211,7 @@ def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> i
     options: _LatencyOptions = parsed.latency
     latency = LatencySettings(**{**{k: v for k, v in recorded.items() if k in names}, **options.values})
     check_latency(latency)
-    report = measure_sweep(directory, latency, console, device=options.device, again=True)
+    report = measure_sweep(directory, latency, console, device=options.device, again=True, trust=options.trust)
     if report is None:
         raise ConfigError(f"sweep '{directory.name}' has no finished trial whose latency could be measured")
     if parsed.json:
@@ -223,6 +225,7 @@ class _LatencyOptions:
 
     device: str
     values: Plain
+    trust: bool = False
 
 
 def _latency_options(words: Sequence[str]) -> _LatencyOptions:
@@ -235,7 +238,7 @@ def _latency_options(words: Sequence[str]) -> _LatencyOptions:
     from ablate.settings.schema import LatencySettings, schema_node
     from ablate.settings.validation import check_device, check_latency
 
-    device, names = "auto", []
+    device, names, trust = "auto", [], False
     schema = schema_node().latency
     valid = [f"latency.{name}" for name in schema]
     for word in words:
@@ -244,8 +247,13 @@ def _latency_options(words: Sequence[str]) -> _LatencyOptions:
             check_device(text)
             device = text
             continue
+        if key == TRUST and text in ("true", "false"):
+            trust = text == "true"
+            continue
         if key not in valid or not sign:
-            raise ConfigError(f"{key}: no such key. {nearest(key, valid)}valid: root, device, {', '.join(valid)}")
+            raise ConfigError(
+                f"{key}: no such key. {nearest(key, valid)}valid: root, device, {TRUST}, {', '.join(valid)}"
+            )
         name = key.removeprefix("latency.")
         try:
             value = yaml.safe_load(text)
@@ -258,7 +266,7 @@ def _latency_options(words: Sequence[str]) -> _LatencyOptions:
     latency = OmegaConf.to_object(schema)
     assert isinstance(latency, LatencySettings)
     check_latency(latency)
-    return _LatencyOptions(device, {name: getattr(latency, name) for name in names})
+    return _LatencyOptions(device, {name: getattr(latency, name) for name in names}, trust)
 
 
 def _port(text: str) -> int:

@@ -100,7 +100,7 @@ def conclude_here(job: ConcludeJob) -> Conclusion:
     console = Terminal()
     with log_to(SweepFolder(directory).driver_log):
         if command.latency.enabled:
-            measure_sweep(directory, command.latency, console)
+            measure_sweep(directory, command.latency, console, trust=command.trust_weights)
         sweep = load_sweep(directory)
         note, table = _report(sweep, command, console)
     failures = [

@@ -171,7 +171,9 @@ def _run(trial: Trial, failed_before: TrialRecord | None, train: Training) -> Tr
     """Train and record a trial whose lock is ours; return the record."""
     files, last = trial.files, trial.files.last
     foreign = set_foreign_aside(last)
-    checkpoint = own_checkpoint(last) if failed_before is None or goes_on(failed_before.failure) else None
+    targets, trust = targets_of(trial.settings.grafts), trial.settings.command.trust_weights
+    goes_on_from_last = failed_before is None or goes_on(failed_before.failure)
+    checkpoint = own_checkpoint(last, targets, trust=trust) if goes_on_from_last else None
     if checkpoint is None:
         _clear(files)
     if failed_before is not None:
@@ -239,11 +241,11 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> TrialRecord:
     Raises:
         InputsChanged: The source that was imported is not that of the inputs.
     """
-    from ultralytics.nn.tasks import load_checkpoint
-
+    from ablate.checkpoints.stored_network import read_own
     from ablate.measuring.complexity import complexity
     from ablate.measuring.machine import device_name
     from ablate.measuring.sample_detections import detect_samples
+    from ablate.training.network import restore
 
     settings, folder = trial.settings, plain_path(trial.folder)
     files = TrialFolder(folder)
@@ -256,7 +258,9 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> TrialRecord:
     check_imported(report.sources, inputs)
     epochs = history(files.training)
     best, last_one = report.evaluations["best"], report.evaluations["last"]
-    network = load_checkpoint(str(files.best))[0]  # what was trained, whatever weights and images gave it its shapes
+    targets = targets_of(settings.grafts)
+    stored = read_own(files.best, targets, trust=settings.command.trust_weights).network
+    network = restore(stored, targets)  # what was trained, whatever weights and images gave it its shapes
     files.parameter_groups.write_text(json.dumps(to_json(report.parameter_groups), indent=1), encoding="utf-8")
     files.model.write_text(str(network), encoding="utf-8")
     imgsz = report.recipe.imgsz or settings.train.imgsz
@@ -280,7 +284,7 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> TrialRecord:
             versions=versions(),
             git=git,
         ),
-        samples=detect_samples(files.best, report.samples, folder, imgsz=imgsz, device=device.split(",")[0]),
+        samples=detect_samples(network, report.samples, folder, imgsz=imgsz, device=device.split(",")[0]),
         artifacts=Artifacts(
             best=BEST,
             predictions={which: f"{TRAINING}/{report.evaluations[which].predictions}" for which in ("best", "last")},

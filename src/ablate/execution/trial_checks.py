@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,11 +96,16 @@ def cause(error: Exception, settings: TrialSettings, data: DataSet) -> Exception
     return error
 
 
-def own_checkpoint(last: Path) -> TrainingState | None:
+def own_checkpoint(last: Path, targets: Sequence[str] = (), *, trust: bool = False) -> TrainingState | None:
     """Return what a trial's checkpoint can be resumed from, or None where it cannot, or is of another trial.
 
     Also None where another file that resuming needs is not this trial's own: `best.pt`, which is
     evaluated at the end, and what a training that is over has written down.
+
+    Args:
+        last: The checkpoint.
+        targets: The classes of the trial's grafts.
+        trust: Whether it may name what is no part of a network.
     """
     files = _files_of(last)
     signature = files.signature
@@ -108,7 +113,7 @@ def own_checkpoint(last: Path) -> TrainingState | None:
         return None
     from ablate.training.checkpoint import read_state
 
-    state = read_state(last)
+    state = read_state(last, targets, trust=trust)
     if state is None:
         return None
     if not state.best and checkpoint_signature(files.best) != signature:

@@ -209,7 +209,11 @@ def operate(network: DetectionModel, grafts: Sequence[GraftSpec], seed: int = 0)
 
 def grafts_of(network: nn.Module) -> tuple[GraftSpec, ...]:
     """Return the grafts that a network carries, none for a stock one."""
-    content = getattr(network, "yaml", None)
+    return grafts_in(getattr(network, "yaml", None))
+
+
+def grafts_in(content: object) -> tuple[GraftSpec, ...]:
+    """Return the grafts that a network's yaml names."""
     return read_grafts(content[SPEC_KEY]) if isinstance(content, dict) and content.get(SPEC_KEY) else ()
 
 

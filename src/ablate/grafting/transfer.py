@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from ablate.checkpoints.stored_network import StoredNetwork
 from ablate.grafting.insertion import GraftError
-from ablate.grafting.surgery import grafts_of, stock_name
+from ablate.grafting.surgery import grafts_in, stock_name
 
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
@@ -36,35 +38,34 @@ class Coverage:
     missing: tuple[str, ...] = ()
 
 
-def load_weights(network: DetectionModel, weights: nn.Module, source: str) -> Coverage:
+def load_weights(network: DetectionModel, weights: StoredNetwork, source: str) -> Coverage:
     """Load a stock checkpoint into a stock network, before surgery.
 
     Raises:
         GraftError: The checkpoint belongs to another architecture, or carries a graft itself.
     """
-    if grafts := grafts_of(weights):
+    if grafts := grafts_in(weights.yaml):
         name = " and ".join(graft.module.target for graft in grafts)
         raise GraftError(f"{source}: this checkpoint is grafted with {name}; model.weights takes a stock checkpoint")
     ours = network.state_dict()
-    stored = weights.state_dict()
     strangers = [
         name
         for name, tensor in ours.items()
-        if not _of_the_head(network, name) and not _fits(name, _shape(stored, name), tensor.shape)
+        if not _of_the_head(network, name) and not _fits(name, _shape(weights.state, name), tensor.shape)
     ]
     if strangers:
         first = strangers[0]
         raise GraftError(
             f"{source}: a checkpoint of another architecture: {len(strangers)} of {len(ours)} tensors do not match, "
-            f"first {first}: {_words(_shape(stored, first))} there, {_words(ours[first].shape)} here"
+            f"first {first}: {_words(_shape(weights.state, first))} there, {_words(ours[first].shape)} here"
         )
-    network.load(weights, verbose=False)
+    network.load(_twin(network, weights, source), verbose=False)
     return coverage(network, weights, source)
 
 
-def coverage(network: DetectionModel, weights: nn.Module, source: str) -> Coverage:
+def coverage(network: DetectionModel, weights: StoredNetwork, source: str) -> Coverage:
     """Count the tensors of `network`, grafted or not, that equal those of the stock checkpoint `weights`."""
-    stored = weights.state_dict()
+    stored = weights.state
     missing = []
     expected = 0
     for tensor_name, tensor in network.state_dict().items():
@@ -75,6 +76,53 @@ def coverage(network: DetectionModel, weights: nn.Module, source: str) -> Covera
         if name not in stored or not torch.equal(tensor.cpu().float(), stored[name].cpu().float()):
             missing.append(name)
     return Coverage(source, expected, expected - len(missing), tuple(missing))
+
+
+def take_shapes(network: DetectionModel, state: dict[str, torch.Tensor]) -> None:
+    """Give a stock network's layers the shapes that they have in a checkpoint, in place; their values are arbitrary.
+
+    A layer that no checkpoint can have in these shapes stays as it is.
+    """
+    for path, layer in list(network.named_modules()):
+        shapes = {name: tensor.shape for name, tensor in layer.named_parameters(recurse=False)}
+        theirs = {name: _shape(state, f"{path}.{name}") for name in shapes}
+        if not shapes or theirs == shapes:
+            continue
+        with torch.random.fork_rng(devices=[]):
+            taken = _of_shape(layer, theirs.get("weight"))
+        if taken is not None:
+            parent, _, name = path.rpartition(".")
+            setattr(network.get_submodule(parent), name, taken.train(layer.training))
+
+
+def _of_shape(layer: nn.Module, shape: torch.Size | None) -> nn.Module | None:
+    """Return a new layer like another one, with a weight of another shape; None where there is none."""
+    if isinstance(layer, nn.Conv2d) and not isinstance(layer.padding, str) and shape is not None and len(shape) == 4:
+        depthwise = layer.groups == layer.in_channels > 1
+        groups = shape[0] if depthwise else layer.groups
+        new = nn.Conv2d(shape[1] * groups, shape[0], 1, groups=groups, bias=layer.bias is not None)
+        new.kernel_size, new.stride = (shape[2], shape[3]), layer.stride
+        new.padding, new.dilation = layer.padding, layer.dilation
+        new.weight = nn.Parameter(torch.zeros(shape))
+        return new
+    if isinstance(layer, nn.BatchNorm2d) and shape is not None and len(shape) == 1:
+        return nn.BatchNorm2d(shape[0], layer.eps, layer.momentum)
+    return None
+
+
+def _twin(network: DetectionModel, weights: StoredNetwork, source: str) -> DetectionModel:
+    """Return a network like a stock one, with the weights of a checkpoint and the shapes that they have there.
+
+    Ultralytics loads from a network. What the checkpoint lacks has the values of `network`.
+    """
+    twin = deepcopy(network)
+    take_shapes(twin, weights.state)
+    ours = twin.state_dict()
+    twin.load_state_dict(
+        {k: v for k, v in weights.state.items() if k in ours and v.shape == ours[k].shape}, strict=False
+    )
+    twin.names, twin.pt_path = dict(weights.names), source
+    return twin
 
 
 def _of_the_head(network: DetectionModel, tensor: str) -> bool:

@@ -18,7 +18,8 @@ class Checkpoint:
         imgsz: Side of the network's square input in pixels.
         head: "one_to_one" or "one_to_many" (see `ablate.latency.backends.deploy`).
         signature: Of the trial that it should be of; None: of any.
-        targets: Classes of its grafts, which may lie in the working folder.
+        targets: Classes of its grafts, which may lie in the working folder and are imported.
+        trust: Whether it may name what is no part of a network.
     """
 
     path: str
@@ -26,6 +27,7 @@ class Checkpoint:
     head: str
     signature: str | None = None
     targets: tuple[str, ...] = ()
+    trust: bool = False
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,7 @@ def measure_sweep(
     *,
     device: str = "auto",
     again: bool = False,
+    trust: bool = False,
 ) -> LatencyReport | None:
     """Measure every finished variant of a sweep, interleaved; write `latency.json`.
 
@@ -69,6 +70,7 @@ def measure_sweep(
         console: Where to print what is done.
         device: Where to measure; auto: the device of the trials.
         again: Measure although the same has been measured; then a failure is an error, not a remark.
+        trust: Whether checkpoints may name what is no part of a network.
 
     Returns:
         The content of `latency.json`, or None where nothing was measured.
@@ -88,7 +90,7 @@ def measure_sweep(
         logger.info("latency: reused, the same checkpoints were measured in the same way")
         return None
     print_line(console, f"latency of {len(chosen)} variants, interleaved")
-    checkpoints = {key: _checkpoint(sweep, record, latency.head) for key, record in chosen.items()}
+    checkpoints = {key: _checkpoint(sweep, record, latency.head, trust) for key, record in chosen.items()}
     options = MeasurementOptions(
         device=torch_device,
         rounds=latency.rounds,
@@ -276,11 +278,17 @@ def _edited_since(record: TrialRecord) -> str | None:
     return None
 
 
-def _checkpoint(sweep: Sweep, record: TrialRecord, head: str) -> Checkpoint:
+def _checkpoint(sweep: Sweep, record: TrialRecord, head: str, trust: bool) -> Checkpoint:
     """Return what a worker measures of a record that `_unfit` has no objection to."""
     assert record.realised.imgsz is not None
-    targets = tuple(record.inputs.sources) if record.inputs else ()
-    return Checkpoint(str(_path(sweep, record)), record.realised.imgsz, _head(record, head), record.signature, targets)
+    return Checkpoint(
+        str(_path(sweep, record)),
+        record.realised.imgsz,
+        _head(record, head),
+        record.signature,
+        targets=tuple(record.inputs.sources) if record.inputs else (str(record.setting("module", "_target_")),),
+        trust=trust,
+    )
 
 
 def _path(sweep: Sweep, record: TrialRecord) -> Path:

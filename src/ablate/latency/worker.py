@@ -87,7 +87,8 @@ def measure_checkpoints(job: MeasurementJob) -> ProcessTimes:
 
 def _load(checkpoints: Mapping[str, Checkpoint]) -> tuple[dict[str, tuple[nn.Module, int]], dict[str, str]]:
     """Return the deployed networks with their image sizes, and why the others cannot be loaded."""
-    from ultralytics.nn.tasks import load_checkpoint
+    from ablate.checkpoints.stored_network import read_own
+    from ablate.training.network import restore
 
     networks: dict[str, tuple[nn.Module, int]] = {}
     unreadable: dict[str, str] = {}
@@ -98,7 +99,8 @@ def _load(checkpoints: Mapping[str, Checkpoint]) -> tuple[dict[str, tuple[nn.Mod
             continue
         allow(checkpoint.targets)
         try:
-            networks[key] = deploy(load_checkpoint(checkpoint.path)[0], checkpoint.head), checkpoint.imgsz
+            stored = read_own(Path(checkpoint.path), checkpoint.targets, trust=checkpoint.trust).network
+            networks[key] = deploy(restore(stored, checkpoint.targets), checkpoint.head), checkpoint.imgsz
         except Exception as error:  # a damaged file may raise anything
             unreadable[key] = f"the checkpoint cannot be loaded: {one_line(error)}"
     return networks, unreadable

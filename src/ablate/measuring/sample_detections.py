@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,14 +12,17 @@ from ablate.records.realised import Box, SampleImage
 from ablate.records.trial_record import Detection, Sample
 from ablate.storage.layout import SAMPLES
 
+if TYPE_CHECKING:
+    from torch import nn
+
 
 def detect_samples(
-    checkpoint: Path, samples: Sequence[SampleImage], folder: Path, *, imgsz: int, device: str, conf: float = 0.25
+    network: nn.Module, samples: Sequence[SampleImage], folder: Path, *, imgsz: int, device: str, conf: float = 0.25
 ) -> tuple[Sample, ...]:
-    """Run a checkpoint on sample images and keep small copies of them.
+    """Run a network on sample images and keep small copies of them.
 
     Args:
-        checkpoint: A trained network.
+        network: A trained network of Ultralytics; it is left as it was.
         samples: Images with their true boxes.
         folder: The trial's folder; copies go to `samples/` in it.
         imgsz: Image size for inference.
@@ -30,17 +34,19 @@ def detect_samples(
         where a photograph lies on its side in the file; so is the copy.
     """
     from PIL import Image
-    from ultralytics import YOLO
+    from ultralytics.models.yolo.detect import DetectionPredictor
 
     if not samples:
         return ()
     (folder / SAMPLES).mkdir(exist_ok=True)
-    network = YOLO(str(checkpoint), task="detect")
+    trained_with = getattr(network, "args", {})
+    options = {"imgsz": imgsz, "device": device, "conf": conf, "single_cls": trained_with.get("single_cls", False)}
+    fixed = {"task": "detect", "mode": "predict", "batch": 1, "rect": True, "save": False, "verbose": False}
+    predictor = DetectionPredictor(overrides={**options, **fixed, "project": str(folder)})
+    predictor.setup_model(network, verbose=False)
     records = []
     for number, sample in enumerate(samples):
-        result = network.predict(
-            sample.path, imgsz=imgsz, device=device, conf=conf, verbose=False, save=False, project=str(folder)
-        )[0]
+        result = predictor(sample.path)[0]
         image = f"{SAMPLES}/{number}.jpg"
         height, width = result.orig_shape
         Image.fromarray(_rgb(result.orig_img)).save(folder / image, quality=90)

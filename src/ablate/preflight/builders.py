@@ -16,12 +16,14 @@ from ablate.launching.devices import Slot
 from ablate.launching.local import LocalBackend
 from ablate.preflight.network_answer import NetworkAnswer, NetworkCost, Rejection
 from ablate.settings.environment import cpu_threads, output_to, prepare
+from ablate.settings.schema import ModelSettings
 from ablate.settings.trial_settings import TrialSettings
 from ablate.training.trainer_arguments import network_yaml
 
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
 
+    from ablate.checkpoints.stored_network import StoredNetwork
     from ablate.grafting.transfer import Coverage
     from ablate.records.graft_report import GraftReport
 
@@ -102,7 +104,7 @@ def _build(job: NetworkJob) -> NetworkAnswer | Rejection:
     try:
         for target in names:
             load_class(target)
-        weights = None if model.weights is None else _weights(model.weights, model.architecture)
+        weights = None if model.weights is None else _weights(model, trust=job.settings.command.trust_weights)
     except (ConfigError, GraftError) as error:
         return Rejection(str(error))
     try:
@@ -144,7 +146,7 @@ def _cost(network: Any, imgsz: int) -> NetworkCost:
     return NetworkCost(count.params, count.params_train, count.gflops, count.gflops_ultralytics)
 
 
-def _network(job: NetworkJob, weights: Any) -> tuple[DetectionModel, GraftReport, Coverage]:
+def _network(job: NetworkJob, weights: StoredNetwork | None) -> tuple[DetectionModel, GraftReport, Coverage]:
     from ablate.training.network import build_network
 
     settings = job.settings
@@ -171,31 +173,32 @@ def _fits_without_weights(job: NetworkJob) -> bool:
     return True
 
 
-def _weights(source: str, architecture: str) -> Any:
+def _weights(model: ModelSettings, *, trust: bool) -> StoredNetwork:
     """Read a checkpoint; for a published one that a plan does not download, return a network of its shapes.
 
     Raises:
-        ConfigError: It is no checkpoint.
+        ConfigError: It is no checkpoint, or one that would run code.
     """
-    if Path(source).is_file():
-        return _checkpoint(source, Path(source).stat().st_mtime_ns)
+    source = Path(str(model.weights))
+    if source.exists():
+        return _checkpoint(source, source.stat().st_mtime_ns, trust)
     from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
-    return DetectionModel(yaml_model_load(architecture), nc=COCO_CLASSES, verbose=False)
+    from ablate.checkpoints.stored_network import StoredNetwork
+
+    return StoredNetwork.of(DetectionModel(yaml_model_load(model.architecture), nc=COCO_CLASSES, verbose=False))
 
 
 @lru_cache(maxsize=1)
-def _checkpoint(source: str, modified: int) -> Any:
+def _checkpoint(source: Path, modified: int, trust: bool) -> StoredNetwork:
     """Read a checkpoint once for many networks, as long as the file does not change."""
-    from ultralytics.nn.tasks import load_checkpoint
+    from ablate.checkpoints.inert_reading import CheckpointError
+    from ablate.checkpoints.stored_network import read_checkpoint
 
     try:
-        return load_checkpoint(source)[0]
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(
-            f"model.weights={source}: this is no checkpoint that Ultralytics can read: {reason}"
-        ) from error
+        return read_checkpoint(source, trust=trust).network
+    except CheckpointError as error:
+        raise ConfigError(f"model.weights={source}: {error}") from error
 
 
 @cache

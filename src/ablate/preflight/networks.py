@@ -75,6 +75,7 @@ class AnswerKey:
         network: The network.
         names: Class names, which are looked for in the weights; None without weights.
         cls_remap: Whether they are.
+        trusted: Whether the weights may run code when they are loaded.
         freeze: Layers that are frozen.
         graft_imgsz: Side in pixels of the images that grafts are checked with; None without grafts.
         cost_imgsz: Side in pixels of the image whose FLOPs are counted; None where they are not.
@@ -83,6 +84,7 @@ class AnswerKey:
     network: NetworkKey
     names: tuple[str, ...] | None
     cls_remap: bool | None
+    trusted: bool
     freeze: str
     graft_imgsz: int | None
     cost_imgsz: int | None
@@ -168,6 +170,7 @@ def _answer_key(trial: Trial, with_cost: bool) -> AnswerKey:
         network_key(trial),
         names=tuple(trained_classes(trial.settings, trial.data)) if weights else None,
         cls_remap=train.cls_remap if weights else None,
+        trusted=bool(weights) and trial.settings.command.trust_weights,
         freeze=str(train.freeze),
         graft_imgsz=train.imgsz if trial.settings.grafts else None,
         cost_imgsz=train.imgsz if with_cost else None,
@@ -239,5 +242,7 @@ def _complaint(first: Mapping[str, Trial], invalid: Mapping[str, str]) -> str:
 @cache
 def _code() -> str:
     """Return a hash of what builds, counts and trains, which may change between two versions."""
-    files = imported_files("preflight.builders", ("preflight.builders", "grafting", "measuring", "training"))
+    files = imported_files(
+        "preflight.builders", ("preflight.builders", "checkpoints", "grafting", "measuring", "training")
+    )
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()

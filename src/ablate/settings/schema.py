@@ -158,6 +158,7 @@ class Config:
     strict: bool = False
     sweep: str | None = None
     root: str = "multirun"
+    trust_weights: bool = False
 
 
 def schema_node() -> DictConfig:

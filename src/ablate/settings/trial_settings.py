@@ -81,6 +81,7 @@ class CommandSettings:
     strict: bool
     sweep: str | None
     root: str
+    trust_weights: bool
 
     @classmethod
     def from_plain(cls, config: Plain) -> CommandSettings:

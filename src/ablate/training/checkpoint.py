@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
 import random
 import zipfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from ultralytics.utils import DEFAULT_CFG_DICT, DEFAULT_CFG_KEYS
 
+from ablate.checkpoints.inert_reading import Named, NumberArray, read_pickle
+from ablate.checkpoints.stored_network import read_own
 from ablate.grafting.transfer import Coverage
 from ablate.records.metrics import EpochRow
 from ablate.storage.files import atomic_write_bytes
@@ -27,13 +30,17 @@ from ablate.storage.plain_values import Plain
 from ablate.training.threads import ThreadState
 
 KEY = "ablate"
-FORMAT = 1  # another number means another version of this module: its checkpoints cannot be resumed
+FORMAT = 2  # without pickles in it; 1 has some
+FORMATS = (1, FORMAT)  # another number means another version of this module: its checkpoints cannot be resumed
 
 
 class JoinedTensors(NamedTuple):
-    """A tree of tensors, as `join` makes it: its pickled structure, and one tensor for each type and device."""
+    """A tree of tensors, as `join` makes it: its structure, and one tensor for each type and device.
 
-    skeleton: bytes
+    The structure has the place of a tensor under the key `PIECE`; in format 1 it is a pickle.
+    """
+
+    skeleton: Any
     tensors: list[Tensor]
 
 
@@ -159,20 +166,27 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def read_state(path: Path) -> TrainingState | None:
+def read_state(path: Path, targets: Iterable[str] = (), *, trust: bool = False) -> TrainingState | None:
     """Return the state that a `last.pt` holds, or None where a training cannot be resumed from the file.
 
     Args:
         path: The checkpoint; it may be missing, cut off, damaged, or not ours.
+        targets: The classes of the trial's grafts.
+        trust: Whether it may name what is no part of a network.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
                 return None
-        state = torch.load(path, map_location="cpu", weights_only=False, mmap=True)[KEY]
-        return TrainingState.from_plain(state) if state["format"] == FORMAT else None
+        return state_in(read_own(path, targets, trust=trust).entries)
     except Exception:  # however it is damaged
         return None
+
+
+def state_in(entries: Plain) -> TrainingState | None:
+    """Return the state among a checkpoint's entries; None where there is none that this version can resume from."""
+    state = entries.get(KEY)
+    return TrainingState.from_plain(state) if isinstance(state, dict) and state.get("format") in FORMATS else None
 
 
 def write(path: Path, content: Plain) -> None:
@@ -182,11 +196,19 @@ def write(path: Path, content: Plain) -> None:
     atomic_write_bytes(path, buffer.getvalue())
 
 
-def write_without_state(source: Path, target: Path) -> None:
-    """Write a copy of a checkpoint without the state for resuming."""
-    content = torch.load(source, map_location="cpu", weights_only=False)
-    del content[KEY]
-    write(target, content)
+def reduced(entries: Plain, network: nn.Module) -> Plain:
+    """Return a checkpoint's entries without those that only a training needs, as Ultralytics reduces its own."""
+    needless = dict.fromkeys(("optimizer", "best_fitness", "stopper", "ema", "updates", "scaler"))
+    arguments = {**DEFAULT_CFG_DICT, **entries["train_args"]}
+    return {
+        **entries,
+        **needless,
+        "model": network,
+        "epoch": -1,
+        "train_args": {name: value for name, value in arguments.items() if name in DEFAULT_CFG_KEYS},
+        "license": "AGPL-3.0 License (https://ultralytics.com/license)",
+        "docs": "https://docs.ultralytics.com",
+    }
 
 
 def put_in_place(source: Path, target: Path) -> None:
@@ -194,6 +216,10 @@ def put_in_place(source: Path, target: Path) -> None:
     with source.open("rb+") as file:
         os.fsync(file.fileno())
     source.replace(target)
+
+
+PIECE = "ablate tensor"
+_OLD_PIECE = "ablate.training.checkpoint._Piece"
 
 
 class _Piece(NamedTuple):
@@ -230,9 +256,9 @@ def join(tree: Any) -> JoinedTensors:
         dense = value if value.is_contiguous() else torch.empty_like(value, device="meta")  # channels_last is kept
         piece = _Piece(kind, sizes[kind], tuple(value.shape), dense.stride())
         sizes[kind] += value.numel()
-        return piece
+        return {PIECE: tuple(piece)}
 
-    skeleton = pickle.dumps(take(tree))
+    skeleton = take(tree)
     return JoinedTensors(skeleton, [torch.cat(part).cpu() for part in parts])
 
 
@@ -244,25 +270,33 @@ def split(joined: JoinedTensors) -> Any:
             joint = joined.tensors[value.kind]
             part = joint[value.start : value.start + torch.Size(value.shape).numel()].view(value.shape)
             return torch.empty_strided(value.shape, value.stride, dtype=joint.dtype).copy_(part)
+        if isinstance(value, Named):
+            return give(_Piece(*value.arguments))
+        if isinstance(value, dict) and PIECE in value:
+            return give(_Piece(*value[PIECE]))
         if isinstance(value, dict):
             return {key: give(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return type(value)(give(item) for item in value)
         return value
 
-    return give(pickle.loads(joined.skeleton))
+    skeleton = joined.skeleton
+    return give(read_pickle(skeleton, (_OLD_PIECE,)) if isinstance(skeleton, bytes) else skeleton)
 
 
 def random_states(device: torch.device) -> RandomStates:
     """Return the states of all random generators that a training on this device draws from."""
     cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    return RandomStates(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)
+    kind, keys, *position = np.random.get_state(legacy=True)  # a tuple
+    return RandomStates(random.getstate(), (kind, np.asarray(keys).tolist(), *position), torch.get_rng_state(), cuda)
 
 
 def set_random_states(states: RandomStates, device: torch.device) -> None:
     """Restore the states that `random_states` returned, perhaps for another device."""
     random.setstate(states.python)
-    np.random.set_state(states.numpy)
+    kind, keys, *position = states.numpy
+    keys = keys.values if isinstance(keys, NumberArray) else keys  # of format 1
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *position))
     torch.set_rng_state(states.torch)
     if device.type == "cuda" and states.cuda is not None:
         torch.cuda.set_rng_state(states.cuda, device)

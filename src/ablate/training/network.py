@@ -7,15 +7,20 @@ their number of classes, so the yaml alone does not say what is trained.
 
 from __future__ import annotations
 
-from copy import deepcopy
+import re
+import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from ultralytics.nn import tasks
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
+from ablate.checkpoints.stored_network import StoredNetwork
 from ablate.grafting.insertion import GraftError
-from ablate.grafting.surgery import SPEC_KEY, operate, stock_name
-from ablate.grafting.transfer import Coverage, coverage, load_weights
+from ablate.grafting.surgery import SPEC_KEY, grafts_in, operate, stock_name
+from ablate.grafting.transfer import Coverage, coverage, load_weights, take_shapes
 from ablate.records.graft_report import GraftReport
 from ablate.settings.graft import GraftSpec, read_grafts, write_grafts
 from ablate.storage.plain_values import Plain
@@ -23,6 +28,7 @@ from ablate.storage.plain_values import Plain
 POLICY_KEY = "ablate_on_oom"
 FREEZE_KEY = "ablate_freeze_grafts"  # only where it is true
 ARITHMETIC_KEY = "ablate_orthogonalise"  # only where it is not auto
+TRUST_KEY = "ablate_trust_weights"  # only where it is true
 
 
 @dataclass(frozen=True)
@@ -33,12 +39,14 @@ class NetworkSettings:
         on_oom: "fail" or "halve" (the batch) where memory runs out.
         freeze_grafts: Whether grafts are frozen with the layers that they are in.
         orthogonalise: Arithmetic of MuSGD's steps.
+        trust_weights: Whether the starting weights may run code when they are loaded.
     """
 
     grafts: tuple[GraftSpec, ...] = ()
     on_oom: str = "fail"
     freeze_grafts: bool = False
     orthogonalise: str = "auto"
+    trust_weights: bool = False
 
     @classmethod
     def from_yaml(cls, content: Plain) -> NetworkSettings:
@@ -48,6 +56,7 @@ class NetworkSettings:
             on_oom=content.get(POLICY_KEY, "fail"),
             freeze_grafts=content.get(FREEZE_KEY, False),
             orthogonalise=content.get(ARITHMETIC_KEY, "auto"),
+            trust_weights=content.get(TRUST_KEY, False),
         )
 
     def to_yaml(self) -> Plain:
@@ -57,6 +66,8 @@ class NetworkSettings:
             content[FREEZE_KEY] = True
         if self.orthogonalise != "auto":
             content[ARITHMETIC_KEY] = self.orthogonalise
+        if self.trust_weights:
+            content[TRUST_KEY] = True
         if self.grafts:
             content[SPEC_KEY] = write_grafts(self.grafts)
         return content
@@ -69,7 +80,7 @@ def build_network(
     channels: int = 3,
     names: dict[int, str] | None = None,
     remap: bool = True,
-    weights: nn.Module | None = None,
+    weights: StoredNetwork | None = None,
     source: str = "weights",
     seed: int = 0,
     resume: bool = False,
@@ -101,7 +112,7 @@ def build_network(
         network.names = dict(names)
     covered = Coverage(None, len(network.state_dict()), 0)
     if weights is not None and resume:
-        _take_shapes(network, weights)
+        take_shapes(network, stock_state(weights))
     elif weights is not None:
         covered = load_weights(network, weights, source)
     if names:
@@ -110,12 +121,75 @@ def build_network(
     if grafts:
         report = operate(network, grafts, seed).report()
     if weights is not None and resume:
-        network.load_state_dict(weights.float().state_dict())
+        _fill(network, weights)
     elif weights is not None:
         after = coverage(network, weights, source)
         if after.transferred != covered.transferred:
             raise RuntimeError(f"surgery lost {covered.transferred - after.transferred} tensors of {source}")
     return network, report, covered
+
+
+def restore(stored: StoredNetwork, targets: Collection[str] = ()) -> DetectionModel:
+    """Build the network of a checkpoint and fill it with its tensors; in full precision, to evaluate.
+
+    The checkpoint says only which of the known layers there are. Of modules it can name those of ablate, those of
+    `targets`, and those whose files this process has imported already; no other file is imported.
+
+    Raises:
+        GraftError: It names another layer or module, or its tensors do not belong to it.
+    """
+    yaml = dict(stored.yaml)
+    _check_layers(yaml)
+    for graft in grafts_in(yaml):
+        target = graft.module.target
+        if not (target.startswith("ablate.modules.") or target in targets or target.rpartition(".")[0] in sys.modules):
+            raise UntrustedModule(target)
+    classes, channels = len(stored.names) or int(yaml["nc"]), int(yaml.get("channels", 3))
+    with torch.random.fork_rng(devices=[]):
+        network, _, _ = build_network(
+            yaml, classes=classes, channels=channels, names=dict(stored.names), weights=stored, resume=True
+        )
+    network.task = "detect"
+    if "args" in stored.attributes:
+        network.args = stored.attributes["args"]
+    return network.requires_grad_(False).eval()
+
+
+class UntrustedModule(GraftError):
+    """A checkpoint names a module whose file would have to be imported for it.
+
+    Args:
+        target: Dotted path of the class.
+    """
+
+    def __init__(self, target: str) -> None:
+        super().__init__(f"its network needs the class {target}, whose file is not imported for a checkpoint alone")
+        self.target = target
+
+
+_LAYER = re.compile(r"(nn\.)?[A-Z]\w*")
+_ACTIVATION = re.compile(r"(torch\.)?nn\.[A-Z]\w*\([\w\s=.,-]*\)")
+_REACHING = ("TorchVision",)  # it fetches weights
+
+
+def _check_layers(yaml: Plain) -> None:
+    """Refuse a yaml by which Ultralytics would call something else than a layer.
+
+    Raises:
+        GraftError: There is an entry that is no layer.
+    """
+    try:
+        names = [str(layer) for _, _, layer, _ in (*yaml["backbone"], *yaml["head"])]
+    except (KeyError, TypeError, ValueError) as error:
+        raise GraftError("the checkpoint does not say which layers its network has") from error
+    for name in names:
+        cls = getattr(nn if name.startswith("nn.") else tasks, name.removeprefix("nn."), None)
+        is_layer = isinstance(cls, type) and issubclass(cls, nn.Module) and not issubclass(cls, tasks.BaseModel)
+        if not (_LAYER.fullmatch(name) and is_layer) or name in _REACHING:
+            raise GraftError(f"the checkpoint names {name!r} as a layer, which is none")
+    activation = yaml.get("activation")
+    if activation and not _ACTIVATION.fullmatch(str(activation)):
+        raise GraftError(f"the checkpoint names {activation!r} as an activation, which is none")
 
 
 def trained_imgsz(network: DetectionModel, imgsz: int) -> int:
@@ -124,34 +198,19 @@ def trained_imgsz(network: DetectionModel, imgsz: int) -> int:
     return -(-imgsz // stride) * stride
 
 
-def _take_shapes(network: DetectionModel, trained: nn.Module) -> None:
-    """Give a stock network the shapes that its layers have in a checkpoint, which may be grafted, in place.
+def stock_state(weights: StoredNetwork) -> dict[str, Tensor]:
+    """Return the tensors of a network, grafted or not, that the stock network has, by their names there."""
+    return {stock: tensor for name, tensor in weights.state.items() if (stock := stock_name(name)) is not None}
 
-    Only layers whose tensors have other shapes are replaced. Their values are the checkpoint's, in half precision;
-    the caller loads all values afterwards.
+
+def _fill(network: DetectionModel, weights: StoredNetwork) -> None:
+    """Load all tensors of a checkpoint of this very network.
 
     Raises:
-        GraftError: The checkpoint lacks a layer of this network.
+        GraftError: The checkpoint is of another network.
     """
-    layers = {
-        stock: layer
-        for path, layer in trained.named_modules()
-        if (stock := stock_name(path)) is not None and _own_shapes(layer)
-    }
-    for path, layer in list(network.named_modules()):
-        shapes = _own_shapes(layer)
-        if not shapes:
-            continue
-        if path not in layers:
-            raise GraftError(f"the checkpoint has no layer {path}: it is of another network")
-        if _own_shapes(layers[path]) == shapes:
-            continue
-        parent, _, name = path.rpartition(".")
-        taken = deepcopy(layers[path]).float().train(layer.training).requires_grad_(True)  # an average has none
-        setattr(network.get_submodule(parent), name, taken)
-
-
-def _own_shapes(layer: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a layer's own parameters and buffers, without those of the layers in it."""
-    tensors = [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]
-    return {name: tuple(tensor.shape) for name, tensor in tensors}
+    try:
+        network.load_state_dict(weights.state)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise GraftError(f"the checkpoint is of another network: {reason}") from error

@@ -7,7 +7,6 @@ trainer itself assigns.
 from __future__ import annotations
 
 import time
-from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -16,8 +15,12 @@ from typing import Any
 import torch
 import ultralytics
 from torch import Tensor, nn
+from ultralytics.cfg import get_cfg
+from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.torch_utils import unwrap_model
 
+from ablate.checkpoints.inert_reading import CheckpointError
+from ablate.checkpoints.stored_network import ANY, Checkpoint, plain_values, read_checkpoint
 from ablate.data.plain_paths import plain_path
 from ablate.records.checkpoint_origin import SIGNATURE, folder_signature
 from ablate.records.metrics import EpochRow
@@ -30,6 +33,7 @@ from ablate.training.history import Journal, accuracy
 from ablate.training.training_errors import TrainingError
 
 WHERE = ("data", "device", "workers")  # what a resumed training takes from its caller: where it runs, never what it is
+LOADED = ("distill_model", "pretrained")  # arguments that name further checkpoints; a resumed training needs none
 
 
 class ResumableTrainer(ConcludingTrainer):
@@ -46,6 +50,7 @@ class ResumableTrainer(ConcludingTrainer):
     such a training resumes too, and `resumed_exactly` is False.
 
     Attributes:
+        resumed_from: The checkpoint to resume from.
         resumed: How often this training was resumed from a checkpoint.
         resumed_exactly: Whether all of its state could be restored each time; None if it was never resumed.
         journal: The epochs so far.
@@ -56,6 +61,7 @@ class ResumableTrainer(ConcludingTrainer):
         self.resumed = 0
         self.resumed_exactly: bool | None = None
         self.interrupted: TrainingState | None = None
+        self.resumed_from: Checkpoint | None = None
         self._nominal = 1  # batches in a step of the optimizer
         self._shift = 0  # see `accumulate`
         self._waiting = 0  # batches whose gradients wait for the next step of the optimizer
@@ -63,7 +69,6 @@ class ResumableTrainer(ConcludingTrainer):
         self._epoch_started = 0.0
         self._evaluated: int | None = None  # the last epoch that was validated, from 0
         self._gradients: dict[str, Tensor] = {}  # that waited when the training was interrupted
-        self._half: nn.Module | None = None  # see `_rounded`
         super().__init__(*args, **kwargs)
         place = plain_path(self.save_dir)  # Ultralytics has followed all links in it
         if place != self.save_dir:
@@ -79,13 +84,22 @@ class ResumableTrainer(ConcludingTrainer):
         Raises:
             TrainingError: A training cannot be resumed from the checkpoint.
         """
-        if self.args.resume:  # read first: Ultralytics resumes from any other file it finds where this one is missing
-            self.interrupted = checkpoint.read_state(Path(str(self.args.resume)))
-            if self.interrupted is None:
-                raise TrainingError(f"{self.args.resume} carries no state that a training could go on from")
-        super().check_resume({name: overrides[name] for name in WHERE if name in overrides})
-        if self.resume:
-            self.args.save_dir = str(Path(self.args.resume).absolute().parent.parent)  # it may have been moved since
+        self.resume = bool(self.args.resume)
+        if not self.resume:
+            return
+        last = Path(str(self.args.resume)).absolute()
+        try:
+            self.resumed_from = read_checkpoint(last, parts=ANY)
+            self.interrupted = checkpoint.state_in(self.resumed_from.entries)
+        except (CheckpointError, OSError) as error:
+            raise TrainingError(f"{last} carries no state that a training could go on from: {error}") from error
+        if self.interrupted is None:
+            raise TrainingError(f"{last} carries no state that a training could go on from")
+        where = {name: overrides[name] for name in WHERE if name in overrides}
+        saved = {name: value for name, value in self.resumed_from.entries["train_args"].items() if name not in LOADED}
+        self.args = get_cfg({**DEFAULT_CFG_DICT, **plain_values(saved)}, where)
+        self.args.model = self.args.resume = str(last)
+        self.args.save_dir = str(last.parent.parent)  # it may have been moved since
 
     def train(self) -> None:
         """Train, unless all has been done and written already."""
@@ -118,7 +132,9 @@ class ResumableTrainer(ConcludingTrainer):
             return
         if state.stage == "epochs":
             assert state.tensors is not None
-            super().resume_training({**ckpt, "optimizer": checkpoint.split(state.tensors.optimizer)})
+            optimizer = checkpoint.split(state.tensors.optimizer)
+            super().resume_training({**ckpt, "optimizer": optimizer, "ema": None})
+            self.ema.updates = ckpt["updates"]
             unwrap_model(self.model).load_state_dict(checkpoint.split(state.tensors.model))
             self.ema.ema.load_state_dict(checkpoint.split(state.tensors.ema))
             self._gradients = checkpoint.split(state.tensors.gradients)
@@ -134,8 +150,9 @@ class ResumableTrainer(ConcludingTrainer):
         """Restore the folder's files to the moment when the checkpoint was written."""
         for leftover in Path(self.save_dir).rglob(".*.tmp"):
             leftover.unlink()
-        if state.best:  # it may have been killed between last.pt and best.pt
-            checkpoint.write_without_state(self.last, self.best)
+        if state.best and self.resumed_from is not None:  # it may have been killed between last.pt and best.pt
+            entries = {name: value for name, value in self.resumed_from.entries.items() if name != checkpoint.KEY}
+            checkpoint.write(self.best, {**entries, "ema": self.network_of(self.resumed_from.network.state)})
         atomic_write_text(self.csv, state.results)
 
     # -- epochs -----------------------------------------------------------------------------------------------------
@@ -293,16 +310,12 @@ class ResumableTrainer(ConcludingTrainer):
         }
 
     def _rounded(self) -> nn.Module:
-        """Return the average of the weights in half precision, on the CPU; the same network object each time."""
-        if self._half is None:
-            half: Any = deepcopy(self.ema.ema).half().cpu().to(memory_format=torch.contiguous_format)
-            half.criterion = None
-            self._half = half
-        for rounded, tensor in zip(self._half.state_dict().values(), self.ema.ema.state_dict().values(), strict=True):
-            rounded.copy_(tensor)
-            if rounded.is_floating_point():
-                torch.nan_to_num_(rounded)  # what half precision cannot hold
-        return self._half
+        """Return the average of the weights in half precision, on the CPU."""
+        network = self.network_of(self.ema.ema.state_dict())
+        for tensor in network.state_dict().values():
+            if tensor.is_floating_point():
+                torch.nan_to_num_(tensor)  # what half precision cannot hold
+        return network
 
     def exact_state(self) -> TrainingState:
         """Return the state that Ultralytics' checkpoint lacks."""

@@ -23,6 +23,7 @@ from ultralytics.utils import LOGGER, RANK, SETTINGS
 from ultralytics.utils.events import events
 from ultralytics.utils.torch_utils import unwrap_model
 
+from ablate.checkpoints.stored_network import StoredNetwork, read_checkpoint
 from ablate.data.data_use import used_of
 from ablate.grafting.module_import import imported_source
 from ablate.grafting.transfer import Coverage
@@ -78,8 +79,10 @@ class AblateTrainer(ResumableTrainer):
         Diverged: During `train`, once the loss, the fitness or the average of the weights is not finite.
     """
 
+    model: Any
     graft_report: GraftReport
     covered: Coverage
+    _frozen_names: list[str]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._retries = 0
@@ -123,8 +126,23 @@ class AblateTrainer(ResumableTrainer):
 
     # -- network and optimizer --------------------------------------------------------------------------------------
 
+    def setup_model(self) -> Plain | None:
+        """Build the network; return the entries of the checkpoint to resume from, or None."""
+        if isinstance(self.model, nn.Module):
+            return None
+        if self.resumed_from is not None:
+            network = self.resumed_from.network
+            self.model = self.get_model(network.yaml, network)
+            return self.resumed_from.entries
+        content, weights = yaml_model_load(self.model), None
+        if self.args.pretrained:
+            trust = NetworkSettings.from_yaml(content).trust_weights
+            weights = read_checkpoint(Path(self.args.pretrained), trust=trust).network
+        self.model = self.get_model(content, weights)
+        return None
+
     def get_model(
-        self, cfg: str | Plain | None = None, weights: nn.Module | None = None, verbose: bool = True
+        self, cfg: str | Plain | None = None, weights: StoredNetwork | None = None, verbose: bool = True
     ) -> DetectionModel:
         """Return the network with its weights and its graft."""
         content = dict(cfg) if isinstance(cfg, dict) else yaml_model_load(cfg)

@@ -24,7 +24,11 @@ def network_yaml(settings: TrialSettings) -> Plain:
     from ablate.training.network import NetworkSettings
 
     network = NetworkSettings(
-        settings.grafts, settings.on_oom, settings.freeze_grafts, settings.optimizer.orthogonalise
+        settings.grafts,
+        settings.on_oom,
+        settings.freeze_grafts,
+        settings.optimizer.orthogonalise,
+        trust_weights=settings.command.trust_weights,
     )
     return {**yaml_model_load(settings.model.architecture), **network.to_yaml()}
 
