@@ -84,6 +84,9 @@ def reconcile(trials: Sequence[Trial], *, mend: bool = False) -> Reconciled:
             reconciled.jobs.append(Job(trial, trial.epochs_done()))
         elif record.status == FINISHED:
             reconciled.done.append(trial)
+            if record.form:
+                why = f"{record.form}: {trial.identity.name} is not trained again, and no report has it"
+                reconciled.ignored.append(f"{trial.identity.short} {why}")
         elif retried(record.failure, trial.settings.command.retry):
             done = trial.epochs_done() if goes_on(record.failure) else 0
             reconciled.jobs.append(Job(trial, done, len(record.tries)))

@@ -209,7 +209,7 @@ def _recorded(folder: Path, name: str, record: TrialRecord) -> TrialState:
         device=record.realised.device,
         minutes=trained / 60 if record.history else None,
         failure=failure,
-        why=f"{failure.type}: {failure.message}" if failure else "",
+        why=f"{failure.type}: {failure.message}" if failure else record.form and f"{record.form}: not in the report",
         ended=_modified(TrialFolder(folder).result),
         seconds=_taken(record, trained),
     )

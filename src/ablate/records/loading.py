@@ -18,7 +18,6 @@ from ablate.records.latency_record import LatencyReport
 from ablate.records.run_link import RunLink
 from ablate.records.sweep_record import Control, Design, Sweep, SweepManifest
 from ablate.records.trial_record import (
-    SCHEMA,
     SHORT,
     Record,
     TrialRecord,
@@ -143,7 +142,7 @@ def load_sweep(path: Path) -> Sweep:
 
 def _checked(record: TrialRecord, ignored: list[str]) -> Record:
     if not record.is_ours:
-        ignored.append(f"{short(record.signature)} has schema {record.schema}; this version knows {SCHEMA}")
+        ignored.append(f"{short(record.signature)} {record.form}")
     return record
 
 

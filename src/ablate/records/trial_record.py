@@ -235,6 +235,11 @@ class TrialRecord(TrialHeader, frozen=True, kw_only=True):
         """Whether this version knows the form that it was recorded in."""
         return self.schema == SCHEMA
 
+    @property
+    def form(self) -> str:
+        """In which form it was recorded, in words, where this version does not know it; empty where it does."""
+        return "" if self.is_ours else f"has schema {self.schema}; this version knows {SCHEMA}"
+
 
 class DamagedTrial(JsonStruct, frozen=True, kw_only=True):
     """A trial whose record cannot be read: its identity as far as it can be read, never its measurements.

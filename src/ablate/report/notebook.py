@@ -78,8 +78,10 @@ def _kernel_manager(scratch: str) -> Any:
     here = str(Path(__file__).resolve().parents[2])
     inherited = [str(Path(entry).absolute()) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     quiet = "--IPKernelApp.log_level=50"  # else it warns of TCP, and of the interrupt that ends it
+    # The notebook works in the sweep's folder, whose files, such as a numpy.py, anybody may have written.
+    launch = [sys.executable, "-P", "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     spec = KernelSpec(
-        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", quiet],
+        argv=[*launch, quiet, "--InteractiveShellApp.ignore_cwd=True"],
         name="python3",
         display_name="Python 3",
         language="python",
