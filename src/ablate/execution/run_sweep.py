@@ -53,7 +53,8 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
         The exit code: 0 all trials are done, 1 some failed.
 
     Raises:
-        ConfigError: A network cannot be built, or nothing can be written; nothing was started.
+        ConfigError: A network cannot be built, or nothing can be written, and nothing was started; or the output folder
+            was moved or deleted.
         NoSuchDevice: The trials' device does not exist.
         KeyboardInterrupt: Ctrl-C; finished trials are kept, and the same command resumes the others.
     """
@@ -67,9 +68,12 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     refuse_links(path for trial in running for path in (trial.folder, trial.files.lock))
     networks = _preflight(running, done=request.preflown)
     notes = [*request.notes, *contract_notes(running, networks.answers)]
-    folder = open_sweep(reconciled.trials, command, request.design, request.controls, reconciled.ignored)
+    try:
+        folder = open_sweep(reconciled.trials, command, request.design, request.controls, reconciled.ignored)
+        open_driver_log(folder.driver_log)
+    except OSError as error:  # of another user, or something else has its name
+        raise ConfigError(f"{error.filename2 or error.filename} cannot be written: {error.strerror}") from error
     directory = folder.path
-    open_driver_log(folder.driver_log)
     logger.info("ablate %s: %s", __version__, shlex.join(command))
     logger.info("sweep %s: %s", directory.name, _counts(reconciled))
     _log_states(reconciled)

@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,7 +66,7 @@ from ablate.settings.trial_settings import TrialSettings
 from ablate.storage.confined import remove_links
 from ablate.storage.files import atomic_write_json, atomic_write_text
 from ablate.storage.layout import BEST, LOG, TRAINING, TrialFolder
-from ablate.storage.locking import Held, lock
+from ablate.storage.locking import Held, Lease, lock
 from ablate.storage.plain_values import Plain
 from ablate.study.trial import Trial
 from ablate.study.trial_inputs import InputsChanged, TrialInputs
@@ -104,7 +105,7 @@ def run_job(job: TrialJob, train: Training | None = None) -> TrialOutcome | str:
     remember_versions()
     trial, obstacle = _settle(job)
     try:
-        with lock(trial.files.lock, device=_place(trial)):
+        with lock(trial.files.lock, device=_place(trial)) as lease:
             remove_links(trial.folder)  # whoever sent this folder decided where they lead
             record = trial.record()
             if record is None or (record.status != FINISHED and len(record.tries) == job.retry):
@@ -114,7 +115,7 @@ def run_job(job: TrialJob, train: Training | None = None) -> TrialOutcome | str:
                 elif outdated(targets_of(trial.settings.grafts)):
                     return STALE
                 else:
-                    record = _run(trial, record, train or _train)
+                    record = _run(trial, record, lease, train or partial(_train, lease=lease))
     except Held:
         return BUSY
     return TrialOutcome(record.signature, record.status, record.failure)
@@ -167,8 +168,12 @@ def run_trial(settings: TrialSettings) -> TrialOutcome:
     return done
 
 
-def _run(trial: Trial, failed_before: TrialRecord | None, train: Training) -> TrialRecord:
-    """Train and record a trial whose lock is ours; return the record."""
+def _run(trial: Trial, failed_before: TrialRecord | None, lease: Lease, train: Training) -> TrialRecord:
+    """Train and record a trial whose lock is ours; return the record.
+
+    Raises:
+        Held: The lock was lost meanwhile; nothing is recorded.
+    """
     files, last = trial.files, trial.files.last
     foreign = set_foreign_aside(last)
     targets, trust = targets_of(trial.settings.grafts), trial.settings.command.trust_weights
@@ -199,6 +204,7 @@ def _run(trial: Trial, failed_before: TrialRecord | None, train: Training) -> Tr
             record = failed(trial, kind_of(reason), reason)
             if isinstance(reason, InputsChanged) and not reason.intact:
                 last.unlink(missing_ok=True)
+    lease.check()
     return _save(trial, msgspec.structs.replace(record, inputs=inputs), tries)
 
 
@@ -235,11 +241,12 @@ def failed(trial: Trial, kind: str, reason: Exception | str) -> TrialRecord:
     )
 
 
-def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> TrialRecord:
+def _train(trial: Trial, inputs: TrialInputs, last: Path | None, *, lease: Lease) -> TrialRecord:
     """Train with Ultralytics, from the start or from the last checkpoint; return the record, without times.
 
     Raises:
         InputsChanged: The source that was imported is not that of the inputs.
+        Held: The lock was lost meanwhile.
     """
     from ablate.checkpoints.stored_network import read_own
     from ablate.measuring.complexity import complexity
@@ -253,7 +260,7 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> TrialRecord:
     device = str(arguments["device"])
     git = git_state(files.git_diff)
     promised = promised_use(trial.data, settings.train.fraction, settings.train.split)
-    trainer = _trained(trial, inputs, {**arguments, "resume": str(plain_path(last)) if last else False})
+    trainer = _trained(trial, inputs, {**arguments, "resume": str(plain_path(last)) if last else False}, lease)
     report = from_json(read_object(files.training.report), TrainingReport)
     check_imported(report.sources, inputs)
     epochs = history(files.training)
@@ -294,11 +301,12 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None) -> TrialRecord:
     )
 
 
-def _trained(trial: Trial, inputs: TrialInputs, arguments: Plain) -> AblateTrainer:
+def _trained(trial: Trial, inputs: TrialInputs, arguments: Plain, lease: Lease) -> AblateTrainer:
     """Train with Ultralytics' arguments; return the trainer.
 
     Raises:
         InputsChanged: A source or the weights are not those of the inputs.
+        Held: The lock was lost meanwhile.
     """
     from ablate.training.trainer import AblateTrainer
 
@@ -310,6 +318,7 @@ def _trained(trial: Trial, inputs: TrialInputs, arguments: Plain) -> AblateTrain
     trainer = AblateTrainer(overrides=arguments)
     # The weights are loaded when this event occurs.
     trainer.add_callback("on_pretrain_routine_end", lambda _: check_weights(trial.settings, inputs))
+    trainer.add_callback("on_train_epoch_end", lambda _: lease.check())  # before the epoch's checkpoint is written
     trainer.train()
     return trainer
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from ablate.console import show_cursor
+from ablate.errors import ConfigError
 from ablate.execution.forecast import UNKNOWN, Forecast
 from ablate.execution.launch import Launch
 from ablate.execution.reconcile import Job
@@ -24,6 +25,7 @@ from ablate.monitor.live import Live
 from ablate.monitor.time_left import Announcer
 from ablate.records.loading import DamagedRecordError, load_record
 from ablate.records.trial_record import FINISHED, Failure, TrialRecord
+from ablate.storage.files import file_state
 from ablate.study.trial import Trial
 from ablate.tracking.store import Store
 from ablate.tracking.tracker import Tracker
@@ -52,6 +54,7 @@ def run_trials(
         forecast: The expected time of the trials.
 
     Raises:
+        ConfigError: The output folder was moved or deleted.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the trials that ran are marked as stopped.
     """
     device = jobs[0].trial.settings.device
@@ -89,6 +92,8 @@ class _TrialObserver:
         self._parent = parent
         self._begun: set[int] = set()  # trials whose epochs were sent to MLflow
         self._tried: set[int] = set()
+        self._root = jobs[0].trial.files.root.path
+        self._root_state = file_state(self._root)
 
     def callbacks(self) -> Observer:
         return Observer(
@@ -96,7 +101,7 @@ class _TrialObserver:
             poll=self._poll,
             end=self._end,
             retry=self._retry,
-            busy=self._live.busy,
+            busy=self._busy,
             renew=self._live.renew,
             transient=_transient,
         )
@@ -107,6 +112,7 @@ class _TrialObserver:
             self._tracker.submit(Store.stop, self._jobs[index].trial.folder)
 
     def _start(self, index: int, slot: str) -> None:
+        self._check_root()
         job = self._jobs[index]
         done = job.trial.epochs_done() if index in self._tried else job.epochs_done
         self._tried.add(index)
@@ -114,10 +120,24 @@ class _TrialObserver:
         self._live.start(index, slot, done)
 
     def _poll(self, index: int) -> None:
+        self._check_root()
         trial, rows = self._jobs[index].trial, self._live.poll(index)
         if rows:
             self._begun.add(index)
             self._tracker.submit(Store.follow, trial.folder, trial.header(), self._parent, rows)
+
+    def _busy(self, index: int) -> None:
+        self._check_root()  # a worker that finds its lock gone says that the trial is another's
+        self._live.busy(index)
+
+    def _check_root(self) -> None:
+        """Raise ConfigError where the output folder is no longer there: results would go to another one of its name."""
+        before, now = self._root_state, file_state(self._root)
+        if before is not None and (now is None or now.inode != before.inode):
+            raise ConfigError(
+                f"root={self._root}: it was moved or deleted, so the sweep has stopped; put it back, or name its new "
+                "place with root=, and repeat the command"
+            )
 
     def _end(self, index: int, outcome: Outcome) -> None:
         trial = self._jobs[index].trial

@@ -64,7 +64,7 @@ def save_record(folder: Path, record: TrialRecord) -> None:
 
 
 def load_record(folder: Path) -> TrialRecord:
-    """Read a trial's record; where `result.json` is damaged, its copy is read instead.
+    """Read a trial's record; where `result.json` is damaged or missing, its copy is read instead.
 
     Raises FileNotFoundError when there is none, DamagedRecordError when it is cut off, is not what a record is, or
     belongs to another trial than the folder says, and the copy is damaged too.
@@ -72,24 +72,22 @@ def load_record(folder: Path) -> TrialRecord:
     files = TrialFolder(folder)
     try:
         return _record(files.result)
-    except DamagedRecordError:
+    except (FileNotFoundError, DamagedRecordError):
         with contextlib.suppress(FileNotFoundError, DamagedRecordError):
             return _record(files.result_copy)
         raise
 
 
 def mend_record(folder: Path) -> bool:
-    """Write a damaged `result.json` anew from its copy, byte for byte; tell whether that was done."""
+    """Write a damaged or missing `result.json` anew from its copy, byte for byte; tell whether that was done."""
     files = TrialFolder(folder)
     try:
         _record(files.result)
-    except DamagedRecordError:
-        with contextlib.suppress(FileNotFoundError, DamagedRecordError):
+    except (FileNotFoundError, DamagedRecordError):
+        with contextlib.suppress(OSError, DamagedRecordError):  # where it cannot be replaced, its copy speaks for it
             _record(files.result_copy)
             atomic_write_bytes(files.result, read_plain(files.result_copy))
             return True
-    except FileNotFoundError:
-        pass
     return False
 
 
@@ -282,10 +280,14 @@ def load_run_link(folder: TrialFolder, ignored: list[str] | None = None) -> RunL
     """Read which MLflow run a trial has; an empty link where there is none, or damage, which goes to `ignored`."""
     notes = [] if ignored is None else ignored
     try:
-        return from_json(_optional(folder.run_link, notes), RunLink)
+        link = from_json(_optional(folder.run_link, notes), RunLink)
+        if link.signature in (None, folder.signature):
+            return link
+        reason = f"belongs to signature {short(link.signature)}, not to this folder"
     except ValueError as error:
-        notes.append(f"{short(folder.signature)}/{folder.run_link.name} {error}")
-        return RunLink()
+        reason = str(error)
+    notes.append(f"{short(folder.signature)}/{folder.run_link.name} {reason}")
+    return RunLink()
 
 
 # -- JSON files ---------------------------------------------------------------------------------------------------

@@ -44,6 +44,10 @@ class Owner(msgspec.Struct, frozen=True):
     device: str | None = None
     beat: int = 0
 
+    def is_same(self, other: Owner) -> bool:
+        """Tell whether both are the same process with the same lock, at whatever heartbeat."""
+        return (self.host, self.pid, self.since) == (other.host, other.pid, other.since)
+
 
 class Held(AblateError):
     """Another living process, `owner`, holds the lock."""
@@ -53,11 +57,57 @@ class Held(AblateError):
         self.owner = owner
 
 
+class Lease:
+    """A lock that this process has taken.
+
+    Args:
+        path: The lock's file.
+        file: The same, open and locked.
+        owner: This process.
+    """
+
+    def __init__(self, path: Path, file: IO[bytes], owner: Owner) -> None:
+        self._path = path
+        self._file = file
+        self._owner = owner
+
+    def check(self) -> None:
+        """See that the lock is still this process's.
+
+        Raises:
+            Held: It is not: another machine counted this process as dead, because it was stopped, and took the lock; or
+                the folder was moved or deleted.
+        """
+        try:
+            is_there = os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
+        except OSError:
+            is_there = False
+        owner = owner_of(self._path) if is_there else Owner()
+        if not is_there or (owner.pid is not None and not owner.is_same(self._owner)):
+            raise Held(owner)
+
+    def beat(self, stop: threading.Event) -> None:
+        """Count up in the file until told to stop, or until the lock is lost."""
+        count = 0
+        with suppress(Held):
+            while not stop.wait(BEAT):
+                self.check()
+                count += 1
+                with suppress(OSError):
+                    _write(self._file, msgspec.json.encode(msgspec.structs.replace(self._owner, beat=count)))
+
+    def end(self) -> None:
+        """Take the owner's name out of the file."""
+        with suppress(OSError, Held):  # a full disk must not hide how the work ended
+            self.check()
+            _write(self._file, b"{}")
+
+
 _watched: dict[Path, tuple[Owner, float]] = {}  # a foreign owner at its last heartbeat, and when that was seen
 
 
 @contextmanager
-def lock(path: Path, device: str | None = None) -> Iterator[None]:
+def lock(path: Path, device: str | None = None) -> Iterator[Lease]:
     """Hold the lock at `path` while the block runs.
 
     Args:
@@ -78,15 +128,15 @@ def lock(path: Path, device: str | None = None) -> Iterator[None]:
         stop = threading.Event()
         ours = Owner(socket.gethostname(), os.getpid(), time.time(), device)
         _write(file, msgspec.json.encode(ours))
-        heart = threading.Thread(target=_beat, args=(file, ours, stop), daemon=True, name="heartbeat")
+        lease = Lease(path, file, ours)
+        heart = threading.Thread(target=lease.beat, args=(stop,), daemon=True, name="heartbeat")
         heart.start()
         try:
-            yield
+            yield lease
         finally:
             stop.set()
             heart.join()
-            with suppress(OSError):  # a full disk must not hide how the work ended
-                _write(file, b"{}")
+            lease.end()
 
 
 def held(path: Path) -> Owner | None:
@@ -136,14 +186,6 @@ def _read(file: IO[bytes]) -> Owner:
 def _write(file: IO[bytes], text: bytes) -> None:
     os.pwrite(file.fileno(), text.ljust(512), 0)
     os.ftruncate(file.fileno(), max(len(text), 512))
-
-
-def _beat(file: IO[bytes], owner: Owner, stop: threading.Event) -> None:
-    count = 0
-    while not stop.wait(BEAT):
-        count += 1
-        with suppress(OSError):
-            _write(file, msgspec.json.encode(msgspec.structs.replace(owner, beat=count)))
 
 
 def _is_foreign(owner: Owner) -> bool:

@@ -33,10 +33,12 @@ from ablate.records.store_address import (
 from ablate.records.trial_record import FINISHED, SHORT, TrialHeader, TrialRecord
 from ablate.safe_text import one_line
 from ablate.settings.environment import prepare
+from ablate.storage.content_hash import content_hash
 from ablate.storage.layout import OutputFolder, SweepFolder, TrialFolder
 from ablate.tracking import mlflow_payload as payload
 from ablate.tracking import parent_run
 from ablate.tracking.curve_points import KINDS, Point, Points, metrics_of, points_of, stored_times
+from ablate.tracking.finding_runs import find_run, is_run
 from ablate.tracking.open_store import find_experiment, open_client
 from ablate.tracking.run_inputs import Inputs, one_at_a_time, one_at_a_trial
 from ablate.tracking.sending import Sender
@@ -58,8 +60,8 @@ class Store:
         prepare()
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+        for name in ("alembic", "mlflow", "mlflow.store.db.utils", "mlflow.tracking"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # they print the traceback of an error that is caught
         address = tracking_uri(root, uri)
         self.uri = without_account(address) if uri else address  # as trials' links name this store
         self._root = root
@@ -70,6 +72,7 @@ class Store:
         # Without a server MLflow would put files into the folder where the command was given.
         place = artifacts_uri(root) if is_database(self.uri) else None
         self._experiment = find_experiment(self._client, experiment, place)
+        self._made = self._client.get_experiment(self._experiment).creation_time
         self._sender = Sender(self._client)
         self._sent: dict[str, set[Point]] = {}  # run -> epochs and samples that it is known to have
         self._sweeps: dict[str, str] = {}  # parent run -> its sweep's name
@@ -230,9 +233,12 @@ class Store:
 
     def open_sweep(self, name: str, command: str, run_id: str | None = None) -> str:
         """Open the parent run of a sweep, or continue its existing run; return the run's id."""
-        if run_id is None or not self._exists(run_id):
-            command = command[: payload.MAX_TAG]
-            tags = {**payload.common_tags(), "ablate.kind": "sweep", "ablate.sweep": name, "ablate.command": command}
+        if run_id is None or not is_run(self._client, run_id, "ablate.sweep", name):
+            identity = {"ablate.kind": "sweep", "ablate.sweep": name}
+            place = {"ablate.root": content_hash(str(self._root.absolute()))}  # a server may have another root's
+            run_id = find_run(self._client, self._experiment, identity if self._is_own else {**identity, **place})
+        if run_id is None:
+            tags = {**payload.common_tags(), **identity, **place, "ablate.command": command[: payload.MAX_TAG]}
             run_id = self._client.create_run(self._experiment, run_name=name, tags=tags).info.run_id
         self._client.update_run(run_id, status="RUNNING")
         return str(run_id)
@@ -290,7 +296,7 @@ class Store:
 
     def _linked_run(self, link: RunLink) -> str | None:
         """Return the run that a trial's link names; None where there is none, or it is in another store."""
-        if not link.uri or not link.run_id:
+        if not link.uri or not link.run_id or link.store_made not in (None, self._made):
             return None
         is_here = link.uri == self.uri or (self._is_own and sqlite_file(link.uri) == own_database(self._root.resolve()))
         return link.run_id if is_here else None
@@ -309,10 +315,9 @@ class Store:
 
     def _existing_run(self, folder: Path, signature: str) -> str | None:
         run_id = self._linked_run(load_run_link(TrialFolder(folder)))
-        if run_id is not None and self._exists(run_id):
+        if run_id is not None and is_run(self._client, run_id, "ablate.signature", signature):
             return run_id
-        runs = self._client.search_runs([self._experiment], f"tags.`ablate.signature` = '{signature}'", max_results=1)
-        return str(runs[0].info.run_id) if runs else None
+        return find_run(self._client, self._experiment, {"ablate.signature": signature})
 
     def _has_another_try(self, run_id: str, points: Points) -> bool:
         """Tell whether a run has an epoch that these points have too, but with another time.
@@ -359,17 +364,15 @@ class Store:
         if parent is not None:
             sweeps.append(self._sweep_of(parent))
         names = tuple(dict.fromkeys(sweeps))
-        save_run_link(files, RunLink(run_id=run_id, uri=self.uri, state=state, sweeps=names))
-
-    def _exists(self, run_id: str) -> bool:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return bool(self._client.get_run(run_id).info.lifecycle_stage == "active")
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
-            raise
+        link = RunLink(
+            run_id=run_id,
+            uri=self.uri,
+            state=state,
+            sweeps=names,
+            signature=files.signature,
+            store_made=self._made,
+        )
+        save_run_link(files, link)
 
     def _new(self, run_id: str, points: Points) -> Points:
         """Return the points of curves that the run is not known to hold."""

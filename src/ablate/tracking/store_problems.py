@@ -17,8 +17,12 @@ UNREACHED = re.compile(
     r"unable to open database|timed out|HTTPSConnectionPool|HTTPConnectionPool",
     re.IGNORECASE,
 )
+DAMAGED = re.compile(r"database disk image is malformed|file is not a database")  # SQLite's messages
 HTTP = re.compile(r"failed with error code (\d{3})")  # MLflow, of an answer that is not MLflow's own
 BUSY = (408, 429)  # a server's answers that mean: try again later
+DATABASE = re.compile(
+    r"^(?:\([^)\n]*\) ?)?\([\w.]+(?:Error|Exception)\) (.+)", re.MULTILINE
+)  # SQLAlchemy, of a driver's error
 SCHEMA = re.compile(r"out-of-date database schema \(found version (\w+)")
 
 
@@ -28,6 +32,7 @@ class ProblemKind(StrEnum):
     UNREACHABLE = "unreachable"  # nobody answers: another time it may
     OLD_SCHEMA = "old schema"  # made by an older MLflow
     NEW_SCHEMA = "new schema"  # made by a newer MLflow
+    DAMAGED = "damaged"  # its file is no database any more
     REFUSED = "refused"  # it answers, and refuses
 
 
@@ -50,6 +55,11 @@ class StoreProblem:
         """What becomes of the records, and what there is to do."""
         if self.kind is ProblemKind.UNREACHABLE:
             return f"MLflow does not answer ({self.message}); the results are on disk, and the next command sends them"
+        if self.kind is ProblemKind.DAMAGED:
+            return (
+                f"MLflow's database {self.uri} is damaged ({self.message}); the results are on disk. Move it away: "
+                "the next command creates a new one and sends them all"
+            )
         if self.kind is ProblemKind.OLD_SCHEMA:
             upgrade = f"python -m mlflow db upgrade {shlex.quote(self.uri)}"
             return (
@@ -92,6 +102,8 @@ def problem_of(error: BaseException, uri: str = "") -> StoreProblem:
     if schema:
         kind = ProblemKind.OLD_SCHEMA if _is_known_schema(schema[1]) else ProblemKind.NEW_SCHEMA
         return StoreProblem(kind, message, uri)
+    if DAMAGED.search(str(error)) and not _is_reply(error):
+        return StoreProblem(ProblemKind.DAMAGED, message, uri)
     return StoreProblem(ProblemKind.UNREACHABLE if _is_unreached(error) else ProblemKind.REFUSED, message, uri)
 
 
@@ -101,9 +113,10 @@ def is_unreachable(error: BaseException) -> bool:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return an exception in one line."""
-    line = next((line for line in str(error).splitlines() if line.strip()), "")[:MAX_REASON]
-    return f"{type(error).__name__}: {line}".removesuffix(": ")
+    """Return an exception in one line; of a database's error what the database says."""
+    database = DATABASE.search(str(error))
+    line = database[1] if database else next((line for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {line[:MAX_REASON]}".removesuffix(": ")
 
 
 def is_local(error: BaseException) -> bool:
