@@ -82,10 +82,10 @@ def test_the_second_call_reads_no_image(make_set: MakeSet, monkeypatch: pytest.M
     file = make_set()
     first = custom(file)
 
-    def refuse(_: Path) -> bytes:
+    def refuse(_: Path, __: int) -> bytes:
         raise AssertionError("a file was read")
 
-    monkeypatch.setattr(scanning, "_bytes", refuse)
+    monkeypatch.setattr(scanning, "bounded_content", refuse)
     assert custom(file) == first
 
 
@@ -319,7 +319,7 @@ def test_fetch_runs_the_download_that_a_data_file_describes(
     file = tmp_path / "mine.yaml"
     file.write_text(f"path: mine\ntrain: images/train\nval: images/val\nnames: [cat, dog]\ndownload: {script}\n")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # no font is fetched either
-    data = DataSettings("mine", str(file))
+    data = DataSettings.from_plain({"name": "custom", "path": str(file), "download": True})
     with pytest.raises(NotDownloaded):
         resolve(data)
     assert resolve(data, download=True).images == {"train": 3, "val": 2}

@@ -16,9 +16,9 @@ MakeSet = Callable[..., Path]
     ("content", "what"),
     [
         ("", r"data\.yaml: the data file is empty"),
-        ("# nothing\n", r"data\.yaml: this is not a data file"),
-        ("just words", r"data\.yaml: this is not a data file"),
-        ("train: [\n", r"data\.yaml, line \d: the data file is not YAML"),
+        ("# nothing\n", r"data\.yaml: the data file is empty"),
+        ("just words", r"data\.yaml: it holds a text; a mapping is needed"),
+        ("train: [\n", r"data\.yaml, line \d: .*'train', 'val' and 'names'"),
         ("train: images/train\nval: images/val\n", "key 'names' is missing"),
         ("train: images/train\nval: images/val\nnames: []\n", "key 'names' is missing"),
         ("train: images/train\nval: images/val\nnames: 7\n", "'names' must be .*, not 7"),

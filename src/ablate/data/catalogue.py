@@ -17,7 +17,7 @@ from pathlib import Path
 from ablate.data import bccd, shapes
 from ablate.data.data_errors import DataError, NotDownloaded
 from ablate.data.data_settings import DataSettings
-from ablate.data.datafile import DataFile, datasets_dir, locate, read
+from ablate.data.datafile import DataFile, datasets_dir, is_shipped, locate, read
 from ablate.data.scanning import passed_over, scan
 from ablate.data.view import ensure_view
 
@@ -71,12 +71,16 @@ def resolve(data: DataSettings, download: bool = False) -> DataSet:
         download: get a data set that is not on this machine, instead of an error.
 
     Raises:
-        DataError: one line that names the file (and line) at fault.
+        DataError: one line that names the file (and line) at fault; also for a data set that could be downloaded by a
+            script of its data file's, where the user has not asked for it.
         NotDownloaded: it is not on this machine and `download` is false.
     """
     try:
         file = _file(data)
-    except NotDownloaded:
+    except NotDownloaded as error:
+        if not _may_fetch(data):
+            asked = "its own download script runs only where data.download=true asks for it"
+            raise DataError(f"{error}; {asked}") from error
         if not download:
             raise
         fetch(data)
@@ -127,6 +131,11 @@ def fetch(data: DataSettings) -> None:
         _fetch_with_ultralytics(locate(_path(data)))
 
 
+def _may_fetch(data: DataSettings) -> bool:
+    """Whether a data set may be got: it is ours or Ultralytics', or the user lets the data file run its script."""
+    return data.is_fetched or data.download or is_shipped(locate(_path(data)))
+
+
 def _spec(data: DataSettings) -> shapes.ShapesSpec:
     try:
         return shapes.ShapesSpec.from_options(data.options)
@@ -175,7 +184,7 @@ def _fetch_with_ultralytics(file: Path) -> None:
         for name in ("data", "settings", "here"):
             (Path(work) / name).mkdir()
         done = subprocess.run(
-            [sys.executable, "-c", _FETCH, str(file), f"{work}/data"],
+            [sys.executable, "-P", "-c", _FETCH, str(file), f"{work}/data"],
             cwd=f"{work}/here",
             env={**os.environ, "YOLO_CONFIG_DIR": f"{work}/settings", "MPLCONFIGDIR": f"{work}/settings"},
             stdout=sys.stderr,

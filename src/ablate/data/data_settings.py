@@ -18,21 +18,24 @@ class DataSettings:
         path: A data file; None for a data set of ours.
         url: Where a data set of ours comes from; None for any other.
         options: What else the group holds: the fields of the built-in shapes.
+        download: Whether a data file of the user's may run its own `download:` where its images are missing. Says
+            nothing about the data: not recorded, no part of a signature.
     """
 
     name: str
     path: str | None = None
     url: str | None = None
     options: Mapping[str, int | None] = field(default_factory=dict)
+    download: bool = False
 
     @classmethod
     def from_plain(cls, content: Plain) -> DataSettings:
         """Return the settings of a composed group `data`."""
         name, path = str(content.get("name") or "custom"), content.get("path")
-        options = {key: value for key, value in content.items() if key not in ("name", "path", "url")}
+        options = {key: value for key, value in content.items() if key not in ("name", "path", "url", "download")}
         if name == "custom" and path:
             name = Path(str(path)).stem  # tells one data set of the user's from another
-        return cls(name, path, content.get("url"), options)
+        return cls(name, path, content.get("url"), options, content.get("download") is True)
 
     def to_plain(self) -> Plain:
         """Return the group as a configuration holds it."""

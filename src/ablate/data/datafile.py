@@ -7,20 +7,24 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
-
-import yaml
+from unicodedata import category
 
 from ablate.data.cache import cache_dir
 from ablate.data.data_errors import DataError, NotDownloaded
-from ablate.data.images import IMAGE_SUFFIXES, OTHER_SUFFIXES
+from ablate.data.image_listing import files_below, images_in, suffix_of
+from ablate.data.images import OTHER_SUFFIXES
 from ablate.storage.plain_values import Plain
+from ablate.storage.yaml_files import YamlFileError, read_mapping
 
 SPLITS: Final = ("train", "val", "test")
+MOST_CLASSES: Final = 50_000
+MOST_CHANNELS: Final = 1_000
+MOST_SHOWN: Final = 100  # characters of a value in a message
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class DataFile:
         Raises:
             DataError: there are none, or a listed one does not exist.
         """
-        paths = sorted({path for entry in self.splits[split] for path in _expand(entry)})
+        paths = sorted({path for entry in self.splits[split] for path in images_in(entry)})
         if not paths:
             where = ", ".join(str(entry) for entry in self.splits[split])
             others = self.other_images(split)
@@ -74,11 +78,11 @@ class DataFile:
     def other_images(self, split: str) -> list[str]:
         """Names of images in a split's folders whose suffix Ultralytics does not know (`a.gif`), in order."""
         folders = [entry for entry in self.splits[split] if entry.is_dir()]
-        return sorted(os.path.basename(p) for f in folders for p in _files(f) if _suffix(p) in OTHER_SUFFIXES)  # noqa: PTH119
+        return sorted(os.path.basename(p) for f in folders for p in files_below(f) if suffix_of(p) in OTHER_SUFFIXES)  # noqa: PTH119
 
     def listed_again(self, split: str) -> list[str]:
         """Images that a split's folders and lists name more than once, in order; they are taken once."""
-        times = Counter(path for entry in self.splits[split] for path in _expand(entry))
+        times = Counter(path for entry in self.splits[split] for path in images_in(entry))
         return sorted(path for path, count in times.items() if count > 1)
 
     def has_lists(self) -> bool:
@@ -106,7 +110,7 @@ def read(path: str) -> DataFile:
     splits = {s: tuple(_absolute(root, entry) for entry in listed) for s, listed in entries.items()}
     notes = []
     for split, paths in list(splits.items()):
-        missing = next((path for path in paths if not path.exists()), None)
+        missing = next((path for path in paths if not _exists(path)), None)
         if missing is None:
             continue
         if split == "test":
@@ -116,10 +120,8 @@ def read(path: str) -> DataFile:
             raise NotDownloaded(f"data set {file.name} is not on this machine ({missing} does not exist)")
         else:
             raise DataError(f"{file}: split '{split}' does not exist: {missing}")
-    extra = {key: content[key] for key in ("channels", "kpt_shape", "flip_idx") if content.get(key) is not None}
-    channels = extra.get("channels", 3)
-    if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
-        raise DataError(f"{file}: 'channels' must be a whole number of at least 1, not {channels!r}")
+    extra = _extra(file, content)
+    channels = content.get("channels") or 3
     return DataFile(file, classes, splits, extra, channels, content.get("kpt_shape"), tuple(notes))
 
 
@@ -129,15 +131,15 @@ def locate(path: str) -> Path:
     Raises:
         DataError: there is none; names that look alike are proposed.
     """
-    file = Path(path).expanduser()
-    if file.is_file():
+    file = _of_user(path)
+    if os.path.isfile(file):  # noqa: PTH113 - False, no error, for what cannot be a path
         return file.resolve()
-    if file.is_dir():
+    if os.path.isdir(file):  # noqa: PTH112
         raise DataError(f"data.path={path} is a folder; give the data file (.yaml) in it")
     shipped = _shipped()
     if path in shipped:
         return shipped[path]
-    beside = sorted(file.parent.glob("*.y*ml")) if file.parent.is_dir() else []
+    beside = sorted(file.parent.glob("*.y*ml")) if os.path.isdir(file.parent) else []  # noqa: PTH112
     names = {file.stem.lower(): str(file) for file in beside}
     if file.parent == Path():
         names = {Path(name).stem.lower(): name for name in shipped} | names
@@ -146,62 +148,99 @@ def locate(path: str) -> Path:
     raise DataError(f"data.path={path}: no such data file{hint}")
 
 
+def is_shipped(file: Path) -> bool:
+    """Whether a data file is one of those that Ultralytics ships."""
+    return file in _shipped().values()
+
+
 def _shipped() -> dict[str, Path]:
     """The data files in the installed Ultralytics, by name, without importing it."""
     spec = find_spec("ultralytics")
     if spec is None or spec.origin is None:
         return {}
     folder = Path(spec.origin).parent / "cfg" / "datasets"
-    return {file.name: file for file in sorted(folder.glob("*.yaml"))}
+    return {file.name: file.resolve() for file in sorted(folder.glob("*.yaml"))}
 
 
 def _load(file: Path) -> Plain:
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file}: this is not a data file (not UTF-8 text)") from error
-    except OSError as error:
-        raise DataError(f"{file}: the data file cannot be read ({error.strerror})") from error
-    if not text.strip():
+        content = read_mapping(file, of_hydra=False)
+    except YamlFileError as error:
+        raise DataError(f"{error}; a data file has the keys 'train', 'val' and 'names'") from error
+    if not content:
         raise DataError(f"{file}: the data file is empty; it needs 'train', 'val' and 'names'")
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise DataError(f"{file}{where}: the data file is not YAML ({problem})") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{file}: this is not a data file; it needs the keys 'train', 'val' and 'names'")
     return content
 
 
 def _classes(file: Path, content: Plain) -> tuple[str, ...]:
     names, count = content.get("names"), content.get("nc")
-    if names is None and isinstance(count, int) and count > 0:
+    if count is not None and not (type(count) is int and 1 <= count <= MOST_CLASSES):
+        raise DataError(f"{file}: 'nc' must be a number of classes, 1 to {MOST_CLASSES}, not {_shown(count)}")
+    if names is None and count is not None:
         return tuple(f"class_{index}" for index in range(count))
-    if not names:
+    if names is None or names in ({}, []):
         raise DataError(f"{file}: key 'names' is missing: a list of class names, or a mapping from 0, 1, ...")
     if not isinstance(names, list | dict):
-        raise DataError(f"{file}: 'names' must be a list of class names, or a mapping from 0, 1, ..., not {names!r}")
-    if isinstance(names, list):
-        names = dict(enumerate(names))
-    try:
-        by_id = {int(key): str(value) for key, value in names.items()}
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{file}: the keys of 'names' must be the class ids 0, 1, ...") from error
-    if sorted(by_id) != list(range(len(names))):
-        raise DataError(f"{file}: 'names' must number {len(names)} classes 0 to {len(names) - 1}")
-    if isinstance(count, int) and count != len(by_id):
+        kind = "a list of class names, or a mapping from 0, 1, ..."
+        raise DataError(f"{file}: 'names' must be {kind}, not {_shown(names)}")
+    if len(names) > MOST_CLASSES:
+        raise DataError(f"{file}: 'names' has {len(names)} classes, more than {MOST_CLASSES}")
+    by_id = _by_id(file, dict(enumerate(names)) if isinstance(names, list) else names)
+    if count is not None and count != len(by_id):
         raise DataError(f"{file}: 'nc' says {count} classes, 'names' has {len(by_id)}")
     return tuple(by_id[index] for index in range(len(by_id)))
 
 
+def _by_id(file: Path, names: Mapping[object, object]) -> dict[int, str]:
+    """The names of classes by their ids, 0 to one less than their number."""
+    by_id: dict[int, str] = {}
+    for key, name in names.items():
+        if type(key) is not int and not (isinstance(key, str) and key.isascii() and key.isdecimal()):
+            raise DataError(f"{file}: the keys of 'names' must be the class ids 0, 1, ..., not {_shown(key)}")
+        if not isinstance(name, str | int | float) or not _is_line(str(name)):
+            raise DataError(f"{file}: 'names': class {key} must have a name of one line, not {_shown(name)}")
+        by_id[int(key)] = str(name)
+    if sorted(by_id) != list(range(len(names))):
+        raise DataError(f"{file}: 'names' must number {len(names)} classes 0 to {len(names) - 1}")
+    return by_id
+
+
+def _extra(file: Path, content: Plain) -> dict[str, object]:
+    """The keys besides the usual ones that a trainer may look at, checked."""
+    extra = {key: content[key] for key in ("channels", "kpt_shape", "flip_idx") if content.get(key) is not None}
+    channels = extra.get("channels", 3)
+    if type(channels) is not int or not 1 <= channels <= MOST_CHANNELS:
+        where = f"{file}: 'channels' must be a whole number, 1 to {MOST_CHANNELS}"
+        raise DataError(f"{where}, not {_shown(channels)}")
+    for key, needs in (("kpt_shape", "two numbers: of key points, and of their columns"), ("flip_idx", "numbers")):
+        value = extra.get(key, [1, 1])
+        if not isinstance(value, list) or not all(type(item) is int and 0 <= item <= MOST_CLASSES for item in value):
+            raise DataError(f"{file}: '{key}' must be a list of {needs}, not {_shown(value)}")
+    if "kpt_shape" in extra and len(content["kpt_shape"]) != 2:
+        raise DataError(f"{file}: 'kpt_shape' must be two numbers, not {_shown(content['kpt_shape'])}")
+    return extra
+
+
+def _shown(value: object) -> str:
+    """A value in a message, cut off where it is long."""
+    text = repr(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+
+
 def _entries(file: Path, split: str, value: Any) -> tuple[str, ...]:
     listed = value if isinstance(value, list) else [value]
-    if not all(isinstance(entry, str) for entry in listed):
-        raise DataError(f"{file}: '{split}' must be a folder, a .txt list, or a list of these, not {value!r}")
+    if not all(isinstance(entry, str) and _is_line(entry) for entry in listed):
+        raise DataError(f"{file}: '{split}' must be a folder, a .txt list, or a list of these, not {_shown(value)}")
     return tuple(listed)
+
+
+def _is_line(text: str) -> bool:
+    """Whether a text is one line with something in it, such as a name or a path."""
+    return bool(text.strip()) and not any(category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)
+
+
+def _exists(path: Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - False, no error, for what cannot be a path
 
 
 def _root(file: Path, content: Plain, entries: dict[str, tuple[str, ...]]) -> Path:
@@ -209,17 +248,22 @@ def _root(file: Path, content: Plain, entries: dict[str, tuple[str, ...]]) -> Pa
     entry = content.get("path")
     if not entry:
         return file.parent
-    if not isinstance(entry, str):
-        raise DataError(f"{file}: 'path' must be a folder, not {entry!r}")
-    path = Path(entry).expanduser()
+    if not isinstance(entry, str) or not _is_line(entry):
+        raise DataError(f"{file}: 'path' must be a folder, not {_shown(entry)}")
+    path = _of_user(entry)
     if path.is_absolute():
         return path
     bases = [Path.cwd(), file.parent, datasets_dir(), *_ultralytics_datasets()]
     roots = [base / path for base in bases]
     for root in roots:
-        if all(_absolute(root, entry).exists() for split in ("train", "val") for entry in entries[split]):
+        if all(_exists(_absolute(root, entry)) for split in ("train", "val") for entry in entries[split]):
             return root
-    return next((root for root in roots if root.is_dir()), datasets_dir() / path)
+    return next((root for root in roots if os.path.isdir(root)), datasets_dir() / path)  # noqa: PTH112
+
+
+def _of_user(path: str) -> Path:
+    """A path with `~` replaced by the user's folder; as it is where there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's raises an error
 
 
 def datasets_dir() -> Path:
@@ -242,64 +286,9 @@ def _ultralytics_datasets() -> Iterator[Path]:
 
 def _absolute(root: Path, entry: str) -> Path:
     path = Path(os.path.abspath(root / entry))  # noqa: PTH100 - resolve() would follow links
-    if not path.exists() and entry.startswith("../"):  # exports that take the file's folder for the root's child
+    if not _exists(path) and entry.startswith("../"):  # exports that take the file's folder for the root's child
         return Path(os.path.abspath(root / entry[3:]))  # noqa: PTH100
     return path
-
-
-def _expand(entry: Path) -> Iterator[str]:
-    """Absolute paths of the images in a folder (with subfolders) or a .txt list."""
-    if entry.is_dir():
-        yield from (path for path in _files(entry) if _is_image(path))
-    elif _is_image(entry.name):
-        yield str(entry)
-    else:
-        yield from _listed(entry)
-
-
-def _files(top: Path) -> Iterator[str]:
-    """Absolute paths of the files below a folder, but for hidden ones; a link to a folder above is not followed."""
-    above: dict[str, tuple[str, ...]] = {
-        str(top): (os.path.realpath(top),)
-    }  # real paths of a folder and of those that lead to it
-    for folder, below, names in os.walk(top, followlinks=True):
-        trail = above.pop(folder)
-        for name in list(below):
-            path = f"{folder}{os.sep}{name}"
-            real = os.path.realpath(path) if os.path.islink(path) else f"{trail[-1]}{os.sep}{name}"  # noqa: PTH114
-            if name.startswith(".") or real in trail:
-                below.remove(name)
-            else:
-                above[path] = (*trail, real)
-        yield from (f"{folder}{os.sep}{name}" for name in names if not name.startswith("."))
-
-
-def _listed(entry: Path) -> Iterator[str]:
-    try:
-        lines = entry.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{entry}: the list of images cannot be read") from error
-    for number, line in enumerate(lines, start=1):
-        name = line.strip()
-        if not name or not _is_image(name):
-            continue
-        # Ultralytics: `./` is beside the list, anything else is from here; we then look beside the list, too.
-        bases = [entry.parent] if name.startswith("./") else [Path.cwd(), entry.parent]
-        paths = [os.path.abspath(base / name) for base in bases]  # noqa: PTH100
-        image = next((path for path in paths if os.path.isfile(path)), None)  # noqa: PTH113
-        if image is None:
-            raise DataError(f"{entry}, line {number}: image {paths[0]} does not exist")
-        yield image
-
-
-def _is_image(name: str) -> bool:
-    return _suffix(name) in IMAGE_SUFFIXES
-
-
-def _suffix(name: str) -> str:
-    """What follows the last dot of a file's name, in lower case; empty where there is no dot."""
-    _, dot, suffix = name.rpartition(".")
-    return suffix.lower() if dot else ""
 
 
 def _label_of(image: str) -> str:

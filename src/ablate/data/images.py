@@ -67,6 +67,9 @@ def image_problem(content: bytes, path: Path, channels: int = 3) -> str:
                 return f"a format that is not read: {kind}"
             if min(width, height) < MIN_SIDE:
                 return f"{width}x{height} pixels, at least {MIN_SIDE}x{MIN_SIDE} are needed"
+            frames = getattr(image, "n_frames", 1)
+            if frames * width * height > _most_pixels():
+                return f"{frames} frames with more than {_most_pixels():,} pixels"
             image.verify()
         if kind == "PNG" and len(content) < content.rfind(b"IEND") + 8:
             return "damaged or cut off: its end is missing"
@@ -74,7 +77,7 @@ def image_problem(content: bytes, path: Path, channels: int = 3) -> str:
             with _opened(content) as image:
                 image.load()  # an odd end is not always damage: Ultralytics decodes these and writes them anew
     except Image.DecompressionBombError:
-        return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which Pillow does not open"
+        return f"more than {_most_pixels():,} pixels, which Pillow does not open"
     except (UnidentifiedImageError, ImportError):  # the second where Ultralytics, once imported, opens images
         needs_plugin = content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS and find_spec(_HEIF_PLUGIN) is None
         return "HEIF, which needs the package pi-heif" if needs_plugin else "not an image that can be read"
@@ -88,6 +91,13 @@ def image_problem(content: bytes, path: Path, channels: int = 3) -> str:
     if kind in {"JPEG", "PNG"} or _is_decoded(content, suffix, channels):
         return ""
     return f"{kind} that cannot be decoded (damaged, cut off, or of an unusual kind)"
+
+
+def _most_pixels() -> int:
+    """Pixels from which on Pillow takes an image for an attack."""
+    from PIL import Image
+
+    return 2 * (Image.MAX_IMAGE_PIXELS or sys.maxsize)
 
 
 def decoders() -> str:

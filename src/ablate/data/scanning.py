@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from ablate.data.cache import cache_dir
 from ablate.data.data_errors import DataError, printable
 from ablate.data.datafile import DataFile, Image
+from ablate.data.image_listing import bounded_content
 from ablate.data.images import decoders, image_problem, quiet_decoders
 from ablate.data.labels import LabelFile, parse_label
 from ablate.errors import count
@@ -32,6 +32,9 @@ clock = time.time
 
 UNREADABLE: Final = "cannot be read"
 """Why an image cannot be used whose file the system does not give; it may at another time."""
+
+MOST_IMAGE_BYTES: Final = 2**30
+MOST_LABEL_BYTES: Final = 8 * 2**20
 
 _RACY_SECONDS = 2.0  # a file changed this recently could change again without a new time of change
 
@@ -129,14 +132,19 @@ def _state(data: DataFile, images: dict[str, list[Image]]) -> tuple[str, float]:
 def _scan(data: DataFile, images: dict[str, list[Image]]) -> Scan:
     def look(image: Image) -> _Seen:
         try:
-            content = image.path.read_bytes()
-        except OSError as error:
-            image_hash, problem = None, f"{UNREADABLE} ({error.strerror})"
+            content = bounded_content(image.path, MOST_IMAGE_BYTES)
+        except DataError as error:
+            image_hash, problem = None, str(error).removeprefix(printable(f"{image.path}: the file "))
+            if UNREADABLE not in problem:
+                problem = f"{UNREADABLE}: {problem.removeprefix(printable(f'{image.path}: '))}"
         else:
             image_hash, problem = hashlib.sha256(content).hexdigest(), image_problem(content, image.path, data.channels)
         if not image.label.is_file():
             return _Seen(image, image_hash, problem, None)
-        content = _bytes(image.label)
+        try:
+            content = bounded_content(image.label, MOST_LABEL_BYTES)
+        except DataError as error:
+            return _Seen(image, image_hash, problem, None, error=str(error))
         label_hash = hashlib.sha256(content).hexdigest()
         if problem:
             return _Seen(image, image_hash, problem, label_hash)
@@ -265,10 +273,3 @@ def _texts(folder: str) -> list[str]:
 
 def _name(path: str) -> str:
     return path.rpartition(os.sep)[2]
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: the file cannot be read ({error.strerror})") from error

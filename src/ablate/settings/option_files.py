@@ -38,7 +38,7 @@ SCHEMAS: dict[str, type] = {
 }
 GROUPS = ("module", "insertion", "optimizer", "data", "model", "train", "tracking")
 RESERVED = ("name", "_target_", "insertion", "defaults")  # keys of a module's file that are no options of its class
-DATA_KEYS = ("name", "path", "url")
+DATA_KEYS = ("name", "path", "url", "download")
 _NEEDS = "a module file needs name, _target_ (package.module.Class) and insertion"
 _SIMILAR = 0.75  # from this likeness on a key is a misspelt one, not one of its own
 

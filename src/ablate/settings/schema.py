@@ -134,7 +134,7 @@ class Config:
     module: Plain = field(default_factory=no_module)
     insertion: InsertionConfig = field(default_factory=InsertionConfig)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
-    data: Plain = field(default_factory=dict)
+    data: Plain = field(default_factory=lambda: {"download": False})
     model: ModelSettings = field(default_factory=ModelSettings)
     train: Plain = field(default_factory=_training_defaults)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)

@@ -217,6 +217,8 @@ def _check_value(where: str, value: Any, entry: Field[Any]) -> None:
 
 def _check_data(data: Plain) -> None:
     """Check that no field of a data set of ours is null which has a value; the data set itself is read later."""
+    if not isinstance(data.get("download", False), bool):
+        raise ConfigError(f"data.download={data['download']}: true or false is needed")
     for key, value in fields_of_data(str(data.get("name"))).items():
         if value is not None and data.get(key, value) is None:
             raise ConfigError(f"data.{key}=null: a value is needed; its default is {shown(value)}")

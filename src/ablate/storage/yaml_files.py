@@ -16,7 +16,11 @@ class YamlFileError(AblateError, ValueError):
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML's safe loader, which also reads 1e-3 as a number, as Hydra does."""
+    """YAML's safe loader, to which a date is a text, as it is to Hydra."""
+
+
+class _HydraLoader(_Loader):
+    """The same, which also reads 1e-3 as a number, as Hydra does."""
 
 
 _FLOAT = re.compile(
@@ -24,23 +28,37 @@ _FLOAT = re.compile(
     |\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$""",
     re.VERBOSE,
 )
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+_TAG = "tag:yaml.org,2002:"
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in resolvers if tag != f"{_TAG}timestamp"]
+    for letter, resolvers in _Loader.yaml_implicit_resolvers.items()
+}
+_HydraLoader.add_implicit_resolver(f"{_TAG}float", _FLOAT, list("-+0123456789."))
+_KINDS = ("null", "bool", "int", "float", "str", "seq", "map")  # what a tag may ask for
+MOST_BYTES = 4 * 2**20
+MOST_VALUES = 100_000  # with those of aliases, each time that they stand for them
+MOST_DIGITS = 400  # a number of millions of digits takes minutes to read
+MOST_LEVELS = 50  # of brackets and indentations; YAML's own reader calls itself for each of them
 
 
-def read_mapping(path: Path, title: str | None = None) -> dict[str, Any]:
+def read_mapping(path: Path, title: str | None = None, *, of_hydra: bool = True) -> dict[str, Any]:
     """Return the mapping that a YAML file holds; empty where the file holds nothing.
+
+    A file of any size and content is answered within a second: how much it may hold is bounded.
 
     Args:
         path: The file.
         title: What to call it in a message; its path by default.
+        of_hydra: Whether 1e-3 is a number, as to Hydra, or a text, as to Ultralytics.
 
     Raises:
-        YamlFileError: It is no UTF-8, no YAML, no mapping, or has a key twice.
+        YamlFileError: It is no UTF-8, no YAML, no mapping, too large, has a key twice, or asks for objects of Python.
     """
     name = title or str(path)
     text = _text(path, name)
     try:
-        loader = _Loader(text)
+        _check_size(text, name)
+        loader = (_HydraLoader if of_hydra else _Loader)(text)
         node = loader.get_single_node()
         _check_keys(node, name)
         content = None if node is None else loader.construct_document(node)
@@ -74,11 +92,54 @@ def _problem(error: yaml.MarkedYAMLError, lines: list[str]) -> str:
 
 def _text(path: Path, name: str) -> str:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise YamlFileError(f"{name}: larger than {MOST_BYTES >> 20} MiB, which no file of settings is")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise YamlFileError(f"{name}: byte {error.start + 1} is no UTF-8; save the file as UTF-8") from error
     except OSError as error:
         raise YamlFileError(f"{name}: {error.strerror}") from error
+
+
+def _check_size(text: str, name: str) -> None:
+    """Check that a text is no more than its reader can build: levels, values, and what aliases make of them.
+
+    Raises:
+        YamlFileError: It is more, holds itself, or has a tag that asks for other than plain values.
+        yaml.YAMLError: It is no YAML.
+    """
+    sizes: dict[str, int] = {}  # values below an anchor
+    open_anchors: list[tuple[str | None, int]] = []  # of the mappings and lists that we are in, with the count before
+    count = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        line = event.start_mark.line + 1 if event.start_mark else 0
+        tag = getattr(event, "tag", None)
+        if tag is not None and tag not in ("!", *(f"{_TAG}{kind}" for kind in _KINDS)):
+            raise YamlFileError(
+                f"{name}, line {line}: the tag {tag.replace(_TAG, '!!')!r} is not read, only plain values"
+            )
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in (anchor for anchor, _ in open_anchors):
+                raise YamlFileError(f"{name}, line {line}: the alias *{event.anchor} stands in what it stands for")
+            count += sizes.get(str(event.anchor), 0)
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_anchors.append((event.anchor, count))
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_anchors.pop()
+            if anchor is not None:
+                sizes[anchor] = count - before
+        elif isinstance(event, yaml.ScalarEvent):
+            if event.anchor is not None:
+                sizes[event.anchor] = 1
+            if event.implicit[0] and len(event.value) > MOST_DIGITS and event.value[0] in "+-.0123456789":
+                raise YamlFileError(f"{name}, line {line}: a number of {len(event.value):,} characters")
+        count += isinstance(event, yaml.NodeEvent)
+        if count > MOST_VALUES:
+            raise YamlFileError(f"{name}, line {line}: more than {MOST_VALUES:,} values, with those of its aliases")
+        if len(open_anchors) > MOST_LEVELS:
+            raise YamlFileError(f"{name}, line {line}: more than {MOST_LEVELS} levels within each other")
 
 
 def _check_keys(node: yaml.Node | None, name: str) -> None:
