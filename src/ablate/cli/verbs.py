@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -23,6 +23,8 @@ TRUST = "trust_weights"
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from ablate.settings.schema import LatencySettings
 
 
 class _Parser(argparse.ArgumentParser):
@@ -203,13 +205,10 @@ def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> i
     from ablate.cli.report_command import ReportOptions, make_report
     from ablate.latency.sweep_latency import measure_sweep
     from ablate.records.json_struct import to_json
-    from ablate.records.loading import load_manifest
-    from ablate.settings.schema import LatencySettings
     from ablate.settings.validation import check_latency
 
-    recorded, names = load_manifest(SweepFolder(directory)).latency, {entry.name for entry in fields(LatencySettings)}
     options: _LatencyOptions = parsed.latency
-    latency = LatencySettings(**{**{k: v for k, v in recorded.items() if k in names}, **options.values})
+    latency = replace(_recorded_latency(directory), **options.values)
     check_latency(latency)
     report = measure_sweep(directory, latency, console, device=options.device, again=True, trust=options.trust)
     if report is None:
@@ -217,6 +216,24 @@ def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> i
     if parsed.json:
         print(json.dumps(to_json(report)))  # noqa: T201
     return make_report(directory, ReportOptions(), console)
+
+
+def _recorded_latency(directory: Path) -> LatencySettings:
+    """Return the settings that a sweep's command measured with; what is recorded of another type has its default."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from ablate.records.loading import load_manifest
+    from ablate.settings.schema import LatencySettings, schema_node
+
+    settings = schema_node().latency
+    for name, value in load_manifest(SweepFolder(directory)).latency.items():
+        with suppress(OmegaConfBaseException):
+            if "${" not in repr(value):  # OmegaConf would put a variable of the environment there
+                settings[name] = value
+    latency = OmegaConf.to_object(settings)
+    assert isinstance(latency, LatencySettings)
+    return latency
 
 
 @dataclass(frozen=True)

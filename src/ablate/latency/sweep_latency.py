@@ -43,6 +43,7 @@ from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import FINISHED, TrialRecord
 from ablate.settings.schema import LatencySettings
 from ablate.sources.module_source import module_source
+from ablate.storage.confined import inside
 from ablate.storage.layout import BEST
 
 if TYPE_CHECKING:
@@ -261,8 +262,8 @@ def _unfit(sweep: Sweep, record: TrialRecord) -> str | None:
         return status(record)
     if record.realised.imgsz is None or not record.realised.device:
         return "its record lacks the image size or the device"
-    if not _path(sweep, record).is_file():
-        return "its checkpoint is not there"
+    if (path := _path(sweep, record)) is None or not path.is_file():
+        return "its checkpoint is not there" if path else "its checkpoint is not in its own folder"
     return _edited_since(record)
 
 
@@ -291,16 +292,18 @@ def _checkpoint(sweep: Sweep, record: TrialRecord, head: str, trust: bool) -> Ch
     )
 
 
-def _path(sweep: Sweep, record: TrialRecord) -> Path:
-    return plain_path(sweep.folder.trial(record.signature).path / (record.artifacts.best or BEST))
+def _path(sweep: Sweep, record: TrialRecord) -> Path | None:
+    """Return the path of a record's checkpoint; None where it leads out of the trial's folder."""
+    path = inside(sweep.folder.trial(record.signature).path, record.artifacts.best or BEST)
+    return None if path is None else plain_path(path)
 
 
 def _pictures(sweep: Sweep, chosen: Mapping[str, TrialRecord]) -> list[str]:
     """Return the sample images that the first trial that has some was shown; all variants get the same."""
     for record in chosen.values():
         folder = sweep.folder.trial(record.signature).path
-        images = [folder / sample.image for sample in record.samples]
-        if pictures := [str(image) for image in images if image.is_file()]:
+        images = [inside(folder, sample.image) for sample in record.samples]
+        if pictures := [str(image) for image in images if image is not None and image.is_file()]:
             return pictures
     return []
 

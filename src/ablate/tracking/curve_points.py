@@ -13,16 +13,17 @@ from ablate.tracking import mlflow_payload as payload
 Point = tuple[str, int, int]  # "epoch" or "sample", step, milliseconds
 Points = dict[Point, dict[str, float]]  # -> metrics
 KINDS = ("epoch", "sample")
+LATEST = 1e15  # seconds; no time is that late
 
 
 def points_of(rows: Sequence[EpochRow], samples: Sequence[MachineSample]) -> Points:
     """Return the points of finished epochs and of samples; those without a step or a time are left out."""
     points: Points = {}
     for row in rows:
-        if row.time is not None:
+        if row.time is not None and abs(row.time) < LATEST:
             points["epoch", row.epoch, int(row.time * 1000)] = payload.epoch_metrics(row)
     for sample in samples:
-        if sample.step is not None and sample.time is not None:
+        if sample.step is not None and sample.time is not None and abs(sample.time) < LATEST:
             points["sample", int(sample.step), int(sample.time * 1000)] = payload.sample_metrics(sample)
     return points
 
