@@ -55,7 +55,8 @@ def test_a_file_that_is_not_named_changes_nothing(ablate_here: Ablate, tmp_path:
     after = ablate_here(*plan)
 
     assert before.returncode == 0, before.stderr
-    assert (after.returncode, after.stdout) == (0, before.stdout), after.stderr
+    assert after.returncode == 0, after.stderr
+    assert after.stdout.partition("disk:")[0] == before.stdout.partition("disk:")[0]
     assert "s77" not in after.stdout
     assert not (tmp_path / "ran.txt").exists()
 

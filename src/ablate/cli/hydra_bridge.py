@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ablate.cli.messages import explain, fail
 from ablate.cli.override_words import check_words
 from ablate.errors import AblateError, ConfigError
+from ablate.settings.architecture import stock_file
 from ablate.settings.graft import quote, split
 from ablate.settings.schema import conf_dir, schema_node
 from ablate.settings.validation import check_each, check_same
@@ -307,8 +308,12 @@ def _weights_file(weights: str, *, download: bool) -> str:
 
 
 def _absolute(content: Plain) -> None:
-    """Make relative paths absolute, so that a worker in another folder finds them."""
+    """Make relative paths absolute, so that a worker in another folder finds them.
+
+    The bare name of a network of Ultralytics is no file of the working folder.
+    """
     for section, key in (("data", "path"), ("model", "weights"), ("model", "architecture")):
         value = content[section].get(key)
-        if value and Path(str(value)).expanduser().is_file():
+        is_stock = key == "architecture" and stock_file(str(value)) is not None
+        if value and not is_stock and Path(str(value)).expanduser().is_file():
             content[section][key] = str(Path(value).expanduser().absolute())

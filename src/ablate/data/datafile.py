@@ -18,6 +18,7 @@ from ablate.data.cache import cache_dir
 from ablate.data.data_errors import DataError, NotDownloaded
 from ablate.data.image_listing import files_below, images_in, suffix_of
 from ablate.data.images import OTHER_SUFFIXES
+from ablate.errors import one_line
 from ablate.storage.plain_values import Plain
 from ablate.storage.yaml_files import YamlFileError, read_mapping
 
@@ -175,14 +176,14 @@ def _load(file: Path) -> Plain:
 def _classes(file: Path, content: Plain) -> tuple[str, ...]:
     names, count = content.get("names"), content.get("nc")
     if count is not None and not (type(count) is int and 1 <= count <= MOST_CLASSES):
-        raise DataError(f"{file}: 'nc' must be a number of classes, 1 to {MOST_CLASSES}, not {_shown(count)}")
+        raise DataError(f"{file}: 'nc' must be a number of classes, 1 to {MOST_CLASSES}, not {_value(count)}")
     if names is None and count is not None:
         return tuple(f"class_{index}" for index in range(count))
     if names is None or names in ({}, []):
         raise DataError(f"{file}: key 'names' is missing: a list of class names, or a mapping from 0, 1, ...")
     if not isinstance(names, list | dict):
         kind = "a list of class names, or a mapping from 0, 1, ..."
-        raise DataError(f"{file}: 'names' must be {kind}, not {_shown(names)}")
+        raise DataError(f"{file}: 'names' must be {kind}, not {_value(names)}")
     if len(names) > MOST_CLASSES:
         raise DataError(f"{file}: 'names' has {len(names)} classes, more than {MOST_CLASSES}")
     by_id = _by_id(file, dict(enumerate(names)) if isinstance(names, list) else names)
@@ -196,9 +197,9 @@ def _by_id(file: Path, names: Mapping[object, object]) -> dict[int, str]:
     by_id: dict[int, str] = {}
     for key, name in names.items():
         if type(key) is not int and not (isinstance(key, str) and key.isascii() and key.isdecimal()):
-            raise DataError(f"{file}: the keys of 'names' must be the class ids 0, 1, ..., not {_shown(key)}")
+            raise DataError(f"{file}: the keys of 'names' must be the class ids 0, 1, ..., not {_value(key)}")
         if not isinstance(name, str | int | float) or not _is_line(str(name)):
-            raise DataError(f"{file}: 'names': class {key} must have a name of one line, not {_shown(name)}")
+            raise DataError(f"{file}: 'names': class {key} must have a name of one line, not {_value(name)}")
         by_id[int(key)] = str(name)
     if sorted(by_id) != list(range(len(names))):
         raise DataError(f"{file}: 'names' must number {len(names)} classes 0 to {len(names) - 1}")
@@ -211,26 +212,25 @@ def _extra(file: Path, content: Plain) -> dict[str, object]:
     channels = extra.get("channels", 3)
     if type(channels) is not int or not 1 <= channels <= MOST_CHANNELS:
         where = f"{file}: 'channels' must be a whole number, 1 to {MOST_CHANNELS}"
-        raise DataError(f"{where}, not {_shown(channels)}")
+        raise DataError(f"{where}, not {_value(channels)}")
     for key, needs in (("kpt_shape", "two numbers: of key points, and of their columns"), ("flip_idx", "numbers")):
         value = extra.get(key, [1, 1])
         if not isinstance(value, list) or not all(type(item) is int and 0 <= item <= MOST_CLASSES for item in value):
-            raise DataError(f"{file}: '{key}' must be a list of {needs}, not {_shown(value)}")
+            raise DataError(f"{file}: '{key}' must be a list of {needs}, not {_value(value)}")
     if "kpt_shape" in extra and len(content["kpt_shape"]) != 2:
-        raise DataError(f"{file}: 'kpt_shape' must be two numbers, not {_shown(content['kpt_shape'])}")
+        raise DataError(f"{file}: 'kpt_shape' must be two numbers, not {_value(content['kpt_shape'])}")
     return extra
 
 
-def _shown(value: object) -> str:
-    """A value in a message, cut off where it is long."""
-    text = repr(value)
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+def _value(value: object) -> str:
+    """A value in a message, shortened where it is long."""
+    return one_line(repr(value), MOST_SHOWN)
 
 
 def _entries(file: Path, split: str, value: Any) -> tuple[str, ...]:
     listed = value if isinstance(value, list) else [value]
     if not all(isinstance(entry, str) and _is_line(entry) for entry in listed):
-        raise DataError(f"{file}: '{split}' must be a folder, a .txt list, or a list of these, not {_shown(value)}")
+        raise DataError(f"{file}: '{split}' must be a folder, a .txt list, or a list of these, not {_value(value)}")
     return tuple(listed)
 
 
@@ -249,7 +249,7 @@ def _root(file: Path, content: Plain, entries: dict[str, tuple[str, ...]]) -> Pa
     if not entry:
         return file.parent
     if not isinstance(entry, str) or not _is_line(entry):
-        raise DataError(f"{file}: 'path' must be a folder, not {_shown(entry)}")
+        raise DataError(f"{file}: 'path' must be a folder, not {_value(entry)}")
     path = _of_user(entry)
     if path.is_absolute():
         return path

@@ -182,11 +182,12 @@ def _weights(model: ModelSettings, *, trust: bool) -> StoredNetwork:
     source = Path(str(model.weights))
     if source.exists():
         return _checkpoint(source, source.stat().st_mtime_ns, trust)
-    from ultralytics.nn.tasks import DetectionModel, yaml_model_load
+    from ultralytics.nn.tasks import DetectionModel
 
     from ablate.checkpoints.stored_network import StoredNetwork
+    from ablate.settings.architecture import read_architecture
 
-    return StoredNetwork.of(DetectionModel(yaml_model_load(model.architecture), nc=COCO_CLASSES, verbose=False))
+    return StoredNetwork.of(DetectionModel(read_architecture(model.architecture), nc=COCO_CLASSES, verbose=False))
 
 
 @lru_cache(maxsize=1)

@@ -16,7 +16,7 @@ from ablate.preflight.builders import BUILD, Builders, NetworkJob
 from ablate.preflight.network_answer import NetworkAnswer, NetworkCost, Rejection
 from ablate.preflight.result_cache import Cache
 from ablate.records.code_version import versions
-from ablate.settings.signature import file_hash
+from ablate.settings.signature import architecture_hash, file_hash
 from ablate.sources.package_walk import imported_files
 from ablate.storage.content_hash import content_hash
 from ablate.study.trial import Trial
@@ -155,7 +155,7 @@ def network_key(trial: Trial) -> NetworkKey:
     settings, model = trial.settings, trial.settings.model
     return NetworkKey(
         grafts=tuple(content_hash(graft.key) for graft in settings.grafts),
-        architecture=(Path(model.architecture).name, file_hash(model.architecture)),
+        architecture=(Path(model.architecture).name, architecture_hash(model.architecture)),
         classes=len(trained_classes(settings, trial.data)),
         channels=trial.data.channels,
         weights=file_hash(model.weights) if model.weights else None,

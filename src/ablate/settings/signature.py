@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ablate.settings.architecture import stock_file
 from ablate.settings.trial_settings import TrialSettings
 from ablate.storage.files import file_sha256
 from ablate.storage.plain_values import Plain
@@ -92,6 +93,11 @@ def file_hash(path: str) -> str:
     return file_sha256(file) if file.is_file() else f"name:{path}"
 
 
+def architecture_hash(architecture: str) -> str:
+    """Return the SHA-256 of a network's yaml, or its name where it is one of Ultralytics', whatever file is here."""
+    return f"name:{architecture}" if stock_file(architecture) is not None else file_hash(architecture)
+
+
 def _shared(settings: TrialSettings, data_fingerprint: str) -> Plain:
     """Return what can change a result and is the same for a variant and its baseline; of files their content."""
     optimizer, train, model = asdict(settings.optimizer), settings.train.arguments, settings.model
@@ -102,7 +108,7 @@ def _shared(settings: TrialSettings, data_fingerprint: str) -> Plain:
         "on_oom": settings.on_oom,
         "data_fingerprint": data_fingerprint,
         "weights": None if model.weights is None else file_hash(model.weights),
-        "architecture": file_hash(model.architecture),
+        "architecture": architecture_hash(model.architecture),
     }
 
 

@@ -16,6 +16,7 @@ from dataclasses import Field, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from ablate.errors import ConfigError, nearest
+from ablate.settings.architecture import check_architecture_file
 from ablate.settings.argument_checks import check_precision, check_train, satisfies, shown
 from ablate.settings.graft import SIZE_MATCHED, GraftSpec, ModuleSpec
 from ablate.settings.option_files import GROUPS, SCHEMAS, fields_of_data, known_keys, misspelt_reserved, unknown_key
@@ -65,6 +66,7 @@ def check(config: Plain) -> None:
     _check_insertion(settings.insertion, settings.module)
     check_train(settings.train)
     _check_data(settings.data)
+    check_architecture_file(settings.model.architecture)
     _check_module(settings.module)
     for graft in settings.grafts:
         _check_graft(graft)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ablate.errors import AblateError
 from ablate.records.trial_record import InputHashes
 from ablate.settings.graft import targets_of
-from ablate.settings.signature import file_hash
+from ablate.settings.signature import architecture_hash, file_hash
 from ablate.settings.trial_settings import TrialSettings
 from ablate.sources.module_source import module_source
 
@@ -40,7 +40,7 @@ class TrialInputs(InputHashes, frozen=True, kw_only=True):
         return cls(
             data=data_fingerprint,
             weights=weights_hash(settings),
-            architecture=file_hash(settings.model.architecture),
+            architecture=architecture_hash(settings.model.architecture),
             sources={target: module_source(target).sha256 for target in targets_of(settings.grafts)},
         )
 

@@ -7,21 +7,21 @@ their number of classes, so the yaml alone does not say what is trained.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from ultralytics.nn import tasks
+from torch import Tensor
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 from ablate.checkpoints.stored_network import StoredNetwork
+from ablate.errors import ConfigError
 from ablate.grafting.insertion import GraftError
 from ablate.grafting.surgery import SPEC_KEY, grafts_in, operate, stock_name
 from ablate.grafting.transfer import Coverage, coverage, load_weights, take_shapes
 from ablate.records.graft_report import GraftReport
+from ablate.settings.architecture import check_architecture
 from ablate.settings.graft import GraftSpec, read_grafts, write_grafts
 from ablate.storage.plain_values import Plain
 
@@ -106,6 +106,7 @@ def build_network(
         GraftError: No such place, channels that the module refuses, or weights of another architecture.
     """
     content = dict(cfg) if isinstance(cfg, dict) else yaml_model_load(cfg)
+    _check_layers(content)
     grafts = read_grafts(content.pop(SPEC_KEY)) if content.get(SPEC_KEY) else ()
     network = DetectionModel(content, nc=classes, ch=channels, verbose=False)
     if names and remap:
@@ -167,11 +168,6 @@ class UntrustedModule(GraftError):
         self.target = target
 
 
-_LAYER = re.compile(r"(nn\.)?[A-Z]\w*")
-_ACTIVATION = re.compile(r"(torch\.)?nn\.[A-Z]\w*\([\w\s=.,-]*\)")
-_REACHING = ("TorchVision",)  # it fetches weights
-
-
 def _check_layers(yaml: Plain) -> None:
     """Refuse a yaml by which Ultralytics would call something else than a layer.
 
@@ -179,17 +175,9 @@ def _check_layers(yaml: Plain) -> None:
         GraftError: There is an entry that is no layer.
     """
     try:
-        names = [str(layer) for _, _, layer, _ in (*yaml["backbone"], *yaml["head"])]
-    except (KeyError, TypeError, ValueError) as error:
-        raise GraftError("the checkpoint does not say which layers its network has") from error
-    for name in names:
-        cls = getattr(nn if name.startswith("nn.") else tasks, name.removeprefix("nn."), None)
-        is_layer = isinstance(cls, type) and issubclass(cls, nn.Module) and not issubclass(cls, tasks.BaseModel)
-        if not (_LAYER.fullmatch(name) and is_layer) or name in _REACHING:
-            raise GraftError(f"the checkpoint names {name!r} as a layer, which is none")
-    activation = yaml.get("activation")
-    if activation and not _ACTIVATION.fullmatch(str(activation)):
-        raise GraftError(f"the checkpoint names {activation!r} as an activation, which is none")
+        check_architecture(yaml, "the network")
+    except ConfigError as error:
+        raise GraftError(str(error)) from error
 
 
 def trained_imgsz(network: DetectionModel, imgsz: int) -> int:

@@ -11,6 +11,7 @@ import yaml
 from ablate.data.catalogue import DataSet
 from ablate.errors import ConfigError
 from ablate.launching.devices import DEVICE, LOADERS, no_such_gpu
+from ablate.settings.architecture import read_architecture
 from ablate.settings.argument_checks import check_precision
 from ablate.settings.schema import OptimizerSettings
 from ablate.settings.trial_settings import TrialSettings
@@ -19,8 +20,6 @@ from ablate.storage.plain_values import Plain
 
 def network_yaml(settings: TrialSettings) -> Plain:
     """Return the network's yaml with the grafts in it: all that is needed to build and train it, anywhere."""
-    from ultralytics.nn.tasks import yaml_model_load
-
     from ablate.training.network import NetworkSettings
 
     network = NetworkSettings(
@@ -30,7 +29,7 @@ def network_yaml(settings: TrialSettings) -> Plain:
         settings.optimizer.orthogonalise,
         trust_weights=settings.command.trust_weights,
     )
-    return {**yaml_model_load(settings.model.architecture), **network.to_yaml()}
+    return {**read_architecture(settings.model.architecture), **network.to_yaml()}
 
 
 def trained_classes(settings: TrialSettings, data: DataSet) -> list[str]:

@@ -1,0 +1,155 @@
+"""The yaml of a network's architecture: which file it is, and that building it runs nothing but layers.
+
+Ultralytics evaluates `activation` as Python, and calls whatever its own file has under the name of a layer.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ablate.errors import ConfigError, nearest, one_line
+from ablate.storage.plain_values import Plain
+from ablate.storage.yaml_files import YamlFileError, read_mapping
+
+MOST_LAYERS = 1_000
+MOST_REPEATS = 1_000
+MOST_TEXT = 200  # characters of a text among a layer's arguments, which may be a literal of Python
+_REACHING = ("TorchVision",)  # it fetches weights
+_LAYER = re.compile(r"(?:nn|torchvision\.ops)\.[A-Z]\w*")
+
+
+def read_architecture(architecture: str) -> Plain:
+    """Return a network's yaml as Ultralytics' `yaml_model_load` does: with the scale that its name says.
+
+    Args:
+        architecture: A file, or the bare name of one that Ultralytics ships, which no file of the working folder
+            stands in for.
+
+    Raises:
+        ConfigError: There is no such file, or it is no network's.
+    """
+    from ultralytics.nn.tasks import guess_model_scale
+
+    content = _content(architecture)
+    return {**content, "scale": guess_model_scale(architecture), "yaml_file": str(Path(architecture))}
+
+
+def check_architecture_file(architecture: str) -> None:
+    """Check the yaml of a network; one that Ultralytics ships is only looked for.
+
+    Raises:
+        ConfigError: There is no such file, or it is no network's.
+    """
+    if stock_file(architecture) is None:
+        _content(architecture)
+
+
+def check_architecture(content: Mapping[str, Any], where: str) -> None:
+    """Check that building a network from the content of a yaml calls only layers.
+
+    Args:
+        content: The yaml's.
+        where: Leads the message.
+
+    Raises:
+        ConfigError: It has no layers, something else than a layer, or an activation that is code.
+    """
+    activation = content.get("activation")
+    if activation is not None and not _is_activation(activation):
+        raise ConfigError(f"{where}: activation: {_shown(activation)} is no layer of torch.nn, such as nn.SiLU()")
+    for part in ("backbone", "head"):
+        layers = content.get(part)
+        if not isinstance(layers, list) or not 1 <= len(layers) <= MOST_LAYERS:
+            raise ConfigError(f"{where}: '{part}' must be a list of layers, [from, repeats, name, arguments] each")
+        for index, layer in enumerate(layers):
+            problem = _layer_problem(layer)
+            if problem:
+                raise ConfigError(f"{where}: {part}, layer {index}: {problem}")
+    factors = [content.get("depth_multiple", 1.0), content.get("width_multiple", 1.0)]
+    scales = content.get("scales") or {}
+    if not isinstance(scales, dict):
+        raise ConfigError(f"{where}: 'scales' must be a mapping of names to [depth, width, channels]")
+    for scale in scales.values():
+        factors += scale if isinstance(scale, list) and len(scale) == 3 else [None]
+    if not all(isinstance(factor, int | float) and 0 < factor < 1e6 for factor in factors):
+        raise ConfigError(f"{where}: depth, width and channels of a scale must be numbers above 0")
+
+
+def stock_file(architecture: str) -> Path | None:
+    """Return the file of a network that Ultralytics ships, by its bare name with or without a scale; else None."""
+    if Path(architecture).name != architecture:
+        return None
+    names = (architecture, re.sub(r"(\d+)([nslmx])(.+)?$", r"\1\3", architecture))
+    return next((_stock()[name] for name in names if name in _stock()), None)
+
+
+def _content(architecture: str) -> Plain:
+    where = f"model.architecture={architecture}"
+    file = stock_file(architecture) or Path(architecture).expanduser()
+    if not file.is_file():
+        guess = nearest(architecture, _stock())
+        raise ConfigError(f"{where}: no such file, and no network of Ultralytics has this name. {guess}".rstrip())
+    try:
+        content = read_mapping(file, where, of_hydra=False)
+    except YamlFileError as error:
+        raise ConfigError(str(error)) from error
+    check_architecture(content, where)
+    return content
+
+
+def _layer_problem(layer: Any) -> str:
+    """Return what is wrong with a layer; empty where nothing is."""
+    if not isinstance(layer, list) or len(layer) != 4:
+        return "[from, repeats, name, arguments] is needed"
+    source, repeats, name, arguments = layer
+    if not all(type(item) is int for item in (source if isinstance(source, list) else [source])):
+        return f"'from' must be the number of a layer, or a list of these, not {_shown(source)}"
+    if type(repeats) is not int or not 1 <= repeats <= MOST_REPEATS:
+        return f"it is repeated {_shown(repeats)} times; valid: 1 to {MOST_REPEATS}"
+    if not isinstance(name, str) or not (_LAYER.fullmatch(name) or name in _layers()):
+        return f"{_shown(name)} is no layer. {nearest(str(name), _layers())}valid: those of Ultralytics, nn.<Name>"
+    if not isinstance(arguments, list) or any(isinstance(item, str) and len(item) > MOST_TEXT for item in arguments):
+        return "its arguments must be a list of plain values"
+    return ""
+
+
+def _shown(value: object) -> str:
+    return one_line(repr(value), MOST_TEXT)
+
+
+def _is_activation(text: object) -> bool:
+    """Tell whether a text is a layer of torch.nn with arguments that are plain values."""
+    if not isinstance(text, str) or len(text) > MOST_TEXT:
+        return False
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    if not isinstance(call, ast.Call) or not re.fullmatch(r"(torch\.)?nn\.[A-Z]\w*", ast.unparse(call.func)):
+        return False
+    values = [*call.args, *(keyword.value for keyword in call.keywords)]
+    return all(isinstance(value, ast.Constant) for value in values) and all(keyword.arg for keyword in call.keywords)
+
+
+@cache
+def _stock() -> dict[str, Path]:
+    """Return the networks' yamls in the installed Ultralytics, by name, without importing it."""
+    spec = find_spec("ultralytics")
+    folder = Path(spec.origin).parent / "cfg" / "models" if spec is not None and spec.origin else Path()
+    return {file.name: file for file in sorted(folder.glob("*/*.yaml"))}
+
+
+@cache
+def _layers() -> frozenset[str]:
+    """Return the names of Ultralytics' layers: the classes that its builder of networks imports from its modules."""
+    spec = find_spec("ultralytics")
+    assert spec is not None and spec.origin is not None  # noqa: PT018 - where it is missing nothing comes this far
+    tree = ast.parse((Path(spec.origin).parent / "nn" / "tasks.py").read_text(encoding="utf-8"))
+    found = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "ultralytics.nn.modules"]
+    return frozenset(alias.name for node in found for alias in node.names if alias.name not in _REACHING)
