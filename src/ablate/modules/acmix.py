@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from ablate.modules.kernels.dense import linear
 from ablate.modules.kernels.neighbourhood import neighbourhood_attention
 from ablate.modules.kernels.once import once
-from ablate.modules.kernels.precision import wide_dtype, widen
+from ablate.modules.kernels.precision import widen
 from ablate.modules.kernels.switch import check_fused, fuses
+from ablate.modules.kernels.traced import divide_up, from_minus_one_to_one, places
 
 SMALL = 144  # pixels, up to which the logits of all pairs are faster than tiles: 3 times at 4 x 4, even at 12 x 12
 
@@ -149,7 +150,7 @@ class ACmix(nn.Module):
         The authors' logits are q . (k + pe(centre) - pe(neighbour)). The centre's term is the same for the
         whole window and drops out of the softmax, so k - pe is made once and the window slides over that.
         """
-        batch, step = len(q), self.stride
+        step = self.stride
         q, k, v = (rearrange(t, "b (m d) h w -> (b m) d h w", m=self.heads) for t in (q, k, v))
         q = widen(q[:, :, ::step, ::step]) * self.head_dim**-0.5  # (B m, d, H', W')
         k = self._reflect(widen(k) - widen(self.conv_p(_coordinates(v))))  # (B m, d, H + p, W + p)
@@ -160,7 +161,7 @@ class ACmix(nn.Module):
         y = torch.zeros_like(q)
         for i, window in enumerate(windows):
             y = y + attention[:, i, None] * v[window]  # summed in float32
-        merged: Tensor = rearrange(y, "(b m) d h w -> b (m d) h w", b=batch)
+        merged: Tensor = rearrange(y, "(b m) d h w -> b (m d) h w", m=self.heads)
         return merged.to(v.dtype)
 
     def _convolve(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -170,7 +171,7 @@ class ACmix(nn.Module):
         qkv = torch.cat(heads, dim=1)  # (B, 3 m, d, H W)
         taps = rearrange(self.fc(qkv), "b t d (h w) -> b (d t) h w", h=height)  # (B, d t, H, W)
         y: Tensor = self.dep_conv(taps)
-        return y[:, :, : -(-height // self.stride), : -(-width // self.stride)]  # even kernels give one more
+        return y[:, :, : divide_up(height, self.stride), : divide_up(width, self.stride)]  # even kernels give one more
 
     def _fused(self, x: Tensor) -> Tensor:
         """The same with one projection, one convolution and attention by tiles, pixel by pixel in memory."""
@@ -240,7 +241,7 @@ class ACmix(nn.Module):
         """Pad (B, C, H, W) for the window by reflection at the border pixels, as often as it takes."""
         reach = self.dilation * (self.kernel_att - 1)
         for dim in (2, 3):
-            index = torch.arange(-(reach // 2), t.shape[dim] + reach - reach // 2, device=t.device)
+            index = places(t.shape[dim] + reach, t) - reach // 2
             t = t.index_select(dim, _mirrored(index, t.shape[dim]))
         return t
 
@@ -260,15 +261,15 @@ class ACmix(nn.Module):
 def _mirrored(index: Tensor, size: int) -> Tensor:
     """The positions that an axis of that size shows at any integer places, reflected at its ends back and forth."""
     last = size - 1
-    return last - (last - index.remainder(max(2 * last, 1))).abs()
+    return last - (last - index.remainder(2 * last + (last == 0))).abs()
 
 
 def _coordinates(x: Tensor) -> Tensor:
     """Column and row of each position, from -1 to 1, as (1, 2, H, W) with the dtype and device of x."""
     height, width = x.shape[2:]
-    dtype = wide_dtype(x.dtype)
-    columns = torch.linspace(-1, 1, width, dtype=dtype, device=x.device).expand(height, width)
-    rows = torch.linspace(-1, 1, height, dtype=dtype, device=x.device)[:, None].expand(height, width)
+    wide = widen(x[:1, :1, :1, :1])
+    columns = from_minus_one_to_one(width, wide).expand(height, width)
+    rows = from_minus_one_to_one(height, wide)[:, None].expand(height, width)
     return torch.stack([columns, rows])[None].to(x.dtype)
 
 

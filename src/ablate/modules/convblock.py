@@ -90,14 +90,14 @@ def closest_widths(channels: int, params: int) -> tuple[int, int]:
     Where several are as close, those that differ least; of these, those that are smaller first.
     """
     best = (1, 1)
-    found = _rank(channels, params, best)
+    closest = _rank(channels, params, best)
     for before in range(1, _widest(channels, params) + 1):
         exact = (params - 2 * channels - before * (channels + 2)) / (9 * before + channels + 2)
         low, high = max(-(-before // SQUARE), 1), before * SQUARE
         for after in {min(max(math.floor(exact) + more, low), high) for more in (0, 1)}:
             rank = _rank(channels, params, (before, after))
-            if rank < found:
-                best, found = (before, after), rank
+            if rank < closest:
+                best, closest = (before, after), rank
     return best
 
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ablate.modules.kernels.dense import add_normed_mlp, linear
 from ablate.modules.kernels.switch import check_fused, fuses
+from ablate.modules.kernels.traced import if_longer, roll, unfold
 from ablate.modules.kernels.window import Masks, WindowAttention, attend, overlap_index
 from ablate.modules.kernels.window_parts import attend_in_parts
 
@@ -127,16 +128,15 @@ class HAB(_Block):
         _check_size(height, width, window, authors)
         pad_h, pad_w = -height % window, -width % window
         # A single window is not shifted: that would only cut it into pieces that cannot see each other.
-        shift_h = self.shift_size if authors or height > window else 0
-        shift_w = self.shift_size if authors or width > window else 0
+        limit = 0 if authors else window
+        shift_h, shift_w = (if_longer(n, limit, self.shift_size) for n in (height, width))
         blocked = self.masks.of((height, width), (shift_h, shift_w), x)  # (windows, N, N), N = window^2
 
-        x = F.pad(x, (0, 0, 0, pad_w, 0, pad_h)).roll((-shift_h, -shift_w), (1, 2))  # (B, H', W', C)
+        x = roll(F.pad(x, (0, 0, 0, pad_w, 0, pad_h)), (-shift_h, -shift_w), (1, 2))  # (B, H', W', C)
         windows = rearrange(x, "b (i h) (j w) c -> b (i j) (h w) c", h=window, w=window)
         windows = self.attn(windows, blocked, penalty=-100.0 if authors else -torch.inf)
-        rows = (height + pad_h) // window
-        x = rearrange(windows, "b (i j) (h w) c -> b (i h) (j w) c", i=rows, h=window)
-        return x.roll((shift_h, shift_w), (1, 2))[:, :height, :width]
+        x = rearrange(windows, "b (i j) (h w) c -> b (i h) (j w) c", i=(height + pad_h) // window, h=window)
+        return roll(x, (shift_h, shift_w), (1, 2))[:, :height, :width]
 
 
 class OCAB(_Block):
@@ -166,8 +166,8 @@ class OCAB(_Block):
         overlap = int(window_size * overlap_ratio)
         if fidelity == "corrected":
             overlap += overlap % 2
-        asked = f"window_size={window_size} with overlap_ratio={overlap_ratio}"
-        _require(overlap % 2 == 0, f"{asked} is an overlap of {overlap} pixels, the authors' must be even")
+        choice = f"window_size={window_size} with overlap_ratio={overlap_ratio}"
+        _require(overlap % 2 == 0, f"{choice} is an overlap of {overlap} pixels, the authors' must be even")
         outer = window_size + overlap
         self.num_heads = num_heads
         self.window_size = window_size
@@ -209,7 +209,7 @@ class OCAB(_Block):
         q = F.pad(q, (0, 0, 0, pad_w, 0, pad_h))
         q = rearrange(q, "b (i h) (j w) (n d) -> b (i j) n (h w) d", h=window, w=window, n=self.num_heads)
         kv = F.pad(torch.cat((k, v), -1), (0, 0, margin, pad_w + margin, margin, pad_h + margin))
-        kv = kv.unfold(1, outer, window).unfold(2, outer, window)  # (B, i, j, 2C, outer, outer)
+        kv = unfold(unfold(kv, 1, outer, window), 2, outer, window)  # (B, i, j, 2C, outer, outer)
         kv = rearrange(kv, "b i j (two n d) h w -> two b (i j) n (h w) d", two=2, n=self.num_heads)
         windows = attend(q, kv[0], kv[1], self._bias(), blocked, -torch.inf)  # (B, windows, N, C)
         rows = (height + pad_h) // window

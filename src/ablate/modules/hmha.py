@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from ablate.modules.kernels.channel_attention import Plan, correlate, mix
 from ablate.modules.kernels.precision import widen
 from ablate.modules.kernels.switch import check_fused, fuses
+from ablate.modules.kernels.traced import descending_order, places
 
 HEADS = (1, 2, 2, 3)
 """Relative sizes of the four heads, from the most typical channels to the least."""
@@ -239,12 +240,12 @@ class HMHA(nn.Module):
         varies = norm > 32 * eps * q.norm(dim=-1, keepdim=True)  # more than the rounding of the mean explains
         z = torch.where(varies, centred / norm.clamp_min(eps**2), 0.0)  # (B, C, N)
         score = (z * z.sum(1, keepdim=True)).sum(-1)  # (B, C)
-        return score.argsort(dim=1, descending=True, stable=True)
+        return descending_order(score)
 
     def _attend(self, q: Tensor, k: Tensor) -> list[Tensor]:
         """Channel attention maps of the four heads, (B, c, c) each; the softmax is taken in float32."""
         queries, keys = torch.split(q, self.sizes, dim=1), torch.split(k, self.sizes, dim=1)
-        logits = [(q @ k.mT) * t for q, k, t in zip(queries, keys, self.temperature, strict=True)]
+        logits = [(q @ k.transpose(-1, -2)) * t for q, k, t in zip(queries, keys, self.temperature, strict=True)]
         return [widen(logit).softmax(dim=-1).to(q.dtype) for logit in logits]
 
     def _modulate(self, maps: list[Tensor], cache: Tensor | None) -> tuple[list[Tensor], Tensor]:
@@ -312,13 +313,13 @@ def _unit(t: Tensor) -> Tensor:
 
 def _pool(square: Tensor, size: int) -> Tensor:
     """Adaptive average pooling of (B, D, D) to (B, size, size), as two products: exports for any sizes."""
-    given = square.shape[-1]
-    if given == size:
+    side = square.shape[-1]
+    if side == size:
         return square
-    row, column = torch.arange(size, device=square.device)[:, None], torch.arange(given, device=square.device)
-    inside = (column >= row * given // size) & (column < ((row + 1) * given + size - 1) // size)  # (size, D)
+    row, column = places(size, square)[:, None], places(side, square)
+    inside = (column >= row * side // size) & (column < ((row + 1) * side + size - 1) // size)  # (size, D)
     mean = inside.to(square.dtype) / inside.sum(1, keepdim=True)
-    return mean @ square @ mean.mT
+    return mean @ square @ mean.transpose(-1, -2)
 
 
 def _one_of(name: str, value: str, *choices: str) -> None:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from ablate.modules.kernels import supertoken
 from ablate.modules.kernels.precision import no_autocast, widen
 from ablate.modules.kernels.switch import check_fused, fuses
+from ablate.modules.kernels.traced import divide_up, gather_around, places, scatter_around
 
 
 class TokenAttention(nn.Module):
@@ -155,7 +156,7 @@ class StokenAttention(nn.Module):
         if _fuses(self.fused, x):
             return self._fused(x)
         (h, w), (height, width) = self.stoken_size, x.shape[-2:]
-        rows, cols = -(-height // h), -(-width // w)  # cells; T = rows * cols, of n = h * w pixels
+        rows, cols = divide_up(height, h), divide_up(width, w)  # cells; T = rows * cols, of n = h * w pixels
 
         # Products of features overflow float16 from a feature scale of about 300 on: associate in float32.
         with no_autocast(x):
@@ -176,7 +177,7 @@ class StokenAttention(nn.Module):
         tokens = self.stoken_refine(tokens.to(x.dtype))  # (B, C, rows, cols)
 
         with no_autocast(x):
-            around = _gather(tokens.to(wide.dtype))  # (B, T, C, 9)
+            around = gather_around(tokens.to(wide.dtype))  # (B, T, C, 9)
             out = around @ association.transpose(-1, -2)  # (B, T, C, n)
             out = rearrange(out, "b (i j) c (h w) -> b c (i h) (j w)", i=rows, h=h)
         result: Tensor = out[..., :height, :width].to(x.dtype)
@@ -193,9 +194,9 @@ class StokenAttention(nn.Module):
 
         (B, T, n, C) pixels and (B, C, rows, cols) super tokens to (B, T, n, 9); the last axis sums to 1.
         """
-        logits = pixels @ _gather(tokens) * self.scale  # (B, T, n, 9)
+        logits = pixels @ gather_around(tokens) * self.scale  # (B, T, n, 9)
         if self.fidelity == "corrected":
-            exists = _gather(torch.ones_like(tokens[:1, :1]))  # (1, T, 1, 9)
+            exists = gather_around(torch.ones_like(tokens[:1, :1]))  # (1, T, 1, 9)
             logits = logits.masked_fill(exists == 0, -torch.inf)  # its own token always exists
         association: Tensor = logits.softmax(-1)
         return association
@@ -203,8 +204,8 @@ class StokenAttention(nn.Module):
     def _pixel_weights(self, height: int, width: int, rows: int, cols: int, like: Tensor) -> Tensor:
         """(T, n, 1): 1 for a pixel of the map, 0 for padding (1 there too with the authors' fidelity)."""
         h, w = self.stoken_size
-        down = torch.arange(rows * h, device=like.device) < height  # (rows * h,)
-        right = torch.arange(cols * w, device=like.device) < width  # (cols * w,)
+        down = places(rows * h, like) < height  # (rows * h,)
+        right = places(cols * w, like) < width  # (cols * w,)
         inside = down[:, None] & right
         if self.fidelity == "authors":
             inside = torch.ones_like(inside)
@@ -231,23 +232,9 @@ def _aggregate(pixels: Tensor, association: Tensor, weights: Tensor, rows: int, 
 
     Pixels (B, T, n, C), 0 where padded, association (B, T, n, 9) and weights (T, n, 1) to (B, C, rows, cols).
     """
-    total = _scatter(pixels.transpose(-1, -2) @ association, rows, cols)  # (B, C, rows, cols)
-    mass = _scatter(weights.transpose(-1, -2) @ association, rows, cols)  # (B, 1, rows, cols)
+    total = scatter_around(pixels.transpose(-1, -2) @ association, rows, cols)  # (B, C, rows, cols)
+    mass = scatter_around(weights.transpose(-1, -2) @ association, rows, cols)  # (B, 1, rows, cols)
     return total / (mass + supertoken.TINY)
-
-
-def _gather(tokens: Tensor) -> Tensor:
-    """Take for each cell the 3x3 super tokens around it, 0 beyond the border.
-
-    (B, C, rows, cols) to (B, T, C, 9).
-    """
-    around: Tensor = rearrange(F.unfold(tokens, 3, padding=1), "b (c k) t -> b t c k", k=9)
-    return around
-
-
-def _scatter(parts: Tensor, rows: int, cols: int) -> Tensor:
-    """Sum what each cell gives to the 3x3 super tokens around it: (B, T, C, 9) to (B, C, rows, cols)."""
-    return F.fold(rearrange(parts, "b t c k -> b (c k) t"), (rows, cols), 3, padding=1)
 
 
 def _fuses(fused: bool | str, x: Tensor) -> bool:

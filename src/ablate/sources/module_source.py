@@ -28,6 +28,7 @@ from ablate.sources.python_imports import (
     parse,
     split_target,
 )
+from ablate.sources.same_source import first_source
 from ablate.storage.files import FileState, file_state
 
 # Recorded with every trial and compared between a variant and its baseline (`records.code_version`): no part of the
@@ -45,7 +46,7 @@ class ModuleSource:
         data: The data files that it stands on, by the name under which they are hashed.
         distributions: The installed distributions that its source comes from or imports.
         definition: The class where it is defined, which may be another file than the one that is named.
-        sha256: Hash of all of it.
+        sha256: Hash of all of it; of a class of ours that of the first version that computes the same.
     """
 
     files: tuple[Path, ...]
@@ -160,7 +161,8 @@ def _read(target: str) -> _Read:
         digest.update(f"\0{label}\0{content_hash(path)}\n".encode())
     for each in distributions:
         digest.update(f"\0{each}\n".encode())
-    source = ModuleSource(tuple(sources), tuple(named), distributions, definition, digest.hexdigest())
+    content = first_source(digest.hexdigest()) if first.top == "ablate" else digest.hexdigest()
+    source = ModuleSource(tuple(sources), tuple(named), distributions, definition, content)
     return _Read(source, tuple(reading.states.items()))
 
 

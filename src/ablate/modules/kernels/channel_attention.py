@@ -17,8 +17,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ablate.modules.kernels.matrix import outer, product
 from ablate.modules.kernels.once import once
+from ablate.modules.kernels.pixel_rows import (
+    bias_gradient,
+    depthwise_convolution,
+    depthwise_gradients,
+    empty_map,
+    is_channels_last,
+    pointwise_convolution,
+    pointwise_gradient,
+    sum_of_rows,
+    to_rows,
+    write_rows,
+)
 from ablate.modules.kernels.precision import wide_dtype
 
 CHUNK = 1 << 20
@@ -75,10 +86,10 @@ def correlate(
         depthwise: weight (3C, 1, 3, 3) and bias of the second.
         plan: the rest.
     """
-    *found, scale = _Correlate.apply(x, *pointwise, *depthwise, plan)
+    *tensors, scale = _Correlate.apply(x, *pointwise, *depthwise, plan)
     heads = len(plan.sizes)
-    chunks = (len(found) - heads) // 2
-    return Correlated(found[:heads], found[heads : heads + chunks], found[heads + chunks :], scale)
+    chunks = (len(tensors) - heads) // 2
+    return Correlated(tensors[:heads], tensors[heads : heads + chunks], tensors[heads + chunks :], scale)
 
 
 def mix(
@@ -93,7 +104,7 @@ def mix(
         weights: weight and bias of the gate, of the modulator's down and up and of the last projection.
         plan: the rest.
     """
-    shape = (*x.shape, _is_channels_last(x))
+    shape = (*x.shape, is_channels_last(x))
     out: Tensor = _Mix.apply(shape, plan, correlated.scale, *correlated.pairs, *correlated.values, *maps, *weights)
     return out
 
@@ -112,15 +123,15 @@ class _Correlate(torch.autograd.Function):
         order = None  # of the channels, (B or 1, C)
         early = plan.rerank != "none" and _ranks_early(x, plan.rerank)
         if early and plan.rerank == "batch":  # the convolutions are linear: they take the mean to the mean
-            order = _order(_queries(_rows(x.mean(0, keepdim=True)), weights, height))
+            order = _order(_queries(to_rows(x.mean(0, keepdim=True)), weights, height))
         elif early:
-            order = torch.cat([_order(_queries(_rows(x[chunk]), weights, height)) for chunk in chunks])
+            order = torch.cat([_order(_queries(to_rows(x[chunk]), weights, height)) for chunk in chunks])
         rows, before, after = [], [], []  # of the map, and before and after the depthwise convolution
         for chunk in chunks:
             first, first_bias, second, second_bias = _sorted(weights, order, chunk)
-            row = _rows(x[chunk])
-            t = _product(row, first, first_bias)
-            after.append(_depthwise(t, second, second_bias, height))
+            row = to_rows(x[chunk])
+            t = pointwise_convolution(row, first, first_bias)
+            after.append(depthwise_convolution(t, second, second_bias, height))
             if plan.keep:
                 rows.append(row)
                 before.append(t)
@@ -134,7 +145,7 @@ class _Correlate(torch.autograd.Function):
             after = [d.gather(2, _of(place, chunk).expand_as(d)) for d, chunk in zip(after, chunks, strict=True)]
         wide = wide_dtype(x.dtype)
         pairs, values = zip(*(torch.split(d, [2 * channels, channels], 2) for d in after), strict=True)
-        length = torch.cat([_sum(p.to(wide).square()) for p in pairs]).sqrt_()  # (B, 2C)
+        length = torch.cat([sum_of_rows(p.to(wide).square()) for p in pairs]).sqrt_()  # (B, 2C)
         scale = length.clamp_min(EPS).reciprocal_()
         cosines = [x.new_empty(batch, size, size, dtype=wide) for size in plan.sizes]
         for pair, chunk in zip(pairs, chunks, strict=True):
@@ -144,7 +155,7 @@ class _Correlate(torch.autograd.Function):
         for cosine, row, column in zip(cosines, *_halves(scale, plan.sizes), strict=True):
             cosine.mul_(row[:, :, None]).mul_(column[:, None])
         ctx.plan, ctx.chunks, ctx.early, ctx.shape = plan, chunks, early, x.shape
-        ctx.channels_last = _is_channels_last(x)
+        ctx.channels_last = is_channels_last(x)
         ctx.mark_non_differentiable(*pairs, scale)
         ctx.set_materialize_grads(False)
         if plan.keep:
@@ -160,103 +171,103 @@ class _Correlate(torch.autograd.Function):
         height, wide = ctx.shape[2], scale.dtype
         inner, by_query, by_key = [], [], []  # gradients of the products of q and k, and those times the cosines
         for g, cosine, row, column in zip(gradients[:heads], cosines, *_halves(scale, plan.sizes), strict=True):
-            given = torch.zeros_like(cosine) if g is None else g
-            weighted = given * cosine
+            g = torch.zeros_like(cosine) if g is None else g
+            weighted = g * cosine
             by_query.append(weighted.sum(2))
             by_key.append(weighted.sum(1))
-            inner.append(weighted.copy_(given).mul_(row[:, :, None]).mul_(column[:, None]))
+            inner.append(weighted.copy_(g).mul_(row[:, :, None]).mul_(column[:, None]))
         along = torch.cat(by_query + by_key, 1) * scale.square()
         along.masked_fill_(length < EPS, 0).neg_()  # (B, 2C): what does not change a channel's length is no gradient
         order_of_weights, order_of_maps = (order, None) if ctx.early else (None, order)
         back = None if order_of_maps is None else _threefold(order_of_maps.argsort(1))[:, None]  # (B or 1, 1, 3C)
-        dx = _empty(ctx.shape, w1, ctx.channels_last) if ctx.needs_input_grad[0] else None
+        dx = empty_map(ctx.shape, w1, ctx.channels_last) if ctx.needs_input_grad[0] else None
         totals = _Totals()
         for i, chunk in enumerate(chunks):
-            pair, given = pairs[i].to(wide), gradients[heads + i]
+            pair, of_v = pairs[i].to(wide), gradients[heads + i]
             q, k = pair.chunk(2, 2)
-            dv = torch.zeros_like(q) if given is None else given.to(wide)
+            dv = torch.zeros_like(q) if of_v is None else of_v.to(wide)
             of_q = _blocks(k, [g[chunk].mT for g in inner], plan.sizes)
             dd = torch.cat([*of_q, *_blocks(q, [g[chunk] for g in inner], plan.sizes), dv], 2)
-            del of_q, dv, given
+            del of_q, dv, of_v
             dd[..., : pair.shape[2]].addcmul_(pair, along[chunk, None])
             dd = dd.to(rows[i].dtype)
             if back is not None:
                 dd = dd.gather(2, _of(back, chunk).expand_as(dd))
             first, _, second, _ = _sorted((w1, None, w3, None), order_of_weights, chunk)
-            dt, dw3, db3 = _depthwise_gradients(dd, before[i], second, b3, height)
+            dt, dw3, db3 = depthwise_gradients(dd, before[i], second, b3, height)
             del dd, pair, q, k
-            dw1 = _outer(dt, rows[i]) if ctx.needs_input_grad[1] else None
-            db1 = None if b1 is None else _sum(dt).sum(0)
+            dw1 = pointwise_gradient(dt, rows[i]) if ctx.needs_input_grad[1] else None
+            db1 = None if b1 is None else sum_of_rows(dt).sum(0)
             if dx is not None:
-                _write(dx[chunk], _product(dt, first.transpose(0, 1)))
-            found = [dw1, db1, dw3, db3]
+                write_rows(dx[chunk], pointwise_convolution(dt, first.transpose(0, 1)))
+            sums = [dw1, db1, dw3, db3]
             if order_of_weights is not None:
                 place = _threefold(_of(order_of_weights, chunk))[0].argsort()
-                found = [None if d is None else d[place] for d in found]
-            totals.add(**dict(zip(("w1", "b1", "w3", "b3"), found, strict=True)))
+                sums = [None if d is None else d[place] for d in sums]
+            totals.add(**dict(zip(("w1", "b1", "w3", "b3"), sums, strict=True)))
         return dx, totals.like("w1", w1), totals.like("b1", b1), totals.like("w3", w3), totals.like("b3", b3), None
 
 
 class _Mix(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, shape: tuple[Any, ...], plan: Plan, scale: Tensor, *given: Any) -> Tensor:
+    def forward(ctx: Any, shape: tuple[Any, ...], plan: Plan, scale: Tensor, *tensors: Any) -> Tensor:
         batch, channels, height, width, last = shape
         chunks = _chunks(batch, channels * height * width, plan.rerank)
         heads = len(plan.sizes)
-        pairs, values, maps, weights = _cut(given, len(chunks), len(chunks), heads, 8)
+        pairs, values, maps, weights = _cut(tensors, len(chunks), len(chunks), heads, 8)
         gate, gate_bias, down, down_bias, up, up_bias, project, project_bias = weights
-        out = _empty(shape[:4], project, last)
-        kept: list[Tensor] = []
+        out = empty_map(shape[:4], project, last)
+        inner: list[Tensor] = []
         for pair, value, chunk in zip(pairs, values, chunks, strict=True):
             y = torch.cat(_blocks(value, [a[chunk].mT for a in maps], plan.sizes), 2)
             q, k = pair.to(scale.dtype).chunk(2, 2)
             q_scale, k_scale = scale[chunk, None].chunk(2, 2)
             mixed = torch.addcmul(y.to(scale.dtype), q, q_scale).addcmul_(k, k_scale).to(y.dtype)
-            gating = _product(mixed, gate, gate_bias)
-            hidden = _product(F.gelu(gating).mul_(mixed), down, down_bias)
-            z = _product(hidden, up, up_bias).add_(y)
-            _write(out[chunk], _product(z, project, project_bias))
+            gating = pointwise_convolution(mixed, gate, gate_bias)
+            hidden = pointwise_convolution(F.gelu(gating).mul_(mixed), down, down_bias)
+            z = pointwise_convolution(hidden, up, up_bias).add_(y)
+            write_rows(out[chunk], pointwise_convolution(z, project, project_bias))
             if plan.keep:
-                kept += [mixed, gating, hidden, z]
+                inner += [mixed, gating, hidden, z]
         ctx.plan, ctx.chunks = plan, chunks
         if plan.keep:
-            ctx.save_for_backward(*values, *maps, *weights, *kept)
+            ctx.save_for_backward(*values, *maps, *weights, *inner)
         return out
 
     @staticmethod
     @once
     def backward(ctx: Any, saved: tuple[Tensor, ...], gradient: Tensor) -> tuple[Tensor | None, ...]:
         plan, chunks = ctx.plan, ctx.chunks
-        values, maps, weights, kept = _cut(saved, len(chunks), len(plan.sizes), 8, 4 * len(chunks))
+        values, maps, weights, inner = _cut(saved, len(chunks), len(plan.sizes), 8, 4 * len(chunks))
         gate, gate_bias, down, down_bias, up, up_bias, project, project_bias = weights
         names = ("gate", "gate_bias", "down", "down_bias", "up", "up_bias", "project", "project_bias")
         totals = _Totals()
         map_gradients = [torch.empty_like(a) for a in maps]
         value_gradients = []
         for i, (chunk, value) in enumerate(zip(chunks, values, strict=True)):
-            mixed, gating, hidden, z = kept[4 * i : 4 * i + 4]
-            g = _rows(gradient[chunk])
-            dz = _product(g, project.transpose(0, 1))
-            totals.add(project=_outer(g, z), project_bias=_sum_all(g, project_bias))
+            mixed, gating, hidden, z = inner[4 * i : 4 * i + 4]
+            g = to_rows(gradient[chunk])
+            dz = pointwise_convolution(g, project.transpose(0, 1))
+            totals.add(project=pointwise_gradient(g, z), project_bias=bias_gradient(g, project_bias))
             active = F.gelu(gating)
             gated = active * mixed
-            totals.add(up=_outer(dz, hidden), up_bias=_sum_all(dz, up_bias))
+            totals.add(up=pointwise_gradient(dz, hidden), up_bias=bias_gradient(dz, up_bias))
             del g
-            dh = _product(dz, up.transpose(0, 1))
-            totals.add(down=_outer(dh, gated), down_bias=_sum_all(dh, down_bias))
+            dh = pointwise_convolution(dz, up.transpose(0, 1))
+            totals.add(down=pointwise_gradient(dh, gated), down_bias=bias_gradient(dh, down_bias))
             del gated
-            dg = _product(dh, down.transpose(0, 1))
+            dg = pointwise_convolution(dh, down.transpose(0, 1))
             dy = active.mul_(dg).add_(dz)
             de = torch.ops.aten.gelu_backward(dg.mul_(mixed), gating)
-            totals.add(gate=_outer(de, mixed), gate_bias=_sum_all(de, gate_bias))
-            dy.add_(_product(de, gate.transpose(0, 1)))
+            totals.add(gate=pointwise_gradient(de, mixed), gate_bias=bias_gradient(de, gate_bias))
+            dy.add_(pointwise_convolution(de, gate.transpose(0, 1)))
             value_gradients.append(torch.cat(_blocks(dy, [a[chunk] for a in maps], plan.sizes), 2))
             for d, v, da in zip(
                 torch.split(dy, plan.sizes, 2), torch.split(value, plan.sizes, 2), map_gradients, strict=True
             ):
                 torch.bmm(d.mT, v, out=da[chunk])
-        found = [totals.like(name, weight) for name, weight in zip(names, weights, strict=True)]
-        return (None, None, None, *[None] * len(chunks), *value_gradients, *map_gradients, *found)
+        sums = [totals.like(name, weight) for name, weight in zip(names, weights, strict=True)]
+        return (None, None, None, *[None] * len(chunks), *value_gradients, *map_gradients, *sums)
 
 
 # --- parts ---
@@ -271,7 +282,7 @@ def _queries(rows: Tensor, weights: Sequence[Tensor | None], height: int) -> Ten
     w1, b1, w3, b3 = (None if w is None else w[: rows.shape[2]] for w in weights)
     assert w1 is not None
     assert w3 is not None
-    return _depthwise(_product(rows, w1, b1), w3, b3, height)
+    return depthwise_convolution(pointwise_convolution(rows, w1, b1), w3, b3, height)
 
 
 def _order(q: Tensor) -> Tensor:
@@ -312,16 +323,6 @@ def _blocks(rows: Tensor, maps: Sequence[Tensor], sizes: list[int]) -> list[Tens
     return [torch.bmm(part, a) for part, a in zip(torch.split(rows, sizes, 2), maps, strict=True)]
 
 
-def _sum(rows: Tensor) -> Tensor:
-    """(b, N, c) to (b, c); faster than `sum`, above all for a slice of wider rows."""
-    return torch.bmm(rows.new_ones(1, 1, 1).expand(len(rows), 1, rows.shape[1]), rows)[:, 0]
-
-
-def _sum_all(rows: Tensor, bias: Tensor | None) -> Tensor | None:
-    """The gradient of a bias, if there is one."""
-    return None if bias is None else _sum(rows).sum(0)
-
-
 class _Totals:
     """Gradients of weights, summed over chunks."""
 
@@ -343,10 +344,10 @@ def _chunks(batch: int, elements: int, rerank: str) -> list[slice]:
     return [slice(start, min(start + size, batch)) for start in range(0, batch, size)]
 
 
-def _cut(given: Sequence[Any], *lengths: int) -> list[Sequence[Any]]:
+def _cut(items: Sequence[Any], *lengths: int) -> list[Sequence[Any]]:
     parts, start = [], 0
     for length in lengths:
-        parts.append(given[start : start + length])
+        parts.append(items[start : start + length])
         start += length
     return parts
 
@@ -358,55 +359,3 @@ def _halves(pair: Tensor, sizes: list[int]) -> list[Sequence[Tensor]]:
 
 def _of(index: Tensor, chunk: slice) -> Tensor:
     return index if len(index) == 1 else index[chunk]
-
-
-def _is_channels_last(x: Tensor) -> bool:
-    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-
-
-def _empty(shape: Sequence[int], like: Tensor, channels_last: bool) -> Tensor:
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
-
-
-def _rows(x: Tensor) -> Tensor:
-    """(b, c, H, W) as (b, N, c), contiguous."""
-    return x.flatten(2).mT.contiguous() if x.is_contiguous() else x.permute(0, 2, 3, 1).contiguous().flatten(1, 2)
-
-
-def _map(rows: Tensor, height: int) -> Tensor:
-    """(b, N, c) as (b, c, H, W), a view."""
-    return rows.view(len(rows), height, -1, rows.shape[2]).permute(0, 3, 1, 2)
-
-
-def _write(target: Tensor, rows: Tensor) -> None:
-    if target.is_contiguous():
-        target.flatten(2).copy_(rows.mT)
-    else:
-        target.copy_(_map(rows, target.shape[2]))
-
-
-def _product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """1x1 convolution of (b, N, c) by (C', c, 1, 1) or (C', c, 1) to (b, N, C')."""
-    return product(rows, weight.flatten(1), bias)
-
-
-def _outer(gradient: Tensor, rows: Tensor) -> Tensor:
-    """The gradient of a 1x1 convolution's weight, (C', c)."""
-    return outer(gradient.flatten(0, 1), rows.flatten(0, 1))
-
-
-def _depthwise(rows: Tensor, weight: Tensor, bias: Tensor | None, height: int) -> Tensor:
-    return _rows(F.conv2d(_map(rows, height), weight, bias, padding=1, groups=len(weight)))
-
-
-def _depthwise_gradients(
-    gradient: Tensor, rows: Tensor, weight: Tensor, bias: Tensor | None, height: int
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    maps = _map(gradient, height), _map(rows, height)
-    outputs = [True, True, bias is not None]
-    sizes = None if bias is None else list(bias.shape)
-    dt, dw, db = torch.ops.aten.convolution_backward(
-        *maps, weight, sizes, [1, 1], [1, 1], [1, 1], False, [0, 0], len(weight), outputs
-    )
-    return _rows(dt), dw, db

@@ -68,10 +68,10 @@ class _AddNormedMlp(torch.autograd.Function):
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu")  # type: ignore[untyped-decorator]
-    def forward(ctx: Any, x: Tensor, *given: Any) -> Tensor:
-        scale, shift, weight1, bias1, weight2, bias2, eps = given
+    def forward(ctx: Any, x: Tensor, *parameters: Any) -> Tensor:
+        scale, shift, weight1, bias1, weight2, bias2, eps = parameters
         x = x.contiguous()
-        ctx.save_for_backward(x, *given[:-1])
+        ctx.save_for_backward(x, *parameters[:-1])
         ctx.eps = eps
         out = torch.empty_like(x)
         for part, into in _chunks(len(weight1), x, out):

@@ -110,7 +110,7 @@ class _Attention(torch.autograd.Function):
             queries, keys, values = _aligned(q, k, v, ctx.tiling)
             g = _planes(gradient, queries.shape[1], queries.shape[2], queries.dtype)
             gradients = _attend_backward(g, queries, keys, values, lse, ctx.tiling)
-            made = [_maps(t, given.shape).to(given.dtype) for t, given in zip(gradients, (q, k, v), strict=True)]
+            made = [_maps(t, like.shape).to(like.dtype) for t, like in zip(gradients, (q, k, v), strict=True)]
         return *made, None
 
 

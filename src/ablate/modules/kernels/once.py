@@ -24,13 +24,13 @@ def once(backward: Backward) -> Backward:
     def guarded(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         with torch.no_grad():
-            found = backward(ctx, saved, *gradients)
+            made = backward(ctx, saved, *gradients)
         if not torch.is_grad_enabled():  # nobody makes a graph of this backward pass
-            return found
-        made = [t for t in found if t is not None]
+            return made
+        present = [t for t in made if t is not None]
         causes = [t for t in (*gradients, *saved) if t is not None]
-        handed_on = iter(_Once.apply(len(made), *made, *causes))
-        return tuple(None if t is None else next(handed_on) for t in found)
+        handed_on = iter(_Once.apply(len(present), *present, *causes))
+        return tuple(None if t is None else next(handed_on) for t in made)
 
     return guarded
 

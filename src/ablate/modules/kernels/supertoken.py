@@ -193,9 +193,9 @@ class _Associate(torch.autograd.Function):
     @staticmethod
     @once
     def backward(
-        ctx: Any, kept: tuple[Tensor, ...], grad_tokens: Tensor, grad_association: Tensor | None
+        ctx: Any, tensors: tuple[Tensor, ...], grad_tokens: Tensor, grad_association: Tensor | None
     ) -> tuple[Tensor | None, ...]:
-        association, *saved = kept
+        association, *saved = tensors
         cells: Cells = ctx.cells
         dtype, layout = ctx.kind
         shape = (len(grad_tokens), grad_tokens.shape[3], cells.height, cells.width)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from ablate.modules.kernels.traced import tracing
+
 FORMS = ("auto", True, False)
 
 _composing = 0  # how many `composed` contexts are open
@@ -32,7 +34,7 @@ def fuses(fused: bool | str, x: Tensor) -> bool:
     if fused is False or _composing or x.is_meta:
         return False
     exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # before 2.7 there is but one word
-    if torch.jit.is_tracing() or exporting():  # type: ignore[attr-defined, no-untyped-call]
+    if tracing() or exporting():
         return False
     return fused is True or not torch.compiler.is_compiling()
 

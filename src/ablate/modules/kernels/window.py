@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ablate.modules.kernels.precision import widen
+from ablate.modules.kernels.traced import divide_up, places, unfold
 
 KEPT_MASKS = 4  # attention masks that a module keeps, each for one map size and device
 
@@ -91,29 +92,29 @@ class Masks:
         if exact and not (any(shift) or margin or size[0] % window or size[1] % window):
             return None
         if not exact or type(like) is not Tensor or torch.compiler.is_compiling():
-            return build_mask(size, window, shift, margin, like.device)
+            return build_mask(size, window, shift, margin, like)
         key = (size, shift, like.device)
         mask = self.kept.pop(key, None)
         if mask is None:
-            mask = build_mask(size, window, shift, margin, like.device)
+            mask = build_mask(size, window, shift, margin, like)
         self.kept[key] = mask
         while len(self.kept) > KEPT_MASKS:
             self.kept.popitem(last=False)
         return mask
 
 
-def build_mask(size: tuple[int, int], window: int, shift: tuple[int, int], margin: int, device: torch.device) -> Tensor:
-    """(windows, N, M) booleans, True where query and key lie in regions with different labels."""
+def build_mask(size: tuple[int, int], window: int, shift: tuple[int, int], margin: int, like: Tensor) -> Tensor:
+    """(windows, N, M) booleans on the device of `like`: True where query and key have different labels."""
     labels = []
     for n, s in zip(size, shift, strict=True):
-        padded = -(-n // window) * window
-        place = torch.arange(padded, device=device)
+        padded = divide_up(n, window) * window
+        place = places(padded, like)
         # The two sides of the shift's seam are 0 and 1; padding is 2 or 3.
         labels.append((place >= padded - s).long() + 2 * ((place + s) % padded >= n))
     label = 4 * labels[0][:, None] + labels[1]  # (H', W'); equal for all pixels of the map that may meet
     queries = rearrange(label, "(i h) (j w) -> (i j) (h w) 1", h=window, w=window)
     label = F.pad(label, (margin,) * 4, value=-1)  # beyond the border: like no pixel
     outer = window + 2 * margin
-    keys = rearrange(label.unfold(0, outer, window).unfold(1, outer, window), "i j h w -> (i j) 1 (h w)")
+    keys = rearrange(unfold(unfold(label, 0, outer, window), 1, outer, window), "i j h w -> (i j) 1 (h w)")
     blocked: Tensor = queries != keys
     return blocked

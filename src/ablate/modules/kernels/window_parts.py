@@ -45,17 +45,17 @@ class Span(NamedTuple):
 
 def spans(length: int, window: int, shift: int = 0, margin: int = 0) -> list[Span]:
     """Windows of an axis whose grid is moved by `shift`; their keys reach `margin` pixels beyond, inside the map."""
-    found: list[Span] = []
+    joined: list[Span] = []
     for start in range(shift - window if shift else 0, length, window):
         query, key = max(start, 0), max(start - margin, 0)
         queries = min(start + window, length) - query
         keys = min(start + window + margin, length) - key
         new = Span(1, window, query, queries, query - start, key, keys, key - start + margin)
-        if found and found[-1][3:5] == new[3:5] and found[-1][6:] == new[6:]:
-            found[-1] = found[-1]._replace(windows=found[-1].windows + 1)
+        if joined and joined[-1][3:5] == new[3:5] and joined[-1][6:] == new[6:]:
+            joined[-1] = joined[-1]._replace(windows=joined[-1].windows + 1)
         else:
-            found.append(new)
-    return found
+            joined.append(new)
+    return joined
 
 
 def rolled_spans(length: int, window: int, shift: int) -> list[Span]:
