@@ -26,16 +26,3 @@ def nearest(word: str, valid: Iterable[str]) -> str:
 def count(number: int, noun: str, plural: str = "") -> str:
     """Return a number of things, such as "1 box" and "3 boxes"; the plural is the noun with an s unless given."""
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
-
-
-def one_line(text: str, most: int = 2000) -> str:
-    """Return a text as one line that any terminal shows: line ends and control characters are written as escapes.
-
-    Args:
-        text: Any text, such as a message that repeats what the user wrote.
-        most: Characters; of a longer text the middle is left out.
-    """
-    if len(text) > most:
-        left_out = f" [{len(text) - most} characters] "
-        text = text[: most // 2] + left_out + text[-(most // 2) :]
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

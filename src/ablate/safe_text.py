@@ -50,3 +50,16 @@ def printable(text: str) -> str:
 def clipped(text: str, most: int) -> str:
     """Return a text of at most so many characters; one that is cut off ends in an ellipsis."""
     return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def escaped(text: str, most: int = 2000) -> str:
+    """Return what a user wrote on one line and with nothing left out: what is no letter is written as in Python.
+
+    Args:
+        text: Any text, such as a message that repeats what the user wrote.
+        most: Characters; a longer text lacks its middle, and says so.
+    """
+    if len(text) > most:
+        left_out = f" [{len(text) - most} characters] "
+        text = text[: most // 2] + left_out + text[-(most // 2) :]
+    return "".join(c if c.isprintable() or c in JOINERS else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ablate.__main__ import main
-from ablate.errors import one_line
+from ablate.safe_text import escaped
 
 
 def _breaks(words: object) -> int:
@@ -103,11 +103,11 @@ def test_the_process_ends_with_70(tmp_path: Path) -> None:
 
 
 def test_one_line_shows_what_a_terminal_would_obey() -> None:
-    assert one_line("a\nb\x1b[31m\x00\u202eü 名") == r"a\nb\x1b[31m\x00\u202eü 名"
+    assert escaped("a\nb\x1b[31m\x00\u202eü 名") == r"a\nb\x1b[31m\x00\u202eü 名"
 
 
 def test_the_middle_of_a_long_text_is_left_out() -> None:
-    line = one_line("a" * 5000 + "end")
+    line = escaped("a" * 5000 + "end")
     assert len(line) < 2100
     assert line.endswith("end")
     assert "[3003 characters]" in line

@@ -83,11 +83,11 @@ def test_of_several_grafts_one_must_match() -> None:
 @pytest.mark.parametrize(
     ("rules", "words"),
     [
-        (["hat"], "'hat' is no rule; a list of mappings is needed, such as exclude=[{module: hat, model: yolo26x}]"),
+        (["hat"], "hat is no rule; a list of mappings is needed, such as exclude=[{module: hat, model: yolo26x}]"),
         ([{}], "{} is no rule"),
         ([{"modul": "hat"}], "modul: no such key. did you mean 'module'? valid: module, insertion"),
         ([{"train.imgzs": 640}], "train.imgzs: no such key. did you mean 'train.imgsz'?"),
-        ([{"module": {"name": "hat"}}], "module: {'name': 'hat'}: a value or a list of values is needed"),
+        ([{"module": {"name": "hat"}}], "module: {name:hat}: a value or a list of values is needed"),
     ],
 )
 def test_what_is_no_rule_is_refused(rules: list[Any], words: str) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablate.cli.messages import explain, fail
 from ablate.cli.override_words import check_words
+from ablate.cli.unreadable import is_read
 from ablate.errors import AblateError, ConfigError
 from ablate.settings.architecture import stock_file
 from ablate.settings.graft import quote, split
@@ -75,8 +76,7 @@ class _Single:
     """What Hydra has composed for a command without -m, which runs once Hydra is done."""
 
     config: DictConfig
-    launch: Launch
-    launcher_fields: Plain
+    launcher: DictConfig
 
 
 class Command:
@@ -98,6 +98,7 @@ class Command:
         """Let Hydra compose and sweep; return the exit code."""
         import hydra
         from hydra.core.config_store import ConfigStore
+        from omegaconf import OmegaConf
 
         from ablate.execution.make_request import Request
         from ablate.launching.fields import check_fields
@@ -108,10 +109,12 @@ class Command:
             if self._single is None:
                 return 0
             single = self._single
-            check_fields(single.launcher_fields)
+            fields: Any = OmegaConf.to_container(single.launcher, resolve=True)
+            launch = _local_launch(fields)
+            check_fields(fields)
             if single.config.controls:
                 raise ConfigError("controls: they join a sweep, where the baseline is too: add -m (or --multirun)")
-            return self.finish(Request(self.make_trials(lambda cell: single.config, [()])), single.launch)
+            return self.finish(Request(self.make_trials(lambda cell: single.config, [()])), launch)
 
     def __call__(self, config: DictConfig) -> Any:
         """Hydra's task: run one trial of a sweep, for any launcher; without -m only keep its configuration."""
@@ -123,15 +126,7 @@ class Command:
             from ablate.settings.trial_settings import TrialSettings
 
             return run_trial(TrialSettings.from_plain(plain(config)))
-        from hydra.utils import instantiate
-        from omegaconf import OmegaConf
-
-        from ablate.execution.launch import Launch
-
-        fields: Any = OmegaConf.to_container(HydraConfig.get().launcher, resolve=True)
-        launcher = instantiate(HydraConfig.get().launcher)
-        launch = launcher if isinstance(launcher, Launch) else instantiate({"_target_": LOCAL})
-        self._single = _Single(config, launch, fields)
+        self._single = _Single(config, HydraConfig.get().launcher)
         return None
 
     def make_trials(self, load: Callable[[Sequence[str]], DictConfig], cells: Sequence[Sequence[str]]) -> list[Trial]:
@@ -182,6 +177,18 @@ class Command:
         from ablate.execution.run_sweep import run_sweep
 
         return run_sweep(request, launch, self.words)
+
+
+def _local_launch(fields: Plain) -> Launch:
+    """Return how a single trial is run: by the launcher of these fields, or on this machine where it is not ours."""
+    from hydra.utils import instantiate
+
+    from ablate.cli.launchers import make_launcher
+    from ablate.execution.launch import Launch
+
+    launcher = make_launcher(lambda: instantiate(fields), fields.get("_target_"))
+    local: Launch = launcher if isinstance(launcher, Launch) else instantiate({"_target_": LOCAL})
+    return local
 
 
 def plain(config: DictConfig, *, download: bool = True) -> Plain:
@@ -256,7 +263,7 @@ def quote_path(argument: str) -> str:
     path = value[1:-1].replace(f"\\{mark}", mark) if mark else value
     if _exists(path):
         return f"{key}={_quoted_path(path)}"
-    if mark or _is_read(argument):
+    if mark or is_read(argument):
         return argument
     paths = path.split(",")
     return f"{key}={','.join(map(_quoted_path, paths if all(map(_exists, paths)) else [path]))}"
@@ -264,18 +271,6 @@ def quote_path(argument: str) -> str:
 
 def _exists(path: str) -> bool:
     return os.path.exists(os.path.expanduser(path))  # noqa: PTH110, PTH111 - False, no error, for what cannot be a path
-
-
-def _is_read(argument: str) -> bool:
-    """Whether Hydra's grammar takes an argument."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        OverridesParser.create().parse_override(argument)
-    except HydraException:
-        return False
-    return True
 
 
 def _quoted_path(path: str) -> str:

@@ -5,7 +5,6 @@ A new version of one of them may change what stands here without notice; nothing
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,14 +12,6 @@ if TYPE_CHECKING:
 
 _SUBMITIT = "hydra_plugins.hydra_submitit_launcher.submitit_launcher"
 _CLUSTERS = {"SlurmLauncher": "slurm", "LocalLauncher": "local"}
-
-
-def flag_parser() -> ArgumentParser:
-    """Return Hydra's parser of its own flags."""
-    from hydra._internal.utils import get_args_parser
-
-    parser: ArgumentParser = get_args_parser()
-    return parser
 
 
 def parent_of(config: DictConfig, key: str) -> tuple[DictConfig, str]:

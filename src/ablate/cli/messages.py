@@ -10,8 +10,9 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ablate.errors import ConfigError, nearest, one_line
-from ablate.settings.option_files import SCHEMAS, known_keys
+from ablate.errors import ConfigError, nearest
+from ablate.safe_text import escaped
+from ablate.settings.option_files import GROUPS, SCHEMAS, known_keys
 from ablate.settings.schema import option_file, options
 from ablate.settings.training_arguments import OWNED
 
@@ -19,7 +20,7 @@ from ablate.settings.training_arguments import OWNED
 def fail(message: str) -> int:
     """Print to stderr what is wrong with the input; return the exit code for it."""
     with suppress(OSError):  # standard error may be full or closed
-        print(f"ablate: {one_line(message)}", file=sys.stderr)  # noqa: T201
+        print(f"ablate: {escaped(message)}", file=sys.stderr)  # noqa: T201
     return 2
 
 
@@ -32,7 +33,7 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
     if isinstance(error, ConfigError):
         return text
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and "/" in error.missing_cfg_file:
-        group, _, name = error.missing_cfg_file.rpartition("/")
+        group, name = _group_and_name(error.missing_cfg_file)
         valid = sorted({*options(group), "local", "ray"}) if group == "hydra/launcher" else options(group)
         if group == "optimizer" and name == "auto":
             return f"optimizer=auto: refused, because it picks its own learning rate; valid: {', '.join(valid)}"
@@ -47,6 +48,8 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
     if key is not None:
         return _explain_key(key, arguments)
     full_key = getattr(error, "full_key", None)
+    if (reference := _explain_reference(text)) is not None:
+        return f"{full_key}: {reference}" if full_key else reference
     line = _first_line(text)
     composed = re.match(r"(In '[^']+'): \w+ raised while composing config:\s*(\S.*)", text)
     if composed:  # an option file sets an unknown key, which is in the second line
@@ -57,9 +60,29 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
     return f"{full_key}: {line}" if full_key and full_key not in line else line
 
 
+def _group_and_name(file: str) -> tuple[str, str]:
+    """Part a file that Hydra misses into the group and the option that was asked for, whose name may have slashes."""
+    for group in (*GROUPS, "hydra/launcher"):
+        if file.startswith(f"{group}/"):
+            return group, file.removeprefix(f"{group}/")
+    group, _, name = file.rpartition("/")
+    return group, name
+
+
 def needed_kind(cause: str) -> str | None:
     """Return what kind of value is needed where OmegaConf says that another one was given; None for another error."""
     return next((kind for words, kind in _KINDS.items() if words in cause), None)
+
+
+def _explain_reference(text: str) -> str | None:
+    """Return what is wrong with a value that refers to another (`${...}`), from OmegaConf's message about it."""
+    if variable := re.search(r"Environment variable '(.*?)' not found", text):
+        return f"the environment has no variable {variable[1]}"
+    if resolver := re.search(r"Unsupported interpolation type (\S+)", text):
+        return f"${{{resolver[1]}:...}}: there is no such resolver; ${{oc.env:NAME}} reads the environment"
+    if key := re.search(r"Interpolation key '(.*?)' not found", text):
+        return f"${{{key[1]}}}: there is no such key"
+    return None
 
 
 def _unknown_key(text: str) -> str | None:
@@ -86,7 +109,7 @@ def _explain_value(text: str, cause: str) -> str | None:
     """Return what is wrong with a value of another type than its key's, from Hydra's message and its cause."""
     merged = re.match(r"Error merging override \+*(.+)", text)
     kind = needed_kind(cause)
-    return f"{merged[1]}: {kind}" if merged and kind else None
+    return f"{merged[1]}: {kind or 'another kind of value is needed'}" if merged else None
 
 
 def _explain_key(key: str, arguments: Sequence[str]) -> str:

@@ -6,22 +6,24 @@ one, and reads another configuration instead of ours with `--config-name`. None 
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from ablate.cli.hydra_internals import flag_parser
+from ablate.cli.flags import part
+from ablate.cli.unreadable import FORMS, explain_unreadable
 from ablate.errors import ConfigError, nearest
-from ablate.settings.option_files import GROUPS, check_option_file, known_keys, unknown_key
+from ablate.settings.option_files import GROUPS, check_option_file, flag_keys, known_keys, unknown_key
 from ablate.settings.schema import options
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-_FORMS = "key=value, key=a,b -m, key=range(0,3) -m, key=[a,b]"
 _FACTORS = ("module", "insertion", "optimizer", "model")  # of which several are a sweep, never the last one alone
-_OWN_TREE = ("config_path", "config_name", "config_dir", "experimental_rerun")
+_LONGEST = 10_000  # values of one range
 
 
 def check_words(words: Sequence[str]) -> list[str]:
@@ -30,7 +32,7 @@ def check_words(words: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: With one line that says what is wrong and what is valid.
     """
-    texts = _overrides_among(words)
+    flags, texts = part(words)
     overrides = [_parsed(text) for text in texts]
     overrides = [override for override in overrides if not _is_of_hydra(override)]
     for override in overrides:
@@ -41,28 +43,7 @@ def check_words(words: Sequence[str]) -> list[str]:
     option = next((override for override in overrides if override.key_or_group.startswith("module.")), None)
     if option is not None and set(map(str, chosen)) <= {"none"}:
         raise ConfigError(f"{option.input_line}: the module is none, which has no options; choose one: module=<name>")
-    remaining = list(texts)
-    flags = []
-    for word in words:
-        if word in remaining:
-            remaining.remove(word)
-        else:
-            flags.append(word)
     return [*flags, *texts]
-
-
-def _overrides_among(words: Sequence[str]) -> list[str]:
-    """Return the words that are no flags."""
-    parser = flag_parser()
-    parser.error = _refuse_flag  # type: ignore[method-assign]
-    namespace = parser.parse_intermixed_args([word for word in words if word not in ("--version", "--help", "-h")])
-    for name in _OWN_TREE:
-        if getattr(namespace, name, None) is not None:
-            raise ConfigError(
-                f"--{name.replace('_', '-')}={getattr(namespace, name)}: ablate reads its own configuration; "
-                "options of yours go into conf/<group>/<option>.yaml of the working folder"
-            )
-    return list(namespace.overrides)
 
 
 def _parsed(text: str) -> Override:
@@ -71,10 +52,10 @@ def _parsed(text: str) -> Override:
 
     try:
         override = OverridesParser.create().parse_override(text)
-    except HydraException as error:
-        raise ConfigError(_unreadable(text)) from error
+    except (HydraException, RecursionError) as error:
+        raise ConfigError(explain_unreadable(text, error)) from error
     if not override.key_or_group:
-        raise ConfigError(f"'{text}' is no override; the forms are {_FORMS}")
+        raise ConfigError(f"'{text}': no key stands before =; the forms are {FORMS}")
     return override
 
 
@@ -89,25 +70,24 @@ def _is_of_hydra(override: Override) -> bool:
         raise ConfigError(f"{word}: refused; a part of Hydra's own configuration cannot be deleted")
     if override.is_add() and not re.match(r"hydra\.(?:launcher|job)\.", key):
         raise ConfigError(f"{word}: no such key of Hydra; see all with --cfg hydra")
+    if override.is_sweep_override():
+        raise ConfigError(f"{word}: takes one value for the whole command; it is no factor")
+    if key == "hydra.launcher._target_":
+        raise ConfigError(f"{word}: refused; a launcher is chosen by its name: hydra/launcher=local, ray or slurm")
+    if key == "hydra.searchpath":
+        _check_search_path(override)
+    if "/" in key and not isinstance(override.value(), str):
+        raise ConfigError(f"{word}: the name of one option is needed, such as hydra/launcher=local")
     return True
 
 
-def _refuse_flag(message: str) -> NoReturn:
-    raise ConfigError(f"{message.replace('unrecognized arguments', 'no such flag')}; see --hydra-help")
-
-
-def _unreadable(word: str) -> str:
-    if "=" not in word:
-        return f"'{word}' is no override; the forms are {_FORMS}; no space may stand beside ="
-    key, _, value = word.partition("=")
-    hints = [
-        (value.endswith(",") or value.startswith(",") or ",," in value, "a value is missing beside a comma"),
-        (any(value.count(a) != value.count(b) for a, b in ("()", "[]", "{}")), "a bracket is not closed"),
-        (value.count("'") % 2 == 1 or value.count('"') % 2 == 1, "a quote is not closed"),
-        (not re.fullmatch(r"[+~]{0,2}[\w./@:-]+", key), f"'{key}' is no key"),
-    ]
-    reason = next((reason for applies, reason in hints if applies), "quote values with special characters")
-    return f"{word}: it cannot be read: {reason}; the forms are {_FORMS}"
+def _check_search_path(override: Override) -> None:
+    """Check that each folder is there in which Hydra is to look for options."""
+    value = override.value()
+    for entry in value if isinstance(value, list) else [value]:
+        path = str(entry).removeprefix("file://")
+        if "://" not in path and not Path(path).is_dir():
+            raise ConfigError(f"hydra.searchpath: {path}: no such folder")
 
 
 def _check_override(override: Override, key: str) -> None:
@@ -123,12 +103,35 @@ def _check_override(override: Override, key: str) -> None:
         raise ConfigError(f"{word}: no such group. {nearest(key, GROUPS)}valid: {', '.join(GROUPS)}")
     if is_group:
         _check_choice(override, key, word)
+    elif key in flag_keys():
+        _check_flag(override, word)
+    elif _has_glob(override.value()):
+        raise ConfigError(
+            f"{word}: glob lists the options of a group, and {key} is none; list its values: {key}=a,b -m"
+        )
     if override.is_add() or override.is_force_add():
         valid = [*known_keys("")] if not group else known_keys(group)
         if valid and leaf not in valid and group != "data":
             raise unknown_key(leaf, f"{group}." if group else "", group, valid)
         if is_group or (override.is_add() and leaf in valid):
             raise ConfigError(f"{word}: it is there already; write {key}=...")
+
+
+def _check_flag(override: Override, word: str) -> None:
+    """Check that what is true or false is no number, which OmegaConf takes for one of the two."""
+    value = override.value()
+    for each in getattr(value, "list", [value]):
+        if not isinstance(each, bool) and isinstance(each, int | float):
+            raise ConfigError(f"{word}: true or false is needed")
+
+
+def _has_glob(value: Any) -> bool:
+    """Tell whether a value is a glob, or one of those in it."""
+    from hydra.core.override_parser.types import Glob
+
+    if isinstance(value, dict):
+        return any(map(_has_glob, value.values()))
+    return any(map(_has_glob, value)) if isinstance(value, list) else isinstance(value, Glob)
 
 
 def _check_range(override: Override) -> None:
@@ -138,8 +141,13 @@ def _check_range(override: Override) -> None:
     value = override.value()
     if not isinstance(value, RangeSweep):
         return
+    numbers = [number for number in (value.start, value.stop, value.step) if number is not None]
+    if not all(map(math.isfinite, numbers)):
+        raise ConfigError(f"{override.input_line}: a range needs finite numbers; range(0,3) is 0, 1 and 2")
     if value.step == 0 or next(iter(value.range()), None) is None:
         raise ConfigError(f"{override.input_line}: this range holds no value; range(0,3) is 0, 1 and 2")
+    if next(itertools.islice(value.range(), _LONGEST, None), None) is not None:
+        raise ConfigError(f"{override.input_line}: this range holds more than {_LONGEST} values")
 
 
 def _check_repeated(overrides: Sequence[Override]) -> None:
@@ -163,7 +171,7 @@ def _check_choice(override: Override, group: str, word: str) -> None:
             raise ConfigError(f"{word}: one option is needed; a sweep is {group}={','.join(valid[:2])} -m{several}")
         if isinstance(name, dict):
             raise ConfigError(f"{word}: the name of an option is needed; single values are {group}.<key>=<value>")
-        if name is None or not str(name).strip():
+        if name is None or str(name).strip() in ("", "???"):
             raise ConfigError(f"{word}: it names no option; valid: {', '.join(valid)}")
         if not isinstance(name, str):
             if str(name) in valid:

@@ -14,8 +14,8 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
-from ablate.errors import one_line
 from ablate.log import log_exception
+from ablate.safe_text import escaped
 
 UNFORESEEN = 70  # exit code, EX_SOFTWARE of sysexits.h
 FOLDER = "errors"  # below the output folder
@@ -34,7 +34,7 @@ def report_unforeseen(error: Exception, words: Sequence[str]) -> int:
     if place is None:
         print(text, file=sys.stderr)  # noqa: T201
     else:
-        what = one_line(f"{type(error).__name__}: {error}", most=300)
+        what = escaped(f"{type(error).__name__}: {error}", most=300)
         print(f"ablate: this is a fault of ablate: {what} (traceback: {place})", file=sys.stderr)  # noqa: T201
     return UNFORESEEN
 
@@ -53,7 +53,7 @@ def _write(text: str, words: Sequence[str]) -> Path | None:
 
 
 def _folders(words: Sequence[str]) -> Iterator[Path]:
-    root = Path(os.environ.get("ABLATE_ROOT") or "multirun")
+    root = Path("multirun")
     for word in words:
         if word.startswith("root="):
             root = Path(word.removeprefix("root=").strip("'\""))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ablate.errors import ConfigError, nearest
 from ablate.storage.confined import refuse_links
@@ -30,14 +31,50 @@ if TYPE_CHECKING:
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like every other error here."""
 
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(allow_abbrev=False, **arguments)
+
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{self.prog.split()[-1]}: {message}")
+        verb = self.prog.split()[-1]
+        flag = re.match(r"argument (?:\S+/)?(\S+?): (.*)", message)
+        if flag and flag[2].startswith("expected"):
+            raise ConfigError(f"{verb}: {flag[1]}: a value is needed: {flag[1]}=<value>")
+        if flag and flag[2].startswith("ignored explicit argument"):
+            raise ConfigError(f"{verb}: {flag[1]} takes no value")
+        if flag and flag[2].startswith("not allowed with argument"):
+            raise ConfigError(f"{verb}: {flag[1]} and {flag[2].split()[-1]} exclude each other: leave one out")
+        raise ConfigError(f"{verb}: {flag[2] if flag else message}")
+
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """Read the words of a command, whose overrides may stand anywhere among its flags.
+
+        Raises:
+            ConfigError: One means nothing here.
+        """
+        flags = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+        for word in words:
+            name = word.partition("=")[0]
+            if word.startswith("-") and name not in (*flags, "-h"):
+                raise ConfigError(
+                    f"{self.prog.split()[-1]}: no such flag: {name}. {nearest(name, flags)}valid: {', '.join(flags)}"
+                )
+        parsed, others = self.parse_known_intermixed_args(words)
+        if others:
+            raise ConfigError(
+                f"{self.prog.split()[-1]}: '{others[0]}' is not understood here; valid: {', '.join(flags)}"
+            )
+        return parsed
 
 
 def plan(words: Sequence[str]) -> int:
     """Show what a command would run; start nothing."""
+    from ablate.cli.flags import is_mode
     from ablate.cli.hydra_bridge import run
+    from ablate.cli.messages import fail
 
+    for word in words:
+        if is_mode(word) and word not in ("-m", "--multirun"):
+            return fail(f"plan: {word.partition('=')[0]} shows something else than a plan; leave out one of them")
     as_json = "--json" in words
     overrides = [word for word in words if word not in ("--json", "-m", "--multirun")]
     return run([*overrides, "--multirun"], plan=True, as_json=as_json)
@@ -66,7 +103,7 @@ def verify(words: Sequence[str]) -> int:
         parser.add_argument(
             "--golden", type=Path, help="a folder of golden cases (.npz); without it the conformance suite only"
         )
-        parsed = parser.parse_args(words)
+        parsed = parser.parse(words)
         from ablate.verifying.verify import run_verify
 
         return run_verify(parsed.golden)
@@ -81,7 +118,7 @@ def ui(words: Sequence[str]) -> int:
         parser = _Parser(prog="ablate ui", description=ui.__doc__)
         parser.add_argument("overrides", nargs="*", help="root=<folder>")
         parser.add_argument("--port", type=_port, default=5000, help="1 to 65535; 5000 where it is left out")
-        parsed = parser.parse_args(words)
+        parsed = parser.parse(words)
         root = _root(parsed.overrides)
         database = OutputFolder(root).database
         refuse_links(OutputFolder(root).written_in_place)
@@ -161,7 +198,7 @@ def _with_sweep(verb: str, words: Sequence[str], body: Callable[[Path, argparse.
         if verb == "status":
             forms.add_argument("--watch", action="store_true", help="look again every two seconds until all is done")
             parser.add_argument("--all", action="store_true", help="a line for each trial of a large sweep too")
-        parsed = parser.parse_intermixed_args(words)
+        parsed = parser.parse(words)
         if parsed.sweep and "=" in parsed.sweep and not _is_sweep(parsed.sweep, parsed.overrides):
             parsed.overrides.insert(0, parsed.sweep)
             parsed.sweep = None
@@ -330,7 +367,7 @@ def _experiment(root: Path) -> str:
 
 
 def _root(overrides: Sequence[str]) -> Path:
-    root = Path(os.environ.get("ABLATE_ROOT") or "multirun")
+    root = Path("multirun")
     for override in overrides:
         key, sign, value = override.partition("=")
         if key != "root" or not sign:

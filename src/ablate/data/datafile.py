@@ -18,7 +18,7 @@ from ablate.data.cache import cache_dir
 from ablate.data.data_errors import DataError, NotDownloaded
 from ablate.data.image_listing import files_below, images_in, suffix_of
 from ablate.data.images import OTHER_SUFFIXES
-from ablate.errors import one_line
+from ablate.safe_text import escaped
 from ablate.storage.plain_values import Plain
 from ablate.storage.yaml_files import YamlFileError, read_mapping
 
@@ -224,7 +224,7 @@ def _extra(file: Path, content: Plain) -> dict[str, object]:
 
 def _value(value: object) -> str:
     """A value in a message, shortened where it is long."""
-    return one_line(repr(value), MOST_SHOWN)
+    return escaped(repr(value), MOST_SHOWN)
 
 
 def _entries(file: Path, split: str, value: Any) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from rich.console import Console
 
 from ablate.console import print_line
+from ablate.errors import count
 from ablate.execution.launch import Launch
 from ablate.execution.reconcile import Job
 from ablate.launching.devices import DEVICE
@@ -68,7 +69,8 @@ def announce_forecast(
     if sharing is not None:
         print_line(console, str(sharing))
     local, slots = launch.local_slots(device), launch.slots(device)
-    logger.info("%d trials on %d slots; cores: %s", len(trials), slots, sharing or "not shared out by ablate")
+    words = f"{count(len(trials), 'trial')} on {count(slots, 'slot')}"
+    logger.info("%s; cores: %s", words, sharing or "not shared out by ablate")
     on_cpu = bool(local) and all(slot.environment.get(DEVICE) == "cpu" for slot in local)
     forecast = make_forecast(jobs, costs, sharing, slots, on_cpu=on_cpu)
     if forecast.total is None:

@@ -10,6 +10,7 @@ from ablate.errors import ConfigError
 from ablate.preflight.estimate import relative_cost
 from ablate.preflight.networks import preflight
 from ablate.records.sweep_record import Control, Design
+from ablate.settings.argument_checks import shown
 from ablate.settings.trial_settings import CommandSettings
 from ablate.storage.plain_values import Plain
 from ablate.study.control_trials import join_controls
@@ -102,7 +103,7 @@ def make_request(
         trials=ordered([*staying, *controls.trials], command.order, lambda trial: relative_cost(trial, costs)),
         design=layout.record([None if t.identity.signature in reasons else t.identity.variant_key for t in trials]),
         left_out=[LeftOut(name, reasons[signature]) for signature, name in names.items() if signature in reasons],
-        notes=[*(f"exclude: no trial matches {rule}" for rule in exclusion.unmatched), *controls.notes],
+        notes=[*(f"exclude: no trial matches {shown(rule)}" for rule in exclusion.unmatched), *controls.notes],
         preflown=preflown,
         controls=controls.controls,
     )

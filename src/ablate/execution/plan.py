@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ablate.execution.launch import Launch
 from ablate.execution.make_request import LeftOut, Request
+from ablate.execution.output_root import check_makeable
 from ablate.execution.reconcile import Job, reconcile
 from ablate.launching.devices import Slot
 from ablate.launching.sharing import Sharing
@@ -126,9 +127,10 @@ def make_plan(request: Request, launch: Launch) -> Plan:
         launch: Where they will run.
 
     Raises:
-        ConfigError: A network of the plan cannot be built.
+        ConfigError: A network of the plan cannot be built, or results cannot be written to the output folder.
     """
     settings = request.trials[0].settings
+    check_makeable(Path(settings.command.root).absolute())
     reconciled = reconcile(request.trials)
     networks = preflight(reconciled.trials, with_cost=True)
     running = [job.trial for job in reconciled.jobs]

@@ -16,12 +16,13 @@ from rich.console import Console
 
 from ablate import __version__
 from ablate.console import Terminal, print_line, short_path
-from ablate.errors import ConfigError, count
+from ablate.errors import count
 from ablate.execution.conclude import Conclusion, conclude
 from ablate.execution.forecast import UNKNOWN, announce_forecast
 from ablate.execution.launch import Launch
 from ablate.execution.make_request import Request
 from ablate.execution.manifest import open_sweep
+from ablate.execution.output_root import check_writable
 from ablate.execution.reconcile import Reconciled, reconcile
 from ablate.execution.scheduler import run_trials
 from ablate.log import open_driver_log
@@ -29,7 +30,7 @@ from ablate.preflight.networks import Preflight, contract_notes, preflight
 from ablate.records.failures import retry_option
 from ablate.records.loading import load_manifest, save_manifest
 from ablate.storage.confined import refuse_links
-from ablate.storage.layout import OutputFolder, SweepFolder
+from ablate.storage.layout import SweepFolder
 from ablate.study.trial import Trial, data_warnings
 from ablate.tracking.store import Store
 from ablate.tracking.store_problems import Refusal, StoreProblem
@@ -60,10 +61,11 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     """
     console = Terminal()
     settings = request.trials[0].settings
-    _check_writable(Path(settings.command.root).absolute())
+    check_writable(Path(settings.command.root).absolute())
     reconciled = reconcile(request.trials, mend=True)
     if reconciled.jobs:  # a finished sweep needs neither device nor cluster
-        launch.check(settings.device)
+        for device in dict.fromkeys(job.trial.settings.device for job in reconciled.jobs):
+            launch.check(device)
     running = [job.trial for job in reconciled.jobs]
     refuse_links(path for trial in running for path in (trial.folder, trial.files.lock))
     networks = _preflight(running, done=request.preflown)
@@ -134,19 +136,6 @@ def _preflight(trials: Sequence[Trial], *, done: bool) -> Preflight:
     if not trials or (done and not counted):
         return Preflight({}, {})
     return preflight(trials, with_cost=counted)
-
-
-def _check_writable(root: Path) -> None:
-    """Raise ConfigError where results cannot be written to the output folder, or would be written through a link."""
-    refuse_links(OutputFolder(root).written_in_place)
-    probe = OutputFolder(root).probe()
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with probe.open("xb") as file:
-            file.write(b"x")
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(f"root={root}: results cannot be written there: {error.strerror}") from error
 
 
 def _counts(reconciled: Reconciled) -> str:

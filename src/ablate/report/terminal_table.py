@@ -16,6 +16,7 @@ from ablate.analysis.comparison import Comparison, compare
 from ablate.analysis.image_intervals import compute_intervals
 from ablate.analysis.variant_row import Row
 from ablate.console import Terminal
+from ablate.errors import count
 from ablate.evaluation.image_bootstrap import RESAMPLES
 from ablate.findings.all_findings import findings, remarks
 from ablate.findings.control_findings import ALARM
@@ -64,7 +65,9 @@ def print_table(comparison: Comparison, *, console: Console | None = None) -> No
     for sentence in [*shown, *rest]:
         _print_sentence(console, "- ", sentence, ascii_only, style="bold red" if sentence.startswith(ALARM) else "")
     if len(texts) > len(shown):
-        _print_sentence(console, "  ", f"{len(texts) - len(shown)} more findings are in comparison.html", ascii_only)
+        _print_sentence(
+            console, "  ", f"{count(len(texts) - len(shown), 'more finding')} in comparison.html", ascii_only
+        )
 
 
 def compare_with_progress(sweep: Sweep, console: Console, *, strict: bool, resamples: int = RESAMPLES) -> Comparison:

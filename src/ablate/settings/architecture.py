@@ -13,7 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ablate.errors import ConfigError, nearest, one_line
+from ablate.errors import ConfigError, nearest
+from ablate.safe_text import escaped
 from ablate.storage.plain_values import Plain
 from ablate.storage.yaml_files import YamlFileError, read_mapping
 
@@ -120,7 +121,7 @@ def _layer_problem(layer: Any) -> str:
 
 
 def _shown(value: object) -> str:
-    return one_line(repr(value), MOST_TEXT)
+    return escaped(repr(value), MOST_TEXT)
 
 
 def _is_activation(text: object) -> bool:

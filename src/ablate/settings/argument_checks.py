@@ -29,6 +29,8 @@ def shown(value: Any) -> str:
         return "null"
     if isinstance(value, list):
         return f"[{','.join(map(shown, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{shown(part)}' for key, part in value.items())}}}"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import fields
 from difflib import SequenceMatcher
+from functools import cache
 from pathlib import Path
 
 from ablate.errors import ConfigError, nearest
@@ -52,9 +53,11 @@ def check_option_file(group: str, name: str) -> None:
     """
     path = Path.cwd() / "conf" / group / f"{name}.yaml"
     ours = conf_dir() / group / f"{name}.yaml"
+    title = f"conf/{group}/{name}.yaml"
+    if not path.is_file() and (path.exists() or path.is_symlink()):
+        raise ConfigError(f"{title} is {_kind(path)}, where a file is needed")
     if not path.is_file() or path.resolve() == ours.resolve():
         return
-    title = f"conf/{group}/{name}.yaml"
     try:
         content = read_mapping(path, title)
     except YamlFileError as error:
@@ -75,6 +78,12 @@ def check_option_file(group: str, name: str) -> None:
         _check_global(content, title)
 
 
+def _kind(path: Path) -> str:
+    if path.is_dir():
+        return "a folder"
+    return "no regular file" if path.exists() else "a link to nothing"
+
+
 def known_keys(group: str, name: str | None = None) -> list[str]:
     """Return the keys that a group may have; empty for `module`, whose class says.
 
@@ -87,6 +96,13 @@ def known_keys(group: str, name: str | None = None) -> list[str]:
     if group == "data":
         return list(dict.fromkeys([*DATA_KEYS, *fields_of_data(name)]))
     return [entry.name for entry in fields(SCHEMAS[group])] if group in SCHEMAS else []
+
+
+@cache
+def flag_keys() -> frozenset[str]:
+    """Return the keys whose value is true or false, but those of `train`."""
+    keys = ((group, entry) for group, schema in SCHEMAS.items() for entry in fields(schema))
+    return frozenset(f"{group}.{entry.name}".lstrip(".") for group, entry in keys if entry.type == "bool")
 
 
 def fields_of_data(name: str | None) -> Plain:

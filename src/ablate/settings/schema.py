@@ -212,7 +212,9 @@ def options(group: str) -> list[str]:
 @lru_cache(maxsize=64)
 def _names(folders: tuple[Path, ...], states: tuple[FileState | None, ...]) -> list[str]:
     """Return the sorted names of the options in folders of these states."""
-    return sorted({path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.yaml")})
+    return sorted(
+        {path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.yaml") if path.is_file()}
+    )
 
 
 def option_path(group: str, name: str) -> Path | None:

@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import Field, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from ablate.errors import ConfigError, nearest
 from ablate.settings.architecture import check_architecture_file
@@ -37,6 +38,10 @@ from ablate.storage.plain_values import Plain
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+
+# Schemes of MLflow's stores; a text without :// is a folder.
+STORES = ("http", "https", "sqlite", "postgresql", "postgres", "mysql", "mssql", "oracle", "file", "databricks")
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ def check(config: Plain) -> None:
         _check_fields(f"{name}.", section)
     _check_arithmetic(settings.optimizer)
     check_latency(settings.latency)
+    _check_store(settings.tracking.uri)
     _check_insertion(settings.insertion, settings.module)
     check_train(settings.train)
     _check_data(settings.data)
@@ -215,6 +221,23 @@ def _check_value(where: str, value: Any, entry: Field[Any]) -> None:
         raise ConfigError(f"{where}={value}: {nearest(str(value), choices)}valid: {', '.join(choices)}")
     if constraint and not satisfies(value, constraint):
         raise ConfigError(f"{where}={value} is out of range: it must be {constraint}")
+
+
+def _check_store(uri: str | None) -> None:
+    """Check the address of MLflow's store; the message does not repeat it, for it may hold a password."""
+    scheme, separator, _ = (uri or "").partition("://")
+    if not separator:
+        return
+    if scheme.split("+")[0] not in STORES:
+        guess = nearest(scheme, STORES)
+        raise ConfigError(f"tracking.uri={scheme}://...: MLflow has no such store. {guess}valid: {', '.join(STORES)}")
+    try:
+        parts = urlsplit(str(uri))
+        place, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigError(f"tracking.uri={scheme}://...: {str(error).lower()}") from error
+    if scheme in ("http", "https") and not place:
+        raise ConfigError(f"tracking.uri={scheme}://: a server is needed, such as {scheme}://127.0.0.1:5000")
 
 
 def _check_data(data: Plain) -> None:

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -24,6 +25,7 @@ from ablate.study.component_axes import Component, read_components
 from ablate.study.grid import Axes, Cell, compares_grafts, key_of, with_baselines
 
 Marks = tuple[bool, ...]  # for each component whether a variant has it
+LARGEST = 20_000  # trials of a command
 MOST = 10  # components of a factorial design: 1024 variants
 
 
@@ -96,6 +98,9 @@ def lay_out(axes: Axes, settings: Plain) -> Layout:
         return _of_components(command, axes, settings)
     if command.components:
         raise ConfigError(f"components need a design that combines them: design={', design='.join(SUBSETS)}")
+    combined = math.prod(len(levels) for levels in axes.values())
+    if design == "product" and combined > LARGEST:
+        raise ConfigError(f"these are {combined} trials; a command has at most {LARGEST}")
     combinations = _one_at_a_time(axes) if design == "one_at_a_time" else itertools.product(*axes.values())
     cells = with_baselines(combinations, join=command.baseline and compares_grafts(axes))
     return Layout(list(cells), list(cells.values()), design)

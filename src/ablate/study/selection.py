@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
 
 from ablate.errors import ConfigError, nearest
+from ablate.settings.argument_checks import shown
 from ablate.settings.schema import ORDERS, Config, option_file, options
 from ablate.settings.signature import Identity
 from ablate.settings.trial_settings import TrialSettings
@@ -55,7 +56,7 @@ def check_rules(rules: Sequence[Any]) -> None:
     valid = _keys() if rules else []
     for rule in rules:
         if not isinstance(rule, Mapping) or not rule:
-            raise ConfigError(f"exclude: {rule!r} is no rule; a list of mappings is needed, {example}")
+            raise ConfigError(f"exclude: {shown(rule)} is no rule; a list of mappings is needed, {example}")
         for key, levels in rule.items():
             if str(key) not in valid:
                 guess = nearest(str(key), valid)
@@ -63,7 +64,7 @@ def check_rules(rules: Sequence[Any]) -> None:
                     f"exclude: {key}: no such key. {guess}valid: {', '.join(FACTORS)}, seed, or a field: train.imgsz"
                 )
             if isinstance(levels, Mapping) or any(isinstance(level, Mapping | list) for level in _listed(levels)):
-                raise ConfigError(f"exclude: {key}: {levels!r}: a value or a list of values is needed, {example}")
+                raise ConfigError(f"exclude: {key}: {shown(levels)}: a value or a list of values is needed, {example}")
 
 
 def exclude(trials: Sequence[TrialLike], rules: Sequence[Rule]) -> Exclusion:

@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override, ValueType
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from .submitit_launcher import job_launcher
 
@@ -32,13 +32,17 @@ class AblateSweeper(Sweeper):  # type: ignore[misc]
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what composing needs, and make the launcher."""
         from ablate.cli.hydra_bridge import Command
+        from ablate.cli.launchers import make_launcher
 
         assert isinstance(task_function, Command), "this sweeper expands the commands of ablate"
         self.command, self.hydra_context, self.config = task_function, hydra_context, config
-        launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
+        make = partial(
+            Plugins.instance().instantiate_launcher,
+            hydra_context=hydra_context,
+            task_function=task_function,
+            config=config,
         )
-        self.launcher = job_launcher(launcher)
+        self.launcher = job_launcher(make_launcher(make, OmegaConf.select(config, "hydra.launcher._target_")))
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the sweep that the overrides describe; end the program with its exit code."""
