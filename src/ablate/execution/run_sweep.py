@@ -16,7 +16,7 @@ from rich.console import Console
 
 from ablate import __version__
 from ablate.console import Terminal, print_line, short_path
-from ablate.errors import count
+from ablate.errors import ConfigError, count
 from ablate.execution.conclude import Conclusion, conclude
 from ablate.execution.forecast import UNKNOWN, announce_forecast
 from ablate.execution.launch import Launch
