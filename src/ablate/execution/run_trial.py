@@ -42,7 +42,7 @@ from ablate.launching.devices import DEVICE, SLOT
 from ablate.launching.jobs import BUSY, STALE
 from ablate.log import log_to
 from ablate.measuring.system import record_system
-from ablate.records.code_version import git_state, remember_versions, versions
+from ablate.records.code_version import remember_versions, versions
 from ablate.records.failures import describe, goes_on, kind_of, retried
 from ablate.records.json_struct import from_json, to_json
 from ablate.records.loading import drop_record, load_object, read_object, save_record
@@ -59,6 +59,7 @@ from ablate.records.trial_record import (
     Try,
     TryList,
 )
+from ablate.records.working_tree import git_state
 from ablate.settings.environment import output_to, prepare
 from ablate.settings.graft import targets_of
 from ablate.settings.signature import identify

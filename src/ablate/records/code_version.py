@@ -1,16 +1,13 @@
-"""Which code made a result: ours, the packages it stands on, and the repository that the user stands in."""
+"""Which code made a result: ours, and the packages it stands on."""
 
 from __future__ import annotations
 
 import hashlib
 import platform
-import subprocess
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 
 from ablate import __version__
-from ablate.records.realised import Git
 from ablate.sources.package_walk import code_digest, imported_files
 
 # Where one trial begins, and the rooms and files of which what it imports can change its accuracy. A module's own file
@@ -59,21 +56,3 @@ def versions() -> dict[str, str]:
         "ablate": __version__,
         **{name: version(name) for name in ("torch", "torchvision", "ultralytics", "numpy")},
     }
-
-
-def git_state(diff_file: Path) -> Git:
-    """Return the commit of the working folder's repository; keep what differs from it in a file."""
-
-    def ask(*words: str) -> bytes | None:
-        try:
-            return subprocess.run(["git", *words], capture_output=True, check=True, timeout=30).stdout
-        except (OSError, subprocess.SubprocessError):
-            return None
-
-    commit = ask("rev-parse", "HEAD")
-    if commit is None:
-        return Git()
-    diff = ask("diff", "HEAD") or b""
-    if diff:
-        diff_file.write_bytes(diff)  # bytes: the user's files may be in any encoding
-    return Git(commit=commit.decode().strip(), dirty=bool(diff))
