@@ -74,7 +74,7 @@ def test_the_records_are_those_of_the_local_launcher(
     launcher: str, package: str, folder: Path, local: dict[str, Any]
 ) -> None:
     if importlib.util.find_spec(package) is None:
-        pytest.skip(f"{package} is not installed: pip install 'ablate[{launcher}]'")
+        pytest.skip(f"{package} is not installed: pip install 'ablate-yolo[{launcher}]'")
 
     there = records(folder, launcher)
 

@@ -143,8 +143,28 @@ def test_the_notebook_uses_nothing_else_of_ablate() -> None:
 def test_the_examples_of_the_page_run(records: Grid, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = write(records(("none", "hmha", "acmix"), ("sgd",)))
     monkeypatch.chdir(directory.parent.parent.parent)
-    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    results = DOCS.read_text().partition("## A trained network")[0]
+    blocks = re.findall(r"```python\n(.*?)```", results, re.DOTALL)
     assert len(blocks) >= 2
     namespace: dict[str, object] = {}
     for block in blocks:
         exec(block.replace("multirun/sweeps/my-sweep", str(directory)), namespace)  # the page's own code
+
+
+def test_the_example_of_a_trained_network_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from ultralytics.nn.tasks import DetectionModel
+
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": DetectionModel("yolo26n.yaml", nc=3, verbose=False).half()}, "best.pt")
+    (block,) = re.findall(r"```python\n(.*?)```", DOCS.read_text().partition("## A trained network")[2], re.DOTALL)
+    namespace: dict[str, Any] = {}
+
+    exec(block, namespace)  # the page's own code
+
+    assert namespace["detections"].shape == (1, 300, 6)
+
+
+def test_neither_the_package_nor_its_results_import_torch() -> None:
+    code = "import sys, ablate; ablate.load_sweep; print('torch' in sys.modules, 'load' in dir(ablate))"
+    assert run(code) == "False True"

@@ -37,8 +37,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return python
 
 
-def run(python: Path, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+def run(python: Path, folder: Path, *words: str, **further: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | further
     return subprocess.run(
         [str(python), *words], cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
@@ -74,3 +74,32 @@ def test_the_notebook_s_source_is_in_the_wheel(installed: Path, tmp_path: Path) 
 def test_help_and_errors_work_there_too(installed: Path, tmp_path: Path) -> None:
     assert run(installed, tmp_path, "-m", "ablate", "--help").returncode == 0
     assert "did you mean 'hmha'" in run(installed, tmp_path, "-m", "ablate", "module=hmah").stderr
+
+
+OPEN = "import sys; from ultralytics import YOLO; print(type(YOLO(sys.argv[1]).model).__name__)"
+
+
+def test_a_checkpoint_opens_where_the_wheel_is_installed_and_names_it_where_it_is_not(
+    installed: Path, tmp_path: Path
+) -> None:
+    import torch
+    from ultralytics.nn.tasks import yaml_model_load
+
+    from ablate.training.grafted_model import saved_form
+    from ablate.training.network import build_network
+
+    module = {"_target_": "ablate.modules.acmix.ACmix"}
+    graft = {"module": module, "insertion": {"name": "neck_p5", "at": None, "wiring": "plain"}}
+    network, _, _ = build_network({**yaml_model_load("yolo26n.yaml"), "ablate": graft}, classes=2)
+    torch.save({"model": saved_form(network.half()), "train_args": {}}, tmp_path / "best.pt")
+    venv.create(tmp_path / "bare", with_pip=False)
+    bare = tmp_path / "bare" / "bin" / "python"
+    site = tmp_path / "bare" / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+
+    here = run(installed, tmp_path, "-c", OPEN, "best.pt")
+    assert here.stdout.split()[-1] == "GraftedModel", here.stderr
+    elsewhere = run(bare, tmp_path, "-c", OPEN, "best.pt", YOLO_AUTOINSTALL="false")
+    assert elsewhere.returncode == 1
+    assert "requires 'ablate_yolo'" in (told := elsewhere.stdout + elsewhere.stderr).replace("require '", "requires '")
+    assert "'ablate'" not in told

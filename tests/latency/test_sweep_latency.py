@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from dataclasses import asdict
@@ -259,6 +260,29 @@ def test_a_damaged_checkpoint_costs_its_own_row_only(tmp_path: Path) -> None:
     assert any("sta has no latency" in flag for flag in found.flags)
 
 
+class Touch:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch ran",)
+
+
+@pytest.mark.security(
+    "Checkpoint", "In a trial's folder it runs nothing when latency is measured: what it names is told."
+)
+def test_a_strangers_checkpoint_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ultralytics.nn.tasks import DetectionModel
+
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": DetectionModel("yolo26n.yaml", nc=3, verbose=False), "x": Touch()}, "best.pt")
+
+    networks, unreadable = _load({"a": Checkpoint("best.pt", 64, "one_to_one")})
+    assert not networks
+    assert "posix.system" in unreadable["a"]
+    assert "trust_weights=true" in unreadable["a"]
+    networks, _ = _load({"a": Checkpoint("best.pt", 64, "one_to_one", trust=True)})
+    assert networks.keys() == {"a"}
+    assert not Path("ran").exists()
+
+
 def test_a_checkpoint_of_another_trial_is_not_loaded(tmp_path: Path) -> None:
     path = tmp_path / "best.pt"
     torch.save({SIGNATURE: "2" * 64, "model": None}, path)
@@ -354,7 +378,7 @@ def test_onnx_is_refused_at_once_where_it_is_not_installed(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if "onnx" in name else find(name, *rest))
 
     assert verbs.latency(["latency.backend=onnx", f"root={sweep.parent.parent}"]) == 2
-    assert "latency.backend=onnx: onnx is not installed: pip install 'ablate[export]'" in capsys.readouterr().err
+    assert "latency.backend=onnx: onnx is not installed: pip install 'ablate-yolo[export]'" in capsys.readouterr().err
 
 
 def test_progress_of_a_worker_is_shown_from_its_file(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 import random
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from ablate.checkpoints.inert_reading import UnsafeCheckpoint
 from ablate.execution.trial_checks import own_checkpoint, set_foreign_aside
 from ablate.records.checkpoint_origin import SIGNATURE, checkpoint_signature
 from ablate.training import checkpoint
@@ -179,3 +182,70 @@ def test_the_checkpoint_of_another_trial_is_kept_beside(tmp_path: Path) -> None:
     assert (tmp_path / MINE / f"last-of-{OTHER[:12]}.pt").read_bytes() == content
     assert set_foreign_aside(trained(tmp_path)) is None
     assert own_checkpoint(trained(tmp_path)) is not None
+
+
+class Touch:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch ran",)
+
+
+@pytest.mark.security(
+    "Checkpoint", "A `last.pt` in a trial's folder runs nothing when the trial resumes; one that could starts anew."
+)
+@pytest.mark.parametrize("targets", [(), ("my_blocks.Mine",)])
+def test_a_strangers_last_checkpoint_runs_nothing(
+    targets: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    inner = checkpoint.JoinedTensors(pickle.dumps({"a": Touch()}), [])
+    state = {"format": 1, "epoch": 3, "epochs": 5, "resumed": 1, "random": {"python": Touch(), "numpy": 0, "torch": 0}}
+    torch.save({"epoch": 2, checkpoint.KEY: state}, "last.pt")
+
+    read = checkpoint.read_state(Path("last.pt"), targets)
+    assert (read is None) == (not targets)
+    with pytest.raises(UnsafeCheckpoint, match=r"posix\.system"):
+        checkpoint.split(inner)
+    assert not Path("ran").exists()
+
+
+def test_the_state_of_the_first_format_is_read_as_it_was_written() -> None:
+    tree = {"weight": torch.arange(6.0).reshape(2, 3).t(), "step": [torch.tensor(3), (1.5, None)]}
+    joined = checkpoint.join(tree)
+
+    def old(value: Any) -> Any:
+        if isinstance(value, dict) and checkpoint.PIECE in value:
+            return checkpoint._Piece(*value[checkpoint.PIECE])
+        if isinstance(value, dict):
+            return {key: old(item) for key, item in value.items()}
+        return type(value)(map(old, value)) if isinstance(value, list | tuple) else value
+
+    back = checkpoint.split(checkpoint.JoinedTensors(pickle.dumps(old(joined.skeleton)), joined.tensors))
+
+    assert torch.equal(back["weight"], tree["weight"])  # type: ignore[arg-type]
+    assert back["weight"].stride() == (1, 3)
+    assert (back["step"][0].item(), back["step"][1]) == (3, (1.5, None))
+
+
+def test_random_states_of_the_first_format_are_restored(tmp_path: Path) -> None:
+    states = checkpoint.random_states(torch.device("cpu"))
+    plain = {"python": states.python, "numpy": np.random.get_state(), "torch": states.torch, "cuda": None}
+    first = float(np.random.rand())
+    torch.save(
+        {checkpoint.KEY: {"format": 1, "epoch": 3, "epochs": 5, "resumed": 1, "random": plain}}, tmp_path / "last.pt"
+    )
+
+    read = checkpoint.read_state(tmp_path / "last.pt")
+    assert read is not None
+    assert read.random is not None
+    checkpoint.set_random_states(read.random, torch.device("cpu"))
+    assert float(np.random.rand()) == first
+
+
+def test_the_state_holds_no_pickle_and_names_nothing(tmp_path: Path) -> None:
+    state = checkpoint.TrainingState(
+        epoch=1, epochs=2, resumed=0, random=checkpoint.random_states(torch.device("cpu")),
+        tensors=checkpoint.TrainingTensors(*[checkpoint.join({"a": torch.ones(2)})] * 4),
+    )  # fmt: skip
+    torch.save(state.to_plain(), tmp_path / "state.pt")
+
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["epoch"] == 1

@@ -26,7 +26,6 @@ from torch import Tensor, nn
 
 from ablate.errors import AblateError
 
-OPTION = "trust_weights=true"
 NETWORK = "ablate_yolo.network"  # what makes a network with grafts from plain values and tensors
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how torch's files began before they were zip archives
 
@@ -44,8 +43,7 @@ class UnsafeCheckpoint(CheckpointError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"it names {name}, which is no part of a network and could run any code; "
-            f"only if you trust its author: {OPTION}"
+            f"it names {name}, which is no part of a network and could run any code; only if you trust its author"
         )
         self.name = name
 

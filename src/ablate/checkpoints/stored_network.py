@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from ablate.checkpoints.inert_reading import NETWORK, CheckpointError, Named, Un
 from ablate.storage.plain_values import Plain
 
 ANY = ("",)  # the beginning of every name: all that is no tensor and no plain value is left out, unread
+_REBUILT = ("yaml", "names", "nc", "model", "save", "inplace", "stride", "criterion", "training")  # by building it
 _MOST = 200_000  # values or modules of a checkpoint; one that refers to itself again and again has more
 
 
@@ -36,15 +38,16 @@ class StoredNetwork:
     def of(cls, network: nn.Module) -> StoredNetwork:
         """Return a network's tensors, which are not copied, and its plain values."""
         names = getattr(network, "names", None)
+        attributes = {
+            name: plain_values(value)
+            for name, value in vars(network).items()
+            if not name.startswith("_") and name not in _REBUILT
+        }
         return cls(
             state=dict(network.state_dict()),
             yaml=plain_values(getattr(network, "yaml", {})),
             names=dict(names) if isinstance(names, dict) else {},
-            attributes={
-                name: plain_values(value)
-                for name, value in vars(network).items()
-                if not name.startswith("_") and name not in ("yaml", "names", "model", "criterion")
-            },
+            attributes={name: value for name, value in attributes.items() if value is not None},
         )
 
     @classmethod
@@ -198,6 +201,8 @@ def plain_values(value: Any) -> Any:
             raise CheckpointError("it holds more values than a network has")
         if isinstance(value, Named):  # such as Ultralytics' namespace of arguments
             value = value.state
+        if isinstance(value, SimpleNamespace):
+            value = vars(value)
         if isinstance(value, dict):
             return {key: give(item) for key, item in value.items() if isinstance(key, str | int | float | bool | None)}
         if isinstance(value, list | tuple):

@@ -38,7 +38,7 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
         if group == "optimizer" and name == "auto":
             return f"optimizer=auto: refused, because it picks its own learning rate; valid: {', '.join(valid)}"
         if name.startswith("submitit_"):
-            return f"{group}: hydra-submitit-launcher is not installed; pip install 'ablate[slurm]'"
+            return f"{group}: hydra-submitit-launcher is not installed; pip install 'ablate-yolo[slurm]'"
         return f"{group}={name}: no such option. {nearest(name, valid)}valid: {', '.join(valid)}"
     if isinstance(error, MissingMandatoryValue):
         return f"{getattr(error, 'full_key', None) or 'a value'} is missing: {_first_line(text)}"

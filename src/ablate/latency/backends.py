@@ -207,7 +207,7 @@ def _onnx(network: nn.Module, example: Tensor, path: Path, threads: int) -> Forw
         import onnx  # noqa: F401
         import onnxruntime
     except ImportError as error:
-        raise Unusable(f"{error.name} is not installed: pip install 'ablate[export]'") from error
+        raise Unusable(f"{error.name} is not installed: pip install 'ablate-yolo[export]'") from error
     words: dict[str, Any] = {"input_names": ["images"], "output_names": ["output0"]}
     with torch.no_grad(), _quiet():
         try:

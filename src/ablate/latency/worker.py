@@ -87,6 +87,7 @@ def measure_checkpoints(job: MeasurementJob) -> ProcessTimes:
 
 def _load(checkpoints: Mapping[str, Checkpoint]) -> tuple[dict[str, tuple[nn.Module, int]], dict[str, str]]:
     """Return the deployed networks with their image sizes, and why the others cannot be loaded."""
+    from ablate.checkpoints.inert_reading import UnsafeCheckpoint
     from ablate.checkpoints.stored_network import read_own
     from ablate.training.network import restore
 
@@ -102,7 +103,8 @@ def _load(checkpoints: Mapping[str, Checkpoint]) -> tuple[dict[str, tuple[nn.Mod
             stored = read_own(Path(checkpoint.path), checkpoint.targets, trust=checkpoint.trust).network
             networks[key] = deploy(restore(stored, checkpoint.targets), checkpoint.head), checkpoint.imgsz
         except Exception as error:  # a damaged file may raise anything
-            unreadable[key] = f"the checkpoint cannot be loaded: {one_line(error)}"
+            option = ": trust_weights=true" if isinstance(error, UnsafeCheckpoint) else ""
+            unreadable[key] = f"the checkpoint cannot be loaded: {one_line(error)}{option}"
     return networks, unreadable
 
 

@@ -193,11 +193,13 @@ def _weights(model: ModelSettings, *, trust: bool) -> StoredNetwork:
 @lru_cache(maxsize=1)
 def _checkpoint(source: Path, modified: int, trust: bool) -> StoredNetwork:
     """Read a checkpoint once for many networks, as long as the file does not change."""
-    from ablate.checkpoints.inert_reading import CheckpointError
+    from ablate.checkpoints.inert_reading import CheckpointError, UnsafeCheckpoint
     from ablate.checkpoints.stored_network import read_checkpoint
 
     try:
         return read_checkpoint(source, trust=trust).network
+    except UnsafeCheckpoint as error:
+        raise ConfigError(f"model.weights={source}: {error}: trust_weights=true") from error
     except CheckpointError as error:
         raise ConfigError(f"model.weights={source}: {error}") from error
 

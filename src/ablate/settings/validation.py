@@ -152,7 +152,9 @@ def check_latency(latency: LatencySettings) -> None:
     if latency.enabled and "onnx" in latency.backend:
         for package in ("onnx", "onnxruntime"):
             if importlib.util.find_spec(package) is None:
-                raise ConfigError(f"latency.backend=onnx: {package} is not installed: pip install 'ablate[export]'")
+                raise ConfigError(
+                    f"latency.backend=onnx: {package} is not installed: pip install 'ablate-yolo[export]'"
+                )
 
 
 def module_options(target: str, given: Container[str] = ()) -> dict[str, Option] | None:

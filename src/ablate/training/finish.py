@@ -20,6 +20,7 @@ from ultralytics.utils.torch_utils import torch_distributed_zero_first
 from ablate.checkpoints.stored_network import ANY, read_checkpoint
 from ablate.storage.plain_values import Plain
 from ablate.training import checkpoint
+from ablate.training.grafted_model import saved_form
 from ablate.training.history import Journal, best_epoch
 
 FIRST = RANK in {-1, 0}  # the process that writes
@@ -99,7 +100,7 @@ class ConcludingTrainer(DetectionTrainer):
             half: Any = deepcopy(self.ema.ema).half().cpu().to(memory_format=torch.contiguous_format)
             half.criterion = None
             half.args = dict(vars(self.args))  # plain, as Ultralytics' checkpoints hold them in the end
-            self._half = half.requires_grad_(False)
+            self._half = saved_form(half.requires_grad_(False))
         self._half.load_state_dict(state)
         return self._half
 

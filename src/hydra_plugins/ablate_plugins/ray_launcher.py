@@ -93,7 +93,7 @@ class RayLauncher(JobLauncher):
         from ablate.errors import ConfigError
 
         if find_spec("ray") is None:
-            raise ConfigError("hydra/launcher=ray: Ray is not installed; pip install 'ablate[ray]'")
+            raise ConfigError("hydra/launcher=ray: Ray is not installed; pip install 'ablate-yolo[ray]'")
         if device not in ("auto", "cpu"):
             raise ConfigError(f"device={device}: Ray chooses the GPUs; say how many with hydra.launcher.num_gpus")
         cpus, gpus = self._resources
