@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -282,3 +284,35 @@ def test_sweeps_and_trials_may_be_links(
     assert done.returncode == 0
     assert (directory / "comparison.ipynb").is_file()
     assert "2 done" in ablate_here("status", f"root={multirun}").stdout
+
+
+@pytest.mark.security(
+    FOLDER, "MLflow's database of the folder cannot have files put elsewhere, and no link there is written through."
+)
+def test_files_of_runs_stay_in_the_folder(
+    new_root: Callable[[Path], Path], multirun: Path, write: Write, records: Grid, secret: Path
+) -> None:
+    from ablate.tracking.store import Store
+
+    new_root(multirun)
+    write(records(("none",), ("sgd",), (0,)), runs=False)
+    trial = first_trial(multirun)
+    (trial / "train.log").write_text("hostile")
+    run_id = Store(multirun).publish(trial)
+    (place,) = multirun.glob(f"mlartifacts/**/{run_id}/artifacts")
+    (place / "train.log").unlink()
+    (place / "train.log").symlink_to(secret)
+    (trial / "mlflow.json").unlink()
+
+    assert Store(multirun).publish(trial) == run_id
+    assert secret.read_text() == "PRIVATE KEY"
+    assert (place / "train.log").read_text() == "hostile"
+
+    for address in (secret.parent.as_uri(), "http://evil.example/files", str(secret.parent), "s3://evil/files"):
+        with closing(sqlite3.connect(multirun / "mlflow.db")) as database, database:
+            database.execute("update runs set artifact_uri = ?", (address,))
+        (trial / "mlflow.json").unlink()
+        store = Store(multirun)
+        store.publish(trial)
+        assert [refusal.what for refusal in store.take_refusals()] == ["its files"]
+    assert [path.name for path in secret.parent.iterdir()] == ["id_rsa"]

@@ -37,6 +37,7 @@ from ablate.storage.content_hash import content_hash
 from ablate.storage.layout import OutputFolder, SweepFolder, TrialFolder
 from ablate.tracking import mlflow_payload as payload
 from ablate.tracking import parent_run
+from ablate.tracking.artifact_folders import own_place
 from ablate.tracking.curve_points import KINDS, Point, Points, metrics_of, points_of, stored_times
 from ablate.tracking.finding_runs import find_run, is_run
 from ablate.tracking.open_store import find_experiment, open_client
@@ -157,7 +158,7 @@ class Store:
             attempt(name, "its numbers", self._send_record, run, name, record, points, ended, parent)
             attempt(name, "the data set", self._inputs.log_datasets, run, [record])
             attempt(name, "the model", self._inputs.log_model, run, record)
-            for file, place in payload.trial_files(folder, record) if self._artifacts else ():
+            for file, place in payload.trial_files(folder, record) if self._keeps_files(run, name) else ():
                 self._log_file(run_id, name, file, place)
             self._tag_refusals(run, name, before)
         finally:  # else the run would be shown as running for ever
@@ -191,6 +192,12 @@ class Store:
         ]
         metrics = [*metrics_of(self._new(run_id, points)), *final]
         self._sender.send(run_id, name, metrics, _new_entries(run.data.params, params), tags)
+
+    def _keeps_files(self, run: Any, name: str) -> bool:
+        """Tell whether a run's files are to be sent: not where a store of ours would put them elsewhere."""
+        if not self._artifacts or not self._is_own:
+            return self._artifacts
+        return self._sender.attempt(name, "its files", own_place, run.info.artifact_uri, self._root) is not None
 
     def _log_file(self, run_id: str, name: str, file: Path, place: str | None) -> None:
         self._sender.attempt(name, f"the file {file.name}", self._client.log_artifact, run_id, str(file), place)
@@ -272,7 +279,7 @@ class Store:
             tags = {**summary.tags, payload.NOTE: note[: payload.MAX_TAG]}
             self._sender.send(run_id, name, metrics, _new_entries(run.data.params, summary.shared), tags)
             attempt(name, "the data sets", self._inputs.log_datasets, run, summary.trained)
-            if self._artifacts:
+            if self._keeps_files(run, name):
                 attempt(name, "the table", log_table, self._client, run_id, summary.table)
                 for file, place in sweep_files(directory):
                     self._log_file(run_id, name, file, place)
