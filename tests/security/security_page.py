@@ -29,6 +29,9 @@ not run code, must not read or send another file of yours, must not overwrite on
 **Not trusted** are checkpoints, data files, images, labels, the working folder, the repository that it is in, and
 everything in an output folder: records, manifests, locks, links, reports, and MLflow's store.
 
+The output folder itself, and `trials`, `sweeps` and `mlartifacts` in it, may be links of yours, as to a larger disk.
+Nothing is written through other links there: a link in place of a file is replaced or refused.
+
 There is no sandbox: a class that you name has your rights. A report that a stranger made (HTML, notebook) is as safe as
 your browser or Jupyter; `python -m ablate report` makes it again from the records.
 """

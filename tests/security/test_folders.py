@@ -247,6 +247,16 @@ def test_folders_that_are_links_are_refused(
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert "mlflow.db" in done.stderr
         assert "is a link" in done.stderr
+    (multirun / "mlflow.db").unlink()
+    smoke = ("train=smoke", "optimizer=sgd", f"root={multirun}", "notebook=false")
+    (planned,) = json.loads(ablate_here("plan", *smoke, "--json").stdout)["trials"]
+    trial = multirun / "trials" / planned["signature"]
+    for link in (trial, trial.with_suffix(".lock")):
+        link.symlink_to(secret.parent)
+        done = ablate_here(*smoke)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert f"{link.name}: it is a link" in done.stderr
+        link.unlink()
     with pytest.raises(ConfigError, match="is a link"):
         refuse_links([multirun / "sweeps" / "elsewhere"])
     assert sorted(path.name for path in secret.parent.iterdir()) == ["id_rsa"]

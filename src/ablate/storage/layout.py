@@ -9,6 +9,7 @@ multirun/mlflow.db, mlartifacts  MLflow's store, where no other is asked for
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ PREDICTIONS: Final = "evidence"  # a folder within Ultralytics'
 SAMPLES: Final = "samples"
 REPORT: Final = "comparison"
 REPORT_FORMS: Final = ("csv", "md", "tex", "ipynb")  # of the report, besides HTML
+_SIGNATURE: Final = re.compile(r"[0-9a-f]{64}")
 FOREIGN: Final = "last-of-"  # how the name of another trial's checkpoint begins that lay in this trial's place
 
 
@@ -291,9 +293,9 @@ class OutputFolder:
         return SweepFolder(self.sweeps / name)
 
     def trial_folders(self) -> Iterator[TrialFolder]:
-        """Yield all trials' folders by name."""
+        """Yield all trials' folders by name; what is not called by a signature, or is a link, is none."""
         for path in sorted(self.trials.iterdir()) if self.trials.is_dir() else ():
-            if path.is_dir():
+            if _SIGNATURE.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
                 yield TrialFolder(path)
 
     def sweep_folders(self) -> Iterator[SweepFolder]:
