@@ -30,6 +30,7 @@ from ablate.records.trial_record import Failure
 from ablate.report.html import page_html
 from ablate.report.latex import escape, latex
 from ablate.report.markdown_text import code_block, literal, table_cell
+from ablate.report.notebook import execute, source_notebook
 from ablate.report.terminal_table import print_table
 from ablate.report.write import csv_text, description, markdown
 from ablate.safe_text import one_line, visible
@@ -74,6 +75,10 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = write_sweep(root, made, name="hostile", latency=False)
     head = json.loads((directory / "sweep.json").read_text())
     everything = "".join(HOSTILE)
+    components = ["\x1b[31m", "<b>", "=cmd", "a|b", "\\input{x}", "![x](http://evil.example)", "\u202egnp"]
+    keys = [record["variant_key"] for record in made[-8:]]
+    marks = {key: [index == number for index in range(7)] for number, key in enumerate(keys)}  # the last has none
+    head["design"] = {"name": "\x1b", "components": components, "marks": marks, "reference": keys[-1]}
     head |= {"name": everything, "command": everything, "names": {r["signature"]: r["name"] for r in made}}
     (directory / "sweep.json").write_text(json.dumps(head))
     latency = make_latency(made[:2])
@@ -293,3 +298,33 @@ def test_a_cell_of_a_table_is_one_cell() -> None:
     for text in HOSTILE:
         found = COMMONMARK.parse(f"| a | b |\n|---|---|\n| {table_cell(text)} | x |\n")
         assert sum(token.type == "td_open" for token in found) == 2
+
+
+@pytest.mark.security(
+    "Report", "Nothing that a record says becomes code, a link, an image or HTML in the executed notebook."
+)
+def test_the_notebook_shows_what_a_record_says(sweep: Path, tmp_path: Path) -> None:
+    notebook = json.loads(execute(sweep, tmp_path / "comparison.ipynb").read_text(encoding="utf-8"))
+    source = json.loads(source_notebook().read_text(encoding="utf-8"))
+
+    code = [
+        cell["source"] for cell in notebook["cells"] if "injected-parameters" not in cell["metadata"].get("tags", [])
+    ]
+    assert ["".join(lines) for lines in code] == ["".join(cell["source"]) for cell in source["cells"]]
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
+    shown = [(kind, "".join(text)) for output in outputs for kind, text in output.get("data", {}).items()]
+    assert {"text/markdown", "text/html"} <= {kind for kind, _ in shown}
+    for kind, text in shown:
+        assert kind == "image/png" or is_safe(text)
+        if kind == "text/markdown":
+            assert not {token.type for token in tokens(text)} & {
+                "image",
+                "html_inline",
+                "html_block",
+                "link_open",
+                "fence",
+            }
+        if kind == "text/html":
+            page = Page(text)
+            assert not [tag for tag, _ in page.tags if tag in ("script", "img", "iframe", "svg", "object", "b")]
+            assert not [name for _, found in page.tags for name in found if name.startswith("on")]

@@ -26,6 +26,7 @@ from ablate.records.trial_record import (
     encode_record,
     short,
 )
+from ablate.safe_text import one_line
 from ablate.storage.confined import read_plain
 from ablate.storage.files import atomic_write_bytes, atomic_write_json
 from ablate.storage.json_text import parse_json
@@ -221,6 +222,7 @@ def _design(content: JsonValue, notes: list[str]) -> Design | None:
         if isinstance(content, dict) and isinstance(marks := content.get("marks"), dict):
             content = {**content, "marks": {key: row for key, row in marks.items() if _are_marks(row)}}
         design = from_json(content, Design)
+        design = msgspec.structs.replace(design, components=tuple(map(one_line, design.components)))
         whole = {key: marks for key, marks in design.marks.items() if len(marks) == len(design.components)}
         if whole and all(design.components) and len(set(design.components)) == len(design.components):
             return msgspec.structs.replace(design, marks=whole)
