@@ -411,3 +411,20 @@ def test_a_new_training_in_an_old_folder_forgets_the_old_one(build: Train) -> No
 
     assert read_state(folder / "weights" / "last.pt") is None
     assert not (folder / "history.jsonl").exists()
+
+
+@pytest.mark.security(
+    "Checkpoint", "A `last.pt` cannot bring another graft, nor that graft's file, into a trial that resumes."
+)
+def test_a_checkpoint_with_another_graft_is_not_resumed(build: Train, tmp_path: Path) -> None:
+    folder = interrupted(build, epochs=2, callbacks={"on_train_batch_end": interrupt_in(2)})
+    last = folder / "weights" / "last.pt"
+    content = torch.load(last, weights_only=False)
+    place = {"name": "head", "at": None, "wiring": "plain"}
+    content["ema"].yaml["ablate"] = {"module": {"_target_": "antigravity.Module"}, "insertion": place}
+    torch.save(content, last)
+    (model,) = folder.parent.glob("*.yaml")
+
+    with pytest.raises(TrainingError, match="other grafts"):
+        AblateTrainer(overrides={"resume": str(last), "model": str(model)})
+    assert "antigravity" not in sys.modules

@@ -14,6 +14,7 @@ import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.events import events
 
+from ablate.data.cache import cache_dir
 from ablate.evaluation.average_precision import ultralytics_ap
 from ablate.records.metrics import EpochRow
 from ablate.records.predictions import load_predictions
@@ -239,3 +240,29 @@ def test_every_epoch_is_on_disk_when_it_ends_and_progress_is_told_within(train: 
     assert rows[:2] == [1, 2]
     assert sorted(progress[0]) == ["batch", "batches", "epoch", "epochs", "time"]
     assert [progress[0][key] for key in ("epoch", "epochs", "batch", "batches")] == [1, 2, 1, 2]
+
+
+@pytest.mark.security("Working folder", "A `weights/yolo26n.pt` in it is not what mixed precision is checked with.")
+def test_mixed_precision_is_checked_with_a_checkpoint_of_the_cache(
+    build: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ultralytics import utils
+    from ultralytics.engine import trainer as stock
+
+    folders = []
+
+    def check(model: Any) -> bool:
+        folders.append(utils.WEIGHTS_DIR)
+        raise Stop
+
+    monkeypatch.setattr(stock, "check_amp", check)
+    before = utils.WEIGHTS_DIR
+    with pytest.raises(Stop):
+        build(amp=True).train()
+
+    assert folders == [cache_dir() / "weights"]
+    assert before == utils.WEIGHTS_DIR
+
+
+class Stop(Exception):
+    """Ends a training."""

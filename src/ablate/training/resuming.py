@@ -16,12 +16,14 @@ import torch
 import ultralytics
 from torch import Tensor, nn
 from ultralytics.cfg import get_cfg
+from ultralytics.nn.tasks import yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.torch_utils import unwrap_model
 
 from ablate.checkpoints.inert_reading import CheckpointError
 from ablate.checkpoints.stored_network import ANY, Checkpoint, plain_values, read_checkpoint
 from ablate.data.plain_paths import plain_path
+from ablate.grafting.surgery import grafts_in
 from ablate.records.checkpoint_origin import SIGNATURE, folder_signature
 from ablate.records.metrics import EpochRow
 from ablate.storage.files import atomic_write_text
@@ -91,6 +93,7 @@ class ResumableTrainer(ConcludingTrainer):
         try:
             self.resumed_from = read_checkpoint(last, parts=ANY)
             self.interrupted = checkpoint.state_in(self.resumed_from.entries)
+            _check_grafts(self.resumed_from, overrides.get("model"))
         except (CheckpointError, OSError) as error:
             raise TrainingError(f"{last} carries no state that a training could go on from: {error}") from error
         if self.interrupted is None:
@@ -374,3 +377,13 @@ class ResumableTrainer(ConcludingTrainer):
             return {"fitness": None}
         losses = {key: float(value) for key, value in self.metrics.items() if key.startswith("val/")}
         return {**losses, **accuracy(self.metrics), "fitness": None if self.fitness is None else float(self.fitness)}
+
+
+def _check_grafts(last: Checkpoint, model: str | None) -> None:
+    """Compare the grafts of a checkpoint with those of the trial, where its network's yaml is known.
+
+    Raises:
+        CheckpointError: It names others, whose files would be imported.
+    """
+    if str(model).endswith(".yaml") and grafts_in(yaml_model_load(model)) != grafts_in(last.network.yaml):
+        raise CheckpointError("its network has other grafts")

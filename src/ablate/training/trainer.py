@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import nn, optim
+from ultralytics import utils
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ultralytics.optim import muon
 from ultralytics.utils import LOGGER, RANK, SETTINGS
@@ -24,6 +25,7 @@ from ultralytics.utils.events import events
 from ultralytics.utils.torch_utils import unwrap_model
 
 from ablate.checkpoints.stored_network import StoredNetwork, read_checkpoint
+from ablate.data.cache import cache_dir
 from ablate.data.data_use import used_of
 from ablate.grafting.module_import import imported_source
 from ablate.grafting.transfer import Coverage
@@ -125,6 +127,18 @@ class AblateTrainer(ResumableTrainer):
             raise
 
     # -- network and optimizer --------------------------------------------------------------------------------------
+
+    def _setup_train(self) -> None:
+        """Set up; the checkpoint by which Ultralytics checks mixed precision is taken from our cache.
+
+        It would load one from `weights/` in the working folder or its repository, with all that it names.
+        """
+        before = utils.WEIGHTS_DIR
+        utils.WEIGHTS_DIR = cache_dir() / "weights"
+        try:
+            super()._setup_train()
+        finally:
+            utils.WEIGHTS_DIR = before
 
     def setup_model(self) -> Plain | None:
         """Build the network; return the entries of the checkpoint to resume from, or None."""
