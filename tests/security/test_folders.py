@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,18 @@ import ablate
 from ablate.__main__ import main
 from ablate.analysis.comparison import compare
 from ablate.errors import ConfigError
+from ablate.execution.run_trial import run_job
+from ablate.execution.trial_job import TrialJob, TrialOutcome
 from ablate.log import configure, open_driver_log
 from ablate.records.loading import load_sweep
 from ablate.report.figures.detections import found_and_missed
 from ablate.report.figures.samples import sample_detections
+from ablate.settings.schema import Config
+from ablate.settings.trial_settings import TrialSettings
 from ablate.storage.confined import inside, refuse_links, remove_links
 from ablate.storage.layout import OutputFolder
 from ablate.storage.locking import held, lock
+from ablate.study.trial import Trial
 from ablate.tracking.mlflow_payload import trial_files
 from ablate.tracking.run_inputs import one_at_a_time, one_at_a_trial
 from ablate.tracking.sweep_files import sweep_files
@@ -262,7 +268,6 @@ def test_folders_that_are_links_are_refused(
     assert sorted(path.name for path in secret.parent.iterdir()) == ["id_rsa"]
 
 
-@pytest.mark.security(FOLDER, "Links in a trial's folder that lead out of it are removed before it is trained there.")
 def test_links_that_lead_out_are_removed(tmp_path: Path, secret: Path) -> None:
     folder = tmp_path / "trial"
     (folder / "train").mkdir(parents=True)
@@ -326,3 +331,39 @@ def test_files_of_runs_stay_in_the_folder(
         store.publish(trial)
         assert [refusal.what for refusal in store.take_refusals()] == ["its files"]
     assert [path.name for path in secret.parent.iterdir()] == ["id_rsa"]
+
+
+@pytest.mark.security(FOLDER, "Links in a trial's folder that lead out of it are removed before it is trained there.")
+def test_a_trial_that_runs_writes_through_no_link_of_its_folder(
+    tmp_path: Path, secret: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ABLATE_TEST_FLAGS", str(tmp_path))
+    from tests.faults.quick_training import train
+
+    content = asdict(Config()) | {"root": str(tmp_path / "multirun"), "device": "cpu"}
+    content["data"] = {"name": "shapes", "train_images": 8, "val_images": 4, "imgsz": 64, "seed": 0}
+    content["train"] |= {"epochs": 1}
+    trial = Trial.of(TrialSettings.from_plain(content))
+    files = trial.files
+    (files.path / "train" / "weights").mkdir(parents=True)
+    files.training.history.symlink_to(secret)
+    (files.path / "samples").symlink_to(secret.parent)
+    for name in (
+        "train.log",
+        "system.jsonl",
+        "tries.json",
+        "config.yaml",
+        "model.txt",
+        "result.backup.json",
+        "git.diff",
+    ):
+        (files.path / name).symlink_to(secret)
+
+    outcome = run_job(TrialJob(trial.settings), train)
+
+    assert isinstance(outcome, TrialOutcome)
+    assert outcome.status == "finished"
+    assert secret.read_text() == "PRIVATE KEY"
+    assert [path.name for path in secret.parent.iterdir()] == ["id_rsa"]
+    assert not files.log.is_symlink()
+    assert "starts from the beginning" in files.log.read_text()
