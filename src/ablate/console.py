@@ -10,6 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from ablate.redaction import without_secrets
 from ablate.safe_text import one_line, visible
 
 
@@ -34,7 +35,7 @@ class Terminal(Console):
 
 def print_line(console: Console, line: str | Text, style: str | None = None) -> None:
     """Print a line as it is: no markup, no emoji codes, no highlighting, not wrapped, so that paths can be copied."""
-    text = line if isinstance(line, Text) else Text(one_line(line), style=style or "")
+    text = line if isinstance(line, Text) else Text(one_line(without_secrets(line)), style=style or "")
     console.print(text, highlight=False, soft_wrap=True)
 
 

@@ -18,6 +18,7 @@ from logging.handlers import MemoryHandler, RotatingFileHandler
 from pathlib import Path
 
 from ablate.errors import ConfigError
+from ablate.redaction import without_secrets
 from ablate.safe_text import one_line, visible
 
 LEVEL = "ABLATE_LOG"
@@ -26,11 +27,14 @@ LARGEST = 1_000_000  # bytes; a driver log that would grow beyond this is first 
 
 
 class _Format(logging.Formatter):
-    """Lays out a message on one line, whatever names of strangers are in it; a traceback keeps its lines."""
+    """Lays out a message on one line, whatever names of strangers are in it, and without secrets.
+
+    A traceback keeps its lines.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the text of a message."""
-        return visible(super().format(record))
+        return visible(without_secrets(super().format(record)))
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the text of a message without the traceback."""

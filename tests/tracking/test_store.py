@@ -71,6 +71,18 @@ def test_parameters_metrics_tags_and_files_arrive_whole(root: Path, trial: Path)
     assert [f.path for f in store._client.list_artifacts(run.info.run_id, "weights")] == ["weights/best.pt"]
 
 
+@pytest.mark.security(
+    "Secrets", "`git.diff`, how your files differ from their commit, is sent only with `tracking.diff=true`."
+)
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_difference_from_the_commit_is_sent_only_when_asked(root: Path, trial: Path, asked: bool) -> None:
+    (trial / "git.diff").write_text("+line\n", encoding="utf-8")
+    store = Store(root, diff=asked)
+    run_id = store.publish(trial)
+
+    assert ("git.diff" in [file.path for file in store._client.list_artifacts(run_id)]) is asked
+
+
 def test_a_failure_is_a_failed_run_with_its_reason(root: Path, trial: Path) -> None:
     failure = {"type": "out_of_memory", "message": "batch 64", "log": "train.log"}
     atomic_write_json(trial / "result.json", record(status="failed", failure=failure, metrics={}, history=[]))

@@ -10,9 +10,10 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from ablate.cli.messages import explain, fail
 from ablate.cli.override_words import check_words
 from ablate.cli.unreadable import is_read
 from ablate.errors import AblateError, ConfigError
+from ablate.redaction import without_secrets
 from ablate.settings.architecture import stock_file
 from ablate.settings.graft import quote, split
 from ablate.settings.schema import conf_dir, schema_node
@@ -104,7 +106,7 @@ class Command:
         from ablate.launching.fields import check_fields
 
         ConfigStore.instance().store(name="ablate", node=schema_node())
-        with _program_arguments(for_hydra(self.words)):
+        with _program_arguments(for_hydra(self.words)), _shown_without_secrets(self.words):
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(self)()
             if self._single is None:
                 return 0
@@ -290,6 +292,20 @@ def _program_arguments(words: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         sys.argv = program
+
+
+@contextmanager
+def _shown_without_secrets(words: Sequence[str]) -> Iterator[None]:
+    """Print what Hydra shows of a configuration without secrets: the password in the address of a store."""
+    if not any(word.startswith(("--cfg", "-c", "--info", "-i")) for word in words):
+        yield
+        return
+    shown = StringIO()
+    try:
+        with redirect_stdout(shown):
+            yield
+    finally:
+        print(without_secrets(shown.getvalue()), end="")  # noqa: T201
 
 
 def _weights_file(weights: str, *, download: bool) -> str:

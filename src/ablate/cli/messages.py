@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from ablate.errors import ConfigError, nearest
+from ablate.redaction import without_secrets
 from ablate.safe_text import escaped
 from ablate.settings.option_files import GROUPS, SCHEMAS, known_keys
 from ablate.settings.schema import option_file, options
@@ -20,7 +21,7 @@ from ablate.settings.training_arguments import OWNED
 def fail(message: str) -> int:
     """Print to stderr what is wrong with the input; return the exit code for it."""
     with suppress(OSError):  # standard error may be full or closed
-        print(f"ablate: {escaped(message)}", file=sys.stderr)  # noqa: T201
+        print(f"ablate: {escaped(without_secrets(message))}", file=sys.stderr)  # noqa: T201
     return 2
 
 

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from ablate.log import log_exception
+from ablate.redaction import without_secrets
 from ablate.safe_text import escaped
 
 UNFORESEEN = 70  # exit code, EX_SOFTWARE of sysexits.h
@@ -29,12 +30,12 @@ def report_unforeseen(error: Exception, words: Sequence[str]) -> int:
     neither can, the traceback itself is printed.
     """
     log_exception(f"unforeseen: {shlex.join(words)}", error)
-    text = "\n".join([*_circumstances(words), "", "".join(traceback.format_exception(error))])
+    text = without_secrets("\n".join([*_circumstances(words), "", "".join(traceback.format_exception(error))]))
     place = _write(text, words)
     if place is None:
         print(text, file=sys.stderr)  # noqa: T201
     else:
-        what = escaped(f"{type(error).__name__}: {error}", most=300)
+        what = escaped(without_secrets(f"{type(error).__name__}: {error}"), most=300)
         print(f"ablate: this is a fault of ablate: {what} (traceback: {place})", file=sys.stderr)  # noqa: T201
     return UNFORESEEN
 

@@ -15,6 +15,7 @@ import msgspec
 from ablate.records.loading import load_manifest, save_manifest
 from ablate.records.store_address import without_account
 from ablate.records.sweep_record import Control, Design, SweepManifest
+from ablate.redaction import without_secrets
 from ablate.storage.confined import refuse_links, remove_links
 from ablate.storage.layout import OutputFolder, SweepFolder
 from ablate.study.trial import Trial
@@ -52,7 +53,7 @@ def open_sweep(
     Args:
         trials: All trials of the sweep.
         command: The command line's words; `retry=` is left out, because it is meant once, and so are user and password
-            of `tracking.uri`, because a manifest is not secret.
+            of addresses, because a manifest is not secret.
         design: Of components, where there is one (see `ablate.study.designs`).
         controls: By variant key (see `ablate.study.control_trials`).
         ignored: Takes in words what of an earlier manifest could not be read.
@@ -71,7 +72,7 @@ def open_sweep(
     before = earlier.signatures if settings.sweep else ()  # a named sweep grows with each command
     signatures = tuple(dict.fromkeys([*before, *(trial.identity.signature for trial in trials)]))
     words = [
-        without_account(word) if word.lstrip("+").startswith("tracking") else word
+        without_account(word) if word.lstrip("+").startswith("tracking") else without_secrets(word)
         for word in command
         if not word.startswith("retry=")
     ]

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Protocol
 
+from ablate.redaction import without_secrets
+
 LONGEST_WAIT = 30.0  # seconds before a busy job is submitted again; on a cluster each time is a submission
 BUSY = "busy"  # returned by a job that another command runs now; it is submitted again later
 STALE = "stale"  # returned by a job that needs a new process: this one imported code that has changed since
@@ -209,7 +211,7 @@ def attempt(function: str, payload: Any) -> Outcome:
 
 def exception_outcome(error: BaseException) -> Outcome:
     """Return the outcome of a job that raised an exception."""
-    return Outcome(failure="code", message=f"{type(error).__name__}: {' '.join(str(error).split())}")
+    return Outcome(failure="code", message=without_secrets(f"{type(error).__name__}: {' '.join(str(error).split())}"))
 
 
 def _ended(running: dict[Future[Outcome], _Running], interval: float) -> list[Future[Outcome]]:

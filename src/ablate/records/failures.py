@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ablate.data.data_errors import DataError
 from ablate.records.trial_record import Failure
+from ablate.redaction import without_secrets
 from ablate.storage.confined import open_plain
 
 TYPES = ("out_of_memory", "diverged", "data", "code", "killed", "timeout", "changed")
@@ -29,11 +30,11 @@ def describe(kind: str, reason: Exception | str, log: Path) -> Failure:
     """
     return Failure(
         type=kind,
-        message=" ".join(str(reason).split()) or type(reason).__name__,
+        message=without_secrets(" ".join(str(reason).split())) or type(reason).__name__,
         log=log.name,
         transient=isinstance(reason, Exception) and _is_transient(reason),
         intact=kind in ("killed", "timeout") or isinstance(reason, OSError) or bool(getattr(reason, "intact", False)),
-        tail=tuple(tail(log)),
+        tail=tuple(map(without_secrets, tail(log))),
     )
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
+from ablate.redaction import plain_without_secrets
 from ablate.storage.layout import OutputFolder
+from ablate.storage.plain_values import Plain
 
 DATABASES = ("sqlite", "postgresql", "postgres", "mysql", "mssql", "oracle")  # MLflow writes to them without a server
 
@@ -86,8 +88,10 @@ def without_account(text: str) -> str:
     return re.sub(r"(?<=[?&])(?:user|username|password|sslpassword|token)=[^&#\s'\"]*&?", "", text).rstrip("?&")
 
 
-def recorded(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a configuration as it is written down: without the account at its tracking server or database."""
+def recorded(config: Mapping[str, Any]) -> Plain:
+    """Return a configuration as it is written down: without the account at any address, or another secret."""
     tracking = config.get("tracking") or {}
     uri = tracking.get("uri")
-    return {**config, "tracking": {**tracking, "uri": without_account(str(uri))}} if uri else dict(config)
+    config = {**config, "tracking": {**tracking, "uri": without_account(str(uri))}} if uri else config
+    written: Plain = plain_without_secrets(dict(config))
+    return written

@@ -87,7 +87,8 @@ class ModelSettings:
 class TrackingSettings:
     """Where results are sent once they are on disk. `uri` null: SQLite in `<root>/mlflow.db`.
 
-    `system_seconds` is the time between two samples of processor, memory and GPUs; 0 takes none.
+    `system_seconds` is the time between two samples of processor, memory and GPUs; 0 takes none. `diff` sends a trial's
+    `git.diff`, which holds lines of the user's files, along with its other files.
     """
 
     name: str = "sqlite"
@@ -95,6 +96,7 @@ class TrackingSettings:
     experiment: str = "ablate"
     artifacts: bool = True
     system_seconds: float = _ranged(10.0, ">= 0")
+    diff: bool = False
 
 
 @dataclass(frozen=True)

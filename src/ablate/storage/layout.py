@@ -130,9 +130,10 @@ class TrialFolder:
         """Tell whether a file in this folder stays when the trial starts anew: it tells of the earlier tries."""
         return path in (self.log, self.tries, self.system) or path.name.startswith(FOREIGN)
 
-    def kept_files(self) -> Iterator[Path]:
+    def kept_files(self, *, with_diff: bool) -> Iterator[Path]:
         """Yield the files worth keeping beside the record's artifacts, as far as they are there and of this folder."""
-        for path in (self.result, self.config, self.model, self.parameter_groups, self.git_diff, self.log):
+        diff = [self.git_diff] if with_diff else []
+        for path in (self.result, self.config, self.model, self.parameter_groups, *diff, self.log):
             if path.is_file() and not leads_out(path, self.path):
                 yield path
 

@@ -254,10 +254,10 @@ def starting_model(record: TrialRecord) -> StartingModel | None:
     )
 
 
-def trial_files(folder: Path, record: TrialRecord) -> Iterator[tuple[Path, str | None]]:
+def trial_files(folder: Path, record: TrialRecord, *, with_diff: bool = False) -> Iterator[tuple[Path, str | None]]:
     """Yield the files of a trial that are worth keeping, with their place among the artifacts; of its folder only."""
     files, artifacts = TrialFolder(folder), record.artifacts
-    yield from ((path, None) for path in files.kept_files())
+    yield from ((path, None) for path in files.kept_files(with_diff=with_diff))
     listed = [(artifacts.best, "weights")] if artifacts.best else []
     listed += [(name, PREDICTIONS) for name in artifacts.predictions.values()]
     listed += [(name, "plots") for name in artifacts.plots]

@@ -54,10 +54,12 @@ class Store:
         root: The output folder.
         uri: A tracking URI, or None for SQLite in the root.
         experiment: Name of the experiment.
-        artifacts: Whether to log files (checkpoint, plots, reports).
+        artifacts: Whether to log files (checkpoint, plots, reports); with `diff` git.diff too.
     """
 
-    def __init__(self, root: Path, uri: str | None = None, experiment: str = "ablate", artifacts: bool = True) -> None:
+    def __init__(
+        self, root: Path, uri: str | None = None, experiment: str = "ablate", artifacts: bool = True, diff: bool = False
+    ) -> None:
         prepare()
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
@@ -66,7 +68,7 @@ class Store:
         address = tracking_uri(root, uri)
         self.uri = without_account(address) if uri else address  # as trials' links name this store
         self._root = root
-        self._artifacts = artifacts
+        self._artifacts, self._diff = artifacts, diff
         self._is_own = sqlite_file(address) == own_database(root)
         root.mkdir(parents=True, exist_ok=True)
         self._client = open_client(address, root)
@@ -158,7 +160,8 @@ class Store:
             attempt(name, "its numbers", self._send_record, run, name, record, points, ended, parent)
             attempt(name, "the data set", self._inputs.log_datasets, run, [record])
             attempt(name, "the model", self._inputs.log_model, run, record)
-            for file, place in payload.trial_files(folder, record) if self._keeps_files(run, name) else ():
+            keeps = self._keeps_files(run, name)
+            for file, place in payload.trial_files(folder, record, with_diff=self._diff) if keeps else ():
                 self._log_file(run_id, name, file, place)
             self._tag_refusals(run, name, before)
         finally:  # else the run would be shown as running for ever

@@ -9,6 +9,8 @@ from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 
+from ablate.redaction import without_secrets
+
 MAX_REASON = 200  # characters of an error's message that are shown
 UNAVAILABLE = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED", "CANCELLED")
 # Messages of MLflow, requests and SQLAlchemy about a server or a database that is absent or busy.
@@ -114,8 +116,9 @@ def is_unreachable(error: BaseException) -> bool:
 
 def reason_of(error: BaseException) -> str:
     """Return an exception in one line; of a database's error what the database says."""
-    database = DATABASE.search(str(error))
-    line = database[1] if database else next((line for line in str(error).splitlines() if line.strip()), "")
+    text = without_secrets(str(error))  # before it is cut off, which would hide from it where an address ends
+    database = DATABASE.search(text)
+    line = database[1] if database else next((line for line in text.splitlines() if line.strip()), "")
     return f"{type(error).__name__}: {line[:MAX_REASON]}".removesuffix(": ")
 
 

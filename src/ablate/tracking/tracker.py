@@ -153,7 +153,7 @@ def serve(call: Call) -> Answer:
     while True:
         try:
             if _store is None:
-                _store = Store(call.root, tracking.uri, tracking.experiment, tracking.artifacts)
+                _store = Store(call.root, tracking.uri, tracking.experiment, tracking.artifacts, tracking.diff)
             return Answer(call.method(_store, *call.args, **call.kwargs), refusals=tuple(_store.take_refusals()))
         except Exception as error:  # the tracker must never cost a trial
             if "database is locked" in str(error) and time.monotonic() < deadline:
