@@ -19,7 +19,8 @@ import torch
 from torch import nn
 
 from ablate.__main__ import main
-from ablate.checkpoints.inert_reading import CheckpointError, NumberArray, UnsafeCheckpoint
+from ablate.checkpoints.file_check import CheckpointError, UnsafeCheckpoint
+from ablate.checkpoints.inert_reading import NumberArray
 from ablate.checkpoints.stored_network import ANY, StoredNetwork, read_checkpoint
 
 
@@ -278,7 +279,9 @@ def test_an_odd_file_is_told_in_one_line(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.security("Checkpoint", "As `model.weights` it ends `plan` and a run in one line that names what it holds.")
-def test_a_plan_refuses_a_strangers_weights(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_refuses_a_strangers_weights(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ultralytics.nn.tasks import DetectionModel
 
     content = {
@@ -288,12 +291,24 @@ def test_a_plan_refuses_a_strangers_weights(tmp_path: Path, capfd: pytest.Captur
     torch.save(content, tmp_path / "evil.pt")
     words = ["plan", f"model.weights={tmp_path}/evil.pt", "probe=false", "train.imgsz=32"]
 
-    assert main(words) == 2
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "torch", None)  # told before it is needed
+        assert main(words) == 2
     told = capfd.readouterr().err
     assert told.count("\n") == 1
     assert "posix.system" in told
     assert "trust_weights=true" in told
     assert not (tmp_path / "ran").exists()
+
+
+def test_what_only_the_reader_sees_ends_a_plan_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    torch.save({"model": network(), "x": Call(torch.hub.load, "a/b", "c")}, tmp_path / "evil.pt")
+
+    assert main(["plan", f"model.weights={tmp_path}/evil.pt", "probe=false", "train.imgsz=32"]) == 2
+    told = capfd.readouterr().err
+    assert told.count("\n") == 1
+    assert "torch.hub.load" in told
+    assert "trust_weights=true" in told
 
 
 @pytest.mark.security("Checkpoint", "With `trust_weights=true` it may run code: the reader has said so by name.")

@@ -48,6 +48,12 @@ def test_a_file_that_is_not_there_is_named(name: str) -> None:
         find_weights(name)
 
 
+def test_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "best.pt").mkdir()
+    with pytest.raises(DataError, match=r"model\.weights=best\.pt: it is a folder"):
+        find_weights("best.pt")
+
+
 def test_an_empty_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "best.pt").touch()
     with pytest.raises(DataError, match="the file is empty"):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from ablate.checkpoints.inert_reading import UnsafeCheckpoint
+from ablate.checkpoints.file_check import UnsafeCheckpoint
 from ablate.execution.trial_checks import own_checkpoint, set_foreign_aside
 from ablate.records.checkpoint_origin import SIGNATURE, checkpoint_signature
 from ablate.training import checkpoint

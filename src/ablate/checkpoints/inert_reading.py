@@ -12,8 +12,6 @@ import math
 import pickle
 import re
 import warnings
-import zipfile
-from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -24,28 +22,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ablate.errors import AblateError
-
-NETWORK = "ablate_yolo.network"  # what makes a network with grafts from plain values and tensors
-_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how torch's files began before they were zip archives
-
-
-class CheckpointError(AblateError):
-    """A checkpoint cannot be used; the message is one line that says why, without the file's name."""
-
-
-class UnsafeCheckpoint(CheckpointError):
-    """A checkpoint names something that is no part of a network, which would be imported or called.
-
-    Args:
-        name: What it names, as module and name.
-    """
-
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"it names {name}, which is no part of a network and could run any code; only if you trust its author"
-        )
-        self.name = name
+from ablate.checkpoints.file_check import (
+    PARTS,
+    VALUES,
+    CheckpointError,
+    UnsafeCheckpoint,
+    check_kind,
+    modern_name,
+)
 
 
 class Named:
@@ -89,18 +73,6 @@ class Named:
         """Forget an entry of a set of an unknown class."""
 
 
-# What a checkpoint of a network may name beside what is carried out, by the beginning of its name.
-_PARTS = (
-    "torch.nn.modules.", "torch.nn.parallel.", "torch.nn.parameter.", "torch.nn.quantized.", "torch.ao.nn.",
-    "ultralytics.nn.", "ultralytics.yolo.", "ultralytics.utils.loss.", "ultralytics.utils.tal.",
-    "models.", "ablate.grafting.surgery.", "ablate.modules.",
-)  # fmt: skip
-_VALUES = frozenset({
-    "ultralytics.utils.IterableSimpleNamespace", "builtins.getattr", "builtins.object", "numpy.ndarray", "torch.Tensor",
-    "torch.nn.parameter.Parameter", "torch.torch_version.TorchVersion", NETWORK,
-})  # fmt: skip
-
-
 def read(path: Path, parts: Iterable[str] = ()) -> Any:
     """Return the content of a checkpoint: plain values, tensors on the CPU, and `Named` for all else.
 
@@ -111,7 +83,7 @@ def read(path: Path, parts: Iterable[str] = ()) -> Any:
     Raises:
         CheckpointError: It is no such file, is damaged, or names what is no part of a network.
     """
-    _check_kind(path)
+    check_kind(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that the saved source of a class is not that of `Named`
@@ -127,29 +99,6 @@ def read(path: Path, parts: Iterable[str] = ()) -> Any:
 def read_pickle(content: bytes, parts: Iterable[str] = ()) -> Any:
     """Return what a pickle within a checkpoint holds: plain values, and `Named` for names with these beginnings."""
     return _pickle_module(tuple(parts)).load(io.BytesIO(content))
-
-
-def _check_kind(path: Path) -> None:
-    """Say what a file is that torch could not read as a checkpoint, or would read in another way."""
-    if path.is_dir():
-        raise CheckpointError("it is a folder; a checkpoint is one file")
-    with path.open("rb") as file:
-        start = file.read(len(_LEGACY))
-    if start == _LEGACY:
-        return
-    if not start.startswith(b"PK"):
-        is_safetensors = start[8:9] == b"{"
-        kind = "a safetensors file, which holds no network" if is_safetensors else "no file that PyTorch wrote"
-        raise CheckpointError(f"it is {kind if start else 'empty'}; a checkpoint of Ultralytics (.pt) is needed")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise CheckpointError(f"it is cut off or damaged: {error}") from error
-    if any(entry.filename.endswith("constants.pkl") for entry in entries):
-        raise CheckpointError("it is a TorchScript archive; the checkpoint (.pt) that it was exported from is needed")
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise CheckpointError("its entries are compressed, which PyTorch never does")
 
 
 @cache
@@ -178,14 +127,13 @@ def _stand_in(module: str, name: str, parts: tuple[str, ...]) -> Any:
     Raises:
         UnsafeCheckpoint: It is no part of a network.
     """
-    module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))  # of Python 2
-    full = f"{module}.{name}"
+    full = modern_name(module, name)
     if full in _CARRIED_OUT:
         return _CARRIED_OUT[full]
-    if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
+    if full.startswith("torch.") and isinstance(getattr(torch, name, None), torch.dtype):
         return getattr(torch, name)
-    is_value = full in _VALUES or full.startswith(parts)
-    if not (is_value or full.startswith(_PARTS)):
+    is_value = full in VALUES or full.startswith(parts)
+    if not (is_value or full.startswith(PARTS)):
         raise UnsafeCheckpoint(full)
     return _named(full, is_value)
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ablate.checkpoints.inert_reading import NETWORK, CheckpointError, Named, UnsafeCheckpoint, read
+from ablate.checkpoints.file_check import NETWORK, CheckpointError, UnsafeCheckpoint
+from ablate.checkpoints.inert_reading import Named, read
 from ablate.storage.plain_values import Plain
 
 ANY = ("",)  # the beginning of every name: all that is no tensor and no plain value is left out, unread

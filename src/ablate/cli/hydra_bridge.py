@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from ablate.settings.architecture import stock_file
 from ablate.settings.graft import quote, split
 from ablate.settings.schema import conf_dir, schema_node
 from ablate.settings.validation import check_each, check_same
+from ablate.storage.files import FileState, file_state
 from ablate.storage.plain_values import Plain
 
 if TYPE_CHECKING:
@@ -208,6 +209,8 @@ def complete(content: Plain, *, download: bool = True) -> None:
     model: Plain = content["model"]
     if (weights := model["weights"]) is not None:
         model["weights"] = _weights_file(str(weights), download=download)
+        if not content.get("trust_weights"):
+            _check_weights(Path(model["weights"]), str(weights))
 
 
 def for_hydra(arguments: Sequence[str]) -> list[str]:
@@ -306,6 +309,26 @@ def _shown_without_secrets(words: Sequence[str]) -> Iterator[None]:
             yield
     finally:
         print(without_secrets(shown.getvalue()), end="")  # noqa: T201
+
+
+def _check_weights(path: Path, weights: str) -> None:
+    """Refuse a checkpoint that is none, or that names code, before torch is imported."""
+    if (state := file_state(path)) is not None and (problem := _weights_problem(path, state)):
+        raise ConfigError(f"model.weights={weights}: {problem}")
+
+
+@lru_cache(maxsize=16)
+def _weights_problem(path: Path, state: FileState) -> str:
+    """Return what is wrong with a file in this state; empty where nothing is."""
+    from ablate.checkpoints.file_check import CheckpointError, UnsafeCheckpoint, check_file
+
+    try:
+        check_file(path)
+    except UnsafeCheckpoint as error:
+        return f"{error}: trust_weights=true"
+    except (CheckpointError, OSError) as error:
+        return str(error)
+    return ""
 
 
 def _weights_file(weights: str, *, download: bool) -> str:

@@ -34,6 +34,8 @@ def find_weights(weights: str, download: bool = True) -> str:
         if path.stat().st_size == 0:
             raise DataError(f"model.weights={weights}: the file is empty")
         return str(path)
+    if path.is_dir():
+        raise DataError(f"model.weights={weights}: it is a folder; a checkpoint is one file")
     if not OFFICIAL.fullmatch(weights):
         raise DataError(f"model.weights={weights}: no such file")
     cached = cache_dir() / "weights" / weights

@@ -87,7 +87,7 @@ def measure_checkpoints(job: MeasurementJob) -> ProcessTimes:
 
 def _load(checkpoints: Mapping[str, Checkpoint]) -> tuple[dict[str, tuple[nn.Module, int]], dict[str, str]]:
     """Return the deployed networks with their image sizes, and why the others cannot be loaded."""
-    from ablate.checkpoints.inert_reading import UnsafeCheckpoint
+    from ablate.checkpoints.file_check import UnsafeCheckpoint
     from ablate.checkpoints.stored_network import read_own
     from ablate.training.network import restore
 

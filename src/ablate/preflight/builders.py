@@ -193,7 +193,7 @@ def _weights(model: ModelSettings, *, trust: bool) -> StoredNetwork:
 @lru_cache(maxsize=1)
 def _checkpoint(source: Path, modified: int, trust: bool) -> StoredNetwork:
     """Read a checkpoint once for many networks, as long as the file does not change."""
-    from ablate.checkpoints.inert_reading import CheckpointError, UnsafeCheckpoint
+    from ablate.checkpoints.file_check import CheckpointError, UnsafeCheckpoint
     from ablate.checkpoints.stored_network import read_checkpoint
 
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ablate.checkpoints.inert_reading import CheckpointError, UnsafeCheckpoint
+from ablate.checkpoints.file_check import CheckpointError, UnsafeCheckpoint
 from ablate.checkpoints.stored_network import ANY, read_checkpoint, read_own
 from ablate.errors import ConfigError
 from ablate.grafting.surgery import grafts_in

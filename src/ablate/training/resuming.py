@@ -20,7 +20,7 @@ from ultralytics.nn.tasks import yaml_model_load
 from ultralytics.utils import DEFAULT_CFG_DICT
 from ultralytics.utils.torch_utils import unwrap_model
 
-from ablate.checkpoints.inert_reading import CheckpointError
+from ablate.checkpoints.file_check import CheckpointError
 from ablate.checkpoints.stored_network import ANY, Checkpoint, plain_values, read_checkpoint
 from ablate.data.plain_paths import plain_path
 from ablate.grafting.surgery import grafts_in
