@@ -15,6 +15,7 @@ from tests.fixtures.comparisons import grid, write_sweep
 
 from ablate.analysis.comparison import compare
 from ablate.monitor.trial_state import SweepStates, trial_state
+from ablate.records.checkpoint_origin import checkpoint_signature
 from ablate.records.loading import DamagedRecordError, load_record, load_sweep
 from ablate.records.predictions import load_predictions
 from ablate.report.notebook import execute
@@ -70,15 +71,17 @@ def test_what_is_no_plain_file_is_not_waited_for(directory: Path, trial: Path, k
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
-    "name", ["mlflow.json", "train/progress.json", "train/history.jsonl", "train.log", "../{}.lock"]
+    "name",
+    ["mlflow.json", "train/progress.json", "train/history.jsonl", "train.log", "../{}.lock", "train/weights/last.pt"],
 )
 def test_pipes_in_place_of_other_files_are_not_waited_for(directory: Path, trial: Path, name: str) -> None:
     (trial / "result.json").unlink()
     path = trial / name.format(trial.name)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     os.mkfifo(path)
 
+    assert checkpoint_signature(path) is None
     load_sweep(directory)
     assert SweepStates(directory).read()
     for of_sweep in ("latency.json", "image_intervals.json"):
@@ -166,7 +169,7 @@ def test_predictions_of_a_bomb_are_left_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.security(
-    RECORD, "A module such as `numpy.py` in a sweep's folder is not imported by the report's notebook."
+    "Trial or sweep folder", "A module such as `numpy.py` in a sweep's folder is not imported by the report's notebook."
 )
 def test_the_notebook_imports_nothing_from_the_sweeps_folder(directory: Path, tmp_path: Path) -> None:
     for name in ("numpy", "pandas", "ablate", "IPython", "scipy", "sitecustomize"):

@@ -13,8 +13,9 @@ def test_the_page_is_what_the_tests_say() -> None:
     assert MADE["PAGE"].read_text(encoding="utf-8") == MADE["page"]()
 
 
-def test_every_kind_of_file_has_rows_and_every_row_a_kind() -> None:
+def test_every_kind_of_file_has_its_rows() -> None:
     counts = Counter(row.kind for row in MADE["rows"]())
 
-    assert set(counts) <= set(MADE["ORDER"])
-    assert counts["Trial or sweep folder"] >= 8
+    least = {"Checkpoint": 6, "Data file": 5, "Working folder": 4, "Trial or sweep folder": 8, "Record": 6, "Text": 6}
+    assert {kind: counts[kind] for kind, rows in least.items() if counts[kind] < rows} == {}
+    assert counts.total() >= 45

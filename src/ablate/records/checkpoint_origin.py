@@ -14,7 +14,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+from ablate.storage.confined import open_plain
+
 SIGNATURE = "ablate_signature"  # key of a checkpoint; the first one, so that it is found at once
+SEARCHED = 8 * 2**20  # bytes of the pickle; a small file may unpack to any number
 PROJECT = "project"  # the training argument that names the trial's folder, which is named by the signature
 _MEMO = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE")
 
@@ -34,9 +37,10 @@ def checkpoint_signature(path: Path) -> str | None:
         path: The checkpoint; it may be missing, damaged, or not ours.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_plain(path) as file, zipfile.ZipFile(file) as archive:
             name = next(name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl")
-            content = archive.read(name)
+            with archive.open(name) as entry:
+                content = entry.read(SEARCHED)
         for key, value in pairwise(_values(content)):
             signature = folder_signature(value if key in (SIGNATURE, PROJECT) else None)
             if signature is not None:

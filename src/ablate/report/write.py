@@ -32,6 +32,7 @@ from ablate.storage.layout import report_name
 if TYPE_CHECKING:
     from ablate.report.html import Picture
 
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # as spreadsheets take them, full width too
 MOST_FLOPS = 10  # variants whose FLOPs are said as Ultralytics counts them; the page has all
 DESCRIPTION_LIMIT = 7500  # MLflow keeps 8000 characters of a tag
 
@@ -126,7 +127,7 @@ def csv_text(comparison: Comparison) -> str:
 def _csv_cell(text: str, is_text: bool = True) -> str:
     """A cell on one line; an apostrophe before a text that spreadsheets would take for a formula."""
     line = one_line(text) if is_text else text
-    return f"'{line}" if is_text and line.lstrip().startswith(("=", "+", "-", "@")) else line
+    return f"'{line}" if is_text and line.lstrip().startswith(_FORMULA) else line
 
 
 def as_json(comparison: Comparison) -> JsonReport:
