@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ablate import __version__
+from ablate.tracking.mlflow_payload import MAX_TAG, NOT_RECORDED
 from ablate.tracking.store_problems import Refusal, is_local, is_unreachable, reason_of
 
 LIMITS = (800, 100, 100)  # metrics, parameters, tags in one request; MLflow allows 1000 of all kinds together
@@ -48,6 +49,15 @@ class Sender:
                 raise
             self.refusals.append(Refusal(record, what, reason_of(error), again=is_local(error)))
             return None
+
+    def tag_refusals(self, run: Any, record: str, before: int) -> None:
+        """List in a tag of a run what the store has refused since there were so many refusals; else remove the tag."""
+        run_id, refusals = run.info.run_id, self.refusals[before:]
+        if refusals:
+            text = "; ".join(f"{refusal.what}: {refusal.reason}" for refusal in refusals)[:MAX_TAG]
+            self.attempt(record, f"the tag {NOT_RECORDED}", self._client.set_tag, run_id, NOT_RECORDED, text)
+        elif NOT_RECORDED in run.data.tags:
+            self.attempt(record, f"the tag {NOT_RECORDED}", self._client.delete_tag, run_id, NOT_RECORDED)
 
     def send(
         self,

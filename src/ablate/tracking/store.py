@@ -163,7 +163,7 @@ class Store:
             keeps = self._keeps_files(run, name)
             for file, place in payload.trial_files(folder, record, with_diff=self._diff) if keeps else ():
                 self._log_file(run_id, name, file, place)
-            self._tag_refusals(run, name, before)
+            self._sender.tag_refusals(run, name, before)
         finally:  # else the run would be shown as running for ever
             self._client.set_terminated(run_id, "FINISHED" if record.status == FINISHED else "FAILED", end_time=ended)
         again = any(refusal.again for refusal in self._sender.refusals[before:])
@@ -198,22 +198,12 @@ class Store:
 
     def _keeps_files(self, run: Any, name: str) -> bool:
         """Tell whether a run's files are to be sent: not where a store of ours would put them elsewhere."""
-        if not self._artifacts or not self._is_own:
+        if not (self._artifacts and self._is_own):
             return self._artifacts
         return self._sender.attempt(name, "its files", own_place, run.info.artifact_uri, self._root) is not None
 
     def _log_file(self, run_id: str, name: str, file: Path, place: str | None) -> None:
         self._sender.attempt(name, f"the file {file.name}", self._client.log_artifact, run_id, str(file), place)
-
-    def _tag_refusals(self, run: Any, name: str, before: int) -> None:
-        """List in a tag of a run what the store refused of its record; remove the tag where nothing was refused."""
-        run_id, tag = run.info.run_id, payload.NOT_RECORDED
-        refusals = self._sender.refusals[before:]
-        if refusals:
-            text = "; ".join(f"{refusal.what}: {refusal.reason}" for refusal in refusals)[: payload.MAX_TAG]
-            self._sender.attempt(name, f"the tag {tag}", self._client.set_tag, run_id, tag, text)
-        elif tag in run.data.tags:
-            self._sender.attempt(name, f"the tag {tag}", self._client.delete_tag, run_id, tag)
 
     def publish_missing(
         self, root: Path, parent: str | None = None, children: Container[str] = frozenset()
@@ -286,7 +276,7 @@ class Store:
                 attempt(name, "the table", log_table, self._client, run_id, summary.table)
                 for file, place in sweep_files(directory):
                     self._log_file(run_id, name, file, place)
-            self._tag_refusals(run, name, before)
+            self._sender.tag_refusals(run, name, before)
         finally:
             self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
