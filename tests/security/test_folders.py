@@ -27,7 +27,7 @@ from ablate.report.figures.detections import found_and_missed
 from ablate.report.figures.samples import sample_detections
 from ablate.settings.schema import Config
 from ablate.settings.trial_settings import TrialSettings
-from ablate.storage.confined import inside, refuse_links, remove_links
+from ablate.storage.confined import inside, leave_plain_files, refuse_links
 from ablate.storage.layout import OutputFolder
 from ablate.storage.locking import held, lock
 from ablate.study.trial import Trial
@@ -226,6 +226,11 @@ def test_nothing_is_written_through_a_link(records: Grid, write: Write, multirun
     with pytest.raises(OSError, match="is a link"), one_at_a_trial(multirun, "a" * 64):
         pass
     assert held(trial.lock) is None
+    os.mkfifo(multirun / "pipe.lock")
+    with pytest.raises(OSError, match="no plain file"), lock(multirun / "pipe.lock"):
+        pass
+    with pytest.raises(ConfigError, match="no plain file"):
+        refuse_links([multirun / "pipe.lock"])
     configure()
     open_driver_log(directory / "driver.log")
     assert main(["report", f"root={multirun}", "resamples=0", "notebook=false"]) == 0
@@ -276,10 +281,11 @@ def test_links_that_lead_out_are_removed(tmp_path: Path, secret: Path) -> None:
     (folder / "dangling").symlink_to(tmp_path / "nowhere")
     (folder / "best.pt").write_text("own")
     (folder / "own").symlink_to("best.pt")
+    os.mkfifo(folder / "train.log")
 
-    removed = remove_links(folder)
+    leave_plain_files(folder)
 
-    assert sorted(path.name for path in removed) == ["dangling", "results.csv", "samples"]
+    assert sorted(path.name for path in folder.rglob("*")) == ["best.pt", "own", "train"]
     assert (folder / "own").read_text() == "own"
     assert secret.read_text() == "PRIVATE KEY"
 
@@ -348,6 +354,7 @@ def test_a_trial_that_runs_writes_through_no_link_of_its_folder(
     (files.path / "train" / "weights").mkdir(parents=True)
     files.training.history.symlink_to(secret)
     (files.path / "samples").symlink_to(secret.parent)
+    os.mkfifo(files.path / "parameter_groups.json")
     for name in (
         "train.log",
         "system.jsonl",

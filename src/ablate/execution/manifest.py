@@ -16,7 +16,7 @@ from ablate.records.loading import load_manifest, save_manifest
 from ablate.records.store_address import without_account
 from ablate.records.sweep_record import Control, Design, SweepManifest
 from ablate.redaction import without_secrets
-from ablate.storage.confined import refuse_links, remove_links
+from ablate.storage.confined import refuse_links
 from ablate.storage.layout import OutputFolder, SweepFolder
 from ablate.study.trial import Trial
 
@@ -59,15 +59,14 @@ def open_sweep(
         ignored: Takes in words what of an earlier manifest could not be read.
 
     Raises:
-        ConfigError: The folder is a link.
+        ConfigError: The folder, or its log, is a link.
     """
     settings = trials[0].settings.command
     tracking = settings.tracking
     controls = controls or {}
     name = settings.sweep or sweep_name(trials, {s for control in controls.values() for s in control.signatures})
     folder = OutputFolder(Path(settings.root).absolute()).sweep(name)
-    refuse_links([folder.path])
-    remove_links(folder.path)
+    refuse_links([folder.path, folder.driver_log])
     earlier = load_manifest(folder, ignored) if folder.manifest.is_file() else SweepManifest(signatures=())
     before = earlier.signatures if settings.sweep else ()  # a named sweep grows with each command
     signatures = tuple(dict.fromkeys([*before, *(trial.identity.signature for trial in trials)]))

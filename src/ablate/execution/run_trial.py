@@ -64,7 +64,7 @@ from ablate.settings.environment import output_to, prepare
 from ablate.settings.graft import targets_of
 from ablate.settings.signature import identify
 from ablate.settings.trial_settings import TrialSettings
-from ablate.storage.confined import remove_links
+from ablate.storage.confined import leave_plain_files
 from ablate.storage.files import atomic_write_json, atomic_write_text
 from ablate.storage.layout import BEST, LOG, TRAINING, TrialFolder
 from ablate.storage.locking import Held, Lease, lock
@@ -107,7 +107,7 @@ def run_job(job: TrialJob, train: Training | None = None) -> TrialOutcome | str:
     trial, obstacle = _settle(job)
     try:
         with lock(trial.files.lock, device=_place(trial)) as lease:
-            remove_links(trial.folder)  # whoever sent this folder decided where they lead
+            leave_plain_files(trial.folder)  # whoever sent this folder decided where its links lead
             record = trial.record()
             if record is None or (record.status != FINISHED and len(record.tries) == job.retry):
                 if obstacle is not None:

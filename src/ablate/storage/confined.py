@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
@@ -85,46 +85,50 @@ def read_plain(path: Path, folder: Path | None = None, *, most: int = LARGEST) -
         return content
 
 
-def open_own(path: Path, *, truncate: bool = False) -> IO[bytes]:
+def open_own(path: Path) -> IO[bytes]:
     """Open a file of ours for reading and writing, at its start; it is made where it is missing.
 
     Raises:
-        OSError: It cannot be written, or it is a link, through which nothing is written.
+        OSError: It cannot be written, or it is a link, a pipe or the like, to which nothing is written.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | (os.O_TRUNC if truncate else 0)
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        return os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
+        file = os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise OSError(errno.ELOOP, LINK, str(path)) from None
         raise
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, ODD, str(path))
+    return file
+
+
+LINK: Final = "it is a link, and nothing is written through links; remove it"
+ODD: Final = "it is no plain file; remove it"
 
 
 def refuse_links(paths: Iterable[Path]) -> None:
-    """Check that none of these files and folders, which are written, is a link.
+    """Check that each of these files and folders, which are written, is one, or is missing.
 
     Raises:
-        ConfigError: One is, to whatever.
+        ConfigError: One is a link, to whatever, or a pipe or the like.
     """
     for path in paths:
         if path.is_symlink():
             raise ConfigError(f"{path}: {LINK} (the folders trials, sweeps and mlartifacts themselves may be links)")
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ConfigError(f"{path}: {ODD}")
 
 
-LINK: Final = "it is a link, and nothing is written through links; remove it"
+def leave_plain_files(folder: Path) -> None:
+    """Remove from a folder the links that lead out of it, pipes and the like, so that nothing is written to them.
 
-
-def remove_links(folder: Path) -> list[Path]:
-    """Remove the links in a folder that lead out of it, so that nothing is written through them; return them.
-
-    What they lead to stays as it is. Raises OSError where one cannot be removed.
+    What links lead to stays as it is. Raises OSError where one cannot be removed.
     """
-    removed = []
     for parent, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = Path(parent, name)
-            if path.is_symlink() and leads_out(path, folder):
-                with suppress(FileNotFoundError):
-                    path.unlink()
-                    removed.append(path)
-    return removed
+            odd = leads_out(path, folder) if path.is_symlink() else not (path.is_file() or path.is_dir())
+            if odd:
+                path.unlink(missing_ok=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from ablate.storage.confined import leads_out, remove_links
+from ablate.storage.confined import leads_out, leave_plain_files
 from ablate.storage.layout import OutputFolder
 
 
@@ -27,5 +27,5 @@ def own_place(address: str, root: Path) -> Path:
     place = Path(unquote(parts.path) if parts.scheme else address)
     if parts.scheme not in ("", "file") or parts.netloc or leads_out(place, artifacts):
         raise ValueError(f"the store has another place for them than {artifacts}: {address}")
-    remove_links(place)
+    leave_plain_files(place)
     return place
