@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -132,10 +133,12 @@ def ui(words: Sequence[str]) -> int:
         page = f"http://127.0.0.1:{parsed.port}/#/experiments/{_experiment(root)}/runs?workflowType=machine_learning"
         print(f"open {page}  (stop with Ctrl-C)", flush=True)  # noqa: T201
         uri = tracking_uri(root, None)
-        command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+        command = [sys.executable, "-P", "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+        empty = tempfile.TemporaryDirectory(prefix="ablate-ui-")  # its server imports from the folder that it runs in
         # A group of its own, for MLflow starts workers, which must not outlive us.
         server = subprocess.Popen(
             [*command, "--port", str(parsed.port), "--default-artifact-root", artifacts_uri(root)],
+            cwd=empty.name,
             start_new_session=True,
         )
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -147,6 +150,7 @@ def ui(words: Sequence[str]) -> int:
             with suppress(ProcessLookupError):
                 os.killpg(server.pid, signal.SIGTERM)
             server.wait()
+            empty.cleanup()
 
     return _guarded(body)
 

@@ -52,7 +52,7 @@ def _fetch(target: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=target.parent) as work:
         fresh = Path(work) / target.name
         done = subprocess.run(
-            [sys.executable, "-c", _FETCH, str(fresh)],
+            [sys.executable, "-P", "-c", _FETCH, str(fresh)],
             cwd=work,
             env={**os.environ, "YOLO_CONFIG_DIR": work},
             stdout=subprocess.DEVNULL,
