@@ -209,6 +209,24 @@ def test_a_cluster_of_ones_own_leaves_nothing_in_the_home_folder(tmp_path: Path)
     assert list(home.iterdir()) == []
 
 
+@pytest.mark.slow
+@pytest.mark.security("Working folder", "Workers of Ray, too, look for no modules there.")
+def test_workers_do_not_look_for_modules_in_the_working_folder(tmp_path: Path) -> None:
+    (tmp_path / "files_trap.py").write_text(f"open('{tmp_path}/ran.txt', 'w')\n", encoding="utf-8")
+    code = (
+        "from ablate.launching.jobs import run_jobs\nfrom ablate.launching.ray import RayBackend\n"
+        "print(run_jobs(RayBackend(cores=1), 'importlib:import_module', ['files_trap'])[0])"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path / "home"), "PYTHONSAFEPATH": "1"}
+    (tmp_path / "home").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert "No module named 'files_trap'" in done.stdout, done.stderr
+    assert not (tmp_path / "ran.txt").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -224,6 +224,13 @@ def connect(address: str | None, cores: int | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use over the network
     import ray
     from ray._private import worker
+    from ray.job_config import JobConfig
+
+    class OwnPath(JobConfig):  # type: ignore[misc]
+        """A job whose workers do not look for modules in the folder where the command was given."""
+
+        def _runtime_env_has_working_dir(self) -> bool:
+            return True  # only where there is none Ray puts that folder in front of their search path
 
     if (
         address is None
@@ -236,7 +243,8 @@ def connect(address: str | None, cores: int | None) -> None:
     local = {"address": "local", "num_cpus": cores, "include_dashboard": False, "object_store_memory": STORE}
     try:
         with _restored_sigterm():
-            ray.init(**(local if address is None else {"address": address}), log_to_driver=False, logging_level="error")
+            place = local if address is None else {"address": address}
+            ray.init(**place, job_config=OwnPath(), log_to_driver=False, logging_level="error")
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
         message = " ".join(str(error).split())
         raise NoCluster(f"hydra.launcher.address={address or 'null'}: Ray cannot be reached: {message}") from error
