@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +95,52 @@ REFUSED = {
     "module=hmha root=${module.name}": "root: takes one value for the whole command, but it is none in one",
     "module=hmha tracking.experiment=${module.name}": "tracking.experiment: takes one value for the whole command",
     "module=hmha latency.rounds=10,20": "latency.rounds: takes one value for the whole command",
+    "probe=3": "probe=3: true or false is needed",
+    "skip_invalid=2": "skip_invalid=2: true or false is needed",
+    "optimizer.cos_lr=0.5,true": "true or false is needed",
+    "tracking.uri=foo://bar": "tracking.uri=foo://...: MLflow has no such store. valid: http, https, sqlite",
+    "tracking.uri=http://user:secret@host:99999": "tracking.uri=http://...: port out of range",
+    "train.fraction=2": "2 images are fewer than a batch (train.batch=8)",
+    "root=/proc/nowhere": "root=/proc/nowhere: results cannot be written there",
+    "seed=range(0,1e9)": "holds more than 10000 values",
+    "seed=range(0,inf)": "a range needs finite numbers",
+    "seed=range(0,9999) optimizer.lr0=range(0.1,0.9,0.001)": "trials; a command has at most 20000",
+    "train.mosaic=glob(*)": "glob lists the options of a group, and train.mosaic is none",
+    "exclude=[{module:glob(*)}]": "glob lists the options of a group",
+    "module=sort(hmha,1)": "sort(hmha,1): only values of one kind can be sorted",
+    "seed=int(a)": "int(a): 'a' is no whole number",
+    "module=nosuch(1)": "there is no function nosuch; valid: choice, range",
+    "module==hmha": "one = is enough",
+    "=x": "no key stands before =",
+    "+~seed=1": "'+~seed' is no key",
+    "sweep=mine(2)": """written "sweep='mine(2)'\"""",
+    "seed=${nosuch}": "seed: ${nosuch}: there is no such key",
+    "seed=${oc.env:ABLATE_NOSUCH}": "seed: the environment has no variable ABLATE_NOSUCH",
+    "seed=${nosuch:1}": "seed: ${nosuch:...}: there is no such resolver",
+    "insertion.at=${model.name}": "insertion.at=yolo26n: a list is needed, in brackets",
+    "latency.rounds=${model.name}": "latency.rounds: a whole number is needed",
+    "data.path=5": "data.path=5: a text is needed",
+    "data.name=null": "data.name=null: a text is needed",
+    "module=hmha module.name=[x]": "module.name=[x]: a text is needed",
+    "module=/etc/passwd": "module=/etc/passwd: no such option. valid: acmix",
+    "module=status status": "'status': a command stands first: python -m ablate status",
+    "hydra/launcher=nosuch": "hydra/launcher=nosuch: no such option. valid: local, ray, slurm",
+    "hydra/launcher=basic": "sweeps run on local, ray or slurm",
+    "hydra/launcher=[local]": "the name of one option is needed",
+    "hydra.launcher._target_=os.getcwd": "a launcher is chosen by its name: hydra/launcher=local",
+    "hydra.launcher.stagger=1,2": "takes one value for the whole command",
+    "hydra.searchpath=[nowhere]": "hydra.searchpath: nowhere: no such folder",
+    "hydra.run=5": "hydra.run=5: another kind of value is needed",
+    "--experimental-rerun=x": "ablate reads its own configuration",
+    "-cn x": "ablate reads its own configuration",
+    "--resolve": "--resolve goes with --cfg only",
+    "--package": "--package: a value is needed",
+    "--cfg=job": "--cfg shows something else than a plan",
+    "--info": "--info shows something else than a plan",
+    "-mv": "no such flag: -mv",
+    "--conf=x seed=1": "no such flag: --conf. did you mean '--cfg'?",
+    "--multirun=1": "this flag takes no value",
+    "train.freeze=" + "[" * 3000: "nested too deeply",
     "grafts=[{modul:{}}]": "no module '{modul",
 }
 
@@ -120,6 +167,54 @@ def test_what_cannot_be_meant_is_one_line(words: str, run: Run, tmp_path: Path) 
     assert REFUSED[words] in errors
     assert len(errors.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir()), "something was written"
+
+
+OTHER_COMMANDS = {
+    "status --jso": "status: no such flag: --jso. did you mean '--json'?",
+    "status --all=1": "status: --all takes no value",
+    "status --json --watch": "exclude each other",
+    "verify module=hmha": "verify: 'module=hmha' is not understood here; valid: --help, --golden",
+    "verify --golden": "verify: --golden: a value is needed",
+    "ui --port=0": "0 is no port",
+    "ui --port=99999": "99999 is no port",
+    "--resolve seed=1": "--resolve goes with --cfg only",
+    "--cfg=job --info": "--cfg and --info exclude each other",
+    "--cfg=jobs": "--cfg=jobs: did you mean 'job'? valid: job, hydra, all",
+    "-sc": "--shell-completion: say what",
+}
+
+
+@pytest.mark.parametrize("words", OTHER_COMMANDS)
+def test_other_commands_answer_in_one_line_too(words: str, run: Run) -> None:
+    code, out, errors = run(*words.split())
+
+    assert (code, out) == (2, "")
+    assert OTHER_COMMANDS[words] in errors
+    assert len(errors.strip().splitlines()) == 1
+
+
+def test_a_line_stays_one_line_whatever_was_typed(run: Run) -> None:
+    code, _, errors = run("plan", "module='a\nb\x1b[31m'")
+    assert code == 2
+    assert errors.count("\n") == 1
+    assert r"module=a\nb\x1b[31m: no such option" in errors
+
+    code, _, errors = run("plan", "sweep=" + "x" * 100_000)
+    assert code == 2
+    assert len(errors) < 3000
+
+
+def test_an_option_file_that_cannot_be_one_is_named(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "conf/train"
+    folder.mkdir(parents=True)
+    (folder / "folder.yaml").mkdir()
+    os.mkfifo(folder / "pipe.yaml")
+    (folder / "nothing.yaml").symlink_to("nowhere")
+    words = {"folder": "is a folder", "pipe": "is no regular file", "nothing": "is a link to nothing"}
+    for name, reason in words.items():
+        code, _, errors = run("plan", f"train={name}")
+        assert (code, f"conf/train/{name}.yaml {reason}, where a file is needed" in errors) == (2, True), errors
+    assert "folder" not in run("plan", "train=nosuch")[2], "no file is no option"
 
 
 def plan_of(run: Run, *words: str) -> list[dict[str, Any]]:

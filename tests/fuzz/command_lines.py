@@ -642,7 +642,11 @@ def warm_up() -> None:
 
     import ablate.cli.hydra_bridge
     import ablate.cli.verbs
-    import ablate.execution.make_request  # noqa: F401
+    import ablate.execution.make_request
+    import ablate.execution.plan_table
+    import ablate.execution.run_sweep
+    import ablate.preflight.networks
+    import ablate.report.write  # noqa: F401
 
     Plugins.instance()
     OverridesParser.create().parse_override("a=1")
@@ -704,7 +708,7 @@ def main() -> int:
     print(f"torch before an error: {sum(end.torch for end in ends if end.code == 2)}")
     print(f"slowest: {slowest.seconds} s: {shlex.join(slowest.line.words)[:200]}")
     print(f"distinct messages: {len(samples)}")
-    return int(any(end.crashed for end in ends))
+    return int(any(end.crashed or end.wordy or (end.torch and end.code == 2) for end in ends))
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ FLAGS = (
     Flag("--help", "-h"),
     Flag("--version"),
 )
+_COMPLETION = ("install=", "uninstall=", "query=")
 _NAMES = {name: flag for flag in FLAGS for name in (flag.name, flag.short) if name}
 
 
@@ -82,6 +83,8 @@ def part(words: Sequence[str]) -> Words:
         given[flag.name] = flag
         parted.flags.append(f"{flag.name}={value}" if value else flag.name)
     _check_together(given)
+    if "--shell-completion" in given and not any(word.startswith(_COMPLETION) for word in parted.overrides):
+        raise ConfigError("--shell-completion: say what: install=bash, uninstall=bash or query=bash")
     return parted
 
 

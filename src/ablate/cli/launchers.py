@@ -23,10 +23,10 @@ def make_launcher(make: Callable[[], Any], target: object) -> Any:
 
     try:
         return make()
-    except AblateError:
+    except (AblateError, OmegaConfBaseException):
         raise
-    except (HydraException, OmegaConfBaseException, RuntimeError, ImportError, TypeError, AssertionError) as error:
-        if isinstance(error.__cause__, AblateError):
+    except (HydraException, RuntimeError, ImportError, TypeError, AssertionError) as error:
+        if isinstance(error.__cause__, AblateError | OmegaConfBaseException):
             raise error.__cause__ from error
         what = f"{target} is none that Hydra can make" if target else "its file names no _target_"
         raise ConfigError(f"hydra/launcher: {what}; valid: local, ray, slurm, slurm_local") from error

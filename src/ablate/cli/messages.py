@@ -42,9 +42,11 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
             return f"{group}: hydra-submitit-launcher is not installed; pip install 'ablate-yolo[slurm]'"
         return f"{group}={name}: no such option. {nearest(name, valid)}valid: {', '.join(valid)}"
     if isinstance(error, MissingMandatoryValue):
-        return f"{getattr(error, 'full_key', None) or 'a value'} is missing: {_first_line(text)}"
+        return f"{getattr(error, 'full_key', None) or 'a key'}=???: a value is needed"
     if text.startswith("Ambiguous value for argument"):
         return f"{text.split(chr(39))[1]}: several values are a sweep: add -m (or --multirun)"
+    if there := re.match(r"Could not append to config\. An item is already at '(.+?)'", text):
+        return f"+{there[1]}: it is there already; write {there[1]}=..."
     key = _unknown_key(text)
     if key is not None:
         return _explain_key(key, arguments)
@@ -52,6 +54,8 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
     if (reference := _explain_reference(text)) is not None:
         return f"{full_key}: {reference}" if full_key else reference
     line = _first_line(text)
+    if "While dereferencing interpolation" in line and (kind := needed_kind(line)) is not None:
+        return f"{full_key}: {kind}, and that is not what {line.split(chr(39))[1]} stands for"
     composed = re.match(r"(In '[^']+'): \w+ raised while composing config:\s*(\S.*)", text)
     if composed:  # an option file sets an unknown key, which is in the second line
         return f"{composed[1]}: {composed[2]}"
@@ -79,6 +83,8 @@ def _explain_reference(text: str) -> str | None:
     """Return what is wrong with a value that refers to another (`${...}`), from OmegaConf's message about it."""
     if variable := re.search(r"Environment variable '(.*?)' not found", text):
         return f"the environment has no variable {variable[1]}"
+    if option := re.match(r"Error resolving interpolation '(.*)', possible", text):
+        return f"{option[1]}: the name of an option can refer to the option of another group only, such as ${{model}}"
     if resolver := re.search(r"Unsupported interpolation type (\S+)", text):
         return f"${{{resolver[1]}:...}}: there is no such resolver; ${{oc.env:NAME}} reads the environment"
     if key := re.search(r"Interpolation key '(.*?)' not found", text):
@@ -110,6 +116,8 @@ def _explain_value(text: str, cause: str) -> str | None:
     """Return what is wrong with a value of another type than its key's, from Hydra's message and its cause."""
     merged = re.match(r"Error merging override \+*(.+)", text)
     kind = needed_kind(cause)
+    if re.match(r"token recognition|mismatched|extraneous|no viable|missing ", cause):
+        kind = "what stands in ${...} cannot be read; ${train.epochs} is the value of another key"
     return f"{merged[1]}: {kind or 'another kind of value is needed'}" if merged else None
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 _FACTORS = ("module", "insertion", "optimizer", "model")  # of which several are a sweep, never the last one alone
+_LONGEST_NAME = 200  # bytes; the name of a file has at most 255
 _LONGEST = 10_000  # values of one range
 
 
@@ -68,6 +69,8 @@ def _is_of_hydra(override: Override) -> bool:
         raise ConfigError(f"{word}: refused; a sweep is expanded and run by ablate's own sweeper")
     if override.is_delete() or (override.value() is None and key.count(".") < 2):
         raise ConfigError(f"{word}: refused; a part of Hydra's own configuration cannot be deleted")
+    if "/" in key and (override.is_add() or override.is_force_add()):
+        raise ConfigError(f"{word}: it is there already; write {key}=...")
     if override.is_add() and not re.match(r"hydra\.(?:launcher|job)\.", key):
         raise ConfigError(f"{word}: no such key of Hydra; see all with --cfg hydra")
     if override.is_sweep_override():
@@ -178,6 +181,8 @@ def _check_choice(override: Override, group: str, word: str) -> None:
                 raise ConfigError(
                     f"{word}: the file's name is read as a value; one that begins with a letter is needed"
                 )
+            raise ConfigError(f"{word}: no such option. valid: {', '.join(valid)}")
+        if len(name.encode()) > _LONGEST_NAME:
             raise ConfigError(f"{word}: no such option. valid: {', '.join(valid)}")
         if name.endswith((".yaml", ".yml")):  # Hydra would take off the suffix, after we looked for another file
             raise ConfigError(f"{word}: the option is named without its suffix: {group}={Path(name).stem}")

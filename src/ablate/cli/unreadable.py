@@ -5,21 +5,30 @@ from __future__ import annotations
 import re
 import shlex
 
+from ablate.safe_text import escaped
+from ablate.settings.option_files import GROUPS
+
 FORMS = "key=value, key=a,b -m, key=range(0,3) -m, key=[a,b]"
+VERBS = ("plan", "status", "report", "latency", "verify", "ui")
+_SHOWN = 300  # characters of a word that a message repeats
 _KEY = r"(?:\+{0,2}|~)[A-Za-z_$][\w.$/@:-]*"
 
 
 def explain_unreadable(word: str, error: Exception) -> str:
     """Return one line about a word that cannot be read, from Hydra's error about it."""
     key, sign, value = word.partition("=")
+    if word in VERBS:
+        return f"'{word}': a command stands first: python -m ablate {word} ..."
     if not sign:
         return f"'{word}' is no override; the forms are {FORMS}; no space may stand beside ="
     if not key.strip():
         return f"'{word}': no key stands before =; the forms are {FORMS}"
     if not re.fullmatch(_KEY, key, re.ASCII):
         return f"{word}: it cannot be read: '{key}' is no key; the forms are {FORMS}"
+    word = escaped(word, _SHOWN)
     reason = _reason(value, str(error))
-    form = quoted(key, value)
+    called = "while evaluating" in str(error) and "Unknown function" not in str(error)
+    form = "" if key in GROUPS or value.startswith("=") or called else quoted(key, value)
     return (
         f"{word}: it cannot be read: {reason}{f'; one text with special characters is written {form}' if form else ''}"
     )
@@ -29,7 +38,7 @@ def quoted(key: str, value: str) -> str:
     """Return a word whose value is one text, as it is typed in a shell; empty where even that cannot be read."""
     inner = value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
     word = f"{key}='{inner.replace(chr(92), chr(92) * 2).replace(chr(39), chr(92) + chr(39))}'"
-    if not is_read(word) or not value:
+    if not value or len(value) > _SHOWN or not is_read(word):
         return ""
     return f'"{word}"' if not re.search(r"[\"$`\\!]", word) and word.isprintable() else shlex.quote(word)
 
@@ -70,4 +79,8 @@ def _of_function(reason: str) -> str:
         return "a choice needs at least one value"
     if mismatch := re.match(r"mismatch type argument \S+ (\w+) is incompatible with (.*)", reason):
         return f"it takes no {mismatch[1].lower()} here"
+    if no_number := re.search(
+        r"invalid literal for int\(\)[^:]*: (.*)|could not convert string to float: (.*)", reason
+    ):
+        return f"{no_number[1] or no_number[2]} is no {'whole ' * bool(no_number[1])}number"
     return reason

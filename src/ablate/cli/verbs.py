@@ -74,8 +74,9 @@ def plan(words: Sequence[str]) -> int:
     from ablate.cli.messages import fail
 
     for word in words:
-        if is_mode(word) and word not in ("-m", "--multirun"):
-            return fail(f"plan: {word.partition('=')[0]} shows something else than a plan; leave out one of them")
+        flag = word.partition("=")[0]
+        if is_mode(flag) and flag not in ("-m", "--multirun"):
+            return fail(f"plan: {flag} shows something else than a plan; leave out one of them")
     as_json = "--json" in words
     overrides = [word for word in words if word not in ("--json", "-m", "--multirun")]
     return run([*overrides, "--multirun"], plan=True, as_json=as_json)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from ablate.errors import ConfigError, nearest
 from ablate.settings.schema import training_arguments
@@ -34,6 +34,26 @@ def shown(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def check_kind(where: str, value: Any, annotation: str) -> None:
+    """Check that a value is of the kind that its field's annotation says; what `${...}` stands for may be any.
+
+    Raises:
+        ConfigError: It is not; kinds that are not plain values are not checked.
+    """
+    kind = annotation.removesuffix(" | None")
+    if value is None:
+        if kind == annotation and kind in _KINDS:
+            raise ConfigError(f"{where}=null: a value is needed")
+        return
+    if kind.startswith("list["):
+        if not isinstance(value, list):
+            raise ConfigError(f"{where}={shown(value)}: a list is needed, in brackets")
+        for part in value:
+            check_kind(where, part, kind.removeprefix("list[").removesuffix("]"))
+    elif kind in _KINDS and not _KINDS[kind].fits(value):
+        raise ConfigError(f"{where}={shown(value)}: {_KINDS[kind].needed} is needed")
+
+
 def check_train(train: Mapping[str, object]) -> None:
     """Check the group `train` of a resolved configuration.
 
@@ -56,7 +76,13 @@ def check_train(train: Mapping[str, object]) -> None:
         elif value != defaults[name] or type(value) is not type(defaults[name]):
             reason = REFUSED.get(name, "this argument of a newer Ultralytics is not known to this version of ablate")
             raise ConfigError(f"train.{name}={shown(value)}: refused: {reason}; leave it at {shown(defaults[name])}")
-    fraction = train.get("fraction")
+    fraction, batch = train.get("fraction"), train.get("batch")
+    images = fraction[0] if isinstance(fraction, list) else fraction
+    if isinstance(images, int) and isinstance(batch, int) and 1 < images < batch:
+        raise ConfigError(
+            f"train.fraction={shown(fraction)}: {images} images are fewer than a batch (train.batch={batch}); "
+            "a share is at most 1"
+        )
     if train.get("split") == "test" and isinstance(fraction, list) and fraction[2:] == [0]:
         raise ConfigError(
             f"train.fraction={shown(fraction)}: no image of split test is left, which train.split=test evaluates on"
@@ -141,3 +167,16 @@ def _is_integer(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+class _Kind(NamedTuple):
+    fits: Callable[[Any], bool]
+    needed: str
+
+
+_KINDS = {
+    "bool": _Kind(lambda value: isinstance(value, bool), "true or false"),
+    "int": _Kind(_is_integer, "a whole number"),
+    "float": _Kind(_is_number, "a number"),
+    "str": _Kind(lambda value: isinstance(value, str), "a text"),
+}

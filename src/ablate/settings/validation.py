@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from ablate.errors import ConfigError, nearest
 from ablate.settings.architecture import check_architecture_file
-from ablate.settings.argument_checks import check_precision, check_train, satisfies, shown
+from ablate.settings.argument_checks import check_kind, check_precision, check_train, satisfies, shown
 from ablate.settings.graft import SIZE_MATCHED, GraftSpec, ModuleSpec
 from ablate.settings.option_files import GROUPS, SCHEMAS, fields_of_data, known_keys, misspelt_reserved, unknown_key
 from ablate.settings.schema import (
@@ -59,6 +59,7 @@ def check(config: Plain) -> None:
     Raises:
         ConfigError: Its one line says what is wrong, where, and which values are valid.
     """
+    _check_data_texts(config.get("data"))
     for group in ("", *GROUPS, "latency"):
         _check_keys(group, config.get(group) if group else config)
     sections = {name: schema(**config[name]) for name, schema in SCHEMAS.items() if name}
@@ -201,6 +202,7 @@ def _check_fields(prefix: str, section: DataclassInstance) -> None:
     for entry in fields(section):
         value = getattr(section, entry.name)
         where = f"{prefix}{entry.name}"
+        check_kind(where, value, str(entry.type))
         if entry.metadata.get("several"):
             if not isinstance(value, list) or not value:
                 raise ConfigError(f"{where}={value}: a list with at least one value is needed, such as [{_one(entry)}]")
@@ -240,6 +242,16 @@ def _check_store(uri: str | None) -> None:
         raise ConfigError(f"tracking.uri={scheme}://...: {str(error).lower()}") from error
     if scheme in ("http", "https") and not place:
         raise ConfigError(f"tracking.uri={scheme}://: a server is needed, such as {scheme}://127.0.0.1:5000")
+
+
+def _check_data_texts(data: object) -> None:
+    """Check that what names a data set is text: its name, which says what other keys it has, its file and address."""
+    if not isinstance(data, Mapping) or "name" not in data:
+        return
+    for key in ("name", "path", "url"):
+        value = data.get(key)
+        if not isinstance(value, str) and (key == "name" or value is not None):
+            raise ConfigError(f"data.{key}={shown(value)}: a text is needed; put quotes around a number: '5'")
 
 
 def _check_data(data: Plain) -> None:
@@ -311,6 +323,8 @@ def _check_module(module: Plain, where: str = "") -> None:
     key = where or "module."
     if not isinstance(target, str):
         raise ConfigError(f"{key}_target_={shown(target)}: package.module.Class is needed; no class: module=none only")
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{key}name={shown(name)}: a text is needed, which names the module in the reports")
     if name == "none":
         raise ConfigError(f"{key}_target_={target}: the module is none; choose a module's file: module=<its name>")
     like = module.get("like") if target == SIZE_MATCHED else None
