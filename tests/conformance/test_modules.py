@@ -9,7 +9,8 @@ import pytest
 
 import ablate.modules
 from ablate.settings.schema import option_file
-from ablate.verifying.conformance import CHECKS, registry
+from ablate.verifying.conformance import CHECKS, Subject
+from ablate.verifying.registry import registry
 
 MODULES = registry()
 ROOT = Path(__file__).parents[2]
@@ -38,4 +39,4 @@ def test_a_module_with_a_fused_form_is_checked_in_both_forms() -> None:
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("module", MODULES)
 def test_module(module: str, check: str) -> None:
-    CHECKS[check](MODULES[module])
+    assert list(CHECKS[check](Subject(MODULES[module]))) == []

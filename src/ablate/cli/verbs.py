@@ -105,10 +105,11 @@ def verify(words: Sequence[str]) -> int:
         parser.add_argument(
             "--golden", type=Path, help="a folder of golden cases (.npz); without it the conformance suite only"
         )
+        parser.add_argument("modules", nargs="*", metavar="MODULE", help="names of modules; without any, all")
         parsed = parser.parse(words)
         from ablate.verifying.verify import run_verify
 
-        return run_verify(parsed.golden)
+        return run_verify(parsed.golden, parsed.modules)
 
     return _guarded(body)
 

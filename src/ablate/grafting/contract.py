@@ -192,7 +192,8 @@ class _Watch:
             elif problem is not None:
                 raise ContractError(problem) from (None if own else error)
         finally:
-            stop_clock()
+            for _ in entered:
+                stop_clock()
             for handle in handles:
                 handle.remove()
 

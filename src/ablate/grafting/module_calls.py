@@ -10,10 +10,13 @@ import faulthandler
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from ablate.grafting.insertion import GraftError
 
@@ -41,45 +44,68 @@ class ModuleError(GraftError):
         return f"{names[self.target]} {self.problem}" if self.target in names else str(self)
 
 
-class _Watch:
-    """Whether this process limits calls: the file that names the call that runs, or None."""
+@dataclass(frozen=True)
+class _Call:
+    """A call that is running, its limit in seconds, and when that is reached."""
+
+    name: str
+    limit: float
+    end: float
+
+
+class _Clock:
+    """The calls that are running, outermost first, where they are limited: then there is a file that names the last."""
 
     file: Path | None = None
+    calls: ClassVar[list[_Call]] = []
 
 
 @contextmanager
 def limited(file: Path) -> Iterator[None]:
     """Limit the calls that are made while the block runs; a file names the call that is running."""
-    _Watch.file = file
+    _Clock.file = file
     try:
         yield
     finally:
-        stop_clock()
-        _Watch.file = None
+        _Clock.calls.clear()
+        _set_clock()
+        _Clock.file = None
 
 
 def start_clock(call: str, seconds: float | None = None) -> None:
     """Say that a call begins; nothing happens outside of `limited`."""
-    if _Watch.file is None:
-        return
-    limit = CALL_SECONDS if seconds is None else seconds
-    with suppress(OSError):
-        _Watch.file.write_text(call, encoding="utf-8")
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGALRM, lambda number, frame: _interrupt(limit))
-        signal.setitimer(signal.ITIMER_REAL, limit)
-    faulthandler.dump_traceback_later(limit + _GRACE, exit=True, file=sys.__stderr__ or 2)
+    if _Clock.file is not None:
+        limit = CALL_SECONDS if seconds is None else seconds
+        _Clock.calls.append(_Call(call, limit, time.monotonic() + limit))
+        _set_clock()
 
 
 def stop_clock() -> None:
-    """Say that the call has ended."""
-    if _Watch.file is None:
+    """Say that the call has ended that began last."""
+    if _Clock.file is not None and _Clock.calls:
+        _Clock.calls.pop()
+        _set_clock()
+
+
+def _set_clock() -> None:
+    """Name the innermost call in the file, and let its limit interrupt it, and end this process a while later."""
+    if _Clock.file is None:
         return
     if threading.current_thread() is threading.main_thread():
         signal.setitimer(signal.ITIMER_REAL, 0)
     faulthandler.cancel_dump_traceback_later()
     with suppress(OSError):
-        _Watch.file.unlink(missing_ok=True)
+        _Clock.file.unlink(missing_ok=True)
+    if not _Clock.calls:
+        return
+    call = _Clock.calls[-1]
+    seconds = max(call.end - time.monotonic(), 0.001)
+    with suppress(OSError):
+        _Clock.file.write_text(call.name, encoding="utf-8")
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGALRM, lambda number, frame: _interrupt(call.limit))
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+    faulthandler.dump_traceback_later(seconds + _GRACE, exit=True, file=sys.__stderr__ or 2)
 
 
 @contextmanager

@@ -20,8 +20,8 @@ from functools import cache
 from pathlib import Path
 
 from ablate.errors import ConfigError, nearest
-from ablate.settings.option_files import check_option_file
-from ablate.settings.schema import option_file, options
+from ablate.settings.option_files import module_file
+from ablate.settings.schema import options
 from ablate.sources.module_source import module_source
 from ablate.storage.plain_values import Plain, plain_copy
 
@@ -169,6 +169,10 @@ class GraftSpec:
             insertion["at"] = [int(index) for index in layers[2].split("+")]
         content = {**_module_file(name, Path.cwd()), **_options(match["options"] or "", text, where)}
         module = ModuleSpec.from_plain(content, where)
+        if place == "customary" and module.default_insertion is None:
+            raise ConfigError(
+                f"{where}: '{text}': the file of module {name} names no place (insertion); write {name}@head"
+            )
         return cls(module, InsertionSpec.from_plain(insertion, module.default_insertion))
 
     @classmethod
@@ -270,8 +274,7 @@ def _source(module: ModuleSpec) -> str:
 @cache
 def _module_file(name: str, folder: Path) -> Plain:
     """Return what a module's file holds, read once for each working folder, where a user may keep her own."""
-    check_option_file("module", name)
-    return option_file("module", name)
+    return module_file(name)
 
 
 def _options(text: str, graft: str, where: str) -> Plain:

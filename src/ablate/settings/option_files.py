@@ -7,7 +7,7 @@ silently: a module file without `_target_` would train the baseline.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from difflib import SequenceMatcher
 from functools import cache
@@ -71,6 +71,8 @@ def check_option_file(group: str, name: str) -> None:
         raise ConfigError(f"{title} is empty; {needs}")
     package = _package(path, group)
     if group == "module":
+        if package != group:
+            raise ConfigError(f"{title}: # @package {package}: a module file sets the keys of its module only")
         _check_module_file(content, name, title)
     elif package == group:
         _check_section(content, group, title)
@@ -82,6 +84,45 @@ def _kind(path: Path) -> str:
     if path.is_dir():
         return "a folder"
     return "no regular file" if path.exists() else "a link to nothing"
+
+
+def module_file(name: str) -> Plain:
+    """Return what the file of a module holds: the one reading of it for grafts, components, controls and `verify`.
+
+    What Hydra reads of it for `module=<name>` is the same: a file that refers to other files or values is refused.
+
+    Raises:
+        ConfigError: It is not what a module needs (see `check_option_file`).
+    """
+    check_option_file("module", name)
+    content = option_file("module", name)
+    content.pop("defaults", None)
+    return content
+
+
+def check_plain(options: Mapping[str, object], where: str) -> None:
+    """Check that no option of a module asks for an object to be made, as Hydra's `instantiate` would.
+
+    Raises:
+        ConfigError: One has a key such as `_target_` or `_partial_`.
+    """
+    for key, _ in _leaves(options):
+        asked = next((part for part in key.split(".") if re.fullmatch(r"_\w+_", part)), None)
+        if asked is not None and key != "_target_":
+            instead = "make it in a function: _target_: my_blocks.make"
+            raise ConfigError(f"{where}{key}: an option is a plain value, and no object is made from it; {instead}")
+
+
+def _leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:
+    """Yield the values in mappings and lists with their dotted keys."""
+    if isinstance(value, Mapping) and value:
+        for name, item in value.items():
+            yield from _leaves(item, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list) and value:
+        for item in value:
+            yield from _leaves(item, key)
+    elif value not in ({}, []):
+        yield key, value
 
 
 def known_keys(group: str, name: str | None = None) -> list[str]:
@@ -139,6 +180,16 @@ def misspelt_reserved(key: str) -> str | None:
 
 
 def _check_module_file(content: Plain, name: str, title: str) -> None:
+    if content.get("defaults", ["_self_"]) != ["_self_"]:
+        raise ConfigError(f"{title}: defaults: a module file is read by itself; write the keys of the others into it")
+    for key, value in _leaves({name: value for name, value in content.items() if name != "defaults"}):
+        if isinstance(value, str) and "${" in value:
+            instead = f"write the value, or give it on the command line: module.{key}=<value>"
+            raise ConfigError(f"{title}: {key}: {value}: a module file is read by itself; {instead}")
+        if value == "???":
+            raise ConfigError(f"{title}: {key} is missing: a module file gives every option a value")
+        if not isinstance(value, str | int | float | bool | None):
+            raise ConfigError(f"{title}: {key}: {value!r} is no text, number, truth value, list or mapping")
     target, own_name = content.get("_target_"), content.get("name")
     missing = [key for key in ("_target_", "name") if content.get(key) is None]
     for key in missing:

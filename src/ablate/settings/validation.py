@@ -20,7 +20,15 @@ from ablate.errors import ConfigError, nearest
 from ablate.settings.architecture import check_architecture_file
 from ablate.settings.argument_checks import check_kind, check_precision, check_train, satisfies, shown
 from ablate.settings.graft import SIZE_MATCHED, GraftSpec, ModuleSpec
-from ablate.settings.option_files import GROUPS, SCHEMAS, fields_of_data, known_keys, misspelt_reserved, unknown_key
+from ablate.settings.option_files import (
+    GROUPS,
+    SCHEMAS,
+    check_plain,
+    fields_of_data,
+    known_keys,
+    misspelt_reserved,
+    unknown_key,
+)
 from ablate.settings.schema import (
     CONTROLS,
     Config,
@@ -74,7 +82,7 @@ def check(config: Plain) -> None:
     check_train(settings.train)
     _check_data(settings.data)
     check_architecture_file(settings.model.architecture)
-    _check_module(settings.module)
+    check_module(settings.module)
     for graft in settings.grafts:
         _check_graft(graft)
     for control in settings.controls:
@@ -312,11 +320,15 @@ def _check_graft(entry: object) -> None:
     place = InsertionConfig(**insertion)
     _check_fields(where, place)
     _check_insertion(place, module, where)
-    _check_module(module, where)
+    check_module(module, where)
 
 
-def _check_module(module: Plain, where: str = "") -> None:
-    """Check a module's options against its source; `where` leads the message."""
+def check_module(module: Plain, where: str = "") -> None:
+    """Check a module's options against its source; `where` leads the message.
+
+    Raises:
+        ConfigError: Its one line says what is wrong, where, and which values are valid.
+    """
     target, name = module.get("_target_"), module.get("name")
     if target is None and not where and name == "none":
         return
@@ -332,10 +344,11 @@ def _check_module(module: Plain, where: str = "") -> None:
         raise ConfigError(f"{key}like={like}: the name of a module is needed, such as hmha")
     if isinstance(like, Mapping) and like.get("_target_") is None:
         raise ConfigError(f"{key}like: {like}: no _target_ says which class it is to be like")
+    check_plain({name: value for name, value in module.items() if name != "like" or like is None}, key)
     spec = ModuleSpec.from_plain(module, f"{key}like")
     _check_arguments(spec, key)
     if spec.like is not None:
-        _check_module(spec.like.to_plain(), f"{key}like: ")
+        check_module(spec.like.to_plain(), f"{key}like: ")
 
 
 def _check_arguments(module: ModuleSpec, key: str) -> None:

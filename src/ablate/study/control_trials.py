@@ -23,6 +23,7 @@ import msgspec
 from ablate.errors import ConfigError
 from ablate.records.sweep_record import Control
 from ablate.settings.graft import GraftSpec, ModuleSpec
+from ablate.settings.option_files import module_file
 from ablate.settings.schema import CONTROL_MODULES, ModelSettings, option_file, options
 from ablate.settings.trial_settings import TrialSettings
 from ablate.study.trial import Trial
@@ -96,7 +97,7 @@ def _controls(
 
 def _identities(grafts: Sequence[GraftSpec]) -> tuple[GraftSpec, ...]:
     """Return one identity for each insertion point."""
-    module = ModuleSpec.from_plain(option_file("module", "identity"))
+    module = ModuleSpec.from_plain(module_file("identity"))
     places = {graft.insertion.name: replace(graft.insertion, wiring="plain") for graft in grafts}
     return tuple(GraftSpec(module, place) for place in places.values())
 
@@ -105,7 +106,7 @@ def _matched(graft: GraftSpec) -> GraftSpec:
     """Return a block with as many parameters as a graft; a graft that is a control itself stays."""
     if graft.module.name in CONTROL_MODULES:
         return graft
-    block = ModuleSpec.from_plain(option_file("module", "convblock"))
+    block = ModuleSpec.from_plain(module_file("convblock"))
     options = {name: value for name, value in block.options.items() if name != "like"}
     like = replace(graft.module, default_insertion=None)
     return replace(graft, module=replace(block, options=options, like=like))

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from ablate.console import Terminal, print_line
+from ablate.launching.jobs import Observer, Outcome
+from ablate.launching.local import run_in_worker
 from ablate.settings.environment import prepare
+from ablate.settings.graft import ModuleSpec
+from ablate.verifying.examination import Examination, Finding
+from ablate.verifying.registry import registry
 
 
-def run_verify(golden: Path | None) -> int:
+def run_verify(golden: Path | None, names: Sequence[str] = ()) -> int:
     """Print how each golden case and each module did; return 0 where all passed, else 1.
 
+    Args:
+        golden: Folder of golden cases, or None.
+        names: Modules to check; none: all of `conf/module/`. Of the others no file is imported.
+
     Raises:
+        ConfigError: There is no module of a name, or its file is not what a module needs.
         FileNotFoundError: There is no folder of golden cases here.
     """
+    subjects = registry(names)
     prepare()
     console = Terminal()
     if golden is not None and not _golden(golden, console):
         return 1
-    return 0 if _conformance(console) else 1
+    return 0 if _conformance(console, subjects) else 1
 
 
 def golden_cases(folder: Path) -> list[Path]:
@@ -51,15 +63,23 @@ def _golden(folder: Path, console: Console) -> bool:
     return failed == 0
 
 
-def _conformance(console: Console) -> bool:
-    from ablate.verifying.conformance import CHECKS, registry, run_checks
-
+def _conformance(console: Terminal, subjects: Mapping[str, ModuleSpec]) -> bool:
+    """Check modules in a worker process, where their code may do anything; print a line each, and what was found."""
+    titles = list(subjects)
     passed = True
-    for name, build in registry().items():
-        problems = [f"{check}: {problem}" for check, problem in run_checks(build) if problem]
-        verdict = "FAIL" if problems else "pass"
-        print_line(console, f"conformance: {name}: {verdict}, {len(CHECKS) - len(problems)} of {len(CHECKS)} checks")
-        for problem in problems:
-            print_line(console, f"    {problem}")
-        passed = passed and not problems
+
+    def end(index: int, outcome: Outcome) -> None:
+        nonlocal passed
+        result = outcome.result if isinstance(outcome.result, Examination) else None
+        if result is None:
+            result = Examination(1, (Finding("all", "error", outcome.message),))
+        failed = len(result.errors)
+        notes = f", {len(result.notes)} note{'s' * (len(result.notes) > 1)}" if result.notes else ""
+        counted = f"{result.checks - failed} of {result.checks} checks{notes}"
+        print_line(console, f"conformance: {titles[index]}: {'FAIL' if failed else 'pass'}, {counted}")
+        for finding in (*result.errors, *result.notes):
+            print_line(console, f"    {finding.grade}: {finding.check}: {finding.text}")
+        passed = passed and not failed
+
+    run_in_worker("ablate.verifying.conformance:examine", list(subjects.values()), Observer(end=end))
     return passed
