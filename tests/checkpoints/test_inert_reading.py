@@ -248,6 +248,16 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-300])
 
 
+def odd_network(path: Path) -> None:
+    made = network()
+    made._parameters = [1, 2]  # type: ignore[assignment]
+    torch.save({"model": made}, path)
+
+
+def endless_list(path: Path) -> None:
+    torch.save({"model": network(), "x": Call(list, range(1 << 60))}, path)
+
+
 def state_only(path: Path) -> None:
     torch.save(network().state_dict(), path)
 
@@ -263,6 +273,7 @@ ODD: dict[str, tuple[Callable[[Path], object], str]] = {
     "modules without end": (endless, "more modules"),
     "a file that was cut off": (cut, "cut off"),
     "a state without a network": (state_only, "no network"),
+    "a network of other values": (odd_network, "damaged"),
 }
 
 
@@ -276,6 +287,11 @@ def test_an_odd_file_is_told_in_one_line(kind: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=words) as raised:
         _ = read_checkpoint(path).network
     assert "\n" not in str(raised.value)
+
+
+def test_a_list_without_end_is_not_made(tmp_path: Path) -> None:
+    endless_list(tmp_path / "weights.pt")
+    assert read_checkpoint(tmp_path / "weights.pt").network.names == {0: "a", 1: "b"}
 
 
 @pytest.mark.security("Checkpoint", "As `model.weights` it ends `plan` and a run in one line that names what it holds.")

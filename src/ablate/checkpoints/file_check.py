@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ablate.errors import AblateError
+from ablate.safe_text import escaped
 
 NETWORK = "ablate_yolo.network"  # what makes a network with grafts from plain values and tensors
 
@@ -30,7 +31,8 @@ class UnsafeCheckpoint(CheckpointError):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"it names {name}, which is no part of a network and could run any code; only if you trust its author"
+            f"it names {escaped(name, 100)}, which is no part of a network and could run any code; "
+            "only if you trust its author"
         )
         self.name = name
 
@@ -42,7 +44,9 @@ PARTS = (
     "models.", "ablate.grafting.surgery.", "ablate.modules.",
 )  # fmt: skip
 VALUES = frozenset({
-    "ultralytics.utils.IterableSimpleNamespace", "builtins.getattr", "builtins.object", "numpy.ndarray", "torch.Tensor",
+    "ultralytics.utils.IterableSimpleNamespace", "numpy.ndarray", "torch.Tensor",
+    *(f"builtins.{name}" for name in ("getattr", "object", "dict", "list", "tuple", "int", "float", "bool", "str")),
+    *(f"builtins.{name}" for name in ("complex", "slice", "range", "bytearray")),
     "torch.nn.parameter.Parameter", "torch.torch_version.TorchVersion", NETWORK,
 })  # fmt: skip
 
@@ -63,7 +67,7 @@ def check_kind(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise CheckpointError(f"it is cut off or damaged: {error}") from error
+        raise CheckpointError(f"it is cut off or damaged: {escaped(str(error), 200)}") from error
     if any(entry.filename.endswith("constants.pkl") for entry in entries):
         raise CheckpointError("it is a TorchScript archive; the checkpoint (.pt) that it was exported from is needed")
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):

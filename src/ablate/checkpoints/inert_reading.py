@@ -30,6 +30,7 @@ from ablate.checkpoints.file_check import (
     check_kind,
     modern_name,
 )
+from ablate.safe_text import escaped
 
 
 class Named:
@@ -93,7 +94,7 @@ def read(path: Path, parts: Iterable[str] = ()) -> Any:
         raise
     except Exception as error:  # however it is damaged
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"it is damaged or no checkpoint of PyTorch: {reason}") from error
+        raise CheckpointError(f"it is damaged or no checkpoint of PyTorch: {escaped(reason, 200)}") from error
 
 
 def read_pickle(content: bytes, parts: Iterable[str] = ()) -> Any:
@@ -217,12 +218,17 @@ def _scalar(kind: Any, content: Any) -> Any:
     return np.frombuffer(content, kind.dtype)[0].item()
 
 
+def _few(items: Any) -> Any:
+    if not isinstance(items, list | tuple):
+        raise CheckpointError("it holds a set of an unknown kind")
+    return items
+
+
 def _path(*parts: Any) -> str:
     return "/".join(map(str, parts)).replace("//", "/")
 
 
 _PATHS = ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path")
-_CONTAINERS = (dict, list, tuple, set, frozenset, int, float, bool, str, bytes, complex, slice, range)
 
 _CARRIED_OUT: dict[str, Any] = {
     "torch._utils._rebuild_tensor": _Function(_tensor),
@@ -237,7 +243,9 @@ _CARRIED_OUT: dict[str, Any] = {
     "copyreg._reconstructor": _Function(_object),
     "_codecs.encode": _Function(lambda text, *_: str(text).encode("latin1")),
     "numpy.dtype": _Function(_NumberKind),
-    **{f"builtins.{kind.__name__}": _Function(kind) for kind in _CONTAINERS},
+    "builtins.set": _Function(lambda items=(): set(_few(items))),
+    "builtins.frozenset": _Function(lambda items=(): frozenset(_few(items))),
+    "builtins.bytes": _Function(lambda *_: b""),  # an empty one; others are encoded texts
     **{f"{module}.multiarray._reconstruct": _Function(NumberArray) for module in ("numpy.core", "numpy._core")},
     **{f"{module}.multiarray.scalar": _Function(_scalar) for module in ("numpy.core", "numpy._core")},
     **{f"{module}.{name}": _Function(_path) for module in ("pathlib", "pathlib._local") for name in _PATHS},

@@ -12,11 +12,15 @@ from torch import Tensor, nn
 
 from ablate.checkpoints.file_check import NETWORK, CheckpointError, UnsafeCheckpoint
 from ablate.checkpoints.inert_reading import Named, read
+from ablate.safe_text import escaped
 from ablate.storage.plain_values import Plain
 
 ANY = ("",)  # the beginning of every name: all that is no tensor and no plain value is left out, unread
 _REBUILT = ("yaml", "names", "nc", "model", "save", "inplace", "stride", "criterion", "training")  # by building it
 _MOST = 200_000  # values or modules of a checkpoint; one that refers to itself again and again has more
+
+
+_ENTRIES = ("state", "yaml", "names", "attributes")
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,10 @@ class Checkpoint:
             return StoredNetwork.of(network)
         if not isinstance(network, Named):
             raise CheckpointError(f"it holds no network under 'ema' or 'model' but {_kind(network)}")
-        return _stored(network)
+        try:
+            return _stored(network)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # other values than a network has
+            raise CheckpointError(f"its network is damaged: {escaped(str(error), 200)}") from error
 
 
 def read_checkpoint(path: Path, *, trust: bool = False, parts: Iterable[str] = ()) -> Checkpoint:
@@ -147,7 +154,7 @@ def _stored(network: Named) -> StoredNetwork:
     """Return the network that a stand-in describes."""
     if network.name == NETWORK:
         content = network.arguments[0] if network.arguments else None
-        if not isinstance(content, dict) or not content.keys() >= {"state", "yaml", "names", "attributes"}:
+        if not isinstance(content, dict) or not all(isinstance(content.get(name), dict) for name in _ENTRIES):
             raise CheckpointError("it holds a network of another version of ablate")
         return StoredNetwork.from_plain(
             {**plain_values({**content, "state": None}), "state": _tensors(content["state"])}
@@ -155,11 +162,11 @@ def _stored(network: Named) -> StoredNetwork:
     attributes = network.state if isinstance(network.state, dict) else {}
     if "_modules" not in attributes:
         raise CheckpointError(f"it holds no network but {network.name}")
-    names = plain_values(attributes.get("names"))
+    names, yaml = plain_values(attributes.get("names")), plain_values(attributes.get("yaml"))
     return StoredNetwork(
         state=dict(_walk(network)),
-        yaml=plain_values(attributes.get("yaml")) or {},
-        names=dict(enumerate(names)) if isinstance(names, list) else names or {},
+        yaml=yaml if isinstance(yaml, dict) else {},
+        names=dict(enumerate(names)) if isinstance(names, list) else names if isinstance(names, dict) else {},
         attributes=plain_values({name: attributes[name] for name in ("args", "task") if name in attributes}),
     )
 

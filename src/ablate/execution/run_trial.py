@@ -33,6 +33,7 @@ from ablate.execution.trial_checks import (
     check_weights,
     import_classes,
     own_checkpoint,
+    refused_checkpoint,
     set_foreign_aside,
 )
 from ablate.execution.trial_job import TrialJob, TrialOutcome
@@ -181,6 +182,7 @@ def _run(trial: Trial, failed_before: TrialRecord | None, lease: Lease, train: T
     goes_on_from_last = failed_before is None or goes_on(failed_before.failure)
     checkpoint = own_checkpoint(last, targets, trust=trust) if goes_on_from_last else None
     if checkpoint is None:
+        foreign = foreign or (refused_checkpoint(last, targets) if last.is_file() else None)
         _clear(files)
     if failed_before is not None:
         drop_record(trial.folder)

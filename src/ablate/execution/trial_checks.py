@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ablate.checkpoints.file_check import CheckpointError, UnsafeCheckpoint
 from ablate.data.catalogue import DataError, DataSet, fingerprint_on_disk
 from ablate.data.view import discard_caches
 from ablate.grafting.module_import import edited_late, import_module_of, imported_source
@@ -121,6 +122,19 @@ def own_checkpoint(last: Path, targets: Sequence[str] = (), *, trust: bool = Fal
     if state.stage == "over" and load_object(files.training.report).get("signature") != signature:
         return None
     return state
+
+
+def refused_checkpoint(last: Path, targets: Sequence[str]) -> str | None:
+    """Say why a trial does not resume from a checkpoint that could run code; None where it is no such one."""
+    from ablate.checkpoints.stored_network import read_own
+
+    try:
+        read_own(last, targets)
+    except UnsafeCheckpoint as error:
+        return f"last.pt is not resumed from: {error}: trust_weights=true"
+    except (CheckpointError, OSError):
+        return None
+    return None
 
 
 def set_foreign_aside(last: Path) -> str | None:

@@ -145,8 +145,8 @@ def restore(stored: StoredNetwork, targets: Collection[str] = ()) -> DetectionMo
         target = graft.module.target
         if not (target.startswith("ablate.modules.") or target in targets or target.rpartition(".")[0] in sys.modules):
             raise UntrustedModule(target)
-    classes, channels = len(stored.names) or int(yaml["nc"]), int(yaml.get("channels", 3))
     try:
+        classes, channels = len(stored.names) or int(yaml["nc"]), int(yaml.get("channels", 3))
         with torch.random.fork_rng(devices=[]):
             network, _, _ = build_network(
                 yaml, classes=classes, channels=channels, names=dict(stored.names), weights=stored, resume=True
@@ -157,8 +157,7 @@ def restore(stored: StoredNetwork, targets: Collection[str] = ()) -> DetectionMo
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise GraftError(f"its network cannot be built: {reason}") from error
     network.task = "detect"
-    if "args" in stored.attributes:
-        network.args = stored.attributes["args"]
+    network.args = stored.attributes.get("args") or {}
     return network.requires_grad_(False).eval()
 
 

@@ -52,7 +52,7 @@ class ResumableTrainer(ConcludingTrainer):
     such a training resumes too, and `resumed_exactly` is False.
 
     Attributes:
-        resumed_from: The checkpoint to resume from.
+        resumed_from: The checkpoint to resume from, until the first epoch has begun.
         resumed: How often this training was resumed from a checkpoint.
         resumed_exactly: Whether all of its state could be restored each time; None if it was never resumed.
         journal: The epochs so far.
@@ -192,7 +192,7 @@ class ResumableTrainer(ConcludingTrainer):
         self.args.close_mosaic = self._close_mosaic
         if self.interrupted is not None:
             self._restore(self.interrupted)
-            self.interrupted = None
+            self.interrupted = self.resumed_from = None
 
     def _restore(self, state: TrainingState) -> None:
         """Restore the state between two epochs; the random states last, because all else may draw random numbers."""
