@@ -122,8 +122,7 @@ def test_grafts_are_traced(module: str) -> None:
     assert difference(detector(module), "torchscript") < 1e-3
 
 
-@pytest.mark.slow  # the exporter by TorchScript refuses them; the one by torch.export takes half a minute
-@pytest.mark.parametrize("module", ["sta", "hat"])
+@pytest.mark.parametrize("module", ["hmha", "acmix", "sta", "hat"])
 def test_grafts_are_exported_to_onnx(module: str) -> None:
     assert difference(detector(module), "onnx") < 1e-3
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Forward = Callable[["Tensor"], Any]
 """Maps (B, C, H, W) to predictions, as the network does."""
 
-OPSET = 17  # of ONNX; the first with LayerNormalization, known to every runtime of the last years
+OPSET = 18  # of ONNX; that of Ultralytics' exporter
 # The largest share by which an output may differ from fp32 in eager mode (see `deviation`).
 TOLERANCE = {"fp32": 0.01, "fp16": 0.05, "bf16": 0.2}
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -202,21 +202,22 @@ def _traced(network: nn.Module, example: Tensor) -> Forward:
 
 
 def _onnx(network: nn.Module, example: Tensor, path: Path, threads: int) -> Forward:
-    """Export by way of TorchScript, as Ultralytics does; where that refuses, by torch.export."""
+    """Export by way of a trace, as Ultralytics does."""
     try:
         import onnx  # noqa: F401
         import onnxruntime
     except ImportError as error:
         raise Unusable(f"{error.name} is not installed: pip install 'ablate-yolo[export]'") from error
-    words: dict[str, Any] = {"input_names": ["images"], "output_names": ["output0"]}
     with torch.no_grad(), _quiet():
-        try:
-            torch.onnx.export(network, (example,), path, opset_version=OPSET, dynamo=False, **words)
-        except Exception as first:
-            try:
-                torch.onnx.export(network, (example,), path, dynamo=True, verbose=False, **words)
-            except Exception as second:
-                raise Unusable(f"no ONNX export: {one_line(first)}; by torch.export: {one_line(second)}") from second
+        torch.onnx.export(
+            network,
+            (example,),
+            path,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=["output0"],
+            dynamo=False,
+        )
     return _Session(onnxruntime, path, example, threads)
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from ablate.modules.kernels.traced import tracing
+from ablate.modules.kernels.traced import exporting
 
 FORMS = ("auto", True, False)
 
@@ -33,8 +33,7 @@ def fuses(fused: bool | str, x: Tensor) -> bool:
     """
     if fused is False or _composing or x.is_meta:
         return False
-    exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # before 2.7 there is but one word
-    if tracing() or exporting():
+    if exporting():
         return False
     return fused is True or not torch.compiler.is_compiling()
 

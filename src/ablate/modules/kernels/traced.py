@@ -1,4 +1,4 @@
-"""What a traced graph needs other operations for: each such step of a module, with the form that is traced beside it.
+"""What a recorded graph needs other operations for: each such step, with the form that is recorded beside it.
 
 `torch.jit.trace`, and `torch.onnx.export` by way of it, record the operations on one example. ONNX has no operation for
 some of them (a stable sort, `fold`, `unfold` of a map of unknown size), and what Python decides by the example is
@@ -17,8 +17,14 @@ from torch import Tensor
 
 
 def tracing() -> bool:
-    """Tell whether a graph is recorded by an example."""
+    """Tell whether a graph is recorded by an example; sizes are tensors then."""
     return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
+def exporting() -> bool:
+    """Tell whether a graph is recorded, by an example or by `torch.export`."""
+    by_torch_export = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)  # one word before 2.7
+    return tracing() or bool(by_torch_export())
 
 
 def divide_up(count: int, size: int) -> int:
@@ -52,7 +58,7 @@ def from_minus_one_to_one(count: int, like: Tensor) -> Tensor:
 
 def descending_order(score: Tensor) -> Tensor:
     """Indices (B, C) that sort each row from high to low; equal ones stay in order."""
-    if not tracing():
+    if not exporting():
         return score.argsort(dim=1, descending=True, stable=True)
     place = places(score.shape[1], score)
     mine, other = score[:, :, None], score[:, None]
@@ -73,7 +79,7 @@ def roll(x: Tensor, shifts: tuple[int, int], dims: tuple[int, int]) -> Tensor:
 
 def unfold(x: Tensor, dim: int, size: int, step: int) -> Tensor:
     """`Tensor.unfold`: windows along an axis, which is replaced by their number; their positions are the last axis."""
-    if not tracing():
+    if not exporting():
         return x.unfold(dim, size, step)
     starts = places((x.shape[dim] - size) // step + 1, x) * step
     index = starts[:, None] + places(size, x)
@@ -83,7 +89,7 @@ def unfold(x: Tensor, dim: int, size: int, step: int) -> Tensor:
 
 def gather_around(cells: Tensor) -> Tensor:
     """Take for each cell the 3x3 cells around it, 0 beyond the border: (B, C, rows, cols) to (B, rows * cols, C, 9)."""
-    if not tracing():
+    if not exporting():
         around: Tensor = rearrange(F.unfold(cells, 3, padding=1), "b (c k) t -> b t c k", k=9)
         return around
     rows, cols = cells.shape[2:]
@@ -94,7 +100,7 @@ def gather_around(cells: Tensor) -> Tensor:
 
 def scatter_around(parts: Tensor, rows: int, cols: int) -> Tensor:
     """Sum what each cell gives to the 3x3 cells around it: (B, rows * cols, C, 9) to (B, C, rows, cols)."""
-    if not tracing():
+    if not exporting():
         return F.fold(rearrange(parts, "b t c k -> b (c k) t"), (rows, cols), 3, padding=1)
     maps = rearrange(parts, "b (i j) c k -> k b c i j", i=rows)
     moved = [F.pad(maps[3 * i + j], (j, 2 - j, i, 2 - i)) for i in range(3) for j in range(3)]
