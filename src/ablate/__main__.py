@@ -49,8 +49,9 @@ def _answered(words: Sequence[str]) -> int:
         if error.errno not in REFUSED:
             raise
         _drop_output()
-        print(f"ablate: {error.filename or 'standard output'}: {error.strerror}", file=sys.stderr)  # noqa: T201
-        return 2
+        from ablate.cli.messages import fail
+
+        return fail(f"{error.filename or 'standard output'}: {error.strerror}")
     return code
 
 

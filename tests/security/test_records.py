@@ -90,7 +90,9 @@ def test_pipes_in_place_of_other_files_are_not_waited_for(directory: Path, trial
     assert load_sweep(directory).latency is None
 
 
-@pytest.mark.security(RECORD, "A record of more than 32 MiB is left out; it is not read into the memory.")
+@pytest.mark.security(
+    RECORD, "A record of more than 16 MiB, or of more than 500,000 lists and objects, is left out, soon."
+)
 def test_a_huge_record_is_left_out(directory: Path, trial: Path) -> None:
     with (trial / "result.json").open("r+b") as file:
         file.truncate(2**30)
@@ -99,6 +101,10 @@ def test_a_huge_record_is_left_out(directory: Path, trial: Path) -> None:
 
     assert f"at most {LARGEST}" in line
     assert str(2**30) in line
+    (trial / "result.json").write_text('{"a": [' + "[]," * 600_000)
+    assert "lists and objects" in reason(directory, trial)
+    (trial / "result.json").write_text("{" + "".join(f'"{number}": 0,' for number in range(500_000)))
+    assert "not complete" in reason(directory, trial)
 
 
 @pytest.mark.security(RECORD, "Lists inside of lists without end do not end the command; the trial is left out.")

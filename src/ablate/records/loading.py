@@ -35,6 +35,9 @@ from ablate.storage.layout import SweepFolder, TrialFolder, located
 _SIGNATURE = re.compile(r"[0-9A-Za-z]{1,64}")
 
 
+SALVAGED, SEARCHED = 1000, 4 * 2**20  # fields, and characters, that are looked at in a damaged file
+
+
 class DamagedRecordError(AblateError, ValueError):
     """A file is there but cannot be read as what it should be.
 
@@ -334,7 +337,7 @@ def read_object(path: Path, folder: Path | None = None) -> JsonObject:
     except ValueError as error:
         reason = f"is not complete JSON ({len(raw)} bytes)" if raw.strip() else "is empty"
         reason = reason if isinstance(error, json.JSONDecodeError) else f"cannot be read ({error})"
-        raise DamagedRecordError(path, reason, leading_fields(text)) from None
+        raise DamagedRecordError(path, reason, leading_fields(text[:SEARCHED])) from None
     if not isinstance(content, dict):
         raise DamagedRecordError(path, "is not a JSON object")
     return content
@@ -349,7 +352,7 @@ def leading_fields(text: str) -> JsonObject:
         return {}
     position = _skip(text, position + 1)
     with contextlib.suppress(ValueError, RecursionError):
-        while True:
+        while len(fields) < SALVAGED:
             key, position = decoder.raw_decode(text, position)
             position = _skip(text, position)
             if not isinstance(key, str) or text[position : position + 1] != ":":

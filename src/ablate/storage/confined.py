@@ -17,7 +17,7 @@ from typing import IO, Final
 
 from ablate.errors import ConfigError
 
-LARGEST: Final = 32 * 2**20  # bytes of a record; real ones have up to some megabytes
+LARGEST: Final = 16 * 2**20  # bytes of a record; real ones have up to some megabytes
 
 
 def inside(folder: Path, name: str | Path) -> Path | None:

@@ -8,7 +8,8 @@ import re
 from typing import Any, Final
 
 DEEPEST: Final = 100  # lists and objects inside of each other; ours have up to ten
-_LARGE = re.compile(r"[eE]\+?\d{3}|\d{300}")  # what numbers beyond all floats are written with
+MOST: Final = 500_000  # lists and objects, each of which takes 20 times its text in the memory
+_LARGE = re.compile(r"[eE]\+?\d{3}|(?<!\d)\d{300}")  # what numbers beyond all floats are written with
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -18,11 +19,14 @@ def parse_json(text: str) -> Any:
     NaN, infinities and numbers beyond all floats are null. Halves of a character, which no file takes, are replaced.
 
     Raises:
-        ValueError: It is no JSON, or more than `DEEPEST` deep.
+        ValueError: It is no JSON, more than `DEEPEST` deep, or has more than `MOST` lists and objects.
     """
+    count = text.count("[") + text.count("{")
+    if count > MOST:
+        raise ValueError(f"more than {MOST} lists and objects")
     is_large = _LARGE.search(text) is not None
     content = _parse(text, parse_float=_finite, parse_int=_whole) if is_large else _parse(text)
-    if text.count("[") + text.count("{") > DEEPEST and _is_deep(content):
+    if count > DEEPEST and _is_deep(content):
         raise ValueError(f"lists and objects are more than {DEEPEST} deep")
     return _whole_letters(content) if _SURROGATE.search(text) else content
 
