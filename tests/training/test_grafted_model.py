@@ -8,6 +8,7 @@ import sys
 import tomllib
 import zipfile
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from ultralytics.nn import tasks
 from ultralytics.nn.tasks import DetectionModel, torch_safe_load, yaml_model_load
 
 import ablate
-from ablate.checkpoints.stored_network import StoredNetwork, read_checkpoint
+from ablate.checkpoints.file_check import UnsafeCheckpoint
+from ablate.checkpoints.stored_network import StoredNetwork, read_checkpoint, read_own
 from ablate.errors import ConfigError
 from ablate.grafting.insertion import GraftError
 from ablate.training.grafted_model import GraftedModel, saved_form
@@ -192,6 +194,23 @@ def test_a_checkpoint_that_names_code_is_not_loaded_unless_it_is_trusted(
     assert not Path("ran").exists()
     assert ablate.load("best.pt", trust=True).names == NAMES
     assert Path("ran").exists()
+
+
+def test_a_trials_checkpoint_of_an_earlier_version_may_hold_objects_of_its_modules_and_no_other_does(
+    tmp_path: Path, user_modules: str
+) -> None:
+    network, target = built(f"{user_modules}.Same"), f"{user_modules}.Same"
+    network.model[0].helper = partial(os.remove, "x")
+    torch.save({"model": network}, tmp_path / "old.pt")
+    torch.save({"model": saved_form(deepcopy(network)), "x": Touch()}, tmp_path / "new.pt")
+
+    with pytest.raises(UnsafeCheckpoint):
+        read_own(tmp_path / "old.pt", ["ablate.modules.hmha.HMHA"])
+    restored = restore(read_own(tmp_path / "old.pt", [target]).network, [target])
+    assert torch.equal(restored(torch.ones(1, 3, 64, 64))[0], network(torch.ones(1, 3, 64, 64))[0])
+    with pytest.raises(UnsafeCheckpoint, match=r"posix\.system"):
+        read_own(tmp_path / "new.pt", [target])
+    assert read_own(tmp_path / "new.pt", [target], trust=True).network.names == NAMES
 
 
 @pytest.mark.parametrize("kind", ["missing", "text", "folder"])

@@ -76,6 +76,11 @@ class Checkpoint:
     entries: Plain
 
     @property
+    def is_plain(self) -> bool:
+        """Whether the network is stored as plain values and tensors, without objects of its classes."""
+        return any(isinstance(value, Named) and value.name == NETWORK for value in self.entries.values())
+
+    @property
     def network(self) -> StoredNetwork:
         """The network: the average of the weights, where there is one.
 
@@ -127,13 +132,14 @@ def read_own(path: Path, targets: Iterable[str], *, trust: bool = False) -> Chec
     Raises:
         CheckpointError: It cannot be read, or is none that the trial can have written.
     """
-    is_lenient = trust or any(not target.startswith("ablate.modules.") for target in targets)
     try:
         return read_checkpoint(path)
     except UnsafeCheckpoint:
-        if not is_lenient:
-            raise
-        return read_checkpoint(path, parts=ANY)
+        of_users = any(not target.startswith("ablate.modules.") for target in targets)
+        checkpoint = read_checkpoint(path, parts=ANY)
+        if trust or (of_users and not checkpoint.is_plain):
+            return checkpoint
+        raise
 
 
 def _kind(value: object) -> str:
