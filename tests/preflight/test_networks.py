@@ -225,6 +225,7 @@ def test_a_checkpoint_that_is_not_there_yet_does_not_keep_from_planning() -> Non
     assert answer.cost.gflops > 0
 
 
+@pytest.mark.security("Module", "A module that ends its process ends a worker, not the command.")
 def test_a_module_that_takes_its_process_along_is_named(mine: Path) -> None:
     mine.write_text(block("os._exit(3)"), encoding="utf-8")
 

@@ -88,6 +88,9 @@ RAISED = {
 }
 
 
+@pytest.mark.security(
+    "Module", "Whatever its constructor raises, SystemExit too, ends in a line; other variants go on."
+)
 @pytest.mark.usefixtures("builds_here")
 @pytest.mark.parametrize("case", RAISED)
 def test_what_a_constructor_raises_names_place_and_channels(case: str, blocks: Path) -> None:
@@ -189,6 +192,7 @@ HANGS = {
 }
 
 
+@pytest.mark.security("Module", "A constructor or forward that does not return is ended in the preflight, after 60 s.")
 @pytest.mark.usefixtures("builds_here")
 @pytest.mark.parametrize("case", HANGS)
 def test_a_call_that_does_not_return_is_ended(case: str, blocks: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,9 @@ def test_every_value_is_read_as_hydra_reads_it(folder: Path, capsys: pytest.Capt
     assert yaml.safe_load(VALUES[0]) == "1e-3", "the reading of a plain YAML loader"
 
 
+@pytest.mark.security(
+    "Module", "A module file makes no objects and reads no environment variables: what asks for it is refused."
+)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_refers_to_something_else_is_refused_in_every_way(

@@ -224,6 +224,7 @@ class Dies(Mine):
 """
 
 
+@pytest.mark.security("Module", "verify runs it in a worker process, and no module that is not asked for.")
 def test_a_module_that_dies_is_named_and_only_what_is_asked_for_is_imported(tmp_path: Path, ablate: Ablate) -> None:
     (tmp_path / "conf" / "module").mkdir(parents=True)
     for name, target in {"fine": "blocks.Scaled", "dies": "blocks.Dies", "other": "others.Mine"}.items():
