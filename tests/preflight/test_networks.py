@@ -328,3 +328,12 @@ def test_what_is_odd_about_a_module_is_noted(mine: Path) -> None:
     notes = contract_notes(trials, preflight(trials).answers)
 
     assert notes == ["mine at neck_p5: idle.weight never gets a gradient"]
+
+
+@pytest.mark.usefixtures("builds_here")
+def test_the_same_graft_twice_is_noted() -> None:
+    trials = [trial(grafts=["sta@neck_p5", "sta@neck_p5"])]
+
+    notes = contract_notes(trials, preflight(trials).answers)
+
+    assert notes == ["sta@neck_p5 is there 2 times: one module after the other"]

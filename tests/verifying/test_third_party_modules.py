@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -259,3 +260,27 @@ def test_notes_alone_do_not_fail(
     printed = capsys.readouterr().out
     assert f"conformance: mine: {'FAIL' if code else 'pass'}, " in printed
     assert ("    error: keeps_the_shape_at_any_size: " in printed) is bool(code)
+
+
+@pytest.mark.slow
+def test_modules_that_pass_do_train(tmp_path: Path, ablate: Ablate) -> None:
+    (tmp_path / "conf" / "module").mkdir(parents=True)
+    names = {
+        "se": "timm.layers.SEModule",
+        "scale": "timm.models.metaformer.StarReLU",  # with a note
+        "c2f": "ultralytics.nn.modules.C2f",
+        "drop": "torch.nn.Dropout2d",
+        "groups": "torch.nn.GroupNorm",
+    }
+    for name, target in names.items():
+        options = "".join(f"{key}: {value}\n" for key, value in MODULES[target].items())
+        path = tmp_path / "conf" / "module" / f"{name}.yaml"
+        path.write_text(f"name: {name}\n_target_: {target}\ninsertion: neck_p5\n{options}", encoding="utf-8")
+
+    off = ("latency.enabled=false", "figures=false", "notebook=false")
+    done = ablate(f"module={','.join(names)}", "train=smoke", "device=cpu", *off, "-m", timeout=1500)
+
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(path.read_text("utf-8")) for path in tmp_path.glob("multirun/trials/*/result.json")]
+    assert len(records) == len(names) + 1
+    assert all(record["status"] == "completed" for record in records)

@@ -145,6 +145,11 @@ def contract_notes(trials: Sequence[Trial], answers: Mapping[str, NetworkAnswer]
         if answer is None:
             continue
         notes |= dict.fromkeys(answer.contract.notes)
+        texts = [graft.text for graft in trial.settings.grafts]
+        twice = dict.fromkeys(text for text in texts if texts.count(text) > 1)
+        notes |= dict.fromkeys(
+            f"{text} is there {texts.count(text)} times: one module after the other" for text in twice
+        )
         if answer.contract.mixed and trial.settings.train.amp and trial.settings.device != "cpu":
             notes[f"under mixed precision (train.amp=true) {answer.contract.mixed}"] = None
     return list(notes)
