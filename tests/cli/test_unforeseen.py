@@ -90,6 +90,13 @@ def test_it_is_printed_beside_the_line_where_log_messages_are(broken: Callable[.
     assert log_of(err.splitlines()[-1]).is_file()
 
 
+def test_passwords_are_in_neither(broken: Callable[..., tuple[int, str]]) -> None:
+    err = broken("tracking.uri=http://user:secret@host/path")[1]
+    text = log_of(err).read_text(encoding="utf-8")
+    assert "http://host/path" in text
+    assert "secret" not in err + text
+
+
 def test_the_process_ends_with_70(tmp_path: Path) -> None:
     program = (
         "import sys; from ablate.cli import verbs; verbs.VERBS['plan'] = lambda words: 1 / 0\n"

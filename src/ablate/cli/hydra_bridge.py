@@ -52,6 +52,11 @@ def run(arguments: Sequence[str], *, plan: bool = False, as_json: bool = False) 
     Returns:
         The exit code: 0 done, 1 some trials failed, 2 bad input, 130 interrupted.
     """
+    if "--version" in arguments:
+        from ablate import __version__
+
+        print(f"ablate {__version__}")  # noqa: T201
+        return 0
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are raised, and printed here in one line
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException

@@ -40,10 +40,11 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
             return f"optimizer=auto: refused, because it picks its own learning rate; valid: {', '.join(valid)}"
         if name.startswith("submitit_"):
             return f"{group}: hydra-submitit-launcher is not installed; pip install 'ablate-yolo[slurm]'"
-        return f"{group}={name}: no such option. {nearest(name, valid)}valid: {', '.join(valid)}"
+        listing = f"{nearest(name, valid)}valid: {', '.join(valid)}" if valid else "see --info"
+        return f"{group}={name}: no such option. {listing}"
     if isinstance(error, MissingMandatoryValue):
         return f"{getattr(error, 'full_key', None) or 'a key'}=???: a value is needed"
-    if text.startswith("Ambiguous value for argument"):
+    if text.startswith(("Ambiguous value for argument", "Sweep parameters ")):
         return f"{text.split(chr(39))[1]}: several values are a sweep: add -m (or --multirun)"
     if there := re.match(r"Could not append to config\. An item is already at '(.+?)'", text):
         return f"+{there[1]}: it is there already; write {there[1]}=..."
@@ -70,8 +71,9 @@ def _group_and_name(file: str) -> tuple[str, str]:
     for group in (*GROUPS, "hydra/launcher"):
         if file.startswith(f"{group}/"):
             return group, file.removeprefix(f"{group}/")
-    group, _, name = file.rpartition("/")
-    return group, name
+    first, _, rest = file.partition("/")
+    second, slash, name = rest.partition("/")
+    return (f"{first}/{second}", name) if slash else (first, rest)
 
 
 def needed_kind(cause: str) -> str | None:
@@ -123,7 +125,7 @@ def _explain_value(text: str, cause: str) -> str | None:
 
 def _explain_key(key: str, arguments: Sequence[str]) -> str:
     parent, _, leaf = key.rpartition(".")
-    if key.partition(".")[0] == "hydra":
+    if re.match(r"hydra(?:[./]|$)", key):
         return f"{key}: no such key of Hydra or of the launcher; see all with --cfg hydra"
     if parent == "train" and leaf in OWNED:
         return f"train.{leaf}: set it with {OWNED[leaf]}"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 _FACTORS = ("module", "insertion", "optimizer", "model")  # of which several are a sweep, never the last one alone
+_MOST = 1000  # overrides of a command; each takes Hydra a millisecond
 _LONGEST_NAME = 200  # bytes; the name of a file has at most 255
 _LONGEST = 10_000  # values of one range
 
@@ -34,6 +35,8 @@ def check_words(words: Sequence[str]) -> list[str]:
         ConfigError: With one line that says what is wrong and what is valid.
     """
     flags, texts = part(words)
+    if len(texts) > _MOST:
+        raise ConfigError(f"{len(texts)} overrides; a command has at most {_MOST}")
     overrides = [_parsed(text) for text in texts]
     overrides = [override for override in overrides if not _is_of_hydra(override)]
     for override in overrides:

@@ -29,7 +29,7 @@ def report_unforeseen(error: Exception, words: Sequence[str]) -> int:
     The file is in `errors/` of the output folder; in the folder for temporary files where that cannot be written. Where
     neither can, the traceback itself is printed.
     """
-    log_exception(f"unforeseen: {shlex.join(words)}", error)
+    log_exception("a fault of ablate", error)
     text = without_secrets("\n".join([*_circumstances(words), "", "".join(traceback.format_exception(error))]))
     place = _write(text, words)
     if place is None:
