@@ -100,11 +100,13 @@ MODULES = ("Steady", "Raises", "Diverges", "Dies", "Leaks", "Hangs")
 SWEEP = ["module=steady", "-m"]
 BASELINE, STEADY = NAMES = ["baseline musgd s0", "steady@neck_p5 musgd s0"]
 
-# `python -m ablate`, with trainings that train nothing.
+# `python -m ablate`, with trainings that train nothing, of networks that are not built before.
 QUICK = """
 import sys
-from ablate.execution import scheduler
+from ablate.execution import run_sweep, scheduler
+from ablate.preflight.networks import Preflight
 scheduler.RUN = "quick_training:run_job"
+run_sweep.preflight = lambda trials, with_cost: Preflight({}, {})
 from ablate.__main__ import main
 sys.exit(main())
 """
@@ -117,17 +119,22 @@ class Shop:
         folder: The folder; `multirun` in it is made by the first command, or
         started: a copy of another shop's.
         quick: Whether its commands train nothing: see `quick_training`.
+
+    Attributes:
+        quick: The same; may be changed between commands.
     """
 
     def __init__(self, folder: Path, started: Path | None = None, *, quick: bool = False) -> None:
         self.folder = folder
         self._started: list[subprocess.Popen[str]] = []
-        self._quick = quick
-        self._python = [sys.executable, *(["-c", QUICK] if quick else ["-m", "ablate"])]
+        self.quick = quick
+        self.through: list[str] = []  # the words of a program that runs the commands
         if started is not None:
             shutil.copytree(started / "multirun", folder / "multirun", symlinks=True)
             self.said = (started / "said").read_text(encoding="utf-8")  # by the last command there
-        shutil.copy(Path(__file__).with_name("quick_training.py"), folder)
+        self._path = [str(folder / "hooks"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        (folder / "hooks").mkdir()
+        shutil.copy(Path(__file__).with_name("quick_training.py"), folder / "hooks")
         (folder / "flags").mkdir()
         (folder / "my_blocks.py").write_text(BLOCKS, encoding="utf-8")
         (folder / "conf" / "module").mkdir(parents=True)
@@ -140,9 +147,9 @@ class Shop:
     def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(
-            [*self._python, *TINY, *words],
+            self._command(words),
             cwd=self.folder,
-            env={**os.environ, "ABLATE_TEST_FLAGS": str(self.folder / "flags"), **environment},
+            env={**self._environment, **environment},
             capture_output=True,
             text=True,
             timeout=600,
@@ -152,9 +159,9 @@ class Shop:
     def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
         """Start a command in a session of its own, as a terminal does."""
         driver = subprocess.Popen(
-            [*self._python, *TINY, *words],
+            self._command(words),
             cwd=self.folder,
-            env={**os.environ, "ABLATE_TEST_FLAGS": str(self.folder / "flags"), **environment},
+            env={**self._environment, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -162,6 +169,19 @@ class Shop:
         )
         self._started.append(driver)
         return driver
+
+    def _command(self, words: tuple[str, ...]) -> list[str]:
+        python = [sys.executable, *(["-c", QUICK] if self.quick else ["-m", "ablate"])]
+        return [*self.through, *python, *TINY, *words]
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        path = os.pathsep.join(self._path)
+        return {**os.environ, "ABLATE_TEST_FLAGS": str(self.folder / "flags"), "PYTHONPATH": path}
+
+    def hook(self, text: str) -> None:
+        """Let every Python process of the commands run this text first."""
+        (self.folder / "hooks" / "sitecustomize.py").write_text(text, encoding="utf-8")
 
     def set(self, flag: str) -> None:
         """Let modules go wrong."""
@@ -173,7 +193,7 @@ class Shop:
 
     def start_held(self, *words: str, **environment: str) -> subprocess.Popen[str]:
         """Start a command and return when its trial of a module has finished two epochs and waits within its third."""
-        if self._quick:
+        if self.quick:
             self.set("slow")
         driver = self.start(*words, **environment)
         _wait_for(lambda: len(self.history(STEADY)) >= 2 or driver.poll() is not None)
@@ -275,6 +295,11 @@ class Roots:
         return self.made_once("baseline", lambda folder: _run_well(Shop(folder), "module=none"))
 
     @property
+    def quick(self) -> Path:
+        """The baseline is recorded, by a command that trained nothing."""
+        return self.made_once("quick", lambda folder: _run_well(Shop(folder, quick=True), "module=none"))
+
+    @property
     def interrupted(self) -> Path:
         """Then a sweep's driver was killed in mid-epoch of its second trial; its worker ended with it."""
         return self.made_once("interrupted", lambda folder: _interrupt(Shop(folder, self.baseline)))
@@ -341,7 +366,7 @@ def _shops(folder: Path, roots: Roots) -> Iterator[Make]:
 @pytest.fixture
 def quick_shop(shop_from: Make) -> Shop:
     """A shop with the baseline, whose commands train nothing."""
-    return shop_from("baseline", quick=True)
+    return shop_from("quick", quick=True)
 
 
 @pytest.fixture

@@ -63,7 +63,9 @@ def page() -> str:
 
 def rows() -> Iterator[tuple[str, str, str]]:
     """Yield what goes wrong, what follows, and the test that shows it."""
-    for path in (HERE / f"test_{name}.py" for name in ("processes", "trials", "storage", "changes")):
+    for path in (
+        HERE / f"test_{name}.py" for name in ("processes", "trials", "storage", "stores", "roots", "records", "changes")
+    ):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             for mark in node.decorator_list if isinstance(node, ast.FunctionDef) else []:
                 if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.fault":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -105,16 +107,16 @@ def test_terminated(quick_shop: Any) -> None:
     finish(quick_shop)
 
 
-@pytest.mark.fault("two commands on the same grid at once", "each trial is trained by one of them and used by both")
-def test_two_drivers(shop_from: Any) -> None:
+@pytest.mark.fault("three commands on the same grid at once", "each trial is trained by one of them and used by all")
+def test_three_drivers(shop_from: Any) -> None:
     shop = shop_from(None, quick=True)
-    both = [shop.start(*SWEEP, f"sweep=driver{number}") for number in (1, 2)]
-    ends = [driver.communicate(timeout=300) for driver in both]
+    drivers = [shop.start(*SWEEP, f"sweep=driver{number}") for number in (1, 2, 3)]
+    ends = [driver.communicate(timeout=300) for driver in drivers]
 
-    assert [driver.returncode for driver in both] == [0, 0], ends
+    assert [driver.returncode for driver in drivers] == [0, 0, 0], ends
     shop.assert_all_finished_once(NAMES)
     assert all(len(record["tries"]) == 1 for record in shop.records().values())
-    for number in (1, 2):
+    for number in (1, 2, 3):
         table = shop.folder / "multirun" / "sweeps" / f"driver{number}" / "comparison.csv"
         assert len(table.read_text(encoding="utf-8").splitlines()) == 3
 
@@ -133,9 +135,98 @@ def test_dead_owner(quick_shop: Any, wait_for: WaitFor) -> None:
     quick_shop.assert_all_finished_once(NAMES)
 
 
-def finish(shop: Any) -> None:
+@pytest.mark.fault(
+    "worker and driver stopped (SIGSTOP) and continued", "the sweep goes on; nothing is trained or recorded again"
+)
+def test_stopped(quick_shop: Any) -> None:
+    driver = quick_shop.start_held(*SWEEP)
+    worker = quick_shop.worker(STEADY)
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        os.kill(driver.pid, number)
+        os.kill(worker, number)
+        time.sleep(2 if number == signal.SIGSTOP else 0)
+    quick_shop.unset("slow")
+    out, err = driver.communicate(timeout=60)
+
+    assert driver.returncode == 0, out + err
+    quick_shop.assert_all_finished_once(NAMES)
+    assert len(quick_shop.records()[STEADY]["tries"]) == 1
+
+
+@pytest.mark.fault(
+    "a worker stopped for longer than the trial's time limit",
+    "the trial fails as `timeout`, in one line; `retry=failed` finishes it",
+)
+def test_stopped_beyond_its_limit(quick_shop: Any) -> None:
+    driver = quick_shop.start_held(*SWEEP, "hydra.launcher.timeout=8")
+    os.kill(quick_shop.worker(STEADY), signal.SIGSTOP)
+    out, err = driver.communicate(timeout=60)
+
+    assert driver.returncode == 1, out + err
+    assert err == ""
+    (line,) = [line for line in out.splitlines() if line.startswith("failed: ")]
+    assert line == f"failed: {STEADY}: timeout: it took longer than its limit of 8 seconds"
+    finish(quick_shop, "retry=failed")
+
+
+# Two machines whose file system keeps `flock` to each of them; a process is missed after two seconds.
+TWO_MACHINES = """
+import fcntl, os, socket
+from ablate.storage import locking
+
+locking.BEAT, locking.DEAD = 0.3, 2.0
+socket.gethostname = lambda: os.environ.get("ABLATE_TEST_HOST", "one")
+locking.fcntl = type("Local", (), {**vars(fcntl), "flock": lambda file, how: None})
+"""
+
+
+@pytest.mark.fault(
+    "a worker stopped for so long that another machine takes its trial over, and continued",
+    "it leaves the trial to the other one: the record is that of one training",
+)
+def test_stopped_and_replaced(quick_shop: Any, wait_for: WaitFor) -> None:
+    quick_shop.hook(TWO_MACHINES)
+    first = quick_shop.start_held(*SWEEP, "sweep=first", ABLATE_TEST_HOST="one")
+    worker = quick_shop.worker(STEADY)
+    os.kill(worker, signal.SIGSTOP)
+    second = quick_shop.start(*SWEEP, "sweep=second", ABLATE_TEST_HOST="two")
+    wait_for(lambda: quick_shop.worker(STEADY) != worker)
+    os.kill(worker, signal.SIGCONT)
+    quick_shop.unset("slow")
+    ends = [driver.communicate(timeout=60) for driver in (first, second)]
+
+    assert [driver.returncode for driver in (first, second)] == [0, 0], ends
+    assert quick_shop.states() == dict.fromkeys(NAMES, "finished")
+    tries = quick_shop.records()[STEADY]["tries"]
+    assert [one["host"] for one in tries] == ["one", "two"]
+    assert "another command trains it" in ends[0][0]
+    assert [(name, status) for _, name, status in quick_shop.runs()] == [(name, "FINISHED") for name in NAMES]
+
+
+@pytest.mark.fault(
+    "a lock of a machine that is gone, or one whose process id now belongs to another process",
+    "the first is taken over after a minute without heartbeat, the second at once",
+)
+def test_locks_of_nobody(quick_shop: Any) -> None:
+    quick_shop.hook(TWO_MACHINES)
+    quick_shop.start_held(*SWEEP).kill()
+    quick_shop.unset("slow")
+    gone, reused = (quick_shop.trial(name).with_suffix(".lock") for name in (BASELINE, STEADY))
+    gone.write_text(json.dumps({"host": "gone", "pid": 4, "since": 1.0, "beat": 9}), encoding="utf-8")
+    reused.write_text(json.dumps({"host": "one", "pid": os.getpid(), "since": 1.0, "beat": 9}), encoding="utf-8")
+    for name in ("result.json", "result.backup.json"):
+        (quick_shop.trial(BASELINE) / name).unlink()
+
+    again = quick_shop.run(*SWEEP)
+
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stdout.count("another command trains it; waiting") == 1
+    assert quick_shop.states() == dict.fromkeys(NAMES, "finished")
+
+
+def finish(shop: Any, *words: str) -> None:
     """Give the command again, and see that it ends the sweep."""
     shop.unset("slow")
-    again = shop.run(*SWEEP)
+    again = shop.run(*SWEEP, *words)
     assert again.returncode == 0, again.stdout + again.stderr
     shop.assert_all_finished_once(NAMES)

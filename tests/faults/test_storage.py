@@ -62,23 +62,17 @@ os.replace = replace
 """
 
 
-def hook(shop: Any, text: str) -> dict[str, str]:
-    """Return the environment in which every Python process of a command runs this text first."""
-    (shop.folder / "hooks").mkdir()
-    (shop.folder / "hooks" / "sitecustomize.py").write_text(text, encoding="utf-8")
-    before = os.environ.get("PYTHONPATH")
-    return {"PYTHONPATH": os.pathsep.join([str(shop.folder / "hooks"), *([before] if before else [])])}
-
-
 @pytest.mark.parametrize("file", ["last.pt", "result.json"])
 @pytest.mark.fault(
     "a disk that is full while a checkpoint or `result.json` is written",
     "the trial fails with that reason; files on disk stay intact; `retry=failed` resumes once there is space",
 )
 def test_full_disk(file: str, shop_from: Any) -> None:
-    shop = shop_from("baseline")
+    quick = file == "result.json"
+    shop = shop_from("quick" if quick else "baseline", quick=quick)
     full = shop.folder / "full"
-    environment = {**hook(shop, NO_SPACE), "ABLATE_TEST_FULL": str(full)}
+    shop.hook(NO_SPACE)
+    environment = {"ABLATE_TEST_FULL": str(full)}
     before = shop.records()[BASELINE]
     full.write_text(file, encoding="utf-8")
 
@@ -94,26 +88,12 @@ def test_full_disk(file: str, shop_from: Any) -> None:
     shop.assert_all_finished_once(NAMES)
 
 
-@pytest.mark.fault("`result.json` truncated", "it is restored from its backup; nothing is trained again")
-def test_cut_result(shop_from: Any) -> None:
-    shop = shop_from("straight")
-    before = shop.records()
-    result = shop.trial(STEADY) / "result.json"
-    result.write_bytes(result.read_bytes()[:100])
-
-    again = shop.run(*SWEEP)
-
-    assert again.returncode == 0, again.stderr
-    assert "2 trials, 2 done, 0 to run" in again.stdout
-    assert shop.records() == before
-    shop.assert_all_finished_once(NAMES)
-
-
 @pytest.mark.fault(
     "a worker that dies right after its record is written", "the record counts; nothing is trained again"
 )
 def test_dead_after_the_record(quick_shop: Any) -> None:
-    done = quick_shop.run(*SWEEP, "hydra.launcher.max_retries=0", **hook(quick_shop, DYING))
+    quick_shop.hook(DYING)
+    done = quick_shop.run(*SWEEP, "hydra.launcher.max_retries=0")
 
     assert done.returncode == 0, done.stdout + done.stderr
     quick_shop.assert_all_finished_once(NAMES)
@@ -152,7 +132,7 @@ def test_cut_lock(shop_from: Any) -> None:
 def test_locked_store(quick_shop: Any) -> None:
     database = sqlite3.connect(quick_shop.folder / "multirun" / "mlflow.db", check_same_thread=False)
     database.execute("begin exclusive")
-    free = threading.Timer(12, lambda: (database.rollback(), database.close()))
+    free = threading.Timer(7, lambda: (database.rollback(), database.close()))
     free.start()
     try:
         done = quick_shop.run(*SWEEP)
@@ -211,9 +191,10 @@ def test_server_comes_back(shop_from: Any, wait_for: WaitFor) -> None:
 
 @pytest.mark.fault("a system clock that jumps back", "no effect: no decision uses the time of day")
 def test_clock(shop_from: Any) -> None:
-    shop = shop_from("interrupted")
+    shop = shop_from("interrupted", quick=True)
+    shop.hook(JUMPING)
 
-    again = shop.run(*SWEEP, **hook(shop, JUMPING))
+    again = shop.run(*SWEEP)
 
     assert again.returncode == 0, again.stdout + again.stderr
     shop.assert_all_finished_once(NAMES)
