@@ -208,6 +208,11 @@ class Shop:
                 driver.kill()
             driver.communicate()
 
+    @property
+    def database(self) -> Path:
+        """MLflow's store."""
+        return self.folder / "multirun" / "mlflow.db"
+
     # -- what is there --------------------------------------------------------------------------------------------
 
     def trial(self, name: str) -> Path:
@@ -229,7 +234,7 @@ class Shop:
 
     def runs(self) -> list[tuple[str, str, str]]:
         """Return (signature, name, status) of every run of a trial in MLflow's store."""
-        with sqlite3.connect(self.folder / "multirun" / "mlflow.db") as database:
+        with sqlite3.connect(self.database) as database:
             return database.execute(
                 "select t.value, r.name, r.status from runs r join tags t on t.run_uuid = r.run_uuid "
                 "and t.key = 'ablate.signature' where r.lifecycle_stage = 'active' order by r.name"
@@ -237,13 +242,13 @@ class Shop:
 
     def run_ids(self) -> list[str]:
         """Return the ids of all runs of trials in MLflow's store that are not in its bin."""
-        with sqlite3.connect(self.folder / "multirun" / "mlflow.db") as database:
+        with sqlite3.connect(self.database) as database:
             rows = database.execute("select run_uuid from runs where lifecycle_stage = 'active'").fetchall()
         return [run_id for (run_id,) in rows]
 
     def epochs_in_mlflow(self, name: str) -> list[int]:
         """Return the steps of mAP50-95 that MLflow holds of a trial, in order."""
-        with sqlite3.connect(self.folder / "multirun" / "mlflow.db") as database:
+        with sqlite3.connect(self.database) as database:
             rows = database.execute(
                 "select m.step from metrics m join runs r on r.run_uuid = m.run_uuid "
                 "where r.name = ? and m.key = 'map50_95' and r.lifecycle_stage = 'active' order by m.step",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ def open_client(address: str, root: Path) -> Any:
     with one_at_a_time(home):
         if place is not None and not place.exists():
             _create(place)
+        if place is not None:
+            with closing(sqlite3.connect(place)) as database:  # MLflow tries for minutes to open what is no database
+                database.execute("pragma schema_version").fetchone()
         if place == own_database(root):
             relocate(root)
         client = MlflowClient(tracking_uri=with_driver(address))

@@ -19,7 +19,9 @@ UNREACHED = re.compile(
     r"unable to open database|timed out|HTTPSConnectionPool|HTTPConnectionPool",
     re.IGNORECASE,
 )
-DAMAGED = re.compile(r"database disk image is malformed|file is not a database")  # SQLite's messages
+DAMAGED = re.compile(
+    r"^(?:\(sqlite3\.\w+\) )?(?:database disk image is malformed|file is not a database)", re.MULTILINE
+)
 HTTP = re.compile(r"failed with error code (\d{3})")  # MLflow, of an answer that is not MLflow's own
 BUSY = (408, 429)  # a server's answers that mean: try again later
 DATABASE = re.compile(
@@ -104,7 +106,7 @@ def problem_of(error: BaseException, uri: str = "") -> StoreProblem:
     if schema:
         kind = ProblemKind.OLD_SCHEMA if _is_known_schema(schema[1]) else ProblemKind.NEW_SCHEMA
         return StoreProblem(kind, message, uri)
-    if DAMAGED.search(str(error)) and not _is_reply(error):
+    if DAMAGED.search(str(error)):
         return StoreProblem(ProblemKind.DAMAGED, message, uri)
     return StoreProblem(ProblemKind.UNREACHABLE if _is_unreached(error) else ProblemKind.REFUSED, message, uri)
 
