@@ -260,7 +260,7 @@ def test_folders_that_are_links_are_refused(
         assert "is a link" in done.stderr
     (multirun / "mlflow.db").unlink()
     smoke = ("train=smoke", "optimizer=sgd", f"root={multirun}", "notebook=false")
-    (planned,) = json.loads(ablate_here("plan", *smoke, "--json").stdout)["trials"]
+    (planned,) = json.loads(ablate_here("plan", *smoke, "probe=false", "--json").stdout)["trials"]
     trial = multirun / "trials" / planned["signature"]
     for link in (trial, trial.with_suffix(".lock")):
         link.symlink_to(secret.parent)

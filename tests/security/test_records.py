@@ -15,6 +15,7 @@ from tests.fixtures.comparisons import grid, write_sweep
 
 from ablate.analysis.comparison import compare
 from ablate.monitor.trial_state import SweepStates, trial_state
+from ablate.records import predictions
 from ablate.records.checkpoint_origin import checkpoint_signature
 from ablate.records.loading import DamagedRecordError, load_record, load_sweep
 from ablate.records.predictions import load_predictions
@@ -103,7 +104,7 @@ def test_a_huge_record_is_left_out(directory: Path, trial: Path) -> None:
     assert str(2**30) in line
     (trial / "result.json").write_text('{"a": [' + "[]," * 600_000)
     assert "lists and objects" in reason(directory, trial)
-    (trial / "result.json").write_text("{" + "".join(f'"{number}": 0,' for number in range(500_000)))
+    (trial / "result.json").write_text("{" + "".join(f'"{number}": 0,' for number in range(100_000)))
     assert "not complete" in reason(directory, trial)
 
 
@@ -158,10 +159,12 @@ def test_a_latency_without_measurements_is_named(directory: Path, content: str) 
 
 
 @pytest.mark.security(RECORD, "Predictions that would fill the memory, or are of another type, are left out.")
-def test_predictions_of_a_bomb_are_left_out(tmp_path: Path) -> None:
+def test_predictions_of_a_bomb_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "best.npz"
-    np.savez_compressed(path, schema=np.array(1), conf=np.zeros(2**27 + 1))
-    assert path.stat().st_size < 2**22
+    assert predictions.LARGEST == 2**30
+    monkeypatch.setattr(predictions, "LARGEST", 2**20)
+    np.savez_compressed(path, schema=np.array(1), conf=np.zeros(2**17))
+    assert path.stat().st_size < 2**12
     with pytest.raises(DamagedRecordError):
         load_predictions(path)
     for odd in (b"", b"PK\x03\x04", b"\x80\x04K\x01.", b"\x93NUMPY"):
