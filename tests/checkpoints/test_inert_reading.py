@@ -97,7 +97,7 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.security("Checkpoint", "Calls nothing and imports nothing, wherever in the file and by whatever name.")
+@pytest.mark.security("Checkpoint", "It calls nothing and imports nothing, wherever in the file and by whatever name.")
 @pytest.mark.parametrize(
     ("kind", "place", "legacy"),
     [
@@ -333,7 +333,7 @@ def test_what_only_the_reader_sees_ends_a_plan_too(tmp_path: Path, capfd: pytest
     assert "trust_weights=true" in told
 
 
-@pytest.mark.security("Checkpoint", "With `trust_weights=true` it may run code: the reader has said so by name.")
+@pytest.mark.security("Checkpoint", "With `trust_weights=true` it may run code.")
 def test_who_trusts_a_checkpoint_loads_it_as_ultralytics_does(tmp_path: Path) -> None:
     torch.save({"model": network(), "x": Call(os.system, "touch ran")}, tmp_path / "weights.pt")
 

@@ -72,7 +72,8 @@ def test_to_ask_for_the_download_is_no_part_of_the_settings_that_are_recorded(ma
 
 
 @pytest.mark.security(
-    "Data file", "Aliases, nesting, numbers and size are bounded: a file of any content is answered in one line, soon."
+    "Data file",
+    "Aliases, nesting, numbers and size are bounded: a file of any content is answered in one line, in bounded time.",
 )
 @pytest.mark.parametrize(
     "content",

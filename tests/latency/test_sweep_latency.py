@@ -266,7 +266,7 @@ class Touch:
 
 
 @pytest.mark.security(
-    "Checkpoint", "In a trial's folder it runs nothing when latency is measured: what it names is told."
+    "Checkpoint", "In a trial's folder it runs nothing when latency is measured; the message says what it names."
 )
 def test_a_strangers_checkpoint_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ultralytics.nn.tasks import DetectionModel

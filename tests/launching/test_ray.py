@@ -210,7 +210,7 @@ def test_a_cluster_of_ones_own_leaves_nothing_in_the_home_folder(tmp_path: Path)
 
 
 @pytest.mark.slow
-@pytest.mark.security("Working folder", "Workers of Ray, too, look for no modules there.")
+@pytest.mark.security("Working folder", "Workers of Ray look for no modules in it either.")
 def test_workers_do_not_look_for_modules_in_the_working_folder(tmp_path: Path) -> None:
     (tmp_path / "files_trap.py").write_text(f"open('{tmp_path}/ran.txt', 'w')\n", encoding="utf-8")
     code = (

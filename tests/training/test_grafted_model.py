@@ -60,7 +60,8 @@ def named_in(path: Path) -> set[str]:
 
 
 @pytest.mark.security(
-    "Checkpoint", "Those that ablate writes of grafted networks hold tensors, plain values and one name."
+    "Checkpoint",
+    "One that ablate writes of a grafted network names torch, `collections` and ablate's own package only.",
 )
 def test_a_checkpoint_of_a_grafted_network_names_the_package_to_install_and_no_other(
     tmp_path: Path, user_modules: str
