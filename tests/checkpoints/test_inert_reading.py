@@ -304,6 +304,7 @@ def test_a_plan_refuses_a_strangers_weights(tmp_path: Path, capfd: pytest.Captur
     }
     torch.save(content, tmp_path / "evil.pt")
     words = ["plan", f"model.weights={tmp_path}/evil.pt", "probe=false", "train.imgsz=32"]
+    capfd.readouterr()  # what Ultralytics logged
 
     assert main(words) == 2
     told = capfd.readouterr().err
