@@ -204,15 +204,19 @@ def test_a_call_that_does_not_return_is_ended(case: str, blocks: Path, monkeypat
     assert "no return within 0.5 s" in reason
 
 
-def test_a_call_that_heeds_no_signal_takes_its_process_along(blocks: Path) -> None:
-    body = (
-        "import signal\nfrom ablate.grafting import module_calls as m\nm.CALL_SECONDS, m._GRACE = 0.3, 0.3\n"
-        "class Gate(Base):\n    def forward(self, x):\n        signal.pthread_sigmask(signal.SIG_BLOCK, "
-        "{signal.SIGALRM})\n        while True: time.sleep(1)\n"
-    )
-    reason = complaint(blocks, body)
+def test_calls_are_ended_in_the_worker_too(blocks: Path) -> None:
+    limits = "from ablate.grafting import module_calls as m\nm.CALL_SECONDS, m._GRACE = 0.3, 0.3\n"
+    deaf = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})"
+    loop = "while True: time.sleep(1)\n"
+    body = f"{limits}class Deaf(Base):\n    def forward(self, x):\n        {deaf}\n        {loop}"
+    body += f"class Slow(Base):\n    def forward(self, x):\n        {loop}"
+    blocks.write_text(HEAD + body, encoding="utf-8")
+    trials = [trial(f"{blocks.stem}.{name}") for name in ("Slow", "Deaf")]
 
-    assert "the worker process died (exit code 1) in gate at neck_p5: forward of (1, 256, 2, 2)" in reason
+    reasons = list(preflight(trials, skip_invalid=True).invalid.values())
+
+    assert reasons[0] == "yolo26n: gate at neck_p5: no return within 0.3 s for (1, 256, 2, 2)"
+    assert reasons[1].endswith("the worker process died (exit code 1) in gate at neck_p5: forward of (1, 256, 2, 2)")
 
 
 FINE = {

@@ -283,4 +283,4 @@ def test_modules_that_pass_do_train(tmp_path: Path, ablate: Ablate) -> None:
     assert done.returncode == 0, done.stderr
     records = [json.loads(path.read_text("utf-8")) for path in tmp_path.glob("multirun/trials/*/result.json")]
     assert len(records) == len(names) + 1
-    assert all(record["status"] == "completed" for record in records)
+    assert all(record["status"] == "finished" for record in records)

@@ -306,10 +306,14 @@ def examine(spec: ModuleSpec) -> Examination:
                 continue
             findings = list(run_checks(Subject(spec, channels)))
             if first is not None:
-                findings.append(Finding("constructor", "note", f"{reason(first)}; checked with {channels} channels"))
+                findings.append(
+                    Finding(
+                        "constructor", "note", f"{reason(first).partition(': ')[2]}; checked with {channels} channels"
+                    )
+                )
             return Examination(len(CHECKS), tuple(findings))
     assert first is not None
-    return Examination(len(CHECKS), tuple(Finding(check, "error", str(first)) for check in CHECKS))
+    return Examination(0, (Finding("constructor", "error", reason(first).partition(": ")[2]),))
 
 
 def run_checks(subject: Subject) -> Iterator[Finding]:

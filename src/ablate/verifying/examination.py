@@ -25,7 +25,7 @@ class Examination:
     """All that was found of a module.
 
     Attributes:
-        checks: How many checks there are.
+        checks: How many checks were made; 0 where the module cannot be built.
         findings: What they found, none where all is well.
     """
 

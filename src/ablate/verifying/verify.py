@@ -72,10 +72,12 @@ def _conformance(console: Terminal, subjects: Mapping[str, ModuleSpec]) -> bool:
         nonlocal passed
         result = outcome.result if isinstance(outcome.result, Examination) else None
         if result is None:
-            result = Examination(1, (Finding("all", "error", outcome.message),))
-        failed = len(result.errors)
+            result = Examination(0, (Finding("process", "error", outcome.message),))
+        failed = len({finding.check for finding in result.errors})
         notes = f", {len(result.notes)} note{'s' * (len(result.notes) > 1)}" if result.notes else ""
-        counted = f"{result.checks - failed} of {result.checks} checks{notes}"
+        counted = (
+            f"{result.checks - failed} of {result.checks} checks{notes}" if result.checks else "it cannot be checked"
+        )
         print_line(console, f"conformance: {titles[index]}: {'FAIL' if failed else 'pass'}, {counted}")
         for finding in (*result.errors, *result.notes):
             print_line(console, f"    {finding.grade}: {finding.check}: {finding.text}")
