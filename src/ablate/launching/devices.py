@@ -106,7 +106,9 @@ def make_slots(
         gpus, gpus_per_trial = wanted, len(wanted)
     numbers = list(range(len(available))) if gpus == "auto" else [int(number) for number in gpus]
     if any(number >= len(available) for number in numbers):
-        raise NoSuchDevice(no_such_gpu(f"device={device}" if wanted else f"gpus={numbers}", len(available)))
+        raise NoSuchDevice(
+            no_such_gpu(f"device={device}" if wanted else f"hydra.launcher.gpus={numbers}", len(available))
+        )
     if not numbers:
         return _cpu_slots(cpu_workers, cores, layout)
     if len(numbers) < gpus_per_trial:

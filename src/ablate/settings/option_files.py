@@ -215,6 +215,12 @@ def _check_section(content: Plain, group: str, title: str) -> None:
     for key in content:
         if key not in (*valid, "defaults"):
             raise unknown_key(key, f"{title}: ", group, valid)
+    places = sorted(path.stem for path in (conf_dir() / "insertion").glob("*.yaml"))
+    if group == "insertion" and content.get("at") is None and name not in places and "defaults" not in content:
+        raise ConfigError(
+            f"{title}: it names no place in a network: layers by their index, such as at: [4, 6], or name: with one of "
+            f"{', '.join(places)}"
+        )
 
 
 def _check_global(content: Plain, title: str) -> None:
