@@ -17,7 +17,7 @@ from ablate.data.images import IMAGE_SUFFIXES
 from ablate.errors import count
 
 MOST_FOLDERS: Final = 10_000  # with fewer images than folders among them: no data set
-MOST_AGAIN: Final = 1_000  # folders reached a second time, by links
+MOST_AGAIN: Final = 200  # folders reached a second time, by links
 MOST_LIST_BYTES: Final = 2**30
 
 
