@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from ablate.data.catalogue import resolve
 from ablate.data.data_settings import DataSettings
-from ablate.settings.schema import option_file
+from ablate.settings.graft import GraftSpec, write_grafts
 
 PAGE = Path(__file__).parents[2] / "docs" / "export.md"
 MODULES = ("hmha", "acmix", "sta", "hat")
@@ -52,13 +52,13 @@ FORMS = (
 )
 
 
-def train(folder: Path, module: str | None, place: str, **given: Any) -> Path:
-    """Train YOLO26n for one epoch of eight images, with a module at a place; return its best.pt."""
+def train(folder: Path, *grafts: str, **options: Any) -> Path:
+    """Train YOLO26n for one epoch of eight images, with grafts such as hmha@head; return its best.pt."""
     from tests.training.conftest import make_trainer
 
     spec = {"name": "shapes", "path": None, "train_images": 8, "val_images": 4, "imgsz": 64, "seed": 0}
-    target = None if module is None else option_file("module", module)["_target_"]
-    trainer = make_trainer(folder, resolve(DataSettings.from_plain(spec)).yaml, target, place, **given)
+    content = write_grafts([GraftSpec.from_text(graft) for graft in grafts]) if grafts else None
+    trainer = make_trainer(folder, resolve(DataSettings.from_plain(spec)).yaml, grafts=content, **options)
     trainer.train()
     return Path(trainer.best)
 
@@ -121,7 +121,7 @@ def measure(folder: Path) -> str:
 
 def row(folder: Path, module: str | None, place: str) -> str:
     """Measure one pair; return its line of the table."""
-    checkpoint = train(folder, module, place, width=0.25)
+    checkpoint = train(folder, *([] if module is None else [f"{module}@{place}"]), width=0.25)
     cells = [f"{largest_difference(checkpoint, form):.1e}" for form in FORMS]
     line = f"| {module or 'none (YOLO26n)'} | {place} | {' | '.join(cells)} |"
     print(line, flush=True)

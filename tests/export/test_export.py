@@ -21,8 +21,8 @@ def nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "AUTOINSTALL", False)
 
 
-def test_a_trained_network_is_exported_for_any_size_and_batch(tmp_path: Path, module: str) -> None:
-    checkpoint = train(tmp_path, module, "neck_p4")  # a narrow network
+def test_a_trained_network_with_every_module_is_exported_for_any_size_and_batch(tmp_path: Path) -> None:
+    checkpoint = train(tmp_path, "hmha@neck_p4", "acmix@backbone_p4", "sta@neck_p3", "hat@neck_p5")  # a narrow network
 
     assert largest_difference(checkpoint, replace(FORMS[1], shapes=(EXAMPLE, (3, 96, 64), (1, 64, 160)))) < LIMIT
 
@@ -30,8 +30,9 @@ def test_a_trained_network_is_exported_for_any_size_and_batch(tmp_path: Path, mo
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.title)
 @pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("module", MODULES)
 def test_each_module_is_exported_at_each_place(tmp_path: Path, module: str, place: str, form: Form) -> None:
-    assert largest_difference(train(tmp_path, module, place, width=0.25), form) < LIMIT
+    assert largest_difference(train(tmp_path, f"{module}@{place}", width=0.25), form) < LIMIT
 
 
 def test_the_page_has_each_module_at_each_place_within_the_limit() -> None:
@@ -42,9 +43,3 @@ def test_the_page_has_each_module_at_each_place_within_the_limit() -> None:
     for cells in measured.values():
         assert len(cells) == len(FORMS)
         assert all(float(cell) < LIMIT for cell in cells)
-
-
-@pytest.fixture(params=MODULES)
-def module(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name

@@ -89,6 +89,8 @@ def make_trainer(
         content["ablate_orthogonalise"] = given.pop("orthogonalise")
     options = given.pop("options", {})
     callbacks = given.pop("callbacks", {})
+    if grafts := given.pop("grafts", None):
+        content["ablate"] = grafts
     if target:
         content["ablate"] = {
             "module": {"_target_": target, **options},
