@@ -136,13 +136,10 @@ def ui(words: Sequence[str]) -> int:
         print(f"open {page}  (stop with Ctrl-C)", flush=True)  # noqa: T201
         uri = tracking_uri(root, None)
         command = [sys.executable, "-P", "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+        command += ["--port", str(parsed.port), "--default-artifact-root", artifacts_uri(root)]
         empty = tempfile.TemporaryDirectory(prefix="ablate-ui-")  # its server imports from the folder that it runs in
         # A group of its own, for MLflow starts workers, which must not outlive us.
-        server = subprocess.Popen(
-            [*command, "--port", str(parsed.port), "--default-artifact-root", artifacts_uri(root)],
-            cwd=empty.name,
-            start_new_session=True,
-        )
+        server = subprocess.Popen(command, cwd=empty.name, start_new_session=True)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         try:
             return server.wait()
