@@ -173,7 +173,7 @@ OTHER_COMMANDS = {
     "status --jso": "status: no such flag: --jso. did you mean '--json'?",
     "status --all=1": "status: --all takes no value",
     "status --json --watch": "exclude each other",
-    "verify module=hmha": "verify: 'module=hmha' is not understood here; valid: --help, --golden",
+    "verify module=hmha": "verify module=hmha: no such module. did you mean 'hmha'?",
     "verify --golden": "verify: --golden: a value is needed",
     "ui --port=0": "0 is no port",
     "ui --port=99999": "99999 is no port",
