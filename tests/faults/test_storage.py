@@ -68,8 +68,7 @@ os.replace = replace
     "the trial fails with that reason; files on disk stay intact; `retry=failed` resumes once there is space",
 )
 def test_full_disk(file: str, shop_from: Any) -> None:
-    quick = file == "result.json"
-    shop = shop_from("quick" if quick else "baseline", quick=quick)
+    shop = shop_from("baseline")
     full = shop.folder / "full"
     shop.hook(NO_SPACE)
     environment = {"ABLATE_TEST_FULL": str(full)}
