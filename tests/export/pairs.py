@@ -1,6 +1,6 @@
 """Export each module at each place as a user does, and write what is measured into docs/export.md.
 
-    python tests/export/pairs.py [FOLDER]
+    PYTHONPATH=. python tests/export/pairs.py [FOLDER]
 
 Every network is trained for a moment, saved as a trial saves it, and exported by plain Ultralytics:
 `YOLO("best.pt").export(...)`. The outputs of the exported file are compared with those of the network in PyTorch, on
