@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 import subprocess
 import sys
+import warnings
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -340,3 +342,35 @@ def test_who_trusts_a_checkpoint_loads_it_as_ultralytics_does(tmp_path: Path) ->
 
     assert read_checkpoint(tmp_path / "weights.pt", trust=True).network.names == {0: "a", 1: "b"}
     assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.security(
+    "Checkpoint", "It is no TorchScript, whose code would run, however its directory of entries looks."
+)
+def test_torchscript_behind_a_second_directory_is_refused(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # both are deprecated
+        torch.jit.save(torch.jit.script(nn.Identity()), tmp_path / "script.pt")
+    script = (tmp_path / "script.pt").read_bytes()
+    with zipfile.ZipFile(tmp_path / "plain.pt", "w") as archive:
+        archive.writestr("x/data.pkl", b"\x80\x02}.")
+    plain = (tmp_path / "plain.pt").read_bytes()
+    (entries, size, start), (_, small, begin) = directory(script), directory(plain)
+    # Behind the whole archive an entry more, and a directory of that alone, as long as the first one: Python counts
+    # back from the end of the file to it, PyTorch forward from the beginning to the first.
+    row = bytearray(plain[begin : begin + small] + b"c" * (size - small))
+    struct.pack_into("<H", row, 32, size - small)  # a comment
+    struct.pack_into("<I", row, 42, start - begin)
+    end = struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, entries, entries, size, start, 0)
+    path = tmp_path / "weights.pt"
+    path.write_bytes(script[: start + size] + plain[:begin] + row + end)
+
+    assert zipfile.ZipFile(path).namelist() == ["x/data.pkl"]
+    with pytest.raises(CheckpointError, match="TorchScript"):
+        read_checkpoint(path)
+
+
+def directory(archive: bytes) -> tuple[int, int, int]:
+    """Return how many entries a zip file's directory has, its size, and where it starts."""
+    fields = struct.unpack("<IHHHHIIH", archive[-22:])
+    return fields[4], fields[5], fields[6]

@@ -248,3 +248,51 @@ def test_a_checkpoints_yaml_calls_layers_alone(change: str, tmp_path: Path, monk
         restore(StoredNetwork(dict(network.state_dict()), hostile_yaml(change), dict(NAMES)))
     assert not Path("ran").exists()
     assert "antigravity" not in sys.modules
+
+
+LIKE = "ablate.modules.convblock.ConvBlock"
+SHELL = {"_target_": "os.system", "command": "touch ran"}
+
+
+@pytest.mark.security("Checkpoint", "Its grafts are classes of modules: no function of an installed package is called.")
+@pytest.mark.parametrize(
+    "module",
+    [
+        SHELL,
+        {**SHELL, "_target_": "subprocess.getoutput"},
+        {**SHELL, "_target_": "ablate.modules.hat.torch.os.system"},
+        {"_target_": LIKE, "like": SHELL},
+        {"_target_": LIKE, "like": {"_target_": LIKE, "like": SHELL}},
+        {"_target_": "ablate.training.grafted_model.GraftedModel", "cfg": {"activation": "1"}},
+        {"_target_": "ultralytics.nn.autobackend.AutoBackend", "model": "ran.pt"},
+        {"_target_": "torch.nn.ReLU", "inplace": SHELL},
+    ],
+)
+@pytest.mark.parametrize("named", [False, True])
+def test_a_graft_of_a_checkpoint_runs_no_function(
+    module: dict[str, Any], named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    network = built(None)
+    content = {
+        **network.yaml,
+        "ablate": {"module": module, "insertion": {"name": "head", "at": None, "wiring": "plain"}},
+    }
+    with pytest.raises((ConfigError, GraftError)):  # a stranger's record may name the same class as the checkpoint
+        restore(
+            StoredNetwork(dict(network.state_dict()), content, dict(NAMES)), [str(module["_target_"])] if named else []
+        )
+    assert not Path("ran").exists()
+
+
+def test_a_function_of_the_user_builds_the_module_of_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "from torch import nn\ndef make(channels):\n    return nn.Conv2d(channels, channels, 1)\n"
+    (tmp_path / "my_makers.py").write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = saved(tmp_path, built("my_makers.make"))
+    assert restore(read_checkpoint(path).network, ["my_makers.make"]).names == NAMES
+    with pytest.raises(ConfigError, match=r"my_makers\.make.*give trust=True"):
+        ablate.load(path)
+    assert ablate.load(path, trust=True).names == NAMES

@@ -18,6 +18,9 @@ NETWORK = "ablate_yolo.network"  # what makes a network with grafts from plain v
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # how torch's files began before they were zip archives
 
 
+TORCHSCRIPT = "it is a TorchScript archive; the checkpoint (.pt) that it was exported from is needed"
+
+
 class CheckpointError(AblateError):
     """A checkpoint cannot be used; the message is one line that says why, without the file's name."""
 
@@ -55,6 +58,8 @@ def check_kind(path: Path) -> None:
     """Say what a file is that torch could not read as a checkpoint, or would read in another way."""
     if path.is_dir():
         raise CheckpointError("it is a folder; a checkpoint is one file")
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise CheckpointError("it is no plain file")
     with path.open("rb") as file:
         start = file.read(len(_LEGACY))
     if start == _LEGACY:
@@ -69,7 +74,7 @@ def check_kind(path: Path) -> None:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise CheckpointError(f"it is cut off or damaged: {escaped(str(error), 200)}") from error
     if any(entry.filename.endswith("constants.pkl") for entry in entries):
-        raise CheckpointError("it is a TorchScript archive; the checkpoint (.pt) that it was exported from is needed")
+        raise CheckpointError(TORCHSCRIPT)
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise CheckpointError("its entries are compressed, which PyTorch never does")
 

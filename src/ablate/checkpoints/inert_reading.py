@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ablate.checkpoints.file_check import (
     PARTS,
+    TORCHSCRIPT,
     VALUES,
     CheckpointError,
     UnsafeCheckpoint,
@@ -86,6 +87,7 @@ def read(path: Path, parts: Iterable[str] = ()) -> Any:
     """
     check_kind(path)
     try:
+        _refuse_torchscript(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that the saved source of a class is not that of `Named`
             inert = _pickle_module(tuple(parts))
@@ -95,6 +97,17 @@ def read(path: Path, parts: Iterable[str] = ()) -> Any:
     except Exception as error:  # however it is damaged
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(f"it is damaged or no checkpoint of PyTorch: {escaped(reason, 200)}") from error
+
+
+def _refuse_torchscript(path: Path) -> None:
+    """Refuse what `torch.load` would take for TorchScript, whose code runs when it is loaded.
+
+    A file can be made in which Python's reader of zip files finds other entries than PyTorch's own.
+    """
+    with path.open("rb") as file:
+        is_archive = file.read(2) == b"PK"
+    if is_archive and "constants.pkl" in torch._C.PyTorchFileReader(str(path)).get_all_records():
+        raise CheckpointError(TORCHSCRIPT)
 
 
 def read_pickle(content: bytes, parts: Iterable[str] = ()) -> Any:

@@ -270,7 +270,8 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None, *, lease: Lease
     best, last_one = report.evaluations["best"], report.evaluations["last"]
     targets = targets_of(settings.grafts)
     stored = read_own(files.best, targets, trust=settings.command.trust_weights).network
-    network = restore(stored, targets)  # what was trained, whatever weights and images gave it its shapes
+    # What was trained, whatever weights and images gave it its shapes.
+    network = restore(stored, targets, trust=True)
     files.parameter_groups.write_text(json.dumps(to_json(report.parameter_groups), indent=1), encoding="utf-8")
     files.model.write_text(str(network), encoding="utf-8")
     imgsz = report.recipe.imgsz or settings.train.imgsz

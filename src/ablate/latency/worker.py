@@ -101,7 +101,8 @@ def _load(checkpoints: Mapping[str, Checkpoint]) -> tuple[dict[str, tuple[nn.Mod
         allow(checkpoint.targets)
         try:
             stored = read_own(Path(checkpoint.path), checkpoint.targets, trust=checkpoint.trust).network
-            networks[key] = deploy(restore(stored, checkpoint.targets), checkpoint.head), checkpoint.imgsz
+            network = restore(stored, checkpoint.targets, trust=checkpoint.trust)
+            networks[key] = deploy(network, checkpoint.head), checkpoint.imgsz
         except Exception as error:  # a damaged file may raise anything
             option = ": trust_weights=true" if isinstance(error, UnsafeCheckpoint) else ""
             unreadable[key] = f"the checkpoint cannot be loaded: {one_line(error)}{option}"

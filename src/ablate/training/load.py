@@ -10,9 +10,11 @@ from torch import nn
 from ablate.checkpoints.file_check import CheckpointError, UnsafeCheckpoint
 from ablate.checkpoints.stored_network import ANY, read_checkpoint, read_own
 from ablate.errors import ConfigError
+from ablate.grafting.insertion import GraftError
+from ablate.grafting.stored_modules import UntrustedModule
 from ablate.grafting.surgery import grafts_in
 from ablate.settings.graft import targets_of
-from ablate.training.network import UntrustedModule, restore
+from ablate.training.network import restore
 
 
 def load(path: str | os.PathLike[str], *, trust: bool = False) -> nn.Module:
@@ -33,7 +35,7 @@ def load(path: str | os.PathLike[str], *, trust: bool = False) -> nn.Module:
 
     Raises:
         ConfigError: There is no such file, it holds no network, it names what is no part of one, or its network needs
-            a class whose module has not been imported.
+            a class whose module has not been imported, or what is no class of modules.
     """
     file = Path(path).expanduser()
     try:
@@ -43,11 +45,10 @@ def load(path: str | os.PathLike[str], *, trust: bool = False) -> nn.Module:
         network: nn.Module = restore(read_own(file, targets).network)
         return network.requires_grad_(True)
     except UntrustedModule as error:
-        module = error.target.rpartition(".")[0]
-        raise ConfigError(f"{path}: {error}; import {module} first, or give trust=True") from error
+        raise ConfigError(f"{path}: {error}; {error.instead}") from error
     except UnsafeCheckpoint as error:
         raise ConfigError(f"{path}: {error}: trust=True") from error
-    except (CheckpointError, ConfigError) as error:
+    except (CheckpointError, ConfigError, GraftError) as error:
         raise ConfigError(f"{path}: {error}") from error
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from error

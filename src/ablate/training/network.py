@@ -7,7 +7,6 @@ their number of classes, so the yaml alone does not say what is trained.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ablate.checkpoints.stored_network import StoredNetwork
 from ablate.errors import ConfigError
 from ablate.grafting.insertion import GraftError
+from ablate.grafting.stored_modules import check_stored_modules
 from ablate.grafting.surgery import SPEC_KEY, grafts_in, operate, stock_name
 from ablate.grafting.transfer import Coverage, coverage, load_weights, take_shapes
 from ablate.records.graft_report import GraftReport
@@ -130,21 +130,24 @@ def build_network(
     return network, report, covered
 
 
-def restore(stored: StoredNetwork, targets: Collection[str] = ()) -> DetectionModel:
+def restore(stored: StoredNetwork, targets: Collection[str] = (), *, trust: bool = False) -> DetectionModel:
     """Build the network of a checkpoint and fill it with its tensors; in full precision, to evaluate.
 
     The checkpoint says only which of the known layers there are. Of modules it can name those of ablate, those of
-    `targets`, and those whose files this process has imported already; no other file is imported.
+    `targets`, and classes whose files this process has imported already; no other file is imported.
+
+    Args:
+        stored: The network.
+        targets: Classes, and functions that build modules, whose files may be imported.
+        trust: Whether the user has named `targets`; else functions of installed packages are not called.
 
     Raises:
         GraftError: It names another layer or module, or its tensors do not belong to it.
+        ConfigError: An option of a module is no plain value.
     """
     yaml = dict(stored.yaml)
     _check_layers(yaml)
-    for graft in grafts_in(yaml):
-        target = graft.module.target
-        if not (target.startswith("ablate.modules.") or target in targets or target.rpartition(".")[0] in sys.modules):
-            raise UntrustedModule(target)
+    check_stored_modules(grafts_in(yaml), targets, trust=trust)
     try:
         classes, channels = len(stored.names) or int(yaml["nc"]), int(yaml.get("channels", 3))
         with torch.random.fork_rng(devices=[]):
@@ -159,18 +162,6 @@ def restore(stored: StoredNetwork, targets: Collection[str] = ()) -> DetectionMo
     network.task = "detect"
     network.args = stored.attributes.get("args") or {}
     return network.requires_grad_(False).eval()
-
-
-class UntrustedModule(GraftError):
-    """A checkpoint names a module whose file would have to be imported for it.
-
-    Args:
-        target: Dotted path of the class.
-    """
-
-    def __init__(self, target: str) -> None:
-        super().__init__(f"its network needs the class {target}, whose file is not imported for a checkpoint alone")
-        self.target = target
 
 
 def _check_layers(yaml: Plain) -> None:
