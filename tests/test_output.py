@@ -79,7 +79,7 @@ def test_a_word_that_is_no_text_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["file", "file/below"])
+@pytest.mark.parametrize("name", ["file", "file/below", "/proc", "/proc/below"])
 def test_a_cache_that_cannot_be_made_is_one_line(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

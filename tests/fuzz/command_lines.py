@@ -455,11 +455,10 @@ class Lines:
                     {},
                     {"COLUMNS": "1"},
                     {"COLUMNS": "x"},
-                    {"ABLATE_ROOT": "data/data.yaml"},
-                    {"ABLATE_ROOT": "/proc/x"},
                 ),
                 *(
                     {"ABLATE_LOG": "loud"},
+                    {"ABLATE_CACHE": "/proc"},
                     {"ABLATE_CACHE": "/proc/x"},
                     {"ABLATE_CACHE": "data/data.yaml"},
                     {"HOME": "/nosuch"},

@@ -36,17 +36,17 @@ def is_in_view(path: Path) -> bool:
 
 
 def make_cache() -> None:
-    """Make the cache folder.
+    """Make the cache folder, and the one of views in it: where a folder exists, as `/proc`, one in it may be refused.
 
     Raises:
         DataError: It cannot be made there.
     """
     folder = cache_dir()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        views_dir().mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(
-            f"the cache {folder} cannot be made: {error.strerror}; ABLATE_CACHE=<folder> puts it elsewhere"
+            f"the cache {folder} cannot be used: {error.strerror}; ABLATE_CACHE=<folder> puts it elsewhere"
         ) from error
 
 
