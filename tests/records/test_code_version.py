@@ -23,6 +23,7 @@ CHANGES_NOTHING = {
     "measuring": "what a training costs",
     "modules": "part of each trial's signature, file by file",
     "records": "writes what was measured",
+    "safe_text": "messages",
     "settings": "checks what the signature holds",
     "sources": "reads sources for the signature",
     "storage": "writes files",

@@ -15,7 +15,7 @@ from ablate.sources.package_walk import code_digest, imported_files
 ENTRY = "execution.run_trial"
 CHANGES_RESULTS = (
     *("execution.run_trial", "study.trial", "training", "grafting", "data", "evaluation", "records.predictions"),
-    *("settings.environment", "settings.graft", "settings.trial_settings"),
+    *("settings.environment", "settings.graft", "settings.trial_settings", "checkpoints"),
 )
 
 # Code hash -> that of an earlier version which gives the same results: trials of the two are compared as if one code
@@ -23,6 +23,7 @@ CHANGES_RESULTS = (
 # gave the same numbers; `python tests/records/same_results.py` prints the line.
 SAME_RESULTS: dict[str, str] = {
     "1eb3af9dc2f2a3392ec0514f849b60ed853041ecc63a79f511db24e32257d727": "6c3b6fc06041056fbfd7ead79f5b838136117a1674dbceb03ac2fe189ee42917",  # noqa: E501
+    "8c79dc81f14e5a484f54113fa5f924c1eee934306bc538223c9b791583231ed1": "6c3b6fc06041056fbfd7ead79f5b838136117a1674dbceb03ac2fe189ee42917",  # noqa: E501
 }
 
 
