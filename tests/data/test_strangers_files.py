@@ -203,6 +203,12 @@ class TestPlaces:
         file.write_text(f"train: {tmp_path / 'many'}\nval: images/val\nnames: [a, b]\n")
         assert "more than 20 folders" in problem_of(file)
 
+    def test_the_root_of_all_folders_is_given_up(self, make_set: MakeSet, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(image_listing, "MOST_FOLDERS", 20)
+        file = make_set()
+        file.write_text("train: /\nval: images/val\nnames: [a, b]\n")
+        assert " /: " in problem_of(file) or problem_of(file).startswith("/: ")
+
     def test_links_that_double_with_each_level_are_given_up(self, make_set: MakeSet, tmp_path: Path) -> None:
         for level in range(40):
             folder = tmp_path / "links" / str(level)

@@ -57,13 +57,13 @@ def files_below(top: Path) -> Iterator[str]:
             holds = f"more than {MOST_FOLDERS:,} folders, but {count(images, 'image')} in the first of them"
             raise DataError(f"{top}: it has {holds}; name the folder of the images themselves")
         for name in list(below):
-            path = f"{folder}{os.sep}{name}"
-            real = os.path.realpath(path) if os.path.islink(path) else f"{trail[-1]}{os.sep}{name}"  # noqa: PTH114
+            path = os.path.join(folder, name)  # noqa: PTH118 - as os.walk writes it, below / too
+            real = os.path.realpath(path) if os.path.islink(path) else os.path.join(trail[-1], name)  # noqa: PTH114, PTH118
             if name.startswith(".") or real in trail:
                 below.remove(name)
             else:
                 above[path] = (*trail, real)
-        yield from (f"{folder}{os.sep}{name}" for name in names if not name.startswith("."))
+        yield from (os.path.join(folder, name) for name in names if not name.startswith("."))  # noqa: PTH118
 
 
 def suffix_of(name: str) -> str:

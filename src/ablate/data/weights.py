@@ -27,7 +27,7 @@ def find_weights(weights: str, download: bool = True) -> str:
 
     Raises:
         NotDownloaded: A published checkpoint is not on this machine and `download` is false.
-        DataError: There is no such file, it is empty, or the download failed.
+        DataError: There is no such file, it is empty or no plain file, or the download failed.
     """
     path = Path(weights).expanduser().absolute()
     if path.is_file():
@@ -36,6 +36,8 @@ def find_weights(weights: str, download: bool = True) -> str:
         return str(path)
     if path.is_dir():
         raise DataError(f"model.weights={weights}: it is a folder; a checkpoint is one file")
+    if path.exists():
+        raise DataError(f"model.weights={weights}: it is no plain file")
     if not OFFICIAL.fullmatch(weights):
         raise DataError(f"model.weights={weights}: no such file")
     cached = cache_dir() / "weights" / weights
