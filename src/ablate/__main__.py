@@ -15,6 +15,7 @@ from pathlib import Path
 
 VERBOSE = ("-v", "--verbose")  # print log messages (see `ablate.log`)
 UNREAD = 141  # exit code where nobody reads standard output any more, as after `| head -1`; a shell says it of SIGPIPE
+INTERRUPTED = 130  # exit code after Ctrl-C, as a shell says it of SIGINT
 # What the system refuses, whoever asks: of a disk that is full, of a path that cannot be or must not be used.
 REFUSED = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP),
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return _answered(words)
+    except KeyboardInterrupt:  # before the command has begun, such as while libraries are imported
+        return INTERRUPTED
     except Exception as error:
         from ablate.cli.unforeseen import report_unforeseen
 

@@ -20,8 +20,9 @@ def visible(text: str) -> str:
     """Return a text without what a terminal or a page would obey instead of showing it; lines stay lines.
 
     Control characters (of which escape codes begin with one), marks of direction, characters without width and
-    surrogates are left out, so that what remains of an escape code is read. Joiners of letters stay.
+    surrogates are left out, so that what remains of an escape code is read. Joiners of letters stay; a tab is a blank.
     """
+    text = text.replace("\t", " ")
     if _PLAIN.fullmatch(text):
         return text
     return "".join(c for c in text if c == "\n" or c in JOINERS or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))

@@ -118,3 +118,23 @@ def test_the_middle_of_a_long_text_is_left_out() -> None:
     assert len(line) < 2100
     assert line.endswith("end")
     assert "[3003 characters]" in line
+
+
+def test_the_log_does_not_follow_a_link(tmp_path: Path, broken: Callable[..., tuple[int, str]]) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "multirun").mkdir()
+    (tmp_path / "multirun" / "errors").symlink_to(tmp_path / "elsewhere")
+    code, err = broken("mine")
+    assert code == 70
+    assert log_of(err).is_file()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_ctrl_c_before_a_command_has_begun_ends_with_130(
+    broken: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(words: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(__import__("ablate.cli.verbs", fromlist=["VERBS"]).VERBS, "status", interrupted)
+    assert broken() == (130, "")

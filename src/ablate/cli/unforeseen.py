@@ -42,7 +42,7 @@ def report_unforeseen(error: Exception, words: Sequence[str]) -> int:
 
 def _write(text: str, words: Sequence[str]) -> Path | None:
     """Write the file and return its path; None where it can be written nowhere."""
-    name = f"ablate-{datetime.now():%Y-%m-%d_%H-%M-%S}-{os.getpid()}.log"
+    name = f"ablate-{datetime.now():%Y-%m-%d_%H-%M-%S.%f}-{os.getpid()}.log"
     for folder in _folders(words):
         with suppress(OSError, ValueError):
             folder.mkdir(exist_ok=True)
@@ -58,7 +58,7 @@ def _folders(words: Sequence[str]) -> Iterator[Path]:
     for word in words:
         if word.startswith("root="):
             root = Path(word.removeprefix("root=").strip("'\""))
-    if root.is_dir():
+    if root.is_dir() and not (root / FOLDER).is_symlink():
         yield root / FOLDER
     with suppress(OSError):  # there is none where nothing can be written
         yield Path(tempfile.gettempdir())

@@ -58,11 +58,11 @@ def _check(target: str, targets: Collection[str]) -> None:
     if not (target.startswith(_OURS) or target in targets or home in sys.modules):
         reason = "whose file is not imported for a checkpoint alone"
         raise UntrustedModule(target, reason, f"import {home} first, or give trust=True")
-    found: object = load_class(target)
-    if isinstance(found, type) and issubclass(found, nn.Module):
-        allowed = _only_computes(found) and (found.__module__.startswith(_OURS) or not target.startswith(_OURS))
+    builder: object = load_class(target)
+    if isinstance(builder, type) and issubclass(builder, nn.Module):
+        allowed = _only_computes(builder) and (builder.__module__.startswith(_OURS) or not target.startswith(_OURS))
     else:
-        allowed = target in targets and isinstance(found, FunctionType) and _is_of_user(found)
+        allowed = target in targets and isinstance(builder, FunctionType) and _is_of_user(builder)
     if not allowed:
         raise UntrustedModule(target, "which is called for no checkpoint: it may do anything", "give trust=True")
 

@@ -89,6 +89,7 @@ def _load(checkpoints: Mapping[str, Checkpoint]) -> tuple[dict[str, tuple[nn.Mod
     """Return the deployed networks with their image sizes, and why the others cannot be loaded."""
     from ablate.checkpoints.file_check import UnsafeCheckpoint
     from ablate.checkpoints.stored_network import read_own
+    from ablate.grafting.stored_modules import UntrustedModule
     from ablate.training.network import restore
 
     networks: dict[str, tuple[nn.Module, int]] = {}
@@ -104,7 +105,7 @@ def _load(checkpoints: Mapping[str, Checkpoint]) -> tuple[dict[str, tuple[nn.Mod
             network = restore(stored, checkpoint.targets, trust=checkpoint.trust)
             networks[key] = deploy(network, checkpoint.head), checkpoint.imgsz
         except Exception as error:  # a damaged file may raise anything
-            option = ": trust_weights=true" if isinstance(error, UnsafeCheckpoint) else ""
+            option = ": trust_weights=true" if isinstance(error, UnsafeCheckpoint | UntrustedModule) else ""
             unreadable[key] = f"the checkpoint cannot be loaded: {one_line(error)}{option}"
     return networks, unreadable
 
