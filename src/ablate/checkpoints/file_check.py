@@ -91,6 +91,7 @@ _HOMES = frozenset(
 _CALLS = frozenset(
     f"builtins.{name}" for name in ("eval", "exec", "compile", "__import__", "open", "input", "breakpoint")
 )
+_SEARCHED = 8 * 2**20  # bytes of the pickle; that of a network has some hundred thousand
 _NAMED = re.compile(rb"c([\w.]+)\n([\w.]+)\n")  # how a pickle names something, and perhaps a part of another value
 
 
@@ -104,7 +105,8 @@ def check_file(path: Path) -> None:
     check_kind(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            content = b"".join(archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
+            pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
+            content = archive.open(pickles[0]).read(_SEARCHED) if pickles else b""
     except (zipfile.BadZipFile, zlib.error, ValueError):  # of torch's old format
         return
     if any(map(_is_foreign, (modern_name(m.decode(), n.decode()) for m, n in _NAMED.findall(content)))):

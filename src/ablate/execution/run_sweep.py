@@ -70,11 +70,7 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     refuse_links(path for trial in running for path in (trial.folder, trial.files.lock))
     networks = _preflight(running, done=request.preflown)
     notes = [*request.notes, *contract_notes(running, networks.answers)]
-    try:
-        folder = open_sweep(reconciled.trials, command, request.design, request.controls, reconciled.ignored)
-        open_driver_log(folder.driver_log)
-    except OSError as error:  # of another user, or something else has its name
-        raise ConfigError(f"{error.filename2 or error.filename} cannot be written: {error.strerror}") from error
+    folder = _open_folder(request, reconciled, command)
     directory = folder.path
     logger.info("ablate %s: %s", __version__, shlex.join(command))
     logger.info("sweep %s: %s", directory.name, _counts(reconciled))
@@ -106,6 +102,20 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     _print_refusals(console, problem, refusals)
     _print_conclusion(console, folder, conclusion, settings.command.root)
     return 0 if conclusion.is_complete else 1
+
+
+def _open_folder(request: Request, reconciled: Reconciled, command: Sequence[str]) -> SweepFolder:
+    """Open the sweep's folder and its log.
+
+    Raises:
+        ConfigError: They cannot be written: they are another user's, or something else has their name.
+    """
+    try:
+        folder = open_sweep(reconciled.trials, command, request.design, request.controls, reconciled.ignored)
+        open_driver_log(folder.driver_log)
+    except OSError as error:
+        raise ConfigError(f"{error.filename2 or error.filename} cannot be written: {error.strerror}") from error
+    return folder
 
 
 def _log_states(reconciled: Reconciled) -> None:

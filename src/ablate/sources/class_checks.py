@@ -37,9 +37,7 @@ def check_class(definition: Definition, target: str, options: Mapping[str, objec
         logger.info("%s: its source does not tell what it takes; the preflight builds it", target)
         return
     channels = channel_arguments(parameters, options)
-    first = (
-        next((parameter for parameter in parameters.named if parameter.positional), None) if channels.first else None
-    )
+    first = parameters.first if channels.first else None
     for parameter in parameters.named:
         if parameter.required and parameter is not first and parameter.name not in (*channels.names, *options):
             raise ConfigError(f"{key}{parameter.name}: {target} needs a value for it, and none is given")

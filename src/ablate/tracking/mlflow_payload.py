@@ -111,18 +111,16 @@ def common_tags() -> dict[str, str]:
 
 def trial_tags(header: TrialHeader) -> dict[str, str]:
     """Return the tags that identify a trial; MLflow's list of runs is grouped and filtered by them."""
-    factors = {f"ablate.{factor}": level for factor, level in header.factors.items()}
-    return (
-        {name: one_line(text)[:MAX_VALUE] for name, text in factors.items()}
-        | {  # in an odd record a factor may be
-            "ablate.kind": "trial",  # called as one of these
-            "ablate.signature": header.signature,
-            "ablate.variant": one_line(header.variant)[:MAX_VALUE],
-            "ablate.variant_key": header.variant_key[:MAX_VALUE],
-            "ablate.baseline": str(header.factors.get("module") == "none").lower(),
-            "ablate.seed": str(header.seed)[:MAX_VALUE],
-        }
-    )
+    factors = {f"ablate.{factor}": one_line(level)[:MAX_VALUE] for factor, level in header.factors.items()}
+    identity = {
+        "ablate.kind": "trial",
+        "ablate.signature": header.signature,
+        "ablate.variant": one_line(header.variant)[:MAX_VALUE],
+        "ablate.variant_key": header.variant_key[:MAX_VALUE],
+        "ablate.baseline": str(header.factors.get("module") == "none").lower(),
+        "ablate.seed": str(header.seed)[:MAX_VALUE],
+    }
+    return {**factors, **identity}  # in an odd record a factor may have the name of one of the latter
 
 
 def outcome_tags(record: TrialRecord) -> dict[str, str]:

@@ -55,14 +55,11 @@ def load(path: str | os.PathLike[str], *, trust: bool = False) -> nn.Module:
 
 
 def _loaded(file: Path) -> nn.Module:
-    from ultralytics.nn.tasks import torch_safe_load
-
+    """Load a network as Ultralytics does, with all that its file names."""
     with file.open("rb"):  # Ultralytics would look for a file of this name elsewhere
         pass
-    try:
-        entries, _ = torch_safe_load(str(file), safe_only=False)
-        network: nn.Module = entries.get("ema") or entries["model"]
-    except Exception as error:  # whatever its code raises
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"Ultralytics cannot load it: {reason}") from error
+    entries = read_checkpoint(file, trust=True).entries
+    network = entries.get("ema") or entries.get("model")
+    if not isinstance(network, nn.Module):
+        raise CheckpointError("it holds no network under 'ema' or 'model'")
     return network.float().eval().requires_grad_(True)

@@ -1,9 +1,9 @@
 """What every module of the registry must do, as functions that raise where one does not.
 
-The test suite runs each check on each module, and so
-does `python -m ablate verify`, for a user's own modules too. What a check raises is an error: it would make a wrong or
-a failing trial. What it returns are notes: what fails only at sizes, devices or values that a trial may never meet, and
-what Ultralytics treats otherwise than the module's author may expect.
+The test suite runs each check on each module, and so does `python -m ablate verify`, for a user's own modules too. What
+a check raises is an error: it would make a wrong or a failing trial. What it returns are notes: what fails only at
+sizes, devices or values that a trial may never meet, and what Ultralytics treats otherwise than the module's author may
+expect.
 """
 
 from __future__ import annotations
