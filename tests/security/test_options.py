@@ -33,6 +33,10 @@ NAMED = {
     "defaults": ("train/evil", "defaults: ['/module@hydra.callbacks.x: evil', _self_]\nepochs: 1\n", "train=evil"),
     "hydra's defaults": ("train/evil", "defaults: ['override /hydra/sweeper: x', _self_]\nepochs: 1\n", "train=evil"),
     "a folder to write to": ("train/evil", "# @package _global_\nhydra: {run: {dir: /tmp/x}}\n", "train=evil"),
+    "a reference": (
+        "optimizer/evil", f"# @package _global_\ndata: {{x: {RUNS}}}\nhydra: {{launcher: {{gpus: '${{data.x}}'}}}}\n",
+        "optimizer=evil",
+    ),
     "a path out": ("module/mine", "name: mine\n", "module=../../conf/module/mine"),
 }  # fmt: skip
 

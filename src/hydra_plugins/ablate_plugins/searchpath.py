@@ -5,6 +5,7 @@ of ours, and none that names what Hydra itself is to run: its callbacks, its swe
 """
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,6 +124,8 @@ def _not_for_options(content: "Plain", package: str, *, is_launcher: bool) -> It
         launcher = {**launcher, "_target_": None}
     if _has_target(launcher):
         yield "a _target_ in hydra.launcher that is no installed launcher"
+    if _refers(launcher):
+        yield "a reference ${...} in hydra.launcher, which may stand for a _target_"
 
 
 def _has_target(value: object) -> bool:
@@ -130,3 +133,12 @@ def _has_target(value: object) -> bool:
     if isinstance(value, dict):
         return value.get("_target_") is not None or any(map(_has_target, value.values()))
     return isinstance(value, list) and any(map(_has_target, value))
+
+
+def _refers(value: object) -> bool:
+    """Tell whether a value refers to a part of the configuration that option files may set."""
+    if isinstance(value, dict):
+        return any(map(_refers, value.values()))
+    if isinstance(value, list):
+        return any(map(_refers, value))
+    return isinstance(value, str) and re.search(r"\$\{(?!oc\.env:|now:|hydra[.:])", value) is not None
