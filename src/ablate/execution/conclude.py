@@ -46,11 +46,13 @@ class ConcludeJob:
         directory: The sweep's folder.
         settings: Of one of its trials.
         signatures: Of the trials of this command.
+        targets: Dotted paths of the modules that this command names.
     """
 
     directory: Path
     settings: TrialSettings
     signatures: frozenset[str]
+    targets: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -81,15 +83,18 @@ class Conclusion:
         return not (self.failures or self.missing or self.problem)
 
 
-def conclude(directory: Path, settings: TrialSettings, signatures: Collection[str]) -> Conclusion:
+def conclude(
+    directory: Path, settings: TrialSettings, signatures: Collection[str], targets: Collection[str]
+) -> Conclusion:
     """Measure latency, write the report and print the table, in another process.
 
     Args:
         directory: The sweep's folder.
         settings: Of one of its trials.
         signatures: The trials of this command.
+        targets: Dotted paths of the modules that this command names.
     """
-    job = ConcludeJob(directory, settings, frozenset(signatures))
+    job = ConcludeJob(directory, settings, frozenset(signatures), frozenset(targets))
     outcome = run_in_worker("ablate.execution.conclude:conclude_here", [job])[0]
     return outcome.result if isinstance(outcome.result, Conclusion) else Conclusion(problem=outcome.message)
 
@@ -100,7 +105,8 @@ def conclude_here(job: ConcludeJob) -> Conclusion:
     console = Terminal()
     with log_to(SweepFolder(directory).driver_log):
         if command.latency.enabled:
-            measure_sweep(directory, command.latency, console, trust=command.trust_weights)
+            trust = command.trust_weights
+            measure_sweep(directory, command.latency, console, trust=trust, named=job.targets)
         sweep = load_sweep(directory)
         note, table = _report(sweep, command, console)
     failures = [

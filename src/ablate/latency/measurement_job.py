@@ -20,6 +20,7 @@ class Checkpoint:
         signature: Of the trial that it should be of; None: of any.
         targets: Classes of its grafts, which may lie in the working folder and are imported.
         trust: Whether it may name what is no part of a network.
+        named: Whether the user's command names all of `targets`.
     """
 
     path: str
@@ -28,6 +29,7 @@ class Checkpoint:
     signature: str | None = None
     targets: tuple[str, ...] = ()
     trust: bool = False
+    named: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -62,6 +62,7 @@ def measure_sweep(
     device: str = "auto",
     again: bool = False,
     trust: bool = False,
+    named: Collection[str] = (),
 ) -> LatencyReport | None:
     """Measure every finished variant of a sweep, interleaved; write `latency.json`.
 
@@ -72,6 +73,7 @@ def measure_sweep(
         device: Where to measure; auto: the device of the trials.
         again: Measure although the same has been measured; then a failure is an error, not a remark.
         trust: Whether checkpoints may name what is no part of a network.
+        named: Modules that the user's command names; functions among them may be called whatever they are.
 
     Returns:
         The content of `latency.json`, or None where nothing was measured.
@@ -91,7 +93,7 @@ def measure_sweep(
         logger.info("latency: reused, the same checkpoints were measured in the same way")
         return None
     print_line(console, f"latency of {len(chosen)} variants, interleaved")
-    checkpoints = {key: _checkpoint(sweep, record, latency.head, trust) for key, record in chosen.items()}
+    checkpoints = {key: _checkpoint(sweep, record, latency.head, trust, named) for key, record in chosen.items()}
     options = MeasurementOptions(
         device=torch_device,
         rounds=latency.rounds,
@@ -279,16 +281,19 @@ def _edited_since(record: TrialRecord) -> str | None:
     return None
 
 
-def _checkpoint(sweep: Sweep, record: TrialRecord, head: str, trust: bool) -> Checkpoint:
+def _checkpoint(sweep: Sweep, record: TrialRecord, head: str, trust: bool, named: Collection[str]) -> Checkpoint:
     """Return what a worker measures of a record that `_unfit` has no objection to."""
     assert record.realised.imgsz is not None
+    setting = str(record.setting("module", "_target_"))
+    targets = tuple(record.inputs.sources) if record.inputs else (setting,)
     return Checkpoint(
         str(_path(sweep, record)),
         record.realised.imgsz,
         _head(record, head),
         record.signature,
-        targets=tuple(record.inputs.sources) if record.inputs else (str(record.setting("module", "_target_")),),
+        targets=targets,
         trust=trust,
+        named=set(targets) <= set(named),
     )
 
 

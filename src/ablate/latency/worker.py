@@ -102,7 +102,7 @@ def _load(checkpoints: Mapping[str, Checkpoint]) -> tuple[dict[str, tuple[nn.Mod
         allow(checkpoint.targets)
         try:
             stored = read_own(Path(checkpoint.path), checkpoint.targets, trust=checkpoint.trust).network
-            network = restore(stored, checkpoint.targets, trust=checkpoint.trust)
+            network = restore(stored, checkpoint.targets, trust=checkpoint.trust or checkpoint.named)
             networks[key] = deploy(network, checkpoint.head), checkpoint.imgsz
         except Exception as error:  # a damaged file may raise anything
             option = ": trust_weights=true" if isinstance(error, UnsafeCheckpoint | UntrustedModule) else ""
