@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -202,10 +203,10 @@ class Shop:
         return driver
 
     def stop_all(self) -> None:
-        """End what a failing test has left."""
+        """End what a failing test has left, stopped workers too: they would hold the driver's pipes open."""
         for driver in self._started:
-            if driver.poll() is None:
-                driver.kill()
+            with suppress(ProcessLookupError):  # the session of a driver is empty once all has ended
+                os.killpg(driver.pid, signal.SIGKILL)
             driver.communicate()
 
     @property
@@ -265,8 +266,19 @@ class Shop:
         return [json.loads(line)["epoch"] for line in text.splitlines() if line.endswith("}")]
 
     def worker(self, name: str) -> int:
-        """Return the process that trains a trial."""
-        return int(json.loads(self.trial(name).with_suffix(".lock").read_text(encoding="utf-8"))["pid"])
+        """Return the process that trains a trial; waits while its lock is being written."""
+        lock = self.trial(name).with_suffix(".lock")
+        owners: list[int] = []
+
+        def read() -> bool:
+            try:
+                owners.append(int(json.loads(lock.read_text(encoding="utf-8"))["pid"]))
+            except (ValueError, KeyError):
+                return False
+            return True
+
+        _wait_for(read)
+        return owners[0]
 
     # -- what must hold -------------------------------------------------------------------------------------------
 
