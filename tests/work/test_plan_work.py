@@ -13,6 +13,7 @@ import pytest
 from ablate.cli.verbs import plan
 from ablate.preflight.builders import NetworkJob
 from ablate.sources.module_source import module_source
+from ablate.sources.package_walk import PACKAGE
 
 TARGETS = ("hmha.HMHA", "acmix.ACmix", "sta.StokenAttention", "hat.RHAG")
 MODULES, PLACES, OPTIMIZERS, SEEDS = ("hmha", "acmix", "sta", "hat"), 8, 3, 10
@@ -48,11 +49,11 @@ def test_a_plan_of_a_thousand_trials_does_each_thing_once(
     assert len(built) == NETWORKS == 33
     # each option once, the grid without options, and what Hydra composes before it asks the sweeper
     assert len(composed) <= 1 + (1 + len(MODULES)) + PLACES + OPTIMIZERS + 2 == 19
-    assert len(parsed) <= len(TARGETS) * len(sources)
+    assert len([path for path in parsed if Path(path).is_relative_to(PACKAGE)]) <= len(TARGETS) * len(sources)
     reads = Counter(path for path in disk.opened if path in sources)
     assert max(reads.values(), default=0) <= len(TARGETS)
     records = disk.opens(under=tmp_path / "multirun")
-    assert len(records) <= 2 * TRIALS  # a record and a checkpoint are looked for, once each
+    assert len(records) <= 3 * TRIALS  # a record, its backup and a checkpoint are looked for, once each
     files = Counter(path for path in disk.opened if path.suffix in (".yaml", ".json", ".png", ".txt"))
     assert files.total() - len(records) < TRIALS / 2
     assert max(count for path, count in files.items() if path.suffix in (".png", ".txt")) <= 2  # drawn, then scanned

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from ablate.errors import ConfigError
 from ablate.storage.confined import refuse_links
@@ -25,7 +25,11 @@ def check_writable(root: Path) -> None:
 
 
 def check_makeable(root: Path) -> None:
-    """Raise ConfigError where there is no output folder and none can be made; nothing is left of the attempt."""
+    """Raise ConfigError where there is no output folder and none can be made.
+
+    A file without a name is made where the folder would be: unlike a folder that is made and removed, it leaves the
+    folder above unchanged, on whose time it depends whether modules are read again.
+    """
     refuse_links(OutputFolder(root).written_in_place)
     if root.exists():
         if not root.is_dir():
@@ -37,11 +41,10 @@ def check_makeable(root: Path) -> None:
     while not missing.parent.exists():
         missing = missing.parent
     try:
-        missing.mkdir()
+        with TemporaryFile(dir=missing.parent):
+            pass
     except OSError as error:
         raise _refused(root, error.strerror) from error
-    with suppress(OSError):  # another command may have used it meanwhile
-        missing.rmdir()
 
 
 def _refused(root: Path, reason: str | None) -> ConfigError:
