@@ -52,9 +52,7 @@ def test_root_gone(fate: str, quick_shop: Any) -> None:
     if fate == "renamed":
         root.with_name("moved").rename(root)
         assert quick_shop.records() == before
-    again = quick_shop.run(*SWEEP)
-    assert (again.returncode, again.stderr) == (0, ""), again.stdout
-    quick_shop.assert_all_finished_once(NAMES)
+    finish(quick_shop)
 
 
 @pytest.mark.fault(
@@ -75,9 +73,7 @@ def test_root_read_only(quick_shop: Any, mounts: None) -> None:
     assert err == ""
     assert "Read-only file system" in out
     assert quick_shop.records() == before
-    again = quick_shop.run(*SWEEP)
-    assert (again.returncode, again.stderr) == (0, ""), again.stdout
-    quick_shop.assert_all_finished_once(NAMES)
+    finish(quick_shop)
 
 
 @pytest.mark.fault(
@@ -87,10 +83,8 @@ def test_root_read_only(quick_shop: Any, mounts: None) -> None:
 def test_two_users(quick_shop: Any) -> None:
     if os.getuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("only root may become another user")
-    root, mine = (
-        quick_shop.folder / "multirun",
-        Path(tempfile.mkdtemp()),
-    )  # a folder of other tests may be closed to him
+    root = quick_shop.folder / "multirun"
+    mine = Path(tempfile.mkdtemp())  # a folder of other tests may be closed to him
     before = quick_shop.records()
     for path in (root, *root.rglob("*")):  # folders are shared, trials and the database are not
         path.chmod(0o777 if path.is_dir() and path.parent.name != "trials" else 0o755 if path.is_dir() else 0o644)
@@ -122,3 +116,10 @@ def test_narrow_limits(quick_shop: Any, mounts: None) -> None:
 
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     quick_shop.assert_all_finished_once([name.replace("s0", f"s{seed}") for name in NAMES for seed in (0, 1)])
+
+
+def finish(shop: Any) -> None:
+    """Give the command again, and see that it ends the sweep without a complaint."""
+    again = shop.run(*SWEEP)
+    assert (again.returncode, again.stderr) == (0, ""), again.stdout
+    shop.assert_all_finished_once(NAMES)
