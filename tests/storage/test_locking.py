@@ -8,13 +8,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from ablate.storage import locking
-from ablate.storage.locking import Held, held, lock
+from ablate.storage.locking import Held, held, lock, owner_of
 
 HOLD = "import sys, time; from pathlib import Path; from ablate.storage.locking import lock\n"
 HOLD += "with lock(Path(sys.argv[1]), device='gpu 3'):\n    print('held', flush=True)\n    time.sleep(600)\n"
@@ -69,7 +70,7 @@ def test_a_damaged_file_keeps_nobody_out_and_lets_nobody_in(path: Path, damage: 
 
 def foreign(path: Path, beat: int) -> None:
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"host": "elsewhere", "pid": 7, "beat": beat}), encoding="utf-8")
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 7, "beat": beat}).ljust(locking.NAME), encoding="utf-8")
 
 
 def test_an_owner_on_another_machine_is_alive_while_his_heart_beats(
@@ -110,3 +111,30 @@ def test_the_heart_beats_while_the_work_goes_on(path: Path, monkeypatch: pytest.
         while held(path).beat < 3:  # type: ignore[union-attr]
             assert time.monotonic() < deadline
             time.sleep(0.05)
+
+
+def test_a_heartbeat_after_a_takeover_leaves_the_new_owner_in_the_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locking, "BEAT", 0.02)
+    looks = threading.Semaphore(0)
+
+    with lock(path), monkeypatch.context() as patch:
+        # As one that is stopped after its look, and continued after the takeover.
+        patch.setattr(locking.Lease, "check", lambda _: looks.release())
+        foreign(path, 5)
+        assert [looks.acquire(timeout=10) for _ in range(3)] == [True] * 3
+        patch.undo()
+        assert (owner_of(path).host, owner_of(path).pid) == ("elsewhere", 7)
+    assert owner_of(path).host == "elsewhere"
+
+
+def test_an_owner_whose_successor_has_ended_no_longer_holds_the_lock(path: Path) -> None:
+    with lock(path) as lease:
+        lease.check()
+        foreign(path, 5)
+        with pytest.raises(Held, match="elsewhere"):
+            lease.check()
+        path.write_bytes(b"{}".ljust(locking.NAME))
+        with pytest.raises(Held):
+            lease.check()

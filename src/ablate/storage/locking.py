@@ -2,8 +2,10 @@
 
 The system's own lock on the file (flock) decides on one machine: it is free the moment its owner dies, however that
 happens, and no clock is asked. Where machines share a folder whose file system keeps such locks to each machine, the
-owner's heartbeat decides: a counter in the file; a waiter compares it using its own monotonic clock. The content of the
-file is for people and for that case only; damage to it frees nobody's lock.
+owner's heartbeat decides: a counter in the file; a waiter compares it using its own monotonic clock. The counter has
+bytes of its own: an owner that was stopped between a look at the file and its next heartbeat, and whose lock was taken
+over meanwhile, must not write its name over its successor's. The content of the file is for people and for that case
+only; damage to it frees nobody's lock.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from ablate.storage.confined import open_own, open_plain
 
 BEAT = 5.0  # seconds between heartbeats
 DEAD = 60.0  # seconds without one, after which an owner on another machine counts as dead
+
+NAME = 512  # bytes of the file that name the owner; its heartbeats follow
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -75,15 +79,16 @@ class Lease:
         """See that the lock is still this process's.
 
         Raises:
-            Held: It is not: another machine counted this process as dead, because it was stopped, and took the lock; or
-                the folder was moved or deleted.
+            Held: It is not: another machine counted this process as dead, because it was stopped, and took the lock; it
+                may have ended its work since. Or the folder was moved or deleted.
         """
         try:
-            is_there = os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
+            with open_plain(self._path) as now:  # opened anew: a file system of several machines may keep old content
+                is_there = os.path.samestat(os.fstat(now.fileno()), os.fstat(self._file.fileno()))
+                owner = _named(now) if is_there else Owner()
         except OSError:
-            is_there = False
-        owner = owner_of(self._path) if is_there else Owner()
-        if not is_there or (owner.pid is not None and not owner.is_same(self._owner)):
+            owner = Owner()
+        if owner is not None and not owner.is_same(self._owner):
             raise Held(owner)
 
     def beat(self, stop: threading.Event) -> None:
@@ -94,7 +99,7 @@ class Lease:
                 self.check()
                 count += 1
                 with suppress(OSError):
-                    _write(self._file, msgspec.json.encode(msgspec.structs.replace(self._owner, beat=count)))
+                    os.pwrite(self._file.fileno(), f"{count:<15}\n".encode(), NAME)
 
     def end(self) -> None:
         """Take the owner's name out of the file."""
@@ -177,15 +182,22 @@ def _take(file: IO[bytes]) -> bool:
 
 
 def _read(file: IO[bytes]) -> Owner:
+    return _named(file) or Owner()
+
+
+def _named(file: IO[bytes]) -> Owner | None:
+    """Return the owner in the file, a nameless one where an owner took its name out; None where the file is damaged."""
     try:
-        return msgspec.json.decode(os.pread(file.fileno(), 4096, 0), type=Owner)
+        content = os.pread(file.fileno(), 2 * NAME, 0)
+        owner = msgspec.json.decode(content[:NAME], type=Owner)
+        return msgspec.structs.replace(owner, beat=int(content[NAME:] or owner.beat))
     except (OSError, msgspec.MsgspecError, ValueError):
-        return Owner()
+        return None
 
 
 def _write(file: IO[bytes], text: bytes) -> None:
-    os.pwrite(file.fileno(), text.ljust(512), 0)
-    os.ftruncate(file.fileno(), max(len(text), 512))
+    os.pwrite(file.fileno(), text.ljust(NAME), 0)
+    os.ftruncate(file.fileno(), NAME)
 
 
 def _is_foreign(owner: Owner) -> bool:
