@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from ablate.grafting.construction import load_class
 from ablate.measuring.arithmetic import Arithmetic, arithmetic
-from ablate.settings.schema import option_file, options
+from ablate.settings.option_files import RESERVED
+from ablate.settings.schema import option_file
 
 CASES: list[tuple[str, dict[str, Any]]] = [
-    *((name, {}) for name in options("module") if name != "none"),
+    *((name, {}) for name in ("acmix", "convblock", "hat", "hmha", "identity", "sta")),
     ("hmha", {"rerank": "none"}),
     ("hmha", {"rerank": "batch", "cache": "paper"}),
     ("acmix", {"kernel_att": 3}),
@@ -27,7 +28,7 @@ SHAPES = ((32, 16, 16), (64, 20, 12), (32, 9, 13))
 
 def build(name: str, channels: int, **changes: Any) -> Any:
     given = {**option_file("module", name), **changes}
-    kept = {key: value for key, value in given.items() if key not in ("name", "_target_", "insertion")}
+    kept = {key: value for key, value in given.items() if key not in RESERVED}
     return load_class(given["_target_"])(channels, **kept)
 
 

@@ -12,13 +12,15 @@ import torch
 from ablate.grafting.construction import load_class
 from ablate.modules import ConvBlock
 from ablate.modules.convblock import closest_widths, count_parameters
-from ablate.settings.schema import option_file, options
+from ablate.settings.option_files import RESERVED
+from ablate.settings.schema import option_file
 
-PAPERS = sorted({*options("module")} - {"none", "identity", "convblock"})
+PAPERS = ("acmix", "hat", "hmha", "sta")
 
 
 def like(module: str, **changes: Any) -> dict[str, Any]:
-    return {**option_file("module", module), **changes}
+    content = {name: value for name, value in option_file("module", module).items() if name != "about"}
+    return {**content, **changes}
 
 
 def size(module: torch.nn.Module) -> int:
@@ -30,7 +32,7 @@ def size(module: torch.nn.Module) -> int:
 def test_it_has_as_many_parameters_as_the_module(module: str, channels: int) -> None:
     block = ConvBlock(channels, like=like(module))
     given = option_file("module", module)
-    kept = {name: value for name, value in given.items() if name not in ("name", "_target_", "insertion")}
+    kept = {name: value for name, value in given.items() if name not in RESERVED}
     wanted = size(load_class(given["_target_"])(channels, **kept))
     told = block.describe()
 

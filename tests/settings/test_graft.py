@@ -15,7 +15,10 @@ from ablate.settings.graft import (
     targets_of,
     write_grafts,
 )
+from ablate.settings.option_files import RESERVED
+from ablate.settings.option_files import module_file as whole_file
 from ablate.settings.schema import option_file
+from ablate.storage.plain_values import Plain
 
 TEXTS = (
     "hmha@c3k2",
@@ -25,6 +28,13 @@ TEXTS = (
     "convblock[like=hmha]@c3k2",
     "convblock[width=8]@head",
 )
+
+
+def module_file(name: str) -> Plain:
+    """Return the file of a module without what it says about it."""
+    content = whole_file(name)
+    del content["about"]
+    return content
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -54,19 +64,19 @@ def test_every_form_of_a_graft_is_read_back(text: str) -> None:
 def test_the_place_may_be_a_name_layers_or_the_default(text: str, expected: InsertionSpec) -> None:
     graft = GraftSpec.from_text(text)
     assert graft.insertion == expected
-    assert graft.module.to_plain() == option_file("module", "hmha")
+    assert graft.module.to_plain() == module_file("hmha")
 
 
 def test_options_replace_those_of_the_module_s_file() -> None:
     module = GraftSpec.from_text("hmha[rerank=batch,bias=true]@head").module
-    assert module.to_plain() == {**option_file("module", "hmha"), "rerank": "batch", "bias": True}
+    assert module.to_plain() == {**module_file("hmha"), "rerank": "batch", "bias": True}
 
 
 def test_arguments_are_those_of_the_class_and_shared_with_nobody() -> None:
     file = option_file("module", "hmha")
     module = GraftSpec.from_text("hmha").module
 
-    assert module.arguments == {key: file[key] for key in file if key not in ("name", "_target_", "insertion")}
+    assert module.arguments == {key: file[key] for key in file if key not in RESERVED}
     module.arguments["rerank"] = "changed"
     assert GraftSpec.from_text("hmha").module.arguments["rerank"] == "sample"
 

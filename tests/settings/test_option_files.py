@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from ablate.__main__ import main
+from ablate.settings.graft import GraftSpec
+from ablate.settings.schema import options
 from ablate.storage.yaml_files import YamlFileError, read_mapping
 
 BLOCKS = """
@@ -67,6 +69,13 @@ CASES: dict[str, tuple[str, str | bytes, str, str]] = {
     "among grafts": ("module/mine", "", "grafts=[mine@head]", "conf/module/mine.yaml is empty"),
     "as a component": ("module/mine", "", "design=add_one_in components=[mine@head,hmha]", "mine.yaml is empty"),
     "as what a block is like": ("module/mine", "", "module=convblock module.like=mine", "mine.yaml is empty"),
+    "about a text": ("module/mine", module(more="insertion: head\nabout: new\n"), "module=mine", "about: new: a map"),
+    "about, key": ("module/mine", module(more="about: {famly: mixer}\n"), "module=mine", "about.famly: no such"),
+    "about, family": ("module/mine", module(more="about: {family: mixr}\n"), "module=mine", "you mean 'mixer'?"),
+    "about, kind": ("module/mine", module(more="about: {kind: [block, dwn]}\n"), "module=mine", "kind=dwn: valid:"),
+    "about, no kind": ("module/mine", module(more="about: {kind: []}\n"), "module=mine", "at least one kind"),
+    "about, paper": ("module/mine", module(more="about: {paper: 2023}\n"), "module=mine", "paper=2023: a text is"),
+    "in a subfolder": ("module/lab/mine", module(), "module=lab/mine", "it must be that of the file: name: lab/mine"),
     "a name of ours": ("module/hmha", module(name="hmha"), "module=hmha", "is never read: ablate has an option"),
     "optimizer": ("optimizer/fast", "name: SGD\nlr: 0.1\n", "optimizer=fast", "conf/optimizer/fast.yaml: lr: no such"),
     "optimizer empty": ("optimizer/fast", "", "optimizer=fast", "conf/optimizer/fast.yaml is empty; valid keys: name"),
@@ -104,6 +113,25 @@ def test_a_file_that_is_not_what_its_group_needs_is_named(
     assert (code, out) == (2, ""), errors
     assert expected in errors
     assert len(errors.strip().splitlines()) == 1
+
+
+def test_a_module_s_file_may_be_in_a_subfolder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "conf" / "module" / "lab" / "deep" / "mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(module("my_blocks.Mine", "lab/deep/mine", "insertion: head\ndepth: 1\n"), encoding="utf-8")
+    (tmp_path / "my_blocks.py").write_text(BLOCKS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    assert "lab/deep/mine" in options("module")
+    assert main(["module=lab/deep/mine", "--cfg", "job", "-p", "module.name"]) == 0
+    assert capsys.readouterr().out.strip() == "lab/deep/mine"
+    graft = GraftSpec.from_text("lab/deep/mine[depth=2]@c3k2")
+    assert (graft.text, graft.module.options) == ("lab/deep/mine[depth=2]@c3k2", {"depth": 2})
+    assert main(["plan", "module=lab/deep/min", "-m"]) == 2
+    assert "did you mean 'lab/deep/mine'?" in capsys.readouterr().err
 
 
 def test_a_file_that_nobody_chose_keeps_from_nothing(

@@ -11,6 +11,7 @@ import yaml
 
 from ablate.errors import ConfigError
 from ablate.settings.argument_checks import satisfies
+from ablate.settings.option_files import RESERVED
 from ablate.settings.schema import Config, conf_dir, training_arguments
 from ablate.settings.trial_settings import TrialSettings
 from ablate.settings.validation import Option, check, check_each, module_options
@@ -27,7 +28,7 @@ def test_a_module_s_file_lists_every_option_of_its_class_with_its_default(path: 
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     signature = inspect.signature(load_class(content["_target_"]).__init__)
     defaults = {name: p.default for name, p in signature.parameters.items() if name not in ("self", "channels")}
-    listed = {name: value for name, value in content.items() if name not in ("name", "_target_", "insertion")}
+    listed = {name: value for name, value in content.items() if name not in RESERVED}
 
     assert listed == defaults
     assert set(module_options(content["_target_"]) or ()) == set(defaults)

@@ -8,7 +8,7 @@ from string import Template
 
 import yaml
 
-from ablate.settings.schema import conf_dir, options
+from ablate.settings.schema import conf_dir
 from ablate.storage.plain_values import Plain
 
 FLAGS = ("--help", "-h")
@@ -29,12 +29,16 @@ def help_text() -> str:
     template = words["template"]
     for name in ("header", "footer"):
         template = template.replace(f"${{hydra.help.{name}}}", words[name])
-    listing = "".join(f"{group}: {', '.join(options(group))}\n" for group in _groups())
+    listing = "".join(f"{group}: {', '.join(names)}\n" for group, names in _groups().items())
     return Template(template).substitute(APP_CONFIG_GROUPS=listing)
 
 
-def _groups() -> list[str]:
-    """Return the folders that hold options, without Hydra's own."""
-    homes = (conf_dir(), Path.cwd() / "conf")
-    folders = {path.parent.relative_to(home) for home in homes if home.is_dir() for path in home.rglob("*.yaml")}
-    return sorted(folder.as_posix() for folder in folders if folder.parts and folder.parts[0] != "hydra")
+def _groups() -> dict[str, list[str]]:
+    """Return the folders that hold options, without Hydra's own, each with the names of its files."""
+    names: dict[str, set[str]] = {}
+    for home in (conf_dir(), Path.cwd() / "conf"):
+        for path in home.rglob("*.yaml") if home.is_dir() else ():
+            folder = path.parent.relative_to(home)
+            if folder.parts and folder.parts[0] != "hydra":
+                names.setdefault(folder.as_posix(), set()).add(path.stem)
+    return {group: sorted(names[group]) for group in sorted(names)}

@@ -27,7 +27,7 @@ from ablate.storage.plain_values import Plain, plain_copy
 
 SIZE_MATCHED = "ablate.modules.convblock.ConvBlock"  # it has as many parameters as the module in its option `like`
 FORM = "name[option=value,...]@place[wiring]"
-_NO_OPTIONS = ("name", "_target_", "insertion")  # keys of a module's mapping that its class does not take
+_NO_OPTIONS = ("name", "_target_", "insertion", "about")  # keys of a module's mapping that its class does not take
 
 _GRAFT = re.compile(r"(?P<name>[^\[\]@=]+)(\[(?P<options>[^\]]*)\])?(@(?P<place>[^\[\]@=]+)(\[(?P<wiring>[^\]]*)\])?)?")
 _LAYERS = re.compile(r"(layer)?(\d+(\+\d+)*)")

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from ablate.errors import ConfigError, nearest
+from ablate.settings.about import About
 from ablate.settings.schema import (
     Config,
     InsertionConfig,
@@ -38,7 +39,13 @@ SCHEMAS: dict[str, type] = {
     "latency": LatencySettings,
 }
 GROUPS = ("module", "insertion", "optimizer", "data", "model", "train", "tracking")
-RESERVED = ("name", "_target_", "insertion", "defaults")  # keys of a module's file that are no options of its class
+RESERVED = (
+    "name",
+    "_target_",
+    "insertion",
+    "about",
+    "defaults",
+)  # keys of a module's file that its class does not take
 DATA_KEYS = ("name", "path", "url", "download")
 _NEEDS = "a module file needs name, _target_ (package.module.Class) and insertion"
 _SIMILAR = 0.75  # from this likeness on a key is a misspelt one, not one of its own
@@ -98,6 +105,15 @@ def module_file(name: str) -> Plain:
     content = option_file("module", name)
     content.pop("defaults", None)
     return content
+
+
+def about_module(name: str) -> About:
+    """Return what the file of a module says about it.
+
+    Raises:
+        ConfigError: It is no YAML mapping, or what it says about the module is not valid.
+    """
+    return About.from_plain(option_file("module", name).get("about"), f"conf/module/{name}.yaml: about")
 
 
 def check_plain(options: Mapping[str, object], where: str) -> None:
@@ -204,6 +220,7 @@ def _check_module_file(content: Plain, name: str, title: str) -> None:
         raise ConfigError(f"{title}: name: {own_name} is no text; file and name must begin with a letter")
     if own_name != name:
         raise ConfigError(f"{title}: name: {own_name}: it must be that of the file: name: {name}")
+    About.from_plain(content.get("about"), f"{title}: about")
     close = next((other for other in content if misspelt_reserved(other)), None)
     if "insertion" not in content and close is not None and misspelt_reserved(close) == "insertion":
         raise ConfigError(f"{title}: {close}: no such key. did you mean 'insertion'? {_NEEDS}")

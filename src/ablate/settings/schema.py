@@ -10,7 +10,7 @@ import importlib.util
 from dataclasses import dataclass, field, fields
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
@@ -205,17 +205,34 @@ def conf_dir() -> Path:
 def options(group: str) -> list[str]:
     """Return the names that `conf/<group>/` offers, sorted, with those of ./conf where a user keeps her own.
 
-    A folder is listed again only where it has changed: a thousand trials ask for the same names.
+    Files of modules may be in subfolders: `conf/module/timm/eca.yaml` is ``timm/eca``. A folder is listed again only
+    where it has changed: a thousand trials ask for the same names.
     """
-    folders = (conf_dir() / group, Path.cwd() / "conf" / group)
-    return list(_names(folders, tuple(map(file_state, folders))))
+    return sorted({name for home in (conf_dir(), Path.cwd() / "conf") for name in _offered(home / group, group)})
 
 
-@lru_cache(maxsize=64)
-def _names(folders: tuple[Path, ...], states: tuple[FileState | None, ...]) -> list[str]:
-    """Return the sorted names of the options in folders of these states."""
-    return sorted(
-        {path.stem for folder in folders if folder.is_dir() for path in folder.glob("*.yaml") if path.is_file()}
+def _offered(folder: Path, group: str) -> list[str]:
+    """Return the names of the options in a folder of a group, and of modules in the folders below it."""
+    listing = _listed(folder, file_state(folder))
+    below = listing.folders if group == "module" else ()
+    inner = [f"{name}/{option}" for name in below for option in _offered(folder / name, group)]
+    return [*listing.options, *inner]
+
+
+class _Listing(NamedTuple):
+    """What a folder of options holds: the names of its files, and its folders."""
+
+    options: tuple[str, ...]
+    folders: tuple[str, ...]
+
+
+@lru_cache(maxsize=256)
+def _listed(folder: Path, state: FileState | None) -> _Listing:
+    """Return what a folder of this state holds."""
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    return _Listing(
+        tuple(path.stem for path in inside if path.suffix == ".yaml" and path.is_file()),
+        tuple(path.name for path in inside if path.is_dir() and not path.is_symlink() and path.name[0] not in "._"),
     )
 
 
