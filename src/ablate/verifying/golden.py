@@ -136,12 +136,12 @@ def _errors(case: _Case, fused: bool) -> Iterator[tuple[str, float]]:
     x = case.x.clone().requires_grad_()
     if case.qv_cache is not None or case.y_cache is not None:
         y, cache = module.forward_with_cache(x, case.qv_cache)  # type: ignore[operator]
-        yield "y_cache", _relative(cache, case.y_cache)
+        yield "y_cache", relative_error(cache, case.y_cache)
     else:
         y = module(x)
-    yield "y", _relative(y, case.y)
+    yield "y", relative_error(y, case.y)
     (y * case.cotangent).sum().backward()
-    yield "grad_x", _relative(x.grad, case.grad_x)
+    yield "grad_x", relative_error(x.grad, case.grad_x)
     scale = max(float(case.gradients[key].abs().max()) for key in ours if key not in case.unused)
     for key, parameter in ours.items():
         if key in case.unused:
@@ -150,7 +150,7 @@ def _errors(case: _Case, fused: bool) -> Iterator[tuple[str, float]]:
         if key in case.without_gradient:  # rounding alone is left of it: compare with the size of the other gradients
             yield f"grad:{key}", float(_or_zero(parameter).abs().max()) / scale
         else:
-            yield f"grad:{key}", _relative(_or_zero(parameter), reference)
+            yield f"grad:{key}", relative_error(_or_zero(parameter), reference)
 
 
 def _require_same_names(ours: set[str], authors: set[str], unused: frozenset[str]) -> None:
@@ -163,7 +163,12 @@ def _or_zero(parameter: Tensor) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
-def _relative(ours: Tensor | None, authors: Tensor | None) -> float:
+def relative_error(ours: Tensor | None, authors: Tensor | None) -> float:
+    """Return the largest difference, relative to the largest value of `authors`; NaN counts as infinite.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
     if ours is None or authors is None or ours.shape != authors.shape:
         shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (ours, authors)]
         raise ValueError(f"shape {shapes[0]} where the authors have {shapes[1]}")

@@ -49,9 +49,10 @@ def golden_cases(folder: Path) -> list[Path]:
 
 def _golden(folder: Path, console: Console) -> bool:
     cases = golden_cases(folder)  # before torch is imported
-    from ablate.verifying.golden import TOLERANCE, compare_case
+    from ablate.verifying.golden import TOLERANCE
+    from ablate.verifying.golden_catalogue import compare_any_case
 
-    comparisons = [compare_case(path) for path in cases]
+    comparisons = [compare_any_case(path) for path in cases]
     width = max(len(comparison.case) for comparison in comparisons)
     print_line(console, f"{'case':{width}}        worst relative error")
     for comparison in comparisons:
