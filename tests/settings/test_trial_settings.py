@@ -30,6 +30,7 @@ def test_settings_hold_the_normalised_configuration(name: str) -> None:
     content = given(name)
     settled = {**RECORDED["base"], **CASES[name]["settled"]}
     settled |= {"tracking": {**settled["tracking"], "diff": False}, "trust_weights": False}  # they came later
+    settled |= {"loss": {"box": "ciou", "cls": "bce", "assigner": "ciou"}}
 
     settings = TrialSettings.from_plain(content)
 

@@ -24,6 +24,7 @@ from ablate.errors import AblateError, ConfigError
 from ablate.redaction import without_secrets
 from ablate.settings.architecture import stock_file
 from ablate.settings.graft import quote, split
+from ablate.settings.losses import PARTS
 from ablate.settings.schema import conf_dir, schema_node
 from ablate.settings.validation import check_each, check_same
 from ablate.storage.files import FileState, file_state
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from ablate.study.trial import Trial
 
 LOCAL = "hydra_plugins.ablate_plugins.launcher.LocalLauncher"
+LOSS_KEYS = tuple(f"loss.{part}" for part in PARTS)
 PATH_KEYS = ("data.path", "model.architecture", "model.weights", "root")
 
 
@@ -230,7 +232,7 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    words = [quote_path(quote_list(argument)) for argument in arguments]
+    words = [quote_path(quote_loss(quote_list(argument))) for argument in arguments]
     words = [re.sub(r"^device=(\d+(?:,\d+)+)$", r"device='\1'", argument) for argument in words]
     words = check_words(words)
     flags = [argument for argument in words if argument in ("-m", "--multirun")]
@@ -257,6 +259,14 @@ def quote_list(argument: str) -> str:
     if not lists or not all(words.startswith("[") and words.endswith("]") for words in lists):
         return argument
     return f"{key}={','.join(quote(split(words[1:-1])) for words in lists)}"
+
+
+def quote_loss(argument: str) -> str:
+    """Quote losses with options, such as `loss.box=wiou[delta=3],ciou`, which Hydra's grammar would not take."""
+    key, _, value = argument.partition("=")
+    if key not in LOSS_KEYS or "[" not in value or re.search(r"[\"'\\(]", value):
+        return argument
+    return f"{key}={','.join(quote([word])[1:-1] if '[' in word else word for word in split(value))}"
 
 
 def quote_path(argument: str) -> str:

@@ -104,6 +104,8 @@ def _check_override(override: Override, key: str) -> None:
     if override.is_delete():
         instead = "module=none" if key == "module" else f"{key}=<value>"
         raise ConfigError(f"{word}: a key cannot be deleted; write {instead}")
+    if key == "loss":
+        raise ConfigError(f"{word}: say which one: loss.box=wiou, loss.cls=focal, loss.assigner=siou (docs/losses.md)")
     is_group = key in GROUPS
     if "/" in key:
         raise ConfigError(f"{word}: no such group. {nearest(key, GROUPS)}valid: {', '.join(GROUPS)}")

@@ -19,6 +19,7 @@ from ablate.settings.schema import (
     Config,
     InsertionConfig,
     LatencySettings,
+    LossConfig,
     ModelSettings,
     OptimizerSettings,
     TrackingSettings,
@@ -35,6 +36,7 @@ SCHEMAS: dict[str, type] = {
     "insertion": InsertionConfig,
     "optimizer": OptimizerSettings,
     "model": ModelSettings,
+    "loss": LossConfig,
     "tracking": TrackingSettings,
     "latency": LatencySettings,
 }
@@ -248,7 +250,7 @@ def _check_global(content: Plain, title: str) -> None:
             continue
         if key not in valid:
             raise unknown_key(key, f"{title}: ", "", valid)
-        inner = known_keys(key) if key in (*GROUPS, "latency") else []
+        inner = known_keys(key) if key in (*GROUPS, "loss", "latency") else []
         for name in value if isinstance(value, Mapping) and inner and key != "data" else []:
             if name not in inner:
                 raise unknown_key(name, f"{title}: {key}.", key, inner)

@@ -83,6 +83,15 @@ class ModelSettings:
     weights: str | None = None
 
 
+@dataclass
+class LossConfig:
+    """The losses: names with options, such as ``wiou[delta=3]``; in a recorded configuration mappings."""
+
+    box: Any = "ciou"
+    cls: Any = "bce"
+    assigner: Any = "ciou"
+
+
 @dataclass(frozen=True)
 class TrackingSettings:
     """Where results are sent once they are on disk. `uri` null: SQLite in `<root>/mlflow.db`.
@@ -139,6 +148,7 @@ class Config:
     data: Plain = field(default_factory=lambda: {"download": False})
     model: ModelSettings = field(default_factory=ModelSettings)
     train: Plain = field(default_factory=_training_defaults)
+    loss: LossConfig = field(default_factory=LossConfig)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
     latency: LatencySettings = field(default_factory=LatencySettings)
     seed: int = _ranged(0, ">= 0 and < 4294967295")

@@ -33,9 +33,10 @@ class Identity:
     Attributes:
         signature: 64 hex digits: everything that can change the result.
         variant_key: 16 hex digits: the same without the seed; replicates share it.
-        comparison_key: 16 hex digits: without seed, module and insertion; a variant and its baseline share it.
-        factors: Level by factor; those of several grafts are joined, such as ``hmha+acmix`` at ``c3k2+head``.
-        variant: Readable name of the variant, such as ``hmha@c3k2+acmix@head musgd``.
+        comparison_key: 16 hex digits: without seed, grafts and losses; a variant and its baseline share it.
+        factors: Level by factor; those of several grafts are joined, such as ``hmha+acmix`` at ``c3k2+head``. A loss
+            is one where it is not stock.
+        variant: Readable name of the variant, such as ``hmha@c3k2+wiou@box musgd``.
         name: Readable name of the trial, such as ``hmha@c3k2 musgd s0``.
         seed: The seed.
     """
@@ -69,16 +70,22 @@ def identify(settings: TrialSettings, data_fingerprint: str) -> Identity:
         "optimizer": settings.optimizer.name.lower(),
         "model": settings.model.name,
         "data": settings.data.name,
+        **settings.losses.factors,
     }
     texts = {
         "shared": _text(_shared(settings, data_fingerprint)),
         "graft": _text(contents if len(contents) > 1 else next(iter(contents), None)),
         "seed": _text(settings.seed),
     }
-    variant = f"{'+'.join(graft.text for graft in grafts) or 'baseline'} {factors['optimizer']}"
+    of_variant = ["shared", "graft"]
+    if losses := settings.losses.key:  # none of them is part of a signature where all are stock, as it was
+        texts["loss"] = _text(losses)
+        of_variant.append("loss")
+    components = [*(graft.text for graft in grafts), *settings.losses.components]
+    variant = f"{'+'.join(components) or 'baseline'} {factors['optimizer']}"
     return Identity(
-        signature=_hash(texts, "shared", "graft", "seed"),
-        variant_key=_hash(texts, "shared", "graft")[:16],
+        signature=_hash(texts, *of_variant, "seed"),
+        variant_key=_hash(texts, *of_variant)[:16],
         comparison_key=_hash(texts, "shared")[:16],
         factors=factors,
         variant=variant,

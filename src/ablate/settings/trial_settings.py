@@ -12,6 +12,7 @@ from functools import cache
 
 from ablate.data.data_settings import DataSettings
 from ablate.settings.graft import GraftSpec
+from ablate.settings.losses import LossSettings
 from ablate.settings.schema import (
     Config,
     LatencySettings,
@@ -99,10 +100,12 @@ class TrialSettings:
     Attributes:
         grafts: What is inserted into the network, sorted by insertion point. Grafts at one point are chained in the
             order of the command. Empty for a baseline.
+        losses: Those that are not the stock network's own.
         command: The settings that all trials of a command share.
     """
 
     grafts: tuple[GraftSpec, ...]
+    losses: LossSettings
     optimizer: OptimizerSettings
     data: DataSettings
     model: ModelSettings
@@ -121,13 +124,14 @@ class TrialSettings:
         neutral value, so that it cannot make two equal trials look different.
 
         Raises:
-            ConfigError: An entry of `grafts` is not valid graft syntax.
+            ConfigError: An entry of `grafts` is not valid graft syntax, or there is no such loss.
         """
         module, further = config.get("module", no_module()), config.get("grafts") or []
         first = [] if module.get("_target_") is None else [GraftSpec.from_config(module, config["insertion"])]
         grafts = [*first, *map(GraftSpec.from_plain, further)]
         return cls(
             grafts=tuple(sorted(grafts, key=lambda graft: graft.insertion.name)),
+            losses=LossSettings.from_plain(config.get("loss", {})),
             optimizer=OptimizerSettings(**config.get("optimizer", {})),
             data=DataSettings.from_plain(config["data"]),
             model=ModelSettings(**config.get("model", {})),
@@ -159,6 +163,7 @@ class TrialSettings:
             "grafts": grafts[1:],
             "freeze_grafts": self.freeze_grafts,
             **command,
+            "loss": self.losses.to_plain(),
         }
 
 

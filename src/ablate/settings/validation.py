@@ -7,19 +7,21 @@ checked as well as ours, with no import of it.
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import re
 import unicodedata
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import Field, asdict, dataclass, fields
+from dataclasses import Field, asdict, fields
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ablate.errors import ConfigError, nearest
 from ablate.settings.architecture import check_architecture_file
 from ablate.settings.argument_checks import check_kind, check_precision, check_train, satisfies, shown
+from ablate.settings.class_options import Option, check_option, option_of
 from ablate.settings.graft import SIZE_MATCHED, GraftSpec, ModuleSpec
+from ablate.settings.loss_checks import check_loss
+from ablate.settings.losses import PARTS
 from ablate.settings.option_files import (
     GROUPS,
     SCHEMAS,
@@ -52,15 +54,6 @@ if TYPE_CHECKING:
 STORES = ("http", "https", "sqlite", "postgresql", "postgres", "mysql", "mssql", "oracle", "file", "databricks")
 
 
-@dataclass(frozen=True)
-class Option:
-    """An option of a module, as the annotations of its constructor describe it."""
-
-    kind: str | None = None  # "int", "float", "bool", "str" or None: not checked
-    choices: tuple[object, ...] = ()
-    constraint: str | None = None
-
-
 def check(config: Plain) -> None:
     """Check a resolved configuration.
 
@@ -68,7 +61,7 @@ def check(config: Plain) -> None:
         ConfigError: Its one line says what is wrong, where, and which values are valid.
     """
     _check_data_texts(config.get("data"))
-    for group in ("", *GROUPS, "latency"):
+    for group in ("", *GROUPS, "loss", "latency"):
         _check_keys(group, config.get(group) if group else config)
     sections = {name: schema(**config[name]) for name, schema in SCHEMAS.items() if name}
     settings = Config(**{**config, **sections})
@@ -85,6 +78,8 @@ def check(config: Plain) -> None:
     check_module(settings.module)
     for graft in settings.grafts:
         _check_graft(graft)
+    for part in PARTS:
+        check_loss(part, getattr(settings.loss, part))
     for control in settings.controls:
         if control not in CONTROLS:
             raise ConfigError(f"controls: {control}: {nearest(str(control), CONTROLS)}valid: {', '.join(CONTROLS)}")
@@ -185,7 +180,7 @@ def module_options(target: str, given: Container[str] = ()) -> dict[str, Option]
     channels = channel_arguments(parameters, given)
     first = parameters.first if channels.first else None
     return {
-        parameter.name: _option(parameter.annotation)
+        parameter.name: option_of(parameter.annotation)
         for parameter in parameters.named
         if parameter is not first and parameter.name not in channels.names
     }
@@ -364,36 +359,4 @@ def _check_arguments(module: ModuleSpec, key: str) -> None:
         if name not in valid:
             guess = nearest(name, [*valid, "insertion"])
             raise ConfigError(f"{key}{name}: {target} has no such option. {guess}valid: {', '.join(valid) or 'none'}")
-        _check_option(f"{key}{name}", value, valid[name])
-
-
-def _check_option(where: str, value: Any, option: Option) -> None:
-    if option.choices and not any(value == choice and type(value) is type(choice) for choice in option.choices):
-        names = [str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in option.choices]
-        raise ConfigError(f"{where}={shown(value)}: {nearest(str(value), names)}valid: {', '.join(names)}")
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if option.kind == "bool" and not isinstance(value, bool):
-        raise ConfigError(f"{where}={shown(value)}: true or false is needed")
-    if option.kind == "int" and not (number and isinstance(value, int)):
-        raise ConfigError(f"{where}={shown(value)}: a whole number is needed")
-    if option.kind == "float" and not number:
-        raise ConfigError(f"{where}={shown(value)}: a number is needed")
-    if option.constraint and number and not satisfies(value, option.constraint):
-        raise ConfigError(f"{where}={shown(value)} is out of range: it must be {option.constraint}")
-
-
-def _option(annotation: ast.expr | None) -> Option:
-    if isinstance(annotation, ast.BinOp):  # bool | Literal["auto"]
-        parts = [_option(annotation.left), _option(annotation.right)]
-        choices = [(True, False) if part.kind == "bool" else part.choices for part in parts]
-        return Option(choices=choices[0] + choices[1]) if all(choices) else Option()
-    if isinstance(annotation, ast.Name) and annotation.id in ("int", "float", "bool", "str"):
-        return Option(kind=annotation.id)
-    if isinstance(annotation, ast.Subscript) and isinstance(annotation.value, ast.Name):
-        inner = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
-        if annotation.value.id == "Literal":
-            return Option(choices=tuple(item.value for item in inner if isinstance(item, ast.Constant)))
-        if annotation.value.id == "Annotated" and len(inner) == 2 and isinstance(inner[1], ast.Constant):
-            base = inner[0].id if isinstance(inner[0], ast.Name) else None
-            return Option(kind=base, constraint=str(inner[1].value))
-    return Option()
+        check_option(f"{key}{name}", value, valid[name])

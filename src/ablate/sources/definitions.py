@@ -11,6 +11,7 @@ from ablate.sources.parameters import Parameters, from_source
 from ablate.sources.python_imports import PythonModule, absolute_name, exported, find_module, parse
 
 OURS = "ablate.modules"  # whose names are the classes of its files
+LOSSES = "ablate.losses"
 _DEEPEST = 12  # imports followed from the named module to the definition
 _PLAIN = {
     *("object", "ABC", "abc.ABC", "Generic", "typing.Generic", "Protocol", "typing.Protocol", "Enum", "enum.Enum"),

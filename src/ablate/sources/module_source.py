@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ablate.errors import ConfigError, nearest
 from ablate.sources.data_files import content_hash, data_files
-from ablate.sources.definitions import OURS, Definition, find_definition, names_of
+from ablate.sources.definitions import LOSSES, OURS, Definition, find_definition, names_of
 from ablate.sources.distributions import Distribution, distribution_of, metadata_files
 from ablate.sources.python_imports import (
     Imports,
@@ -261,6 +261,8 @@ def _counted(reading: _Reading, name: str, *, ours: bool) -> list[PythonModule]:
 
 def _of_ours(name: str) -> list[PythonModule]:
     """Return our modules behind a name, file by file: without the `__init__.py` that finds all of them."""
+    if name.startswith(f"{LOSSES}."):
+        return [module for module in find_modules(name) if module.name.startswith(f"{LOSSES}.")]
     if not name.startswith(f"{OURS}."):
         return []
     modules = [module for module in find_modules(name) if module.name.startswith(f"{OURS}.")]

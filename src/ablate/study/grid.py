@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
+_STOCK = ("loss.box=ciou", "loss.cls=bce", "loss.assigner=ciou")
 Cell = tuple[str, ...]  # overrides of one trial, such as ("module=hmha", "seed=0")
 Axes = Mapping[str, Sequence[str]]  # for each overridden key its overrides: {"module": ["module=hmha", "module=sta"]}
 
@@ -19,8 +20,8 @@ def expand(axes: Axes) -> list[Cell]:
 
 
 def compares_grafts(axes: Axes) -> bool:
-    """Tell whether a command names grafts, which a baseline without any is to be compared with."""
-    return "module" in axes or "grafts" in axes
+    """Tell whether a command names grafts or losses, which a baseline without any is to be compared with."""
+    return any(key_of(key) in ("module", "grafts") or _of_the_loss(key) for key in axes)
 
 
 def with_baselines(combinations: Iterable[Cell], *, join: bool) -> dict[Cell, bool]:
@@ -46,8 +47,9 @@ def with_baselines(combinations: Iterable[Cell], *, join: bool) -> dict[Cell, bo
 
 
 def baseline(combination: Cell) -> Cell:
-    """Return the cell that a combination is compared with: the same without any graft."""
-    return ("module=none", *(item for item in combination if not _of_the_graft(item)))
+    """Return the cell that a combination is compared with: the same without any graft, and with the stock losses."""
+    kept = (item for item in combination if not _of_the_graft(item) and not _of_the_loss(item))
+    return ("module=none", *kept)
 
 
 def key_of(override: str) -> str:
@@ -61,8 +63,13 @@ def _without_leftovers(combination: Cell) -> Cell:
     if "module=none" not in combination and ("module" in keys or "grafts" not in keys):
         return combination
     further = [item for item in combination if key_of(item) == "grafts" and item != "grafts=[]"]
-    return (*baseline(combination), *further)
+    losses = [item for item in combination if _of_the_loss(item) and item not in _STOCK]
+    return (*baseline(combination), *further, *losses)
 
 
 def _of_the_graft(override: str) -> bool:
     return key_of(override).split(".")[0] in ("module", "insertion", "grafts")
+
+
+def _of_the_loss(override: str) -> bool:
+    return key_of(override).split(".")[0] == "loss"

@@ -41,7 +41,10 @@ class TrialInputs(InputHashes, frozen=True, kw_only=True):
             data=data_fingerprint,
             weights=weights_hash(settings),
             architecture=architecture_hash(settings.model.architecture),
-            sources={target: module_source(target).sha256 for target in targets_of(settings.grafts)},
+            sources={
+                target: module_source(target).sha256
+                for target in (*targets_of(settings.grafts), *settings.losses.targets)
+            },
         )
 
     def changes(self, now: TrialInputs, settings: TrialSettings) -> list[str]:

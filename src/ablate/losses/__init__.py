@@ -1,0 +1,1 @@
+"""Losses: one paper each, plain torch. docs/losses.md has the contract."""
