@@ -1,0 +1,1 @@
+"""Modules that make one map of several of one size, one paper a file."""

@@ -1,0 +1,64 @@
+"""A convolution, its batch norm and its activation, as the layers of YOLO are made of them.
+
+The parts have the names that they have in Ultralytics (`conv`, `bn`, `act`), and the batch norm the values that
+Ultralytics sets in a network, so that weights of one are weights of the other.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+EPSILON, MOMENTUM = 1e-3, 0.03  # as Ultralytics sets them in the network around
+
+Activation = Literal["silu", "relu", "none"]
+
+
+class ConvNorm(nn.Module):
+    """Convolution, batch norm, activation; (B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride)).
+
+    Args:
+        in_channels: C.
+        out_channels: C'.
+        kernel_size: An odd side of the kernel.
+        stride: Of the convolution.
+        groups: Of the convolution.
+        activation: `silu`, `relu` or `none`.
+
+    Raises:
+        ValueError: Fewer than one channel, or an activation of another name.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        stride: int = 1,
+        groups: int = 1,
+        activation: Activation = "silu",
+    ) -> None:
+        super().__init__()
+        if in_channels < 1 or out_channels < 1:
+            raise ValueError(f"a convolution needs at least 1 channel each way; got {in_channels} and {out_channels}")
+        padding = kernel_size // 2
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels, eps=EPSILON, momentum=MOMENTUM)
+        self.act = activation_of(activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride))."""
+        y: Tensor = self.act(self.bn(self.conv(x)))
+        return y
+
+
+def activation_of(name: Activation) -> nn.Module:
+    """Return an activation by its name.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    if name not in ("silu", "relu", "none"):
+        raise ValueError(f"activation must be one of silu, relu, none; got {name!r}")
+    return {"silu": nn.SiLU, "relu": nn.ReLU, "none": nn.Identity}[name]()
