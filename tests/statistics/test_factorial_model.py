@@ -178,7 +178,7 @@ REFUSALS = {
         seeds=(4,)
     ),
     "only one factor varies (module): the table compares its levels": design(insertions=("head",), optimizers=("sgd",)),
-    "no factor varies: module, insertion and optimizer have one level each": design(("sta",), ("head",), ("sgd",)),
+    "no factor varies: each has one level": design(("sta",), ("head",), ("sgd",)),
     "hmha at c3k2 with sgd has seed 0 more than once: incomparable trials are mixed": pd.concat(
         [design(), design().head(1)]
     ),

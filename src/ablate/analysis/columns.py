@@ -5,11 +5,12 @@ Accuracies are fractions from 0 to 1. docs/reports.md says what each column mean
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from ablate.analysis.variant_row import Difference, Row
+from ablate.records.factor_levels import STOCK
 from ablate.records.trial_record import short
 from ablate.statistics.interval import Interval
 
@@ -219,6 +220,30 @@ COLUMNS: tuple[Column, ...] = (
 )  # fmt: skip
 BY_NAME = {column.name: column for column in COLUMNS}
 IN_FILES = tuple(column for column in COLUMNS if column.in_files)
+
+
+def _factor(name: str, title: str) -> Column:
+    return Column(name, lambda r: r.variant.factors[name], title, is_text=True)
+
+
+# Factors that a table shows behind all other columns, each only where a row has another level than the stock network.
+OF_FACTORS = (
+    _factor("box_loss", "Box loss"),
+    _factor("cls_loss", "Class loss"),
+    _factor("assigner", "Assigner"),
+    _factor("head", "Head"),
+)
+
+
+def factor_columns(rows: Iterable[Row]) -> tuple[Column, ...]:
+    """The columns of the factors in which some rows differ from the stock network."""
+    levels = [row.variant.factors for row in rows]
+    return tuple(column for column in OF_FACTORS if any(each[column.name] != STOCK[column.name] for each in levels))
+
+
+def file_columns(rows: Iterable[Row]) -> tuple[Column, ...]:
+    """The columns that the files have of some rows, less those of components."""
+    return (*IN_FILES, *factor_columns(rows))
 
 
 def columns_in(place: Place) -> list[Column]:

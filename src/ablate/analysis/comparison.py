@@ -12,6 +12,7 @@ from functools import cached_property
 from statistics import fmean
 
 from ablate.analysis.comparability import differences, disagreements
+from ablate.analysis.identical_results import is_identical, is_identity
 from ablate.analysis.image_intervals import StoredInterval, stored_intervals
 from ablate.analysis.latency_results import Latency, LatencyResults, latency_results, ratio_in_rounds
 from ablate.analysis.measurements import accuracy_of, cost_of, trial_notes
@@ -160,7 +161,7 @@ def _row(
             ratio = ratio_in_rounds(measured, latency.variants.get(base.key, Latency()))
             measured = replace(measured, ratio=ratio)
         difference = _difference(variant, base, stored)
-        notes += _thin_notes(variant, base, difference)
+        notes += [*_thin_notes(variant, base, difference), *_identical_notes(variant, base)]
         reasons = _reasons_against(variant, base) or reasons
     is_comparable = bool(variant.measured) and not reasons and not other_data
     notes += [*reasons, *other_data]
@@ -215,6 +216,15 @@ def _thin_notes(variant: Variant, baseline: Variant, difference: Difference | No
         plural = "s" if len(seeds) > 1 else ""
         notes.append(f"difference over shared seed{plural} {', '.join(map(str, seeds))} only")
     return notes
+
+
+def _identical_notes(variant: Variant, baseline: Variant) -> list[str]:
+    """What is to be said of results that are the baseline's; of a control that joined, the findings say it."""
+    if variant.control is not None or not is_identical(variant, baseline):
+        return []
+    if is_identity(variant):
+        return ["identical to the baseline in every digit, as an identity should be"]
+    return ["identical to the baseline in every digit: what it changes did not act"]
 
 
 def _reasons_against(variant: Variant, baseline: Variant) -> list[str]:

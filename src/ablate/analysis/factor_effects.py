@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from ablate.analysis.comparison import Comparison
-from ablate.analysis.variant_names import FACTORS
 from ablate.analysis.variant_row import Row
+from ablate.records.factor_levels import ALL_FACTORS
 from ablate.statistics.factorial_model import FactorAnalysis, factor_analysis
 
 
@@ -22,7 +22,7 @@ def analyses_of(comparison: Comparison) -> list[FactorAnalysis]:
         for row in analysed_rows(comparison)
         for seed, accuracy in row.variant.accuracy().items()
     ]
-    frame = pd.DataFrame(trials, columns=[*FACTORS, "seed", "map50_95"])
+    frame = pd.DataFrame(trials, columns=[*ALL_FACTORS, "seed", "map50_95"])
     return [analysis for analysis in factor_analysis(frame) if len(analysis.levels) > 1]
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from ablate.records.factor_levels import levels_of
 from ablate.records.trial_record import Record, TrialRecord
 from ablate.safe_text import clipped, one_line
 from ablate.storage.plain_values import Plain
 
-FACTORS = ("module", "insertion", "optimizer", "model", "data")
 Leaves = dict[str, object]  # dotted name of a setting -> its value
 LONGEST_LABEL = 400  # characters of a recorded label; it is drawn in figures
 LONGEST = 28  # characters of a value inside a label
@@ -36,9 +36,7 @@ def display_labels(variants: Mapping[str, Sequence[Record]]) -> dict[str, str]:
 
 def _told_apart(label: str, twins: dict[str, Sequence[Record]]) -> dict[str, str]:
     """Labels for variants that share one: by factors, where those are equal by settings, else by key."""
-    factors: dict[str, Leaves] = {
-        key: {name: records[0].factors.get(name) for name in FACTORS} for key, records in twins.items()
-    }
+    factors: dict[str, Leaves] = {key: {**levels_of(records[0].factors)} for key, records in twins.items()}
     leaves = {key: {name: factors[key][name] for name in _differing(factors)} for key in twins}
     for same in {repr(described): described for described in leaves.values()}.values():
         settings = {key: _settings(twins[key]) for key in twins if leaves[key] == same}

@@ -10,7 +10,8 @@ from typing import TypeGuard
 
 import msgspec
 
-from ablate.analysis.variant_names import FACTORS, display_labels
+from ablate.analysis.variant_names import display_labels
+from ablate.records.factor_levels import ALL_FACTORS, is_stock, levels_of
 from ablate.records.graft_report import PlaceReport
 from ablate.records.sweep_record import Control, Design, Sweep
 from ablate.records.trial_record import FINISHED, Record, TrialRecord
@@ -53,7 +54,7 @@ class Variant:
     @cached_property
     def factors(self) -> dict[str, str]:
         """Factor -> level, empty where it is not recorded."""
-        return {name: self.trials[0].factors.get(name, "") for name in FACTORS}
+        return levels_of(self.trials[0].factors)
 
     @property
     def is_baseline(self) -> bool:
@@ -62,7 +63,7 @@ class Variant:
             return False
         if self.marks is not None:
             return not any(self.marks)
-        return self.factors["module"] == "none"
+        return is_stock(self.factors)
 
     def accuracy(self) -> dict[int, float]:
         """Seed -> mAP50-95."""
@@ -130,8 +131,8 @@ def studies_of(variants: Sequence[Variant], design: Design) -> list[tuple[list[V
     for variant in variants:
         if variant.marks is not None:
             studies.setdefault(design.studies.get(variant.key, 0), []).append(variant)
-    levels = [{name: {v.factors[name] for v in members} for name in FACTORS} for members in studies.values()]
-    differing = [name for name in FACTORS if len({frozenset(level[name]) for level in levels}) > 1]
+    levels = [{name: {v.factors[name] for v in members} for name in ALL_FACTORS} for members in studies.values()]
+    differing = [name for name in ALL_FACTORS if len({frozenset(level[name]) for level in levels}) > 1]
     titles = [", ".join(f"{n}={next(iter(level[n]))}" for n in differing if len(level[n]) == 1) for level in levels]
     numbered = enumerate(zip(studies.values(), titles, strict=True), start=1)
     return [(members, title or (f"study {i}" if len(levels) > 1 else "")) for i, (members, title) in numbered]

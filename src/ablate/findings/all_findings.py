@@ -7,7 +7,7 @@ from ablate.analysis.phrases import count, listed
 from ablate.analysis.variants import is_measured
 from ablate.findings.accuracy import group_findings, image_findings, unfair_findings
 from ablate.findings.component_findings import component_findings
-from ablate.findings.control_findings import broken, control_findings
+from ablate.findings.control_findings import broken, control_findings, without_effect
 from ablate.findings.cost import latency_findings, training_findings
 from ablate.findings.factor_findings import factor_findings
 from ablate.findings.facts import levels
@@ -28,7 +28,7 @@ def findings(comparison: Comparison) -> list[str]:
     rows = comparison.rows
     if not rows and not comparison.left_out:
         return ["No trial of this sweep has a result yet, so there is nothing to compare."]
-    texts = [*broken(comparison), *component_findings(comparison)]
+    texts = [*broken(comparison), *without_effect(comparison), *component_findings(comparison)]
     for group in comparison.groups:
         texts += group_findings(comparison, group)
     texts += [*unfair_findings(comparison), *control_findings(comparison), *factor_findings(comparison)]

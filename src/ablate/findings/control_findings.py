@@ -7,6 +7,7 @@ from statistics import fmean
 
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison, Group
+from ablate.analysis.identical_results import is_identical, is_identity
 from ablate.analysis.number_format import points
 from ablate.analysis.pairing import shared_seeds
 from ablate.analysis.phrases import count, interval_text, listed
@@ -44,6 +45,26 @@ def broken(comparison: Comparison) -> list[str]:
                 f"{ALARM}: {control.label} computes the same function as {baseline.label}, but with the same seed its "
                 f"mAP50-95 differs by up to {size}. Either grafting changes the network or training is not "
                 "deterministic. Do not trust any difference in this table until this is resolved."
+            )
+    return sentences
+
+
+def without_effect(comparison: Comparison) -> list[str]:
+    """Variants that change something and gave the baseline's results in every digit: said before any difference."""
+    sentences = []
+    for group in comparison.groups:
+        base = group.baseline
+        same = [
+            row.label
+            for row in group.rows
+            if base is not None and row.variant is not base and not is_identity(row.variant)
+            if is_identical(row.variant, base)
+        ]
+        if same and base is not None:
+            gave = f"{listed(same)} gave the results of {base.label} in every digit, metrics and losses of each epoch"
+            sentences.append(
+                f"{gave}: what {'it changes' if len(same) == 1 else 'they change'} did not act, and "
+                f"{'its row is' if len(same) == 1 else 'their rows are'} no evidence that it makes no difference."
             )
     return sentences
 

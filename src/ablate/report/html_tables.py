@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ablate.analysis.class_accuracy import class_accuracy, class_differences
-from ablate.analysis.columns import BY_NAME, COLUMNS, Column, Value, cell, columns_in
+from ablate.analysis.columns import BY_NAME, COLUMNS, Column, Value, cell, columns_in, factor_columns
 from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.latency_results import Latency
 from ablate.analysis.phrases import minus
@@ -152,6 +152,7 @@ def comparison_table(comparison: Comparison) -> PageTable:
     beneath = {column.name for pairs in smaller.values() for column, _ in pairs}
     shown = {*beneath, *smaller, "variant", "comparable", "notes"}
     folded = [c for c in (*columns_in("table"), *columns_in("details")) if c.name not in shown]
+    folded += factor_columns(comparison.rows)
     marks, best = mark_columns(comparison), best_rows(comparison)
     rows: list[PageRow] = []
     for group in comparison.groups:

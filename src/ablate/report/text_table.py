@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ablate.analysis.columns import COLUMNS, Column, Place, columns_in
+from ablate.analysis.columns import COLUMNS, Column, Place, columns_in, factor_columns
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.table import component_columns
 from ablate.report.markdown_text import table_cell
@@ -40,7 +40,8 @@ def text_columns(
         names: Whether the variants' names are a column.
     """
     marks = mark_columns(comparison) if components else []
-    texts = [text_column(comparison, column) for column in columns_in(place)]
+    factors = factor_columns(comparison.rows) if place == "details" else ()
+    texts = [text_column(comparison, column) for column in (*columns_in(place), *factors)]
     shown = [text for text in texts if any(text.cells) or (text.column is not None and text.column.always)]
     labels = [text for text in shown if text.name == "variant"]
     return [*(labels if names else []), *marks, *(text for text in shown if text.name != "variant")]

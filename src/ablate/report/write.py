@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from ablate.analysis.columns import IN_FILES
+from ablate.analysis.columns import file_columns
 from ablate.analysis.comparison import Comparison, compare
 from ablate.analysis.flops_note import flops_differences
 from ablate.analysis.image_intervals import compute_intervals
@@ -115,11 +115,11 @@ def csv_text(comparison: Comparison) -> str:
     """What `comparison.csv` holds: the rows with all columns, rounded."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    components = component_columns(comparison)
-    writer.writerow([*(column.name for column in IN_FILES), *(_csv_cell(name) for name in components)])
+    components, columns = component_columns(comparison), file_columns(comparison.rows)
+    writer.writerow([*(column.name for column in columns), *(_csv_cell(name) for name in components)])
     for row in comparison.rows:
         values = values_of(comparison, row)
-        texts = [_csv_cell(column.format(values[column.name]), column.is_text) for column in IN_FILES]
+        texts = [_csv_cell(column.format(values[column.name]), column.is_text) for column in columns]
         writer.writerow([*texts, *(str(values[name]) for name in components)])
     return stream.getvalue()
 

@@ -1,14 +1,15 @@
-"""Main effects and two-way interactions of module x insertion x optimizer, with intervals; or why there are none.
+"""Main effects and two-way interactions of the factors that vary, with intervals; or why there are none.
 
 A linear model of mAP50-95, fitted by statsmodels: a mean, a block for each seed (so that what a seed does to all
 variants alike is no noise, as in paired differences), an effect of each level of each factor, and of each pair of
-levels of two factors; and, where all three vary, of each combination of three, which is not reported but must not pass
-for noise. Effects are coded to sum to zero, so that a main effect is how far a level's mean, over all
+levels of two factors; and, where more vary, of each combination of three and more, which is not reported but must not
+pass for noise. Effects are coded to sum to zero, so that a main effect is how far a level's mean, over all
 levels of the other factors, lies from the mean of all; and an interaction is what a pair of levels gives beyond the
 sum of its main effects (Fisher 1935; Montgomery, Design and Analysis of Experiments). What is left over is the noise:
 how differently one seed turns out from variant to variant, with (cells - 1) x (seeds - 1) degrees of freedom.
 
-The baseline has no insertion, so it is no cell of the design. Only a balanced design is analysed, every cell with the
+The baseline of grafts has no insertion, so it is no cell of the design. Where other factors, such as the loss, vary
+without a module too, no module is a level like others. Only a balanced design is analysed, every cell with the
 same seeds: in any other one a level's mean would depend on which cells happen to be there.
 """
 
@@ -28,8 +29,9 @@ from ablate.statistics.paired import ALPHA, LEVEL, holm
 if TYPE_CHECKING:
     import pandas as pd
 
-FACTORS = ("module", "insertion", "optimizer")
+FACTORS = ("module", "insertion", "optimizer", "box_loss", "cls_loss", "assigner", "head")
 BASELINE = "none"
+_BESIDE_MODULES = ("box_loss", "cls_loss", "assigner", "head")
 NAMED = 3  # cells that a refusal names before it only counts them
 
 Cell = tuple[str, ...]
@@ -90,24 +92,32 @@ def factor_analysis(trials: pd.DataFrame) -> list[FactorAnalysis]:
     """Analyse the factors of finished trials.
 
     Args:
-        trials: One row a trial, with columns module, insertion, optimizer, model, data, seed and map50_95 (a fraction;
-            a trial without one counts as not there). Rows of the baseline may be among them and take no part. Trials
-            that may not be compared are for the caller to leave out: a refusal calls what is lacking comparable ones.
+        trials: One row a trial, with a column for each of `FACTORS` that is of interest, and columns model, data, seed
+            and map50_95 (a fraction; a trial without one counts as not there). Trials that may not be compared are for
+            the caller to leave out: a refusal calls what is lacking comparable ones.
 
     Returns:
         One analysis for each model and data set, in order of appearance.
     """
     analyses = []
     for (model, data), group in trials.groupby(["model", "data"], sort=False):
-        rows = group[(group["module"] != BASELINE) & group["map50_95"].notna()]
+        rows = _of_the_design(group[group["map50_95"].notna()])
         analyses.append(_analysed(str(model), str(data), rows))
     return analyses
 
 
+def _of_the_design(rows: pd.DataFrame) -> pd.DataFrame:
+    """Leave out trials without a module, unless they are cells: grafts are at one place, and other levels vary."""
+    plain, grafted = rows[rows["module"] == BASELINE], rows[rows["module"] != BASELINE]
+    varies = any(plain[name].nunique() > 1 for name in _BESIDE_MODULES if name in plain)
+    return rows if varies and (grafted.empty or grafted["insertion"].nunique() == 1) else grafted
+
+
 def _analysed(model: str, data: str, rows: pd.DataFrame) -> FactorAnalysis:
     """The analysis of one model and data set, from its finished trials."""
-    levels = {name: list(dict.fromkeys(rows[name].astype(str))) for name in FACTORS}
-    varying = [name for name in FACTORS if len(levels[name]) >= 2]
+    levels = {name: list(dict.fromkeys(rows[name].astype(str))) for name in FACTORS if name in rows}
+    levels["insertion"] = [level for level in levels["insertion"] if level != BASELINE]
+    varying = [name for name in levels if len(levels[name]) >= 2]
     note = ""
     places = rows.groupby("module")["insertion"].nunique()
     if {"module", "insertion"} <= set(varying) and (places == 1).all():
@@ -131,7 +141,7 @@ def _too_few_factors(varying: list[str], trials: int) -> str:
     if not trials:
         return "no finished, comparable trial has a module"
     if not varying:
-        return "no factor varies: module, insertion and optimizer have one level each"
+        return "no factor varies: each has one level"
     if len(varying) == 1:
         return f"only one factor varies ({varying[0]}): the table compares its levels"
     return ""
@@ -167,7 +177,7 @@ def _named(cell: Cell, levels: dict[str, list[str]], module: str) -> str:
     words = dict(zip(levels, cell, strict=True))
     parts = [words.get("module", module)]
     parts += [f"at {words['insertion']}"] if "insertion" in words else []
-    parts += [f"with {words['optimizer']}"] if "optimizer" in words else []
+    parts += [f"with {words[name]}" for name in FACTORS[2:] if name in words]
     return " ".join(parts)
 
 
@@ -187,9 +197,7 @@ def _fitted(analysis: FactorAnalysis, rows: pd.DataFrame) -> FactorAnalysis:
     coded = {name: _sum_coding(len(levels)) for name, levels in analysis.levels.items()}
     columns = {name: coded[name][_index(rows[name], levels)] for name, levels in analysis.levels.items()}
     blocks = _sum_coding(len(analysis.seeds))[_index(rows["seed"], analysis.seeds)]
-    terms: list[tuple[str, ...]] = (
-        [(name,) for name in coded] + list(combinations(coded, 2)) + list(combinations(coded, 3))
-    )
+    terms: list[tuple[str, ...]] = [term for size in range(len(coded)) for term in combinations(coded, size + 1)]
     parts = [np.ones((len(rows), 1)), blocks, *(_crossed([columns[name] for name in term]) for term in terms)]
     fit = OLS(accuracy, np.hstack(parts)).fit()
     std = float(np.sqrt(fit.mse_resid))

@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
 
 from ablate.errors import ConfigError, nearest
+from ablate.records.factor_levels import ALL_FACTORS, STOCK, levels_of
 from ablate.settings.argument_checks import shown
 from ablate.settings.schema import ORDERS, Config, option_file, options
 from ablate.settings.signature import Identity
 from ablate.settings.trial_settings import TrialSettings
-
-FACTORS = ("module", "insertion", "optimizer", "model", "data")
 
 Rule = dict[str, object]  # a value or a list of values by key
 
@@ -60,8 +59,9 @@ def check_rules(rules: Sequence[Any]) -> None:
         for key, levels in rule.items():
             if str(key) not in valid:
                 guess = nearest(str(key), valid)
+                factors = ", ".join(ALL_FACTORS)
                 raise ConfigError(
-                    f"exclude: {key}: no such key. {guess}valid: {', '.join(FACTORS)}, seed, or a field: train.imgsz"
+                    f"exclude: {key}: no such key. {guess}valid: {factors}, seed, or a field: train.imgsz"
                 )
             if isinstance(levels, Mapping) or any(isinstance(level, Mapping | list) for level in _listed(levels)):
                 raise ConfigError(f"exclude: {key}: {shown(levels)}: a value or a list of values is needed, {example}")
@@ -122,14 +122,15 @@ def ordered(trials: Sequence[T], order: str, cost: Callable[[T], float]) -> list
 
 
 def _matches(trial: TrialLike, rule: Rule) -> bool:
-    factors = trial.identity.factors
+    factors = levels_of(trial.identity.factors)
     of_graft: Rule = {}  # by path inside a graft: one and the same graft must match them all
     for key, levels in rule.items():
         if key.partition(".")[0] in ("module", "insertion"):
             of_graft[key if "." in key else f"{key}.name"] = levels
             continue
-        level = factors[key] if key in FACTORS else _value(trial.settings.to_plain(), key)
-        if not _among(level, levels):
+        level = factors[key] if key in ALL_FACTORS else _value(trial.settings.to_plain(), key)
+        named = str(level).partition("[")[0] if key in STOCK else level  # wiou[delta=3] is a wiou
+        if not _among(level, levels) and not _among(named, levels):
             return False
     nothing = {"module": {"name": "none"}, "insertion": {"name": "none"}}
     grafts = [graft.to_plain() for graft in trial.settings.grafts] or [nothing]
@@ -162,7 +163,7 @@ def _value(config: Mapping[str, Any], path: str) -> Any:
 
 def _keys() -> list[str]:
     """Return the keys that a rule may have: factors first, then every field of the configuration."""
-    keys = dict.fromkeys([*FACTORS, "seed"])
+    keys = dict.fromkeys([*ALL_FACTORS, "seed"])
     for section, content in asdict(Config()).items():
         keys |= dict.fromkeys([f"{section}.{name}" for name in content] if isinstance(content, dict) else [section])
     for group in ("module", "data"):

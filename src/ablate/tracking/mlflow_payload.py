@@ -18,6 +18,7 @@ import msgspec
 
 from ablate import __version__
 from ablate.records.class_names import ClassName, recorded_classes
+from ablate.records.factor_levels import is_stock
 from ablate.records.json_struct import finite_number, to_json
 from ablate.records.machine_sample import MachineSample
 from ablate.records.metrics import EpochRow
@@ -117,7 +118,7 @@ def trial_tags(header: TrialHeader) -> dict[str, str]:
         "ablate.signature": header.signature,
         "ablate.variant": one_line(header.variant)[:MAX_VALUE],
         "ablate.variant_key": header.variant_key[:MAX_VALUE],
-        "ablate.baseline": str(header.factors.get("module") == "none").lower(),
+        "ablate.baseline": str(is_stock(header.factors)).lower(),
         "ablate.seed": str(header.seed)[:MAX_VALUE],
     }
     return {**factors, **identity}  # in an odd record a factor may have the name of one of the latter

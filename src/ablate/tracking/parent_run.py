@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ablate.analysis.table_summary import TableRow, TableSummary
+from ablate.records.factor_levels import STOCK
 from ablate.records.loading import DamagedRecordError, load_manifest, load_record
 from ablate.records.sweep_record import SweepManifest
 from ablate.records.trial_record import FINISHED, TrialRecord
@@ -51,8 +52,10 @@ def of_sweep(directory: Path, table: TableSummary) -> Summary:
             continue
     shared, varying = payload.shared_and_varying([record.config for record in records])
     levels: dict[str, list[str]] = {}
+    recorded = {factor for record in records for factor in record.factors}
+    stock = {factor: level for factor, level in STOCK.items() if factor in recorded}
     for record in records:
-        for factor, level in [*record.factors.items(), ("seed", str(record.seed))]:
+        for factor, level in {**stock, **record.factors, "seed": str(record.seed)}.items():
             if level not in levels.setdefault(factor, []):
                 levels[factor].append(level)
     tags = {
