@@ -12,10 +12,11 @@ import yaml
 from ablate.errors import ConfigError
 from ablate.settings.argument_checks import satisfies
 from ablate.settings.class_options import Option
+from ablate.settings.module_checks import module_options
 from ablate.settings.option_files import RESERVED
 from ablate.settings.schema import Config, conf_dir, training_arguments
 from ablate.settings.trial_settings import TrialSettings
-from ablate.settings.validation import check, check_each, module_options
+from ablate.settings.validation import check, check_each
 
 MODULES = sorted(path for path in (conf_dir() / "module").glob("*.yaml") if path.stem != "none")
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from ablate.launching.jobs import Observer, Outcome, call
 from ablate.settings.graft import ModuleSpec
-from ablate.settings.validation import check_module
+from ablate.settings.module_checks import check_module
 from ablate.verifying import conformance, verify
 from ablate.verifying.conformance import Subject, examine, run_checks
 from ablate.verifying.examination import Examination

@@ -8,7 +8,8 @@ A graft is written in three ways, all of which are read and written here:
 - in a network's yaml, and so in every checkpoint: the same without the module's name and default insertion point, as a
   single mapping for one graft and as ``{"grafts": [...]}`` for several.
 
-A graft is inserted after a host. A component that is put in another way has a class of its own beside `GraftSpec`.
+What a graft does at its insertion point is the point's kind (`ablate.settings.points`): it is inserted after a host, or
+it replaces a layer. ``head=dyhead`` in a configuration means ``dyhead@detect``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from functools import cache
 from pathlib import Path
 
 from ablate.errors import ConfigError, nearest
+from ablate.settings.about import About
 from ablate.settings.option_files import module_file
+from ablate.settings.points import HEAD_POINT, REPLACE_LAYER, layers_of, point_of
 from ablate.settings.schema import options
 from ablate.sources.module_source import module_source
 from ablate.storage.plain_values import Plain, plain_copy
@@ -30,7 +33,6 @@ FORM = "name[option=value,...]@place[wiring]"
 _NO_OPTIONS = ("name", "_target_", "insertion", "about")  # keys of a module's mapping that its class does not take
 
 _GRAFT = re.compile(r"(?P<name>[^\[\]@=]+)(\[(?P<options>[^\]]*)\])?(@(?P<place>[^\[\]@=]+)(\[(?P<wiring>[^\]]*)\])?)?")
-_LAYERS = re.compile(r"(layer)?(\d+(\+\d+)*)")
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,14 @@ class ModuleSpec:
         return self.name or self.target.rpartition(".")[2]
 
     @property
+    def kinds(self) -> tuple[str, ...] | None:
+        """Return what the module can be, as its file says in `about.kind`; None where there is no file that says it."""
+        content = {} if self.name is None else _module_file(self.name, Path.cwd())
+        if content.get("_target_") != self.target or content.get("about") is None:
+            return None
+        return About.from_plain(content["about"], f"conf/module/{self.name}.yaml: about").kinds
+
+    @property
     def arguments(self) -> dict[str, object]:
         """Return the keyword arguments of the class, beside the channels."""
         like = {} if self.like is None else {"like": {"_target_": self.like.target, **self.like.arguments}}
@@ -107,8 +117,8 @@ class InsertionSpec:
     """Where a graft goes, and how its output joins the network.
 
     Attributes:
-        name: An insertion point such as ``c3k2``, or ``layer4+6`` for the layers `at`.
-        at: Indices of the layers that a graft follows; None where the name says it.
+        name: An insertion point such as ``c3k2``; for the layers `at` ``layer4+6``, or ``replace_layer4+6``.
+        at: Indices of the layers that a graft follows or replaces; None where the name says it.
         wiring: ``plain``, ``residual`` or ``rezero``.
     """
 
@@ -122,7 +132,8 @@ class InsertionSpec:
         name, wiring = str(content["name"]), str(content.get("wiring", "plain"))
         if (layers := content.get("at")) is not None:
             at = tuple(dict.fromkeys(layers))
-            return cls("layer" + "+".join(map(str, at)), at, wiring)
+            prefix = REPLACE_LAYER if name.startswith(REPLACE_LAYER) else "layer"
+            return cls(prefix + "+".join(map(str, at)), at, wiring)
         return cls((default or "head") if name == "customary" else name, None, wiring)
 
     def to_plain(self) -> Plain:
@@ -136,6 +147,17 @@ class GraftSpec:
 
     module: ModuleSpec
     insertion: InsertionSpec
+
+    @property
+    def kind(self) -> str:
+        """Return what the module is at its insertion point, of `ablate.settings.about.KINDS`."""
+        point = point_of(self.insertion.name)
+        return "insert" if point is None else point.kind
+
+    @property
+    def replaces(self) -> bool:
+        """Whether the module takes the place of a layer."""
+        return self.kind != "insert"
 
     @classmethod
     def from_config(cls, module: Plain, insertion: Plain) -> GraftSpec:
@@ -165,8 +187,8 @@ class GraftSpec:
             raise ConfigError(f"{where}: '{text}': no module '{name}'. {nearest(name, valid)}valid: {', '.join(valid)}")
         place, wiring = (match["place"] or "customary").strip(), (match["wiring"] or "plain").strip()
         insertion: Plain = {"name": place, "at": None, "wiring": wiring}
-        if layers := _LAYERS.fullmatch(place):
-            insertion["at"] = [int(index) for index in layers[2].split("+")]
+        if layers := layers_of(place):
+            insertion |= {"name": layers[0], "at": list(layers[1])}
         content = {**_module_file(name, Path.cwd()), **_options(match["options"] or "", text, where)}
         module = ModuleSpec.from_plain(content, where)
         if place == "customary" and module.default_insertion is None:
@@ -183,6 +205,18 @@ class GraftSpec:
             ConfigError: The text is no graft.
         """
         return cls.from_text(content) if isinstance(content, str) else cls.from_config(**content)
+
+    @classmethod
+    def from_head(cls, text: str) -> GraftSpec:
+        """Return what the key `head` of a configuration means: a module such as ``dyhead[blocks=2]`` at Detect.
+
+        Raises:
+            ConfigError: The text is no module, or names another place.
+        """
+        head = cls.from_text(text if "@" in text else f"{text}@{HEAD_POINT}", "head")
+        if head.insertion.name != HEAD_POINT:
+            raise ConfigError(f"head={text}: a head goes to {HEAD_POINT} only: head={text.partition('@')[0]}")
+        return head
 
     @property
     def text(self) -> str:
@@ -208,6 +242,18 @@ class GraftSpec:
     def to_plain(self, *, named: bool = True) -> Plain:
         """Return the graft as a configuration holds it; not `named`: as a network's yaml does."""
         return {"module": self.module.to_plain(named=named), "insertion": self.insertion.to_plain()}
+
+
+def grafts_of_config(config: Plain) -> list[GraftSpec]:
+    """Return what `module` with `insertion`, `grafts` and `head` of a configuration put into a network, in this order.
+
+    Raises:
+        ConfigError: An entry of `grafts`, or `head`, is not valid graft syntax.
+    """
+    module, head = config.get("module", {}), config.get("head")
+    first = [] if module.get("_target_") is None else [GraftSpec.from_config(module, config["insertion"])]
+    last = [] if head is None else [GraftSpec.from_head(str(head))]
+    return [*first, *map(GraftSpec.from_plain, config.get("grafts") or []), *last]
 
 
 def read_grafts(content: Plain) -> tuple[GraftSpec, ...]:

@@ -155,6 +155,7 @@ class Config:
     device: str = "auto"
     on_oom: str = _choice("fail", OOM_POLICIES)
     grafts: list[Any] = field(default_factory=list)
+    head: str | None = None
     freeze_grafts: bool = False
     baseline: bool = True
     design: str = _choice("product", DESIGNS)

@@ -34,8 +34,8 @@ class Identity:
         signature: 64 hex digits: everything that can change the result.
         variant_key: 16 hex digits: the same without the seed; replicates share it.
         comparison_key: 16 hex digits: without seed, grafts and losses; a variant and its baseline share it.
-        factors: Level by factor; those of several grafts are joined, such as ``hmha+acmix`` at ``c3k2+head``. A loss
-            is one where it is not stock.
+        factors: Level by factor; those of several grafts are joined, such as ``hmha+acmix`` at ``c3k2+head``. A head
+            and a loss are factors where they are not stock.
         variant: Readable name of the variant, such as ``hmha@c3k2+wiou@box musgd``.
         name: Readable name of the trial, such as ``hmha@c3k2 musgd s0``.
         seed: The seed.
@@ -64,14 +64,18 @@ def identify(settings: TrialSettings, data_fingerprint: str) -> Identity:
     grafts = settings.grafts
     frozen = {"frozen": settings.freeze_grafts} if settings.train.freeze else {}
     contents = [{**graft.key, **frozen} for graft in grafts]
+    head = next((graft for graft in grafts if graft.kind == "head"), None)
+    others = [graft for graft in grafts if graft is not head]
     factors = {
-        "module": "+".join(graft.module.title for graft in grafts) or "none",
-        "insertion": "+".join(graft.insertion.name for graft in grafts) or "none",
+        "module": "+".join(graft.module.title for graft in others) or "none",
+        "insertion": "+".join(graft.insertion.name for graft in others) or "none",
         "optimizer": settings.optimizer.name.lower(),
         "model": settings.model.name,
         "data": settings.data.name,
         **settings.losses.factors,
     }
+    if head is not None:  # stock where it is left out
+        factors["head"] = head.module.text
     texts = {
         "shared": _text(_shared(settings, data_fingerprint)),
         "graft": _text(contents if len(contents) > 1 else next(iter(contents), None)),

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cache
 
 from ablate.data.data_settings import DataSettings
-from ablate.settings.graft import GraftSpec
+from ablate.settings.graft import GraftSpec, grafts_of_config
 from ablate.settings.losses import LossSettings
 from ablate.settings.schema import (
     Config,
@@ -98,8 +98,8 @@ class TrialSettings:
     """All settings of one trial.
 
     Attributes:
-        grafts: What is inserted into the network, sorted by insertion point. Grafts at one point are chained in the
-            order of the command. Empty for a baseline.
+        grafts: What is inserted into the network or replaces a layer of it, a head included, sorted by insertion
+            point. Grafts at one point are chained in the order of the command. Empty for a baseline.
         losses: Those that are not the stock network's own.
         command: The settings that all trials of a command share.
     """
@@ -120,17 +120,14 @@ class TrialSettings:
     def from_plain(cls, config: Plain) -> TrialSettings:
         """Return the settings of a composed configuration, normalised; what it lacks has its default.
 
-        A graft is the same whether it is set by `module` and `insertion` or in `grafts`. What plays no part has one
-        neutral value, so that it cannot make two equal trials look different.
+        A graft is the same whether it is set by `module` and `insertion`, in `grafts` or as `head`. What plays no part
+        has one neutral value, so that it cannot make two equal trials look different.
 
         Raises:
             ConfigError: An entry of `grafts` is not valid graft syntax, or there is no such loss.
         """
-        module, further = config.get("module", no_module()), config.get("grafts") or []
-        first = [] if module.get("_target_") is None else [GraftSpec.from_config(module, config["insertion"])]
-        grafts = [*first, *map(GraftSpec.from_plain, further)]
         return cls(
-            grafts=tuple(sorted(grafts, key=lambda graft: graft.insertion.name)),
+            grafts=tuple(sorted(grafts_of_config(config), key=lambda graft: graft.insertion.name)),
             losses=LossSettings.from_plain(config.get("loss", {})),
             optimizer=OptimizerSettings(**config.get("optimizer", {})),
             data=DataSettings.from_plain(config["data"]),

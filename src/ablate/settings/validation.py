@@ -1,16 +1,11 @@
-"""Check a composed configuration without importing torch: an error of one line for each mistake.
-
-A module's options are read from its source by the syntax tree: the annotations of its constructor say the types
-(`bool`, `int`), the choices (`Literal["a", "b"]`) and the ranges (`Annotated[int, ">= 1"]`), so a user's own module is
-checked as well as ours, with no import of it.
-"""
+"""Check a composed configuration without importing torch: an error of one line for each mistake."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
 import unicodedata
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, asdict, fields
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -18,19 +13,19 @@ from urllib.parse import urlsplit
 from ablate.errors import ConfigError, nearest
 from ablate.settings.architecture import check_architecture_file
 from ablate.settings.argument_checks import check_kind, check_precision, check_train, satisfies, shown
-from ablate.settings.class_options import Option, check_option, option_of
-from ablate.settings.graft import SIZE_MATCHED, GraftSpec, ModuleSpec
+from ablate.settings.graft import GraftSpec, grafts_of_config
 from ablate.settings.loss_checks import check_loss
 from ablate.settings.losses import PARTS
+from ablate.settings.module_checks import check_module
 from ablate.settings.option_files import (
     GROUPS,
     SCHEMAS,
-    check_plain,
     fields_of_data,
     known_keys,
-    misspelt_reserved,
     unknown_key,
 )
+from ablate.settings.point_checks import check_points
+from ablate.settings.points import REPLACE_LAYER
 from ablate.settings.schema import (
     CONTROLS,
     Config,
@@ -40,10 +35,6 @@ from ablate.settings.schema import (
     options,
 )
 from ablate.settings.trial_settings import TrialSettings
-from ablate.sources.class_checks import check_class
-from ablate.sources.definitions import constructor
-from ablate.sources.module_source import module_source
-from ablate.sources.parameters import channel_arguments
 from ablate.storage.plain_values import Plain
 
 if TYPE_CHECKING:
@@ -75,9 +66,12 @@ def check(config: Plain) -> None:
     check_train(settings.train)
     _check_data(settings.data)
     check_architecture_file(settings.model.architecture)
-    check_module(settings.module)
+    check_module(settings.module, insertion=settings.insertion)
     for graft in settings.grafts:
         _check_graft(graft)
+    if settings.head is not None:
+        _check_graft(GraftSpec.from_head(settings.head).to_plain())
+    check_points(grafts_of_config(config))
     for part in PARTS:
         check_loss(part, getattr(settings.loss, part))
     for control in settings.controls:
@@ -159,31 +153,6 @@ def check_latency(latency: LatencySettings) -> None:
                 raise ConfigError(
                     f"latency.backend=onnx: {package} is not installed: pip install 'ablate-yolo[export]'"
                 )
-
-
-def module_options(target: str, given: Container[str] = ()) -> dict[str, Option] | None:
-    """Return the options that the class or function at a dotted path takes beside the channels, read from its source.
-
-    None where the source alone does not tell: the class inherits its constructor, or takes any keyword. Such a module
-    is checked when the network is built.
-
-    Args:
-        target: The dotted path.
-        given: Names of the options that have a value.
-
-    Raises:
-        ConfigError: There is no such module or class, or its file is no Python.
-    """
-    parameters = constructor(module_source(target).definition)
-    if parameters is None or parameters.any_keyword:
-        return None
-    channels = channel_arguments(parameters, given)
-    first = parameters.first if channels.first else None
-    return {
-        parameter.name: option_of(parameter.annotation)
-        for parameter in parameters.named
-        if parameter is not first and parameter.name not in channels.names
-    }
 
 
 def _check_keys(group: str, values: object) -> None:
@@ -292,6 +261,8 @@ def _check_insertion(insertion: InsertionConfig, module: Plain, where: str = "")
     if insertion.at is not None:
         if not insertion.at or min(insertion.at) < 0:
             raise ConfigError(f"{where}insertion.at={insertion.at}: layer indices from 0 are needed, such as [4,6]")
+    elif name == REPLACE_LAYER:
+        raise ConfigError(f"{where}insertion={name}: it needs the layers to replace, such as {name}6")
     elif name not in valid and module.get("_target_") is not None:
         source = " (named as customary by the module's file)" if insertion.name == "customary" else ""
         raise ConfigError(f"{where}insertion={name}{source}: {nearest(str(name), valid)}valid: {', '.join(valid)}")
@@ -315,48 +286,4 @@ def _check_graft(entry: object) -> None:
     place = InsertionConfig(**insertion)
     _check_fields(where, place)
     _check_insertion(place, module, where)
-    check_module(module, where)
-
-
-def check_module(module: Plain, where: str = "") -> None:
-    """Check a module's options against its source; `where` leads the message.
-
-    Raises:
-        ConfigError: Its one line says what is wrong, where, and which values are valid.
-    """
-    target, name = module.get("_target_"), module.get("name")
-    if target is None and not where and name == "none":
-        return
-    key = where or "module."
-    if not isinstance(target, str):
-        raise ConfigError(f"{key}_target_={shown(target)}: package.module.Class is needed; no class: module=none only")
-    if not isinstance(name, str) or not name:
-        raise ConfigError(f"{key}name={shown(name)}: a text is needed, which names the module in the reports")
-    if name == "none":
-        raise ConfigError(f"{key}_target_={target}: the module is none; choose a module's file: module=<its name>")
-    like = module.get("like") if target == SIZE_MATCHED else None
-    if like is not None and not isinstance(like, str | Mapping):
-        raise ConfigError(f"{key}like={like}: the name of a module is needed, such as hmha")
-    if isinstance(like, Mapping) and like.get("_target_") is None:
-        raise ConfigError(f"{key}like: {like}: no _target_ says which class it is to be like")
-    check_plain({name: value for name, value in module.items() if name != "like" or like is None}, key)
-    spec = ModuleSpec.from_plain(module, f"{key}like")
-    _check_arguments(spec, key)
-    if spec.like is not None:
-        check_module(spec.like.to_plain(), f"{key}like: ")
-
-
-def _check_arguments(module: ModuleSpec, key: str) -> None:
-    target, arguments = module.target, module.arguments
-    check_class(module_source(target).definition, target, arguments, key)
-    valid = module_options(target, arguments)
-    if valid is None:
-        for name in arguments:
-            if reserved := misspelt_reserved(name):
-                raise ConfigError(f"{key}{name}: no such key. did you mean '{reserved}'?")
-        return
-    for name, value in arguments.items():
-        if name not in valid:
-            guess = nearest(name, [*valid, "insertion"])
-            raise ConfigError(f"{key}{name}: {target} has no such option. {guess}valid: {', '.join(valid) or 'none'}")
-        check_option(f"{key}{name}", value, valid[name])
+    check_module(module, where, place)

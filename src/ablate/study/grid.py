@@ -21,7 +21,7 @@ def expand(axes: Axes) -> list[Cell]:
 
 def compares_grafts(axes: Axes) -> bool:
     """Tell whether a command names grafts or losses, which a baseline without any is to be compared with."""
-    return any(key_of(key) in ("module", "grafts") or _of_the_loss(key) for key in axes)
+    return any(key_of(key) in ("module", "grafts", "head") or _of_the_loss(key) for key in axes)
 
 
 def with_baselines(combinations: Iterable[Cell], *, join: bool) -> dict[Cell, bool]:
@@ -60,15 +60,17 @@ def key_of(override: str) -> str:
 def _without_leftovers(combination: Cell) -> Cell:
     """Leave out what has no meaning because `module` is none: by itself, or for want of it beside `grafts`."""
     keys = {key_of(item) for item in combination}
-    if "module=none" not in combination and ("module" in keys or "grafts" not in keys):
+    if "module=none" not in combination and ("module" in keys or not keys & {"grafts", "head"}):
         return combination
-    further = [item for item in combination if key_of(item) == "grafts" and item != "grafts=[]"]
     losses = [item for item in combination if _of_the_loss(item) and item not in _STOCK]
+    further = [
+        item for item in combination if key_of(item) in ("grafts", "head") and item not in ("grafts=[]", "head=null")
+    ]
     return (*baseline(combination), *further, *losses)
 
 
 def _of_the_graft(override: str) -> bool:
-    return key_of(override).split(".")[0] in ("module", "insertion", "grafts")
+    return key_of(override).split(".")[0] in ("module", "insertion", "grafts", "head")
 
 
 def _of_the_loss(override: str) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from ablate.errors import ConfigError, nearest
 from ablate.settings.graft import ModuleSpec, module_names
+from ablate.settings.module_checks import check_module
 from ablate.settings.option_files import module_file
-from ablate.settings.validation import check_module
 
 
 def registry(names: Sequence[str] = ()) -> dict[str, ModuleSpec]:
