@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import deform_conv2d
 from ultralytics.nn.modules.block import SCDown
 from ultralytics.nn.modules.conv import Conv
 
@@ -19,6 +20,8 @@ from ablate.modules.downsamplers.adown import ADown
 from ablate.modules.downsamplers.haardown import HaarDown
 from ablate.modules.downsamplers.spdconv import SPDConv
 from ablate.modules.fusions.bifpn import BiFPN
+from ablate.modules.heads.dyhead import DyHead
+from ablate.modules.kernels.deformable import deform_conv3x3
 from ablate.modules.upsamplers.carafe import CARAFE
 from ablate.modules.upsamplers.dysample import DySample
 
@@ -164,6 +167,53 @@ def test_bifpn_joins_weighted_maps_and_can_start_as_a_plain_concatenation() -> N
     assert module.no_weight_decay() == {"weight"}
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_moved_taps_are_those_of_torchvision(stride: int) -> None:
+    x, weight, bias = noise(2, 6, 7, 10).double(), noise(4, 6, 3, 3).double(), noise(4).double()
+    size = ((7 + stride - 1) // stride, (10 + stride - 1) // stride)
+    offset, factors = 2 * noise(2, 18, *size, seed=1).double(), noise(2, 9, *size, seed=2).double()
+    ours = deform_conv3x3(x, offset, factors, weight, bias, stride)
+    torch.testing.assert_close(ours, deform_conv2d(x, offset, weight, bias, stride=stride, padding=1, mask=factors))
+
+
+@pytest.mark.parametrize("sizes", [[(9, 5), (5, 3), (3, 2)], [(2, 1), (1, 1)], [(4, 4)]])
+def test_dyhead_keeps_each_level_and_each_image_by_itself(sizes: list[tuple[int, int]]) -> None:
+    channels = [16, 24, 40][: len(sizes)]
+    maps = [noise(2, c, *size, seed=c).requires_grad_() for c, size in zip(channels, sizes, strict=True)]
+    module = DyHead(channels, blocks=2, groups=4)
+    with torch.no_grad():
+        for seed, parameter in enumerate(module.parameters()):
+            parameter.add_(0.1 * noise(*parameter.shape, seed=seed))
+    ys = module.train()(maps)
+    assert [y.shape for y in ys] == [x.shape for x in maps]
+    sum(y.square().sum() for y in ys).backward()
+    assert [name for name, p in module.named_parameters() if p.grad is None or not p.grad.isfinite().all()] == []
+    module.eval()
+    ys = module([x.detach() for x in maps])
+    alone = module([x.detach()[1:] for x in maps])
+    for y, lone in zip(ys, alone, strict=True):
+        torch.testing.assert_close(lone, y[1:])
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        low = copy.deepcopy(module).to(dtype)([x.detach().to(dtype) for x in maps])
+        assert all(y.dtype == dtype and y.isfinite().all() for y in low)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(y.isfinite().all() for y in module([x.detach() for x in maps]))
+
+
+def test_dyhead_traces_for_other_sizes(recwarn: pytest.WarningsRecorder) -> None:
+    module = DyHead([16, 24, 40]).eval().requires_grad_(False)
+
+    def call(*maps: Tensor) -> list[Tensor]:
+        return module(list(maps))
+
+    def levels(batch: int, size: int) -> list[Tensor]:
+        return [noise(batch, c, size // k, size // k) for c, k in ((16, 1), (24, 2), (40, 4))]
+
+    traced = torch.jit.trace(call, levels(1, 8), check_trace=False)  # type: ignore[no-untyped-call]
+    for y, other in zip(traced(*levels(2, 16)), call(*levels(2, 16)), strict=True):
+        torch.testing.assert_close(y, other)
+
+
 REFUSED: dict[str, tuple[Made, str]] = {
     "adown": (lambda: ADown(1, 4), "needs 2 each way"),
     "kernel": (lambda: SPDConv(4, 4, kernel=5), "kernel must be 1 or 3"),  # type: ignore[arg-type]
@@ -174,6 +224,8 @@ REFUSED: dict[str, tuple[Made, str]] = {
     "even kernel": (lambda: CARAFE(8, up_kernel=4), "must be odd"),
     "carafe's groups": (lambda: CARAFE(8, groups=3), "8 channels do not divide"),
     "join": (lambda: BiFPN([4, 4], 8, join="add"), "join must be concat or sum"),  # type: ignore[arg-type]
+    "no levels": (lambda: DyHead([]), "needs a level"),
+    "width": (lambda: DyHead([32], width=24), "divides by groups=16; got 24"),
     "no maps": (lambda: BiFPN([], 8), "at least one map"),
 }
 
