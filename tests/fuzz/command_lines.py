@@ -31,7 +31,7 @@ ACCEPTED = 99  # exit code of a process that is stopped where it would build net
 LIMIT = 30  # seconds
 GOOD = (0, 1, 2, 141, ACCEPTED)
 
-VERBS = ("plan",) * 8 + ("", "", "status", "report", "latency", "verify", "ui")
+VERBS = ("plan",) * 8 + ("", "", "status", "report", "latency", "verify", "catalogue", "ui")
 GROUPS = ("module", "insertion", "optimizer", "data", "model", "train", "tracking", "hydra/launcher")
 OPTIONS = {
     "module": ("hmha", "acmix", "sta", "hat", "none", "identity", "mine", "HMHA"),

@@ -1,4 +1,4 @@
-"""The commands beside running trials: plan, status, report, latency, verify, ui."""
+"""The commands beside running trials: plan, status, report, latency, verify, catalogue, ui."""
 
 from __future__ import annotations
 
@@ -114,6 +114,30 @@ def verify(words: Sequence[str]) -> int:
     return _guarded(body)
 
 
+def catalogue(words: Sequence[str]) -> int:
+    """List the modules, heads and losses that can be ablated: kinds, papers, and what each costs in YOLO26n."""
+
+    def body() -> int:
+        parser = _Parser(prog="ablate catalogue", description=catalogue.__doc__)
+        parser.add_argument(
+            "words",
+            nargs="*",
+            metavar="NAME | FILTER",
+            help="names (* stands for anything), and family=attention,mixer kind=downsample point=up; none: everything",
+        )
+        parser.add_argument("--figures", action="store_true", help="count parameters and GFLOPs that are not known yet")
+        parser.add_argument(
+            "--measure", action="store_true", help="also measure latencies on this machine (some seconds a module)"
+        )
+        parser.add_argument("--json", action="store_true", help="print JSON to stdout")
+        parsed = parser.parse(words)
+        from ablate.catalogue.show_catalogue import show_catalogue
+
+        return show_catalogue(parsed.words, figures=parsed.figures, measure=parsed.measure, as_json=parsed.json)
+
+    return _guarded(body)
+
+
 def ui(words: Sequence[str]) -> int:
     """Serve the MLflow UI on 127.0.0.1."""
 
@@ -160,6 +184,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "report": report,
     "latency": latency,
     "verify": verify,
+    "catalogue": catalogue,
     "ui": ui,
 }
 

@@ -1,0 +1,1 @@
+"""`python -m ablate catalogue`: what there is to be ablated, and what each module costs."""
