@@ -1,1 +1,0 @@
-"""Token mixers: attention over places, and what takes its part; one paper a file."""
