@@ -46,6 +46,11 @@ def build(name: str, channels: int = 16, **options: object) -> nn.Module:
         ("coordatt", {"reduction": 0}, "reduction"),
         ("eca", {"kernel_size": 2}, "kernel_size"),
         ("eca", {"kernel_size": -3}, "kernel_size"),
+        ("cpca", {"strips": [4]}, "strips"),
+        ("cpca", {"reduction": 0}, "reduction"),
+        ("ela", {"kernel_size": 6}, "kernel_size"),
+        ("ela", {"norm_groups": 3}, "norm_groups=3"),
+        ("ela", {"conv_groups": 5}, "conv_groups=5"),
         ("ema", {"groups": 5}, "groups=5"),
         ("ema", {"groups": 32}, "16 channels"),
         ("gam", {"reduction": -1}, "reduction"),
@@ -62,6 +67,7 @@ def build(name: str, channels: int = 16, **options: object) -> nn.Module:
         ("scsa", {"window_size": -1}, "window_size"),
         ("scsa", {"fidelity": "exact"}, "fidelity"),
         ("se", {"reduction": 0}, "reduction"),
+        ("shuffle", {"groups": 3}, "groups=6"),
         ("simam", {"e_lambda": 0.0}, "e_lambda"),
         ("triplet", {"kernel_size": 6}, "kernel_size"),
     ],
@@ -70,6 +76,12 @@ def test_wrong_options_are_refused_in_one_sentence(name: str, options: dict[str,
     with pytest.raises(ValueError, match=word) as raised:
         build(name, **options)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_code_of_its_card_runs(name: str) -> None:
+    card = (Path(__file__).parents[2] / "docs/modules" / f"{name}.md").read_text(encoding="utf-8")
+    exec(card.partition("```python\n")[2].partition("```")[0], {})
 
 
 @pytest.mark.parametrize("name", NAMES)
