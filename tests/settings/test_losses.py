@@ -44,7 +44,6 @@ def test_a_loss_is_the_same_as_text_in_a_record_and_in_a_network(text: str) -> N
     loss = LossSpec.from_text(text, "box")
     assert loss.text == text
     assert LossSpec.from_plain(loss.to_plain()) == loss
-    assert LossSpec.from_plain(loss.to_plain(named=False)).key == loss.key
     assert settings(box=text).losses == settings(box=loss.to_plain()).losses
 
 

@@ -78,6 +78,7 @@ def make_trainer(
     """Return a trainer that is ready to train for a few batches, in a folder of its own below `parent`."""
     from ultralytics.nn.tasks import yaml_model_load
 
+    from ablate.settings.losses import LossSettings
     from ablate.training.trainer import AblateTrainer
 
     content = yaml_model_load("yolo26n.yaml")
@@ -89,6 +90,8 @@ def make_trainer(
         content["ablate_orthogonalise"] = given.pop("orthogonalise")
     options = given.pop("options", {})
     callbacks = given.pop("callbacks", {})
+    if losses := given.pop("losses", None):
+        content["ablate_losses"] = LossSettings.from_plain(losses).to_yaml()
     if grafts := given.pop("grafts", None):
         content["ablate"] = grafts
     if target:

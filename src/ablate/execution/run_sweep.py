@@ -29,7 +29,6 @@ from ablate.log import open_driver_log
 from ablate.preflight.networks import Preflight, contract_notes, preflight
 from ablate.records.failures import retry_option
 from ablate.records.loading import load_manifest, save_manifest
-from ablate.settings.graft import targets_of
 from ablate.storage.confined import refuse_links
 from ablate.storage.layout import SweepFolder
 from ablate.study.trial import Trial, data_warnings
@@ -94,7 +93,7 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
         if reconciled.jobs:
             run_trials(reconciled.jobs, launch, tracker, parent, console, len(reconciled.done), forecast)
         tracker.ask(Store.publish_missing, folder.root.path, parent, set(signatures))
-        targets = targets_of(graft for trial in reconciled.trials for graft in trial.settings.grafts)
+        targets = list(dict.fromkeys(target for trial in reconciled.trials for target in trial.settings.targets))
         conclusion = conclude(directory, settings, signatures, targets)
         if parent:
             failed, note = bool(conclusion.failures), conclusion.note

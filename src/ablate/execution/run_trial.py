@@ -62,7 +62,6 @@ from ablate.records.trial_record import (
 )
 from ablate.records.working_tree import git_state
 from ablate.settings.environment import output_to, prepare
-from ablate.settings.graft import targets_of
 from ablate.settings.signature import identify
 from ablate.settings.trial_settings import TrialSettings
 from ablate.storage.confined import leave_plain_files
@@ -114,7 +113,7 @@ def run_job(job: TrialJob, train: Training | None = None) -> TrialOutcome | str:
                 if obstacle is not None:
                     obstacle.intact = record is None or goes_on(record.failure)
                     record = _refuse(trial, obstacle)
-                elif outdated(targets_of(trial.settings.grafts)):
+                elif outdated(trial.settings.targets):
                     return STALE
                 else:
                     record = _run(trial, record, lease, train or partial(_train, lease=lease))
@@ -178,7 +177,7 @@ def _run(trial: Trial, failed_before: TrialRecord | None, lease: Lease, train: T
     """
     files, last = trial.files, trial.files.last
     foreign = set_foreign_aside(last)
-    targets, trust = targets_of(trial.settings.grafts), trial.settings.command.trust_weights
+    targets, trust = trial.settings.targets, trial.settings.command.trust_weights
     goes_on_from_last = failed_before is None or goes_on(failed_before.failure)
     checkpoint = own_checkpoint(last, targets, trust=trust) if goes_on_from_last else None
     if checkpoint is None:
@@ -268,7 +267,7 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None, *, lease: Lease
     check_imported(report.sources, inputs)
     epochs = history(files.training)
     best, last_one = report.evaluations["best"], report.evaluations["last"]
-    targets = targets_of(settings.grafts)
+    targets = settings.targets
     stored = read_own(files.best, targets, trust=settings.command.trust_weights).network
     # What was trained, whatever weights and images gave it its shapes.
     network = restore(stored, targets, trust=True)

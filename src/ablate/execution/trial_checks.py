@@ -17,7 +17,6 @@ from ablate.records.checkpoint_origin import checkpoint_signature
 from ablate.records.failures import kind_of
 from ablate.records.loading import load_object
 from ablate.records.trial_record import short
-from ablate.settings.graft import targets_of
 from ablate.settings.trial_settings import TrialSettings
 from ablate.storage.layout import TrialFolder
 from ablate.study.trial_inputs import InputsChanged, TrialInputs, weights_hash
@@ -70,7 +69,7 @@ def check_unchanged(settings: TrialSettings, data: DataSet) -> None:
         InputsChanged: The data set, or a file that a module reads late, is another one: nobody can say what was
             trained on. What Ultralytics has kept of it beside the data is removed.
     """
-    edited = edited_late(targets_of(settings.grafts))
+    edited = edited_late(settings.targets)
     before = data.fingerprint
     try:
         now = fingerprint_on_disk(settings.data)

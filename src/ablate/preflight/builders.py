@@ -97,6 +97,7 @@ def _build(job: NetworkJob) -> NetworkAnswer | Rejection:
     from ablate.grafting.contract import check_copies, check_grafts
     from ablate.grafting.insertion import GraftError
     from ablate.grafting.module_calls import ModuleError
+    from ablate.training.criterion import check_losses
     from ablate.training.freezing import check_freeze
 
     model, train = job.settings.model, job.settings.train
@@ -114,8 +115,9 @@ def _build(job: NetworkJob) -> NetworkAnswer | Rejection:
     except GraftError as error:
         return Rejection(str(error), skippable=weights is None or not _fits_without_weights(job))
     try:
+        check_losses(network, job.settings.losses)
         check_freeze(network, train.freeze)
-    except ConfigError as error:
+    except (ConfigError, GraftError) as error:
         return Rejection(str(error))
     try:
         check_copies(network)

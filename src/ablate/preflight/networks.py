@@ -50,6 +50,7 @@ class NetworkKey:
 
     Attributes:
         grafts: Each graft and the source of its classes, hashed.
+        losses: Those that are not stock, with their sources, hashed; None without any.
         architecture: File name of the network's yaml, and its hash.
         classes: Number of classes.
         channels: Of the images.
@@ -59,6 +60,7 @@ class NetworkKey:
     """
 
     grafts: tuple[str, ...]
+    losses: str | None
     architecture: tuple[str, str]
     classes: int
     channels: int
@@ -160,6 +162,7 @@ def network_key(trial: Trial) -> NetworkKey:
     settings, model = trial.settings, trial.settings.model
     return NetworkKey(
         grafts=tuple(content_hash(graft.key) for graft in settings.grafts),
+        losses=content_hash(settings.losses.key) if settings.losses.parts else None,
         architecture=(Path(model.architecture).name, architecture_hash(model.architecture)),
         classes=len(trained_classes(settings, trial.data)),
         channels=trial.data.channels,

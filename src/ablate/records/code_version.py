@@ -15,7 +15,7 @@ from ablate.sources.package_walk import code_digest, imported_files
 ENTRY = "execution.run_trial"
 CHANGES_RESULTS = (
     *("execution.run_trial", "study.trial", "training", "grafting", "data", "evaluation", "records.predictions"),
-    *("settings.environment", "settings.graft", "settings.trial_settings", "checkpoints"),
+    *("settings.environment", "settings.graft", "settings.losses", "settings.trial_settings", "checkpoints"),
 )
 
 # Code hash -> that of an earlier version which gives the same results: trials of the two are compared as if one code

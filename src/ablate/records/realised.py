@@ -9,6 +9,7 @@ import msgspec
 
 from ablate.records.graft_report import GraftReport
 from ablate.records.json_struct import ABSENT, JsonStruct, written
+from ablate.records.loss_report import LossReport
 from ablate.records.metrics import ClassMetrics, Metrics
 
 Box = tuple[int, float, float, float, float]  # class and four numbers
@@ -78,6 +79,7 @@ class Recipe(JsonStruct, frozen=True, kw_only=True):
         threads_by_epoch: First epoch and number of threads, for each change; None on a GPU.
         resumed: How often the training was continued.
         resume_exact: Whether it was continued exactly each time; None where it never was.
+        losses: Those that were not the stock network's own.
         images, instances: Used, by split.
     """
 
@@ -106,6 +108,7 @@ class Recipe(JsonStruct, frozen=True, kw_only=True):
     resume_exact: bool | None = written(None)
     weights: Weights = Weights()
     trainable: Trainable | None = None
+    losses: tuple[LossReport, ...] = ABSENT
     images: dict[str, int] = msgspec.field(default_factory=dict)
     instances: dict[str, int] = msgspec.field(default_factory=dict)
 
@@ -157,7 +160,7 @@ class TrainingReport(Recipe, frozen=True, kw_only=True):
     """What the trainer leaves for the record: `train/realised.json`.
 
     Attributes:
-        sources: Hash of the source that was imported, by dotted path of a graft's class; None where it has none.
+        sources: Hash of the source that was imported, by dotted path of the class of a graft or loss; None for none.
         evaluations: Of the checkpoints "best" and "last".
         peak_memory_gb, energy_kwh: Of all parts of the training; None where it is not known.
         split: Whose images the evaluations are of.

@@ -4,7 +4,7 @@ A loss is written in three ways, all of which are read and written here:
 
 - on the command line: ``loss.box=wiou`` or ``loss.box=inner[of=siou,ratio=0.75]``; as a component ``wiou@box``;
 - in a configuration, `config.yaml` and `result.json`: ``{"loss": {"box": {"name", "_target_", "<option>": ...}}}``;
-- in a network's yaml: the same without names, of the parts that are not stock.
+- in a network's yaml: the same, of the parts that are not stock.
 
 A loss of the stock network is None here: Ultralytics' own code computes it.
 """
@@ -38,7 +38,7 @@ class LossSpec:
     Attributes:
         target: Dotted path of the class.
         options: Keyword arguments of the class, without `of`.
-        name: Name of its file in `conf/loss/box/` or `conf/loss/cls/`; None where a network's yaml has none.
+        name: Name of its file in `conf/loss/box/` or `conf/loss/cls/`; None for a mapping of the user's without one.
         of: The loss of boxes that a wrapper such as `inner` changes; None for any other loss.
     """
 
@@ -125,10 +125,10 @@ class LossSpec:
         key: Plain = {"loss": own, "source": module_source(self.target).sha256}
         return key if self.of is None else {**key, "of": self.of.key}
 
-    def to_plain(self, *, named: bool = True) -> Plain:
-        """Return the loss as a configuration holds it; not `named`: as a network's yaml does."""
-        name = {"name": self.name} if named and self.name is not None else {}
-        of = {} if self.of is None else {"of": self.of.to_plain(named=named)}
+    def to_plain(self) -> Plain:
+        """Return the loss as a configuration holds it; `from_plain` is the inverse."""
+        name = {} if self.name is None else {"name": self.name}
+        of = {} if self.of is None else {"of": self.of.to_plain()}
         return {**name, "_target_": self.target, **of, **self.arguments}
 
 
@@ -195,7 +195,7 @@ class LossSettings:
 
     def to_yaml(self) -> Plain:
         """Return what a network's yaml holds: the losses that are not stock. `from_plain` reads it."""
-        return {part: loss.to_plain(named=False) for part, loss in self.parts.items()}
+        return {part: loss.to_plain() for part, loss in self.parts.items()}
 
 
 def loss_names(part: str) -> list[str]:

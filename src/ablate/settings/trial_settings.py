@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cache
 
 from ablate.data.data_settings import DataSettings
-from ablate.settings.graft import GraftSpec, grafts_of_config
+from ablate.settings.graft import GraftSpec, grafts_of_config, targets_of
 from ablate.settings.losses import LossSettings
 from ablate.settings.schema import (
     Config,
@@ -115,6 +115,11 @@ class TrialSettings:
     on_oom: str
     freeze_grafts: bool
     command: CommandSettings
+
+    @property
+    def targets(self) -> list[str]:
+        """Return the dotted paths of the classes of the grafts and losses, each once."""
+        return list(dict.fromkeys([*targets_of(self.grafts), *self.losses.targets]))
 
     @classmethod
     def from_plain(cls, config: Plain) -> TrialSettings:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ablate.errors import AblateError
 from ablate.records.trial_record import InputHashes
-from ablate.settings.graft import targets_of
 from ablate.settings.signature import architecture_hash, file_hash
 from ablate.settings.trial_settings import TrialSettings
 from ablate.sources.module_source import module_source
@@ -41,10 +40,7 @@ class TrialInputs(InputHashes, frozen=True, kw_only=True):
             data=data_fingerprint,
             weights=weights_hash(settings),
             architecture=architecture_hash(settings.model.architecture),
-            sources={
-                target: module_source(target).sha256
-                for target in (*targets_of(settings.grafts), *settings.losses.targets)
-            },
+            sources={target: module_source(target).sha256 for target in settings.targets},
         )
 
     def changes(self, now: TrialInputs, settings: TrialSettings) -> list[str]:

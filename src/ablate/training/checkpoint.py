@@ -113,6 +113,7 @@ class TrainingState(Progress):
         halvings: How often the batch was halved.
         peak_memory_gb, energy_kwh: So far; None where unknown.
         orthogonalise: Arithmetic of MuSGD's steps; None for another optimizer, and from versions with one arithmetic.
+        losses: State of the losses that are not stock, such as a running mean, by branch of the head and part.
     """
 
     best: bool = False
@@ -132,6 +133,7 @@ class TrainingState(Progress):
     energy_kwh: float | None = None
     threads: ThreadState | None = None
     orthogonalise: str | None = None
+    losses: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def from_plain(cls, content: Plain) -> TrainingState:

@@ -8,7 +8,7 @@ their number of classes, so the yaml alone does not say what is trained.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -23,12 +23,14 @@ from ablate.grafting.transfer import Coverage, coverage, load_weights, take_shap
 from ablate.records.graft_report import GraftReport
 from ablate.settings.architecture import check_architecture
 from ablate.settings.graft import GraftSpec, read_grafts, write_grafts
+from ablate.settings.losses import LossSettings
 from ablate.storage.plain_values import Plain
 
 POLICY_KEY = "ablate_on_oom"
 FREEZE_KEY = "ablate_freeze_grafts"  # only where it is true
 ARITHMETIC_KEY = "ablate_orthogonalise"  # only where it is not auto
 TRUST_KEY = "ablate_trust_weights"  # only where it is true
+LOSS_KEY = "ablate_losses"  # only where one is not stock
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class NetworkSettings:
         freeze_grafts: Whether grafts are frozen with the layers that they are in.
         orthogonalise: Arithmetic of MuSGD's steps.
         trust_weights: Whether the starting weights may run code when they are loaded.
+        losses: Those that are not stock.
     """
 
     grafts: tuple[GraftSpec, ...] = ()
@@ -47,6 +50,7 @@ class NetworkSettings:
     freeze_grafts: bool = False
     orthogonalise: str = "auto"
     trust_weights: bool = False
+    losses: LossSettings = field(default_factory=LossSettings)
 
     @classmethod
     def from_yaml(cls, content: Plain) -> NetworkSettings:
@@ -57,6 +61,7 @@ class NetworkSettings:
             freeze_grafts=content.get(FREEZE_KEY, False),
             orthogonalise=content.get(ARITHMETIC_KEY, "auto"),
             trust_weights=content.get(TRUST_KEY, False),
+            losses=losses_in(content),
         )
 
     def to_yaml(self) -> Plain:
@@ -68,9 +73,16 @@ class NetworkSettings:
             content[ARITHMETIC_KEY] = self.orthogonalise
         if self.trust_weights:
             content[TRUST_KEY] = True
+        if self.losses.parts:
+            content[LOSS_KEY] = self.losses.to_yaml()
         if self.grafts:
             content[SPEC_KEY] = write_grafts(self.grafts)
         return content
+
+
+def losses_in(content: Plain) -> LossSettings:
+    """Return the losses that a network's yaml names, those that are not stock."""
+    return LossSettings.from_plain(content.get(LOSS_KEY, {}))
 
 
 def build_network(

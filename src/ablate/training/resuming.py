@@ -32,6 +32,7 @@ from ablate.training import checkpoint
 from ablate.training.checkpoint import Environment, TrainingState, TrainingTensors
 from ablate.training.finish import FIRST, ConcludingTrainer
 from ablate.training.history import Journal, accuracy
+from ablate.training.network import losses_in
 from ablate.training.training_errors import TrainingError
 
 WHERE = ("data", "device", "workers")  # what a resumed training takes from its caller: where it runs, never what it is
@@ -93,7 +94,7 @@ class ResumableTrainer(ConcludingTrainer):
         try:
             self.resumed_from = read_checkpoint(last, parts=ANY)
             self.interrupted = checkpoint.state_in(self.resumed_from.entries)
-            _check_grafts(self.resumed_from, overrides.get("model"))
+            _check_components(self.resumed_from, overrides.get("model"))
         except (CheckpointError, OSError) as error:
             raise TrainingError(f"{last} carries no state that a training could go on from: {error}") from error
         if self.interrupted is None:
@@ -379,11 +380,16 @@ class ResumableTrainer(ConcludingTrainer):
         return {**losses, **accuracy(self.metrics), "fitness": None if self.fitness is None else float(self.fitness)}
 
 
-def _check_grafts(last: Checkpoint, model: str | None) -> None:
-    """Compare the grafts of a checkpoint with those of the trial, where its network's yaml is known.
+def _check_components(last: Checkpoint, model: str | None) -> None:
+    """Compare the grafts and losses of a checkpoint with those of the trial, where its network's yaml is known.
 
     Raises:
         CheckpointError: It names others, whose files would be imported.
     """
-    if str(model).endswith(".yaml") and grafts_in(yaml_model_load(model)) != grafts_in(last.network.yaml):
+    if not str(model).endswith(".yaml"):
+        return
+    trial = yaml_model_load(model)
+    if grafts_in(trial) != grafts_in(last.network.yaml):
         raise CheckpointError("its network has other grafts")
+    if losses_in(trial) != losses_in(last.network.yaml):
+        raise CheckpointError("it was trained with other losses")

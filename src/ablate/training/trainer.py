@@ -42,6 +42,7 @@ from ablate.storage.files import atomic_write_json
 from ablate.storage.layout import TrainingFolder, predictions_name
 from ablate.storage.plain_values import Plain
 from ablate.training.checkpoint import TrainingState
+from ablate.training.criterion import ReplacedLosses
 from ablate.training.freezing import Frozen, freeze_exactly, trainable
 from ablate.training.history import accuracy
 from ablate.training.musgd import BF16, MuSGD, fast_arithmetic
@@ -90,6 +91,7 @@ class AblateTrainer(ResumableTrainer):
         self._retries = 0
         self._halvings = 0
         self._settings = NetworkSettings()
+        self._losses = ReplacedLosses(self._settings.losses)
         self._arithmetic = "auto"  # of the orthogonalisation, as requested; see `_settle_arithmetic`
         self._groups: tuple[ParameterGroup, ...] = ()
         self._peak: float | None = None  # GB, of the parts before this one
@@ -129,9 +131,10 @@ class AblateTrainer(ResumableTrainer):
     # -- network and optimizer --------------------------------------------------------------------------------------
 
     def _setup_train(self) -> None:
-        """Set up; the checkpoint by which Ultralytics checks mixed precision is taken from our cache.
+        """Set up, and replace the losses that are not stock.
 
-        It would load one from `weights/` in the working folder or its repository, with all that it names.
+        The checkpoint by which Ultralytics checks mixed precision is taken from our cache: it would load one from
+        `weights/` in the working folder or its repository, with all that it names.
         """
         before = utils.WEIGHTS_DIR
         utils.WEIGHTS_DIR = cache_dir() / "weights"
@@ -139,6 +142,11 @@ class AblateTrainer(ResumableTrainer):
             super()._setup_train()
         finally:
             utils.WEIGHTS_DIR = before
+        for network in (unwrap_model(self.model), getattr(self.ema, "ema", None)):
+            if network is not None:
+                self._losses.install(network)
+        if self.interrupted is not None:
+            self._losses.load_state(self.interrupted.losses)
 
     def setup_model(self) -> Plain | None:
         """Build the network; return the entries of the checkpoint to resume from, or None."""
@@ -161,6 +169,7 @@ class AblateTrainer(ResumableTrainer):
         """Return the network with its weights and its graft."""
         content = dict(cfg) if isinstance(cfg, dict) else yaml_model_load(cfg)
         self._settings = NetworkSettings.from_yaml(content)
+        self._losses = ReplacedLosses(self._settings.losses)
         if self._settings.orthogonalise != "auto":
             self._arithmetic = self._settings.orthogonalise
         network, self.graft_report, self.covered = build_network(
@@ -278,6 +287,7 @@ class AblateTrainer(ResumableTrainer):
             energy_kwh=self._energy_kwh(),
             threads=self._threads.state(),
             orthogonalise=getattr(self.optimizer, "arithmetic", None),
+            losses=self._losses.state(),
         )
 
     def resume_training(self, ckpt: Plain | None) -> None:
@@ -329,7 +339,11 @@ class AblateTrainer(ResumableTrainer):
             signature=self.signature,
             code=code_hash(),
             sources={
-                target: imported_source(target) for target in (graft.module.target for graft in self._settings.grafts)
+                target: imported_source(target)
+                for target in (
+                    *(graft.module.target for graft in self._settings.grafts),
+                    *self._settings.losses.targets,
+                )
             },
             evaluations={which: evaluations[source] for which, source in shared.items()},
             batch=self.batch_size,
@@ -366,6 +380,7 @@ class AblateTrainer(ResumableTrainer):
             ),
             graft=self.graft_report,
             trainable=trainable(unwrap_model(self.model)),
+            losses=self._losses.report(),
             parameter_groups=self._groups,
             images=used.images,
             instances=used.instances,

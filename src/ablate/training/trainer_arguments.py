@@ -28,6 +28,7 @@ def network_yaml(settings: TrialSettings) -> Plain:
         settings.freeze_grafts,
         settings.optimizer.orthogonalise,
         trust_weights=settings.command.trust_weights,
+        losses=settings.losses,
     )
     return {**read_architecture(settings.model.architecture), **network.to_yaml()}
 
