@@ -21,6 +21,7 @@ CHANGES_NOTHING = {
     "launching": "where a trial runs",
     "log": "what is said meanwhile",
     "measuring": "what a training costs",
+    "losses": "part of the signature of each trial that has one, file by file",
     "modules": "part of each trial's signature, file by file",
     "records": "writes what was measured",
     "safe_text": "messages",
