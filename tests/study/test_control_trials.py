@@ -211,7 +211,7 @@ def plan(ablate: Ablate, *words: str) -> dict[str, Any]:
 def test_a_plan_marks_controls_and_no_glob_means_one_and_the_block_is_as_large_as_the_module(
     ablate_here: Ablate,
 ) -> None:
-    words = ["module=glob([a*,c*,i*])", "insertion=head,c3k2", "controls=[identity,params]", "seed=0,1"]
+    words = ["module=glob([acm*,convb*,iden*])", "insertion=head,c3k2", "controls=[identity,params]", "seed=0,1"]
     found = plan(ablate_here, *words, "design=one_at_a_time")
     first = [trial for trial in found["trials"] if trial["seed"] == 0]
     params = {trial["variant"]: trial["params"] for trial in first}

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablate.cli.messages import explain, fail
+from ablate.cli.module_glob import expand_glob
 from ablate.cli.override_words import check_words
 from ablate.cli.unreadable import is_read
 from ablate.errors import AblateError, ConfigError
@@ -234,7 +235,7 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
 
     words = [quote_path(quote_loss(quote_list(argument))) for argument in arguments]
     words = [re.sub(r"^device=(\d+(?:,\d+)+)$", r"device='\1'", argument) for argument in words]
-    words = check_words(words)
+    words = check_words(expand_glob(words))
     flags = [argument for argument in words if argument in ("-m", "--multirun")]
     if not flags:
         return words

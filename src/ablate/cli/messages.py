@@ -40,6 +40,8 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
             return f"optimizer=auto: refused, because it picks its own learning rate; valid: {', '.join(valid)}"
         if name.startswith("submitit_"):
             return f"{group}: hydra-submitit-launcher is not installed; pip install 'ablate-yolo[slurm]'"
+        if group == "module" and (part := _part_of_loss(name)) is not None:
+            return f"module={name}: {name} is a loss: loss.{part}={name}, and as a component {name}@{part}"
         listing = f"{nearest(name, valid)}valid: {', '.join(valid)}" if valid else "see --info"
         return f"{group}={name}: no such option. {listing}"
     if isinstance(error, MissingMandatoryValue):
@@ -64,6 +66,11 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
         cause = _first_line(str(error.__cause__))
         line = _explain_value(line, cause) or f"{line}: {cause}"
     return f"{full_key}: {line}" if full_key and full_key not in line else line
+
+
+def _part_of_loss(name: str) -> str | None:
+    """Return the part of the loss that can have this name; None where it is no loss."""
+    return next((part for part in ("box", "cls") if name in options(f"loss/{part}")), None)
 
 
 def _group_and_name(file: str) -> tuple[str, str]:

@@ -184,6 +184,9 @@ class GraftSpec:
             raise ConfigError(f"{where}: '{text}' is no graft; the form is {FORM}, for example hmha@c3k2")
         name, valid = match["name"].strip(), module_names()
         if name not in valid:
+            part = next((part for part in ("box", "cls") if name in options(f"loss/{part}")), None)
+            if part is not None:
+                raise ConfigError(f"{where}: '{text}': {name} is a loss, no module: loss.{part}={name}")
             raise ConfigError(f"{where}: '{text}': no module '{name}'. {nearest(name, valid)}valid: {', '.join(valid)}")
         place, wiring = (match["place"] or "customary").strip(), (match["wiring"] or "plain").strip()
         insertion: Plain = {"name": place, "at": None, "wiring": wiring}

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from ablate.errors import ConfigError, nearest
-from ablate.settings.graft import plain_value, split
+from ablate.settings.graft import module_names, plain_value, split
 from ablate.settings.schema import LossConfig, conf_dir, option_file, option_path, options
 from ablate.sources.module_source import module_source
 from ablate.storage.plain_values import Plain, plain_copy
@@ -245,6 +245,8 @@ def _check_name(name: str, part: str, where: str) -> None:
     home = next((other for other in ("box", "cls") if other != part and name in options(f"loss/{other}")), None)
     if home is not None:
         raise ConfigError(f"{where}: {name} is a loss of {home}: loss.{home}={name}; valid here: {', '.join(valid)}")
+    if name in module_names():
+        raise ConfigError(f"{where}: {name} is a module, no loss; valid here: {', '.join(valid)}")
     raise ConfigError(f"{where}: no such loss. {nearest(name, valid)}valid: {', '.join(valid)}")
 
 

@@ -1,7 +1,8 @@
 """Components: the parts of a proposal whose effects a study separates.
 
-A component is a graft (`hmha@c3k2`), an option of a group (`musgd`, for `optimizer=musgd`) or any override
-(`train.mosaic=1.0`). A variant without it has the value of the command, or else the default.
+A component is a module at a point (`hmha@c3k2`, `adown@down`, `dyhead@detect`), a loss (`wiou@box`), an option of a
+group (`musgd`, for `optimizer=musgd`) or any override (`train.mosaic=1.0`). A variant without it has the value of the
+command, or else the default.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from dataclasses import dataclass
 import yaml
 
 from ablate.errors import ConfigError, nearest
-from ablate.settings.graft import GraftSpec, is_graft, module_names, plain_value
+from ablate.settings.graft import GraftSpec, is_graft, module_names, plain_value, quote
+from ablate.settings.losses import PARTS, LossSettings, LossSpec, loss_names, split_component
+from ablate.settings.point_checks import check_kind, check_points
+from ablate.settings.points import HEAD_POINT
 from ablate.settings.schema import conf_dir, options
 from ablate.settings.trial_settings import OF_COMMAND
 from ablate.storage.plain_values import Plain
@@ -27,7 +31,7 @@ class Component:
 
     Attributes:
         name: As the user wrote it.
-        graft: The graft, or None for another component.
+        graft: The module at a point, or None for another component.
         key: The key that another component sets, such as ``optimizer`` or ``train.mosaic``.
         on: The override of a variant that has the component; empty for a graft.
         off: The override of a variant that does not; empty where the default holds.
@@ -53,10 +57,14 @@ def read_components(words: Sequence[str], axes: Axes, settings: Plain) -> list[C
     """
     components: list[Component] = []
     meanings: dict[str, str] = {}
+    grafts: list[GraftSpec] = []
     for word in words:
-        graft = is_graft(word)
-        component = Component(word, graft=word) if graft else _override(word, axes, settings)
-        meaning = repr(GraftSpec.from_text(word, "components")) if graft else component.on
+        component = _read(word, axes, settings)
+        meaning = component.on
+        if component.graft is not None:
+            graft = GraftSpec.from_text(component.graft, "components")
+            meaning = repr(graft)
+            grafts.append(graft)
         if meaning in meanings:
             raise ConfigError(f"components: '{meanings[meaning]}' and '{word}' are the same")
         rival = next((other.name for other in components if component.key and other.key == component.key), None)
@@ -64,7 +72,47 @@ def read_components(words: Sequence[str], axes: Axes, settings: Plain) -> list[C
             raise ConfigError(f"components: '{rival}' and '{word}' both set {component.key}: no variant can have both")
         meanings[meaning] = word
         components.append(component)
+    _check_together(grafts)
     return components
+
+
+def _read(word: str, axes: Axes, settings: Plain) -> Component:
+    """Return the component of a word by itself."""
+    if (loss := split_component(word)) is not None:
+        return _loss(word, *loss, axes, settings)
+    key, sign, value = word.partition("=")
+    if key == "head" and sign:
+        return Component(word, graft=f"{value}@{HEAD_POINT}")
+    if sign and key.partition(".")[0] == "loss" and key.partition(".")[2] in PARTS:
+        return _loss(word, value, key.partition(".")[2], axes, settings)
+    return Component(word, graft=word) if is_graft(word) else _override(word, axes, settings)
+
+
+def _loss(word: str, text: str, part: str, axes: Axes, settings: Plain) -> Component:
+    """Return the component that is a loss, such as ``wiou[delta=3]@box``."""
+    name, where = text.partition("[")[0].strip(), f"components: '{word}'"
+    if name in module_names() and name not in loss_names(part):
+        raise ConfigError(f"{where}: {name} is a module, and {part} takes a loss: {', '.join(loss_names(part))}")
+    spec, key = LossSpec.from_text(text, part, where), f"loss.{part}"
+    levels = next((list(levels) for axis, levels in axes.items() if key_of(axis) == key), [])
+    if len(levels) > 1:
+        raise ConfigError(f"{where} sets {key}, which is swept as well ({','.join(levels)})")
+    of_command = LossSettings.from_plain(settings.get("loss", {})).parts.get(part)
+    if spec == of_command or (of_command is None and part not in LossSettings.from_plain({part: text}).parts):
+        raise ConfigError(f"{where}: without it a variant has {key}={text} all the same")
+    return Component(
+        word, key=key, on=f"{key}={quote([text])[1:-1] if '[' in text else text}", off=levels[0] if levels else ""
+    )
+
+
+def _check_together(grafts: Sequence[GraftSpec]) -> None:
+    """Check the variant that has all components: whatever the design, it is one of them or holds every other one."""
+    try:
+        for graft in grafts:
+            check_kind(graft)
+        check_points(grafts)
+    except ConfigError as error:
+        raise ConfigError(f"components: {error}") from error
 
 
 def _override(word: str, axes: Axes, settings: Plain) -> Component:
@@ -72,8 +120,10 @@ def _override(word: str, axes: Axes, settings: Plain) -> Component:
     key, sign, value = word.partition("=")
     if not sign:
         key, value = _group_of(word), word
-    if key.split(".")[0] in ("module", "insertion", "grafts"):
-        raise ConfigError(f"components: '{word}': a graft is named by its module, such as hmha[rerank=batch]@c3k2")
+    if key.split(".")[0] in ("module", "insertion", "grafts", "loss"):
+        raise ConfigError(
+            f"components: '{word}': a module is named with its point, such as hmha[rerank=batch]@c3k2; a loss wiou@box"
+        )
     if key.split(".")[0] in OF_COMMAND or key == "seed":
         raise ConfigError(f"components: '{word}': {key} is no part of a variant")
     levels = next((list(levels) for name, levels in axes.items() if key_of(name) == key), [])
@@ -99,10 +149,14 @@ def _group_of(word: str) -> str:
         return groups[0]
     if groups:
         raise ConfigError(f"components: '{word}' is an option of {' and of '.join(groups)}; write {groups[0]}={word}")
-    valid = [*module_names(), *(name for group in GROUPS for name in options(group))]
+    name, losses = word.split("@")[0].split("[")[0], {part: loss_names(part) for part in PARTS}
+    part = next((part for part, names in losses.items() if name in names), None)
+    if part is not None:
+        raise ConfigError(f"components: '{word}': {name} is a loss; as a component it is {name}@{part}")
+    valid = [*module_names(), *(name for group in GROUPS for name in options(group)), *losses["box"], *losses["cls"]]
     raise ConfigError(
-        f"components: '{word}' is unknown. {nearest(word.split('@')[0].split('[')[0], valid)}A component is a graft "
-        f"(hmha@c3k2), an option of {', '.join(GROUPS)} (musgd), or an override (train.mosaic=1.0)"
+        f"components: '{word}' is unknown. {nearest(name, valid)}A component is a module at a point (hmha@c3k2), "
+        f"a loss (wiou@box), an option of {', '.join(GROUPS)} (musgd), or an override (train.mosaic=1.0)"
     )
 
 

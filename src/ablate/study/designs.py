@@ -158,8 +158,8 @@ def _with(marks: Marks, index: int, there: bool) -> Marks:
 def _of_components(command: CommandSettings, axes: Axes, settings: Plain) -> Layout:
     """Return every subset that a design asks for, for each combination of the other axes."""
     for key, levels in axes.items():
-        if key_of(key) in ("module", "grafts", "insertion") and len(levels) > 1:
-            raise ConfigError(f"{key} is swept together with components: name every graft as a component, or none")
+        if key_of(key) in ("module", "grafts", "insertion", "head") and len(levels) > 1:
+            raise ConfigError(f"{key} is swept together with components: name every module as a component, or none")
     design = command.design
     components = read_components([str(word) for word in command.components], axes, settings)
     subsets = list(dict.fromkeys(SUBSETS[design](len(components))))

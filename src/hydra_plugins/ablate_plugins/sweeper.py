@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, ValueType
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -73,12 +73,7 @@ def _values(override: Override) -> list[str]:
             from ablate.errors import ConfigError
 
             raise ConfigError(f"{key}: a sweep over a continuous interval is no grid; list its values: {key}=a,b,c")
-        values = list(override.sweep_string_iterator())
-        if key == "module" and override.value_type == ValueType.GLOB_CHOICE_SWEEP:
-            from ablate.settings.schema import CONTROL_MODULES
-
-            values = [value for value in values if value not in CONTROL_MODULES]
-        return list(dict.fromkeys(f"{key}={value}" for value in values))
+        return list(dict.fromkeys(f"{key}={value}" for value in override.sweep_string_iterator()))
     if override.is_delete():
         return [override.input_line or key]
     return [f"{key}={override.get_value_element_as_str()}"]

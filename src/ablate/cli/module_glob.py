@@ -1,0 +1,126 @@
+"""What `module=glob(...)` means: the modules that match, fit the command's insertion points and are in its families.
+
+`*` stands for no slash, as in a shell: `glob(*)` are the modules of conf/module, `glob(timm/*)` those of the folder
+timm. Controls are never matched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from ablate.errors import ConfigError, nearest
+from ablate.settings.about import FAMILIES, KINDS, About
+from ablate.settings.graft import module_names, split
+from ablate.settings.option_files import about_module
+from ablate.settings.points import point_of
+from ablate.settings.schema import CONTROL_MODULES, options
+
+SELECTORS = {"family": FAMILIES, "kind": KINDS}  # words of a command that say which of the matched modules are meant
+
+
+def expand_glob(words: Sequence[str]) -> list[str]:
+    """Return the words of a command with the modules in place of `module=glob(...)`, and without family= and kind=.
+
+    Raises:
+        ConfigError: A family or kind does not exist or selects from no glob, or no module is left.
+    """
+    selected = {key: _selected(words, key) for key in SELECTORS}
+    globs = {word: pattern for word in words if (pattern := _glob(word)) is not None}
+    for key, values in selected.items():
+        if values and not globs:
+            word = f"{key}={','.join(values)}"
+            raise ConfigError(f"{word}: it selects from what a glob matches, such as 'module=glob(*)' {word}")
+    points = _points(words) if globs else []
+    meant = {word: f"module=choice({_matching(word, pattern, points, selected)})" for word, pattern in globs.items()}
+    return [meant.get(word, word) for word in words if word.partition("=")[0] not in SELECTORS]
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Tell whether the name of a module matches a pattern, in which `*` stands for no slash."""
+    return name.count("/") == pattern.count("/") and fnmatchcase(name, pattern)
+
+
+def _selected(words: Sequence[str], key: str) -> list[str]:
+    """Return the values that a command gives a selector; empty where it does not give it."""
+    values: list[str] = []
+    for word in words:
+        name, sign, text = word.partition("=")
+        if name != key:
+            continue
+        values = split(text.strip().removeprefix("[").removesuffix("]"))
+        if not sign or not values:
+            raise ConfigError(f"{word}: a value is needed; valid: {', '.join(SELECTORS[key])}")
+        for value in values:
+            if value not in SELECTORS[key]:
+                valid = SELECTORS[key]
+                raise ConfigError(f"{key}={value}: {nearest(value, valid)}valid: {', '.join(valid)}")
+    return values
+
+
+def _glob(word: str) -> Any:
+    """Return the pattern of `module=glob(...)`; None for any other word."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Glob
+    from hydra.errors import HydraException
+
+    if not word.startswith("module=") or "glob" not in word:
+        return None
+    try:
+        value = OverridesParser.create().parse_override(word).value()
+    except (HydraException, RecursionError):
+        return None  # said later, with all else that cannot be read
+    return value if isinstance(value, Glob) else None
+
+
+def _points(words: Sequence[str]) -> list[str]:
+    """Return the insertion points that a command names; empty where each module goes to its default one."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import ChoiceSweep, Glob
+    from hydra.errors import HydraException
+
+    names: list[str] = []
+    for word in words:
+        if not word.startswith("insertion="):
+            continue
+        try:
+            value = OverridesParser.create().parse_override(word).value()
+        except (HydraException, RecursionError):
+            continue
+        if isinstance(value, Glob):
+            names += value.filter(options("insertion"))
+        else:
+            names += map(str, value.list if isinstance(value, ChoiceSweep) else [value])
+    return names
+
+
+def _matching(word: str, pattern: Any, points: Sequence[str], selected: dict[str, list[str]]) -> str:
+    valid = module_names()
+    matched = [
+        name
+        for name in valid
+        if any(matches(name, each) for each in pattern.include)
+        and not any(matches(name, each) for each in pattern.exclude)
+    ]
+    if not matched:
+        raise ConfigError(f"{word}: it matches no option; valid: {', '.join(valid)}")
+    about = {name: about_module(name) for name in matched}
+    left = [name for name in matched if _is_meant(name, about[name], points, selected)]
+    if not left:
+        families = ", ".join(sorted({each.family for each in about.values() if each.family}))
+        at = f" insertion={','.join(points)}" if points else ""
+        limits = "".join(f" {key}={','.join(values)}" for key, values in selected.items() if values)
+        raise ConfigError(f"{word}{at}{limits}: no module that matches fits; those that match are of: {families}")
+    return ",".join(left)
+
+
+def _is_meant(name: str, about: About, points: Sequence[str], selected: dict[str, list[str]]) -> bool:
+    if name in CONTROL_MODULES or about.family == "control":
+        return False
+    if selected["family"] and about.family not in selected["family"]:
+        return False
+    if selected["kind"] and not set(about.kinds) & set(selected["kind"]):
+        return False
+    fitting = [point for name in points if (point := point_of(name)) is not None]
+    return all(point.takes(about.kinds) for point in fitting)
