@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ultralytics.nn.tasks import DetectionModel
 
 from ablate.grafting.insertion import INSERTIONS, GraftError
-from ablate.grafting.surgery import Graft, Grafted, grafts_of, operate, stock_name
+from ablate.grafting.replaced_layer import stock_name
+from ablate.grafting.surgery import Graft, Grafted, grafts_of, operate
 from ablate.settings.graft import GraftSpec, InsertionSpec, ModuleSpec
 
 MODULES = {

@@ -10,7 +10,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from ablate.checkpoints.stored_network import StoredNetwork, read_checkpoint
 from ablate.grafting.insertion import INSERTIONS, GraftError
-from ablate.grafting.surgery import stock_name
+from ablate.grafting.replaced_layer import stock_name
 from ablate.training.network import build_network
 
 NAMES = {0: "a", 1: "b", 2: "c"}

@@ -305,7 +305,7 @@ def test_a_sweep_trains_its_controls_and_shows_them_among_what_they_control(swee
 def test_an_identity_is_trained_exactly_as_the_baseline_to_the_last_digit(sweep: Path) -> None:
     import torch
 
-    from ablate.grafting.surgery import stock_name
+    from ablate.grafting.replaced_layer import stock_name
 
     found = records(sweep.parents[2])
     baseline, identity = found["none", "yolo26n"], found["identity", "yolo26n"]

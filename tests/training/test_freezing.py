@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ultralytics.nn.tasks import yaml_model_load
 
 from ablate.errors import ConfigError
-from ablate.grafting.surgery import stock_name
+from ablate.grafting.replaced_layer import stock_name
 from ablate.settings.schema import Config
 from ablate.settings.signature import identify
 from ablate.settings.trial_settings import TrialSettings

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import reduce
 from inspect import getattr_static
 from typing import Any
@@ -24,7 +25,7 @@ from ablate.grafting.module_calls import (
 )
 from ablate.grafting.module_import import import_module_of
 from ablate.settings.graft import ModuleSpec
-from ablate.sources.parameters import Parameters, channel_arguments, from_callable
+from ablate.sources.parameters import Parameters, channel_arguments, from_callable, output_arguments
 from ablate.sources.python_imports import split_target
 from ablate.sources.working_folder import allow
 
@@ -59,32 +60,82 @@ def load_class(target: str) -> Callable[..., nn.Module]:
     return found  # type: ignore[no-any-return]
 
 
-def construct(module: ModuleSpec, channels: int, seed: int, where: str) -> nn.Module:
+@dataclass(frozen=True)
+class Supply:
+    """What the place of a replaced layer gives to a constructor.
+
+    Attributes:
+        channels: Of the map that the layer receives; of each one where it receives several, as a list.
+        returned: Channels of the map that it returns; None where that is not for the constructor to know.
+        facts: What else a constructor may ask for by name; an option of the module's file comes first.
+    """
+
+    channels: int | list[int]
+    returned: int | None
+    facts: Mapping[str, object]
+
+
+def construct(module: ModuleSpec, channels: int | Supply, seed: int, where: str) -> nn.Module:
     """Build a module with weights that depend on the seed alone.
 
     Args:
         module: Its class and options.
-        channels: Of the map that it receives.
+        channels: Of the map that it receives; or what the layer gives that it replaces.
         seed: Seeds its weights; the global random state is left as it was.
         where: Where it goes, such as ``at neck_p4``; part of a message.
 
     Raises:
-        GraftError: It cannot be imported; it raises, makes no module, or makes parameters in its first forward only.
+        GraftError: It cannot be imported; it raises, makes no module, or makes parameters in its first forward only;
+            or it takes one number of channels where the layer that it replaces receives and returns different ones.
     """
     allow(module.targets)  # a control builds the class that it imitates
     function, arguments = load_class(module.target), module.arguments
-    given = channel_arguments(_parameters(function), arguments)
-    arguments |= dict.fromkeys(given.names, channels)
+    supply = channels if isinstance(channels, Supply) else Supply(channels, None, {})
+    positional, named = _supplied(_parameters(function), arguments, supply, where, module.target)
+    arguments |= named
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        with calling(module.target, f"{where}: constructor with {channels} channels"):
-            built: object = function(*([channels] if given.first else []), **arguments)
+        with calling(module.target, f"{where}: constructor with {_in_words(supply)}"):
+            built: object = function(*positional, **arguments)
     if not isinstance(built, nn.Module):
         raise ModuleError(module.target, f"{where}: it returned {type(built).__name__}; a torch.nn.Module is needed")
     lazy = [name for name, tensor in [*built.named_parameters(), *built.named_buffers()] if is_lazy(tensor)]
     if lazy:
         raise ModuleError(module.target, f"{where}: {made_too_late(lazy)}")
     return built
+
+
+def _supplied(
+    parameters: Parameters, options: Mapping[str, object], supply: Supply, where: str, target: str
+) -> tuple[list[object], dict[str, object]]:
+    """Return the positional and the named arguments that a place gives, beside a module's options."""
+    known = {parameter.name for parameter in parameters.named if parameter.keyword} - set(options)
+    named = {name: value for name, value in supply.facts.items() if name in known}
+    taken = {*options, *named}
+    by_place = channel_arguments(parameters, taken)
+    returned = () if supply.returned is None else output_arguments(parameters, taken)
+    named |= {name: supply.channels for name in by_place.names if name not in returned}
+    named |= dict.fromkeys(returned, supply.returned)
+    positional: list[object] = [supply.channels] if by_place.first else []
+    if supply.returned is None or returned or "replaced" in named or isinstance(supply.channels, list):
+        return positional, named
+    if parameters.any_positional and not parameters.named:  # written in C, or it takes anything
+        return [supply.channels, supply.returned], named
+    if positional and supply.channels != supply.returned:
+        raise ModuleError(
+            target,
+            f"{where}: its constructor takes one number of channels; the layer that it would replace maps "
+            f"(B, {supply.channels}, H, W) to {supply.returned} channels, and its own output has {supply.channels}",
+        )
+    return positional, named
+
+
+def _in_words(supply: Supply) -> str:
+    """Return the channels that a constructor got."""
+    if isinstance(supply.channels, list):
+        return f"maps of {', '.join(map(str, supply.channels))} channels"
+    text = f"{supply.channels} channels"
+    return text if supply.returned is None else f"{text} in and {supply.returned} out"
 
 
 def made_too_late(names: list[str]) -> str:

@@ -1,19 +1,21 @@
 """Insertion points: from a semantic name to the places of one built network.
 
-A place is read off the network itself (types of its layers, the strides of their outputs), not off layer indices of
-one architecture, so the same name means the same thing in YOLO26 n to x, YOLO11, YOLOv10 and YOLOv8.
+A place is read off the network itself (types of its layers, the strides of their maps), not off layer indices of
+one architecture, so the same name means the same thing in YOLO26 n to x, YOLO12, YOLO11, YOLOv10 and YOLOv8.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from ablate.errors import AblateError
+from ablate.grafting.replacement_points import REPLACEMENTS, Ports
+from ablate.settings.points import HEAD_POINT, REPLACE_LAYER
 
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
@@ -27,20 +29,24 @@ class GraftError(AblateError, ValueError):
 
 @dataclass(frozen=True)
 class Place:
-    """One spot of a network where a module can be inserted.
+    """One spot of a network where a module can be inserted, or a layer that can be replaced.
 
     Attributes:
         path: Dotted path of the host, the submodule whose output the graft receives; for an input of Detect the
-            path of Detect itself.
-        channels: Channels of the map at this place.
+            path of Detect itself. Of the replaced layer where one is replaced.
+        channels: Channels of the map at this place, which the replaced layer returns; of Detect's first input.
         stride: Input pixels per cell of that map.
         port: Index of Detect's input, or None where the host's output is meant.
+        kind: What goes there, of `ablate.settings.about.KINDS`.
+        inputs: Channels of each map that the replaced layer receives; none where no layer is replaced.
     """
 
     path: str
     channels: int
     stride: int
     port: int | None = None
+    kind: str = "insert"
+    inputs: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         return self.path if self.port is None else f"{self.path} input {self.port}"
@@ -51,25 +57,23 @@ def find_places(network: DetectionModel, name: str, at: Sequence[int] | None = N
 
     Args:
         network: A stock (ungrafted) Ultralytics detection network.
-        name: A key of `INSERTIONS`.
-        at: Layer indices that take the place of the name; a graft follows each of these layers.
+        name: A point of `ablate.settings.points.POINTS`.
+        at: Layer indices that take the place of the name; a graft follows each of these layers, or replaces it where
+            the name begins with ``replace_layer``.
 
     Raises:
         GraftError: The network has no such place, or the name or index is unknown.
     """
-    layers = list(network.model)
+    if name in REPLACEMENTS or name == HEAD_POINT or name.startswith(REPLACE_LAYER):
+        return _replaced(network, name, at)
     if at is not None:
-        last = len(layers) - 2
-        for index in at:
-            if not 0 <= index <= last:
-                raise GraftError(f"insertion.at: {_title(network)} has no layer {index} to follow; valid: 0 to {last}")
-        hosts = [f"model.{index}" for index in dict.fromkeys(at)]
+        hosts = _by_index(network, at, "follow")
     elif name == "head":
         return _head_inputs(network)
     elif name in INSERTIONS:
         hosts = INSERTIONS[name](network)
     else:
-        raise GraftError(f"unknown insertion point '{name}'; valid: {', '.join(sorted(INSERTIONS))}")
+        raise GraftError(f"unknown insertion point '{name}'; valid: {', '.join(sorted([*INSERTIONS, *REPLACEMENTS]))}")
     if not hosts:
         raise GraftError(
             f"insertion={name}: {_title(network)} has no such place; it has {', '.join(available(network))}"
@@ -79,8 +83,42 @@ def find_places(network: DetectionModel, name: str, at: Sequence[int] | None = N
 
 
 def available(network: DetectionModel) -> list[str]:
-    """Return the insertion points that this network has."""
+    """Return the insertion points that this network has, where a module is inserted."""
     return [name for name, find in INSERTIONS.items() if name == "head" or find(network)]
+
+
+def replaceable(network: DetectionModel) -> list[str]:
+    """Return the insertion points that this network has, where a layer is replaced."""
+    ports = _layer_ports(network)
+    return [*(name for name, find in REPLACEMENTS.items() if find(network, ports)), HEAD_POINT]
+
+
+def _by_index(network: DetectionModel, at: Sequence[int], verb: str) -> list[str]:
+    """Return the paths of layers by index; `verb` says what a graft does with one."""
+    last = len(network.model) - 2
+    for index in at:
+        if not 0 <= index <= last:
+            raise GraftError(f"insertion.at: {_title(network)} has no layer {index} to {verb}; valid: 0 to {last}")
+    return [f"model.{index}" for index in dict.fromkeys(at)]
+
+
+def _replaced(network: DetectionModel, name: str, at: Sequence[int] | None) -> list[Place]:
+    """Return the layers that a point replaces."""
+    if name == HEAD_POINT:
+        levels = _head_inputs(network)
+        return [replace(levels[0], port=None, kind="head", inputs=tuple(level.channels for level in levels))]
+    if name.startswith(REPLACE_LAYER):
+        paths = _by_index(network, at or (), "replace")
+    else:
+        paths = REPLACEMENTS[name](network, _layer_ports(network))
+    if not paths:
+        has = ", ".join(replaceable(network))
+        raise GraftError(f"insertion={name}: {_title(network)} has no such layer; of the kind it has {has}")
+    ports = _ports(network, paths)
+    return [
+        Place(path, ports[path].channels, ports[path].stride, kind=ports[path].kind, inputs=ports[path].inputs)
+        for path in paths
+    ]
 
 
 def _c3k2(network: DetectionModel) -> list[str]:
@@ -162,14 +200,26 @@ def _title(network: DetectionModel) -> str:
     return Path(str(network.yaml.get("yaml_file", "this network"))).stem
 
 
-@torch.no_grad()
 def _output_shapes(network: DetectionModel, paths: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Return (channels, stride) of the outputs of the submodules at `paths`, seen in one forward pass before Detect."""
-    seen: dict[str, tuple[int, int]] = {}
+    """Return (channels, stride) of the outputs of the submodules at `paths`."""
+    return {path: (ports.channels, ports.stride) for path, ports in _ports(network, paths).items()}
 
-    def watch(path: str) -> Callable[[nn.Module, object, torch.Tensor], None]:
-        def hook(module: nn.Module, inputs: object, output: torch.Tensor) -> None:
-            seen[path] = (output.shape[1], PROBE_SIZE // output.shape[-1])
+
+def _layer_ports(network: DetectionModel) -> dict[str, Ports]:
+    """Return what every layer but the head receives and returns."""
+    return _ports(network, [f"model.{index}" for index in range(len(network.model) - 1)])
+
+
+@torch.no_grad()
+def _ports(network: DetectionModel, paths: Sequence[str]) -> dict[str, Ports]:
+    """Return what the submodules at `paths` receive and return, seen in one forward pass before Detect."""
+    seen: dict[str, Ports] = {}
+
+    def watch(path: str) -> Callable[[nn.Module, tuple[Any, ...], torch.Tensor], None]:
+        def hook(module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+            maps: list[torch.Tensor] = inputs[0] if isinstance(inputs[0], list) else [inputs[0]]
+            strides = [PROBE_SIZE // size for size in (maps[0].shape[-1], output.shape[-1])]
+            seen[path] = Ports(tuple(each.shape[1] for each in maps), strides[0], output.shape[1], strides[1])
 
         return hook
 
@@ -182,7 +232,7 @@ def _output_shapes(network: DetectionModel, paths: Sequence[str]) -> dict[str, t
         outputs: list[torch.Tensor] = []
         for layer in list(network.model)[:-1]:
             sources = [layer.f] if isinstance(layer.f, int) else layer.f
-            taken = [x if source == -1 else outputs[source] for source in sources]
+            taken = [outputs[source] if source != -1 else x for source in sources]
             x = layer(taken[0] if isinstance(layer.f, int) else taken)
             outputs.append(x)
     finally:

@@ -1,11 +1,12 @@
-"""Surgery: insert modules into a built network, and report what was done.
+"""Surgery: insert modules into a built network or put them in the place of layers, and report what was done.
 
-The stock network stays as it is: no layer moves, no index shifts, every tensor keeps its value and, behind the name of
-its host, its name. What was grafted is written into the network's own `yaml`, so that a checkpoint of it can be
-rebuilt, resumed and sent to other processes with nothing but `ablate` importable.
+The rest of the stock network stays as it is: no layer moves, no index shifts, every tensor keeps its value and, behind
+the name of its host, its name. What was done is written into the network's own `yaml`, so that a checkpoint of it can
+be rebuilt, resumed and sent to other processes with nothing but `ablate` importable.
 
-The places of all grafts are those of the stock network; at a place that several share, each graft receives the output
-of the one before.
+The places of all grafts are those of the stock network. Layers are replaced first; a module that is inserted after a
+replaced layer receives the output of what replaces it. At a place that several share, each inserted one receives the
+output of the one before.
 """
 
 from __future__ import annotations
@@ -14,16 +15,20 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from ultralytics.nn.modules.head import Detect, v10Detect
+from ultralytics.nn.modules.head import Detect
 
-from ablate.grafting.construction import construct
+from ablate.grafting.construction import Supply, construct, load_class
+from ablate.grafting.head_surgery import adapt, facts_of_head, graft_inputs, in_place_of
 from ablate.grafting.insertion import GraftError, Place, find_places
 from ablate.grafting.module_calls import calling
+from ablate.grafting.replaced_layer import MARK, Replaced, keep_weights, set_norms
+from ablate.grafting.replacement_points import facts_of
 from ablate.records.graft_report import GraftReport, PlaceReport
 from ablate.settings.graft import GraftSpec, read_grafts, write_grafts
 from ablate.storage.plain_values import Plain
@@ -99,27 +104,6 @@ class Grafted(nn.Module):
         return y
 
 
-class _GraftedInputs:
-    """Detect with a graft on each of its inputs."""
-
-    grafts: nn.ModuleList
-
-    def forward(self, x: list[Tensor]) -> Any:
-        """Graft every input, then detect."""
-        return super().forward([graft(level) for graft, level in zip(self.grafts, x, strict=True)])  # type: ignore[misc]
-
-
-class GraftedDetect(_GraftedInputs, Detect):
-    """Ultralytics' Detect with grafts on its inputs."""
-
-
-class GraftedV10Detect(_GraftedInputs, v10Detect):
-    """Ultralytics' v10Detect with grafts on its inputs."""
-
-
-_GRAFTED_HEADS: dict[type[nn.Module], type[nn.Module]] = {Detect: GraftedDetect, v10Detect: GraftedV10Detect}
-
-
 @dataclass
 class Surgery:
     """What was done to a network.
@@ -128,12 +112,16 @@ class Surgery:
         grafts: The requested grafts.
         grafted: Each graft with each of its places, graft by graft and in forward order.
         modules: The module that was built for each of `grafted`.
+        kept: For each path of a replaced layer, names of the tensors whose values its replacement has.
+        tensors: For each path of a replaced layer, how many tensors it had.
         replaced: For each path of the stock network the submodule that stood there and the one that stands there now.
     """
 
     grafts: tuple[GraftSpec, ...]
     grafted: list[tuple[GraftSpec, Place]]
     modules: list[nn.Module] = field(default_factory=list)
+    kept: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    tensors: dict[str, int] = field(default_factory=dict)
     replaced: dict[str, tuple[nn.Module, nn.Module]] = field(default_factory=dict)
 
     @property
@@ -145,12 +133,16 @@ class Surgery:
         """Return the grafts and their places for a record.
 
         A place names its module and wiring where there are several grafts; a module adds what its `describe` returns.
+        Of a replaced layer it has the class, the channels of the maps that it received, how many tensors it had, and
+        how many of those its replacement kept.
         """
         several = len(self.grafts) > 1
         places = []
         for (graft, place), module in zip(self.grafted, self.modules, strict=True):
             row: Plain = {"place": str(place), "channels": place.channels, "stride": place.stride}
             row |= {"module": graft.module.target, "wiring": graft.insertion.wiring} if several else {}
+            if graft.replaces:
+                row |= self._replaced(place)
             describe = getattr(module, "describe", None)
             if callable(describe):
                 with calling(graft.module.target, f"at {graft.insertion.name}: describe"):
@@ -159,9 +151,20 @@ class Surgery:
         wiring = "+".join(dict.fromkeys(graft.insertion.wiring for graft in self.grafts))
         return GraftReport(wiring=wiring, places=tuple(places))
 
+    def _replaced(self, place: Place) -> Plain:
+        """Return what a record says of a replaced layer."""
+        layer = self.replaced[place.path][0]
+        inputs = list(place.inputs)
+        return {
+            "replaced": type(layer).__name__,
+            "in_channels": inputs if len(inputs) > 1 else inputs[0],
+            "kept": len(self.kept[place.path]),
+            "tensors": self.tensors[place.path],
+        }
+
 
 def operate(network: DetectionModel, grafts: Sequence[GraftSpec], seed: int = 0) -> Surgery:
-    """Insert grafts into a stock network, in place.
+    """Insert grafts into a stock network and replace its layers, in place.
 
     Args:
         network: A stock Ultralytics detection network; its weights may already be loaded.
@@ -170,38 +173,39 @@ def operate(network: DetectionModel, grafts: Sequence[GraftSpec], seed: int = 0)
             follows (batches, augmentation) is the same as for the baseline.
 
     Raises:
-        GraftError: The network has no such place, a module refuses its channels, or its class cannot be found.
+        GraftError: The network has no such place, a module refuses its channels, its class cannot be found, or a place
+            lies inside of a layer that is replaced.
     """
     if grafts_of(network):
         raise GraftError("this network carries a graft already")
     pairs = [(graft, find_places(network, graft.insertion.name, graft.insertion.at)) for graft in grafts]
+    _check_overlap(pairs)
     surgery = Surgery(tuple(grafts), [(graft, place) for graft, places in pairs for place in places])
     seeds = _Seeds(seed)
-    built = [
-        [
-            Graft(
-                construct(graft.module, place.channels, seeds.of(place, graft), _where(graft, place, places)),
-                graft.insertion.wiring,
-                graft.insertion.name,
-                shares_input=place.port is not None,
-                target=graft.module.target,
-            )
-            for place in places
-        ]
-        for graft, places in pairs
-    ]
-    surgery.modules = [graft.module for news in built for graft in news]
+    built = [[_build(network, graft, place, places, seeds) for place in places] for graft, places in pairs]
+    surgery.modules = [new for news in built for new in news]
+    surgery.tensors = {
+        place.path: len(network.get_submodule(place.path).state_dict()) for g, place in surgery.grafted if g.replaces
+    }
     parents = {place.path: _parent(network, place) for place in surgery.places}  # found before their hosts get a graft
-    for (graft, places), news in zip(pairs, built, strict=True):
-        link = getattr(type(news[0].module), "link", None)
+    for (graft, _), news in zip(pairs, built, strict=True):
+        link = getattr(type(news[0]), "link", None)
         if link is not None:
             with calling(graft.module.target, f"at {graft.insertion.name}: link"):
-                link([new.module for new in news], network)
+                link(news, network)
+    in_order = sorted(zip(pairs, built, strict=True), key=lambda each: not each[0][0].replaces)
+    for (graft, places), news in in_order:
         if places[0].port is not None:
-            _graft_inputs(surgery, parents[places[0].path], places[0].path, news)
+            _graft_inputs(surgery, parents[places[0].path], places[0].path, [_graft(graft, new, True) for new in news])
             continue
         for place, new in zip(places, news, strict=True):
-            _follow(surgery, parents[place.path], place.path, new)
+            parent = parents[place.path]
+            if not graft.replaces:
+                _follow(surgery, parent, place.path, _graft(graft, new, False))
+            elif place.kind == "head":
+                _replace_head(surgery, parent, place.path, new, graft)
+            else:
+                _replace(surgery, parent, place, new, graft)
     network.yaml = {**network.yaml, SPEC_KEY: write_grafts(grafts)}
     network.train(network.training)
     return surgery
@@ -217,14 +221,6 @@ def grafts_in(content: object) -> tuple[GraftSpec, ...]:
     return read_grafts(content[SPEC_KEY]) if isinstance(content, dict) and content.get(SPEC_KEY) else ()
 
 
-def stock_name(tensor: str) -> str | None:
-    """Return the name that a grafted network's tensor has in the stock network, or None if a graft brought it."""
-    parts = tensor.split(".")
-    if "graft" in parts or "grafts" in parts:
-        return None
-    return ".".join(part for part in parts if part != "host")
-
-
 class _Seeds:
     """Seeds of new weights, one for each graft at each place.
 
@@ -238,10 +234,16 @@ class _Seeds:
 
     def of(self, place: Place, graft: GraftSpec) -> int:
         """Return the seed for the next graft at a place."""
+        if graft.replaces:
+            return self._hash(f"{self._seed}/replaced/{place}")
         key = f"{self._seed}/{place}"
         if number := self._grafts[str(place)]:
             key += f"/{graft.module.target}/{number}"
         self._grafts[str(place)] += 1
+        return self._hash(key)
+
+    @staticmethod
+    def _hash(key: str) -> int:
         return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
 
 
@@ -267,6 +269,91 @@ def _parent(network: DetectionModel, place: Place) -> nn.Module:
     return parent
 
 
+def _check_overlap(pairs: Sequence[tuple[GraftSpec, Sequence[Place]]]) -> None:
+    """Refuse a place inside of a layer that is replaced, and a layer that two grafts replace.
+
+    Raises:
+        GraftError: There is one.
+    """
+    replaced = [(place.path, graft) for graft, places in pairs if graft.replaces for place in places]
+    for graft, places in pairs:
+        for place in places:
+            for path, other in replaced:
+                inside = place.path.startswith(f"{path}.")
+                if other is not graft and (inside or (graft.replaces and place.path == path)):
+                    raise GraftError(
+                        f"{graft.text} and {other.text}: {place.path} is {'inside of' if inside else ''} "
+                        f"{path if inside else 'a layer'} that {other.insertion.name} replaces".replace("  ", " ")
+                    )
+
+
+def _build(
+    network: DetectionModel, graft: GraftSpec, place: Place, places: Sequence[Place], seeds: _Seeds
+) -> nn.Module:
+    """Build the module of a graft for one of its places."""
+    seed, where = seeds.of(place, graft), _where(graft, place, places)
+    if not graft.replaces:
+        return construct(graft.module, place.channels, seed, where)
+    layer = network.get_submodule(place.path)
+    facts: dict[str, object] = {"replaced": deepcopy(layer)}
+    if place.kind == "head":
+        stock, legacy = Detect.legacy, not isinstance(layer.cv3[0][0], nn.Sequential)
+        Detect.legacy = legacy  # Ultralytics sets it for the class, by the last network that was built
+        try:
+            supply = Supply(list(place.inputs), None, {**facts, **facts_of_head(layer, place.inputs)})
+            return construct(graft.module, supply, seed, where)
+        finally:
+            Detect.legacy = stock
+    channels = list(place.inputs) if place.kind == "fuse" else place.inputs[0]
+    return construct(
+        graft.module, Supply(channels, place.channels, {**facts, **facts_of(layer, place.kind)}), seed, where
+    )
+
+
+def _graft(graft: GraftSpec, module: nn.Module, shares_input: bool) -> Graft:
+    insertion = graft.insertion
+    return Graft(module, insertion.wiring, insertion.name, shares_input=shares_input, target=graft.module.target)
+
+
+def _replace(surgery: Surgery, parent: nn.Module, place: Place, module: nn.Module, graft: GraftSpec) -> None:
+    """Put a module in the place of a layer, with the weights that both have."""
+    name = place.path.rpartition(".")[2]
+    layer = parent.get_submodule(name)
+    set_norms(module)
+    kept = keep_weights(module, layer) if _keeps(graft) else ()
+    new = Replaced(module, graft.module.target, graft.insertion.name, place.kind, kept, layer)
+    setattr(parent, name, new)
+    surgery.kept[place.path] = kept
+    surgery.replaced[place.path] = (layer, new)
+
+
+def _replace_head(surgery: Surgery, parent: nn.Module, path: str, module: nn.Module, graft: GraftSpec) -> None:
+    """Put a subclass of Detect in the place of the head, or another module before it."""
+    name, target, insertion = path.rpartition(".")[2], graft.module.target, graft.insertion.name
+    head = parent.get_submodule(name)
+    if isinstance(module, Detect):
+        new: nn.Module = in_place_of(head, module, target, insertion, keep=_keeps(graft))
+        setattr(parent, name, new)
+        surgery.kept[path] = getattr(new, MARK).kept
+    else:
+        adapt(head, Replaced(module, target, insertion, "head"))
+        new = head
+        surgery.kept[path] = tuple(head_name for head_name in head.state_dict() if not head_name.startswith("adapter."))
+    surgery.replaced[path] = (head, new)
+
+
+def _keeps(graft: GraftSpec) -> bool:
+    """Tell whether a replacement takes weights of the layer; one that draws its weights anew does not."""
+    return not getattr(load_class(graft.module.target), "draws_anew", False)
+
+
+def _graft_inputs(surgery: Surgery, parent: nn.Module, path: str, grafts: Sequence[Graft]) -> None:
+    """Put a graft on each input of the head."""
+    head = parent.get_submodule(path.rpartition(".")[2])
+    graft_inputs(head, grafts)
+    surgery.replaced[path] = (surgery.replaced.get(path, (head,))[0], head)
+
+
 def _follow(surgery: Surgery, parent: nn.Module, path: str, graft: Graft) -> None:
     """Let a graft follow what stands at a path of the stock network."""
     name = path.rpartition(".")[2]
@@ -274,19 +361,3 @@ def _follow(surgery: Surgery, parent: nn.Module, path: str, graft: Graft) -> Non
     grafted = Grafted(host, graft)
     setattr(parent, name, grafted)
     surgery.replaced[path] = (surgery.replaced.get(path, (host,))[0], grafted)
-
-
-def _graft_inputs(surgery: Surgery, parent: nn.Module, path: str, grafts: Sequence[Graft]) -> None:
-    """Put a graft on each input of the head, behind those that are there already."""
-    head = parent.get_submodule(path.rpartition(".")[2])
-    if isinstance(head, _GraftedInputs):
-        head.grafts = nn.ModuleList(
-            nn.Sequential(*(old if isinstance(old, nn.Sequential) else [old]), new)
-            for old, new in zip(head.grafts, grafts, strict=True)
-        )
-        return
-    if type(head) not in _GRAFTED_HEADS:
-        raise GraftError(f"insertion=head: the head {type(head).__name__} is not supported; use neck_p3 to neck_p5")
-    head.__class__ = _GRAFTED_HEADS[type(head)]
-    head.grafts = nn.ModuleList(grafts)
-    surgery.replaced[path] = (head, head)

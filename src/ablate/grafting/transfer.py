@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ from torch import nn
 
 from ablate.checkpoints.stored_network import StoredNetwork
 from ablate.grafting.insertion import GraftError
-from ablate.grafting.surgery import grafts_in, stock_name
+from ablate.grafting.replaced_layer import replaced_names, stock_name
+from ablate.grafting.surgery import grafts_in
 
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
@@ -38,8 +40,16 @@ class Coverage:
     missing: tuple[str, ...] = ()
 
 
-def load_weights(network: DetectionModel, weights: StoredNetwork, source: str) -> Coverage:
+def load_weights(
+    network: DetectionModel, weights: StoredNetwork, source: str, without: Collection[str] = ()
+) -> Coverage:
     """Load a stock checkpoint into a stock network, before surgery.
+
+    Args:
+        network: The network.
+        weights: The checkpoint.
+        source: Its name, for messages and records.
+        without: Paths of layers whose tensors the checkpoint may lack.
 
     Raises:
         GraftError: The checkpoint belongs to another architecture, or carries a graft itself.
@@ -51,7 +61,9 @@ def load_weights(network: DetectionModel, weights: StoredNetwork, source: str) -
     strangers = [
         name
         for name, tensor in ours.items()
-        if not _of_the_head(network, name) and not _fits(name, _shape(weights.state, name), tensor.shape)
+        if not _of_the_head(network, name)
+        and not any(name.startswith(f"{path}.") for path in without)
+        and not _fits(name, _shape(weights.state, name), tensor.shape)
     ]
     if strangers:
         first = strangers[0]
@@ -64,12 +76,15 @@ def load_weights(network: DetectionModel, weights: StoredNetwork, source: str) -
 
 
 def coverage(network: DetectionModel, weights: StoredNetwork, source: str) -> Coverage:
-    """Count the tensors of `network`, grafted or not, that equal those of the stock checkpoint `weights`."""
-    stored = weights.state
+    """Count the tensors of `network`, grafted or not, that equal those of the stock checkpoint `weights`.
+
+    Of a replaced layer those count that its replacement kept.
+    """
+    stored, replaced = weights.state, replaced_names(network)
     missing = []
     expected = 0
     for tensor_name, tensor in network.state_dict().items():
-        name = stock_name(tensor_name)
+        name = stock_name(tensor_name, replaced)
         if name is None:
             continue
         expected += 1

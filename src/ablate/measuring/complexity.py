@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from ablate.grafting.module_calls import calling
-from ablate.grafting.surgery import Graft, stock_name
+from ablate.grafting.replaced_layer import Replaced, replaced_names, stock_name
+from ablate.grafting.surgery import Graft
 from ablate.measuring.flop_counter import FlopCounter
 from ablate.modules.kernels.switch import composed
 
@@ -58,16 +60,24 @@ def complexity(network: DetectionModel, imgsz: int, *, spend: bool = False) -> C
     params_train = sum(p.numel() for p in work.parameters())
     with composed():  # the count is of the formulas in the paper, not of what a fused implementation does
         reported = get_flops(work, imgsz) or None  # 0.0 means that it failed
+        replaced = replaced_names(work)
         deployed = work.eval().fuse(verbose=False)
         counted, declared = _count(deployed, imgsz, quick=reported is not None and reported < QUICK_GFLOPS)
     return Complexity(
         params=sum(p.numel() for p in deployed.parameters()),
-        params_added=sum(p.numel() for name, p in deployed.named_parameters() if stock_name(name) is None),
+        params_added=sum(p.numel() for name, p in deployed.named_parameters() if _is_brought(name, replaced)),
         params_train=params_train,
         gflops=(counted + declared) / 1e9,
         gflops_uncounted=declared / 1e9,
         gflops_ultralytics=reported,
     )
+
+
+def _is_brought(parameter: str, replaced: Mapping[str, str | None]) -> bool:
+    """Tell whether a graft, or what replaces a layer, brought a parameter; a folded norm leaves a bias."""
+    if stock_name(parameter, replaced) is not None:
+        return False
+    return replaced.get(f"{parameter.removesuffix('bias')}weight") is None
 
 
 def _count(network: DetectionModel, imgsz: int, quick: bool) -> tuple[int, int]:
@@ -95,7 +105,8 @@ def _flops(network: nn.Module, image: Tensor) -> tuple[int, int]:
 
     def add(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal declared
-        height, width = inputs[0].shape[-2:]
+        first = inputs[0][0] if isinstance(inputs[0], list | tuple) else inputs[0]  # of what joins several maps
+        height, width = first.shape[-2:]
         target, insertion = owners.get(module, (type(module).__name__, "its place"))
         with calling(target, f"at {insertion}: uncounted_flops({height}, {width})"):
             declared += int(module.uncounted_flops(height, width))  # type: ignore[operator]
@@ -103,7 +114,7 @@ def _flops(network: nn.Module, image: Tensor) -> tuple[int, int]:
     owners = {
         inner: (graft.target, graft.insertion)
         for graft in network.modules()
-        if isinstance(graft, Graft)
+        if isinstance(graft, Graft | Replaced)
         for inner in graft.modules()
     }
     outermost = _outermost(network, "uncounted_flops")

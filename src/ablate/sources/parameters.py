@@ -18,7 +18,9 @@ _NO_NUMBERS = ("bool", "float", "str", "Callable", "Literal", "Type", "type")
 
 # Names of parameters. An integer with a default is a number of channels unless it is named for something else.
 _CHANNELS = re.compile(r"c1?|ch|chs|c_?in|cin|inp|in_?chs?|nf|d_model|.*(chan|dim|feat|plane|filter|width|embed).*")
-_OUTPUT = re.compile(r"c2|c_?out|cout|oup|(num_)?out_?(c|chs?|chan|channels|dims?|features|planes|filters|width)")
+_OUTPUT = re.compile(
+    r"c2|c_?out|cout|oup|dim_out|(num_)?out_?(c|chs?|chan|channels|dims?|features|planes|filters|width)"
+)
 _OTHER = re.compile(
     r"[kspgdne]|.*(kernel|stride|dilation|padding|group|head|factor|ratio|reduction|window|block|size|prob|rate|drop|"
     r"inplace|eps|momentum|bias|act|norm|depth|layer|repeat|gamma|beta|alpha|slope|axis|scale|temperature).*"
@@ -117,6 +119,18 @@ def channel_arguments(parameters: Parameters, given: Container[str]) -> ChannelA
         takes_first = first.may_be_channels and first.name not in given and not elsewhere
     names = [p.name for p in others if _OUTPUT.fullmatch(p.name) or (not takes_first and p.named_channels)]
     return ChannelArguments(takes_first, tuple(names))
+
+
+def output_arguments(parameters: Parameters, given: Container[str]) -> tuple[str, ...]:
+    """Return which arguments receive the channels that a module returns, where those differ: required or not."""
+    return tuple(
+        parameter.name
+        for parameter in parameters.named
+        if parameter.keyword
+        and parameter is not parameters.first
+        and parameter.name not in given
+        and _OUTPUT.fullmatch(parameter.name)
+    )
 
 
 def from_source(arguments: ast.arguments, *, bound: bool) -> Parameters:

@@ -8,13 +8,13 @@ comparison would be of that. And a graft's host is called otherwise than in the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from torch import nn
 
 from ablate.errors import ConfigError
-from ablate.grafting.surgery import stock_name
+from ablate.grafting.replaced_layer import replaced_names, stock_name
 from ablate.records.realised import Trainable
 
 ALWAYS = ".dfl"  # a constant convolution of the head
@@ -26,18 +26,26 @@ class Frozen:
 
     Attributes:
         parts: Parts of names in the stock network, as Ultralytics makes them: ``model.0.``, ``.dfl``.
-        grafts: Whether grafts are frozen with the layer that they are in.
+        grafts: Whether grafts, and new tensors of what replaces a layer, are frozen with the layer that they are in.
+        replaced: Of the tensors in replaced layers, see `ablate.grafting.replaced_layer.replaced_names`. Those that a
+            replacement kept are frozen as in the stock network.
     """
 
     parts: tuple[str, ...]
     grafts: bool = False
+    replaced: Mapping[str, str | None] = field(default_factory=dict)
 
     def covers(self, path: str) -> bool:
         """Tell whether a parameter or module of a network, grafted or not, is frozen."""
-        name = stock_name(path)
+        name = stock_name(path, self.replaced) or self._of_a_norm(path)
         if name is None:
             return self.grafts and any(part in path for part in self.parts if part != ALWAYS)
         return any(part in name for part in self.parts)
+
+    def _of_a_norm(self, path: str) -> str | None:
+        """Return the name in the stock network of a layer with kept weights in a replacement; None for any other."""
+        weight = self.replaced.get(f"{path}.weight")
+        return None if weight is None else weight.removesuffix(".weight")
 
     def parameters(self, network: nn.Module) -> list[str]:
         """Return the names of the frozen parameters of a network."""
@@ -57,7 +65,8 @@ def check_freeze(network: nn.Module, freeze: int | Sequence[int | str] | None) -
         ConfigError: A listed layer has no parameters or does not exist, or all of the stock network is frozen.
     """
     parts = parts_of(freeze)
-    stock = [name for path, _ in network.named_parameters() if (name := stock_name(path)) is not None]
+    replaced = replaced_names(network)
+    stock = [name for path, _ in network.named_parameters() if (name := stock_name(path, replaced)) is not None]
     count = len(network.model)  # type: ignore[arg-type]
     if not isinstance(freeze, int):
         for layer, part in parts.items():
@@ -72,11 +81,12 @@ def check_freeze(network: nn.Module, freeze: int | Sequence[int | str] | None) -
 
 def trainable(network: nn.Module) -> Trainable:
     """Return how many parameters (numbers, not tensors) a network and its grafts have, and how many are trained."""
+    replaced = replaced_names(network)
     parameters = trained = graft_parameters = graft_trained = 0
     for name, parameter in network.named_parameters():
         numbers, learning = parameter.numel(), parameter.numel() * parameter.requires_grad
         parameters, trained = parameters + numbers, trained + learning
-        if stock_name(name) is None:
+        if stock_name(name, replaced) is None:
             graft_parameters, graft_trained = graft_parameters + numbers, graft_trained + learning
     return Trainable(
         parameters=parameters,

@@ -14,7 +14,8 @@ import ablate_yolo
 from ablate.checkpoints.stored_network import StoredNetwork
 from ablate.grafting.construction import load_class
 from ablate.grafting.insertion import GraftError
-from ablate.grafting.surgery import grafts_in, stock_name
+from ablate.grafting.replaced_layer import replaced_names, stock_name
+from ablate.grafting.surgery import grafts_in
 from ablate.settings.graft import targets_of
 from ablate.storage.plain_values import Plain
 from ablate.training.network import build_network, restore, stock_state
@@ -95,6 +96,12 @@ def from_checkpoint(content: Plain) -> GraftedModel:
     return GraftedModel.of(network.to(kinds.pop()) if len(kinds) == 1 else network)
 
 
+def _replaced_layers(stored: StoredNetwork) -> set[str]:
+    """Return the paths of the stock layers that a network has something else in place of."""
+    inside = (name.split(".replacement.")[0] for name in stored.state if ".replacement." in name)
+    return {".".join(part for part in path.split(".") if part != "host") for path in inside}
+
+
 class GraftedTrainer(DetectionTrainer):
     """Ultralytics' detection trainer for a network that has grafts; they stay in it.
 
@@ -117,7 +124,15 @@ class GraftedTrainer(DetectionTrainer):
             weights=StoredNetwork(stock_state(stored), names=stored.names),
             source=Path(str(getattr(weights, "pt_path", None) or "the checkpoint")).name,
             seed=self.args.seed,
+            without=_replaced_layers(stored),
         )
-        grafts = {name: tensor for name, tensor in stored.state.items() if stock_name(name) is None}
-        network.load_state_dict({**network.state_dict(), **grafts})
+        ours, replaced = network.state_dict(), replaced_names(network)
+        grafts = {
+            name: tensor
+            for name, tensor in stored.state.items()
+            if name in ours
+            and (stock_name(name) is None or stock_name(name, replaced) is None)
+            and tensor.shape == ours[name].shape  # of a head for other classes some have another
+        }
+        network.load_state_dict({**ours, **grafts})
         return GraftedModel.of(network)

@@ -17,8 +17,9 @@ from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ablate.checkpoints.stored_network import StoredNetwork
 from ablate.errors import ConfigError
 from ablate.grafting.insertion import GraftError
+from ablate.grafting.replaced_layer import stock_name
 from ablate.grafting.stored_modules import check_stored_modules
-from ablate.grafting.surgery import SPEC_KEY, grafts_in, operate, stock_name
+from ablate.grafting.surgery import SPEC_KEY, grafts_in, operate
 from ablate.grafting.transfer import Coverage, coverage, load_weights, take_shapes
 from ablate.records.graft_report import GraftReport
 from ablate.settings.architecture import check_architecture
@@ -96,8 +97,9 @@ def build_network(
     source: str = "weights",
     seed: int = 0,
     resume: bool = False,
+    without: Collection[str] = (),
 ) -> tuple[DetectionModel, GraftReport, Coverage]:
-    """Build the stock network, load its weights, then insert the grafts of its yaml.
+    """Build the stock network, load its weights, then insert the grafts of its yaml and replace layers by them.
 
     Args:
         cfg: A network's yaml (path or content); its `ablate` entry, if any, is the graft.
@@ -110,6 +112,7 @@ def build_network(
         seed: Seeds the graft's new weights.
         resume: Whether `weights` is a checkpoint of this very training, graft and all. The network then has the
             shapes of the checkpoint, whatever weights the training started from.
+        without: Paths of layers that `weights` may lack, because something else was in their place.
 
     Returns:
         The network, a report on its grafts, and how many tensors of the stock network the weights filled.
@@ -127,7 +130,7 @@ def build_network(
     if weights is not None and resume:
         take_shapes(network, stock_state(weights))
     elif weights is not None:
-        covered = load_weights(network, weights, source)
+        covered = load_weights(network, weights, source, without)
     if names:
         network.names = dict(names)
     report = GraftReport(places=())
@@ -137,8 +140,8 @@ def build_network(
         _fill(network, weights)
     elif weights is not None:
         after = coverage(network, weights, source)
-        if after.transferred != covered.transferred:
-            raise RuntimeError(f"surgery lost {covered.transferred - after.transferred} tensors of {source}")
+        if lost := set(after.missing) - set(covered.missing):
+            raise RuntimeError(f"surgery lost {len(lost)} tensors of {source}")
     return network, report, covered
 
 
