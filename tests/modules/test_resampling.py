@@ -20,10 +20,14 @@ from ablate.modules.downsamplers.adown import ADown
 from ablate.modules.downsamplers.haardown import HaarDown
 from ablate.modules.downsamplers.spdconv import SPDConv
 from ablate.modules.fusions.bifpn import BiFPN
+from ablate.modules.fusions.iaff import IAFF
+from ablate.modules.fusions.sdi import SDI
+from ablate.modules.heads.asff import ASFF
 from ablate.modules.heads.dyhead import DyHead
 from ablate.modules.kernels.deformable import deform_conv3x3
 from ablate.modules.upsamplers.carafe import CARAFE
 from ablate.modules.upsamplers.dysample import DySample
+from ablate.modules.upsamplers.eucb import EUCB
 
 SIZES = ((1, 1), (2, 2), (1, 5), (3, 7), (8, 8), (9, 13))
 Made = Callable[[], nn.Module]
@@ -40,12 +44,16 @@ DOUBLES: dict[str, Made] = {
     "dysample pl": lambda: DySample(8, style="pl", groups=2, dyscope=True),
     "dysample scope": lambda: DySample(8, dyscope=True),
     "carafe": lambda: CARAFE(8),
+    "eucb": lambda: EUCB(8),
     "carafe in groups": lambda: CARAFE(8, groups=2, up_kernel=3, encoder_kernel=1, compressed=5),
 }
 JOINS: dict[str, Made] = {
     "bifpn": lambda: BiFPN([5, 3], 8),
     "bifpn to others": lambda: BiFPN([5, 3], 6, keep_scale=True),
     "bifpn sum": lambda: BiFPN([5, 3], 8, join="sum"),
+    "sdi": lambda: SDI([5, 3], 8),
+    "iaff": lambda: IAFF([5, 3], 8),
+    "iaff as its authors": lambda: IAFF([5, 3], 8, share_global=True),
 }
 EACH = [*HALVES, *DOUBLES, *JOINS]
 
@@ -176,11 +184,22 @@ def test_moved_taps_are_those_of_torchvision(stride: int) -> None:
     torch.testing.assert_close(ours, deform_conv2d(x, offset, weight, bias, stride=stride, padding=1, mask=factors))
 
 
-@pytest.mark.parametrize("sizes", [[(9, 5), (5, 3), (3, 2)], [(2, 1), (1, 1)], [(4, 4)]])
-def test_dyhead_keeps_each_level_and_each_image_by_itself(sizes: list[tuple[int, int]]) -> None:
+ADAPTERS: dict[str, Callable[[list[int]], nn.Module]] = {
+    "dyhead": lambda channels: DyHead(channels, blocks=2, groups=4),
+    "asff": lambda channels: ASFF(channels, compressed=3),
+}
+
+
+def test_dyhead_of_a_single_level_has_no_neighbours() -> None:
+    assert DyHead([16])([noise(1, 16, 3, 2)])[0].shape == (1, 16, 3, 2)
+
+
+@pytest.mark.parametrize("sizes", [[(9, 5), (5, 3), (3, 2)], [(2, 1), (1, 1)]])
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_an_adapter_keeps_each_level_and_each_image_by_itself(adapter: str, sizes: list[tuple[int, int]]) -> None:
     channels = [16, 24, 40][: len(sizes)]
     maps = [noise(2, c, *size, seed=c).requires_grad_() for c, size in zip(channels, sizes, strict=True)]
-    module = DyHead(channels, blocks=2, groups=4)
+    module = ADAPTERS[adapter](channels)
     with torch.no_grad():
         for seed, parameter in enumerate(module.parameters()):
             parameter.add_(0.1 * noise(*parameter.shape, seed=seed))
@@ -200,8 +219,9 @@ def test_dyhead_keeps_each_level_and_each_image_by_itself(sizes: list[tuple[int,
         assert all(y.isfinite().all() for y in module([x.detach() for x in maps]))
 
 
-def test_dyhead_traces_for_other_sizes(recwarn: pytest.WarningsRecorder) -> None:
-    module = DyHead([16, 24, 40]).eval().requires_grad_(False)
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_an_adapter_traces_for_other_sizes(adapter: str, recwarn: pytest.WarningsRecorder) -> None:
+    module = ADAPTERS[adapter]([16, 24, 40]).eval().requires_grad_(False)
 
     def call(*maps: Tensor) -> list[Tensor]:
         return module(list(maps))
@@ -224,6 +244,9 @@ REFUSED: dict[str, tuple[Made, str]] = {
     "even kernel": (lambda: CARAFE(8, up_kernel=4), "must be odd"),
     "carafe's groups": (lambda: CARAFE(8, groups=3), "8 channels do not divide"),
     "join": (lambda: BiFPN([4, 4], 8, join="add"), "join must be concat or sum"),  # type: ignore[arg-type]
+    "two maps": (lambda: IAFF([4, 4, 4], 8), "mixes two maps"),
+    "two levels": (lambda: ASFF([8]), "two are needed"),
+    "eucb": (lambda: EUCB(8, kernel=2), "kernel must be odd"),
     "no levels": (lambda: DyHead([]), "needs a level"),
     "width": (lambda: DyHead([32], width=24), "divides by groups=16; got 24"),
     "no maps": (lambda: BiFPN([], 8), "at least one map"),

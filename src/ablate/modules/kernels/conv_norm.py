@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 EPSILON, MOMENTUM = 1e-3, 0.03  # as Ultralytics sets them in the network around
 
-Activation = Literal["silu", "relu", "none"]
+Activation = Literal["silu", "relu", "leaky", "none"]
 
 
 class ConvNorm(nn.Module):
@@ -24,7 +24,7 @@ class ConvNorm(nn.Module):
         kernel_size: An odd side of the kernel.
         stride: Of the convolution.
         groups: Of the convolution.
-        activation: `silu`, `relu` or `none`.
+        activation: `silu`, `relu`, `leaky` (ReLU with a slope of 0.1 below zero) or `none`.
 
     Raises:
         ValueError: Fewer than one channel, or an activation of another name.
@@ -59,6 +59,9 @@ def activation_of(name: Activation) -> nn.Module:
     Raises:
         ValueError: There is none of that name.
     """
-    if name not in ("silu", "relu", "none"):
-        raise ValueError(f"activation must be one of silu, relu, none; got {name!r}")
-    return {"silu": nn.SiLU, "relu": nn.ReLU, "none": nn.Identity}[name]()
+    if name == "leaky":
+        return nn.LeakyReLU(0.1)
+    activations = {"silu": nn.SiLU, "relu": nn.ReLU, "none": nn.Identity}
+    if name not in activations:
+        raise ValueError(f"activation must be one of silu, relu, leaky, none; got {name!r}")
+    return activations[name]()
