@@ -15,7 +15,7 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from ablate.modules.convolutions.pconv import PartialConv2d
-from ablate.modules.convolutions.plain import batch_norm, conv_norm_act
+from ablate.modules.kernels.plain_conv import batch_norm, conv_norm_act
 
 
 class FasterNet(nn.Module):

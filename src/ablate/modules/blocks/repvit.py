@@ -14,7 +14,7 @@ from typing import Annotated
 
 from torch import Tensor, nn
 
-from ablate.modules.convolutions.plain import batch_norm, conv_norm_act
+from ablate.modules.kernels.plain_conv import batch_norm, conv_norm_act
 
 
 class RepViT(nn.Module):

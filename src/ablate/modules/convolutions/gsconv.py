@@ -16,7 +16,7 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from ablate.modules.convolutions.plain import check_kernel_size, conv_norm_act
+from ablate.modules.kernels.plain_conv import check_kernel_size, conv_norm_act
 
 
 class GSConv(nn.Module):

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ablate.modules.convolutions.plain import batch_norm
+from ablate.modules.kernels.plain_conv import batch_norm
 from ablate.modules.kernels.precision import no_autocast, widen
 from ablate.modules.kernels.traced import places
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ablate.modules.convolutions.plain import batch_norm, check_kernel_size
+from ablate.modules.kernels.plain_conv import batch_norm, check_kernel_size
 
 
 class RFAConv(nn.Module):
