@@ -143,11 +143,14 @@ def test_ema_trains_on_a_single_value_in_each_group() -> None:
     assert y.isfinite().all()
 
 
-def test_scsa_counts_a_window_at_the_border_with_the_pixels_that_it_has() -> None:
+def test_scsa_counts_a_window_at_the_border_with_the_pixels_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.randn(2, 8, 9, 17)
     means = SCSA(8, window_size=7)._window_means(x)
     assert means.shape == (2, 8, 2, 3)
     torch.testing.assert_close(means[..., 0, 0], x[..., :7, :7].mean((2, 3)))
     torch.testing.assert_close(means[..., 1, 2], x[..., 7:, 14:].mean((2, 3)))
+    with monkeypatch.context() as patched:  # as in a recorded graph
+        patched.setattr("ablate.modules.attention.scsa.exporting", lambda: True)
+        torch.testing.assert_close(SCSA(8, window_size=7)._window_means(x), means)
     authors = SCSA(8, window_size=7, fidelity="authors")._window_means(x)
     torch.testing.assert_close(authors, means[..., :1, :2])

@@ -23,13 +23,13 @@ class EMA(nn.Module):
 
     Args:
         channels: C; `groups` must divide it.
-        groups: Groups of channels, G. All share the same weights of C/G channels.
+        groups: Groups of channels, G; all share the same weights of C/G channels. The authors' default is 32.
 
     Raises:
         ValueError: `groups` does not divide `channels`.
     """
 
-    def __init__(self, channels: int, *, groups: Annotated[int, ">= 1"] = 32) -> None:
+    def __init__(self, channels: int, *, groups: Annotated[int, ">= 1"] = 8) -> None:
         super().__init__()
         if groups < 1 or channels < groups or channels % groups:
             raise ValueError(f"EMA: {channels} channels cannot be divided into groups={groups} groups")
