@@ -17,6 +17,7 @@ from ablate.modules.mixers.cga import CascadedGroupAttention
 from ablate.modules.mixers.dat import DeformableAttention
 from ablate.modules.mixers.focused_linear import FocusedLinearAttention
 from ablate.modules.mixers.irmb import InvertedResidualMobileBlock
+from ablate.modules.mixers.mlla import _rotate
 from ablate.modules.mixers.msda import MultiScaleDilatedAttention
 from ablate.settings.schema import option_file
 
@@ -71,6 +72,9 @@ def image(*shape: int) -> Tensor:
         ("irmb", {"attend_first": False, "expand": 1.3, "head_channels": 2}, "hidden channels"),
         ("irmb", {"norm": "group"}, "norm"),
         ("irmb", {"activation": "tanh"}, "activation"),
+        ("mlla", {"channels": 6}, "multiple of 4"),
+        ("mlla", {"num_heads": 3}, "num_heads"),
+        ("mlla", {"mlp_ratio": 0.0}, "mlp_ratio"),
         ("msda", {"num_heads": 2}, "3 dilations"),
         ("msda", {"dilations": []}, "dilations"),
         ("msda", {"dilations": [0, 1]}, "dilations"),
@@ -256,6 +260,15 @@ def test_positions_of_focused_linear_attention_are_interpolated_as_an_image_is()
     with torch.no_grad():
         other.position.copy_(F.interpolate(module.position, size=(7, 7), mode="bilinear", align_corners=False))
     torch.testing.assert_close(module(image(2, 8, 7, 7)), other(image(2, 8, 7, 7)), rtol=1e-4, atol=1e-5)
+
+
+def test_mlla_turns_pairs_of_channels_with_the_row_and_then_with_the_column() -> None:
+    x = image(1, 8, 3, 5).double()
+    turned = torch.view_as_complex(x.reshape(1, 4, 2, 3, 5).movedim(2, -1).contiguous())
+    row, column = torch.arange(3).double()[:, None], torch.arange(5).double()
+    angles = torch.stack([(axis * speed).expand(3, 5) for axis in (row, column) for speed in (1.0, 0.01)])
+    turned = turned * torch.polar(torch.ones_like(angles), angles)
+    torch.testing.assert_close(_rotate(x), torch.view_as_real(turned).movedim(-1, 2).reshape(x.shape))
 
 
 @pytest.mark.parametrize("name", ["cga", "shsa"])
