@@ -90,8 +90,8 @@ class MLLABlock(nn.Module):
             share = heads[3] ** -0.5
             pairs = (widen(v).reshape(heads) * share) @ (turned_k * share).transpose(2, 3)  # (B, heads, d, d)
             mean = k.reshape(heads).mean(-1, keepdim=True)  # (B, heads, d, 1)
-            y = (pairs @ turned_q) / ((mean * q.reshape(heads)).sum(2, keepdim=True) + SMALL)
-            return y.reshape(v.shape)
+            y: Tensor = (pairs @ turned_q) / ((mean * q.reshape(heads)).sum(2, keepdim=True) + SMALL)
+        return y.reshape(v.shape)
 
 
 def _depthwise(channels: int) -> nn.Conv2d:
