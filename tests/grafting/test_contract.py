@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from ultralytics.nn.modules.head import Detect
 from ultralytics.nn.tasks import DetectionModel
 
 from ablate.grafting.contract import ContractError, check_grafts, check_output
 from ablate.grafting.contract_findings import Findings
+from ablate.grafting.insertion import GraftError
 from ablate.grafting.surgery import Graft, operate
 from ablate.settings.graft import GraftSpec, InsertionSpec, ModuleSpec
 
@@ -190,3 +192,73 @@ def test_the_output_s_device_is_part_of_the_contract() -> None:
 
     with pytest.raises(ContractError, match="on meta"):
         check_output(x.to("meta"), (1, 2, 3, 3), x)
+
+
+class Returns(nn.Module):
+    """A module that returns maps of a factor of its input's size, and of other channels."""
+
+    def __init__(self, channels: Any, out_channels: int = 8, factor: float = 1.0) -> None:
+        super().__init__()
+        self.channels, self.factor = out_channels, factor
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Any) -> Tensor:
+        x = x[0] if isinstance(x, list) else x
+        size = [round(side * self.factor) for side in x.shape[-2:]]
+        return self.scale * x.new_ones(x.shape[0], self.channels, *size)
+
+
+class Adapter(nn.Module):
+    """An adapter of the inputs of Detect that leaves one of them out where it is told to."""
+
+    def __init__(self, channels: list[int], leave_out: bool = False) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(len(channels)))
+        self.leave_out = leave_out
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        return [scale * x for scale, x in zip(self.scale, maps, strict=True)][self.leave_out :]
+
+
+class Wider(Detect):
+    """A head that returns another number of box values."""
+
+    def __init__(self, nc: int, ch: Any, reg_max: int, more: int = 0, end2end: bool = True) -> None:
+        super().__init__(nc, reg_max + more, end2end, ch)
+
+
+def checked_in_place(target: str, point: str, **options: Any) -> Findings:
+    network = DetectionModel("yolo26n.yaml", nc=3, verbose=False)
+    operate(network, [GraftSpec(ModuleSpec(f"{__name__}.{target}", options), InsertionSpec(point))])
+    return check_grafts(network, 128, {f"{__name__}.{target}": "mine"})
+
+
+PORTS: dict[str, tuple[str, str, dict[str, Any], str]] = {
+    "channels": ("Returns", "sppf", {"out_channels": 8}, "returned (1, 8, 4, 4) for (1, 256, 4, 4); (1, 256, 4, 4) is"),
+    "size": ("Returns", "sppf", {"factor": 0.5}, "returned (1, 256, 2, 2) for (1, 256, 4, 4); (1, 256, 4, 4) is"),
+    "not halved": ("Returns", "down_neck", {}, "returned (1, 64, 16, 16) for (1, 64, 16, 16); (1, 64, 8, 8) is needed"),
+    "odd": ("Returns", "down_neck", {"factor": 0.45}, "returned (1, 64, 7, 7) for (1, 64, 16, 16)"),
+    "not doubled": ("Returns", "up", {"out_channels": 256}, "(1, 256, 4, 4) for (1, 256, 4, 4); (1, 256, 8, 8) is"),
+    "fused": ("Returns", "fuse", {"out_channels": 9},
+              "returned (1, 9, 8, 8) for (1, 256, 8, 8) and (1, 128, 8, 8); (1, 384, 8, 8) is needed"),
+    "too few maps": ("Adapter", "detect", {"leave_out": True}, "returned a list of 2 for (1, 64, 16, 16) and"),
+    "another head": ("Wider", "detect", {"more": 1}, "forward: ValueError: returned {one2many: {boxes: (2, 8, "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PORTS)
+def test_what_replaces_a_layer_returns_what_the_layer_would_have(case: str) -> None:
+    target, point, options, expected = PORTS[case]
+    with pytest.raises(GraftError) as refused:
+        checked_in_place(target, point, **options)
+    assert expected in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_what_keeps_the_contract_of_its_kind_has_no_findings() -> None:
+    assert checked_in_place("Adapter", "detect") == Findings()
+    assert checked_in_place("Wider", "detect") == Findings()
+    assert checked_in_place("Returns", "fuse", factor=1.0).single is None
+    network = DetectionModel("yolo26n.yaml", nc=3, verbose=False)
+    operate(network, [GraftSpec.from_text(f"stock@{point}") for point in ("down", "up", "fuse", "c3k2_block", "c2psa")])
+    assert check_grafts(network, 128, {}) == Findings()

@@ -1,4 +1,7 @@
-"""What a module's output must be: a finite tensor of its input's shape, dtype and device.
+"""What a module's output must be: finite, of its input's dtype and device, and of the shape that its kind says.
+
+A module that is inserted returns its input's shape; what replaces a layer returns what the layer would have returned
+(`ablate.grafting.placed.returned_shape`); an adapter before Detect returns maps of the shapes that it received.
 
 One contract in two places: the preflight holds the modules of each network to it where they are grafted, before
 anything trains, and the conformance suite holds a module to it alone.
@@ -8,7 +11,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -21,7 +24,7 @@ from ablate.grafting.construction import made_too_late
 from ablate.grafting.contract_findings import Findings
 from ablate.grafting.insertion import GraftError
 from ablate.grafting.module_calls import NoReturn, calling, detail, is_of_user, start_clock, stop_clock
-from ablate.grafting.surgery import Graft
+from ablate.grafting.placed import Placed, Shape, in_words, placed_modules, returned_shape, tensors_in
 
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
@@ -37,23 +40,42 @@ class ContractError(GraftError):
     """A module's output is not what its place needs; the message says what it returned for what."""
 
 
-def check_output(output: Any, shape: tuple[int, ...], like: Tensor, *, finite: bool = True) -> None:
+def check_output(
+    output: Any,
+    shape: Shape | list[Shape],
+    like: Tensor,
+    *,
+    finite: bool = True,
+    kind: str = "insert",
+    channels: int | None = None,
+) -> None:
     """Check a module's output against its input.
 
     Args:
         output: What the module returned.
-        shape: Shape of its input, (B, C, H, W).
+        shape: Shape of its input, (B, C, H, W); of each of its inputs for the kinds fuse and head.
         like: A tensor of the input's dtype and device.
         finite: Whether to look at the values; not possible on the meta device.
+        kind: What the module is at its place, of `ablate.settings.about.KINDS`.
+        channels: Of the map that it has to return; None: those that it receives.
 
     Raises:
         ContractError: The message says what it returned, and for which input.
     """
-    wanted = f"for {tuple(shape)}"
+    needed = returned_shape(kind, shape, channels)
+    if isinstance(needed, list):
+        if not isinstance(output, list | tuple) or len(output) != len(needed):
+            raise ContractError(f"returned {_kind(output)} for {in_words(shape)}; as many maps are needed")
+        for each, one in zip(output, needed, strict=True):
+            check_output(each, one, like, finite=finite)
+        return
+    wanted = f"for {in_words(shape)}"
     if not isinstance(output, Tensor):
-        raise ContractError(f"returned {_kind(output)} {wanted}; a tensor of the same shape is needed")
-    if tuple(output.shape) != tuple(shape):
-        raise ContractError(f"returned {tuple(output.shape)} {wanted}")
+        same = "the same shape" if kind == "insert" else f"shape {needed}"
+        raise ContractError(f"returned {_kind(output)} {wanted}; a tensor of {same} is needed")
+    if tuple(output.shape) != needed:
+        instead = "" if kind == "insert" else f"; {needed} is needed"
+        raise ContractError(f"returned {tuple(output.shape)} {wanted}{instead}")
     if output.dtype != like.dtype:
         raise ContractError(f"returned {_name(output.dtype)} {wanted} of {_name(like.dtype)}")
     if output.device != like.device:
@@ -65,7 +87,7 @@ def check_output(output: Any, shape: tuple[int, ...], like: Tensor, *, finite: b
 
 
 def check_grafts(network: DetectionModel, imgsz: int, names: Mapping[str, str]) -> Findings:
-    """Run a network and hold each grafted module to the contract, at two image sizes and in both modes.
+    """Run a network and hold each module that was put into it to the contract, at two image sizes and in both modes.
 
     The second image is not square, as images in validation are. The network is spent by it: batch statistics change,
     and a module may keep what it has seen.
@@ -78,7 +100,7 @@ def check_grafts(network: DetectionModel, imgsz: int, names: Mapping[str, str]) 
     Raises:
         ContractError: One breaks the contract or raises; the message begins with the module and its place.
     """
-    grafts = [module for module in network.modules() if isinstance(module, Graft)]
+    grafts = placed_modules(network)
     if not grafts:
         return Findings()
     step = int(max(network.stride))
@@ -107,12 +129,11 @@ def check_copies(network: nn.Module) -> None:
     Raises:
         ModuleError: One cannot.
     """
-    for graft in network.modules():
-        if isinstance(graft, Graft):
-            with calling(graft.target, f"at {graft.insertion}: cannot be copied, as the average of weights (EMA) is"):
-                deepcopy(graft.module)
-            with calling(graft.target, f"at {graft.insertion}: cannot be saved in a checkpoint"):
-                pickle.dumps(graft.module)
+    for graft in placed_modules(network):
+        with calling(graft.target, f"at {graft.insertion}: cannot be copied, as the average of weights (EMA) is"):
+            deepcopy(graft.module)
+        with calling(graft.target, f"at {graft.insertion}: cannot be saved in a checkpoint"):
+            pickle.dumps(graft.module)
 
 
 @dataclass
@@ -120,10 +141,10 @@ class _Watch:
     """Runs a network with a look at the input and output of each graft's module."""
 
     network: DetectionModel
-    labels: dict[Graft, str]
+    labels: dict[Placed, str]
     notes: list[str] = field(default_factory=list)
     mixed: str | None = None
-    seen: dict[Graft, Tensor] = field(default_factory=dict)
+    seen: dict[Placed, Tensor | list[Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.parameters = {graft: dict(graft.module.named_parameters()) for graft in self.labels}
@@ -155,25 +176,29 @@ class _Watch:
         parameter = next(self.network.parameters())
         shape = (batch, self.network.yaml.get("channels", 3), height, width)
         image = torch.zeros(shape, device="meta") if parameter.is_meta else _noise(shape)
-        entered: list[tuple[Graft, tuple[int, ...], int]] = []
+        entered: list[_Entered] = []
 
-        def enter(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            graft, shape = owners[module], tuple(inputs[0].shape)
-            entered.append((graft, shape, inputs[0]._version))
-            start_clock(f"{graft.target} at {graft.insertion}: forward of {shape}")
+        def enter(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            call = _Entered.of(owners[module], inputs[0])
+            entered.append(call)
+            start_clock(f"{call.graft.target} at {call.graft.insertion}: forward of {in_words(call.shape)}")
 
-        def leave(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        def leave(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             stop_clock()
-            graft, shape, version = entered.pop()
+            call = entered.pop()
+            graft = call.graft
             with _named(self.labels[graft]):
-                like = output if autocast and isinstance(output, Tensor) else inputs[0]  # either dtype will do there
-                check_output(output, shape, like)
-                if inputs[0]._version != version:
+                first, maps = tensors_in(output), call.maps
+                like = first[0] if autocast and first else maps[0]  # either dtype will do there
+                if not graft.is_head:
+                    check_output(output, call.shape, like, kind=graft.kind, channels=graft.channels)
+                if [each._version for each in maps] != call.versions:
                     self._changes_input(graft)
                 self._look_at_parameters(graft)
                 if gradients:
-                    self._look_at_gradients(graft, inputs[0], output)
-                    self.seen[graft] = inputs[0].detach().clone()
+                    self._look_at_gradients(graft, maps, first)
+                    copies = [each.detach().clone() for each in maps]
+                    self.seen[graft] = copies if isinstance(inputs[0], list | tuple) else copies[0]
 
         owners = {graft.module: graft for graft in self.labels}
         handles = [module.register_forward_pre_hook(enter) for module in owners]
@@ -183,7 +208,7 @@ class _Watch:
         except BaseException as error:
             if is_of_user(error) or not (entered or isinstance(error, Exception)):
                 raise
-            problem = self._problem(error, [graft for graft, _, _ in entered], entered[-1][1] if entered else ())
+            problem = self._problem(error, entered)
             own = isinstance(error, ContractError)
             if autocast and isinstance(error, Exception):
                 self.mixed = problem
@@ -197,18 +222,19 @@ class _Watch:
             for handle in handles:
                 handle.remove()
 
-    def _problem(self, error: BaseException, entered: list[Graft], shape: tuple[int, ...]) -> str | None:
+    def _problem(self, error: BaseException, entered: Sequence[_Entered]) -> str | None:
         """Return what a module did wrong; None where none is to blame, but the network does not take this image."""
         if isinstance(error, ContractError):
             return str(error)
         if not entered:
             return None
         mode = " in train mode" if self.network.training else ""
+        label, shape = self.labels[entered[-1].graft], in_words(entered[-1].shape)
         if isinstance(error, NoReturn):
-            return f"{self.labels[entered[-1]]}: {error} for {shape}{mode}"
-        return f"{self.labels[entered[-1]]}: raised {type(error).__name__} for {shape}{mode}: {detail(error)}"
+            return f"{label}: {error} for {shape}{mode}"
+        return f"{label}: raised {type(error).__name__} for {shape}{mode}: {detail(error)}"
 
-    def _look_at_parameters(self, graft: Graft) -> None:
+    def _look_at_parameters(self, graft: Placed) -> None:
         """Refuse parameters that a forward has made: nothing trains them."""
         before, now = self.parameters[graft], dict(graft.module.named_parameters())
         late = [name for name, parameter in now.items() if before.get(name) is not parameter]
@@ -219,30 +245,33 @@ class _Watch:
             problem = f"its first forward adds {', '.join(added)} to its state: an interrupted training cannot resume"
             self.notes.append(f"{self.labels[graft]}: {problem}")
 
-    def _changes_input(self, graft: Graft) -> None:
+    def _changes_input(self, graft: Placed) -> None:
         label = self.labels[graft]
-        if graft.wiring != "plain" or graft.shares_input:
+        if graft.shares_input:
             raise ContractError(f"{label}: changes its input in place, which is read by others too")
         self.notes.append(f"{label}: changes its input in place")
 
-    def _look_at_gradients(self, graft: Graft, x: Tensor, y: Tensor) -> None:
+    def _look_at_gradients(self, graft: Placed, maps: Sequence[Tensor], returned: Sequence[Tensor]) -> None:
         """Note what gets no gradient."""
         label = self.labels[graft]
+        learning = [y for y in returned if y.requires_grad]
         trainable = {name: p for name, p in graft.module.named_parameters() if p.requires_grad}
-        wanted = [*([x] if x.requires_grad else []), *trainable.values()]
-        if wanted and not y.requires_grad:
+        inputs = [x for x in maps if x.requires_grad]
+        wanted = [*inputs, *trainable.values()]
+        if wanted and not learning:
             self.notes.append(f"{label}: no gradient passes through it")
         elif wanted:
             start_clock(f"{graft.target} at {graft.insertion}: gradient")
             try:
-                gradients = torch.autograd.grad(y.float().sum(), wanted, retain_graph=True, allow_unused=True)
+                total = torch.stack([y.float().sum() for y in learning]).sum()
+                gradients = torch.autograd.grad(total, wanted, retain_graph=True, allow_unused=True)
             except BaseException as error:
                 if is_of_user(error):
                     raise
                 raise ContractError(f"{label}: its gradient cannot be computed: {detail(error)}") from error
             finally:
                 stop_clock()
-            if x.requires_grad and gradients[0] is None:
+            if any(gradient is None for gradient in gradients[: len(inputs)]):
                 self.notes.append(f"{label}: no gradient reaches its input")
             idle = [name for name, grad in zip(trainable, gradients[-len(trainable) :], strict=True) if grad is None]
             if trainable and idle:
@@ -265,7 +294,7 @@ class _Watch:
         return None
 
 
-def _check_hooks(labels: Mapping[Graft, str]) -> None:
+def _check_hooks(labels: Mapping[Placed, str]) -> None:
     """Call the optional methods of modules that a training calls later.
 
     Raises:
@@ -295,7 +324,7 @@ def _run_without_values(network: DetectionModel, watch: _Watch, sizes: tuple[tup
     except Exception:  # a module that cannot be copied or moved is checked with values alone
         return
     copied.model[-1].stride = strides  # Detect makes numbers of them
-    grafts = [module for module in copied.modules() if isinstance(module, Graft)]
+    grafts = placed_modules(copied)
     labels = dict(zip(grafts, watch.labels.values(), strict=True))
     for height, width in sizes:
         try:
@@ -303,6 +332,23 @@ def _run_without_values(network: DetectionModel, watch: _Watch, sizes: tuple[tup
         except ContractError as error:
             if error.__cause__ is None:  # a wrong output, not something that it raised for want of values
                 raise
+
+
+@dataclass(frozen=True)
+class _Entered:
+    """A call of a module that has not returned yet: what it received."""
+
+    graft: Placed
+    maps: list[Tensor]
+    shape: Shape | list[Shape]
+    versions: list[int]
+
+    @classmethod
+    def of(cls, graft: Placed, received: Any) -> _Entered:
+        maps = tensors_in(received)
+        shapes = [tuple(each.shape) for each in maps]
+        several = isinstance(received, list | tuple)
+        return cls(graft, maps, shapes if several else shapes[0], [each._version for each in maps])
 
 
 @contextmanager
@@ -314,7 +360,7 @@ def _named(label: str) -> Iterator[None]:
         raise ContractError(text if text.startswith(label) else f"{label}: {text}") from None
 
 
-def _label(graft: Graft, names: Mapping[str, str]) -> str:
+def _label(graft: Placed, names: Mapping[str, str]) -> str:
     return f"{names.get(graft.target, type(graft.module).__name__)} at {graft.insertion or 'its place'}"
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from ultralytics.nn.modules.head import Detect, v10Detect
 
 from ablate.grafting.insertion import GraftError
+from ablate.grafting.module_calls import calling
 from ablate.grafting.replaced_layer import MARK, HeadMark, Replaced, keep_weights, set_norms, take_bookkeeping
 
 
@@ -57,6 +60,9 @@ def in_place_of(stock: nn.Module, head: Detect, target: str, insertion: str, *, 
     """Make a subclass of Detect the head of a network whose stock head is given, and return it.
 
     It takes the weights of the stock head that it shares by name and shape, unless not `keep`.
+
+    Raises:
+        ModuleError: What it returns differs from what the stock head returns, in structure or shapes.
     """
     set_norms(head)
     head.stride, head.inplace = stock.stride, stock.inplace
@@ -66,7 +72,42 @@ def in_place_of(stock: nn.Module, head: Detect, target: str, insertion: str, *, 
     kept = keep_weights(head, stock) if keep else ()
     take_bookkeeping(head, stock)
     setattr(head, MARK, HeadMark(target, insertion, kept))
+    with calling(target, f"at {insertion}: forward"):
+        _check_outputs(stock, head)
     return head
+
+
+@torch.no_grad()
+def _check_outputs(stock: nn.Module, head: nn.Module) -> None:
+    """Check on small maps that a head returns what the stock one does, in both modes.
+
+    Raises:
+        ValueError: It does not; the message says both.
+    """
+    channels = [branch[0].conv.in_channels for branch in stock.cv2]  # type: ignore[union-attr]
+    noise = torch.Generator().manual_seed(0)
+    sides = [2 ** (len(channels) - index) for index in range(len(channels))]
+    parameter = next(stock.parameters())
+    for training in (True, False):
+        outlines = []
+        for each in (stock, head):
+            maps = [torch.rand(2, c, side, side + 1, generator=noise) for c, side in zip(channels, sides, strict=True)]
+            outlines.append(_outline(deepcopy(each).train(training)([x.to(parameter) for x in maps])))
+        if outlines[0] != outlines[1]:
+            mode = "train" if training else "eval"
+            raise ValueError(f"returned {outlines[1]} in {mode} mode; the stock head returns {outlines[0]}")
+
+
+def _outline(output: Any) -> str:
+    """Return structure and shapes of what a head returns, as a text."""
+    if isinstance(output, Tensor):
+        return str(tuple(output.shape))
+    if isinstance(output, dict):
+        output = {name: [len(value)] if name == "feats" else value for name, value in output.items()}  # for their sizes
+        return "{" + ", ".join(f"{name}: {_outline(value)}" for name, value in sorted(output.items())) + "}"
+    if isinstance(output, list | tuple):
+        return "[" + ", ".join(map(_outline, output)) + "]"
+    return str(output) if isinstance(output, int) else type(output).__name__
 
 
 def facts_of_head(head: nn.Module, channels: Sequence[int]) -> dict[str, object]:

@@ -24,6 +24,7 @@ class Replaced(nn.Module):
         insertion: Name of the insertion point.
         kind: What it is, of `ablate.settings.about.KINDS`.
         kept: Names of its tensors whose values are those of the replaced layer.
+        channels: Of the map that it has to return; None before Detect, where they are those that it receives.
         layer: The replaced layer, whose place in Ultralytics' list of layers it takes; None before Detect.
     """
 
@@ -34,6 +35,7 @@ class Replaced(nn.Module):
         insertion: str,
         kind: str,
         kept: tuple[str, ...] = (),
+        channels: int | None = None,
         layer: nn.Module | None = None,
     ) -> None:
         super().__init__()
@@ -42,6 +44,7 @@ class Replaced(nn.Module):
         self.insertion = insertion
         self.kind = kind
         self.kept = kept
+        self.channels = channels
         if layer is not None:
             take_bookkeeping(self, layer)
             self.np = sum(parameter.numel() for parameter in replacement.parameters())

@@ -321,7 +321,7 @@ def _replace(surgery: Surgery, parent: nn.Module, place: Place, module: nn.Modul
     layer = parent.get_submodule(name)
     set_norms(module)
     kept = keep_weights(module, layer) if _keeps(graft) else ()
-    new = Replaced(module, graft.module.target, graft.insertion.name, place.kind, kept, layer)
+    new = Replaced(module, graft.module.target, graft.insertion.name, place.kind, kept, place.channels, layer)
     setattr(parent, name, new)
     surgery.kept[place.path] = kept
     surgery.replaced[place.path] = (layer, new)
