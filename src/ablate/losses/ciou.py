@@ -1,7 +1,7 @@
 """Complete IoU.
 
 Paper: Zheng et al., "Distance-IoU Loss: Faster and Better Learning for Bounding Box Regression", AAAI 2020,
-arXiv:1911.08287, equations 8 to 11. Authors' code: https://github.com/Zzh-tju/DIoU (GPL-3.0).
+arXiv:1911.08287, equations 8 to 11. Authors' code: https://github.com/Zzh-tju/DIoU-SSD-pytorch (GPL-3.0).
 What differs: nothing from Ultralytics' loss of boxes. The steps are rounded in the same order, so that this loss, as
 the control `identity`, gives the digits of the stock network, also in mixed precision. An inverted box has there the
 sides it has, below zero; the heights have EPS added, the widths not.

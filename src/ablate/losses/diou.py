@@ -1,7 +1,7 @@
 """Distance IoU.
 
 Paper: Zheng et al., "Distance-IoU Loss: Faster and Better Learning for Bounding Box Regression", AAAI 2020,
-arXiv:1911.08287, equation 7. Authors' code: https://github.com/Zzh-tju/DIoU (GPL-3.0).
+arXiv:1911.08287, equation 7. Authors' code: https://github.com/Zzh-tju/DIoU-SSD-pytorch (GPL-3.0).
 What differs: the authors clamp the loss to [0, 2], which changes nothing but rounding; here it is not.
 """
 

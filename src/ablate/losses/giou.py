@@ -1,7 +1,8 @@
 """Generalised IoU.
 
 Paper: Rezatofighi et al., "Generalized Intersection over Union", CVPR 2019, arXiv:1902.09630, algorithm 2.
-Authors' code: https://github.com/generalized-iou/g-darknet (C); in torchvision `generalized_box_iou_loss`.
+Authors' code: https://github.com/generalized-iou/g-darknet (C). The golden values are of
+https://github.com/Zzh-tju/DIoU-SSD-pytorch (GPL-3.0), whose authors compare with GIoU.
 What differs: nothing.
 """
 

@@ -1,7 +1,7 @@
 """Inner-IoU, of any loss of boxes.
 
 Paper: Zhang et al., "Inner-IoU: More Effective Intersection over Union Loss with Auxiliary Bounding Box", 2023,
-arXiv:2311.02877, equations 8 to 16. Authors' code: https://github.com/malagoor/Inner-IoU.
+arXiv:2311.02877, equations 8 to 16. Authors' code: https://github.com/malagoutou/Inner-IoU.
 What differs: the paper has the sum L + IoU - inner IoU for each loss L; so has this wrapper, for every loss.
 """
 

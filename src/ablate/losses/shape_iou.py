@@ -1,7 +1,7 @@
 """Shape-IoU.
 
 Paper: Zhang and Zhang, "Shape-IoU: More Accurate Metric considering Bounding Box Shape and Scale", 2023,
-arXiv:2312.17663, equations 5 to 10. Authors' code: https://github.com/malagoor/Shape-IoU.
+arXiv:2312.17663, equations 5 to 10. Authors' code: https://github.com/malagoutou/Shape-IoU.
 What differs: nothing. The weights are of the true box's sides, in the boxes' unit; they are the same in any unit.
 """
 

@@ -1,10 +1,10 @@
 """Wise-IoU.
 
 Paper: Tong et al., "Wise-IoU: Bounding Box Regression Loss with Dynamic Focusing Mechanism", 2023, arXiv:2301.10051,
-equations 6 to 8 and 11. Authors' code: https://github.com/Instinct323/Wise-IoU (GPL-3.0).
+equations 6 to 8 and 11. Authors' code: https://github.com/Instinct323/wiou.
 What differs: the running mean of 1 - IoU is one for each head and process, is part of the checkpoint, and does not
-move in a validation. The authors' code begins it at 1 and moves it by 1 % or by 1 - 0.5^(1/7000) of a batch
-(their two versions); here `momentum` says.
+move in a validation. It begins at 1. The authors' code moves it by 1 % of a batch (in their second version, with alpha
+1.7 and delta 2.7); copies of their first one by 1 - 0.5^(1/7000), about 0.0001, which is the default here.
 """
 
 from __future__ import annotations

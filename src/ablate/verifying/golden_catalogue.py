@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ablate.storage.plain_values import Plain
 from ablate.verifying import golden
 from ablate.verifying.golden import CaseResult, relative_error
+from ablate.verifying.golden_losses import HOME, compare_loss_case
 
 HOMES = ("ablate.modules", "timm.layers", "torchvision.ops", "ultralytics.nn.modules")
 COUNTERS = "num_batches_tracked"  # of batch norms; no file has them
@@ -31,8 +32,11 @@ def compare_any_case(path: Path) -> CaseResult:
         with np.load(path, allow_pickle=False) as file:
             config: Plain = json.loads(str(file["config"]))
             of_catalogue = "target" in config
+            of_loss = str(config.get("target")).startswith(HOME)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-        of_catalogue = False  # golden.compare_case says what is wrong with it
+        of_catalogue = of_loss = False  # golden.compare_case says what is wrong with it
+    if of_loss:
+        return compare_loss_case(path)
     return compare_catalogue_case(path) if of_catalogue else golden.compare_case(path)
 
 
