@@ -6,8 +6,8 @@ dyhead/dyhead.py and `DYReLU` in dyhead/dyrelu.py, read at commit 9c7cd66; the c
 
 What differs: the levels of YOLO differ in channels, so 1x1 convolutions lead to a common width and back; the coarser
 map is enlarged before its convolution, not after it, where the authors' CUDA operation reads the offsets of other
-places and other images (docs/modules/dyhead.md). Status: a block equals the authors' `DyConv` and `DYReLU` to 1e-5 in
-float32, their CUDA convolution replaced by torchvision's on the enlarged map.
+places and taps (docs/modules/dyhead.md). Status: a block equals the authors' `DyConv` and `DYReLU` to 1e-5 in float32,
+their CUDA convolution replaced by torchvision's on the enlarged map.
 """
 
 from __future__ import annotations
