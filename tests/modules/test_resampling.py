@@ -135,6 +135,30 @@ def test_a_traced_graph_is_right_for_other_sizes(name: str, recwarn: pytest.Warn
             torch.testing.assert_close(traced(x), call(x))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EACH)
+def test_onnx_runtime_computes_the_same_at_any_size(name: str, recwarn: pytest.WarningsRecorder) -> None:
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    graph, model = _Called(name, made(name)).eval().requires_grad_(False), io.BytesIO()
+    axes = {"x": {0: "batch", 2: "height", 3: "width"}}
+    options = {"opset_version": 18, "dynamo": False, "input_names": ["x"], "dynamic_axes": axes}
+    torch.onnx.export(graph, (images(name, 1, 8, 8),), model, **options)  # type: ignore[arg-type]
+    session = runtime.InferenceSession(model.getvalue(), providers=["CPUExecutionProvider"])
+    for size in ((2, 8, 6), (3, 5, 7), (1, 1, 2)):
+        x = images(name, *size)
+        (y,) = session.run(None, {"x": x.numpy()})
+        torch.testing.assert_close(torch.from_numpy(y), graph(x), rtol=1e-4, atol=1e-5)
+
+
+class _Called(nn.Module):
+    def __init__(self, name: str, module: nn.Module) -> None:
+        super().__init__()
+        self.name, self.module = name, module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return run(self.name, self.module, x)
+
+
 def test_aconv_has_the_tensors_of_the_convolution_that_it_replaces() -> None:
     stock, module = Conv(8, 12, 3, 2), AConv(8, 12)
     assert {key: t.shape for key, t in stock.state_dict().items()} == {

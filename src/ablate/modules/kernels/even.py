@@ -10,24 +10,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ablate.modules.kernels.traced import exporting
+from ablate.modules.kernels.traced import divide_up, exporting, places
 
 
 def repeat_to_even(x: Tensor) -> Tensor:
     """Repeat the last row and the last column where their number is odd: (B, C, H, W) to even sides."""
     for dim in (2, 3):
         size = x.shape[dim]
-        if exporting() or size % 2:
-            x = torch.cat([x, x.narrow(dim, size - size % 2, size % 2)], dim)  # an empty part where it is even
+        if exporting():  # by indices, so that no size decides about the graph
+            x = x.index_select(dim, places(divide_up(size, 2) * 2, x).clamp(max=size - 1))
+        elif size % 2:
+            x = torch.cat([x, x.narrow(dim, size - 1, 1)], dim)
     return x
 
 
 def zero_to_even(x: Tensor) -> Tensor:
     """Add a row and a column of zeros where their number is odd: (B, C, H, W) to even sides."""
     height, width = x.shape[2:]
-    if exporting() or height % 2 or width % 2:
-        x = F.pad(x, (0, width % 2, 0, height % 2))
-    return x
+    if exporting():
+        rows, columns = (places(divide_up(size, 2) * 2, x) for size in (height, width))
+        return F.pad(x, (0, 1, 0, 1)).index_select(2, rows).index_select(3, columns)
+    return F.pad(x, (0, width % 2, 0, height % 2)) if height % 2 or width % 2 else x
 
 
 def four_phases(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
