@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ui test check format test-slow export-table bench verify clean
+.PHONY: help install demo ui test check format test-slow catalogue-test export-table bench verify clean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.installed ## create .venv with all dependencies, tested versions (constraints.txt)
 
@@ -40,6 +40,9 @@ test: check ## check, then all tests except slow ones
 
 test-slow: install ## tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+catalogue-test: install ## every check on every module of the catalogue, as each of its kinds (minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'slow or not slow' -n $(JOBS) tests/conformance/test_catalogue.py
 
 export-table: install ## docs/export.md: export every module at four insertion points and compare (minutes)
 	OMP_NUM_THREADS=1 PYTHONPATH=. $(BIN)/python tests/export/pairs.py
