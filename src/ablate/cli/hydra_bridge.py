@@ -25,6 +25,7 @@ from ablate.errors import AblateError, ConfigError
 from ablate.redaction import without_secrets
 from ablate.settings.architecture import stock_file
 from ablate.settings.graft import quote, split
+from ablate.settings.imported_network import read_imported
 from ablate.settings.losses import PARTS
 from ablate.settings.schema import conf_dir, schema_node
 from ablate.settings.validation import check_each, check_same
@@ -214,6 +215,7 @@ def plain(config: DictConfig, *, download: bool = True) -> Plain:
 def complete(content: Plain, *, download: bool = True) -> None:
     """Make the paths of a configuration absolute, and find the checkpoint that it names; in place."""
     _absolute(content)
+    _import_network(content)
     model: Plain = content["model"]
     if (weights := model["weights"]) is not None:
         model["weights"] = _weights_file(str(weights), download=download)
@@ -355,6 +357,15 @@ def _weights_file(weights: str, *, download: bool) -> str:
         return find_weights(weights, download=download)
     except NotDownloaded:
         return weights
+
+
+def _import_network(content: Plain) -> None:
+    """Put a network that was imported among the grafts of its stock ancestor, whose baseline it is compared with."""
+    imported = read_imported(str(content["model"]["architecture"]))
+    if imported is not None:
+        name, network = imported
+        content["model"] |= {"name": Path(network.ancestor).stem, "architecture": network.ancestor}
+        content["grafts"] = [network.to_graft(name), *(content.get("grafts") or [])]
 
 
 def _absolute(content: Plain) -> None:

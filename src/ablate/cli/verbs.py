@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,8 +12,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING
 
+from ablate.cli.ports import check_port, port
+from ablate.cli.verb_parser import VerbParser
 from ablate.errors import ConfigError, nearest
 from ablate.storage.confined import refuse_links
 from ablate.storage.layout import OutputFolder, SweepFolder
@@ -27,44 +27,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ablate.settings.schema import LatencySettings
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, like every other error here."""
-
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(allow_abbrev=False, **arguments)
-
-    def error(self, message: str) -> NoReturn:
-        verb = self.prog.split()[-1]
-        flag = re.match(r"argument (?:\S+/)?(\S+?): (.*)", message)
-        if flag and flag[2].startswith("expected"):
-            raise ConfigError(f"{verb}: {flag[1]}: a value is needed: {flag[1]}=<value>")
-        if flag and flag[2].startswith("ignored explicit argument"):
-            raise ConfigError(f"{verb}: {flag[1]} takes no value")
-        if flag and flag[2].startswith("not allowed with argument"):
-            raise ConfigError(f"{verb}: {flag[1]} and {flag[2].split()[-1]} exclude each other: leave one out")
-        raise ConfigError(f"{verb}: {flag[2] if flag else message}")
-
-    def parse(self, words: Sequence[str]) -> argparse.Namespace:
-        """Read the words of a command, whose overrides may stand anywhere among its flags.
-
-        Raises:
-            ConfigError: One means nothing here.
-        """
-        flags = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
-        for word in words:
-            name = word.partition("=")[0]
-            if word.startswith("-") and name not in (*flags, "-h"):
-                raise ConfigError(
-                    f"{self.prog.split()[-1]}: no such flag: {name}. {nearest(name, flags)}valid: {', '.join(flags)}"
-                )
-        parsed, others = self.parse_known_intermixed_args(words)
-        if others:
-            raise ConfigError(
-                f"{self.prog.split()[-1]}: '{others[0]}' is not understood here; valid: {', '.join(flags)}"
-            )
-        return parsed
 
 
 def plan(words: Sequence[str]) -> int:
@@ -101,7 +63,7 @@ def verify(words: Sequence[str]) -> int:
     """Check every module against its authors' golden values and the conformance suite."""
 
     def body() -> int:
-        parser = _Parser(prog="ablate verify", description=verify.__doc__)
+        parser = VerbParser(prog="ablate verify", description=verify.__doc__)
         parser.add_argument(
             "--golden", type=Path, help="a folder of golden cases (.npz); without it the conformance suite only"
         )
@@ -118,7 +80,7 @@ def catalogue(words: Sequence[str]) -> int:
     """List the modules, heads and losses that can be ablated: kinds, papers, and what each costs in YOLO26n."""
 
     def body() -> int:
-        parser = _Parser(prog="ablate catalogue", description=catalogue.__doc__)
+        parser = VerbParser(prog="ablate catalogue", description=catalogue.__doc__)
         parser.add_argument(
             "words",
             nargs="*",
@@ -138,20 +100,41 @@ def catalogue(words: Sequence[str]) -> int:
     return _guarded(body)
 
 
+def import_network(words: Sequence[str]) -> int:
+    """Make a variant of a modified network file: what it is made of, and its weights by alignment."""
+
+    def body() -> int:
+        parser = VerbParser(prog="ablate import", description=import_network.__doc__)
+        parser.add_argument("file", type=Path, help="a network's yaml, such as my-yolo26.yaml")
+        parser.add_argument("--code", type=Path, help="Python file, package or folder that defines its classes")
+        parser.add_argument("--stock", help="its stock ancestor, such as yolo26; found where it is left out")
+        parser.add_argument("--scale", help="n, s, m, l or x; that of the file's name where it is left out")
+        parser.add_argument("--out", type=Path, help="the file to write; <name>.ablate.yaml where it is left out")
+        parser.add_argument("--json", action="store_true", help="print JSON to stdout")
+        parsed = parser.parse(words)
+        from ablate.importing.import_command import ImportRequest, run_import
+
+        return run_import(
+            ImportRequest(parsed.file, parsed.code, parsed.stock, parsed.scale, parsed.out, as_json=parsed.json)
+        )
+
+    return _guarded(body)
+
+
 def ui(words: Sequence[str]) -> int:
     """Serve the MLflow UI on 127.0.0.1."""
 
     def body() -> int:
-        parser = _Parser(prog="ablate ui", description=ui.__doc__)
+        parser = VerbParser(prog="ablate ui", description=ui.__doc__)
         parser.add_argument("overrides", nargs="*", help="root=<folder>")
-        parser.add_argument("--port", type=_port, default=5000, help="1 to 65535; 5000 where it is left out")
+        parser.add_argument("--port", type=port, default=5000, help="1 to 65535; 5000 where it is left out")
         parsed = parser.parse(words)
         root = _root(parsed.overrides)
         database = OutputFolder(root).database
         refuse_links(OutputFolder(root).written_in_place)
         if not database.is_file():
             raise ConfigError(f"{database} does not exist: no trial has been recorded here yet")
-        _check_port(parsed.port)
+        check_port(parsed.port)
         from ablate.records.store_address import artifacts_uri, tracking_uri
         from ablate.settings.environment import prepare
 
@@ -185,6 +168,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "latency": latency,
     "verify": verify,
     "catalogue": catalogue,
+    "import": import_network,
     "ui": ui,
 }
 
@@ -217,7 +201,7 @@ def find_sweep(root: Path, name: str | None) -> Path:
 
 def _with_sweep(verb: str, words: Sequence[str], body: Callable[[Path, argparse.Namespace, Console], int]) -> int:
     def run() -> int:
-        parser = _Parser(prog=f"ablate {verb}", description=VERBS[verb].__doc__)
+        parser = VerbParser(prog=f"ablate {verb}", description=VERBS[verb].__doc__)
         parser.add_argument("sweep", nargs="?", help="name or folder of a sweep; the last one where it is left out")
         more = " latency.<field>=<value> device=<device>" if verb == "latency" else ""
         parser.add_argument("overrides", nargs="*", help=f"root=<folder>{more}")
@@ -349,32 +333,6 @@ def _latency_options(words: Sequence[str]) -> _LatencyOptions:
     assert isinstance(latency, LatencySettings)
     check_latency(latency)
     return _LatencyOptions(device, {name: getattr(latency, name) for name in names}, trust)
-
-
-def _port(text: str) -> int:
-    """Read the number of a port."""
-    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is no port: a whole number from 1 to 65535 is needed")
-    return int(text)
-
-
-def _check_port(port: int) -> None:
-    """Raise ConfigError where nothing can be served on a port of this machine."""
-    import socket
-
-    for number in (port, 0):  # 0: the system picks a free one, to propose it
-        with socket.socket() as server:
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                server.bind(("127.0.0.1", number))
-                if number == port:
-                    return
-                free = server.getsockname()[1]
-            except OSError as error:
-                if number != port:
-                    raise ConfigError(f"--port={port}: nothing can be served here: {error.strerror}") from error
-                reason = "it is in use" if error.errno == errno.EADDRINUSE else str(error.strerror)
-    raise ConfigError(f"--port={port}: {reason}; another one is free, such as --port={free}")
 
 
 def _experiment(root: Path) -> str:

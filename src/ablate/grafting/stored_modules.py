@@ -48,8 +48,9 @@ def check_stored_modules(grafts: Iterable[GraftSpec], targets: Collection[str], 
         module: ModuleSpec | None = graft.module
         while module is not None:
             check_plain(module.options, f"{module.title}: ")
-            if not (trust and module.target in targets):
-                _check(module.target, targets)
+            for target in module.targets if module.is_network else [module.target]:
+                if not (trust and target in targets):
+                    _check(target, targets)
             module = module.like
 
 

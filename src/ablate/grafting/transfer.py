@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -75,16 +75,26 @@ def load_weights(
     return coverage(network, weights, source)
 
 
-def coverage(network: DetectionModel, weights: StoredNetwork, source: str) -> Coverage:
+def coverage(
+    network: DetectionModel, weights: StoredNetwork, source: str, in_stock: Mapping[str, str] | None = None
+) -> Coverage:
     """Count the tensors of `network`, grafted or not, that equal those of the stock checkpoint `weights`.
 
     Of a replaced layer those count that its replacement kept.
+
+    Args:
+        network: The network.
+        weights: The checkpoint.
+        source: Its name, for messages and records.
+        in_stock: Of an imported network the stock network's names of the tensors that it has from there.
     """
     stored, replaced = weights.state, replaced_names(network)
     missing = []
     expected = 0
     for tensor_name, tensor in network.state_dict().items():
         name = stock_name(tensor_name, replaced)
+        if name is not None and in_stock is not None:
+            name = in_stock.get(name)
         if name is None:
             continue
         expected += 1

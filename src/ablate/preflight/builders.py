@@ -16,6 +16,7 @@ from ablate.launching.devices import Slot
 from ablate.launching.local import LocalBackend
 from ablate.preflight.network_answer import NetworkAnswer, NetworkCost, Rejection
 from ablate.settings.environment import cpu_threads, output_to, prepare
+from ablate.settings.graft import targets_of
 from ablate.settings.schema import ModelSettings
 from ablate.settings.trial_settings import TrialSettings
 from ablate.training.trainer_arguments import network_yaml
@@ -95,6 +96,7 @@ def build(job: NetworkJob) -> NetworkAnswer | Rejection:
 def _build(job: NetworkJob) -> NetworkAnswer | Rejection:
     from ablate.grafting.construction import load_class
     from ablate.grafting.contract import check_copies, check_grafts
+    from ablate.grafting.imported import allow_code
     from ablate.grafting.insertion import GraftError
     from ablate.grafting.module_calls import ModuleError
     from ablate.training.criterion import check_losses
@@ -103,7 +105,8 @@ def _build(job: NetworkJob) -> NetworkAnswer | Rejection:
     model, train = job.settings.model, job.settings.train
     names = {graft.module.target: graft.module.title for graft in job.settings.grafts}
     try:
-        for target in names:
+        allow_code(job.settings.grafts)
+        for target in targets_of(job.settings.grafts):
             load_class(target)
         weights = None if model.weights is None else _weights(model, trust=job.settings.command.trust_weights)
     except (ConfigError, GraftError) as error:

@@ -43,3 +43,8 @@ class GraftReport(JsonStruct, frozen=True, kw_only=True):
 
     wiring: str | None = written(None)
     places: tuple[PlaceReport, ...] = ABSENT
+
+    def joined(self, other: GraftReport) -> GraftReport:
+        """Return both in one."""
+        wiring = "+".join(dict.fromkeys(it for it in (self.wiring, other.wiring) if it)) or None
+        return GraftReport(wiring=wiring, places=(*self.places, *other.places))

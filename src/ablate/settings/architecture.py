@@ -22,6 +22,7 @@ MOST_LAYERS = 1_000
 MOST_REPEATS = 1_000
 MOST_TEXT = 200  # characters of a text among a layer's arguments, which may be a literal of Python
 _REACHING = ("TorchVision",)  # it fetches weights
+_NAME = re.compile(r"[A-Za-z_]\w{0,99}")
 _LAYER = re.compile(r"(?:nn|torchvision\.ops)\.[A-Z]\w*")
 
 
@@ -51,15 +52,17 @@ def check_architecture_file(architecture: str) -> None:
         _content(architecture)
 
 
-def check_architecture(content: Mapping[str, Any], where: str) -> None:
+def check_architecture(content: Mapping[str, Any], where: str, *, any_layer: bool = False) -> None:
     """Check that building a network from the content of a yaml calls only layers.
 
     Args:
         content: The yaml's.
         where: Leads the message.
+        any_layer: Whether a layer may have a name that Ultralytics has not, as in a network file that is imported.
 
     Raises:
-        ConfigError: It has no layers, something else than a layer, or an activation that is code.
+        ConfigError: It has no layers, something else than a layer, a layer that reads what is not before it, or an
+            activation that is code.
     """
     activation = content.get("activation")
     if activation is not None and not _is_activation(activation):
@@ -68,8 +71,9 @@ def check_architecture(content: Mapping[str, Any], where: str) -> None:
         layers = content.get(part)
         if not isinstance(layers, list) or not 1 <= len(layers) <= MOST_LAYERS:
             raise ConfigError(f"{where}: '{part}' must be a list of layers, [from, repeats, name, arguments] each")
+        first = 0 if part == "backbone" else len(content["backbone"])
         for index, layer in enumerate(layers):
-            problem = _layer_problem(layer)
+            problem = _layer_problem(layer, first + index, any_layer=any_layer)
             if problem:
                 raise ConfigError(f"{where}: {part}, layer {index}: {problem}")
     factors = [content.get("depth_multiple", 1.0), content.get("width_multiple", 1.0)]
@@ -104,17 +108,32 @@ def _content(architecture: str) -> Plain:
     return content
 
 
-def _layer_problem(layer: Any) -> str:
-    """Return what is wrong with a layer; empty where nothing is."""
+def is_layer(name: str) -> bool:
+    """Tell whether Ultralytics' builder of networks knows a layer by this name."""
+    return bool(_LAYER.fullmatch(name)) or name in _layers()
+
+
+def _layer_problem(layer: Any, number: int, *, any_layer: bool) -> str:
+    """Return what is wrong with a layer of this number in the network; empty where nothing is."""
     if not isinstance(layer, list) or len(layer) != 4:
         return "[from, repeats, name, arguments] is needed"
     source, repeats, name, arguments = layer
     if not all(type(item) is int for item in (source if isinstance(source, list) else [source])):
         return f"'from' must be the number of a layer, or a list of these, not {_shown(source)}"
+    sources = source if isinstance(source, list) else [source]
+    if not sources:
+        return "'from' is an empty list: a layer reads at least one other"
+    for read in sources:
+        if not -max(number, 1) <= read < max(number, 0):
+            there = f"{number} layers are before it" if number else "it is the first one and reads the image, -1"
+            return f"it reads layer {read}, which is not before it: {there}"
     if type(repeats) is not int or not 1 <= repeats <= MOST_REPEATS:
         return f"it is repeated {_shown(repeats)} times; valid: 1 to {MOST_REPEATS}"
-    if not isinstance(name, str) or not (_LAYER.fullmatch(name) or name in _layers()):
-        return f"{_shown(name)} is no layer. {nearest(str(name), _layers())}valid: those of Ultralytics, nn.<Name>"
+    if not isinstance(name, str) or not (is_layer(name) or (any_layer and _NAME.fullmatch(name))):
+        return (
+            f"{_shown(name)} is no layer. {nearest(str(name), _layers())}valid: those of Ultralytics, nn.<Name>; a "
+            "file with classes of your own: python -m ablate import <file> --code=<folder>"
+        )
     if not isinstance(arguments, list) or any(isinstance(item, str) and len(item) > MOST_TEXT for item in arguments):
         return "its arguments must be a list of plain values"
     return ""
@@ -136,6 +155,11 @@ def _is_activation(text: object) -> bool:
         return False
     values = [*call.args, *(keyword.value for keyword in call.keywords)]
     return all(isinstance(value, ast.Constant) for value in values) and all(keyword.arg for keyword in call.keywords)
+
+
+def stock_files() -> dict[str, Path]:
+    """Return the networks' yamls that Ultralytics ships, by name."""
+    return dict(_stock())
 
 
 @cache

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from ablate.errors import ConfigError, nearest
 from ablate.settings.about import About
+from ablate.settings.imported_network import NETWORK, ImportedNetwork
 from ablate.settings.option_files import module_file
 from ablate.settings.points import HEAD_POINT, REPLACE_LAYER, layers_of, point_of
 from ablate.settings.schema import options
@@ -75,9 +76,14 @@ class ModuleSpec:
         return self.name or self.target.rpartition(".")[2]
 
     @property
+    def is_network(self) -> bool:
+        """Whether it is no module but a whole network that was imported."""
+        return self.target == NETWORK
+
+    @property
     def kinds(self) -> tuple[str, ...] | None:
         """Return what the module can be, as its file says in `about.kind`; None where there is no file that says it."""
-        content = {} if self.name is None else _module_file(self.name, Path.cwd())
+        content = {} if self.name is None or self.is_network else _module_file(self.name, Path.cwd())
         if content.get("_target_") != self.target or content.get("about") is None:
             return None
         return About.from_plain(content["about"], f"conf/module/{self.name}.yaml: about").kinds
@@ -91,7 +97,7 @@ class ModuleSpec:
     @property
     def text(self) -> str:
         """Return the module in the syntax of the command line, with the options that differ from its file."""
-        defaults = _module_file(str(self.name), Path.cwd())
+        defaults = {} if self.is_network else _module_file(str(self.name), Path.cwd())
         changed = [
             f"{key}={self.like.text if key == 'like' and self.like else value}"
             for key, value in self.to_plain().items()
@@ -102,6 +108,8 @@ class ModuleSpec:
     @property
     def targets(self) -> list[str]:
         """Return the classes that the module is made from: its own, and the one whose size it has."""
+        if self.is_network:
+            return ImportedNetwork.from_options(self.options).targets
         return [self.target, *([] if self.like is None else [self.like.target])]
 
     def to_plain(self, *, named: bool = True) -> Plain:
@@ -236,6 +244,8 @@ class GraftSpec:
         Raises:
             ConfigError: The class of the module cannot be found.
         """
+        if self.module.is_network:
+            return ImportedNetwork.from_options(self.module.options).key
         module, like = self.module.to_plain(named=False), self.module.like
         key = {"module": module, "source": _source(self.module), "insertion": self.insertion.to_plain()}
         if like is not None:

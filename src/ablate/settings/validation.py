@@ -14,6 +14,7 @@ from ablate.errors import ConfigError, nearest
 from ablate.settings.architecture import check_architecture_file
 from ablate.settings.argument_checks import check_kind, check_precision, check_train, satisfies, shown
 from ablate.settings.graft import GraftSpec, grafts_of_config
+from ablate.settings.imported_network import NETWORK, ImportedNetwork
 from ablate.settings.loss_checks import check_loss
 from ablate.settings.losses import PARTS
 from ablate.settings.module_checks import check_module
@@ -35,6 +36,7 @@ from ablate.settings.schema import (
     options,
 )
 from ablate.settings.trial_settings import TrialSettings
+from ablate.sources.module_source import module_source
 from ablate.storage.plain_values import Plain
 
 if TYPE_CHECKING:
@@ -71,7 +73,10 @@ def check(config: Plain) -> None:
         _check_graft(graft)
     if settings.head is not None:
         _check_graft(GraftSpec.from_head(settings.head).to_plain())
-    check_points(grafts_of_config(config))
+    grafts = grafts_of_config(config)
+    check_points(grafts)
+    if settings.train.get("freeze") and any(graft.module.is_network for graft in grafts):
+        raise ConfigError("train.freeze: it names layers by number, which are others in a network that was imported")
     for part in PARTS:
         check_loss(part, getattr(settings.loss, part))
     for control in settings.controls:
@@ -268,6 +273,14 @@ def _check_insertion(insertion: InsertionConfig, module: Plain, where: str = "")
         raise ConfigError(f"{where}insertion={name}{source}: {nearest(str(name), valid)}valid: {', '.join(valid)}")
 
 
+def _check_imported(module: Plain, where: str) -> None:
+    """Check a network that was imported: its layers, and from source the classes that they need."""
+    network = ImportedNetwork.from_options(module, where.removesuffix(": "))
+    network.allow_code()
+    for target in network.targets:
+        module_source(target)
+
+
 def _check_graft(entry: object) -> None:
     """Check an entry of `grafts`: a text of the user's, or a mapping as in a trial's recorded configuration."""
     if not isinstance(entry, str | dict):
@@ -283,6 +296,9 @@ def _check_graft(entry: object) -> None:
             )
     _check_keys("insertion", insertion)
     where = f"grafts: {entry if isinstance(entry, str) else module.get('name')}: "
+    if module.get("_target_") == NETWORK:
+        _check_imported(module, where)
+        return
     place = InsertionConfig(**insertion)
     _check_fields(where, place)
     _check_insertion(place, module, where)

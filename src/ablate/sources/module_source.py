@@ -29,6 +29,7 @@ from ablate.sources.python_imports import (
     split_target,
 )
 from ablate.sources.same_source import first_source
+from ablate.sources.working_folder import FORKED, code_roots
 from ablate.storage.files import FileState, file_state
 
 # Recorded with every trial and compared between a variant and its baseline (`records.code_version`): no part of the
@@ -116,7 +117,7 @@ def module_source(target: str) -> ModuleSource:
     Raises:
         ConfigError: There is no such Python module or class, or one of its files is no Python.
     """
-    key = (target, str(Path.cwd()), *sys.path)
+    key = (target, str(Path.cwd()), *map(str, code_roots()), *sys.path)
     entry = _known.get(key)
     if entry is None or not entry.is_current():
         entry = _known[key] = _read(target)
@@ -224,7 +225,8 @@ def _follow(reading: _Reading, modules: list[PythonModule]) -> None:
         imports = imports_of(tree, module)
         ours = module.top == "ablate"
         if not ours:
-            waiting += [package for package in find_modules(module.name) if package.path not in done]
+            packages = [it for it in find_modules(module.name) if it.top != FORKED or it.root in code_roots()]
+            waiting += [package for package in packages if package.path not in done]
         for name in _names(imports):
             waiting += _counted(reading, name, ours=ours)
         if imports.computed and module.in_package and not ours:
@@ -248,8 +250,10 @@ def _counted(reading: _Reading, name: str, *, ours: bool) -> list[PythonModule]:
     top = name.partition(".")[0]
     if top == "ablate":
         return _of_ours(name)
-    if ours or not top or top in sys.stdlib_module_names or top in RECORDED:
+    if ours or not top or top in sys.stdlib_module_names:
         return []
+    if top in RECORDED:  # but for what a fork adds to it
+        return [] if top != FORKED else [it for it in find_modules(name) if it.root in code_roots()]
     modules = find_modules(name)
     root = modules[0].root if modules else None
     distribution = distribution_of(top, root) if root is not None else None

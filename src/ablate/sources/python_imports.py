@@ -12,6 +12,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from ablate.errors import ConfigError
+from ablate.sources.working_folder import FORKED, code_root_of, code_roots, forked_file
 
 _IMPORTERS = ("import_module", "__import__")  # called with a module's name
 _LISTERS = ("iter_modules", "walk_packages")  # whose result decides what is imported
@@ -102,6 +103,11 @@ def find_modules(name: str) -> list[PythonModule]:
     for part in rest:
         dotted = f"{dotted}.{part}"
         files = [file for folder in folders for file in _files_of(folder, part)]
+        if not files and top == FORKED and (forked := forked_file(dotted)) is not None:
+            root, folders, files = _root_of(forked, root), [], [forked]
+            modules.append(PythonModule(dotted, forked, root))
+            folders = [forked.parent] if forked.name == "__init__.py" else []
+            continue
         folders = [folder / part for folder in folders if (folder / part).is_dir()]
         modules += [PythonModule(dotted, file, root) for file in files]
         if not files and not folders:
@@ -185,7 +191,12 @@ def _find_top(top: str) -> tuple[Path | None, list[Path], list[PythonModule]]:
     if portions:
         return portions[0].parent, portions, []
     found = _from_finders(top)
-    return found if found[0] is not None else _find_in(Path.cwd(), top)
+    return found if found[0] is not None else _find_in(code_root_of(top) or Path.cwd(), top)
+
+
+def _root_of(file: Path, default: Path) -> Path:
+    """Return the folder of named code that a file lies in."""
+    return next((root for root in code_roots() if file.is_relative_to(root)), default)
 
 
 def _find_in(root: Path, top: str) -> tuple[Path | None, list[Path], list[PythonModule]]:

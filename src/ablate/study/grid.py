@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from ablate.settings.imported_network import read_imported
+
 _STOCK = ("loss.box=ciou", "loss.cls=bce", "loss.assigner=ciou")
+_NETWORK = "model.architecture"
 Cell = tuple[str, ...]  # overrides of one trial, such as ("module=hmha", "seed=0")
 Axes = Mapping[str, Sequence[str]]  # for each overridden key its overrides: {"module": ["module=hmha", "module=sta"]}
 
@@ -20,7 +24,10 @@ def expand(axes: Axes) -> list[Cell]:
 
 
 def compares_grafts(axes: Axes) -> bool:
-    """Tell whether a command names grafts or losses, which a baseline without any is to be compared with."""
+    """Tell whether a command names grafts, losses or an imported network, to be compared with a baseline without."""
+    networks = [level for key, levels in axes.items() for level in levels if key_of(key) == _NETWORK]
+    if any(_ancestor(level) is not None for level in networks):
+        return True
     return any(key_of(key) in ("module", "grafts", "head") or _of_the_loss(key) for key in axes)
 
 
@@ -48,8 +55,21 @@ def with_baselines(combinations: Iterable[Cell], *, join: bool) -> dict[Cell, bo
 
 def baseline(combination: Cell) -> Cell:
     """Return the cell that a combination is compared with: the same without any graft, and with the stock losses."""
-    kept = (item for item in combination if not _of_the_graft(item) and not _of_the_loss(item))
+    kept = [item for item in combination if not _of_the_graft(item) and not _of_the_loss(item)]
+    ancestor = next((it for it in (_ancestor(item) for item in kept if key_of(item) == _NETWORK) if it), None)
+    if ancestor is not None:
+        stock = (f"{_NETWORK}={ancestor}", f"model.name={ancestor.removesuffix('.yaml')}")
+        kept = [*(item for item in kept if key_of(item) not in (_NETWORK, "model.name")), *stock]
     return ("module=none", *kept)
+
+
+def _ancestor(override: str) -> str | None:
+    """Return the stock network of a network that was imported, which an override names; None for any other."""
+    value = override.partition("=")[2]
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        value = re.sub(r"\\(.)", r"\1", value[1:-1])
+    imported = read_imported(value)
+    return None if imported is None else imported[1].ancestor
 
 
 def key_of(override: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,7 +13,9 @@ from ultralytics.nn.tasks import DetectionModel
 
 import ablate_yolo
 from ablate.checkpoints.stored_network import StoredNetwork
+from ablate.errors import ConfigError
 from ablate.grafting.construction import load_class
+from ablate.grafting.imported import allow_code, imported_in
 from ablate.grafting.insertion import GraftError
 from ablate.grafting.replaced_layer import replaced_names, stock_name
 from ablate.grafting.surgery import grafts_in
@@ -78,7 +81,10 @@ def from_checkpoint(content: Plain) -> GraftedModel:
         GraftError: A class that it needs cannot be imported.
     """
     stored = StoredNetwork.from_plain(content)
-    targets = targets_of(grafts_in(stored.yaml))
+    grafts = grafts_in(stored.yaml)
+    with suppress(ConfigError):  # the code of an imported network lies elsewhere on this machine
+        allow_code(grafts)
+    targets = targets_of(grafts)
     for target in targets:
         try:
             load_class(target)
@@ -116,12 +122,13 @@ class GraftedTrainer(DetectionTrainer):
         if weights is None or not grafts_in(content):
             return super().get_model(cfg, weights, verbose)
         stored = StoredNetwork.of(weights)
+        imported = imported_in(grafts_in(content)) is not None
         network, _, _ = build_network(
             content,
             classes=self.data["nc"],
             channels=self.data["channels"],
             names=self.data["names"],
-            weights=StoredNetwork(stock_state(stored), names=stored.names),
+            weights=None if imported else StoredNetwork(stock_state(stored), names=stored.names),
             source=Path(str(getattr(weights, "pt_path", None) or "the checkpoint")).name,
             seed=self.args.seed,
             without=_replaced_layers(stored),
@@ -131,7 +138,7 @@ class GraftedTrainer(DetectionTrainer):
             name: tensor
             for name, tensor in stored.state.items()
             if name in ours
-            and (stock_name(name) is None or stock_name(name, replaced) is None)
+            and (imported or stock_name(name) is None or stock_name(name, replaced) is None)
             and tensor.shape == ours[name].shape  # of a head for other classes some have another
         }
         network.load_state_dict({**ours, **grafts})

@@ -7,7 +7,7 @@ their number of classes, so the yaml alone does not say what is trained.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +16,7 @@ from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 
 from ablate.checkpoints.stored_network import StoredNetwork
 from ablate.errors import ConfigError
+from ablate.grafting.imported import ancestor_name, imported_in, names_in_ancestor, transplant
 from ablate.grafting.insertion import GraftError
 from ablate.grafting.replaced_layer import stock_name
 from ablate.grafting.stored_modules import check_stored_modules
@@ -24,6 +25,7 @@ from ablate.grafting.transfer import Coverage, coverage, load_weights, take_shap
 from ablate.records.graft_report import GraftReport
 from ablate.settings.architecture import check_architecture
 from ablate.settings.graft import GraftSpec, read_grafts, write_grafts
+from ablate.settings.imported_network import ImportedNetwork
 from ablate.settings.losses import LossSettings
 from ablate.storage.plain_values import Plain
 
@@ -52,6 +54,12 @@ class NetworkSettings:
     orthogonalise: str = "auto"
     trust_weights: bool = False
     losses: LossSettings = field(default_factory=LossSettings)
+
+    @property
+    def built_classes(self) -> list[str]:
+        """The classes that the grafts are built from, but those that only give a control its size."""
+        modules = [graft.module for graft in self.grafts]
+        return list(dict.fromkeys(it for one in modules for it in (one.targets if one.is_network else [one.target])))
 
     @classmethod
     def from_yaml(cls, content: Plain) -> NetworkSettings:
@@ -123,26 +131,64 @@ def build_network(
     content = dict(cfg) if isinstance(cfg, dict) else yaml_model_load(cfg)
     _check_layers(content)
     grafts = read_grafts(content.pop(SPEC_KEY)) if content.get(SPEC_KEY) else ()
+    imported = imported_in(grafts)
     network = DetectionModel(content, nc=classes, ch=channels, verbose=False)
     if names and remap:
         network.names = dict(names)
     covered = Coverage(None, len(network.state_dict()), 0)
     if weights is not None and resume:
-        take_shapes(network, stock_state(weights))
+        state = stock_state(weights)
+        take_shapes(network, state if imported is None else names_in_ancestor(imported, state))
     elif weights is not None:
         covered = load_weights(network, weights, source, without)
     if names:
         network.names = dict(names)
     report = GraftReport(places=())
+    in_stock: dict[str, str] | None = None
+    if imported is not None:
+        shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+        report = transplant(network, imported, seed).report()
+        in_stock = _names_in_stock(network, imported, shapes)
+        covered = Coverage(None, len(in_stock), 0)
+        if weights is not None and not resume:
+            covered = coverage(network, weights, source, in_stock)
+    if others := [graft for graft in grafts if not graft.module.is_network]:
+        report = report.joined(_operate(network, others, seed, imported))
     if grafts:
-        report = operate(network, grafts, seed).report()
+        network.yaml = {**network.yaml, SPEC_KEY: write_grafts(grafts)}
     if weights is not None and resume:
         _fill(network, weights)
     elif weights is not None:
-        after = coverage(network, weights, source)
+        after = coverage(network, weights, source, in_stock)
         if lost := set(after.missing) - set(covered.missing):
             raise RuntimeError(f"surgery lost {len(lost)} tensors of {source}")
     return network, report, covered
+
+
+def _operate(
+    network: DetectionModel, grafts: Sequence[GraftSpec], seed: int, imported: ImportedNetwork | None
+) -> GraftReport:
+    """Graft modules into a network; into an imported one at the places of its own layers."""
+    stock = network.yaml
+    if imported is not None:
+        rows = [list(layer) for layer in imported.layers]
+        network.yaml = {**stock, "backbone": rows[: imported.backbone], "head": rows[imported.backbone :]}
+    try:
+        return operate(network, grafts, seed).report()
+    finally:
+        network.yaml = stock
+
+
+def _names_in_stock(
+    network: DetectionModel, imported: ImportedNetwork, shapes: Mapping[str, torch.Size]
+) -> dict[str, str]:
+    """Return for each tensor that an imported network has from its ancestor the name that it has there."""
+    names = {}
+    for name, tensor in network.state_dict().items():
+        stock = None if stock_name(name) is None else ancestor_name(imported, name)
+        if stock is not None and shapes.get(stock) == tensor.shape:
+            names[name] = stock
+    return names
 
 
 def restore(stored: StoredNetwork, targets: Collection[str] = (), *, trust: bool = False) -> DetectionModel:

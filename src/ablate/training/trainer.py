@@ -27,6 +27,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from ablate.checkpoints.stored_network import StoredNetwork, read_checkpoint
 from ablate.data.cache import cache_dir
 from ablate.data.data_use import used_of
+from ablate.grafting.imported import allow_code
 from ablate.grafting.module_import import imported_source
 from ablate.grafting.replaced_layer import replaced_names
 from ablate.grafting.transfer import Coverage
@@ -170,6 +171,7 @@ class AblateTrainer(ResumableTrainer):
         """Return the network with its weights and its graft."""
         content = dict(cfg) if isinstance(cfg, dict) else yaml_model_load(cfg)
         self._settings = NetworkSettings.from_yaml(content)
+        allow_code(self._settings.grafts)
         self._losses = ReplacedLosses(self._settings.losses)
         if self._settings.orthogonalise != "auto":
             self._arithmetic = self._settings.orthogonalise
@@ -342,10 +344,7 @@ class AblateTrainer(ResumableTrainer):
             code=code_hash(),
             sources={
                 target: imported_source(target)
-                for target in (
-                    *(graft.module.target for graft in self._settings.grafts),
-                    *self._settings.losses.targets,
-                )
+                for target in (*self._settings.built_classes, *self._settings.losses.targets)
             },
             evaluations={which: evaluations[source] for which, source in shared.items()},
             batch=self.batch_size,

@@ -1,0 +1,133 @@
+"""Find the classes of a user's code by their names, from source alone: nothing is imported.
+
+The code is a file, a package, or a folder, such as a fork of Ultralytics with modules of its own.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablate.errors import ConfigError
+from ablate.sources.python_imports import find_modules
+from ablate.sources.working_folder import FORKED, OF_FORK, allow_code
+
+MOST_FILES = 5_000
+MOST_BYTES = 4 * 2**20  # of one file
+_BUILDER = "tasks.py"  # Ultralytics' file that builds networks: what it imports decides between two of one name
+
+
+@dataclass(frozen=True)
+class Code:
+    """A user's code.
+
+    Attributes:
+        path: The file or folder that the user named.
+        root: The folder that holds its file or package: where Python would look for it.
+    """
+
+    path: Path
+    root: Path
+
+    @classmethod
+    def at(cls, path: Path) -> Code:
+        """Return the code at a path.
+
+        Raises:
+            ConfigError: There is no such file or folder, or it holds no Python.
+        """
+        path = path.expanduser().absolute()
+        if path.is_file() and path.suffix != ".py":
+            raise ConfigError(f"--code={path}: a Python file, a package or a folder of these is needed")
+        if not path.exists():
+            raise ConfigError(f"--code={path}: no such file or folder")
+        root = path if path.is_dir() and not (path / "__init__.py").is_file() else path.parent
+        while (root / "__init__.py").is_file() or (root.name != FORKED and FORKED in root.parts[:-1]):
+            root = root.parent  # out of its package; a fork's folders are the package's with or without that file
+        return cls(path, root.parent if root.name == FORKED else root)
+
+    def allow(self) -> None:
+        """Let the classes that are named be imported from here, in this process."""
+        allow_code(self.root)
+
+    def find(self, names: Iterable[str]) -> dict[str, str]:
+        """Return the dotted paths of the classes (or functions that build layers) of these names, as far as they exist.
+
+        A name that several files define is that of the file from which the fork's builder of networks imports it, else
+        of the first one by path.
+        """
+        wanted = set(names)
+        found: dict[str, dict[str, None]] = {}
+        builders: dict[str, str] = {}
+        for file in self._files():
+            try:
+                text = file.read_text(encoding="utf-8-sig", errors="replace")
+                if not any(name in text for name in wanted):
+                    continue
+                tree = ast.parse(text)
+            except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+                continue  # another file may define it
+            if file.name == _BUILDER:
+                builders |= _imported(tree, wanted)
+                continue
+            for name in _defined(tree, wanted):
+                found.setdefault(name, {})[self._dotted(file)] = None
+        targets = {}
+        for name, homes in found.items():
+            preferred = builders.get(name)
+            home = next((it for it in homes if it.removesuffix(OF_FORK) == preferred), next(iter(homes)))
+            targets[name] = f"{home}.{name}"
+        return targets
+
+    def _dotted(self, file: Path) -> str:
+        parts = [*file.relative_to(self.root).parent.parts, *([] if file.name == "__init__.py" else [file.stem])]
+        name = ".".join(parts)
+        if parts[0] == FORKED and any(module.name == name for module in find_modules(name) if module.path != file):
+            return name + OF_FORK
+        return name
+
+    def _files(self) -> Iterator[Path]:
+        """Yield the Python files of the code that can be imported, in the order of their paths.
+
+        Raises:
+            ConfigError: There are more than a package has.
+        """
+        if self.path.is_file():
+            yield self.path
+            return
+        count = 0
+        for folder, folders, files in os.walk(self.path):
+            folders[:] = sorted(name for name in folders if name.isidentifier() and name != "__pycache__")
+            for name in sorted(files):
+                file = Path(folder) / name
+                if file.suffix != ".py" or not file.stem.isidentifier() or file.stat().st_size > MOST_BYTES:
+                    continue
+                count += 1
+                if count > MOST_FILES:
+                    raise ConfigError(f"--code={self.path}: more than {MOST_FILES:,} Python files; name a folder in it")
+                yield file
+
+
+def _defined(tree: ast.Module, wanted: set[str]) -> Iterator[str]:
+    """Yield the names that a file's top level defines: classes, functions, and names that stand for one."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name in wanted:
+            yield node.name
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Name | ast.Call | ast.Attribute):
+            yield from (it.id for it in node.targets if isinstance(it, ast.Name) and it.id in wanted)
+        elif isinstance(node, ast.Try | ast.If):
+            yield from _defined(ast.Module(node.body, []), wanted)
+
+
+def _imported(tree: ast.Module, wanted: set[str]) -> dict[str, str]:
+    """Return from which module a file imports each name."""
+    return {
+        alias.asname or alias.name: node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+        if (alias.asname or alias.name) in wanted
+    }
