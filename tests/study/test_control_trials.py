@@ -350,3 +350,51 @@ def test_a_control_of_scale_is_the_bigger_stock_network(sweep: Path) -> None:
 
     assert record["graft"]["places"] == []
     assert record["cost"]["params_train"] > 3 * records(sweep.parents[2])["none", "yolo26n"]["cost"]["params_train"]
+
+
+WIDE = "name: wide\n_target_: wide_block.Wide\ninsertion: down_neck\nabout: {kind: [block, downsample]}\n"
+
+
+@pytest.fixture
+def wide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A user's convolution, which takes channels in and out; returns its name."""
+    (tmp_path / "conf" / "module").mkdir(parents=True)
+    (tmp_path / "conf" / "module" / "wide.yaml").write_text(WIDE)
+    body = "    def __init__(self, in_channels, out_channels, stride): super().__init__()\n"
+    (tmp_path / "wide_block.py").write_text(f"from torch import nn\nclass Wide(nn.Module):\n{body}")
+    monkeypatch.chdir(tmp_path)
+    return "wide"
+
+
+def test_a_replacement_gets_the_layer_itself_and_the_layer_with_new_weights(wide: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.pt").write_bytes(b"")
+    started = trial(wide, grafts=["hmha@psa_attention"], weights=str(tmp_path / "mine.pt"))
+    joined = join(started, kinds=("identity", "params", "reset"))
+
+    assert names(joined) == [
+        "stock@down_neck+stock@psa_attention musgd s0 yolo26n",
+        "reset@down_neck+reset@psa_attention musgd s0 yolo26n",
+    ]
+    assert [entry.kind for entry in joined.controls.values()] == ["identity", "reset"]
+    assert [entry.of for entry in joined.controls.values()] == ["", "wide@down_neck+hmha@psa_attention"]
+    assert len(joined.notes) == 1
+    assert "wide@down_neck has no control of params" in joined.notes[0]
+
+
+def test_a_block_stands_for_a_module_that_replaces_a_layer_of_equal_channels() -> None:
+    (block,) = join(trial("hmha", "psa_attention"), kinds=("params",)).trials
+    assert block.identity.variant == "convblock[like=hmha]@psa_attention musgd"
+
+
+def test_without_starting_weights_or_layers_with_weights_there_is_nothing_to_reset(wide: str) -> None:
+    joined = join(trial(wide), trial("hmha"), kinds=("reset",))
+    assert joined.trials == []
+    assert [note.split(":")[1][:30] for note in joined.notes] == [
+        " reset has no trials",
+        " hmha@c3k2 has no control of r",
+    ]
+
+
+def test_a_changed_loss_has_the_stock_loss_by_the_same_path_as_its_identity() -> None:
+    (control,) = join(trial(loss={"box": "siou"}), kinds=("identity",)).trials
+    assert control.identity.variant == "identity@box musgd"

@@ -164,6 +164,7 @@ def _as_control(records: Sequence[Record], control: Control) -> list[Record]:
     label = {
         "identity": first.variant or "identity",
         "params": f"params of {control.of or first.variant} {optimizer}",
+        "reset": f"reset of {control.of or first.variant} {optimizer}",
         "scale": f"scale {first.factors.get('model')} {optimizer}",
     }[control.kind]
     return [msgspec.structs.replace(first, variant=f"control: {label}".strip()), *records[1:]]

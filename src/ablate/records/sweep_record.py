@@ -16,7 +16,7 @@ from ablate.storage.plain_values import Plain
 
 LONGEST_NAME = 255  # characters of a sweep's name, which is that of its folder
 
-ControlKind: TypeAlias = Annotated[str, msgspec.Meta(pattern="^(identity|params|scale)$")]
+ControlKind: TypeAlias = Annotated[str, msgspec.Meta(pattern="^(identity|params|reset|scale)$")]
 
 
 class Design(JsonStruct, frozen=True, kw_only=True):
@@ -42,8 +42,9 @@ class Control(JsonStruct, frozen=True, kw_only=True):
     """What a variant is a control of: it tells an effect of a graft from one of surgery, of size or of scale.
 
     Attributes:
-        kind: "identity" (a graft that does nothing), "params" (a plain block with as many parameters), "scale" (the
-            stock network of the next bigger scale).
+        kind: "identity" (a graft that does nothing, or the replaced layer itself), "params" (a plain block with as many
+            parameters), "reset" (the replaced layers with weights drawn anew), "scale" (the stock network of the next
+            bigger scale).
         comparison_key: Of the variants that it is shown among.
         of: The graft that it is matched with, such as "hmha@c3k2"; empty where there is none.
         signatures: Of its trials that joined the sweep for its sake.

@@ -34,8 +34,9 @@ PRECISIONS = ("fp32", "fp16", "bf16")
 BACKENDS = ("eager", "compile", "torchscript", "onnx")
 HEADS = ("validated", "one_to_one", "one_to_many")
 BUSY = ("flag", "refuse")
-CONTROLS = ("identity", "params", "scale")
-CONTROL_MODULES = ("identity", "convblock")  # of the group `module`, but no levels of a study: no glob means them
+CONTROLS = ("identity", "params", "reset", "scale")
+# Of the group `module`, but no levels of a study: no glob means them.
+CONTROL_MODULES = ("identity", "convblock", "stock", "reset")
 
 
 def _ranged(default: Any, constraint: str) -> Any:

@@ -166,6 +166,7 @@ class TrialSettings:
             "freeze_grafts": self.freeze_grafts,
             **command,
             "loss": self.losses.to_plain(),
+            "head": None,  # it is one of the grafts
         }
 
 

@@ -2,9 +2,13 @@
 
 | control | what it is | beside |
 |---|---|---|
-| identity | a graft that does nothing at the places of a graft, always wired plainly | every insertion point |
+| identity | what does nothing instead of a graft or a loss (see below) | every insertion point, every loss |
 | params | a plain block of convolutions with as many parameters, at the same places and wired alike | every graft |
+| reset | the replaced layers with weights drawn anew | every replacement, where the sweep starts from weights |
 | scale | the stock network of the next bigger scale | every combination of model, optimizer, data and training |
+
+An identity is a graft that returns its input; where a layer is replaced, the layer itself; the stock loss, computed by
+ablate. A block of convolutions keeps the shape of a map, so a module that takes channels in and channels out has none.
 
 Each is made from the settings of a requested trial, so it has that trial's seed, data, optimizer and training. Equal
 controls are one trial. An identity is always wired plainly: x + x is twice the map, and a x + x is not the stock
@@ -23,9 +27,13 @@ import msgspec
 from ablate.errors import ConfigError
 from ablate.records.sweep_record import Control
 from ablate.settings.graft import GraftSpec, ModuleSpec
+from ablate.settings.losses import PARTS, LossSettings, LossSpec
 from ablate.settings.option_files import module_file
 from ablate.settings.schema import CONTROL_MODULES, ModelSettings, option_file, options
 from ablate.settings.trial_settings import TrialSettings
+from ablate.sources.definitions import constructor
+from ablate.sources.module_source import module_source
+from ablate.sources.parameters import output_arguments
 from ablate.study.trial import Trial
 
 SCALES = "nsmblx"  # Ultralytics' letters, from small to big
@@ -72,8 +80,8 @@ def join_controls(trials: Sequence[Trial], kinds: Sequence[str], find_weights: C
                     added = (*entry.signatures, identity.signature)
                     joined.controls[identity.variant_key] = msgspec.structs.replace(entry, signatures=added)
                     joined.trials.append(control)
-    grafted = any(trial.settings.grafts for trial in trials)
-    if not grafted and (without := [kind for kind in dict.fromkeys(kinds) if kind != "scale"]):
+    changed = any(trial.settings.grafts or trial.settings.losses != LossSettings() for trial in trials)
+    if not changed and (without := [kind for kind in dict.fromkeys(kinds) if kind != "scale"]):
         joined.notes.append(f"controls: no trial has a graft that {' and '.join(without)} could be a control of")
     joined.notes[:] = dict.fromkeys(joined.notes)
     return joined
@@ -85,21 +93,63 @@ def _controls(
     """Yield the control of a trial, at most one, and what it is matched with."""
     settings, grafts = trial.settings, trial.settings.grafts
     studied = [graft for graft in grafts if graft.module.name not in CONTROL_MODULES]
+    losses = _identical(settings.losses)
     if kind == "scale":
         bigger = _bigger(settings, notes, find_weights)
         if bigger is not None:
             yield bigger, ""
-    elif studied and kind == "identity":
-        yield replace(settings, grafts=_identities(studied)), ""
+    elif kind == "identity" and (studied or losses != settings.losses):
+        yield replace(settings, grafts=_identities(studied), losses=losses), ""
     elif studied and kind == "params":
-        yield replace(settings, grafts=tuple(map(_matched, grafts))), "+".join(graft.text for graft in grafts)
+        if unmatched := [graft.text for graft in studied if not _has_a_block(graft)]:
+            notes.append(
+                f"controls: {', '.join(unmatched)} has no control of params: the block of convolutions is as large as "
+                "a module that takes one number of channels, and keeps the shape of a map"
+            )
+        else:
+            yield replace(settings, grafts=tuple(map(_matched, grafts))), "+".join(graft.text for graft in grafts)
+    elif studied and kind == "reset":
+        yield from _reset(settings, studied, notes)
 
 
 def _identities(grafts: Sequence[GraftSpec]) -> tuple[GraftSpec, ...]:
-    """Return one identity for each insertion point."""
-    module = ModuleSpec.from_plain(module_file("identity"))
-    places = {graft.insertion.name: replace(graft.insertion, wiring="plain") for graft in grafts}
-    return tuple(GraftSpec(module, place) for place in places.values())
+    """Return one identity for each insertion point: the replaced layer itself where one is replaced."""
+    modules = {name: ModuleSpec.from_plain(module_file(name)) for name in ("identity", "stock")}
+    places = {graft.insertion.name: graft for graft in grafts}
+    return tuple(
+        GraftSpec(modules["stock" if graft.replaces else "identity"], replace(graft.insertion, wiring="plain"))
+        for graft in places.values()
+    )
+
+
+def _identical(losses: LossSettings) -> LossSettings:
+    """Return losses with those of the stock network, computed here, in place of the others."""
+    parts = {part: LossSpec.from_text("identity", part) for part in PARTS if getattr(losses, part) is not None}
+    return replace(losses, **parts)
+
+
+def _reset(
+    settings: TrialSettings, studied: Sequence[GraftSpec], notes: list[str]
+) -> Iterator[tuple[TrialSettings, str]]:
+    """Yield the trial whose replaced layers have weights drawn anew, at most one, and what it is matched with."""
+    drawn = [graft for graft in studied if graft.replaces and graft.kind not in ("upsample", "fuse")]
+    if not drawn:
+        text = "+".join(graft.text for graft in studied)
+        notes.append(f"controls: {text} has no control of reset: it replaces no layer that has weights")
+    elif settings.model.weights is None:
+        notes.append("controls: reset has no trials: the networks start without weights, so every layer is drawn anew")
+    else:
+        module = ModuleSpec.from_plain(module_file("reset"))
+        grafts = tuple(GraftSpec(module, graft.insertion) for graft in drawn)
+        yield replace(settings, grafts=grafts), "+".join(graft.text for graft in studied)
+
+
+def _has_a_block(graft: GraftSpec) -> bool:
+    """Tell whether a block of convolutions can be as large as a graft and stand in its place."""
+    if graft.kind not in ("insert", "block"):
+        return False
+    parameters = constructor(module_source(graft.module.target).definition) if graft.replaces else None
+    return parameters is None or not output_arguments(parameters, graft.module.options)
 
 
 def _matched(graft: GraftSpec) -> GraftSpec:
