@@ -18,6 +18,7 @@ from ablate.modules.attention.mlca import MLCA
 from ablate.modules.attention.scsa import SCSA
 from ablate.modules.attention.se import SE
 from ablate.modules.attention.simam import SimAM
+from ablate.modules.blocks.sppf_lska import SPPFLSKA
 from ablate.settings.schema import option_file
 
 NAMES = sorted(
@@ -154,3 +155,22 @@ def test_scsa_counts_a_window_at_the_border_with_the_pixels_that_it_has(monkeypa
         torch.testing.assert_close(SCSA(8, window_size=7)._window_means(x), means)
     authors = SCSA(8, window_size=7, fidelity="authors")._window_means(x)
     torch.testing.assert_close(authors, means[..., :1, :2])
+
+
+def test_sppf_lska_keeps_the_tensors_of_the_sppf_and_its_result_where_attention_is_one() -> None:
+    from ultralytics.nn.modules import SPPF
+
+    stock = SPPF(16, 16, shortcut=True).eval()
+    module = SPPFLSKA(16, 16, shortcut=True).eval()
+    shared = module.load_state_dict(stock.state_dict(), strict=False)
+    assert not shared.unexpected_keys
+    assert {key.split(".")[0] for key in shared.missing_keys} == {"lska"}
+    with torch.no_grad():
+        module.lska.mix.weight.zero_()
+        assert module.lska.mix.bias is not None
+        module.lska.mix.bias.fill_(1.0)
+        for norm in (stock.cv1.bn, stock.cv2.bn):
+            norm.eps = module.cv1.bn.eps
+    x = torch.randn(2, 16, 7, 5)
+    torch.testing.assert_close(module(x), stock(x))
+    assert not SPPFLSKA(16, 8, shortcut=True).add
