@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
+from ablate.modules.convolutions.dbb import DBB
 from ablate.modules.convolutions.dcnv2 import DCNv2, DeformConv2d
 from ablate.modules.convolutions.gsconv import GSConv, VoVGSCSP
 from ablate.modules.convolutions.ldconv import LDConv, LDConv2d, initial_shape
@@ -21,7 +22,7 @@ from ablate.modules.convolutions.pconv import PartialConv2d, PConv
 from ablate.modules.convolutions.rfaconv import RFAConv, RFAConv2d
 from ablate.modules.convolutions.wtconv import WTConv, WTConv2d, haar, inverse_haar
 
-CONVOLUTIONS: list[Callable[..., nn.Module]] = [WTConv, RFAConv, LDConv, DCNv2, ODConv, PConv, GSConv]
+CONVOLUTIONS: list[Callable[..., nn.Module]] = [WTConv, RFAConv, LDConv, DCNv2, ODConv, PConv, GSConv, DBB]
 
 
 def _image(channels: int, height: int, width: int, batch: int = 2) -> Tensor:
@@ -73,6 +74,7 @@ def test_an_even_kernel_is_refused(convolution: Callable[..., nn.Module]) -> Non
         (lambda: ODConv(8, 8, kernels=0), "kernels"),
         (lambda: PConv(3, 8), "divisor"),
         (lambda: GSConv(8, 7), "even number"),
+        (lambda: DBB(8, 8, stride=0), "stride"),
         (lambda: VoVGSCSP(8, 6), "multiple of 4"),
     ],
 )
@@ -183,6 +185,27 @@ def test_a_partial_convolution_leaves_the_other_channels_as_they_are() -> None:
     y = module(x)
     assert torch.equal(y[:, 2:], x[:, 2:, ::2, ::2])
     torch.testing.assert_close(y[:, :2], F.conv2d(x[:, :2], module.conv.weight, stride=2, padding=1))
+
+
+@pytest.mark.parametrize(("kernel_size", "stride"), [(3, 1), (5, 2), (1, 1)])
+def test_diverse_branches_are_one_convolution(kernel_size: int, stride: int) -> None:
+    module = _scramble(DBB(4, 6, kernel_size=kernel_size, stride=stride))
+    with torch.no_grad():
+        for name, buffer in module.named_buffers():
+            if "running" in name:
+                buffer.copy_(torch.rand(buffer.shape) + 0.5)
+    x = _image(4, 9, 8)
+    branches = module(x.clone().requires_grad_())
+    torch.testing.assert_close(module(x), branches)
+    kernel, bias = module.merge()
+    expected = F.silu(F.conv2d(x, kernel, bias, stride=stride, padding=kernel_size // 2))
+    torch.testing.assert_close(branches, expected)
+
+
+def test_diverse_branches_can_start_as_the_first_of_them() -> None:
+    module = DBB(4, 6, single_init=True)
+    x = _image(4, 5, 6).float()
+    torch.testing.assert_close(module.train()(x), F.silu(module.bn(module.conv(x))))
 
 
 @pytest.mark.slow
