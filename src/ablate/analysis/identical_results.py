@@ -12,7 +12,7 @@ from ablate.records.factor_levels import STOCK
 from ablate.records.metrics import EpochRow
 from ablate.records.trial_record import TrialRecord
 
-IDENTITY = "identity"  # name of the module, loss and head that change nothing, by which comparisons are checked
+IDENTITIES = ("identity", "stock")  # names of modules, losses and heads that change nothing: controls
 _RESULTS = ("map50_95", "map50", "precision", "recall", "fitness")
 
 
@@ -25,11 +25,11 @@ def is_identical(variant: Variant, baseline: Variant) -> bool:
 def is_identity(variant: Variant) -> bool:
     """Tell whether a variant is an identity control, joined or by name: all that it changes is an identity."""
     if variant.control is not None:
-        return variant.control.kind == IDENTITY
+        return variant.control.kind == "identity"
     levels = variant.factors
     modules = [] if levels["module"] == "none" else levels["module"].split("+")
     changed = [*modules, *(levels[name] for name, level in STOCK.items() if levels[name] != level)]
-    return bool(changed) and all(level.partition("[")[0] == IDENTITY for level in changed)
+    return bool(changed) and all(level.partition("[")[0] in IDENTITIES for level in changed)
 
 
 def _same(one: TrialRecord, other: TrialRecord) -> bool:

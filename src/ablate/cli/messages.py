@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ablate.errors import ConfigError, nearest
+from ablate.errors import ConfigError, named, nearest
 from ablate.redaction import without_secrets
 from ablate.safe_text import escaped
 from ablate.settings.option_files import GROUPS, SCHEMAS, known_keys
@@ -42,7 +42,7 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
             return f"{group}: hydra-submitit-launcher is not installed; pip install 'ablate-yolo[slurm]'"
         if group == "module" and (part := _part_of_loss(name)) is not None:
             return f"module={name}: {name} is a loss: loss.{part}={name}, and as a component {name}@{part}"
-        listing = f"{nearest(name, valid)}valid: {', '.join(valid)}" if valid else "see --info"
+        listing = f"{nearest(name, valid)}valid: {named(valid)}" if valid else "see --info"
         return f"{group}={name}: no such option. {listing}"
     if isinstance(error, MissingMandatoryValue):
         return f"{getattr(error, 'full_key', None) or 'a key'}=???: a value is needed"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ablate.errors import ConfigError, nearest
+from ablate.errors import ConfigError, named, nearest
 from ablate.settings.about import FAMILIES, KINDS, About
 from ablate.settings.graft import module_names, split
 from ablate.settings.option_files import about_module
@@ -104,7 +104,7 @@ def _matching(word: str, pattern: Any, points: Sequence[str], selected: dict[str
         and not any(matches(name, each) for each in pattern.exclude)
     ]
     if not matched:
-        raise ConfigError(f"{word}: it matches no option; valid: {', '.join(valid)}")
+        raise ConfigError(f"{word}: it matches no option; valid: {named(valid)}")
     about = {name: about_module(name) for name in matched}
     left = [name for name in matched if _is_meant(name, about[name], points, selected)]
     if not left:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablate.cli.flags import part
 from ablate.cli.unreadable import FORMS, explain_unreadable
-from ablate.errors import ConfigError, nearest
+from ablate.errors import ConfigError, named, nearest
 from ablate.settings.option_files import GROUPS, check_option_file, flag_keys, known_keys, unknown_key
 from ablate.settings.schema import options
 
@@ -172,7 +172,7 @@ def _check_choice(override: Override, group: str, word: str) -> None:
     valid = options(group)
     names = _chosen(override)
     if not names:
-        raise ConfigError(f"{word}: it matches no option; valid: {', '.join(valid)}")
+        raise ConfigError(f"{word}: it matches no option; valid: {named(valid)}")
     for name in names:
         if isinstance(name, list) or (isinstance(name, str) and name.startswith("[")):
             several = "; several modules in one network are grafts=[hmha@c3k2,acmix@head]" if group == "module" else ""
@@ -180,15 +180,15 @@ def _check_choice(override: Override, group: str, word: str) -> None:
         if isinstance(name, dict):
             raise ConfigError(f"{word}: the name of an option is needed; single values are {group}.<key>=<value>")
         if name is None or str(name).strip() in ("", "???"):
-            raise ConfigError(f"{word}: it names no option; valid: {', '.join(valid)}")
+            raise ConfigError(f"{word}: it names no option; valid: {named(valid)}")
         if not isinstance(name, str):
             if str(name) in valid:
                 raise ConfigError(
                     f"{word}: the file's name is read as a value; one that begins with a letter is needed"
                 )
-            raise ConfigError(f"{word}: no such option. valid: {', '.join(valid)}")
+            raise ConfigError(f"{word}: no such option. valid: {named(valid)}")
         if len(name.encode()) > _LONGEST_NAME:
-            raise ConfigError(f"{word}: no such option. valid: {', '.join(valid)}")
+            raise ConfigError(f"{word}: no such option. valid: {named(valid)}")
         if name.endswith((".yaml", ".yml")):  # Hydra would take off the suffix, after we looked for another file
             raise ConfigError(f"{word}: the option is named without its suffix: {group}={Path(name).stem}")
         if "${" not in name:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from ablate.errors import ConfigError, nearest
+from ablate.errors import ConfigError, named, nearest
 from ablate.settings.about import About
 from ablate.settings.imported_network import NETWORK, ImportedNetwork
 from ablate.settings.option_files import module_file
@@ -195,7 +195,7 @@ class GraftSpec:
             part = next((part for part in ("box", "cls") if name in options(f"loss/{part}")), None)
             if part is not None:
                 raise ConfigError(f"{where}: '{text}': {name} is a loss, no module: loss.{part}={name}")
-            raise ConfigError(f"{where}: '{text}': no module '{name}'. {nearest(name, valid)}valid: {', '.join(valid)}")
+            raise ConfigError(f"{where}: '{text}': no module '{name}'. {nearest(name, valid)}valid: {named(valid)}")
         place, wiring = (match["place"] or "customary").strip(), (match["wiring"] or "plain").strip()
         insertion: Plain = {"name": place, "at": None, "wiring": wiring}
         if layers := layers_of(place):

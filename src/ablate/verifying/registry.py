@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ablate.errors import ConfigError, nearest
+from ablate.errors import ConfigError, named, nearest
 from ablate.settings.graft import ModuleSpec, module_names
 from ablate.settings.module_checks import check_module
 from ablate.settings.option_files import module_file
@@ -25,7 +25,7 @@ def registry(names: Sequence[str] = ()) -> dict[str, ModuleSpec]:
     modules: dict[str, ModuleSpec] = {}
     for name in names or valid:
         if name not in valid:
-            raise ConfigError(f"verify {name}: no such module. {nearest(name, valid)}valid: {', '.join(valid)}")
+            raise ConfigError(f"verify {name}: no such module. {nearest(name, valid)}valid: {named(valid)}")
         content = module_file(name)
         check_module(content, f"{name}: ")
         if "fused" in content and str(content["_target_"]).startswith("ablate.modules."):
