@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from tests.losses.table import PAGE, with_table
 from torch import Tensor, nn
 
 from ablate.errors import ConfigError
@@ -321,3 +323,16 @@ def test_options_out_of_range_are_refused_by_class_and_command_alike(folder: str
             check_loss(folder, text)
         with pytest.raises(Exception, match="ValueError"):
             build(text, folder)
+
+
+def test_the_page_lists_every_loss_as_its_file_has_it_and_every_loss_has_a_card() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == with_table(page), "python tests/losses/table.py"
+    for name in {*loss_names("box"), *loss_names("cls")} - {"identity"}:
+        card = (PAGE.parent / "losses" / f"{name}.md").read_text(encoding="utf-8")
+        assert {"## Use", "## Where we differ", "## Golden values", "## Attribution"} <= set(card.splitlines())
+
+
+def test_the_example_of_an_own_loss_works() -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    exec(example, {})
