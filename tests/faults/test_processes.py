@@ -124,10 +124,12 @@ def test_three_drivers(shop_from: Any) -> None:
 @pytest.mark.fault("the owner of a lock dies", "the lock is taken over at once")
 def test_dead_owner(quick_shop: Any, wait_for: WaitFor) -> None:
     first = quick_shop.start_held(*SWEEP)
+    worker = quick_shop.worker(STEADY)
     second = quick_shop.start(*SWEEP, "sweep=second")
     wait_for(lambda: (quick_shop.folder / "multirun" / "sweeps" / "second" / "sweep.json").exists())
     first.kill()
     first.wait()
+    wait_for(lambda: quick_shop.worker(STEADY) != worker)  # the worker dies a moment after its driver
     quick_shop.unset("slow")
     out, err = second.communicate(timeout=300)
 

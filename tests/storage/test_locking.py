@@ -111,6 +111,7 @@ def test_the_heart_beats_while_the_work_goes_on(path: Path, monkeypatch: pytest.
         while held(path).beat < 3:  # type: ignore[union-attr]
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        assert json.loads(path.read_text(encoding="utf-8"))["pid"] == os.getpid()
 
 
 def test_a_heartbeat_after_a_takeover_leaves_the_new_owner_in_the_file(

@@ -4,8 +4,8 @@ The system's own lock on the file (flock) decides on one machine: it is free the
 happens, and no clock is asked. Where machines share a folder whose file system keeps such locks to each machine, the
 owner's heartbeat decides: a counter in the file; a waiter compares it using its own monotonic clock. The counter has
 bytes of its own: an owner that was stopped between a look at the file and its next heartbeat, and whose lock was taken
-over meanwhile, must not write its name over its successor's. The content of the file is for people and for that case
-only; damage to it frees nobody's lock.
+over meanwhile, must not write its name over its successor's. They are blanks, so that the file is JSON. The content of
+the file is for people and for that case only; damage to it frees nobody's lock.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from ablate.storage.confined import open_own, open_plain
 BEAT = 5.0  # seconds between heartbeats
 DEAD = 60.0  # seconds without one, after which an owner on another machine counts as dead
 
-NAME = 512  # bytes of the file that name the owner; its heartbeats follow
+NAME = 512  # bytes of the file that name the owner; the counter of its heartbeats follows, in binary digits
+_TO_BLANKS, _TO_DIGITS = bytes.maketrans(b"01", b" \t"), bytes.maketrans(b" \t", b"01")
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -99,7 +100,7 @@ class Lease:
                 self.check()
                 count += 1
                 with suppress(OSError):
-                    os.pwrite(self._file.fileno(), f"{count:<15}\n".encode(), NAME)
+                    os.pwrite(self._file.fileno(), f"{count:032b}".encode().translate(_TO_BLANKS), NAME)
 
     def end(self) -> None:
         """Take the owner's name out of the file."""
@@ -190,7 +191,8 @@ def _named(file: IO[bytes]) -> Owner | None:
     try:
         content = os.pread(file.fileno(), 2 * NAME, 0)
         owner = msgspec.json.decode(content[:NAME], type=Owner)
-        return msgspec.structs.replace(owner, beat=int(content[NAME:] or owner.beat))
+        beats = content[NAME:].translate(_TO_DIGITS)
+        return msgspec.structs.replace(owner, beat=int(beats, 2) if beats else owner.beat)
     except (OSError, msgspec.MsgspecError, ValueError):
         return None
 
