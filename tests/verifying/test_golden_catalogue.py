@@ -77,6 +77,28 @@ def test_a_damaged_case_fails_and_says_what_is_wrong(tmp_path: Path, damage: str
     assert word in str(result.problem)
 
 
+@pytest.mark.parametrize("damage", ["empty", "cut", "one byte", "no archive", "list", "folder"])
+def test_a_file_that_is_none_fails_by_its_line(tmp_path: Path, damage: str) -> None:
+    content, path = CASE.read_bytes(), tmp_path / "broken.npz"
+    middle = len(content) // 2
+    forms = {
+        "empty": b"",
+        "cut": content[:middle],
+        "one byte": content[:90] + bytes([content[90] ^ 255]) + content[91:],
+        "no archive": b"numbers only",
+    }
+    if damage == "folder":
+        path.mkdir()
+    elif damage == "list":
+        np.savez(path, config="[1, 2]")
+    else:
+        path.write_bytes(forms[damage])
+    result = compare_any_case(path)
+    assert (result.case, result.passed) == ("broken", False)
+    assert result.problem
+    assert "\n" not in result.problem
+
+
 def test_a_wrong_number_is_noticed_and_named(tmp_path: Path) -> None:
     result = compare_any_case(write(tmp_path, lambda arrays: arrays.update(y=arrays["y"] * 1.001)))
     assert (result.passed, result.problem, result.worst) == (False, None, "y")
