@@ -56,6 +56,7 @@ bench: install ## all benchmarks, one after the other; results go to benchmarks/
 	$(BIN)/python benchmarks/bootstrap.py
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/cost.py
+	$(BIN)/python benchmarks/losses.py
 	$(BIN)/python benchmarks/coverage.py
 	$(BIN)/python benchmarks/modules.py --table --sweep --largest
 	$(BIN)/python benchmarks/training.py

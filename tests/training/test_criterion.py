@@ -24,6 +24,7 @@ from ablate.grafting.insertion import GraftError
 from ablate.settings.losses import LossSettings, LossSpec, loss_names
 from ablate.training.criterion import ReplacedLosses, check_losses
 from ablate.training.trainer import AblateTrainer
+from ablate.training.training_errors import TrainingError
 
 Whole = Callable[..., Path]
 IDENTITY = {"box": "identity", "cls": "identity", "assigner": "identity"}
@@ -67,14 +68,22 @@ def batch() -> dict[str, Tensor]:
 
 
 @cache
-def step(name: str, losses: tuple[tuple[str, str], ...] = ()) -> tuple[Tensor, ...]:
-    """Return the losses of one step and the gradient of every parameter."""
+def step(name: str, losses: tuple[tuple[str, str], ...] = (), how: str = "") -> tuple[Tensor, ...]:
+    """Return the losses of one step and the gradient of every parameter.
+
+    Args:
+        name: The network.
+        losses: Those that are not stock.
+        how: "mixed" precision, or "empty" images.
+    """
     model = network(name)
     model.criterion = None
     model.zero_grad()
     ReplacedLosses(LossSettings.from_plain(dict(losses))).install(model)
     torch.manual_seed(0)
-    loss, items = model(batch())
+    images = {**batch(), **{key: batch()[key][:0] for key in ("batch_idx", "cls", "bboxes") if how == "empty"}}
+    with torch.autocast("cpu", torch.bfloat16, enabled=how == "mixed"):
+        loss, items = model(images)
     loss.sum().backward()
     return (*items.values(), *(p.grad.clone() for p in model.parameters() if p.grad is not None))
 
@@ -83,9 +92,17 @@ def differing(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> int:
     return sum(not torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_stock_losses_through_our_path_give_the_digits_of_the_stock_network(name: str) -> None:
-    assert differing(step(name), step(name, tuple(IDENTITY.items()))) == 0
+@pytest.mark.parametrize(
+    ("name", "how"), [*((name, "") for name in NETWORKS), ("yolo26n", "mixed"), ("yolov8n", "empty")]
+)
+def test_stock_losses_through_our_path_give_the_digits_of_the_stock_network(name: str, how: str) -> None:
+    assert differing(step(name, (), how), step(name, tuple(IDENTITY.items()), how)) == 0
+
+
+@pytest.mark.parametrize(("part", "text"), [("box", "wiou"), ("box", "mpdiou"), ("cls", "slide"), ("assigner", "nwd")])
+@pytest.mark.parametrize("how", ["mixed", "empty"])
+def test_losses_are_finite_in_mixed_precision_and_on_images_without_objects(part: str, text: str, how: str) -> None:
+    assert all(torch.isfinite(tensor).all() for tensor in step("yolo26n", ((part, text),), how))
 
 
 @pytest.mark.parametrize(("part", "text"), [case for case in VARIANTS if case[1] not in ("identity", "ciou", "bce")])
@@ -149,6 +166,9 @@ def test_a_loss_with_a_running_mean_goes_on_exactly(build: Callable[..., Any], u
     folder = Path(trainer.save_dir)
     mean = state_of(folder).losses["one_to_many.box.mean"]
     assert 0 < float(mean) < 1
+    other = build(losses={"box": "siou"}).args.model
+    with pytest.raises(TrainingError, match="other losses"):
+        AblateTrainer(overrides={"resume": str(folder / "weights" / "last.pt"), "model": other})
 
     AblateTrainer(overrides={"resume": str(folder / "weights" / "last.pt")}).train()
 

@@ -20,7 +20,7 @@ from ultralytics.utils.tal import TaskAlignedAssigner
 from ablate.errors import ConfigError
 from ablate.grafting.construction import load_class
 from ablate.grafting.insertion import GraftError
-from ablate.grafting.module_calls import calling
+from ablate.grafting.module_calls import ModuleError, calling
 from ablate.losses.boxes import Scale
 from ablate.records.loss_report import LossReport
 from ablate.settings.losses import LossSettings, LossSpec
@@ -107,8 +107,11 @@ def make_loss(spec: LossSpec, where: str) -> nn.Module:
         function = load_class(spec.target)
     except GraftError as error:
         raise ConfigError(f"{where}: {str(error).removeprefix('module.')}") from error
-    with torch.random.fork_rng(devices=[]), calling(spec.target, f"{where}: constructor"):
-        loss: object = function(**inner, **spec.arguments)
+    try:
+        with torch.random.fork_rng(devices=[]), calling(spec.target, f"{where}: constructor"):
+            loss: object = function(**inner, **spec.arguments)
+    except ModuleError as error:
+        raise GraftError(error.problem) from error
     if not isinstance(loss, nn.Module):
         raise GraftError(f"{where}: {spec.title} returned {type(loss).__name__}; a torch.nn.Module is needed")
     if any(True for _ in loss.parameters()):
@@ -136,13 +139,16 @@ def check_losses(network: DetectionModel, settings: LossSettings) -> None:
         where = f"loss.{part}={spec.text}"
         loss: Any = make_loss(spec, where)
         wanted: tuple[int, ...] = (1, 2, 3) if part == "cls" else (2,)
-        with calling(spec.target, f"{where}: forward"):
-            if part == "cls":
-                result = loss(torch.zeros(wanted, requires_grad=True), torch.full(wanted, 0.5))
-            elif part == "assigner":
-                result = loss.similarity(boxes, boxes.flip(0), scale)
-            else:
-                result = loss(boxes.clone().requires_grad_(), boxes.flip(0), scale)
+        try:
+            with calling(spec.target, f"{where}: forward"):
+                if part == "cls":
+                    result = loss(torch.zeros(wanted, requires_grad=True), torch.full(wanted, 0.5))
+                elif part == "assigner":
+                    result = loss.similarity(boxes, boxes.flip(0), scale)
+                else:
+                    result = loss(boxes.clone().requires_grad_(), boxes.flip(0), scale)
+        except ModuleError as error:
+            raise GraftError(error.problem) from error
         if not isinstance(result, Tensor) or tuple(result.shape) != wanted or not torch.isfinite(result).all():
             given = f"a tensor {tuple(result.shape)}" if isinstance(result, Tensor) else type(result).__name__
             raise GraftError(f"{where}: forward returned {given}; finite numbers {wanted} are needed")
