@@ -65,7 +65,9 @@ def verify(words: Sequence[str]) -> int:
     def body() -> int:
         parser = VerbParser(prog="ablate verify", description=verify.__doc__)
         parser.add_argument(
-            "--golden", type=Path, help="a folder of golden cases (.npz); without it the conformance suite only"
+            "--golden",
+            type=Path,
+            help="a folder of golden cases (.npz), with its subfolders; without it the conformance suite only",
         )
         parser.add_argument("modules", nargs="*", metavar="MODULE", help="names of modules; without any, all")
         parsed = parser.parse(words)

@@ -36,12 +36,12 @@ def run_verify(golden: Path | None, names: Sequence[str] = ()) -> int:
 
 
 def golden_cases(folder: Path) -> list[Path]:
-    """Return the files of a folder's golden cases, in the order of their names.
+    """Return the files of the golden cases in a folder and its subfolders, in the order of their paths.
 
     Raises:
         FileNotFoundError: There is no such folder, or it holds no case.
     """
-    cases = sorted(folder.glob("*.npz")) if folder.is_dir() else []
+    cases = sorted(folder.rglob("*.npz")) if folder.is_dir() else []
     if not cases:
         raise FileNotFoundError(f"{folder}: no golden case (*.npz) here")
     return cases
