@@ -16,7 +16,7 @@ Ablate = Callable[..., "subprocess.CompletedProcess[str]"]
 CASES = [
     (
         ["module=hmah"],
-        "module=hmah: no such option. did you mean 'hmha'? valid: acmix, convblock, hat, hmha, identity, none, sta",
+        "module=hmah: no such option. did you mean 'hmha'? valid: acmix, aconv",
     ),
     (["module=none,hmah", "-m"], "did you mean 'hmha'?"),
     (["module=HMHA"], "did you mean 'hmha'?"),

@@ -27,7 +27,8 @@ STOCK = {"module": "none", "insertion": "none", "optimizer": "musgd", "model": "
 def record(accuracy: float, seed: int = 0, loss: float = 1.25, **factors: str) -> dict[str, Any]:
     """A trial with these levels beside the stock ones, and its training loss in each of two epochs."""
     levels = STOCK | factors
-    name = "+".join(f"{level}@{factor}" for factor, level in factors.items()) or "baseline"
+    parts = {"module": levels["insertion"], "head": "detect", "box_loss": "box", "cls_loss": "cls"}
+    name = "+".join(f"{factors[factor]}@{part}" for factor, part in parts.items() if factor in factors) or "baseline"
     content = make_record(
         signature=hashlib.sha256(f"{sorted(levels.items())}{seed}".encode()).hexdigest(),
         variant=f"{name} musgd",
@@ -110,11 +111,11 @@ def test_a_loss_that_did_not_act_is_said_in_words(tmp_path: Path) -> None:
     comparison = compared(tmp_path, records)
 
     notes = {row.label: "; ".join(row.notes) for row in comparison.rows}
-    assert "in every digit: what it changes did not act" in notes["wiou@box_loss musgd"]
-    assert "digit" not in notes["focal@cls_loss musgd"] + notes["baseline musgd"]
+    assert "in every digit: what it changes did not act" in notes["wiou@box musgd"]
+    assert "digit" not in notes["focal@cls musgd"] + notes["baseline musgd"]
     said = [sentence for sentence in findings(comparison) if "did not act" in sentence]
     assert len(said) == 1
-    assert said[0].startswith("wiou@box_loss musgd gave the results of baseline musgd in every digit")
+    assert said[0].startswith("wiou@box musgd gave the results of baseline musgd in every digit")
 
 
 def test_an_identity_is_expected_to_equal_the_baseline(tmp_path: Path) -> None:
@@ -124,6 +125,17 @@ def test_an_identity_is_expected_to_equal_the_baseline(tmp_path: Path) -> None:
     for row in comparison.rows[1:]:
         assert "as an identity should be" in "; ".join(row.notes)
     assert not any("did not act" in sentence for sentence in findings(comparison))
+
+
+def test_two_variants_that_gave_the_same_are_said_to_differ_in_nothing_that_acts(tmp_path: Path) -> None:
+    graft = {"module": "hmha", "insertion": "c3k2"}
+    records = [record(0.2), record(0.3, loss=1.5, **graft), record(0.3, loss=1.5, box_loss="wiou", **graft)]
+    records += [record(0.3, loss=1.5, cls_loss="identity", **graft)]
+    said = [sentence for sentence in findings(compared(tmp_path, records)) if "did not act" in sentence]
+
+    assert len(said) == 1
+    assert "hmha@c3k2+wiou@box musgd" in said[0]
+    assert "what they differ in did not act" in said[0]
 
 
 def test_records_without_a_training_history_are_not_called_identical(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_several_grafts_stand_in_a_list_and_one_keeps_the_form_of_old_checkpoint
     [
         (
             "hmah@c3k2",
-            "'hmah@c3k2': no module 'hmah'. did you mean 'hmha'? valid: acmix, convblock, hat, hmha, identity, sta",
+            "'hmah@c3k2': no module 'hmah'. did you mean 'hmha'? valid: acmix, aconv",
         ),
         ("none", "no module 'none'"),
         ("hmha[rerank]", "'rerank' is no option=value"),

@@ -6,6 +6,8 @@ called, or an option that nothing reads, shows in this way and in no other.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ablate.analysis.pairing import trial_pairs
 from ablate.analysis.variants import Variant
 from ablate.records.factor_levels import STOCK
@@ -32,12 +34,37 @@ def is_identity(variant: Variant) -> bool:
     return bool(changed) and all(level.partition("[")[0] in IDENTITIES for level in changed)
 
 
+def twins(variants: Sequence[Variant]) -> list[list[Variant]]:
+    """Return variants of one comparison group whose results are the same digit by digit, though they should differ.
+
+    Variants that differ in identities alone should not.
+    """
+    groups: dict[str, list[Variant]] = {}
+    for variant in variants:
+        results = {seed: _all_results(trial) for seed, trial in sorted(variant.by_seed.items())}
+        if results and all(has_losses for has_losses, _ in results.values()):
+            groups.setdefault(repr(results), []).append(variant)
+    return [same for same in groups.values() if len({_effective(variant) for variant in same}) > 1]
+
+
+def _effective(variant: Variant) -> str:
+    """Return what a variant changes, without identities."""
+    text, _, optimizer = variant.trials[0].variant.rpartition(" ")
+    parts = [part for part in text.split("+") if part.partition("@")[0].partition("[")[0] not in IDENTITIES]
+    return f"{'+'.join(parts) or 'baseline'} {optimizer}"
+
+
+def _all_results(trial: TrialRecord) -> tuple[bool, object]:
+    """Return whether a trial has losses, and all that it gave."""
+    rows = [_results(row) for row in trial.history]
+    has_losses = any(name.startswith("train/") for row in rows for name in row)
+    return has_losses, (trial.metrics, trial.metrics_last, trial.per_class, rows)
+
+
 def _same(one: TrialRecord, other: TrialRecord) -> bool:
     """Tell whether two trials gave the same; one epoch of losses is needed, for a coarse metric may agree by chance."""
-    histories = [[_results(row) for row in trial.history] for trial in (one, other)]
-    has_losses = any(name.startswith("train/") for row in histories[0] for name in row)
-    same = (one.metrics, one.metrics_last, one.per_class) == (other.metrics, other.metrics_last, other.per_class)
-    return has_losses and same and histories[0] == histories[1]
+    results = _all_results(one)
+    return results[0] and results == _all_results(other)
 
 
 def _results(row: EpochRow) -> dict[str, object]:

@@ -7,7 +7,7 @@ from statistics import fmean
 
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison, Group
-from ablate.analysis.identical_results import is_identical, is_identity
+from ablate.analysis.identical_results import is_identical, is_identity, twins
 from ablate.analysis.number_format import points
 from ablate.analysis.pairing import shared_seeds
 from ablate.analysis.phrases import count, interval_text, listed
@@ -66,6 +66,13 @@ def without_effect(comparison: Comparison) -> list[str]:
                 f"{gave}: what {'it changes' if len(same) == 1 else 'they change'} did not act, and "
                 f"{'its row is' if len(same) == 1 else 'their rows are'} no evidence that it makes no difference."
             )
+        for pair in twins([row.variant for row in group.rows if row.variant.control is None]):
+            names = [variant.label for variant in pair if base is None or variant.key != base.key]
+            if len(names) > 1 and not set(names) & set(same):
+                sentences.append(
+                    f"{listed(names)} gave the same results in every digit, metrics and losses of each epoch: what "
+                    "they differ in did not act."
+                )
     return sentences
 
 
