@@ -7,7 +7,7 @@ from importlib import import_module
 
 import pytest
 import torch
-from tests.modules.library_page import PAGE, names, page
+from tests.modules.library_page import PAGE, names, rows
 from torch import Tensor, nn
 
 from ablate.settings.graft import ModuleSpec
@@ -93,6 +93,7 @@ def test_the_options_of_each_are_those_of_its_class() -> None:
     assert sorted(spec.title for spec in registry(NAMES).values()) == sorted(NAMES)
 
 
-def test_the_page_lists_each() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    assert page(text) == text, "run python tests/modules/library_page.py"
+def test_the_page_says_of_each_module_what_its_file_says() -> None:
+    listed = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    assert len(listed) >= 60
+    assert set(listed) <= set(rows()), "run python tests/modules/library_page.py"
