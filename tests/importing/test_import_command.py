@@ -21,7 +21,7 @@ from ablate.grafting.insertion import GraftError
 from ablate.importing import import_command
 from ablate.importing.trial_build import Counts, build
 from ablate.launching.jobs import Outcome
-from ablate.settings.imported_network import KEY, NETWORK, ImportedNetwork, read_imported
+from ablate.settings.imported_network import KEY, ImportedNetwork, read_imported
 from ablate.settings.signature import Identity, identify
 from ablate.settings.trial_settings import TrialSettings
 from ablate.study.grid import expand
