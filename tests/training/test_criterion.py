@@ -7,6 +7,7 @@ import pickletools
 import sys
 import zipfile
 from collections.abc import Callable
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ablate.errors import ConfigError
 from ablate.grafting.insertion import GraftError
 from ablate.settings.losses import LossSettings, LossSpec, loss_names
 from ablate.training.criterion import ReplacedLosses, check_losses
+from ablate.training.load import load
 from ablate.training.trainer import AblateTrainer
 from ablate.training.training_errors import TrainingError
 
@@ -209,3 +211,18 @@ def test_a_loss_of_ones_own_is_tried_before_anything_trains(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(GraftError, match=problem):
         check_losses(network("yolov8n"), LossSettings(box=LossSpec("my_losses.Mine", name="mine")))
+
+
+@pytest.mark.security("Checkpoint", "A loss that it names is not imported when its network is loaded.")
+def test_a_checkpoint_runs_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "trap_losses.py").write_text("raise SystemExit('it ran')", encoding="utf-8")
+    model = deepcopy(network("yolov8n"))
+    model.criterion = None
+    model.yaml["ablate_losses"] = {"box": {"name": "trap", "_target_": "trap_losses.Mine"}}
+    torch.save({"model": model, "train_args": {}}, tmp_path / "best.pt")
+
+    assert load(tmp_path / "best.pt").names
+
+    assert "trap_losses" not in sys.modules
