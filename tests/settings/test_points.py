@@ -9,7 +9,7 @@ import pytest
 from ablate.__main__ import main
 from ablate.errors import ConfigError
 from ablate.settings.about import KINDS
-from ablate.settings.graft import GraftSpec
+from ablate.settings.graft import GraftSpec, InsertionSpec
 from ablate.settings.module_checks import check_module
 from ablate.settings.points import POINTS, point_of, points_for
 from ablate.settings.schema import InsertionConfig, option_file, options
@@ -54,6 +54,8 @@ def test_layers_by_index_are_followed_or_replaced() -> None:
     assert GraftSpec.from_plain(replaced.to_plain()) == replaced
     assert GraftSpec.from_text(replaced.text) == replaced
     assert point_of("layers") is None
+    named = InsertionSpec.from_plain({"name": "customary"}, "replace_layer6+8")
+    assert named == InsertionSpec("replace_layer6+8", (6, 8))
 
 
 def test_kinds_are_read_from_the_file_and_are_no_option(folder: Path) -> None:

@@ -285,14 +285,11 @@ class _Builder:
         """Build a layer of Ultralytics as its builder does; where that fails, as a fork that has added it may do."""
         try:
             return self._stock_layer(request)
-        except GraftError as error:
+        except GraftError:
             cls = getattr(modules, request.name, None)
             if not (isinstance(cls, type) and issubclass(cls, nn.Module)) or request.is_head:
                 raise
-            try:
-                return build_layer(cls, request, request.name)
-            except GraftError:
-                raise error from None
+            return build_layer(cls, request, request.name)
 
     def _stock_layer(self, request: LayerRequest) -> tuple[nn.Module, Any, str]:
         """Build one layer by Ultralytics' builder, behind stand-ins that tell it the channels of what is read."""

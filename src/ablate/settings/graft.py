@@ -137,12 +137,16 @@ class InsertionSpec:
     @classmethod
     def from_plain(cls, content: Plain, default: str | None = None) -> InsertionSpec:
         """Return an insertion; `default` is the module's insertion point, which ``customary`` means."""
-        name, wiring = str(content["name"]), str(content.get("wiring", "plain"))
-        if (layers := content.get("at")) is not None:
+        name, wiring, layers = str(content["name"]), str(content.get("wiring", "plain")), content.get("at")
+        if name == "customary" and layers is None:
+            name = default or "head"
+        if layers is None and (named := layers_of(name)):
+            name, layers = named
+        if layers is not None:
             at = tuple(dict.fromkeys(layers))
             prefix = REPLACE_LAYER if name.startswith(REPLACE_LAYER) else "layer"
             return cls(prefix + "+".join(map(str, at)), at, wiring)
-        return cls((default or "head") if name == "customary" else name, None, wiring)
+        return cls(name, None, wiring)
 
     def to_plain(self) -> Plain:
         """Return the insertion as a configuration and a network's yaml hold it."""

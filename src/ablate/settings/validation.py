@@ -26,7 +26,7 @@ from ablate.settings.option_files import (
     unknown_key,
 )
 from ablate.settings.point_checks import check_points
-from ablate.settings.points import REPLACE_LAYER
+from ablate.settings.points import REPLACE_LAYER, layers_of
 from ablate.settings.schema import (
     CONTROLS,
     Config,
@@ -268,7 +268,7 @@ def _check_insertion(insertion: InsertionConfig, module: Plain, where: str = "")
             raise ConfigError(f"{where}insertion.at={insertion.at}: layer indices from 0 are needed, such as [4,6]")
     elif name == REPLACE_LAYER:
         raise ConfigError(f"{where}insertion={name}: it needs the layers to replace, such as {name}6")
-    elif name not in valid and module.get("_target_") is not None:
+    elif name not in valid and layers_of(str(name)) is None and module.get("_target_") is not None:
         source = " (named as customary by the module's file)" if insertion.name == "customary" else ""
         raise ConfigError(f"{where}insertion={name}{source}: {nearest(str(name), valid)}valid: {', '.join(valid)}")
 

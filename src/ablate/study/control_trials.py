@@ -165,7 +165,7 @@ def _matched(graft: GraftSpec) -> GraftSpec:
 def _bigger(settings: TrialSettings, notes: list[str], find_weights: Callable[[str], str]) -> TrialSettings | None:
     """Return the baseline of the next bigger scale; None, and a note, where there is none."""
     model = settings.model
-    match = re.fullmatch(rf"(yolo(?:v\d+|\d+))([{SCALES}])", model.name)
+    match = re.fullmatch(rf"(yolo(?:v\d+|\d+))([{SCALES}])(-p\d)?", model.name)
     stock = option_file("model", model.name)
     if match is None or Path(model.architecture).name != stock.get("architecture"):
         raise ConfigError(
@@ -173,7 +173,8 @@ def _bigger(settings: TrialSettings, notes: list[str], find_weights: Callable[[s
             "scale; leave scale out"
         )
     scales = SCALES[SCALES.index(match[2]) + 1 :]
-    bigger = next((f"{match[1]}{scale}" for scale in scales if f"{match[1]}{scale}" in options("model")), None)
+    names = [f"{match[1]}{scale}{match[3] or ''}" for scale in scales]
+    bigger = next((name for name in names if name in options("model")), None)
     if bigger is None:
         notes.append(f"controls: {model.name} is the biggest of its scales: it has no control of scale")
         return None
