@@ -398,3 +398,8 @@ def test_without_starting_weights_or_layers_with_weights_there_is_nothing_to_res
 def test_a_changed_loss_has_the_stock_loss_by_the_same_path_as_its_identity() -> None:
     (control,) = join(trial(loss={"box": "siou"}), kinds=("identity",)).trials
     assert control.identity.variant == "identity@box musgd"
+
+
+def test_the_control_of_scale_has_the_stock_losses() -> None:
+    (control,) = join(trial(loss={"box": "siou"}), kinds=("scale",)).trials
+    assert (control.identity.variant, control.settings.model.name) == ("baseline musgd", "yolo26s")

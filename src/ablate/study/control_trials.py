@@ -180,7 +180,7 @@ def _bigger(settings: TrialSettings, notes: list[str], find_weights: Callable[[s
         return None
     weights = None if model.weights is None else _weights_of(bigger, model.name, model.weights, find_weights)
     network = ModelSettings(**{**asdict(model), **option_file("model", bigger), "weights": weights})
-    return replace(settings, grafts=(), model=network)
+    return replace(settings, grafts=(), losses=LossSettings(), model=network)
 
 
 def _weights_of(bigger: str, name: str, weights: str, find_weights: Callable[[str], str]) -> str:
