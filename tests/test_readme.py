@@ -50,7 +50,8 @@ def test_the_example_of_an_own_module_is_enough(ablate: Ablate, tmp_path: Path) 
 @pytest.mark.parametrize("group", ["module", "insertion", "optimizer", "data", "train", "tracking"])
 def test_every_option_of_a_group_is_listed(group: str) -> None:
     (row,) = re.findall(rf"^\| `{group}` \|(.*)\|$", README, flags=re.MULTILINE)
-    for option in options(group):
+    # of the modules those of the first release; `ablate catalogue` lists the others
+    for option in ("none", "hmha", "acmix", "sta", "hat") if group == "module" else options(group):
         assert option in row or re.sub(r"p\d$", "p", option) in row.replace("_p3", "_p")
 
 

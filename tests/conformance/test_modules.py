@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -20,10 +21,12 @@ MODULES = registry(FIRST)
 def test_a_module_is_a_file_its_options_and_its_card() -> None:
     rooms = [path for path in (ROOT / "src/ablate/modules").rglob("[!_]*.py") if path.parent.name != "kernels"]
     files = {path.stem for path in rooms}
-    options = {path.stem for path in (ROOT / "conf/module").glob("*.yaml")} - {"none"}
+    options = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "conf/module").glob("*.yaml")}
     cards = {path.stem for path in (ROOT / "docs/modules").glob("*.md")}
+    named = {name: re.findall(r"docs/modules/(\w+)\.md", text) for name, text in options.items() if name != "none"}
     assert files >= set(FIRST)
-    assert files <= options <= cards
+    assert files <= set(named) & cards
+    assert not {name: card for name, card in named.items() if len(card) != 1 or card[0] not in cards}
 
 
 @pytest.mark.parametrize("name", FIRST)

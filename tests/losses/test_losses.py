@@ -21,7 +21,14 @@ from ablate.verifying.golden_catalogue import compare_any_case
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "losses"
 VARIANTS = {
-    "box": ["eiou[gamma=0.5]", "wiou[version=v1]", "shape_iou[scale=0.5]", "inner[of=siou,ratio=1.2]", "nwd[ratio=1.0]"]
+    "box": [
+        "focaler[of=siou,low=0.2,high=0.6]",
+        "eiou[gamma=0.5]",
+        "wiou[version=v1]",
+        "shape_iou[scale=0.5]",
+        "inner[of=siou,ratio=1.2]",
+        "nwd[ratio=1.0]",
+    ]
 }
 BOXES = [*loss_names("box"), *VARIANTS["box"]]
 SCORES = [*loss_names("cls"), "focal[alpha=0.0]", "slide[middle=authors]"]
@@ -103,6 +110,17 @@ def _wiou_v1(p: Box, t: Box) -> float:
     return math.exp((dx**2 + dy**2) / (cw**2 + ch**2)) * (1 - _iou(p, t))
 
 
+def _alpha_ciou(p: Box, t: Box, power: float = 3.0) -> float:
+    w, h, tw, th, dx, dy, cw, ch = _facts(p, t)
+    v = 4 / math.pi**2 * (math.atan(tw / th) - math.atan(w / h)) ** 2
+    parts = ((dx**2 + dy**2) / (cw**2 + ch**2), v**2 / (1 - _iou(p, t) + v))
+    return 1 - _iou(p, t) ** power + sum(part**power for part in parts)
+
+
+def _focaler(of: Callable[[Box, Box], float], low: float, high: float) -> Callable[[Box, Box], float]:
+    return lambda p, t: of(p, t) + _iou(p, t) - min(max((_iou(p, t) - low) / (high - low), 0), 1)
+
+
 def _mpdiou(p: Box, t: Box) -> float:
     corners = (math.hypot(*(8 * (a - b) for a, b in zip(p[i : i + 2], t[i : i + 2], strict=True))) for i in (0, 2))
     return 1 - _iou(p, t) + sum(distance**2 for distance in corners) / (640**2 + 480**2)
@@ -141,6 +159,9 @@ FORMULAS: dict[str, Callable[[Box, Box], float]] = {
     "mpdiou": _mpdiou,
     "shape_iou": _shape_iou,
     "shape_iou[scale=0.5]": lambda p, t: _shape_iou(p, t, 0.5),
+    "alpha_ciou": _alpha_ciou,
+    "focaler": _focaler(_ciou, 0.0, 0.95),
+    "focaler[of=siou,low=0.2,high=0.6]": _focaler(_siou, 0.2, 0.6),
     "inner": _inner(_ciou, 0.75),
     "inner[of=siou,ratio=1.2]": _inner(_siou, 1.2),
     "nwd": lambda p, t: (_nwd(p, t) + _ciou(p, t)) / 2,
@@ -202,7 +223,7 @@ def test_a_loss_of_classes_is_its_formula(text: str) -> None:
 
 
 # A factor of these has no gradient, by their papers; they are compared with their authors' gradients instead.
-DETACHED = ("ciou", "identity", "wiou", "wiou[version=v1]", "inner", "nwd", "eiou[gamma=0.5]")
+DETACHED = ("ciou", "identity", "wiou", "wiou[version=v1]", "inner", "nwd", "eiou[gamma=0.5]", "alpha_ciou", "focaler")
 
 
 @pytest.mark.parametrize("text", [text for text in BOXES if text not in DETACHED])
@@ -253,7 +274,7 @@ def test_degenerate_boxes_have_a_finite_loss_and_gradient(text: str, dtype: torc
 
 def _beyond_stock(text: str, name: str, dtype: torch.dtype) -> bool:
     """Tell whether a loss with CIoU in it is, as Ultralytics' own, not finite for a pair of boxes."""
-    stock = text in ("ciou", "identity", "inner", "nwd")
+    stock = text in ("ciou", "identity", "inner", "nwd", "focaler")
     return (
         stock
         and dtype is not torch.float32

@@ -15,6 +15,7 @@ from torchvision.ops import deform_conv2d
 
 from ablate.modules.convolutions.dbb import DBB
 from ablate.modules.convolutions.dcnv2 import DCNv2, DeformConv2d
+from ablate.modules.convolutions.dynamicconv import DynamicConv, DynamicConv2d
 from ablate.modules.convolutions.gsconv import GSConv, VoVGSCSP
 from ablate.modules.convolutions.ldconv import LDConv, LDConv2d, initial_shape
 from ablate.modules.convolutions.odconv import ODConv, ODConv2d
@@ -22,7 +23,7 @@ from ablate.modules.convolutions.pconv import PartialConv2d, PConv
 from ablate.modules.convolutions.rfaconv import RFAConv, RFAConv2d
 from ablate.modules.convolutions.wtconv import WTConv, WTConv2d, haar, inverse_haar
 
-CONVOLUTIONS: list[Callable[..., nn.Module]] = [WTConv, RFAConv, LDConv, DCNv2, ODConv, PConv, GSConv, DBB]
+CONVOLUTIONS: list[Callable[..., nn.Module]] = [WTConv, RFAConv, LDConv, DCNv2, ODConv, PConv, GSConv, DBB, DynamicConv]
 
 
 def _image(channels: int, height: int, width: int, batch: int = 2) -> Tensor:
@@ -75,6 +76,7 @@ def test_an_even_kernel_is_refused(convolution: Callable[..., nn.Module]) -> Non
         (lambda: PConv(3, 8), "divisor"),
         (lambda: GSConv(8, 7), "even number"),
         (lambda: DBB(8, 8, stride=0), "stride"),
+        (lambda: DynamicConv(8, 8, experts=0), "experts"),
         (lambda: VoVGSCSP(8, 6), "multiple of 4"),
     ],
 )
@@ -172,8 +174,20 @@ def test_odconv_gives_each_image_its_own_kernel(kernel_size: int, kernels: int) 
     torch.testing.assert_close(module(x), torch.cat([module(image) for image in x.split(1)]))  # type: ignore[no-untyped-call]
 
 
-def test_odconv_can_be_channels_last() -> None:
-    module = _scramble(ODConv(8, 8))
+def test_dynamic_convolution_mixes_its_kernels_for_each_image() -> None:
+    module = _scramble(DynamicConv2d(6, 5, stride=2, experts=3))
+    x = _image(6, 7, 8)
+    for index, weights in enumerate(module.route(x.mean((2, 3))).sigmoid()):
+        kernel = sum(
+            weight * kernel for weight, kernel in zip(weights, module.kernels.view(3, 5, 6, 3, 3), strict=True)
+        )
+        expected = F.conv2d(x[index : index + 1], kernel, stride=2, padding=1)
+        torch.testing.assert_close(module(x)[index : index + 1], expected)
+
+
+@pytest.mark.parametrize("convolution", [ODConv, DynamicConv])
+def test_kernels_of_an_image_can_be_channels_last(convolution: Callable[..., nn.Module]) -> None:
+    module = _scramble(convolution(8, 8))
     x = _image(8, 5, 6)
     last = copy.deepcopy(module).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     torch.testing.assert_close(last(x.contiguous(memory_format=torch.channels_last)), module(x))

@@ -7,17 +7,15 @@ from importlib import import_module
 
 import pytest
 import torch
+from tests.modules.library_page import PAGE, names, rows
 from torch import Tensor, nn
 
 from ablate.settings.graft import ModuleSpec
 from ablate.settings.option_files import about_module, module_file
 from ablate.settings.points import point_of
-from ablate.settings.schema import options
 from ablate.verifying.registry import registry
 
-NAMES = [
-    name for name in options("module") if name.partition("/")[0] in ("timm", "torch", "torchvision", "ultralytics")
-]
+NAMES = names()
 OUTPUTS = ("c2", "out_chs", "out_channels", "oup")
 KEEPS = (
     "ultralytics/psa",
@@ -52,7 +50,7 @@ def _is_convolution(name: str) -> bool:
 def cases(name: str) -> list[tuple[int, int, int]]:
     """Channels before and behind and stride (halves: 2, doubles: -1) of every kind that a module can be."""
     kinds = about_module(name).kinds
-    block = [(64, 64, 1)] if "insert" in kinds or name in KEEPS else [(64, 64, 1), (64, 128, 1)]
+    block = [(64, 64, 1)] if name in KEEPS else [(64, 64, 1), (64, 128, 1)]
     each = {
         "insert": [(32, 32, 1), (64, 64, 1)],
         "block": block,
@@ -93,3 +91,9 @@ def test_the_file_of_each_says_what_it_is_and_goes_where_its_kind_fits() -> None
 @pytest.mark.slow
 def test_the_options_of_each_are_those_of_its_class() -> None:
     assert sorted(spec.title for spec in registry(NAMES).values()) == sorted(NAMES)
+
+
+def test_the_page_says_of_each_module_what_its_file_says() -> None:
+    listed = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    assert len(listed) >= 60
+    assert set(listed) <= set(rows()), "run python tests/modules/library_page.py"

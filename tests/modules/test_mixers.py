@@ -12,8 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ablate.modules.fusions.cgafusion import CGAFusion
+from ablate.modules.kernels.reflection import reflect
 from ablate.modules.mixers.biformer import BiLevelRoutingAttention
 from ablate.modules.mixers.cga import CascadedGroupAttention
+from ablate.modules.mixers.crisscross import CrissCrossAttention
 from ablate.modules.mixers.dat import DeformableAttention
 from ablate.modules.mixers.focused_linear import FocusedLinearAttention
 from ablate.modules.mixers.irmb import InvertedResidualMobileBlock
@@ -58,6 +61,7 @@ def image(*shape: int) -> Tensor:
         ("cga", {"kernel_sizes": 4}, "kernel_sizes"),
         ("cot", {"channels": 12}, "multiple of 8"),
         ("cot", {"kernel_size": 2}, "kernel_size"),
+        ("crisscross", {"reduction": 0}, "reduction"),
         ("dat", {"groups": 3}, "groups"),
         ("dat", {"offset_range": -1.0}, "offset_range"),
         ("dat", {"kernel_size": 4}, "kernel_size"),
@@ -269,6 +273,40 @@ def test_mlla_turns_pairs_of_channels_with_the_row_and_then_with_the_column() ->
     angles = torch.stack([(axis * speed).expand(3, 5) for axis in (row, column) for speed in (1.0, 0.01)])
     turned = turned * torch.polar(torch.ones_like(angles), angles)
     torch.testing.assert_close(_rotate(x), torch.view_as_real(turned).movedim(-1, 2).reshape(x.shape))
+
+
+def test_criss_cross_attention_sees_a_pixels_row_and_column_and_itself_once() -> None:
+    module = perturbed(CrissCrossAttention(8, reduction=2, recurrence=1))
+    x = image(1, 8, 3, 4)
+    q, k, v = (conv(x)[0] for conv in (module.query, module.key, module.value))
+    y = torch.zeros(8, 3, 4)
+    for row in range(3):
+        for column in range(4):
+            seen = [(row, j) for j in range(4)] + [(i, column) for i in range(3) if i != row]
+            shares = torch.stack([q[:, row, column] @ k[:, i, j] for i, j in seen]).softmax(0)
+            y[:, row, column] = torch.stack([v[:, i, j] for i, j in seen], 1) @ shares
+    torch.testing.assert_close(module(x), x + module.gamma * y)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (4, 9)])
+def test_a_small_map_is_reflected_back_and_forth(size: tuple[int, int]) -> None:
+    x = torch.arange(size[0] * size[1]).reshape(1, 1, *size)
+    y = reflect(x, 3)
+    for dim, length in ((2, size[0]), (3, size[1])):
+        there_and_back = [*range(length), *range(length - 2, 0, -1)]
+        index = torch.tensor([there_and_back[i % len(there_and_back)] for i in range(-3, length + 3)])
+        x = x.index_select(dim, index)
+    assert torch.equal(y, x)
+
+
+def test_the_weights_of_cgafusion_mix_two_maps() -> None:
+    module = perturbed(CGAFusion([8, 8], 8))
+    nn.init.zeros_(module.weights.weight)
+    nn.init.constant_(module.weights.bias, 50.0)  # weights of one: the first map counts twice, the second once
+    x, other = image(2, 8, 2, 3), image(2, 8, 2, 3).flip(0)
+    torch.testing.assert_close(module([x, other]), module.proj(2 * x + other))
+    with pytest.raises(ValueError, match="two maps"):
+        CGAFusion([8, 8, 8], 8)
 
 
 @pytest.mark.parametrize("name", ["cga", "shsa"])

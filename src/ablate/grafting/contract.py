@@ -105,14 +105,14 @@ def check_grafts(network: DetectionModel, imgsz: int, names: Mapping[str, str]) 
         return Findings()
     step = int(max(network.stride))
     side = -(-imgsz // step) * step  # as Ultralytics rounds it
-    small, tiny = (_affordable(network, side, step, budget) for budget in (BUDGET, GRADIENT_BUDGET))
+    small, tiny = (affordable(network, side, step, budget) for budget in (BUDGET, GRADIENT_BUDGET))
     watch = _Watch(network, {graft: _label(graft, names) for graft in grafts})
     _check_hooks(watch.labels)
     network.eval()
     with torch.no_grad():
         if small < side:
-            _run_without_values(network, watch, ((side, side), _in_validation(side, step)))
-        for height, width in ((small, small), _in_validation(small, step)):
+            _run_without_values(network, watch, ((side, side), in_validation(side, step)))
+        for height, width in ((small, small), in_validation(small, step)):
             watch.run(1, height, width, real=small == side)
         network.train()
         watch.run(_TRAINED, small, small, real=small == side)
@@ -364,14 +364,14 @@ def _label(graft: Placed, names: Mapping[str, str]) -> str:
     return f"{names.get(graft.target, type(graft.module).__name__)} at {graft.insertion or 'its place'}"
 
 
-def _affordable(network: DetectionModel, side: int, step: int, budget: float) -> int:
+def affordable(network: DetectionModel, side: int, step: int, budget: float) -> int:
     """Return the largest image side, of at most `side`, at which the network runs within a budget."""
     params = sum(p.numel() for p in network.parameters())
     affordable = int((budget / max(params, 1)) ** 0.5) // step * step
     return max(min(side, affordable), min(side, 2 * step))
 
 
-def _in_validation(side: int, step: int) -> tuple[int, int]:
+def in_validation(side: int, step: int) -> tuple[int, int]:
     """Return the size of an image of 4 x 3 in validation, where Ultralytics pads by half a step and rounds up."""
     return side + step, math.ceil(0.75 * side / step + 0.5) * step
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ablate.grafting.insertion import GraftError
 from ablate.grafting.module_calls import is_of_user, start_clock, stop_clock
+from ablate.sources.parameters import channel_arguments, from_callable
 
 _OUT = (
     "c2",
@@ -130,7 +131,7 @@ def build_layer(cls: Callable[..., nn.Module], request: LayerRequest, target: st
             continue
         finally:
             stop_clock()
-        if request.expected is None or channels_of(output) == request.expected:
+        if convention.channels is not None or request.expected in (None, channels_of(output)):
             return layer, output, convention.name
         first = first or (layer, output, convention.name)
     if first is not None:
@@ -180,7 +181,9 @@ def _conventions(cls: Callable[..., nn.Module], request: LayerRequest) -> Iterat
     """Yield the conventions that a class may follow, each once."""
     source = _heads if request.is_head else _several if isinstance(request.read, list) else _single
     seen: list[tuple[Any, ...]] = []
-    for convention in source(request, _parameters(cls)):
+    as_written = Convention("as written", request.arguments)
+    first = () if request.is_head or isinstance(request.read, list) or _takes_channels(cls) else (as_written,)
+    for convention in (*first, *source(request, _parameters(cls))):
         key = (convention.arguments, convention.repeated)
         if key not in seen:
             seen.append(key)
@@ -264,6 +267,14 @@ def _heads(request: LayerRequest, names: list[str]) -> Iterator[Convention]:
         )
         yield Convention(f"(nc, {name}, [c1, ...])", (nc, *more, channels))
         yield Convention(f"(nc, [c1, ...], {name})", (nc, channels, *more))
+
+
+def _takes_channels(cls: Callable[..., nn.Module]) -> bool:
+    """Tell whether the first parameter of a class can be a number of channels, by its name, annotation and default."""
+    try:
+        return channel_arguments(from_callable(cls), ()).first
+    except (TypeError, ValueError):
+        return True
 
 
 def _parameters(cls: Callable[..., nn.Module]) -> list[str]:

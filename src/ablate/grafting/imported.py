@@ -285,11 +285,14 @@ class _Builder:
         """Build a layer of Ultralytics as its builder does; where that fails, as a fork that has added it may do."""
         try:
             return self._stock_layer(request)
-        except GraftError:
+        except GraftError as error:
             cls = getattr(modules, request.name, None)
             if not (isinstance(cls, type) and issubclass(cls, nn.Module)) or request.is_head:
                 raise
-            return build_layer(cls, request, request.name)
+            try:
+                return build_layer(cls, request, request.name)
+            except GraftError:
+                raise error from None
 
     def _stock_layer(self, request: LayerRequest) -> tuple[nn.Module, Any, str]:
         """Build one layer by Ultralytics' builder, behind stand-ins that tell it the channels of what is read."""

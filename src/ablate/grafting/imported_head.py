@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,7 +43,7 @@ def finish_head(network: DetectionModel, head: nn.Module, read: Sequence[Tensor]
         }
         head.bias_init()
         head.load_state_dict({**head.state_dict(), **shared})
-    _check_training(head, read)
+        _check_training(deepcopy(head), read)
 
 
 def takes(head: nn.Module, read: Sequence[Tensor]) -> bool:
@@ -60,7 +61,7 @@ def _equals(state: dict[str, Tensor], name: str, tensor: Tensor) -> bool:
 
 
 def _check_training(head: Detect, read: Sequence[Tensor]) -> None:
-    """Check that the head returns in training what Ultralytics' loss reads.
+    """Check that a head returns in training what Ultralytics' loss reads; its statistics are changed by it.
 
     Raises:
         GraftError: It raises, or returns something else.
@@ -73,8 +74,6 @@ def _check_training(head: Detect, read: Sequence[Tensor]) -> None:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         shapes = ", ".join(str(tuple(it.shape)) for it in read)
         raise GraftError(f"its head {name} does not take {shapes}: {reason}") from error
-    finally:
-        head.eval()
     feats = answer.get("one2many", answer) if isinstance(answer, dict) else answer
     if not isinstance(feats, dict) or "feats" not in feats:
         raise GraftError(

@@ -67,8 +67,11 @@ class Alignment:
 def align(stock: NetworkFile, other: NetworkFile) -> Alignment:
     """Align a modified network with a stock one."""
     pairs: tuple[int | None, ...] = (None,) * len(other.layers)
+    scores = [
+        [_score(stock.layers, other.layers, i, j) for j in range(len(other.layers))] for i in range(len(stock.layers))
+    ]
     for number in range(_ROUNDS):
-        after = _align(stock.layers, other.layers, pairs if number else None)
+        after = _align(stock.layers, other.layers, scores, pairs if number else None)
         if after == pairs:
             break
         pairs = after
@@ -82,8 +85,12 @@ def is_kin(one: str, another: str) -> bool:
 
 
 def _align(
-    stock: Sequence[Layer], other: Sequence[Layer], before: tuple[int | None, ...] | None
+    stock: Sequence[Layer],
+    other: Sequence[Layer],
+    scores: Sequence[Sequence[float]],
+    before: tuple[int | None, ...] | None,
 ) -> tuple[int | None, ...]:
+    meant = [[_meaning(other, before, source) for source in layer.sources] if before else [] for layer in other]
     rows, columns = len(stock) + 1, len(other) + 1
     best = [[0.0] * columns for _ in range(rows)]
     step = [[""] * columns for _ in range(rows)]
@@ -93,7 +100,8 @@ def _align(
                 continue
             options = []
             if i and j:
-                options.append((best[i - 1][j - 1] + _score(stock, other, i - 1, j - 1, before), "match"))
+                score = scores[i - 1][j - 1] + _same_sources(stock[i - 1], other[j - 1], meant[j - 1])
+                options.append((best[i - 1][j - 1] + score, "match"))
             if j:
                 options.append((best[i][j - 1] + _GAP, "added"))
             if i:
@@ -112,26 +120,24 @@ def _align(
     return tuple(pairs)
 
 
-def _score(
-    stock: Sequence[Layer], other: Sequence[Layer], i: int, j: int, before: tuple[int | None, ...] | None
-) -> float:
-    """Return how well a stock layer and a layer of the modified network are one."""
+def _same_sources(ours: Layer, theirs: Layer, meant: Sequence[int | None]) -> float:
+    """Return what is added to a score where both layers read the same, as far as the round before tells."""
+    common = set(ours.sources) & {source for source in meant if source is not None}
+    return _SOURCES * len(common) / max(len(ours.sources), len(theirs.sources))
+
+
+def _score(stock: Sequence[Layer], other: Sequence[Layer], i: int, j: int) -> float:
+    """Return how well a stock layer and a layer of the modified network are one, whatever they read."""
     ours, theirs = stock[i], other[j]
     is_head = i == len(stock) - 1
     if is_head != (j == len(other) - 1) or ours.many != theirs.many:
         return _NEVER  # the head is the head, and what joins maps is no layer of one map
     if ours.same == theirs.same:
-        score = _SAME
-    elif ours.name == theirs.name:
+        return _SAME
+    if ours.name == theirs.name:
         equal = sum(a == b for a, b in zip(ours.arguments, theirs.arguments, strict=False))
-        score = _CLASS + (ours.repeats == theirs.repeats) + equal / max(len(ours.arguments), len(theirs.arguments), 1)
-    else:
-        score = _replacement(ours, theirs)
-    if before is not None:
-        meant = [_meaning(other, before, source) for source in theirs.sources]
-        common = set(ours.sources) & {source for source in meant if source is not None}
-        score += _SOURCES * len(common) / max(len(ours.sources), len(theirs.sources))
-    return score
+        return _CLASS + (ours.repeats == theirs.repeats) + equal / max(len(ours.arguments), len(theirs.arguments), 1)
+    return _replacement(ours, theirs)
 
 
 def _replacement(ours: Layer, theirs: Layer) -> float:

@@ -19,6 +19,7 @@ OTHER_TASKS = (
 )  # fmt: skip
 _LIKE = 0.4  # the least likeness by which an ancestor is told
 _LIKE_NAMED = 0.25  # the same where the file's name says it
+_SURELY = 0.7  # the same, by which no other generation is looked at
 _APART = 0.02  # by which the best must be ahead of one of another generation
 _GENERATION = re.compile(r"yolo(?:e-)?v?(\d+)", re.IGNORECASE)
 
@@ -44,9 +45,11 @@ def find_ancestor(network: NetworkFile, where: str, stock: str | None = None) ->
         if name not in names:
             raise ConfigError(f"--stock={stock}: {nearest(stock, names)}valid: {', '.join(names)}")
         return align(_stock_network(name, network.scale), network)
-    ranked = sorted((_aligned(name, network) for name in names), key=lambda it: it.likeness, reverse=True)
     generation = _generation(network.name)
-    named = [it for it in ranked if generation and _generation(it.stock.name) == generation]
+    named = _ranked([name for name in names if generation and _generation(name) == generation], network)
+    if named and named[0].likeness >= _SURELY:
+        return _of_its_scale(named)
+    ranked = _ranked(names, network)
     if named and named[0].likeness >= max(_LIKE_NAMED, ranked[0].likeness - 0.2):
         return _of_its_scale(named)
     best = ranked[0]
@@ -82,8 +85,10 @@ def _of_its_scale(ranked: Sequence[Alignment]) -> Alignment:
     return next((it for it in equal if it.stock.scaling == it.other.scaling), best)
 
 
-def _aligned(name: str, network: NetworkFile) -> Alignment:
-    return align(_stock_network(name, network.scale), network)
+def _ranked(names: Sequence[str], network: NetworkFile) -> list[Alignment]:
+    """Align a network with stock networks; return them by likeness, the likest first."""
+    aligned = [align(_stock_network(name, network.scale), network) for name in names]
+    return sorted(aligned, key=lambda it: it.likeness, reverse=True)
 
 
 @cache

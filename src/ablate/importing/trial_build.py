@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ablate.settings.imported_network import ImportedNetwork
 
 BUILD = "ablate.importing.trial_build:build"
 CLASSES = 80  # of the networks that Ultralytics publishes
+IMGSZ = 160  # px, at which the network is run; a trial's own size is checked before it trains
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,10 @@ def build(job: BuildJob) -> Counts | str:
 
 
 def _build(imported: ImportedNetwork) -> Counts:
-    import torch
     from ultralytics.nn.tasks import DetectionModel
 
     from ablate.grafting.imported import transplant
+    from ablate.grafting.imported_check import check_imported
     from ablate.settings.architecture import read_architecture
 
     network = DetectionModel(read_architecture(imported.ancestor), nc=CLASSES, verbose=False)
@@ -92,10 +94,7 @@ def _build(imported: ImportedNetwork) -> Counts:
     plain = {name.replace(".graft.", ".", 1): tensor.shape for name, tensor in network.state_dict().items()}
     by_index = [name for name, shape in stock.items() if plain.get(name) == shape]
     untouched = [name for index in done.moved for name in plain if name.startswith(f"model.{index}.")]
-    network.train()
-    with torch.no_grad():
-        side = 2 * max(int(network.stride.max()), 32)
-        network(torch.rand(2, network.yaml.get("channels", 3), side, side))
+    check_imported(deepcopy(network), IMGSZ)
     total = sum(shape.numel() for shape in stock.values())
     aligned = sum(plain[name].numel() for name in untouched) + done.kept_values
     return Counts(

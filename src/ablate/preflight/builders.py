@@ -96,7 +96,8 @@ def build(job: NetworkJob) -> NetworkAnswer | Rejection:
 def _build(job: NetworkJob) -> NetworkAnswer | Rejection:
     from ablate.grafting.construction import load_class
     from ablate.grafting.contract import check_copies, check_grafts
-    from ablate.grafting.imported import allow_code
+    from ablate.grafting.imported import allow_code, imported_in
+    from ablate.grafting.imported_check import check_imported
     from ablate.grafting.insertion import GraftError
     from ablate.grafting.module_calls import ModuleError
     from ablate.training.criterion import check_losses
@@ -126,6 +127,8 @@ def _build(job: NetworkJob) -> NetworkAnswer | Rejection:
         check_copies(network)
         spent = deepcopy(network)  # a module may keep what it has seen
         findings = check_grafts(spent, train.imgsz, names)
+        if imported_in(job.settings.grafts) is not None:
+            check_imported(spent, train.imgsz)
         check_copies(spent)
         cost = _cost(network, train.imgsz) if job.with_cost else None
     except ModuleError as error:

@@ -190,8 +190,10 @@ def _find_top(top: str) -> tuple[Path | None, list[Path], list[PythonModule]]:
             portions.append(root / top)
     if portions:
         return portions[0].parent, portions, []
+    if (named := code_root_of(top)) is not None:
+        return _find_in(named, top)
     found = _from_finders(top)
-    return found if found[0] is not None else _find_in(code_root_of(top) or Path.cwd(), top)
+    return found if found[0] is not None else _find_in(Path.cwd(), top)
 
 
 def _root_of(file: Path, default: Path) -> Path:

@@ -25,7 +25,8 @@ DESCRIPTION = """\
 its artifacts the report (`report/comparison.html`), the figures, and the table (`comparison.json`). Each **trial** \
 (one variant, one seed) is a run below it.
 - **Group by** a tag: `ablate.variant`, or a factor: `ablate.module`, `ablate.insertion`, `ablate.optimizer`, \
-`ablate.model`, `ablate.data`; `ablate.sweep` is the sweep that trained it.
+`ablate.model`, `ablate.data`, and where they are not the stock network's `ablate.box_loss`, `ablate.cls_loss`, \
+`ablate.assigner`, `ablate.head`; `ablate.sweep` is the sweep that trained it.
 - **Compare**: tick trials, press *Compare*, and switch on *Show diff only*: what remains is what differs, also in how \
 they were really trained (`realised.*`).
 - **Search**: `tags."ablate.module" = "hmha" and metrics."final/map50_95" > 0.3`.

@@ -16,6 +16,8 @@ from typing import Annotated
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ablate.modules.kernels.strips import odd_sizes, strip
+
 
 class CPCA(nn.Module):
     """Weigh channels, then positions by strips of several lengths, (B, C, H, W) to (B, C, H, W), for any H, W >= 1.
@@ -37,12 +39,10 @@ class CPCA(nn.Module):
             raise ValueError(
                 f"CPCA needs at least 1 channel and a reduction of at least 1; got {channels}, {reduction}"
             )
-        if not strips or any(length < 1 or not length % 2 for length in strips):
-            raise ValueError(f"CPCA: strips must be odd numbers; got {list(strips)}")
         hidden = max(channels // reduction, 1)
         self.mlp = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1))
         self.local = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
-        self.strips = nn.ModuleList(_strip(channels, length) for length in strips)
+        self.strips = nn.ModuleList(strip(channels, length) for length in odd_sizes("CPCA: strips", strips))
         self.mix = nn.Conv2d(channels, channels, 1)  # one layer, used three times, as in the authors' code
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,13 +54,7 @@ class CPCA(nn.Module):
 
         local = self.local(x)
         summed = local
-        for strip in self.strips:
-            summed = summed + strip(local)
+        for branch in self.strips:
+            summed = summed + branch(local)
         y: Tensor = self.mix(self.mix(summed) * x)
         return y
-
-
-def _strip(channels: int, length: int) -> nn.Sequential:
-    row = nn.Conv2d(channels, channels, (1, length), padding=(0, length // 2), groups=channels)
-    column = nn.Conv2d(channels, channels, (length, 1), padding=(length // 2, 0), groups=channels)
-    return nn.Sequential(row, column)

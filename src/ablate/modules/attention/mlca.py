@@ -35,7 +35,7 @@ class MLCA(nn.Module):
         channels: int,
         *,
         local_size: Annotated[int, ">= 1"] = 5,
-        local_weight: Annotated[float, ">= 0", "<= 1"] = 0.5,
+        local_weight: Annotated[float, ">= 0 and <= 1"] = 0.5,
         kernel_size: Annotated[int, ">= 0"] = 0,
     ) -> None:
         super().__init__()

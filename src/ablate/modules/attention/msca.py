@@ -13,6 +13,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from ablate.modules.kernels.strips import odd_sizes, strip
+
 
 class MSCA(nn.Module):
     """Multiply a map by what strips of several lengths make of it, (B, C, H, W) to (B, C, H, W), for any H, W >= 1.
@@ -27,23 +29,15 @@ class MSCA(nn.Module):
 
     def __init__(self, channels: int, *, strips: Sequence[int] = (7, 11, 21)) -> None:
         super().__init__()
-        if not strips or any(length < 1 or not length % 2 for length in strips):
-            raise ValueError(f"MSCA: strips must be odd numbers; got {list(strips)}")
         self.local = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
-        self.strips = nn.ModuleList(_strip(channels, length) for length in strips)
+        self.strips = nn.ModuleList(strip(channels, length) for length in odd_sizes("MSCA: strips", strips))
         self.mix = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, H, W)."""
         local = self.local(x)
         summed = local
-        for strip in self.strips:
-            summed = summed + strip(local)
+        for branch in self.strips:
+            summed = summed + branch(local)
         weights: Tensor = self.mix(summed)  # of any size and sign
         return x * weights
-
-
-def _strip(channels: int, length: int) -> nn.Sequential:
-    row = nn.Conv2d(channels, channels, (1, length), padding=(0, length // 2), groups=channels)
-    column = nn.Conv2d(channels, channels, (length, 1), padding=(length // 2, 0), groups=channels)
-    return nn.Sequential(row, column)

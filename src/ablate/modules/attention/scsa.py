@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.modules.kernels.precision import widen
+from ablate.modules.kernels.strips import odd_sizes
 from ablate.modules.kernels.traced import divide_up, exporting
 
 PARTS = 4  # of the channels, each with its own kernel size
@@ -53,8 +54,9 @@ class SCSA(nn.Module):
         super().__init__()
         if channels < 1 or channels % PARTS or heads < 1 or channels % heads:
             raise ValueError(f"SCSA: channels must be divisible by {PARTS} and by heads={heads}; got {channels}")
-        if len(kernel_sizes) != PARTS or any(size < 1 or not size % 2 for size in kernel_sizes):
-            raise ValueError(f"SCSA: kernel_sizes must be {PARTS} odd numbers; got {list(kernel_sizes)}")
+        sizes = odd_sizes("SCSA: kernel_sizes", kernel_sizes)
+        if len(sizes) != PARTS:
+            raise ValueError(f"SCSA: kernel_sizes must be {PARTS} odd numbers; got {kernel_sizes}")
         if window_size < 0:
             raise ValueError(f"SCSA: window_size must be at least 0; got {window_size}")
         if fidelity not in ("corrected", "authors"):
@@ -63,7 +65,7 @@ class SCSA(nn.Module):
         self.window_size = window_size
         self.fidelity = fidelity
         part = channels // PARTS
-        self.convs = nn.ModuleList(nn.Conv1d(part, part, size, padding=size // 2, groups=part) for size in kernel_sizes)
+        self.convs = nn.ModuleList(nn.Conv1d(part, part, size, padding=size // 2, groups=part) for size in sizes)
         self.norm_rows = nn.GroupNorm(PARTS, channels)
         self.norm_columns = nn.GroupNorm(PARTS, channels)
         self.norm = nn.GroupNorm(1, channels)

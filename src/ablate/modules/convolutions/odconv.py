@@ -13,11 +13,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ablate.modules.kernels.image_kernels import convolve_each
 from ablate.modules.kernels.plain_conv import batch_norm, check_kernel_size
-from ablate.modules.kernels.traced import divide_up, exporting
 
 
 class ODConv(nn.Module):
@@ -107,7 +106,7 @@ class ODConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, out_channels, H', W')."""
         hidden = self.squeeze(x.mean((2, 3), keepdim=True))  # (B, A, 1, 1)
-        y = self._convolve(x * self.of_inputs(hidden).sigmoid(), self._kernel(hidden))
+        y = convolve_each(x * self.of_inputs(hidden).sigmoid(), self._kernel(hidden), self.stride)
         weighted: Tensor = y * self.of_outputs(hidden).sigmoid()
         return weighted
 
@@ -122,31 +121,3 @@ class ODConv2d(nn.Module):
         if self.of_places is not None:
             kernel = kernel * self.of_places(hidden).sigmoid().view(-1, 1, 1, *kernel.shape[3:])
         return kernel
-
-    def _convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """Convolve each image (B, C, H, W) with its own kernel."""
-        batch, outputs, _, size, _ = kernel.shape
-        if exporting():  # a graph has a fixed number of groups
-            return self._convolve_by_taps(x, kernel)
-        y = F.conv2d(
-            x.reshape(1, -1, *x.shape[2:]),
-            kernel.flatten(0, 1).to(x.dtype),
-            stride=self.stride,
-            padding=size // 2,
-            groups=batch,
-        )
-        return y.reshape(batch, outputs, y.shape[2], y.shape[3])
-
-    def _convolve_by_taps(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """The same as one matrix product for each place of the kernel, for any batch."""
-        step, size = self.stride, kernel.shape[-1]
-        height, width = (divide_up(side, step) for side in x.shape[2:])
-        padded = F.pad(x, [size // 2] * 4)
-        padded = F.pad(padded, (0, step - 1, 0, step - 1))  # so that each place has a value at the last step
-        y = torch.zeros(1, dtype=x.dtype, device=x.device)
-        for i in range(size):
-            for j in range(size):
-                rows = slice(i, i + step * height, step)
-                columns = slice(j, j + step * width, step)
-                y = y + kernel[..., i, j] @ padded[:, :, rows, columns].flatten(2)  # (B, C', H' W')
-        return y.view(*kernel.shape[:2], height, width)

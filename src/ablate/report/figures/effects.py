@@ -30,6 +30,7 @@ from ablate.report.figures.style import (
     fix_layout,
     paragraph,
 )
+from ablate.statistics.factorial_model import BASELINE as BASELINE_MODULE
 from ablate.statistics.factorial_model import FactorAnalysis
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import ALPHA, LEVEL
@@ -196,15 +197,14 @@ def _figure(items: Sequence[Item]) -> Figure:
 
 
 def _rows_of(comparison: Comparison, analysis: FactorAnalysis) -> list[Row]:
-    """The rows of the table that an analysis rests on, in its order."""
-    return [
+    """The rows of the table that an analysis rests on, in its order; see `statistics.factorial_model`."""
+    rows = [
         row
         for row in comparison.rows
-        if (row.model, row.data) == (analysis.model, analysis.data)
-        and row.module != "none"
-        and row.is_comparable
-        and not row.is_control
+        if (row.model, row.data) == (analysis.model, analysis.data) and row.is_comparable and not row.is_control
     ]
+    grafted = [row for row in rows if row.module != BASELINE_MODULE]
+    return rows if not grafted or BASELINE_MODULE in analysis.levels.get("module", []) else grafted
 
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.variant_row import Row
+from ablate.records.factor_levels import STOCK
 from ablate.report.figures.lettering import make_drawable, written
 
 TWO_COLUMNS = 7.16  # inches: the width of every figure, so that all of a page are equally wide
@@ -94,27 +95,38 @@ class Style(NamedTuple):
 
 
 def styles(comparison: Comparison) -> dict[str, Style]:
-    """Variant label -> style: a colour per module, a marker and line per module and place; controls are grey.
+    """Variant label -> style: a colour per module (or loss), a marker and line per module and place; controls grey.
 
     The same module at the same place looks the same in every comparison group.
     """
-    drawn: dict[tuple[str, str, int], Style] = {}
+    drawn: dict[tuple[str, str, str, int], Style] = {}
     by_label = {}
-    modules = list(dict.fromkeys(r.module for r in comparison.rows if not r.is_baseline and not r.is_control))
+    changes = list(dict.fromkeys(_change(r) for r in comparison.rows if not r.is_baseline and not r.is_control))
     for group in comparison.groups:
-        occurrences: Counter[tuple[str, str]] = Counter()
+        occurrences: Counter[tuple[str, str, str]] = Counter()
         for row in group.rows:
-            place = row.module, row.insertion
+            place = row.module, row.insertion, _beside_modules(row)
             occurrence = occurrences[place]
             occurrences[place] += 1
             if row.is_baseline:
                 by_label[row.label] = Style(BASELINE, "o", "-")
                 continue
-            color = CONTROL if row.is_control else PALETTE[modules.index(row.module) % len(PALETTE)]
+            color = CONTROL if row.is_control else PALETTE[changes.index(_change(row)) % len(PALETTE)]
             index = len(drawn) + 1
             style = Style(color, MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)])
             by_label[row.label] = drawn.setdefault((*place, occurrence), style)
     return by_label
+
+
+def _change(row: Row) -> str:
+    """What a variant is known by: its module, else its losses and its head."""
+    return row.module if row.module != "none" else _beside_modules(row)
+
+
+def _beside_modules(row: Row) -> str:
+    """The losses and the head of a variant that are not those of the stock network."""
+    levels = row.variant.factors
+    return "+".join(f"{levels[name]}@{name}" for name, level in STOCK.items() if levels[name] != level)
 
 
 def written_name(row: Row) -> str:
