@@ -14,7 +14,11 @@ from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 from ultralytics.nn.modules.block import SCDown
 from ultralytics.nn.modules.conv import Conv
+from ultralytics.nn.tasks import DetectionModel
 
+from ablate.grafting.folding import fold_norms
+from ablate.grafting.surgery import operate
+from ablate.measuring.complexity import complexity
 from ablate.modules.downsamplers.aconv import AConv
 from ablate.modules.downsamplers.adown import ADown
 from ablate.modules.downsamplers.haardown import HaarDown
@@ -28,6 +32,7 @@ from ablate.modules.kernels.deformable import deform_conv3x3
 from ablate.modules.upsamplers.carafe import CARAFE
 from ablate.modules.upsamplers.dysample import DySample
 from ablate.modules.upsamplers.eucb import EUCB
+from ablate.settings.graft import GraftSpec
 
 SIZES = ((1, 1), (2, 2), (1, 5), (3, 7), (8, 8), (9, 13))
 Made = Callable[[], nn.Module]
@@ -157,6 +162,26 @@ class _Called(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return run(self.name, self.module, x)
+
+
+@pytest.mark.parametrize("name", ["adown", "aconv", "spdconv", "haardown", "eucb", "bifpn sum", "sdi", "iaff"])
+def test_norms_are_folded_for_inference(name: str) -> None:
+    module, x = made(name).eval(), images(name, 2, 7, 6)
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.running_mean = noise(part.num_features)
+    y = run(name, module, x)
+    fold_norms(module)
+    fold_norms(module)
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in module.modules())
+    torch.testing.assert_close(run(name, module, x), y, rtol=1e-4, atol=1e-5)
+
+
+def test_aconv_costs_in_inference_what_the_convolution_costs() -> None:
+    stock, other = (DetectionModel("yolo26n.yaml", nc=3, verbose=False) for _ in range(2))
+    operate(other, [GraftSpec.from_text("aconv@down")])
+    before, behind = complexity(stock, 64, spend=True), complexity(other, 64, spend=True)
+    assert (behind.params, behind.gflops) == (before.params, before.gflops)
 
 
 def test_aconv_has_the_tensors_of_the_convolution_that_it_replaces() -> None:

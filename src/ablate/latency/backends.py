@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ablate.errors import AblateError
+from ablate.grafting.folding import fold_norms
 from ablate.latency.timing import one_line
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def deploy(network: nn.Module, head: str) -> nn.Module:
         if getattr(layers[-1], "one2one_cv2", None) is not None:
             layers[-1].end2end = head == "one_to_one"
         fuse(verbose=False)
+        fold_norms(network)
     return network.requires_grad_(False)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from ablate.grafting.folding import fold_norms
 from ablate.grafting.module_calls import calling
 from ablate.grafting.replaced_layer import Replaced, replaced_names, stock_name
 from ablate.grafting.surgery import Graft
@@ -62,6 +63,7 @@ def complexity(network: DetectionModel, imgsz: int, *, spend: bool = False) -> C
         reported = get_flops(work, imgsz) or None  # 0.0 means that it failed
         replaced = replaced_names(work)
         deployed = work.eval().fuse(verbose=False)
+        fold_norms(deployed)
         counted, declared = _count(deployed, imgsz, quick=reported is not None and reported < QUICK_GFLOPS)
     return Complexity(
         params=sum(p.numel() for p in deployed.parameters()),

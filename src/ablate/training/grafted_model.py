@@ -15,6 +15,7 @@ import ablate_yolo
 from ablate.checkpoints.stored_network import StoredNetwork
 from ablate.errors import ConfigError
 from ablate.grafting.construction import load_class
+from ablate.grafting.folding import fold_norms
 from ablate.grafting.imported import allow_code, imported_in
 from ablate.grafting.insertion import GraftError
 from ablate.grafting.replaced_layer import replaced_names, stock_name
@@ -61,6 +62,12 @@ class GraftedModel(DetectionModel):
         if self.is_fused():
             return super().__reduce_ex__(protocol)
         return ablate_yolo.network, (StoredNetwork.of(self).to_plain(),)
+
+    def fuse(self, verbose: bool = True, imgsz: int = 640) -> GraftedModel:
+        """Fold norms for inference, in place: those of Ultralytics' layers and those of what replaced them."""
+        super().fuse(verbose=verbose, imgsz=imgsz)
+        fold_norms(self)
+        return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> GraftedModel:
         copy = self.__class__.__new__(self.__class__)

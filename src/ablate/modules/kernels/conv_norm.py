@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 EPSILON, MOMENTUM = 1e-3, 0.03  # as Ultralytics sets them in the network around
 
@@ -44,13 +45,19 @@ class ConvNorm(nn.Module):
             raise ValueError(f"a convolution needs at least 1 channel each way; got {in_channels} and {out_channels}")
         padding = kernel_size // 2
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False)
-        self.bn = nn.BatchNorm2d(out_channels, eps=EPSILON, momentum=MOMENTUM)
+        self.bn: nn.Module = nn.BatchNorm2d(out_channels, eps=EPSILON, momentum=MOMENTUM)
         self.act = activation_of(activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride))."""
         y: Tensor = self.act(self.bn(self.conv(x)))
         return y
+
+    def fold_norm(self) -> None:
+        """Fold the batch norm into the convolution, for inference; once."""
+        if isinstance(self.bn, nn.BatchNorm2d):
+            self.conv = fuse_conv_bn_eval(self.conv, self.bn)
+            self.bn = nn.Identity()
 
 
 def activation_of(name: Activation) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
@@ -19,7 +20,20 @@ def conv_norm_act(
     padding = kernel_size // 2
     conv = nn.Conv2d(inputs, outputs, kernel_size, stride=stride, padding=padding, groups=groups, bias=False)
     act = nn.SiLU() if activation else nn.Identity()
-    return nn.Sequential(OrderedDict(conv=conv, bn=batch_norm(outputs), act=act))
+    return PlainConv(OrderedDict(conv=conv, bn=batch_norm(outputs), act=act))
+
+
+class PlainConv(nn.Sequential):
+    """A convolution `conv`, its batch norm `bn` and its activation `act`."""
+
+    conv: nn.Module
+    bn: nn.Module
+
+    def fold_norm(self) -> None:
+        """Fold the batch norm into the convolution, for inference; once."""
+        if isinstance(self.conv, nn.Conv2d) and isinstance(self.bn, nn.BatchNorm2d):
+            self.conv = fuse_conv_bn_eval(self.conv, self.bn)
+            self.bn = nn.Identity()
 
 
 def check_kernel_size(name: str, kernel_size: int) -> None:
