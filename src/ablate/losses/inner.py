@@ -34,12 +34,12 @@ class Inner(nn.Module):
 
     def forward(self, boxes: Tensor, targets: Tensor, scale: Scale) -> Tensor:
         """Return the losses (N,) of predicted boxes (N, 4) with true boxes (N, 4)."""
-        loss: Tensor = self.of(boxes, targets, scale)
+        loss: Tensor = self.of(precise(boxes), precise(targets), scale)
         return loss - self._gain(boxes, targets)
 
     def similarity(self, boxes: Tensor, targets: Tensor, scale: Scale) -> Tensor:
         """Return the similarity (N,) of the loss `of` with the inner IoU in the place of the IoU."""
-        return self.of.similarity(boxes, targets, scale) + self._gain(boxes, targets)
+        return self.of.similarity(precise(boxes), precise(targets), scale) + self._gain(boxes, targets)
 
     def _gain(self, boxes: Tensor, targets: Tensor) -> Tensor:
         """Return how much the IoU of the inner boxes is above that of the boxes, (N,)."""

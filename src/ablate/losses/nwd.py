@@ -42,12 +42,16 @@ class NWD(nn.Module):
     def forward(self, boxes: Tensor, targets: Tensor, scale: Scale) -> Tensor:
         """Return the losses (N,) of predicted boxes (N, 4) with true boxes (N, 4)."""
         loss = self.ratio * (1 - self._closeness(boxes, targets, scale))
-        return loss if self.ratio == 1 else loss + (1 - self.ratio) * self.of(boxes, targets, scale)
+        return loss if self.ratio == 1 else loss + (1 - self.ratio) * self.of(precise(boxes), precise(targets), scale)
 
     def similarity(self, boxes: Tensor, targets: Tensor, scale: Scale) -> Tensor:
         """Return the mix (N,) of exp(-distance / constant) and the similarity of the other loss."""
         mix = self.ratio * self._closeness(boxes, targets, scale)
-        return mix if self.ratio == 1 else mix + (1 - self.ratio) * self.of.similarity(boxes, targets, scale)
+        return (
+            mix
+            if self.ratio == 1
+            else mix + (1 - self.ratio) * self.of.similarity(precise(boxes), precise(targets), scale)
+        )
 
     def _closeness(self, boxes: Tensor, targets: Tensor, scale: Scale) -> Tensor:
         """Return exp(-distance / constant), (N,), from 0 to 1."""
