@@ -273,13 +273,20 @@ def test_degenerate_boxes_have_a_finite_loss_and_gradient(text: str, dtype: torc
 
 
 def _beyond_stock(text: str, name: str, dtype: torch.dtype) -> bool:
-    """Tell whether CIoU, which gives Ultralytics' digits, is as little finite as those for a pair of boxes."""
-    stock = text in ("ciou", "identity")
-    return (
-        stock
-        and dtype is not torch.float32
-        and name in ("a point", "a point on a point", "an upright line", "a line", "huge")
-    )
+    """Tell whether CIoU, which gives Ultralytics' digits, is as little finite as those for a pair of boxes.
+
+    In a wrapper it is computed in single precision; its gradient at a box without width is beyond half precision.
+    """
+    if text in ("ciou", "identity"):
+        return dtype is not torch.float32 and name in (
+            "a point",
+            "a point on a point",
+            "an upright line",
+            "a line",
+            "huge",
+        )
+    without_width = name in ("a point", "a point on a point", "an upright line")
+    return text in ("inner", "nwd", "focaler") and dtype is torch.float16 and without_width
 
 
 @pytest.mark.parametrize("text", BOXES)
