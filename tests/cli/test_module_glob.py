@@ -57,6 +57,16 @@ def test_families_select(words: tuple[str, ...]) -> None:
     assert meant("module=glob(lab/*)", "kind=downsample") == {"lab/shrink"}
 
 
+def test_losses_and_heads_are_matched_too() -> None:
+    (box, head) = expand_glob(["loss.box=glob(*iou)", "head=glob(d*)"])
+
+    assert {"ciou", "wiou", "siou"} <= set(box.removeprefix("loss.box=choice(").removesuffix(")").split(","))
+    assert head == "head=choice(dyhead)"
+    (cls,) = expand_glob(["loss.cls=glob(*)"])
+    assert "focal" in cls
+    assert "identity" not in cls
+
+
 def test_words_without_a_glob_stay_as_they_are() -> None:
     words = ["module=hmha,acmix", "insertion=head", "+x=glob(", "seed=range(0,3)"]
     assert expand_glob(words) == words

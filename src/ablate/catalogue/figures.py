@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ablate.catalogue.listed_components import ListedComponent
+from ablate.errors import ConfigError
 from ablate.launching.devices import Slot
 from ablate.launching.jobs import Limits, Observer, Outcome, run_jobs
 from ablate.launching.local import LocalBackend
@@ -18,6 +19,7 @@ from ablate.preflight.result_cache import Cache
 from ablate.records.code_version import versions
 from ablate.settings.environment import cpu_threads
 from ablate.settings.graft import GraftSpec
+from ablate.settings.module_checks import check_module
 from ablate.sources.package_walk import imported_files
 from ablate.storage.content_hash import content_hash
 
@@ -75,52 +77,53 @@ class _Key:
 Progress = Callable[[int, int, str], None]
 
 
-def known_figures(components: Sequence[ListedComponent], *, timed: bool = False) -> dict[str, Figures]:
-    """Return the figures that the cache has, by name of the module; those that were timed are preferred."""
-    found: dict[str, Figures] = {}
-    store = _store()
-    for component in components:
-        if component.graft is not None:
-            figures = store.get(_key(component.graft, timed=True))
-            if figures is None and not timed:
-                figures = store.get(_key(component.graft, timed=False))
-            if figures is not None:
-                found[component.name] = figures
-    return found
-
-
 def find_figures(
     components: Sequence[ListedComponent], *, timed: bool = False, on_progress: Progress | None = None
 ) -> dict[str, Figures]:
-    """Return the figures of modules, by name; what the cache lacks is counted in worker processes.
+    """Return the figures of modules, by the component's text; what the cache lacks is counted in worker processes.
 
     Args:
         components: Of the catalogue; losses, and modules whose files are not valid, have none.
         timed: Also measure latencies, one module after the other on one thread.
         on_progress: Called with (done, all, name of the last).
     """
-    found = known_figures(components, timed=timed)
-    missing = [(each.name, each.graft) for each in components if each.graft is not None and each.name not in found]
+    found: dict[str, Figures] = {}
+    missing: dict[str, GraftSpec] = {}
     report, store = on_progress or (lambda done, total, name: None), _store()
-    done = 0
+    for component in components:
+        if component.graft is not None:
+            try:
+                check_module(component.graft.module.to_plain(), f"{component.name}: ")
+                known = _known(store, component.graft, timed)
+            except ConfigError as error:
+                known = Figures(problem=str(error))
+            if known is None:
+                missing[component.text] = component.graft
+            else:
+                found[component.text] = known
+    names = list(missing)
 
     def end(index: int, outcome: Outcome) -> None:
-        nonlocal done
-        name, graft = missing[index]
+        name = names[index]
         figures = outcome.result if isinstance(outcome.result, Figures) else Figures(problem=outcome.message)
         if isinstance(outcome.result, Figures):
-            store.put(_key(graft, timed=timed), figures)
+            store.put(_key(missing[name], timed=timed), figures)
         found[name] = figures
-        done += 1
-        report(done, len(missing), name)
+        report(len(names) - len(missing.keys() - found.keys()), len(names), name)
 
     if missing:
-        report(0, len(missing), "")
+        report(0, len(names), "")
         with TemporaryDirectory(prefix="ablate-catalogue-") as folder:
-            jobs = [FigureJob(graft, timed, Path(folder) / str(index)) for index, (_, graft) in enumerate(missing)]
+            jobs = [FigureJob(graft, timed, Path(folder) / str(n)) for n, graft in enumerate(missing.values())]
             run_jobs(LocalBackend(_slots(len(jobs), timed)), COUNT, jobs, Observer(end=end), Limits(max_retries=0))
         store.prune()
     return found
+
+
+def _known(store: Cache[Figures], graft: GraftSpec, timed: bool) -> Figures | None:
+    """Return the figures that the cache has of a module; those with a latency do for both."""
+    figures = store.get(_key(graft, timed=True))
+    return figures if figures is not None or timed else store.get(_key(graft, timed=False))
 
 
 def _store() -> Cache[Figures]:

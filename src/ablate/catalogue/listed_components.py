@@ -10,9 +10,9 @@ from ablate.errors import ConfigError, nearest
 from ablate.settings.about import FAMILIES, KINDS, About
 from ablate.settings.graft import GraftSpec, module_names, split
 from ablate.settings.losses import loss_names
-from ablate.settings.module_checks import check_module
 from ablate.settings.option_files import module_file
 from ablate.settings.schema import option_file
+from ablate.sources.python_imports import find_module
 
 LOSS_PARTS = {"box": "loss/box", "cls": "loss/cls"}  # part of the loss -> group of its files
 ALL_KINDS = (*KINDS, "box", "cls", "assigner")
@@ -41,6 +41,11 @@ class ListedComponent:
     point: str
     graft: GraftSpec | None = None
     problem: str = ""
+
+    @property
+    def text(self) -> str:
+        """Return it as a component, such as ``adown@down`` or ``wiou@box``; no two have the same."""
+        return f"{self.name}@{self.point}"
 
     @property
     def is_loss(self) -> bool:
@@ -111,13 +116,17 @@ def listed_components(selection: Selection) -> list[ListedComponent]:
 
 
 def _module(name: str) -> ListedComponent:
+    """Return a module as its file describes it; its class is only looked for, for reading it takes long."""
     about, point, graft, problem = About(), "", None, ""
     try:
         content = module_file(name)
         about = About.from_plain(content.get("about"), f"conf/module/{name}.yaml: about")
         point = str(content.get("insertion") or "")
-        check_module(content, f"{name}: ")
-        graft = GraftSpec.from_text(name if point else f"{name}@head")
+        package = str(content["_target_"]).partition(".")[0]
+        if find_module(package) is None:
+            problem = f"{package} is not installed"
+        else:
+            graft = GraftSpec.from_text(name if point else f"{name}@head")
     except ConfigError as error:
         problem = str(error)
     return ListedComponent(name, about.kinds, about.family, about.paper, point, graft, problem)

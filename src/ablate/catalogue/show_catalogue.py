@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ablate.catalogue.figures import IMGSZ, MODEL, Figures, find_figures, known_figures
+from ablate.catalogue.figures import IMGSZ, MODEL, Figures, find_figures
 from ablate.catalogue.figures import Progress as Report
 from ablate.catalogue.listed_components import ListedComponent, listed_components, read_selection
 from ablate.console import Terminal, is_animated, print_line
@@ -25,7 +25,7 @@ def show_catalogue(words: Sequence[str], *, figures: bool = False, measure: bool
 
     Args:
         words: Names, patterns, and filters such as ``family=attention``; none: everything.
-        figures: Count parameters and GFLOPs of those whose figures are not known yet.
+        figures: Show parameters and GFLOPs; those that are not known yet are counted.
         measure: Also measure latencies.
         as_json: Print JSON to stdout.
 
@@ -34,11 +34,10 @@ def show_catalogue(words: Sequence[str], *, figures: bool = False, measure: bool
     """
     components = listed_components(read_selection(words))
     console = Terminal(stderr=as_json)
+    found: dict[str, Figures] = {}
     if figures or measure:
         with _progress(console) as report:
             found = find_figures(components, timed=measure, on_progress=report)
-    else:
-        found = known_figures(components)
     if as_json:
         print(catalogue_json(components, found))  # noqa: T201
     else:
@@ -50,7 +49,7 @@ def catalogue_json(components: Sequence[ListedComponent], found: Mapping[str, Fi
     """Return a catalogue as one line of JSON."""
     rows = []
     for component in components:
-        figures = found.get(component.name)
+        figures = found.get(component.text)
         counted = figures is not None and not figures.problem
         rows.append({
             "name": component.name,
@@ -70,7 +69,7 @@ def catalogue_json(components: Sequence[ListedComponent], found: Mapping[str, Fi
 
 
 def _print(components: Sequence[ListedComponent], found: Mapping[str, Figures], console: Terminal) -> None:
-    rows = [_row(component, found.get(component.name)) for component in components]
+    rows = [_row(component, found.get(component.text)) for component in components]
     filled = [index for index in range(len(TITLES)) if index in (0, len(TITLES) - 1) or any(row[index] for row in rows)]
     titles, rows = [TITLES[index] for index in filled], [[row[index] for index in filled] for row in rows]
     width = console.width if console.is_terminal else None
@@ -105,7 +104,7 @@ def _notes(components: Sequence[ListedComponent], found: Mapping[str, Figures]) 
         yield f"+M par., +GFLOPs: what it adds to {MODEL} at the point named, deployed, at {IMGSZ} px"
     if any(figures.latency_ratio is not None for figures in found.values()):
         yield f"x stock: latency over that of the stock network, one thread of {processor_name()}, medians"
-    if any(each.name not in found and each.graft is not None for each in modules):
+    if any(each.text not in found and each.graft is not None for each in modules):
         yield "parameters and GFLOPs: --figures; latency on this machine: --measure"
 
 

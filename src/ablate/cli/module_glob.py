@@ -1,7 +1,7 @@
-"""What `module=glob(...)` means: the modules that match, fit the command's insertion points and are in its families.
+"""What a glob of modules or losses means: those that match, fit the command's insertion points and are in its families.
 
-`*` stands for no slash, as in a shell: `glob(*)` are the modules of conf/module, `glob(timm/*)` those of the folder
-timm. Controls are never matched.
+`*` stands for no slash, as in a shell: `module=glob(*)` are the modules of conf/module, `glob(timm/*)` those of the
+folder timm; `loss.box=glob(*)` are all losses of boxes. Controls are never matched.
 """
 
 from __future__ import annotations
@@ -13,15 +13,20 @@ from typing import Any
 from ablate.errors import ConfigError, named, nearest
 from ablate.settings.about import FAMILIES, KINDS, About
 from ablate.settings.graft import module_names, split
+from ablate.settings.losses import PARTS, loss_family, loss_names
 from ablate.settings.option_files import about_module
-from ablate.settings.points import point_of
+from ablate.settings.points import HEAD_POINT, point_of
 from ablate.settings.schema import CONTROL_MODULES, options
 
+GLOBBED = ("module", "head", *(f"loss.{part}" for part in PARTS))
+CONTROL = "control"
 SELECTORS = {"family": FAMILIES, "kind": KINDS}  # words of a command that say which of the matched modules are meant
 
 
 def expand_glob(words: Sequence[str]) -> list[str]:
-    """Return the words of a command with the modules in place of `module=glob(...)`, and without family= and kind=.
+    """Return the words of a command with names in place of `module=glob(...)`, and without family= and kind=.
+
+    The same for `head`, `loss.box`, `loss.cls` and `loss.assigner`.
 
     Raises:
         ConfigError: A family or kind does not exist or selects from no glob, or no module is left.
@@ -32,9 +37,24 @@ def expand_glob(words: Sequence[str]) -> list[str]:
         if values and not globs:
             word = f"{key}={','.join(values)}"
             raise ConfigError(f"{word}: it selects from what a glob matches, such as 'module=glob(*)' {word}")
-    points = _points(words) if globs else []
-    meant = {word: f"module=choice({_matching(word, pattern, points, selected)})" for word, pattern in globs.items()}
+    meant = {word: _meant(word, pattern, words, selected) for word, pattern in globs.items()}
     return [meant.get(word, word) for word in words if word.partition("=")[0] not in SELECTORS]
+
+
+def _meant(word: str, pattern: Any, words: Sequence[str], selected: dict[str, list[str]]) -> str:
+    """Return a word with names in place of its glob."""
+    key = word.partition("=")[0]
+    part = key.partition(".")[2]
+    if part:
+        about = {name: loss_family(name, part) for name in loss_names(part)}
+        names = [name for name in _matched(word, pattern, list(about)) if about[name] != CONTROL]
+    elif key == "head":
+        names = _fitting(word, pattern, [HEAD_POINT], selected)
+    else:
+        names = _fitting(word, pattern, _points(words), selected)
+    if not names:
+        raise ConfigError(f"{word}: only controls match, which are named by themselves")
+    return f"{key}=choice({','.join(names)})"
 
 
 def matches(name: str, pattern: str) -> bool:
@@ -60,12 +80,12 @@ def _selected(words: Sequence[str], key: str) -> list[str]:
 
 
 def _glob(word: str) -> Any:
-    """Return the pattern of `module=glob(...)`; None for any other word."""
+    """Return the pattern of a word such as `module=glob(...)`; None for any other word."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.core.override_parser.types import Glob
     from hydra.errors import HydraException
 
-    if not word.startswith("module=") or "glob" not in word:
+    if word.partition("=")[0] not in GLOBBED or "glob" not in word:
         return None
     try:
         value = OverridesParser.create().parse_override(word).value()
@@ -95,8 +115,8 @@ def _points(words: Sequence[str]) -> list[str]:
     return names
 
 
-def _matching(word: str, pattern: Any, points: Sequence[str], selected: dict[str, list[str]]) -> str:
-    valid = module_names()
+def _matched(word: str, pattern: Any, valid: Sequence[str]) -> list[str]:
+    """Return the names that match a pattern, in their order."""
     matched = [
         name
         for name in valid
@@ -105,18 +125,23 @@ def _matching(word: str, pattern: Any, points: Sequence[str], selected: dict[str
     ]
     if not matched:
         raise ConfigError(f"{word}: it matches no option; valid: {named(valid)}")
-    about = {name: about_module(name) for name in matched}
-    left = [name for name in matched if _is_meant(name, about[name], points, selected)]
+    return matched
+
+
+def _fitting(word: str, pattern: Any, points: Sequence[str], selected: dict[str, list[str]]) -> list[str]:
+    """Return the modules that match, fit every point and are of the families and kinds that were selected."""
+    about = {name: about_module(name) for name in _matched(word, pattern, module_names())}
+    left = [name for name in about if _is_meant(name, about[name], points, selected)]
     if not left:
         families = ", ".join(sorted({each.family for each in about.values() if each.family}))
-        at = f" insertion={','.join(points)}" if points else ""
+        at = f" insertion={','.join(points)}" if points and not word.startswith("head=") else ""
         limits = "".join(f" {key}={','.join(values)}" for key, values in selected.items() if values)
         raise ConfigError(f"{word}{at}{limits}: no module that matches fits; those that match are of: {families}")
-    return ",".join(left)
+    return left
 
 
 def _is_meant(name: str, about: About, points: Sequence[str], selected: dict[str, list[str]]) -> bool:
-    if name in CONTROL_MODULES or about.family == "control":
+    if name in CONTROL_MODULES or about.family == CONTROL:
         return False
     if selected["family"] and about.family not in selected["family"]:
         return False

@@ -89,7 +89,7 @@ def catalogue(words: Sequence[str]) -> int:
             metavar="NAME | FILTER",
             help="names (* stands for anything), and family=attention,mixer kind=downsample point=up; none: everything",
         )
-        parser.add_argument("--figures", action="store_true", help="count parameters and GFLOPs that are not known yet")
+        parser.add_argument("--figures", action="store_true", help="parameters and GFLOPs; counted once and kept")
         parser.add_argument(
             "--measure", action="store_true", help="also measure latencies on this machine (some seconds a module)"
         )

@@ -208,6 +208,12 @@ def loss_names(part: str) -> list[str]:
     return [name for name in options("loss/box") if "assigner" in _kinds(name)]
 
 
+def loss_family(name: str, part: str) -> str:
+    """Return the family that the file of a loss names, such as ``box loss`` or ``control``; empty where it does not."""
+    about = option_file(f"loss/{_folder(part)}", name).get("about")
+    return str(about.get("family", "")) if isinstance(about, Mapping) else ""
+
+
 def split_component(text: str) -> tuple[str, str] | None:
     """Return loss and part of a component such as ``wiou[delta=3]@box``; None for any other text."""
     match = _COMPONENT.fullmatch(text.strip())
