@@ -94,7 +94,7 @@ def cost_of(variant: Variant) -> Cost:
 
 
 def trial_notes(variant: Variant) -> list[str]:
-    """What went wrong in a variant's own trials, or how few they are, in words."""
+    """What went wrong in a variant's own trials, how few they are, and which weights they lack, in words."""
     total, notes = len(variant.trials), []
     troubles = Counter(status(trial) for trial in variant.trials if not is_measured(trial))
     for trouble, count in troubles.items():
@@ -104,6 +104,9 @@ def trial_notes(variant: Variant) -> list[str]:
         notes.append(f"{again} more trials of a seed that was already there or has no number")
     if len(variant.measured) == 1:
         notes.append("one seed: no interval")
+    first = next(iter(variant.measured), None)
+    if first is not None and first.realised.weights.source and (kept := first.graft.kept) and kept.kept < kept.tensors:
+        notes.append(f"{kept} tensors of the replaced layers keep their starting weights")
     return notes
 
 

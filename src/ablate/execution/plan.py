@@ -21,6 +21,7 @@ from ablate.preflight.memory_probe import ProbeFailure, Probes, probe_variants
 from ablate.preflight.network_answer import NetworkAnswer, NetworkCost
 from ablate.preflight.networks import contract_notes, preflight
 from ablate.preflight.throughput import share_cores
+from ablate.records.graft_report import KeptTensors
 from ablate.study.trial import Trial, data_warnings
 
 DEVICES = (1, 2, 4, 8)  # numbers of trials at a time for which the finish is estimated
@@ -41,6 +42,7 @@ class PlanRow:
         seconds, peak_memory_gb: Of a trial that is to run; None where its variant was not probed, or failed.
         probe_failure: How its first steps failed.
         control: Its kind, where the trial joined as a control.
+        kept: Tensors of replaced layers that keep their values, and all of them; None where no layer is replaced.
     """
 
     trial: str
@@ -62,6 +64,7 @@ class PlanRow:
     peak_memory_gb: float | None = None
     probe_failure: ProbeFailure | None = None
     control: str | None = None
+    kept: KeptTensors | None = None
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,7 @@ def _row(
         peak_memory_gb=step.peak_memory_gb if step else None,
         probe_failure=probes.failures.get(identity.variant_key) if job else None,
         control=control,
+        kept=network.kept,
     )
 
 

@@ -78,12 +78,12 @@ def _variants(trials: Sequence[PlanRow], width: int | None) -> list[Any]:
     groups: dict[str, list[PlanRow]] = {}
     for trial in trials:
         groups.setdefault(trial.variant_key, []).append(trial)
-    right = ("places", "M par.", "GFLOPs", "epochs", "a trial", "GB")
-    titles = ("variant", *varying, "trials", "places", "M par.", "GFLOPs", "epochs", "a trial", "GB")
+    right = ("places", "kept", "M par.", "GFLOPs", "epochs", "a trial", "GB")
+    titles = ("variant", *varying, "trials", "places", "kept", "M par.", "GFLOPs", "epochs", "a trial", "GB")
     rows = [_group(group, varying) for group in groups.values()]
     filled = [index for index in range(len(titles)) if any(row[index] for row in rows)]  # without a probe some are not
     titles, rows = tuple(titles[index] for index in filled), [[row[index] for index in filled] for row in rows]
-    return list(table(titles, rows, width, right=right, drop=("places", "epochs")))
+    return list(table(titles, rows, width, right=right, drop=("places", "kept", "epochs")))
 
 
 def _group(group: Sequence[PlanRow], varying: Sequence[str]) -> Row:
@@ -96,6 +96,7 @@ def _group(group: Sequence[PlanRow], varying: Sequence[str]) -> Row:
         *(first.factors[name] for name in varying),
         _counts(Counter(trial.state for trial in group)),
         str(len(first.places)),
+        "" if first.kept is None else str(first.kept),
         f"{first.params / 1e6:.2f}",
         f"{first.gflops:.2f}",
         "by time" if first.epochs is None else str(first.epochs),

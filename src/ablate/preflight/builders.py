@@ -142,6 +142,7 @@ def _build(job: NetworkJob) -> NetworkAnswer | Rejection:
         transferred=coverage.transferred if downloaded else None,
         contract=findings,
         cost=cost,
+        kept=report.kept,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ablate.grafting.contract_findings import Findings
+from ablate.records.graft_report import KeptTensors
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class NetworkAnswer:
         transferred: Those of them that the starting weights filled; None where the checkpoint is not downloaded yet.
         contract: What is odd about its modules.
         cost: None where it was not counted.
+        kept: Tensors of replaced layers that keep their values, and all of them; None where no layer is replaced.
     """
 
     places: tuple[str, ...]
@@ -41,6 +43,7 @@ class NetworkAnswer:
     transferred: int | None
     contract: Findings
     cost: NetworkCost | None = None
+    kept: KeptTensors | None = None
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from ablate.records.json_struct import ABSENT, JsonObject, JsonStruct, OpenObject, written
 
 
 class PlaceReport(OpenObject):
-    """A graft at one place, with the values that the module's own `describe()` returns."""
+    """A graft at one place, with the values that the module's own `describe()` returns.
+
+    Of a layer that it replaces: the layer's class (`replaced`), the channels of the maps that the layer received
+    (`in_channels`), its tensors, and how many of them kept their values.
+    """
 
     __slots__ = ()
     json_schema: ClassVar[JsonObject] = {
@@ -20,6 +24,9 @@ class PlaceReport(OpenObject):
             "stride": {"type": "integer"},
             "module": {"type": "string"},
             "wiring": {"type": "string"},
+            "replaced": {"type": "string"},
+            "kept": {"type": "integer"},
+            "tensors": {"type": "integer"},
         },
         "required": ["place", "channels", "stride"],
     }
@@ -38,11 +45,29 @@ class PlaceReport(OpenObject):
         return str(self.content["place"])
 
 
+class KeptTensors(NamedTuple):
+    """Tensors of replaced layers: how many keep their values in what replaces them, and how many there are."""
+
+    kept: int
+    tensors: int
+
+    def __str__(self) -> str:
+        return f"{self.kept} of {self.tensors}"
+
+
 class GraftReport(JsonStruct, frozen=True, kw_only=True):
     """The grafts of a network: how they are wired, and each place; no places in a stock network."""
 
     wiring: str | None = written(None)
     places: tuple[PlaceReport, ...] = ABSENT
+
+    @property
+    def kept(self) -> KeptTensors | None:
+        """Count the tensors of the replaced layers and those that kept their values; None where none is replaced."""
+        rows = [row for row in self.places or () if row.text("replaced") is not None]
+        if not rows:
+            return None
+        return KeptTensors(*(int(sum(row.number(name) or 0 for row in rows)) for name in ("kept", "tensors")))
 
     def joined(self, other: GraftReport) -> GraftReport:
         """Return both in one."""
