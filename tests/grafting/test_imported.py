@@ -176,6 +176,26 @@ def test_an_added_branch_keeps_all_that_is_stock(tmp_path: Path, ancestor: Detec
     assert len(run(ancestor)["one2many"]["feats"]) == 4
 
 
+@pytest.mark.parametrize("name", ["Pyramid", "pyramid_tiny"])
+def test_a_whole_backbone_in_one_row_is_numbered_as_forks_do(
+    tmp_path: Path, ancestor: DetectionModel, code: Code, name: str
+) -> None:
+    content = stock()
+    places = {4: 2, 6: 3}  # layers 0 to 8 of the stock backbone are one row, numbered 0 to 4; the others begin at 5
+
+    def moved(source: int) -> int:
+        return source if source < 0 else places.get(source, source - 4)
+
+    rows = [[-1, 1, name, []], *content["backbone"][9:]]
+    head = [[[moved(it) for it in f] if isinstance(f, list) else f, n, m, a] for f, n, m, a in content["head"]]
+
+    done = operate(tmp_path, ancestor, {**content, "backbone": rows, "head": head}, code)
+
+    assert ancestor.stride.tolist() == [8, 16, 32]
+    assert [layer.name for layer in done.built][:5] == [name, *["Index"] * 4]
+    assert len(run(ancestor)["one2many"]["feats"]) == 3
+
+
 def test_other_widths_keep_what_fits(tmp_path: Path, ancestor: DetectionModel, code: Code) -> None:
     done = operate(tmp_path, ancestor, replaced(stock(), {4: [-1, 2, "C3k2", [256, False, 0.25]]}), code)
 

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import ConfigError, nearest
-from ablate.settings.architecture import check_architecture
+from ablate.settings.architecture import check_architecture, is_layer
 from ablate.storage.plain_values import Plain
 from ablate.storage.yaml_files import YamlFileError, read_mapping
 
 IMAGE = -1  # the source of the first layer
+_UNFOLDED = 4  # rows more than a whole backbone has in the file
 MOST_CHANNELS = 8_192  # a network with wider layers does not fit into memory
 _SCALE = re.compile(r"yolo(?:e-)?v?\d+([nsmblx])(?![a-z])", re.IGNORECASE)
 
@@ -64,9 +65,9 @@ class Layer:
         return self.name in ("Conv", "DWConv", "GhostConv") and self.arguments[2:3] == (2,)
 
     def written(self) -> list[object]:
-        """Return the layer as a network's yaml holds it, its sources absolute numbers but for the layer before."""
-        sources = [IMAGE if source == self.index - 1 else source for source in self.sources]
-        return [sources if self.many else sources[0], self.repeats, self.name, list(self.arguments)]
+        """Return the layer as a network's yaml holds it; of several sources the absolute numbers."""
+        before = -1 if self.sources[0] == self.index - 1 else self.sources[0]
+        return [list(self.sources) if self.many else before, self.repeats, self.name, list(self.arguments)]
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ def network_file(content: Plain, name: str, where: str, scale: str | None = None
     Raises:
         ConfigError: It is no network's yaml, or one that cannot be built.
     """
+    content = _with_backbone_unfolded(content)
     check_architecture(content, where, any_layer=True)
     rows = [*content["backbone"], *content["head"]]
     layers = tuple(_layer(index, row) for index, row in enumerate(rows))
@@ -136,6 +138,31 @@ def network_file(content: Plain, name: str, where: str, scale: str | None = None
     if not last.many or len(last.sources) < 1:
         raise ConfigError(f"{where}: {last.title}: a detector ends with a head that reads a list of maps")
     return network
+
+
+def _with_backbone_unfolded(content: Plain) -> Plain:
+    """Return a network's yaml with a whole backbone in its first row as layers of the stock forward.
+
+    Forks number such a row 0 to 4, one for each map that it returns, at strides 2 to 32, and change Ultralytics'
+    forward for it. Here row 0 returns the list, and rows 1 to 4 take its last four maps: the numbers stay as they are.
+    """
+    backbone, head = content.get("backbone"), content.get("head")
+    if not isinstance(backbone, list) or not isinstance(head, list):
+        return content
+    rows = [*backbone, *head]
+    if not all(isinstance(row, list) and len(row) == 4 for row in rows) or is_layer(str(rows[0][2])):
+        return content
+    reads = [(number, source) for number, row in enumerate(rows) for source in _whole_numbers(row[0])]
+    if not any(source >= number for number, source in reads):
+        return content  # numbered as Ultralytics does
+    if any(source >= number + _UNFOLDED for number, source in reads):
+        return content  # wrong in either way
+    taken = [[0, 1, "Index", [1, index - _UNFOLDED]] for index in range(_UNFOLDED)]
+    return {**content, "backbone": [backbone[0], *taken, *backbone[1:]]}
+
+
+def _whole_numbers(source: object) -> list[int]:
+    return [it for it in (source if isinstance(source, list) else [source]) if type(it) is int]
 
 
 def literal(value: Any) -> Any:

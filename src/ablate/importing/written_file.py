@@ -46,6 +46,9 @@ def write_file(path: Path, source: Path, alignment: Alignment, network: Imported
     """Write the file; a path to the code is written as it is seen from there."""
     content: Plain = read_mapping(source, of_hydra=False)
     code = None if network.code is None else os.path.relpath(network.code, path.absolute().parent)
+    rows = [_plain(layer.written()) for layer in alignment.other.layers]
+    backbone = alignment.other.backbone
+    content |= {"backbone": rows[:backbone], "head": rows[backbone:]}
     content[KEY] = {
         "version": VERSION,
         "name": source.stem,

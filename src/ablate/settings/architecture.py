@@ -157,6 +157,15 @@ def _is_activation(text: object) -> bool:
     return all(isinstance(value, ast.Constant) for value in values) and all(keyword.arg for keyword in call.keywords)
 
 
+def stock_content(architecture: str) -> Plain:
+    """Return what the yaml of a network holds that Ultralytics ships; Ultralytics is not imported.
+
+    Raises:
+        ConfigError: There is no such network.
+    """
+    return _content(architecture)
+
+
 def stock_files() -> dict[str, Path]:
     """Return the networks' yamls that Ultralytics ships, by name."""
     return dict(_stock())

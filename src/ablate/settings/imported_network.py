@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ablate.errors import ConfigError
-from ablate.settings.architecture import check_architecture, is_layer, stock_file
+from ablate.settings.architecture import check_architecture, is_layer, stock_content, stock_file
 from ablate.sources.code_folder import Code
 from ablate.sources.module_source import module_source
 from ablate.storage.content_hash import content_hash
@@ -26,6 +26,7 @@ POINT = "network"  # its insertion point
 KEY = "ablate_import"  # of the file
 ENDING = ".ablate.yaml"
 VERSION = 1
+_SCALE = re.compile(r"yolo(?:e-)?v?\d+([nsmblx])(?![a-z])")
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _OPTIONS = ("ancestor", "layers", "backbone", "scale", "scaling", "settings", "classes", "aligned", "code")
 
@@ -100,6 +101,25 @@ class ImportedNetwork:
         sources = {name: module_source(target).sha256 for name, target in sorted(self.classes.items())}
         return {"network": content_hash(content), "classes": sources}
 
+    def identity(self) -> ImportedNetwork:
+        """Return the stock ancestor itself as an imported network, which computes what the baseline does."""
+        content = stock_content(self.ancestor)
+        scales = content.get("scales") or {}
+        named = _SCALE.search(self.ancestor)
+        scale = named[1] if named is not None and named[1] in scales else next(iter(scales), "")
+        layers = tuple(tuple(layer) for layer in (*content["backbone"], *content["head"]))
+        return ImportedNetwork(
+            ancestor=self.ancestor,
+            layers=layers,
+            backbone=len(content["backbone"]),
+            scale=scale,
+            scaling=_scaling(content, scale),
+            settings=_settings(content),
+            classes={},
+            aligned=tuple(range(len(layers))),
+            code=None,
+        )
+
     def to_options(self) -> Plain:
         """Return the options of a graft; `from_options` is the inverse."""
         return {
@@ -128,6 +148,10 @@ class ImportedNetwork:
             ConfigError: The code is not there any more.
         """
         if self.code is not None:
+            if not Path(self.code).exists():
+                raise ConfigError(
+                    f"the code of the imported network, {self.code}, is not there any more: import its file again"
+                )
             Code.at(Path(self.code)).allow()
 
     def _check(self, where: str) -> None:
@@ -182,15 +206,14 @@ def read_imported(architecture: str) -> tuple[str, ImportedNetwork] | None:
     scale = str(options.get("scale") or "")
     if scale and scale not in scales:
         raise ConfigError(f"{where}: {KEY}: scale: {scale!r} is none of its scales")
-    factors = scales[scale] if scale else [content.get("depth_multiple", 1.0), content.get("width_multiple", 1.0), 1e9]
     network = ImportedNetwork.from_options(
         {
             "ancestor": options.get("ancestor"),
             "layers": [*content["backbone"], *content["head"]],
             "backbone": len(content["backbone"]),
             "scale": scale,
-            "scaling": factors,
-            "settings": {it: content[it] for it in ("activation", "end2end", "reg_max") if content.get(it) is not None},
+            "scaling": list(_scaling(content, scale)),
+            "settings": _settings(content),
             "classes": options.get("classes") or {},
             "aligned": options.get("aligned"),
             "code": None if code is None else str((file.absolute().parent / Path(code).expanduser()).resolve()),
@@ -198,6 +221,19 @@ def read_imported(architecture: str) -> tuple[str, ImportedNetwork] | None:
         where,
     )
     return str(options.get("name") or file.name.removesuffix(ENDING)), network
+
+
+def _scaling(content: Mapping[str, Any], scale: str) -> tuple[float, float, float]:
+    """Return depth, width and largest number of channels of a network's yaml in a scale."""
+    if scale:
+        depth, width, most = content["scales"][scale]
+        return depth, width, most
+    return content.get("depth_multiple", 1.0), content.get("width_multiple", 1.0), 1e9
+
+
+def _settings(content: Mapping[str, Any]) -> dict[str, object]:
+    """Return what else of a network's yaml shapes the network."""
+    return {name: content[name] for name in ("activation", "end2end", "reg_max") if content.get(name) is not None}
 
 
 def _list(options: Mapping[str, Any], name: str, where: str) -> list[Any]:

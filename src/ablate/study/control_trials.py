@@ -27,6 +27,7 @@ import msgspec
 from ablate.errors import ConfigError
 from ablate.records.sweep_record import Control
 from ablate.settings.graft import GraftSpec, ModuleSpec
+from ablate.settings.imported_network import ImportedNetwork
 from ablate.settings.losses import PARTS, LossSettings, LossSpec
 from ablate.settings.option_files import module_file
 from ablate.settings.schema import CONTROL_MODULES, ModelSettings, option_file, options
@@ -117,9 +118,17 @@ def _identities(grafts: Sequence[GraftSpec]) -> tuple[GraftSpec, ...]:
     modules = {name: ModuleSpec.from_plain(module_file(name)) for name in ("identity", "stock")}
     places = {graft.insertion.name: graft for graft in grafts}
     return tuple(
-        GraftSpec(modules["stock" if graft.replaces else "identity"], replace(graft.insertion, wiring="plain"))
+        _stock_network(graft)
+        if graft.module.is_network
+        else GraftSpec(modules["stock" if graft.replaces else "identity"], replace(graft.insertion, wiring="plain"))
         for graft in places.values()
     )
+
+
+def _stock_network(graft: GraftSpec) -> GraftSpec:
+    """Return the stock ancestor of an imported network, built in the same way."""
+    network = ImportedNetwork.from_options(graft.module.options).identity()
+    return GraftSpec.from_plain(network.to_graft(f"stock-{Path(network.ancestor).stem}"))
 
 
 def _identical(losses: LossSettings) -> LossSettings:
@@ -146,7 +155,7 @@ def _reset(
 
 def _has_a_block(graft: GraftSpec) -> bool:
     """Tell whether a block of convolutions can be as large as a graft and stand in its place."""
-    if graft.kind not in ("insert", "block"):
+    if graft.kind not in ("insert", "block") or graft.module.is_network:
         return False
     parameters = constructor(module_source(graft.module.target).definition) if graft.replaces else None
     return parameters is None or not output_arguments(parameters, graft.module.options)
