@@ -161,7 +161,7 @@ def test_odconv_gives_each_image_its_own_kernel(kernel_size: int, kernels: int) 
     module = _scramble(ODConv2d(6, 5, kernel_size=kernel_size, stride=2, kernels=kernels))
     x = _image(6, 7, 8, batch=3)
     for image in x.split(1):  # type: ignore[no-untyped-call]
-        hidden = module.squeeze(image.mean((2, 3), keepdim=True))
+        hidden = module.squeeze_bn(module.squeeze(image.mean((2, 3), keepdim=True))).relu()
         kernel = module.kernels.view(kernels, 5, 6, kernel_size, kernel_size)
         if kernels > 1:
             kernel = module.of_kernels(hidden).flatten().softmax(0).view(-1, 1, 1, 1, 1) * kernel
@@ -172,6 +172,13 @@ def test_odconv_gives_each_image_its_own_kernel(kernel_size: int, kernels: int) 
         expected = F.conv2d(image, kernel, stride=2, padding=kernel_size // 2)
         torch.testing.assert_close(module(image), expected)
     torch.testing.assert_close(module(x), torch.cat([module(image) for image in x.split(1)]))  # type: ignore[no-untyped-call]
+
+
+def test_odconv_trains_on_a_last_batch_of_one_image() -> None:
+    module = ODConv(8, 8).train()
+    module(_image(8, 5, 6, batch=1).float()).sum().backward()
+    assert module.conv.squeeze.weight.grad is not None
+    assert module.conv.squeeze_bn.num_batches_tracked == 0
 
 
 def test_dynamic_convolution_mixes_its_kernels_for_each_image() -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ablate.modules.kernels.image_kernels import convolve_each
@@ -85,11 +86,8 @@ class ODConv2d(nn.Module):
             )
         self.stride = stride
         hidden = max(int(in_channels * reduction), 16)
-        self.squeeze = nn.Sequential(
-            nn.Conv2d(in_channels, hidden, 1, bias=False),
-            batch_norm(hidden),
-            nn.ReLU(inplace=True),
-        )
+        self.squeeze = nn.Conv2d(in_channels, hidden, 1, bias=False)
+        self.squeeze_bn = batch_norm(hidden)
         self.of_inputs = nn.Conv2d(hidden, in_channels, 1)
         self.of_outputs = nn.Conv2d(hidden, out_channels, 1)
         self.of_places = nn.Conv2d(hidden, kernel_size**2, 1) if kernel_size > 1 else None
@@ -105,10 +103,20 @@ class ODConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, out_channels, H', W')."""
-        hidden = self.squeeze(x.mean((2, 3), keepdim=True))  # (B, A, 1, 1)
+        hidden = self._hidden(x.mean((2, 3), keepdim=True))  # (B, A, 1, 1)
         y = convolve_each(x * self.of_inputs(hidden).sigmoid(), self._kernel(hidden), self.stride)
         weighted: Tensor = y * self.of_outputs(hidden).sigmoid()
         return weighted
+
+    def _hidden(self, means: Tensor) -> Tensor:
+        """Hidden features of each image, (B, A, 1, 1). A single image in training has no variance to divide by."""
+        norm = self.squeeze_bn
+        squeezed = self.squeeze(means)
+        if self.training and means.shape[0] == 1:
+            mean, variance = norm.running_mean, norm.running_var
+            return F.batch_norm(squeezed, mean, variance, norm.weight, norm.bias, eps=norm.eps).relu()
+        y: Tensor = norm(squeezed).relu()
+        return y
 
     def _kernel(self, hidden: Tensor) -> Tensor:
         """The kernel of each image, (B, out_channels, in_channels, k, k)."""
