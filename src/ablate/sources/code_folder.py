@@ -44,10 +44,13 @@ class Code:
             raise ConfigError(f"--code={path}: a Python file, a package or a folder of these is needed")
         if not path.exists():
             raise ConfigError(f"--code={path}: no such file or folder")
+        fork = next((folder for folder in (path, *path.parents) if _is_fork(folder)), None)
+        if fork is not None:  # its folders are parts of the package with or without an __init__.py
+            return cls(path, fork.parent)
         root = path if path.is_dir() and not (path / "__init__.py").is_file() else path.parent
-        while (root / "__init__.py").is_file() or (root.name != FORKED and FORKED in root.parts[:-1]):
-            root = root.parent  # out of its package; a fork's folders are the package's with or without that file
-        return cls(path, root.parent if root.name == FORKED else root)
+        while (root / "__init__.py").is_file():
+            root = root.parent  # out of its package
+        return cls(path, root)
 
     def allow(self) -> None:
         """Let the classes that are named be imported from here, in this process."""
@@ -109,6 +112,11 @@ class Code:
                 if count > MOST_FILES:
                     raise ConfigError(f"--code={self.path}: more than {MOST_FILES:,} Python files; name a folder in it")
                 yield file
+
+
+def _is_fork(folder: Path) -> bool:
+    """Tell whether a folder is the package of a fork, and not one that holds it under the same name."""
+    return folder.name == FORKED and ((folder / "__init__.py").is_file() or (folder / "nn").is_dir())
 
 
 def _defined(tree: ast.Module, wanted: set[str]) -> Iterator[str]:
