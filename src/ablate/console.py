@@ -26,6 +26,10 @@ class Terminal(Console):
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, emoji=False, highlight=False)
 
+    def on_broken_pipe(self) -> None:
+        """Leave it to the program what to do where nobody reads the output any more; rich would end it with code 1."""
+        raise
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Render as rich does; its own control codes stay, those within texts are left out."""
         for segment in super().render(renderable, options):

@@ -101,6 +101,16 @@ def test_listing_imports_neither_torch_nor_a_module_s_file(own: Path) -> None:
     assert done.stderr.strip() == ""
 
 
+def test_a_reader_that_goes_away_ends_it_quietly(own: Path) -> None:
+    command = [sys.executable, "-m", "ablate", "catalogue"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.wait(timeout=60) == 141
+        assert process.stderr.read() == b""
+
+
 @pytest.mark.slow
 def test_figures_are_counted_once_and_a_module_that_cannot_be_built_says_why(
     own: Path, capsys: pytest.CaptureFixture[str]

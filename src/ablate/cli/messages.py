@@ -47,7 +47,9 @@ def explain(error: Exception, arguments: Sequence[str] = ()) -> str:
     if isinstance(error, MissingMandatoryValue):
         return f"{getattr(error, 'full_key', None) or 'a key'}=???: a value is needed"
     if text.startswith(("Ambiguous value for argument", "Sweep parameters ")):
-        return f"{text.split(chr(39))[1]}: several values are a sweep: add -m (or --multirun)"
+        word = text.split(chr(39))[1]
+        word = word.partition("=")[0] if "=choice(" in word else word  # in place of a glob, of many names
+        return f"{word}: several values are a sweep: add -m (or --multirun)"
     if there := re.match(r"Could not append to config\. An item is already at '(.+?)'", text):
         return f"+{there[1]}: it is there already; write {there[1]}=..."
     key = _unknown_key(text)
