@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import cache
 from typing import Any
 
 import pytest
@@ -227,8 +229,13 @@ class Wider(Detect):
         super().__init__(nc, reg_max + more, end2end, ch)
 
 
+@cache
+def built() -> DetectionModel:
+    return DetectionModel("yolo26n.yaml", nc=3, verbose=False)
+
+
 def checked_in_place(target: str, point: str, **options: Any) -> Findings:
-    network = DetectionModel("yolo26n.yaml", nc=3, verbose=False)
+    network = deepcopy(built())
     operate(network, [GraftSpec(ModuleSpec(f"{__name__}.{target}", options), InsertionSpec(point))])
     return check_grafts(network, 128, {f"{__name__}.{target}": "mine"})
 
@@ -259,6 +266,6 @@ def test_what_keeps_the_contract_of_its_kind_has_no_findings() -> None:
     assert checked_in_place("Adapter", "detect") == Findings()
     assert checked_in_place("Wider", "detect") == Findings()
     assert checked_in_place("Returns", "fuse", factor=1.0).single is None
-    network = DetectionModel("yolo26n.yaml", nc=3, verbose=False)
+    network = deepcopy(built())
     operate(network, [GraftSpec.from_text(f"stock@{point}") for point in ("down", "up", "fuse", "c3k2_block", "c2psa")])
     assert check_grafts(network, 128, {}) == Findings()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from functools import cache
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,9 +20,14 @@ REPLACING = [name for name, point in POINTS.items() if point.replaces and name !
 ULTRALYTICS = "ultralytics.nn.modules"
 
 
-def network(name: str = "yolo26n.yaml") -> DetectionModel:
+@cache
+def built() -> DetectionModel:
     torch.manual_seed(0)
-    return DetectionModel(name, nc=3, verbose=False)
+    return DetectionModel("yolo26n.yaml", nc=3, verbose=False)
+
+
+def network() -> DetectionModel:
+    return deepcopy(built())
 
 
 def output(model: nn.Module) -> Tensor:

@@ -9,8 +9,9 @@ import pytest
 from ablate.__main__ import main
 from ablate.errors import ConfigError
 from ablate.settings.about import KINDS
-from ablate.settings.graft import GraftSpec, InsertionSpec
+from ablate.settings.graft import GraftSpec, InsertionSpec, split
 from ablate.settings.module_checks import check_module
+from ablate.settings.point_checks import check_kind, check_points
 from ablate.settings.points import POINTS, point_of, points_for
 from ablate.settings.schema import InsertionConfig, option_file, options
 from ablate.settings.trial_settings import TrialSettings
@@ -96,12 +97,27 @@ REFUSED = {
 }
 
 
+WHOLE = ("grafts=[lower@c3k2]", "grafts=[lower@down,both@down]", "grafts=[body@replace_layer]")  # whole commands
+
+
+def checked(grafts: list[GraftSpec]) -> None:
+    for graft in grafts:
+        check_kind(graft)
+    check_points(grafts)
+
+
 @pytest.mark.parametrize("words", REFUSED)
 def test_what_does_not_fit_is_one_line(words: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bad = "name: bad\n_target_: layers_of_mine.Layer\nabout: {kind: down}\n"
     (folder / "conf" / "module" / "bad.yaml").write_text(bad)
-    assert main(words.split()) == 2
-    error = capsys.readouterr().err
+    if words.startswith("grafts=") and "head=" not in words and words not in WHOLE:
+        grafts = [GraftSpec.from_text(text) for text in split(words.removeprefix("grafts=[").removesuffix("]"))]
+        with pytest.raises(ConfigError) as refused:
+            checked(grafts)
+        error = f"{refused.value}\n"
+    else:
+        assert main(words.split()) == 2
+        error = capsys.readouterr().err
     assert REFUSED[words] in error
     assert error.count("\n") == 1
 
