@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -165,6 +166,31 @@ def test_what_a_replaced_layer_shares_keeps_its_weights(tmp_path: Path, ancestor
     assert {layer.index: layer.kept for layer in done.built}[23] == len(head)
 
 
+def test_a_head_of_an_older_ultralytics_trains_and_detects(
+    tmp_path: Path, ancestor: DetectionModel, code: Code
+) -> None:
+    operate(tmp_path, ancestor, replaced(stock(), {23: [[16, 19, 22], 1, "OldDetect", ["nc", 256]]}), code)
+
+    raw = run(ancestor)
+    assert [raw[name].shape[1] for name in ("boxes", "scores")] == [64, 80]
+    assert ancestor.stride.tolist() == [8, 16, 32]
+    older = ancestor.model[-1].older
+    assert (float(older.cv2[0][-1].bias[0]), float(older.cv3[0][-1].bias[0])) == (1.0, -5.0)
+    assert not older.cv2[0][0].bn.training or ancestor.training
+    with torch.no_grad():
+        detections, _ = ancestor.eval()(torch.rand(1, 3, 64, 64))
+    assert detections.shape == (1, 84, 64 + 16 + 4)
+    batch = {
+        "img": torch.rand(2, 3, 64, 64),
+        "batch_idx": torch.tensor([0.0, 1.0]),
+        "cls": torch.zeros(2, 1),
+        "bboxes": torch.tensor([[0.5, 0.5, 0.4, 0.4], [0.4, 0.4, 0.3, 0.3]]),
+    }
+    ancestor.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5, epochs=1)
+    loss, _ = ancestor.train().loss(batch)
+    assert bool(loss.sum().isfinite())
+
+
 def test_an_added_branch_keeps_all_that_is_stock(tmp_path: Path, ancestor: DetectionModel, code: Code) -> None:
     before = state(ancestor)
 
@@ -208,7 +234,7 @@ def test_other_widths_keep_what_fits(tmp_path: Path, ancestor: DetectionModel, c
     ("row", "at", "reason"),
     [
         ([-1, 1, "Narrow", []], 11, r"layer 11 \(Narrow\): its class .*Narrow cannot be called for \(1, 256, 8, 8\)"),
-        ([[16, 19, 22], 1, "OldDetect", ["nc"]], None, "OldDetect is no subclass of Ultralytics' Detect"),
+        ([[16, 19, 22], 1, "NoDetect", ["nc"]], None, "NoDetect is no subclass of Ultralytics' Detect"),
     ],
 )
 def test_a_class_that_cannot_be_built_is_named(

@@ -26,6 +26,7 @@ from ablate.grafting.construction import load_class
 from ablate.grafting.conventions import LayerRequest, build_layer, channels_of, copy_of
 from ablate.grafting.imported_head import finish_head, takes
 from ablate.grafting.insertion import GraftError
+from ablate.grafting.older_head import as_todays
 from ablate.records.graft_report import GraftReport, PlaceReport
 from ablate.settings.architecture import is_layer, read_architecture
 from ablate.settings.imported_network import NETWORK, ImportedNetwork
@@ -230,6 +231,8 @@ class _Builder:
         kept = len(shared)
         self.done.kept_values += sum(it.numel() for it in shared.values())
         tensors = len(layer.state_dict())
+        if is_head:
+            layer = as_todays(layer.eval(), read, request.classes, shared)
         shape = _shape(output)
         self.done.built.append(
             BuiltLayer(index, row[2], convention, shape[0], round(PROBE / shape[1]) if shape[1] else 0, tensors, kept)

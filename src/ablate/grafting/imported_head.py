@@ -31,7 +31,10 @@ def finish_head(network: DetectionModel, head: nn.Module, read: Sequence[Tensor]
     """
     name = type(head).__name__
     if not isinstance(head, Detect):
-        raise GraftError(f"its head {name} is no subclass of Ultralytics' Detect, whose outputs loss and metrics read")
+        raise GraftError(
+            f"its head {name} is no subclass of Ultralytics' Detect, and returns no maps of boxes and classes as that "
+            "of an older version did"
+        )
     strides = torch.tensor([image / it.shape[-2] for it in read])
     if not moved or head.stride.tolist() != strides.tolist():
         head.stride = strides

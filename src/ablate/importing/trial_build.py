@@ -91,7 +91,10 @@ def _build(imported: ImportedNetwork) -> Counts:
     network = DetectionModel(read_architecture(imported.ancestor), nc=CLASSES, verbose=False)
     stock = {name: tensor.shape for name, tensor in network.state_dict().items()}
     done = transplant(network, imported, seed=0)
-    plain = {name.replace(".graft.", ".", 1): tensor.shape for name, tensor in network.state_dict().items()}
+    plain = {
+        name.replace(".graft.", ".", 1).replace(".older.", ".", 1): tensor.shape
+        for name, tensor in network.state_dict().items()
+    }
     by_index = [name for name, shape in stock.items() if plain.get(name) == shape]
     untouched = [name for index in done.moved for name in plain if name.startswith(f"model.{index}.")]
     check_imported(deepcopy(network), IMGSZ)
@@ -107,3 +110,8 @@ def _build(imported: ImportedNetwork) -> Counts:
         values=(aligned / total, sum(stock[name].numel() for name in by_index) / total),
         new=tuple(NewLayerCount(it.index, it.name, it.convention, it.tensors, it.kept) for it in done.built),
     )
+
+
+def _plain_name(tensor: str) -> str:
+    """Return the name that a tensor has where Ultralytics builds the network."""
+    return tensor.replace(".graft.", ".", 1).replace(".older.", ".", 1)
