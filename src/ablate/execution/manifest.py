@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from ablate.records.factor_levels import STOCK
 from ablate.records.loading import load_manifest, save_manifest
 from ablate.records.store_address import without_account
 from ablate.records.sweep_record import Control, Design, SweepManifest
@@ -34,7 +35,8 @@ def sweep_name(trials: Sequence[Trial], joined: Collection[str] = ()) -> str:
             if level not in levels.setdefault(factor, []):
                 levels[factor].append(level)
     grafted = dict.fromkeys(name for level in levels["module"] for name in level.split("+") if name != "none")
-    modules = list(grafted) or ["baseline"]
+    changed = [level for factor in STOCK for level in levels.get(factor, [])]  # losses and heads
+    modules = [*grafted, *changed] or ["baseline"]
     parts = ((modules, 48), (levels["data"], 24), (levels["model"], 24))
     readable = "_".join("+".join(names)[:most].encode()[: 2 * most].decode(errors="ignore") for names, most in parts)
     readable = re.sub(r"[^\w.+@=-]+", "_", readable)  # a data file may have any name
