@@ -96,7 +96,7 @@ def _group(group: Sequence[PlanRow], varying: Sequence[str]) -> Row:
         *(first.factors[name] for name in varying),
         _counts(Counter(trial.state for trial in group)),
         str(len(first.places)),
-        "" if first.kept is None else str(first.kept),
+        str(first.kept) if first.kept is not None and first.kept.tensors else "",
         f"{first.params / 1e6:.2f}",
         f"{first.gflops:.2f}",
         "by time" if first.epochs is None else str(first.epochs),
