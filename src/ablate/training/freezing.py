@@ -35,6 +35,11 @@ class Frozen:
     grafts: bool = False
     replaced: Mapping[str, str | None] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, network: nn.Module, parts: Sequence[str], *, grafts: bool) -> Frozen:
+        """Return what is frozen in a network."""
+        return cls(tuple(parts), grafts, replaced_names(network))
+
     def covers(self, path: str) -> bool:
         """Tell whether a parameter or module of a network, grafted or not, is frozen."""
         name = stock_name(path, self.replaced) or self._of_a_norm(path)

@@ -29,7 +29,6 @@ from ablate.data.cache import cache_dir
 from ablate.data.data_use import used_of
 from ablate.grafting.imported import allow_code
 from ablate.grafting.module_import import imported_source
-from ablate.grafting.replaced_layer import replaced_names
 from ablate.grafting.transfer import Coverage
 from ablate.measuring.energy import EnergyMeter, gpu_uuids
 from ablate.measuring.memory import PeakMemory
@@ -201,9 +200,8 @@ class AblateTrainer(ResumableTrainer):
 
         It goes through this very list right after, and before it shares the network among processes.
         """
-        network = unwrap_model(self.model)
-        self._frozen = Frozen(tuple(parts), self._settings.freeze_grafts, replaced_names(network))
-        parts[:] = self._frozen.parameters(network)
+        self._frozen = Frozen.of(unwrap_model(self.model), parts, grafts=self._settings.freeze_grafts)
+        parts[:] = self._frozen.parameters(unwrap_model(self.model))
         self._frozen_names = parts
 
     def _model_train(self) -> None:
