@@ -37,13 +37,13 @@ def count(job: FigureJob) -> Figures:
         try:
             network, places = _built(job.graft)
             ratio = _latency_ratio(deepcopy(network)) if job.timed else None
-            own, stock = complexity(network, IMGSZ, spend=True), _stock()
+            grafted, stock = complexity(network, IMGSZ, spend=True), _stock()
         except BaseException as error:
             if is_of_user(error):
                 raise
             text = str(error) if isinstance(error, AblateError) else reason(error)
             return Figures(problem=" ".join(text.split()))
-    return Figures(own.params - stock.params, own.gflops - stock.gflops, places, ratio)
+    return Figures(grafted.params - stock.params, grafted.gflops - stock.gflops, places, ratio)
 
 
 def _built(graft: GraftSpec | None) -> tuple[DetectionModel, int]:
@@ -75,14 +75,14 @@ def _deployed_stock() -> nn.Module:
 def _latency_ratio(network: nn.Module) -> float:
     """Return the latency of a network over that of the stock one: both run once a round, in shuffled order."""
     torch.set_num_threads(1)
-    networks = {"stock": _deployed_stock(), "own": deploy(network, "one_to_one")}
+    networks = {"stock": _deployed_stock(), "grafted": deploy(network, "one_to_one")}
     image = torch.rand(1, 3, IMGSZ, IMGSZ, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         runners = {name: _runner(each, image) for name, each in networks.items()}
         measured = run_rounds(runners, rounds=ROUNDS, warmup=WARMUP)
     if measured.failures:
         raise RuntimeError(next(iter(measured.failures.values())))
-    return median(measured.totals("own")) / median(measured.totals("stock"))
+    return median(measured.totals("grafted")) / median(measured.totals("stock"))
 
 
 def _runner(network: nn.Module, image: torch.Tensor) -> Runner:

@@ -87,20 +87,20 @@ def find_figures(
         timed: Also measure latencies, one module after the other on one thread.
         on_progress: Called with (done, all, name of the last).
     """
-    found: dict[str, Figures] = {}
+    counted: dict[str, Figures] = {}
     missing: dict[str, GraftSpec] = {}
     report, store = on_progress or (lambda done, total, name: None), _store()
     for component in components:
         if component.graft is not None:
             try:
                 check_module(component.graft.module.to_plain(), f"{component.name}: ")
-                known = _known(store, component.graft, timed)
+                cached = _cached(store, component.graft, timed)
             except ConfigError as error:
-                known = Figures(problem=str(error))
-            if known is None:
+                cached = Figures(problem=str(error))
+            if cached is None:
                 missing[component.text] = component.graft
             else:
-                found[component.text] = known
+                counted[component.text] = cached
     names = list(missing)
 
     def end(index: int, outcome: Outcome) -> None:
@@ -108,8 +108,8 @@ def find_figures(
         figures = outcome.result if isinstance(outcome.result, Figures) else Figures(problem=outcome.message)
         if isinstance(outcome.result, Figures):
             store.put(_key(missing[name], timed=timed), figures)
-        found[name] = figures
-        report(len(names) - len(missing.keys() - found.keys()), len(names), name)
+        counted[name] = figures
+        report(len(names) - len(missing.keys() - counted.keys()), len(names), name)
 
     if missing:
         report(0, len(names), "")
@@ -117,10 +117,10 @@ def find_figures(
             jobs = [FigureJob(graft, timed, Path(folder) / str(n)) for n, graft in enumerate(missing.values())]
             run_jobs(LocalBackend(_slots(len(jobs), timed)), COUNT, jobs, Observer(end=end), Limits(max_retries=0))
         store.prune()
-    return found
+    return counted
 
 
-def _known(store: Cache[Figures], graft: GraftSpec, timed: bool) -> Figures | None:
+def _cached(store: Cache[Figures], graft: GraftSpec, timed: bool) -> Figures | None:
     """Return the figures that the cache has of a module; those with a latency do for both."""
     figures = store.get(_key(graft, timed=True))
     return figures if figures is not None or timed else store.get(_key(graft, timed=False))

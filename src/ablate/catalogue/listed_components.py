@@ -72,7 +72,7 @@ class Selection:
         limits: list[tuple[Sequence[str], Sequence[str]]] = [
             (self.families, [component.family]), (self.kinds, component.kinds), (self.points, [component.point]),
         ]  # fmt: skip
-        if not all(set(values) & set(own) for values, own in limits if values):
+        if not all(set(values) & set(levels) for values, levels in limits if values):
             return False
         return not self.patterns or any(fnmatchcase(component.name, pattern) for pattern in self.patterns)
 
@@ -83,13 +83,13 @@ def read_selection(words: Sequence[str]) -> Selection:
     Raises:
         ConfigError: There is no such filter, family or kind.
     """
-    given: dict[str, list[str]] = {"family": [], "kind": [], "point": []}
+    filters: dict[str, list[str]] = {"family": [], "kind": [], "point": []}
     valid: Mapping[str, Sequence[str]] = {"family": ALL_FAMILIES, "kind": ALL_KINDS}
     patterns = [word for word in words if "=" not in word]
     for word in (word for word in words if "=" in word):
         key, _, text = word.partition("=")
-        if key not in given:
-            raise ConfigError(f"catalogue: {word}: no such filter. {nearest(key, given)}valid: {', '.join(given)}")
+        if key not in filters:
+            raise ConfigError(f"catalogue: {word}: no such filter. {nearest(key, filters)}valid: {', '.join(filters)}")
         values = split(text.strip().removeprefix("[").removesuffix("]"))
         for value in values:
             if key in valid and value not in valid[key]:
@@ -97,8 +97,8 @@ def read_selection(words: Sequence[str]) -> Selection:
                 raise ConfigError(f"catalogue: {key}={value}: {nearest(value, names)}valid: {', '.join(names)}")
         if not values:
             raise ConfigError(f"catalogue: {word}: a value is needed, such as {key}={valid.get(key, ['down'])[0]}")
-        given[key] += values
-    return Selection(patterns, given["family"], given["kind"], given["point"])
+        filters[key] += values
+    return Selection(patterns, filters["family"], filters["kind"], filters["point"])
 
 
 def listed_components(selection: Selection) -> list[ListedComponent]:

@@ -34,32 +34,32 @@ def show_catalogue(words: Sequence[str], *, figures: bool = False, measure: bool
     """
     components = listed_components(read_selection(words))
     console = Terminal(stderr=as_json)
-    found: dict[str, Figures] = {}
+    counted: dict[str, Figures] = {}
     if figures or measure:
         with _progress(console) as report:
-            found = find_figures(components, timed=measure, on_progress=report)
+            counted = find_figures(components, timed=measure, on_progress=report)
     if as_json:
-        print(catalogue_json(components, found))  # noqa: T201
+        print(catalogue_json(components, counted))  # noqa: T201
     else:
-        _print(components, found, console)
+        _print(components, counted, console)
     return 0
 
 
-def catalogue_json(components: Sequence[ListedComponent], found: Mapping[str, Figures]) -> str:
+def catalogue_json(components: Sequence[ListedComponent], counted: Mapping[str, Figures]) -> str:
     """Return a catalogue as one line of JSON."""
     rows = []
     for component in components:
-        figures = found.get(component.text)
-        counted = figures is not None and not figures.problem
+        figures = counted.get(component.text)
+        is_counted = figures is not None and not figures.problem
         rows.append({
             "name": component.name,
             "kinds": component.kinds,
             "family": component.family,
             "paper": component.paper,
             "point": component.point,
-            "params_added": figures.params_added if figures and counted else None,
-            "gflops_added": round(figures.gflops_added, 4) if figures and counted else None,
-            "places": figures.places if figures and counted else None,
+            "params_added": figures.params_added if figures and is_counted else None,
+            "gflops_added": round(figures.gflops_added, 4) if figures and is_counted else None,
+            "places": figures.places if figures and is_counted else None,
             "latency_ratio": figures.latency_ratio if figures else None,
             "problem": component.problem or (figures.problem if figures else ""),
         })  # fmt: skip
@@ -68,15 +68,15 @@ def catalogue_json(components: Sequence[ListedComponent], found: Mapping[str, Fi
     return json.dumps(content)
 
 
-def _print(components: Sequence[ListedComponent], found: Mapping[str, Figures], console: Terminal) -> None:
-    rows = [_row(component, found.get(component.text)) for component in components]
+def _print(components: Sequence[ListedComponent], counted: Mapping[str, Figures], console: Terminal) -> None:
+    rows = [_row(component, counted.get(component.text)) for component in components]
     filled = [index for index in range(len(TITLES)) if index in (0, len(TITLES) - 1) or any(row[index] for row in rows)]
     titles, rows = [TITLES[index] for index in filled], [[row[index] for index in filled] for row in rows]
     width = console.width if console.is_terminal else None
     for line in table(titles, rows, width, right=NUMBERS, drop=("family",)):
         print_line(console, line)
     print_line(console, "")
-    for note in _notes(components, found):
+    for note in _notes(components, counted):
         print_line(console, note)
 
 
@@ -96,15 +96,15 @@ def _row(component: ListedComponent, figures: Figures | None) -> Row:
     ]
 
 
-def _notes(components: Sequence[ListedComponent], found: Mapping[str, Figures]) -> Iterator[str]:
+def _notes(components: Sequence[ListedComponent], counted: Mapping[str, Figures]) -> Iterator[str]:
     modules = [component for component in components if not component.is_loss]
     losses = len(components) - len(modules)
     yield f"{count(len(modules), 'module')}, {count(losses, 'loss', 'losses')}"
-    if found:
+    if counted:
         yield f"+M par., +GFLOPs: what it adds to {MODEL} at the point named, deployed, at {IMGSZ} px"
-    if any(figures.latency_ratio is not None for figures in found.values()):
+    if any(figures.latency_ratio is not None for figures in counted.values()):
         yield f"x stock: latency over that of the stock network, one thread of {processor_name()}, medians"
-    if any(each.text not in found and each.graft is not None for each in modules):
+    if any(each.text not in counted and each.graft is not None for each in modules):
         yield "parameters and GFLOPs: --figures; latency on this machine: --measure"
 
 

@@ -300,22 +300,22 @@ def _examine(spec: ModuleSpec, kind: str, *, several: bool) -> Examination:
     try:
         if kind == "head" and Subject(spec, kind=kind).is_head:
             return Examination(1, (Finding("head", "note", f"{as_kind}{WHOLE_HEAD}"),))
-        found = subject_of(spec, kind)
+        buildable = subject_of(spec, kind)
     except Exception as error:
         return Examination(0, (Finding("constructor", "error", f"{as_kind}{reason(error).partition(': ')[2]}"),))
-    findings = [replace(finding, text=f"{as_kind}{finding.text}") for finding in run_checks(found.subject)]
-    findings += [Finding("constructor", "note", f"{as_kind}{note}") for note in found.notes]
+    findings = [replace(finding, text=f"{as_kind}{finding.text}") for finding in run_checks(buildable.subject)]
+    findings += [Finding("constructor", "note", f"{as_kind}{note}") for note in buildable.notes]
     return Examination(len(CHECKS), tuple(findings))
 
 
-class Found(NamedTuple):
+class Buildable(NamedTuple):
     """How a module can be checked, and what its constructor refused before."""
 
     subject: Subject
     notes: list[str]
 
 
-def subject_of(spec: ModuleSpec, kind: str) -> Found:
+def subject_of(spec: ModuleSpec, kind: str) -> Buildable:
     """Return a module with the first number of channels that its constructor takes.
 
     A block is checked with other output channels than input channels where it takes two numbers.
@@ -337,7 +337,7 @@ def subject_of(spec: ModuleSpec, kind: str) -> Found:
             notes = [ONE_NUMBER] if kind == "block" and not widens else []
             if first is not None and channels != CHANNELS[0]:
                 notes.append(f"{reason(first).partition(': ')[2]}; checked with {channels} channels")
-            return Found(subject, notes)
+            return Buildable(subject, notes)
     assert first is not None
     raise first
 
