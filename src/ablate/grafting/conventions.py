@@ -112,6 +112,7 @@ def build_layer(cls: Callable[..., nn.Module], request: LayerRequest, target: st
         GraftError: None works; the message has the reason of the likest.
     """
     problems: list[str] = []
+    ran: list[str] = []  # those of layers that could be made
     first: tuple[nn.Module, Any, str] | None = None
     state = torch.random.get_rng_state()
     for convention in _conventions(cls, request):
@@ -119,6 +120,7 @@ def build_layer(cls: Callable[..., nn.Module], request: LayerRequest, target: st
             continue
         torch.random.set_rng_state(state)
         start_clock(f"{target}: {request.title}", _SECONDS)
+        layer = None
         try:
             layer = _call(cls, request, convention)
             output = None if request.is_head else layer(copy_of(request.read))
@@ -127,7 +129,7 @@ def build_layer(cls: Callable[..., nn.Module], request: LayerRequest, target: st
             if is_of_user(error):
                 raise
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            problems.append(f"{convention.name}: {reason}")
+            (problems if layer is None else ran).append(f"{convention.name}: {reason}")
             continue
         finally:
             stop_clock()
@@ -137,8 +139,8 @@ def build_layer(cls: Callable[..., nn.Module], request: LayerRequest, target: st
     if first is not None:
         return first
     raise GraftError(
-        f"{request.title}: its class {target} cannot be called for {request.shapes} by any of {len(problems)} "
-        f"conventions; the first: {problems[0] if problems else 'none fits its constructor'}"
+        f"{request.title}: its class {target} cannot be called for {request.shapes} by any of "
+        f"{len(problems) + len(ran)} conventions; the likest: {[*ran, *problems, 'none fits its constructor'][0]}"
     )
 
 
@@ -192,8 +194,8 @@ def _conventions(cls: Callable[..., nn.Module], request: LayerRequest) -> Iterat
 
 def _single(request: LayerRequest, names: list[str]) -> Iterator[Convention]:
     """Conventions of a layer that reads one map."""
-    c1, given, n = channels_of(request.read), request.arguments, request.repeats
-    first = given[0] if given and type(given[0]) is int else 0
+    c1, arguments, n = channels_of(request.read), request.arguments, request.repeats
+    first = arguments[0] if arguments and type(arguments[0]) is int else 0
     numbered = first > 0
     c2 = request.scaled(first)
     takes_out = len(names) > 1 and any(part in names[1].lower() for part in _OUT)
@@ -201,14 +203,14 @@ def _single(request: LayerRequest, names: list[str]) -> Iterator[Convention]:
     of_two = []
     if numbered and c2 <= _MOST:
         if takes_repeats:
-            of_two.append(Convention("(c1, c2, n, ...)", (c1, c2, n, *given[1:]), c2, repeated=True))
-        of_two.append(Convention("(c1, c2, ...)", (c1, c2, *given[1:]), c2))
+            of_two.append(Convention("(c1, c2, n, ...)", (c1, c2, n, *arguments[1:]), c2, repeated=True))
+        of_two.append(Convention("(c1, c2, ...)", (c1, c2, *arguments[1:]), c2))
         if first <= _MOST:
-            of_two.append(Convention("(c1, unscaled c2, ...)", (c1, first, *given[1:]), first))
-    of_one = [Convention("(c1, ...)", (c1, *given))]
+            of_two.append(Convention("(c1, unscaled c2, ...)", (c1, first, *arguments[1:]), first))
+    of_one = [Convention("(c1, ...)", (c1, *arguments))]
     if takes_out:
         yield from of_two
-        yield Convention("(c1, c1, ...)", (c1, c1, *given), c1)
+        yield Convention("(c1, c1, ...)", (c1, c1, *arguments), c1)
         yield from of_one
     else:
         if not (numbered and first >= 64 and len(names) > 1):  # else it reads as a number of channels
@@ -218,12 +220,12 @@ def _single(request: LayerRequest, names: list[str]) -> Iterator[Convention]:
             yield from of_two
             yield from of_one
     if numbered:
-        yield Convention("(c2, ...)", (c2, *given[1:]))
-        yield Convention("(c1) in place of the first argument", (c1, *given[1:]))
-    yield Convention("as written", given)
+        yield Convention("(c2, ...)", (c2, *arguments[1:]))
+        yield Convention("(c1) in place of the first argument", (c1, *arguments[1:]))
+    yield Convention("as written", arguments)
     if numbered:
-        yield Convention("(...) after c2", given[1:], c2)
-        yield Convention("(...) after unscaled c2", given[1:], first)
+        yield Convention("(...) after c2", arguments[1:], c2)
+        yield Convention("(...) after unscaled c2", arguments[1:], first)
     yield Convention("(c1)", (c1,))
     yield Convention("(c1, c1)", (c1, c1), c1)
     yield Convention("()", ())
@@ -232,23 +234,23 @@ def _single(request: LayerRequest, names: list[str]) -> Iterator[Convention]:
 def _several(request: LayerRequest, names: list[str]) -> Iterator[Convention]:
     """Conventions of a layer that reads a list of maps."""
     channels = [channels_of(it) for it in request.read]
-    given = request.arguments
-    first = given[0] if given and type(given[0]) is int else 0
+    arguments = request.arguments
+    first = arguments[0] if arguments and type(arguments[0]) is int else 0
     numbered = first > 0
     c2 = request.scaled(first)
     if numbered and first >= 8:
-        yield Convention("([c1, ...], c2, ...)", (channels, c2, *given[1:]), c2)
-        yield Convention("(sum of c1, c2, ...)", (sum(channels), c2, *given[1:]), c2)
-    yield Convention("([c1, ...], ...)", (channels, *given))
-    yield Convention("as written", given)
-    yield Convention("(c1, ...) of the first", (channels[0], *given))
-    yield Convention("(c1 of each, ...)", (*channels, *given))
+        yield Convention("([c1, ...], c2, ...)", (channels, c2, *arguments[1:]), c2)
+        yield Convention("(sum of c1, c2, ...)", (sum(channels), c2, *arguments[1:]), c2)
+    yield Convention("([c1, ...], ...)", (channels, *arguments))
+    yield Convention("as written", arguments)
+    yield Convention("(c1, ...) of the first", (channels[0], *arguments))
+    yield Convention("(c1 of each, ...)", (*channels, *arguments))
     if numbered:
-        yield Convention("(c1 of each, c2, ...)", (*channels, c2, *given[1:]), c2)
-        yield Convention("(c2, ...)", (c2, *given[1:]))
+        yield Convention("(c1 of each, c2, ...)", (*channels, c2, *arguments[1:]), c2)
+        yield Convention("(c2, ...)", (c2, *arguments[1:]))
     if numbered:
-        yield Convention("(...) after c2", given[1:], c2)
-        yield Convention("(...) after unscaled c2", given[1:], first)
+        yield Convention("(...) after c2", arguments[1:], c2)
+        yield Convention("(...) after unscaled c2", arguments[1:], first)
     yield Convention("([c1, ...], last c1)", (channels, channels[-1]))
     yield Convention("(sum of c1)", (sum(channels),))
     yield Convention("(c1 of the first)", (channels[0],))

@@ -228,14 +228,15 @@ class _Builder:
         initialize_weights(layer)
         shared = {} if ours is None else dict(_shared(layer, ours))
         layer.load_state_dict(shared, strict=False)
-        kept = len(shared)
         self.done.kept_values += sum(it.numel() for it in shared.values())
         tensors = len(layer.state_dict())
         if is_head:
             layer = as_todays(layer.eval(), read, request.classes, shared)
         shape = _shape(output)
         self.done.built.append(
-            BuiltLayer(index, row[2], convention, shape[0], round(PROBE / shape[1]) if shape[1] else 0, tensors, kept)
+            BuiltLayer(
+                index, row[2], convention, shape[0], round(PROBE / shape[1]) if shape[1] else 0, tensors, len(shared)
+            )
         )
         new = layer if is_head else NewLayer(layer, self.imported.classes.get(row[2], ""))
         return new.to(next(self.network.parameters()).device).eval(), output
@@ -278,9 +279,9 @@ class _Builder:
             pair = self.imported.aligned[reader]
             if index not in sources or pair is None or pair >= len(self.rows) or row[2] != self.rows[pair][2]:
                 continue
-            theirs = _listed(self.rows[pair][0])
-            if len(theirs) == len(sources):
-                source: int = theirs[sources.index(index)]
+            stock_sources = _listed(self.rows[pair][0])
+            if len(stock_sources) == len(sources):
+                source: int = stock_sources[sources.index(index)]
                 return self.channels[source if source >= 0 else pair + source]
         return None
 

@@ -23,16 +23,16 @@ class OlderHead(Detect):
         classes: Number of classes.
         reg_max: Bins of each distance, in its maps.
         channels: Of the maps that it reads.
-        kept: Names of its tensors that are trained already.
+        trained: Names of its tensors that are trained already.
     """
 
     def __init__(
-        self, older: nn.Module, classes: int, reg_max: int, channels: list[int], kept: Collection[str] = ()
+        self, older: nn.Module, classes: int, reg_max: int, channels: list[int], trained: Collection[str] = ()
     ) -> None:
         super().__init__(classes, reg_max, False, channels)
         del self.cv2, self.cv3
         self.older = older
-        self.kept = frozenset(kept)
+        self.trained = frozenset(trained)
         self.train(older.training)
 
     @property
@@ -54,7 +54,7 @@ class OlderHead(Detect):
 
     def bias_init(self) -> None:
         """Set the first biases as the head does, but for what is trained already."""
-        before = {name: it.clone() for name, it in self.older.state_dict().items() if name in self.kept}
+        before = {name: it.clone() for name, it in self.older.state_dict().items() if name in self.trained}
         self.older.stride = self.stride
         with suppress(Exception):  # a head that has other branches starts with its own biases
             initialise: Any = getattr(self.older, "bias_init", lambda: None)
@@ -62,14 +62,14 @@ class OlderHead(Detect):
         self.older.load_state_dict({**self.older.state_dict(), **before})
 
 
-def as_todays(head: nn.Module, read: list[Tensor], classes: int, kept: Collection[str]) -> nn.Module:
+def as_todays(head: nn.Module, read: list[Tensor], classes: int, trained: Collection[str]) -> nn.Module:
     """Return a head of the older kind as one of today, and any other head as it is.
 
     Args:
         head: The head, in evaluation mode.
         read: The maps that reach it.
         classes: Number of classes.
-        kept: Names of its tensors that are trained already.
+        trained: Names of its tensors that are trained already.
     """
     mode = head.training
     try:
@@ -85,5 +85,5 @@ def as_todays(head: nn.Module, read: list[Tensor], classes: int, kept: Collectio
         return head
     if [tuple(it.shape[1:]) for it in maps] != wanted:
         return head
-    adapted: nn.Module = OlderHead(head, classes, reg_max, [it.shape[1] for it in read], kept).eval()
+    adapted: nn.Module = OlderHead(head, classes, reg_max, [it.shape[1] for it in read], trained).eval()
     return adapted

@@ -58,8 +58,8 @@ class Alignment:
         """How much of the stock network the modified one still is, 0 to 1, less a part for each added layer."""
         total = 0.0
         for index, stock in self.stock_of.items():
-            ours, theirs = self.stock.layers[stock], self.other.layers[index]
-            total += 1.0 if ours.same == theirs.same else 0.7 if ours.name == theirs.name else 0.25
+            ours, modified = self.stock.layers[stock], self.other.layers[index]
+            total += 1.0 if ours.same == modified.same else 0.7 if ours.name == modified.name else 0.25
         added = sum(pair is None for pair in self.pairs)
         return max(0.0, total - 0.15 * added) / len(self.stock.layers)
 
@@ -120,36 +120,38 @@ def _align(
     return tuple(pairs)
 
 
-def _same_sources(ours: Layer, theirs: Layer, meant: Sequence[int | None]) -> float:
+def _same_sources(ours: Layer, modified: Layer, meant: Sequence[int | None]) -> float:
     """Return what is added to a score where both layers read the same, as far as the round before tells."""
     common = set(ours.sources) & {source for source in meant if source is not None}
-    return _SOURCES * len(common) / max(len(ours.sources), len(theirs.sources))
+    return _SOURCES * len(common) / max(len(ours.sources), len(modified.sources))
 
 
 def _score(stock: Sequence[Layer], other: Sequence[Layer], i: int, j: int) -> float:
     """Return how well a stock layer and a layer of the modified network are one, whatever they read."""
-    ours, theirs = stock[i], other[j]
+    ours, modified = stock[i], other[j]
     is_head = i == len(stock) - 1
-    if is_head != (j == len(other) - 1) or ours.many != theirs.many:
+    if is_head != (j == len(other) - 1) or ours.many != modified.many:
         return _NEVER  # the head is the head, and what joins maps is no layer of one map
-    if ours.same == theirs.same:
+    if ours.same == modified.same:
         return _SAME
-    if ours.name == theirs.name:
-        equal = sum(a == b for a, b in zip(ours.arguments, theirs.arguments, strict=False))
-        return _CLASS + (ours.repeats == theirs.repeats) + equal / max(len(ours.arguments), len(theirs.arguments), 1)
-    return _replacement(ours, theirs)
+    if ours.name == modified.name:
+        equal = sum(a == b for a, b in zip(ours.arguments, modified.arguments, strict=False))
+        return (
+            _CLASS + (ours.repeats == modified.repeats) + equal / max(len(ours.arguments), len(modified.arguments), 1)
+        )
+    return _replacement(ours, modified)
 
 
-def _replacement(ours: Layer, theirs: Layer) -> float:
+def _replacement(ours: Layer, modified: Layer) -> float:
     """Return how likely a layer of another class stands in the place of a stock layer."""
-    score = 3.0 if is_kin(ours.name, theirs.name) else 0.0
-    if ours.width is not None and ours.width == theirs.width:
+    score = 3.0 if is_kin(ours.name, modified.name) else 0.0
+    if ours.width is not None and ours.width == modified.width:
         score += 1.5
-    if ours.repeats == theirs.repeats:
+    if ours.repeats == modified.repeats:
         score += 0.5
     if ours.many:
         score += 1.0  # there is little else that reads several maps
-    elif not score or (_is_stock_like(theirs) and _role(ours) != _role(theirs)):
+    elif not score or (_is_stock_like(modified) and _role(ours) != _role(modified)):
         score -= 2.0
     return score
 

@@ -32,7 +32,7 @@ def catalogue_name(name: str, point: str | None) -> str | None:
 @cache
 def _catalogue() -> dict[str, list[str]]:
     """Return the modules of the catalogue by the core of their names, and of the names of their classes."""
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for name in module_names():
         if name in CONTROL_MODULES:
             continue
@@ -40,8 +40,8 @@ def _catalogue() -> dict[str, list[str]]:
         titles = (name.rpartition("/")[2], str(content.get("_target_", "")).rpartition(".")[2])
         for core in dict.fromkeys(_core(title) for title in titles):
             if core:
-                found.setdefault(core, []).append(name)
-    return found
+                names.setdefault(core, []).append(name)
+    return names
 
 
 def _kinds(name: str) -> tuple[str, ...] | None:

@@ -62,14 +62,14 @@ def point_of_layer(stock: NetworkFile, index: int) -> str | None:
 
 
 def _settings(alignment: Alignment) -> Iterator[Change]:
-    ours, theirs = alignment.stock, alignment.other
-    if ours.scaling != theirs.scaling:
+    ours, modified = alignment.stock, alignment.other
+    if ours.scaling != modified.scaling:
         names = ("depth", "width", "largest number of channels")
-        pairs = zip(names, ours.scaling, theirs.scaling, strict=True)
+        pairs = zip(names, ours.scaling, modified.scaling, strict=True)
         different = ", ".join(f"{name} {a:g} -> {b:g}" for name, a, b in pairs if a != b)
         yield Change("settings", f"other scaling: {different}", why_not="a component changes no widths of the network")
     for name in ("activation", "end2end", "reg_max"):
-        a, b = ours.settings.get(name), theirs.settings.get(name)
+        a, b = ours.settings.get(name), modified.settings.get(name)
         if a != b:
             yield Change("settings", f"{name}: {a} -> {b}", why_not="it is a setting of the whole network")
 
@@ -111,16 +111,18 @@ def _added(alignment: Alignment, layer: Layer) -> Change:
         return Change("added", text, layer.index, None, layer.name, why_not="a component adds no branch")
     ours = alignment.stock.layers[follows]
     others = [it for it in _readers(alignment, follows) if it.index != layer.index]
-    own = _readers_of(alignment.other, layer.index)
-    if not own:
+    readers = _readers_of(alignment.other, layer.index)
+    if not readers:
         text = f"added {shown} after {ours.title}"
         return Change("added", text, layer.index, follows, layer.name, why_not="nothing reads it")
     text = f"inserted {shown} after {ours.title}"
     bypassed = [
-        it for it in others if it.index not in {each.index for each in own} and alignment.pairs[it.index] is not None
+        it
+        for it in others
+        if it.index not in {each.index for each in readers} and alignment.pairs[it.index] is not None
     ]
     if bypassed:
-        text += f", for {own[0].title} and not for {bypassed[0].title}"
+        text += f", for {readers[0].title} and not for {bypassed[0].title}"
         return Change("inserted", text, layer.index, follows, layer.name, why_not="only some of the readers get it")
     return Change("inserted", text, layer.index, follows, layer.name)
 
@@ -158,9 +160,9 @@ def _with_components(alignment: Alignment, changes: Sequence[Change]) -> Iterato
 def _other_width(alignment: Alignment, change: Change) -> str | None:
     assert change.layer is not None
     assert change.stock is not None
-    ours, theirs = alignment.stock.layers[change.stock], alignment.other.layers[change.layer]
-    if ours.width is not None and theirs.width is not None and ours.width != theirs.width and theirs.width >= 8:
-        return f"other channels: {ours.width} -> {theirs.width}"
+    ours, modified = alignment.stock.layers[change.stock], alignment.other.layers[change.layer]
+    if ours.width is not None and modified.width is not None and ours.width != modified.width and modified.width >= 8:
+        return f"other channels: {ours.width} -> {modified.width}"
     return None
 
 

@@ -87,12 +87,12 @@ def _classes(
         ConfigError: Nobody defines a class, or it is no class of a layer as far as its source tells.
     """
     unknown = list(dict.fromkeys(layer.name for layer in alignment.other.layers if not is_layer(layer.name)))
-    found: dict[str, str] = {}
+    classes: dict[str, str] = {}
     if code is not None:
         code.allow()
-        found = code.find(unknown)
+        classes = code.find(unknown)
     for layer in alignment.other.layers:
-        if layer.name not in unknown or layer.name in found:
+        if layer.name not in unknown or layer.name in classes:
             continue
         if code is not None:
             raise ConfigError(
@@ -104,10 +104,10 @@ def _classes(
             f"{request.file}: {layer.title}: Ultralytics has no {layer.name}; --code=<file or folder> says where the "
             "Python code is that defines it"
         )
-    for name, target in found.items():
+    for name, target in classes.items():
         if is_network_module(module_source(target).definition) is False:
             raise ConfigError(f"{request.file}: {name}: {target} is no torch.nn.Module")
-    return found
+    return classes
 
 
 def _build(file: Path, network: ImportedNetwork) -> Counts:
@@ -140,8 +140,8 @@ def _show(
         )
         return
     for change in changes:
-        said = f"   = {change.component}" if change.component else f"   ({change.why_not})"
-        print_line(terminal, f"  {change.text}{said}")
+        meaning = f"   = {change.component}" if change.component else f"   ({change.why_not})"
+        print_line(terminal, f"  {change.text}{meaning}")
     if counts is not None:
         for line in _tensors(counts):
             print_line(terminal, line)

@@ -68,16 +68,21 @@ class ImportedNetwork:
         if missing:
             raise ConfigError(f"{where}: {missing[0]} is missing")
         options = plain_copy(dict(options))
+        values: list[Any] = [options[name] for name in _OPTIONS]
+        ancestor, layers, backbone, scale, scaling, settings, classes, aligned, code = values
+        for name, value in (("layers", layers), ("scaling", scaling), ("aligned", aligned)):
+            if not isinstance(value, list):
+                raise ConfigError(f"{where}: {name} must be a list")
         network = cls(
-            ancestor=str(options["ancestor"]),
-            layers=tuple(tuple(layer) for layer in _list(options, "layers", where)),
-            backbone=options["backbone"],
-            scale=str(options["scale"]),
-            scaling=tuple(options["scaling"]),
-            settings=options["settings"],
-            classes=options["classes"],
-            aligned=tuple(_list(options, "aligned", where)),
-            code=options["code"],
+            ancestor=str(ancestor),
+            layers=tuple(tuple(layer) if isinstance(layer, list) else (layer,) for layer in layers),
+            backbone=backbone,
+            scale=str(scale),
+            scaling=tuple(scaling),
+            settings=settings,
+            classes=classes,
+            aligned=tuple(aligned),
+            code=code,
         )
         network._check(where)
         return network
@@ -234,10 +239,3 @@ def _scaling(content: Mapping[str, Any], scale: str) -> tuple[float, float, floa
 def _settings(content: Mapping[str, Any]) -> dict[str, object]:
     """Return what else of a network's yaml shapes the network."""
     return {name: content[name] for name in ("activation", "end2end", "reg_max") if content.get(name) is not None}
-
-
-def _list(options: Mapping[str, Any], name: str, where: str) -> list[Any]:
-    value = options[name]
-    if not isinstance(value, list):
-        raise ConfigError(f"{where}: {name} must be a list")
-    return value

@@ -63,7 +63,7 @@ class Code:
         of the first one by path.
         """
         wanted = set(names)
-        found: dict[str, dict[str, None]] = {}
+        definitions: dict[str, dict[str, None]] = {}
         builders: dict[str, str] = {}
         for file in self._files():
             try:
@@ -77,9 +77,9 @@ class Code:
                 builders |= _imported(tree, wanted)
                 continue
             for name in _defined(tree, wanted):
-                found.setdefault(name, {})[self._dotted(file)] = None
+                definitions.setdefault(name, {})[self._dotted(file)] = None
         targets = {}
-        for name, homes in found.items():
+        for name, homes in definitions.items():
             preferred = builders.get(name)
             home = next((it for it in homes if it.removesuffix(OF_FORK) == preferred), next(iter(homes)))
             targets[name] = f"{home}.{name}"
