@@ -128,6 +128,7 @@ class Shop:
     def __init__(self, folder: Path, started: Path | None = None, *, quick: bool = False) -> None:
         self.folder = folder
         self._started: list[subprocess.Popen[str]] = []
+        self._trials: dict[str, Path] = {}
         self.quick = quick
         self.through: list[str] = []  # the words of a program that runs the commands
         if started is not None:
@@ -204,9 +205,11 @@ class Shop:
 
     def stop_all(self) -> None:
         """End what a failing test has left, stopped workers too: they would hold the driver's pipes open."""
+        if any(driver.poll() is None for driver in self._started):
+            for process in _working_in(self.folder):  # a worker has a session of its own
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
         for driver in self._started:
-            with suppress(ProcessLookupError):  # the session of a driver is empty once all has ended
-                os.killpg(driver.pid, signal.SIGKILL)
             driver.communicate()
 
     @property
@@ -217,11 +220,13 @@ class Shop:
     # -- what is there --------------------------------------------------------------------------------------------
 
     def trial(self, name: str) -> Path:
-        """Return the folder of the trial whose name starts so."""
+        """Return the folder of the trial whose name starts so; a try that begins anew clears it for a moment."""
+        if name in self._trials:
+            return self._trials[name]
         for path in self.folder.glob("multirun/trials/*/config.yaml"):
             log = (path.parent / "train.log").read_text(encoding="utf-8", errors="replace")
             if f"of {name}" in log[:200]:
-                return path.parent
+                return self._trials.setdefault(name, path.parent)
         raise AssertionError(f"no trial {name} has started")
 
     def records(self, root: str = "multirun") -> dict[str, dict[str, Any]]:
@@ -401,17 +406,21 @@ def _wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
 def _left_behind(folder: Path) -> list[int]:
     """Return processes that still work in this folder, after a moment in which they may end."""
     deadline = time.monotonic() + 15
-    while True:
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                here = (path / "cwd").readlink() == folder
-                if here and (path / "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z":
-                    found.append(int(path.name))
-            except OSError:
-                continue
-        if not found or time.monotonic() > deadline:
-            for process in found:
-                os.kill(process, signal.SIGKILL)
-            return found
+    while (found := _working_in(folder)) and time.monotonic() < deadline:
         time.sleep(0.2)
+    for process in found:
+        os.kill(process, signal.SIGKILL)
+    return found
+
+
+def _working_in(folder: Path) -> list[int]:
+    """Return the living processes whose working folder this is."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            here = (path / "cwd").readlink() == folder
+            if here and (path / "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0] != "Z":
+                found.append(int(path.name))
+        except OSError:
+            continue
+    return found
