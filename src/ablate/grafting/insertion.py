@@ -113,7 +113,7 @@ def _replaced(network: DetectionModel, name: str, at: Sequence[int] | None) -> l
         paths = REPLACEMENTS[name](network, _layer_ports(network))
     if not paths:
         has = ", ".join(replaceable(network))
-        raise GraftError(f"insertion={name}: {_title(network)} has no such layer; of the kind it has {has}")
+        raise GraftError(f"insertion={name}: {_title(network)} has no such layer; it has those of {has}")
     ports = _ports(network, paths)
     return [
         Place(path, ports[path].channels, ports[path].stride, kind=ports[path].kind, inputs=ports[path].inputs)
