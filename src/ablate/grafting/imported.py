@@ -30,6 +30,7 @@ from ablate.grafting.older_head import as_todays
 from ablate.records.graft_report import GraftReport, PlaceReport
 from ablate.settings.architecture import is_layer, read_architecture
 from ablate.settings.imported_network import NETWORK, ImportedNetwork
+from ablate.storage.plain_values import Plain
 
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
@@ -65,6 +66,8 @@ class BuiltLayer:
         stride: Pixels of the image per cell of its output.
         tensors: It has so many.
         kept: So many of these have the weights of its stock layer.
+        replaced: Class of that stock layer, None for a layer that was added.
+        replaced_tensors: So many has the stock layer.
     """
 
     index: int
@@ -74,6 +77,21 @@ class BuiltLayer:
     stride: int
     tensors: int
     kept: int
+    replaced: str | None
+    replaced_tensors: int
+
+    def place(self) -> PlaceReport:
+        """Return the layer for a record; of one in the place of a stock layer how many tensors that kept."""
+        row: Plain = {
+            "place": f"model.{self.index}",
+            "channels": self.channels,
+            "stride": self.stride,
+            "module": self.name,
+            "convention": self.convention,
+        }
+        if self.replaced is not None:
+            row |= {"replaced": self.replaced, "kept": self.kept, "tensors": self.replaced_tensors}
+        return PlaceReport(row)
 
 
 @dataclass
@@ -91,23 +109,8 @@ class Import:
     kept_values: int = 0
 
     def report(self) -> GraftReport:
-        """Return the new layers for a record; of each how many of its tensors have the weights of its stock layer."""
-        return GraftReport(
-            places=tuple(
-                PlaceReport(
-                    {
-                        "place": f"model.{layer.index}",
-                        "channels": layer.channels,
-                        "stride": layer.stride,
-                        "module": layer.name,
-                        "tensors": layer.tensors,
-                        "kept": layer.kept,
-                        "convention": layer.convention,
-                    }
-                )
-                for layer in self.built
-            )
-        )
+        """Return the new layers for a record."""
+        return GraftReport(places=tuple(layer.place() for layer in self.built))
 
 
 def imported_in(grafts: Sequence[GraftSpec]) -> ImportedNetwork | None:
@@ -235,7 +238,15 @@ class _Builder:
         shape = _shape(output)
         self.done.built.append(
             BuiltLayer(
-                index, row[2], convention, shape[0], round(PROBE / shape[1]) if shape[1] else 0, tensors, len(shared)
+                index=index,
+                name=row[2],
+                convention=convention,
+                channels=shape[0],
+                stride=round(PROBE / shape[1]) if shape[1] else 0,
+                tensors=tensors,
+                kept=len(shared),
+                replaced=None if ours is None else type(ours).__name__,
+                replaced_tensors=0 if ours is None else len(ours.state_dict()),
             )
         )
         new = layer if is_head else NewLayer(layer, self.imported.classes.get(row[2], ""))
