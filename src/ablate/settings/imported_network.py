@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ablate.settings.architecture import check_architecture, is_layer, stock_con
 from ablate.sources.code_folder import Code
 from ablate.sources.module_source import module_source
 from ablate.storage.content_hash import content_hash
+from ablate.storage.files import FileState, file_state
 from ablate.storage.plain_values import Plain, plain_copy
 from ablate.storage.yaml_files import YamlFileError, read_mapping
 
@@ -129,7 +131,7 @@ class ImportedNetwork:
         """Return the options of a graft; `from_options` is the inverse."""
         return {
             "ancestor": self.ancestor,
-            "layers": [list(layer) for layer in self.layers],
+            "layers": plain_copy([list(layer) for layer in self.layers]),
             "backbone": self.backbone,
             "scale": self.scale,
             "scaling": list(self.scaling),
@@ -191,9 +193,15 @@ def read_imported(architecture: str) -> tuple[str, ImportedNetwork] | None:
     """
     if not architecture.endswith(ENDING) or stock_file(architecture) is not None:
         return None
-    file, where = Path(architecture).expanduser(), f"model.architecture={architecture}"
+    file = Path(architecture).expanduser()
     if not file.is_file():
         return None  # whoever looks for the architecture says so
+    return _read(file.absolute(), file_state(file), f"model.architecture={architecture}")
+
+
+@lru_cache(maxsize=256)
+def _read(file: Path, state: FileState | None, where: str) -> tuple[str, ImportedNetwork] | None:
+    """Return what a file of this state holds, which every trial of a grid asks for."""
     try:
         content = read_mapping(file, where, of_hydra=False)
     except YamlFileError as error:
@@ -221,7 +229,7 @@ def read_imported(architecture: str) -> tuple[str, ImportedNetwork] | None:
             "settings": _settings(content),
             "classes": options.get("classes") or {},
             "aligned": options.get("aligned"),
-            "code": None if code is None else str((file.absolute().parent / Path(code).expanduser()).resolve()),
+            "code": None if code is None else str((file.parent / Path(code).expanduser()).resolve()),
         },
         where,
     )
