@@ -223,6 +223,33 @@ def test_reading_and_describing_a_network_file_runs_nothing(
 
 
 @pytest.mark.security(
+    "Network's yaml",
+    "A file that `import` has written, or a stranger, imports its classes from the code that it names only: no function "
+    "of Python or of an installed package is called.",
+)
+@pytest.mark.parametrize(
+    ("target", "code"),
+    [
+        ("subprocess.getoutput", None),
+        ("subprocess.getoutput", Path(subprocess.__file__)),
+        ("yaml.unsafe_load", Path(yaml.__file__).parent),
+        ("yaml.unsafe_load", "own_layers"),
+    ],
+)
+def test_an_imported_file_calls_its_own_code_alone(
+    written: Path, ablate_here: Ablate, target: str, code: Path | None
+) -> None:
+    content = yaml.safe_load(written.read_text(encoding="utf-8"))
+    content[KEY] |= {"classes": {"EMA": target}, "code": None if code is None else str(code)}
+    written.write_text(yaml.safe_dump(content), encoding="utf-8")
+
+    done = ablate_here("plan", f"model.architecture={written}", "data=shapes", "model.weights=null")
+
+    assert done.returncode == 2
+    assert f"{target}, is not in its code" in done.stderr
+
+
+@pytest.mark.security(
     "Checkpoint",
     "That of an imported network imports no code by the path and the names in it: only what the user has imported or "
     "named.",

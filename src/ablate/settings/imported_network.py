@@ -152,14 +152,19 @@ class ImportedNetwork:
         """Let this process import the classes from the user's code; only for a network that the user has named.
 
         Raises:
-            ConfigError: The code is not there any more.
+            ConfigError: The code is not there any more, or a class is of another place.
         """
-        if self.code is not None:
-            if not Path(self.code).exists():
-                raise ConfigError(
-                    f"the code of the imported network, {self.code}, is not there any more: import its file again"
-                )
-            Code.at(Path(self.code)).allow()
+        if self.code is not None and not Path(self.code).exists():
+            raise ConfigError(
+                f"the code of the imported network, {self.code}, is not there any more: import its file again"
+            )
+        code = None if self.code is None else Code.at(Path(self.code))
+        if code is not None:
+            code.allow()
+        for name, target in self.classes.items():
+            if code is None or not code.holds(target):
+                place = "it names no code" if code is None else f"its code is {self.code}"
+                raise ConfigError(f"the imported network: its class {name}, {target}, is not in its code: {place}")
 
     def _check(self, where: str) -> None:
         if stock_file(self.ancestor) is None:

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import ast
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.errors import ConfigError
-from ablate.sources.python_imports import find_modules
+from ablate.sources.definitions import is_network_module
+from ablate.sources.distributions import distribution_of
+from ablate.sources.module_source import module_source
+from ablate.sources.python_imports import find_module, find_modules, split_target
 from ablate.sources.working_folder import FORKED, OF_FORK, allow_code
 
 MOST_FILES = 5_000
@@ -55,6 +59,28 @@ class Code:
     def allow(self) -> None:
         """Let the classes that are named be imported from here, in this process."""
         allow_code(self.root)
+
+    def holds(self, target: str) -> bool:
+        """Tell whether a dotted path leads into this code; and in an installed package to a class of modules.
+
+        Else a network file of a stranger could have any function called that this machine has. Of a file that does not
+        exist whoever looks for it says so.
+
+        Raises:
+            ConfigError: An installed package has no such name.
+        """
+        home = split_target(target)[0]
+        if home.partition(".")[0] in sys.stdlib_module_names:
+            return False
+        module = find_module(home)
+        if module is None:
+            return True
+        if not module.path.resolve().is_relative_to(self.root.resolve()) and not module.path.is_relative_to(self.root):
+            return False
+        return (
+            distribution_of(module.top, module.root) is None
+            or is_network_module(module_source(target).definition) is True
+        )
 
     def find(self, names: Iterable[str]) -> dict[str, str]:
         """Return the dotted paths of the classes (or functions that build layers) of these names, as far as they exist.
