@@ -224,8 +224,8 @@ def test_reading_and_describing_a_network_file_runs_nothing(
 
 @pytest.mark.security(
     "Network's yaml",
-    "A file that `import` has written, or a stranger, imports its classes from the code that it names only: no function "
-    "of Python or of an installed package is called.",
+    "A file that `import` has written, or a stranger, imports its classes from the code that it names only: no "
+    "function of Python or of an installed package is called.",
 )
 @pytest.mark.parametrize(
     ("target", "code"),

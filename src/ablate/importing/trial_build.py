@@ -91,10 +91,7 @@ def _build(imported: ImportedNetwork) -> Counts:
     network = DetectionModel(read_architecture(imported.ancestor), nc=CLASSES, verbose=False)
     stock = {name: tensor.shape for name, tensor in network.state_dict().items()}
     done = transplant(network, imported, seed=0)
-    plain = {
-        name.replace(".graft.", ".", 1).replace(".older.", ".", 1): tensor.shape
-        for name, tensor in network.state_dict().items()
-    }
+    plain = {_plain_name(name): tensor.shape for name, tensor in network.state_dict().items()}
     by_index = [name for name, shape in stock.items() if plain.get(name) == shape]
     untouched = [name for index in done.moved for name in plain if name.startswith(f"model.{index}.")]
     check_imported(deepcopy(network), IMGSZ)
