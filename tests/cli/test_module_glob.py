@@ -77,7 +77,8 @@ def test_words_without_a_glob_stay_as_they_are() -> None:
     [
         ("module=glob(lab/*) family=atention", "family=atention: did you mean 'attention'? valid: attention, mixer"),
         ("module=glob(lab/*) family=", "family=: a value is needed; valid: attention"),
-        ("module=hmha family=attention", "it selects from what a glob matches, such as 'module=glob(*)' family="),
+        ("module=hmha family=attention", "it selects from what a glob of modules matches: 'module=glob(*)' family="),
+        ("loss.box=glob(*) kind=head", "kind=head: it selects from what a glob of modules matches"),
         ("module=glob(lab/*) family=fusion", "no module that matches fits; those that match are of: attention, down"),
         ("module=glob(x*)", "it matches no option; valid: acmix"),
     ],

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ablate.catalogue.listed_components import Selection, listed_components
 from ablate.cli.hydra_bridge import quote_loss
 from ablate.errors import ConfigError
 from ablate.settings.loss_checks import check_loss
@@ -91,6 +92,7 @@ def test_a_component_names_loss_and_part() -> None:
         ("box", "wiou[delta=0]", ("delta=0", "> 0")),
         ("box", "wiou[version=v2]", ("v1, v3",)),
         ("box", "wiou[delta=x]", ("number",)),
+        ("box", "wiou[delta=2,delta=3]", ("delta is given twice: 2 and 3",)),
         ("box", "wiou[delta]", ("option=value",)),
         ("box", "inner[of=inner[ratio=0]]", ("ratio=0",)),
         ("box", "siou[of=ciou]", ("siou takes no other loss",)),
@@ -131,3 +133,32 @@ def test_a_loss_of_ones_own_is_a_file_and_a_class(tmp_path: Path, monkeypatch: p
     (folder / "broken.yaml").write_text("name: broken\n", encoding="utf-8")
     with pytest.raises(ConfigError, match="_target_ is missing"):
         check_loss("box", "broken")
+
+
+@pytest.mark.parametrize(
+    ("about", "words"),
+    [
+        ("[box]", "a mapping is needed, such as {family: box loss, kind: box}"),
+        ("{kind: cls}", "about.kind=cls: valid: box, assigner"),
+        ("{kind: asigner}", "did you mean 'assigner'"),
+        ("{family: attention}", "about.family=attention: valid: box loss, control"),
+        ("{kind: [", "mine.yaml, line"),
+    ],
+)
+def test_a_file_of_a_loss_is_wrong_only_for_whoever_names_it(
+    about: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "conf" / "loss" / "box"
+    folder.mkdir(parents=True)
+    text = f"name: mine\n_target_: ablate.losses.siou.SIoU\nabout: {about}\n"
+    (folder / "mine.yaml").write_text(text, encoding="utf-8")
+
+    for part in ("box", "assigner"):
+        with pytest.raises(ConfigError, match=r"^[^\n]*$") as failure:
+            check_loss(part, "mine")
+        assert words in str(failure.value)
+    check_loss("box", "wiou")
+    check_loss("assigner", "siou")
+    (row,) = [each for each in listed_components(Selection()) if each.name == "mine"]
+    assert words in row.problem

@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from ablate.errors import ConfigError, nearest
-from ablate.settings.about import FAMILIES, KINDS, About
+from ablate.settings.about import FAMILIES, KINDS, LOSS_FAMILIES, About
 from ablate.settings.graft import GraftSpec, module_names, split
-from ablate.settings.losses import loss_names
+from ablate.settings.losses import about_loss, loss_names
 from ablate.settings.option_files import module_file
-from ablate.settings.schema import option_file
 from ablate.sources.python_imports import find_module
 
-LOSS_PARTS = {"box": "loss/box", "cls": "loss/cls"}  # part of the loss -> group of its files
 ALL_KINDS = (*KINDS, "box", "cls", "assigner")
-LOSS_FAMILIES = ("box loss", "classification loss")
-ALL_FAMILIES = (*FAMILIES, *LOSS_FAMILIES)
+ALL_FAMILIES = (*FAMILIES, *LOSS_FAMILIES.values())
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class ListedComponent:
     @property
     def is_loss(self) -> bool:
         """Whether it is a loss, not a module."""
-        return self.point in LOSS_PARTS
+        return self.point in LOSS_FAMILIES
 
 
 @dataclass(frozen=True)
@@ -134,16 +131,13 @@ def _module(name: str) -> ListedComponent:
 
 def _losses() -> list[ListedComponent]:
     components: dict[str, ListedComponent] = {}
-    assigners = loss_names("assigner")
-    for part, group in LOSS_PARTS.items():
+    for part in LOSS_FAMILIES:
         for name in loss_names(part):
-            family, paper, problem = "", "", ""
+            about, problem = About(kinds=(part,)), ""
             try:
-                about = option_file(group, name).get("about")
-                if isinstance(about, Mapping):
-                    family, paper = str(about.get("family", "")), str(about.get("paper", ""))
+                about = about_loss(name, part)
             except ConfigError as error:
                 problem = str(error)
-            kinds = (part, "assigner") if part == "box" and name in assigners else (part,)
-            components[f"{name}@{part}"] = ListedComponent(name, kinds, family, paper, part, None, problem)
+            row = ListedComponent(name, about.kinds, about.family, about.paper, part, None, problem)
+            components[f"{name}@{part}"] = row
     return list(components.values())

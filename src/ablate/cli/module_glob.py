@@ -34,9 +34,9 @@ def expand_glob(words: Sequence[str]) -> list[str]:
     selected = {key: _selected(words, key) for key in SELECTORS}
     globs = {word: pattern for word in words if (pattern := _glob(word)) is not None}
     for key, values in selected.items():
-        if values and not globs:
+        if values and not any(word.partition("=")[0] in ("module", "head") for word in globs):
             word = f"{key}={','.join(values)}"
-            raise ConfigError(f"{word}: it selects from what a glob matches, such as 'module=glob(*)' {word}")
+            raise ConfigError(f"{word}: it selects from what a glob of modules matches: 'module=glob(*)' {word}")
     meant = {word: _meant(word, pattern, words, selected) for word, pattern in globs.items()}
     return [meant.get(word, word) for word in words if word.partition("=")[0] not in SELECTORS]
 

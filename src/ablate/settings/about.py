@@ -1,4 +1,4 @@
-"""What the file of a module says about it beside its options: its family, what it can be in a network, and its paper.
+"""What the file of a module or a loss says about it beside its options: family, what it can be, and its paper.
 
     about: {family: attention, kind: insert, paper: "Ouyang et al., ICASSP 2023, arXiv:2305.13563"}
 
@@ -25,15 +25,17 @@ FAMILIES = (
     "head",
     "control",  # no proposal of its own: what others are judged by
 )
+LOSS_FAMILIES = {"box": "box loss", "cls": "classification loss"}  # folder in conf/loss -> family
+_LOSS_KINDS = {"box": ("box", "assigner"), "cls": ("cls",)}
 
 
 @dataclass(frozen=True)
 class About:
-    """What a module's file says about it.
+    """What the file of a module or a loss says about it.
 
     Attributes:
-        family: One of `FAMILIES`; empty where the file names none.
-        kinds: What the module can be, each one of `KINDS`.
+        family: One of `FAMILIES` or `LOSS_FAMILIES`; empty where the file names none.
+        kinds: What the module can be, each one of `KINDS`; of a loss ``box``, ``cls``, ``assigner``.
         paper: Where it is described; empty where the file does not say.
     """
 
@@ -48,22 +50,36 @@ class About:
         Raises:
             ConfigError: It is no mapping, or a key or a value in it is not valid.
         """
+        return cls._read(content, where, FAMILIES, KINDS)
+
+    @classmethod
+    def of_loss(cls, content: object, where: str, folder: str) -> About:
+        """Return the same of a loss, whose file is in the folder ``box`` or ``cls``.
+
+        Raises:
+            ConfigError: It is no mapping, or a key or a value in it is not valid.
+        """
+        return cls._read(content, where, (LOSS_FAMILIES[folder], "control"), _LOSS_KINDS[folder])
+
+    @classmethod
+    def _read(cls, content: object, where: str, families: Sequence[str], possible: Sequence[str]) -> About:
         if content is None:
-            return cls()
+            return cls(kinds=(possible[0],))
         valid = ("family", "kind", "paper")
         if not isinstance(content, Mapping):
-            raise ConfigError(f"{where}: {content}: a mapping is needed, such as {{family: attention, kind: insert}}")
+            example = f"{{family: {families[0]}, kind: {possible[0]}}}"
+            raise ConfigError(f"{where}: {content}: a mapping is needed, such as {example}")
         for key in content:
             if key not in valid:
                 raise ConfigError(f"{where}.{key}: no such key. {nearest(str(key), valid)}valid: {', '.join(valid)}")
-        family, kind, paper = content.get("family", ""), content.get("kind", "insert"), content.get("paper", "")
+        family, kind, paper = content.get("family", ""), content.get("kind", possible[0]), content.get("paper", "")
         if family != "":
-            _check_choice(family, FAMILIES, f"{where}.family")
+            _check_choice(family, families, f"{where}.family")
         kinds = kind if isinstance(kind, list) else [kind]
         if not kinds:
-            raise ConfigError(f"{where}.kind=[]: at least one kind is needed; valid: {', '.join(KINDS)}")
+            raise ConfigError(f"{where}.kind=[]: at least one kind is needed; valid: {', '.join(possible)}")
         for each in kinds:
-            _check_choice(each, KINDS, f"{where}.kind")
+            _check_choice(each, possible, f"{where}.kind")
         if not isinstance(paper, str):
             raise ConfigError(f"{where}.paper={paper}: a text is needed, in quotes")
         return cls(family, tuple(dict.fromkeys(kinds)), paper)

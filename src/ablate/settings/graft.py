@@ -204,7 +204,10 @@ class GraftSpec:
         insertion: Plain = {"name": place, "at": None, "wiring": wiring}
         if layers := layers_of(place):
             insertion |= {"name": layers[0], "at": list(layers[1])}
-        content = {**_module_file(name, Path.cwd()), **_options(match["options"] or "", text, where)}
+        content = {
+            **_module_file(name, Path.cwd()),
+            **bracket_options(match["options"] or "", f"{where}: '{text}'", _NO_OPTIONS, FORM),
+        }
         module = ModuleSpec.from_plain(content, where)
         if place == "customary" and module.default_insertion is None:
             raise ConfigError(
@@ -340,11 +343,24 @@ def _module_file(name: str, folder: Path) -> Plain:
     return module_file(name)
 
 
-def _options(text: str, graft: str, where: str) -> Plain:
+def bracket_options(text: str, where: str, reserved: Sequence[str], form: str) -> Plain:
+    """Return the options that stand in the brackets of a module or a loss, such as ``alpha=1.9,delta=3``.
+
+    Args:
+        text: What is between the brackets.
+        where: Leads the message of an error.
+        reserved: Names that are no options.
+        form: How the whole is written, for the message.
+
+    Raises:
+        ConfigError: A part is no option and value, or an option is given twice.
+    """
     options: Plain = {}
     for item in split(text):
         name, sign, value = (part.strip() for part in item.partition("="))
-        if not sign or not name or name in _NO_OPTIONS:
-            raise ConfigError(f"{where}: '{graft}': '{item}' is no option=value; the form is {FORM}")
+        if not sign or not name or name in reserved:
+            raise ConfigError(f"{where}: '{item}' is no option=value; the form is {form}")
+        if name in options:
+            raise ConfigError(f"{where}: {name} is given twice: {options[name]} and {value}; choose one")
         options[name] = plain_value(value)
     return options

@@ -18,7 +18,8 @@ from functools import cache
 from pathlib import Path
 
 from ablate.errors import ConfigError, nearest
-from ablate.settings.graft import module_names, plain_value, split
+from ablate.settings.about import About
+from ablate.settings.graft import bracket_options, module_names
 from ablate.settings.schema import LossConfig, conf_dir, option_file, option_path, options
 from ablate.sources.module_source import module_source
 from ablate.storage.plain_values import Plain, plain_copy
@@ -67,7 +68,10 @@ class LossSpec:
             raise ConfigError(f"{where}: no loss; the form is {FORM}, such as {LossConfig().__dict__[part]}")
         name = match["name"].strip()
         _check_name(name, part, where)
-        content = {**_loss_file(_folder(part), name, Path.cwd()), **_options(match["options"] or "", where)}
+        content = {
+            **_loss_file(_folder(part), name, Path.cwd()),
+            **bracket_options(match["options"] or "", where, _NO_OPTIONS, FORM),
+        }
         return cls.from_plain(content, where, part)
 
     @classmethod
@@ -205,13 +209,22 @@ def loss_names(part: str) -> list[str]:
     """
     if part != "assigner":
         return options(f"loss/{part}")
-    return [name for name in options("loss/box") if "assigner" in _kinds(name)]
+    return [name for name in options("loss/box") if _is_overlap(name)]
+
+
+def about_loss(name: str, folder: str) -> About:
+    """Return what the file of a loss in the folder ``box`` or ``cls`` says about it.
+
+    Raises:
+        ConfigError: It is no YAML mapping, or what it says about the loss is not valid.
+    """
+    content = option_file(f"loss/{folder}", name)
+    return About.of_loss(content.get("about"), f"conf/loss/{folder}/{name}.yaml: about", folder)
 
 
 def loss_family(name: str, part: str) -> str:
     """Return the family that the file of a loss names, such as ``box loss`` or ``control``; empty where it does not."""
-    about = option_file(f"loss/{_folder(part)}", name).get("about")
-    return str(about.get("family", "")) if isinstance(about, Mapping) else ""
+    return about_loss(name, _folder(part)).family
 
 
 def split_component(text: str) -> tuple[str, str] | None:
@@ -230,10 +243,12 @@ def _folder(part: str) -> str:
     return "box" if part == "assigner" else part
 
 
-def _kinds(name: str) -> list[str]:
-    about = option_file("loss/box", name).get("about")
-    kinds = about.get("kind", []) if isinstance(about, Mapping) else []
-    return [kinds] if isinstance(kinds, str) else list(kinds)
+def _is_overlap(name: str) -> bool:
+    """Tell whether a loss of boxes serves the assigner; one whose file is wrong is not judged until it is named."""
+    try:
+        return "assigner" in about_loss(name, "box").kinds
+    except ConfigError:
+        return False
 
 
 def _check_name(name: str, part: str, where: str) -> None:
@@ -246,6 +261,7 @@ def _check_name(name: str, part: str, where: str) -> None:
     if name in valid:
         return
     if part == "assigner" and name in options("loss/box"):
+        about_loss(name, "box")  # says what is wrong with its file
         reason = f"the assigner needs an overlap from 0 to 1, and {name} has none (kind: [box, assigner] in its file)"
         raise ConfigError(f"{where}: {reason}; valid: {', '.join(valid)}")
     home = next((other for other in ("box", "cls") if other != part and name in options(f"loss/{other}")), None)
@@ -276,14 +292,5 @@ def _loss_file(folder: str, name: str, place: Path) -> Plain:
     for key, value in content.items():
         if isinstance(value, str) and ("${" in value or value == "???"):
             raise ConfigError(f"{title}: {key}: {value}: a loss file is read by itself; write the value")
+    about_loss(name, folder)
     return content
-
-
-def _options(text: str, where: str) -> Plain:
-    values: Plain = {}
-    for item in split(text):
-        name, sign, value = (part.strip() for part in item.partition("="))
-        if not sign or not name or name in _NO_OPTIONS:
-            raise ConfigError(f"{where}: '{item}' is no option=value; the form is {FORM}")
-        values[name] = plain_value(value)
-    return values
