@@ -163,6 +163,21 @@ def test_the_signature_follows_layers_and_code_and_not_comments_and_places(writt
     assert of_file(written).signature != before
 
 
+@pytest.mark.parametrize("further", ["grafts=['hmha@neck_p4']", "head=dyhead", "loss.box=wiou", "module=none"])
+def test_components_beside_it_leave_it_where_it_is(written: Path, further: str) -> None:
+    network = f"model.architecture={written}"
+
+    cells = expand({_key(each): [each] for each in (network, further)})
+
+    stock, variant = cells
+    assert set(stock) == {"module=none", "model.architecture=yolo26n.yaml", "model.name=yolo26n"}
+    assert {network, further} <= set(variant)
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0]
+
+
 def test_what_is_recorded_builds_the_network_without_the_file(written: Path) -> None:
     found = read_imported(str(written))
     assert found is not None

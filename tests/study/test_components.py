@@ -55,7 +55,7 @@ def test_without_a_loss_a_variant_has_the_command_s() -> None:
 @pytest.mark.parametrize(
     ("components", "expected"),
     [
-        (("hmha@box", "wiou@box"), "hmha is a module, and box takes a loss: ciou,"),
+        (("hmha@box", "wiou@box"), "hmha is a module, and box takes a loss: "),
         (("wiou@down", "hmha@c3k2"), "wiou is a loss; as a component it is wiou@box"),
         (("focal@box", "hmha@c3k2"), "focal is a loss of cls"),
         (("wiou@assigner", "hmha@c3k2"), "wiou has none"),

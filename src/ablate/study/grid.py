@@ -55,7 +55,7 @@ def with_baselines(combinations: Iterable[Cell], *, join: bool) -> dict[Cell, bo
 
 def baseline(combination: Cell) -> Cell:
     """Return the cell that a combination is compared with: the same without any graft, and with the stock losses."""
-    kept = [item for item in combination if not _of_the_graft(item) and not _of_the_loss(item)]
+    kept = _without_components(combination)
     ancestor = next((it for it in (_ancestor(item) for item in kept if key_of(item) == _NETWORK) if it), None)
     if ancestor is not None:
         stock = (f"{_NETWORK}={ancestor}", f"model.name={ancestor.removesuffix('.yaml')}")
@@ -86,7 +86,11 @@ def _without_leftovers(combination: Cell) -> Cell:
     further = [
         item for item in combination if key_of(item) in ("grafts", "head") and item not in ("grafts=[]", "head=null")
     ]
-    return (*baseline(combination), *further, *losses)
+    return ("module=none", *_without_components(combination), *further, *losses)
+
+
+def _without_components(combination: Cell) -> list[str]:
+    return [item for item in combination if not _of_the_graft(item) and not _of_the_loss(item)]
 
 
 def _of_the_graft(override: str) -> bool:
