@@ -110,3 +110,13 @@ def test_code_that_is_not_there_is_refused(tmp_path: Path, name: str) -> None:
 
     with pytest.raises(ConfigError, match="--code="):
         Code.at(tmp_path / name)
+
+
+def test_a_file_that_is_no_python_is_named_only_where_no_other_defines_the_class(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("import torch\nclass CodeA(:\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"broken\.py, line 2: it is no Python.* no other file defines CodeA$"):
+        Code.at(tmp_path).find(["CodeA"])
+    assert Code.at(tmp_path).find(["CodeB"]) == {}
+
+    (tmp_path / "sound.py").write_text(LAYER.format(name="CodeA"), encoding="utf-8")
+    assert Code.at(tmp_path).find(["CodeA"]) == {"CodeA": "sound.CodeA"}

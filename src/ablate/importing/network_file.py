@@ -103,7 +103,7 @@ def read_network_file(path: Path, scale: str | None = None) -> NetworkFile:
         ConfigError: It is no network's yaml, or one that cannot be built.
     """
     if not path.is_file():
-        raise ConfigError(f"{path}: no such file")
+        raise ConfigError(f"{path}: {'a regular file is needed' if path.exists() else 'no such file'}")
     try:
         content = read_mapping(path, str(path), of_hydra=False)
     except YamlFileError as error:

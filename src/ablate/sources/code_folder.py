@@ -87,17 +87,24 @@ class Code:
 
         A name that several files define is that of the file from which the fork's builder of networks imports it, else
         of the first one by path.
+
+        Raises:
+            ConfigError: A name is defined nowhere, and a file with this name in it is no Python.
         """
         wanted = set(names)
+        unreadable: dict[str, str] = {}  # name -> why a file that has it in its text cannot be read
         definitions: dict[str, dict[str, None]] = {}
         builders: dict[str, str] = {}
         for file in self._files():
+            text = ""
             try:
                 text = file.read_text(encoding="utf-8-sig", errors="replace")
                 if not any(name in text for name in wanted):
                     continue
                 tree = ast.parse(text)
-            except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+            except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+                reason = f"{file}{_line_of(error)}: it is no Python that can be read"
+                unreadable |= {name: reason for name in wanted if name in text}
                 continue  # another file may define it
             if file.name == _BUILDER:
                 builders |= _imported(tree, wanted)
@@ -109,6 +116,9 @@ class Code:
             preferred = builders.get(name)
             home = next((it for it in homes if it.removesuffix(OF_FORK) == preferred), next(iter(homes)))
             targets[name] = f"{home}.{name}"
+        for name, reason in unreadable.items():
+            if name not in targets:
+                raise ConfigError(f"{reason}, and no other file defines {name}")
         return targets
 
     def _dotted(self, file: Path) -> str:
@@ -138,6 +148,10 @@ class Code:
                 if count > MOST_FILES:
                     raise ConfigError(f"--code={self.path}: more than {MOST_FILES:,} Python files; name a folder in it")
                 yield file
+
+
+def _line_of(error: BaseException) -> str:
+    return f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
 
 
 def _is_fork(folder: Path) -> bool:
