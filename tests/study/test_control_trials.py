@@ -403,3 +403,10 @@ def test_a_changed_loss_has_the_stock_loss_by_the_same_path_as_its_identity() ->
 def test_the_control_of_scale_has_the_stock_losses() -> None:
     (control,) = join(trial(loss={"box": "siou"}), kinds=("scale",)).trials
     assert (control.identity.variant, control.settings.model.name) == ("baseline musgd", "yolo26s")
+
+
+def test_losses_alone_have_no_control_of_size_and_that_is_said() -> None:
+    joined = join(trial(loss={"box": "siou"}), kinds=("identity", "params"))
+
+    assert names(joined) == ["identity@box musgd s0 yolo26n"]
+    assert joined.notes == ["controls: no trial has a graft that params could be a control of"]

@@ -81,8 +81,10 @@ def join_controls(trials: Sequence[Trial], kinds: Sequence[str], find_weights: C
                     added = (*entry.signatures, identity.signature)
                     joined.controls[identity.variant_key] = msgspec.structs.replace(entry, signatures=added)
                     joined.trials.append(control)
-    changed = any(trial.settings.grafts or trial.settings.losses != LossSettings() for trial in trials)
-    if not changed and (without := [kind for kind in dict.fromkeys(kinds) if kind != "scale"]):
+    grafted = any(trial.settings.grafts for trial in trials)
+    changed = grafted or any(trial.settings.losses != LossSettings() for trial in trials)
+    has = {"identity": changed, "params": grafted, "reset": grafted, "scale": True}
+    if without := [kind for kind in dict.fromkeys(kinds) if not has[kind]]:
         joined.notes.append(f"controls: no trial has a graft that {' and '.join(without)} could be a control of")
     joined.notes[:] = dict.fromkeys(joined.notes)
     return joined
