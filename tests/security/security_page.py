@@ -23,6 +23,8 @@ not run code, must not read or send another file of yours, must not overwrite on
 - the words of the command line, environment variables, and the option files that they name;
 - each class that a `_target_` names: it is imported and run, in the preflight already. Read a stranger's module before
   you name it;
+- an imported network file (`*.ablate.yaml`) with the code that its key `code` names: give no stranger's one to
+  `model.architecture`, import the network file yourself with `--code`;
 - the installed packages and your Python environment;
 - `trust_weights=true` and `data.download=true`, which allow a checkpoint or a data file to run code, for one command.
 
