@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from ablate.errors import ConfigError
 from ablate.grafting.construction import load_class
 from ablate.sources.code_folder import Code
 from ablate.sources.module_source import module_source
+from ablate.sources.working_folder import code_roots
 
 LAYER = "from torch import nn\n\n\nclass {name}(nn.Identity):\n    pass\n"
 # What stands in forks: relative imports of stock layers, and of other files of the fork.
@@ -120,3 +122,15 @@ def test_a_file_that_is_no_python_is_named_only_where_no_other_defines_the_class
 
     (tmp_path / "sound.py").write_text(LAYER.format(name="CodeA"), encoding="utf-8")
     assert Code.at(tmp_path).find(["CodeA"]) == {"CodeA": "sound.CodeA"}
+
+
+def test_the_folder_of_the_installed_packages_is_no_folder_of_named_code() -> None:
+    spec = find_spec("ultralytics")
+    assert spec is not None
+    assert spec.origin is not None
+    before = module_source("ultralytics.nn.modules.block.C3k2").sha256
+
+    Code.at(Path(spec.origin).parent / "nn" / "modules").allow()
+
+    assert Path(spec.origin).parents[1] not in code_roots()
+    assert module_source("ultralytics.nn.modules.block.C3k2").sha256 == before

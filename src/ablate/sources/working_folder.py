@@ -34,7 +34,12 @@ def allow(targets: Iterable[str]) -> None:
 
 
 def allow_code(root: Path) -> None:
-    """Let classes that the user names be imported from a folder: the one that holds their file or package."""
+    """Let classes that the user names be imported from a folder: the one that holds their file or package.
+
+    A folder that Python imports from anyway stays what it is: of what is installed there the version counts.
+    """
+    if root.resolve() in {Path(entry).resolve() for entry in sys.path if entry}:
+        return
     _roots.pop(root, None)
     _roots[root] = None
     _install()
