@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-# What Ultralytics gives each norm of a network that it builds (`ultralytics.utils.torch_utils.initialize_weights`).
-NORM_EPS, NORM_MOMENTUM = 1e-3, 0.03
+from ablate.modules.kernels.conv_norm import EPSILON, MOMENTUM
 
 MARK = "ablate_mark"  # attribute of a head that is in the place of another one
 
@@ -74,7 +73,7 @@ def set_norms(module: nn.Module) -> None:
     """Give the batch norms of a new layer the numbers that those of the whole network have."""
     for inner in module.modules():
         if isinstance(inner, nn.BatchNorm2d):
-            inner.eps, inner.momentum = NORM_EPS, NORM_MOMENTUM
+            inner.eps, inner.momentum = EPSILON, MOMENTUM
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from typing import Annotated
 from torch import Tensor, nn
 
 from ablate.modules.convolutions.pconv import PartialConv2d
-from ablate.modules.kernels.plain_conv import batch_norm, conv_norm_act
+from ablate.modules.kernels.conv_norm import ConvNorm, batch_norm
 
 
 class FasterNet(nn.Module):
@@ -49,7 +49,7 @@ class FasterNet(nn.Module):
         if min(in_channels, out_channels, repeats) < 1:
             sizes = in_channels, out_channels, repeats
             raise ValueError(f"FasterNet needs channels and repeats of at least 1; got {sizes}")
-        self.adapt = nn.Identity() if in_channels == out_channels else conv_norm_act(in_channels, out_channels)
+        self.adapt = nn.Identity() if in_channels == out_channels else ConvNorm(in_channels, out_channels)
         self.blocks = nn.Sequential(
             *(
                 FasterNetBlock(out_channels, shortcut=shortcut, divisor=divisor, mlp_ratio=mlp_ratio)

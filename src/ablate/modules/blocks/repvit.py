@@ -14,7 +14,7 @@ from typing import Annotated
 
 from torch import Tensor, nn
 
-from ablate.modules.kernels.plain_conv import batch_norm, conv_norm_act
+from ablate.modules.kernels.conv_norm import ConvNorm, batch_norm
 
 
 class RepViT(nn.Module):
@@ -44,7 +44,7 @@ class RepViT(nn.Module):
         sizes = in_channels, out_channels, repeats
         if min(sizes) < 1:
             raise ValueError(f"RepViT needs channels and repeats of at least 1; got {sizes}")
-        self.adapt = nn.Identity() if in_channels == out_channels else conv_norm_act(in_channels, out_channels)
+        self.adapt = nn.Identity() if in_channels == out_channels else ConvNorm(in_channels, out_channels)
         self.blocks = nn.Sequential(
             *(RepViTBlock(out_channels, squeeze=squeeze and index % 2 == 0) for index in range(repeats))
         )
@@ -60,14 +60,14 @@ class RepViTBlock(nn.Module):
 
     def __init__(self, channels: int, *, squeeze: bool = True) -> None:
         super().__init__()
-        self.depthwise = conv_norm_act(channels, channels, 3, groups=channels, activation=False)
+        self.depthwise = ConvNorm(channels, channels, 3, groups=channels, activation="none")
         self.pointwise = nn.Conv2d(channels, channels, 1, groups=channels, bias=False)
         self.norm = batch_norm(channels)
         self.squeeze = _SqueezeExcitation(channels) if squeeze else nn.Identity()
         self.mlp = nn.Sequential(
-            conv_norm_act(channels, 2 * channels, activation=False),
+            ConvNorm(channels, 2 * channels, activation="none"),
             nn.GELU(),
-            conv_norm_act(2 * channels, channels, activation=False),
+            ConvNorm(2 * channels, channels, activation="none"),
         )
         nn.init.zeros_(self.mlp.get_submodule("2.bn").weight)  # type: ignore[arg-type]  # the MLP starts at zero
 

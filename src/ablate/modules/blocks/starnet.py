@@ -14,7 +14,7 @@ from typing import Annotated
 
 from torch import Tensor, nn
 
-from ablate.modules.kernels.plain_conv import batch_norm, check_kernel_size, conv_norm_act
+from ablate.modules.kernels.conv_norm import ConvNorm, batch_norm, check_kernel_size
 
 
 class StarNet(nn.Module):
@@ -49,7 +49,7 @@ class StarNet(nn.Module):
         if min(sizes) < 1:
             raise ValueError(f"StarNet needs channels, repeats and mlp_ratio of at least 1; got {sizes}")
         check_kernel_size("StarNet", kernel_size)
-        self.adapt = nn.Identity() if in_channels == out_channels else conv_norm_act(in_channels, out_channels)
+        self.adapt = nn.Identity() if in_channels == out_channels else ConvNorm(in_channels, out_channels)
         self.blocks = nn.Sequential(
             *(
                 StarBlock(out_channels, shortcut=shortcut, mlp_ratio=mlp_ratio, kernel_size=kernel_size)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ablate.modules.kernels.plain_conv import batch_norm, check_kernel_size
+from ablate.modules.kernels.conv_norm import batch_norm, check_kernel_size
 from ablate.modules.kernels.precision import no_autocast, widen
 
 

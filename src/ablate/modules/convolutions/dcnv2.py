@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ablate.modules.kernels.plain_conv import batch_norm, check_kernel_size
+from ablate.modules.kernels.conv_norm import NormedConv, check_kernel_size
 from ablate.modules.kernels.precision import no_autocast, widen
 from ablate.modules.kernels.traced import places
 
 
-class DCNv2(nn.Module):
+class DCNv2(NormedConv):
     """Modulated deformable convolution, batch norm, SiLU.
 
     (B, in_channels, H, W) to (B, out_channels, ceil(H / stride), ceil(W / stride)).
@@ -46,15 +46,8 @@ class DCNv2(nn.Module):
         kernel_size: Annotated[int, ">= 1"] = 3,
         stride: Annotated[int, ">= 1"] = 1,
     ) -> None:
-        super().__init__()
-        self.conv = DeformConv2d(in_channels, out_channels, kernel_size=kernel_size, stride=stride)
-        self.bn = batch_norm(out_channels)
-        self.act = nn.SiLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, out_channels, H', W')."""
-        y: Tensor = self.act(self.bn(self.conv(x)))
-        return y
+        conv = DeformConv2d(in_channels, out_channels, kernel_size=kernel_size, stride=stride)
+        super().__init__(conv, out_channels)
 
 
 class DeformConv2d(nn.Module):

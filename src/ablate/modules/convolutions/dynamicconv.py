@@ -17,11 +17,11 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
+from ablate.modules.kernels.conv_norm import NormedConv, check_kernel_size
 from ablate.modules.kernels.image_kernels import convolve_each
-from ablate.modules.kernels.plain_conv import batch_norm, check_kernel_size
 
 
-class DynamicConv(nn.Module):
+class DynamicConv(NormedConv):
     """Dynamic convolution, batch norm, SiLU.
 
     (B, in_channels, H, W) to (B, out_channels, ceil(H / stride), ceil(W / stride)).
@@ -46,15 +46,8 @@ class DynamicConv(nn.Module):
         stride: Annotated[int, ">= 1"] = 1,
         experts: Annotated[int, ">= 1"] = 4,
     ) -> None:
-        super().__init__()
-        self.conv = DynamicConv2d(in_channels, out_channels, kernel_size=kernel_size, stride=stride, experts=experts)
-        self.bn = batch_norm(out_channels)
-        self.act = nn.SiLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, out_channels, H', W')."""
-        y: Tensor = self.act(self.bn(self.conv(x)))
-        return y
+        conv = DynamicConv2d(in_channels, out_channels, kernel_size=kernel_size, stride=stride, experts=experts)
+        super().__init__(conv, out_channels)
 
 
 class DynamicConv2d(nn.Module):

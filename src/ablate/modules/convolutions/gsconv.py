@@ -16,7 +16,7 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from ablate.modules.kernels.plain_conv import check_kernel_size, conv_norm_act
+from ablate.modules.kernels.conv_norm import Activation, ConvNorm, check_kernel_size
 
 
 class GSConv(nn.Module):
@@ -53,8 +53,9 @@ class GSConv(nn.Module):
                 f"{out_channels}, {in_channels} and {stride}"
             )
         half = out_channels // 2
-        self.dense = conv_norm_act(in_channels, half, kernel_size, stride=stride, activation=activation)
-        self.depthwise = conv_norm_act(half, half, 5, groups=half, activation=activation)
+        act: Activation = "silu" if activation else "none"
+        self.dense = ConvNorm(in_channels, half, kernel_size, stride=stride, activation=act)
+        self.depthwise = ConvNorm(half, half, 5, groups=half, activation=act)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, out_channels, H', W')."""
@@ -83,9 +84,9 @@ class VoVGSCSP(nn.Module):
                 f"{out_channels}, {in_channels} and {repeats}"
             )
         half = out_channels // 2
-        self.cv1 = conv_norm_act(in_channels, half, 1)
-        self.cv2 = conv_norm_act(in_channels, half, 1)
-        self.cv3 = conv_norm_act(2 * half, out_channels, 1)
+        self.cv1 = ConvNorm(in_channels, half, 1)
+        self.cv2 = ConvNorm(in_channels, half, 1)
+        self.cv3 = ConvNorm(2 * half, out_channels, 1)
         self.bottlenecks = nn.Sequential(*(_Bottleneck(half) for _ in range(repeats)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -101,7 +102,7 @@ class _Bottleneck(nn.Module):
         super().__init__()
         self.first = GSConv(channels, channels, kernel_size=1)
         self.second = GSConv(channels, channels, kernel_size=3, activation=False)
-        self.shortcut = conv_norm_act(channels, channels, 1, activation=False)
+        self.shortcut = ConvNorm(channels, channels, 1, activation="none")
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, H, W)."""

@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ablate.modules.kernels.plain_conv import batch_norm
+from ablate.modules.kernels.conv_norm import NormedConv
 from ablate.modules.kernels.precision import no_autocast, widen
 from ablate.modules.kernels.traced import places
 
 
-class LDConv(nn.Module):
+class LDConv(NormedConv):
     """Linear deformable convolution, batch norm, SiLU.
 
     (B, in_channels, H, W) to (B, out_channels, ceil(H / stride), ceil(W / stride)).
@@ -50,15 +50,8 @@ class LDConv(nn.Module):
         num_param: Annotated[int, ">= 1"] = 5,
         fidelity: Literal["corrected", "authors"] = "corrected",
     ) -> None:
-        super().__init__()
-        self.conv = LDConv2d(in_channels, out_channels, stride=stride, num_param=num_param, fidelity=fidelity)
-        self.bn = batch_norm(out_channels)
-        self.act = nn.SiLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, out_channels, H', W')."""
-        y: Tensor = self.act(self.bn(self.conv(x)))
-        return y
+        conv = LDConv2d(in_channels, out_channels, stride=stride, num_param=num_param, fidelity=fidelity)
+        super().__init__(conv, out_channels)
 
 
 class LDConv2d(nn.Module):

@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ablate.modules.kernels.conv_norm import NormedConv, batch_norm, check_kernel_size
 from ablate.modules.kernels.image_kernels import convolve_each
-from ablate.modules.kernels.plain_conv import batch_norm, check_kernel_size
 
 
-class ODConv(nn.Module):
+class ODConv(NormedConv):
     """Omni-dimensional dynamic convolution, batch norm, SiLU.
 
     (B, in_channels, H, W) to (B, out_channels, ceil(H / stride), ceil(W / stride)).
@@ -47,17 +47,10 @@ class ODConv(nn.Module):
         kernels: Annotated[int, ">= 1"] = 4,
         reduction: Annotated[float, "> 0"] = 0.0625,
     ) -> None:
-        super().__init__()
-        self.conv = ODConv2d(
+        conv = ODConv2d(
             in_channels, out_channels, kernel_size=kernel_size, stride=stride, kernels=kernels, reduction=reduction
         )
-        self.bn = batch_norm(out_channels)
-        self.act = nn.SiLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, out_channels, H', W')."""
-        y: Tensor = self.act(self.bn(self.conv(x)))
-        return y
+        super().__init__(conv, out_channels)
 
 
 class ODConv2d(nn.Module):

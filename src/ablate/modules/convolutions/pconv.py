@@ -16,7 +16,7 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from ablate.modules.kernels.plain_conv import batch_norm, check_kernel_size
+from ablate.modules.kernels.conv_norm import batch_norm, check_kernel_size
 
 
 class PConv(nn.Module):

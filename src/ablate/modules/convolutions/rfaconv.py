@@ -16,10 +16,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ablate.modules.kernels.plain_conv import batch_norm, check_kernel_size
+from ablate.modules.kernels.conv_norm import NormedConv, batch_norm, check_kernel_size
 
 
-class RFAConv(nn.Module):
+class RFAConv(NormedConv):
     """Receptive-field attention convolution, batch norm, SiLU.
 
     (B, in_channels, H, W) to (B, out_channels, ceil(H / stride), ceil(W / stride)).
@@ -42,15 +42,8 @@ class RFAConv(nn.Module):
         kernel_size: Annotated[int, ">= 1"] = 3,
         stride: Annotated[int, ">= 1"] = 1,
     ) -> None:
-        super().__init__()
-        self.conv = RFAConv2d(in_channels, out_channels, kernel_size=kernel_size, stride=stride)
-        self.bn = batch_norm(out_channels)
-        self.act = nn.SiLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, H, W) to (B, out_channels, H', W')."""
-        y: Tensor = self.act(self.bn(self.conv(x)))
-        return y
+        conv = RFAConv2d(in_channels, out_channels, kernel_size=kernel_size, stride=stride)
+        super().__init__(conv, out_channels)
 
 
 class RFAConv2d(nn.Module):

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ablate.modules.kernels.plain_conv import batch_norm, check_kernel_size
+from ablate.modules.kernels.conv_norm import batch_norm, check_kernel_size
 
 
 class WTConv(nn.Module):
