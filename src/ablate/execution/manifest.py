@@ -15,7 +15,7 @@ import msgspec
 from ablate.records.factor_levels import STOCK
 from ablate.records.loading import load_manifest, save_manifest
 from ablate.records.store_address import without_account
-from ablate.records.sweep_record import Control, Design, SweepManifest
+from ablate.records.sweep_record import AnalysisPlan, Control, Design, SweepManifest
 from ablate.redaction import without_secrets
 from ablate.storage.confined import refuse_links
 from ablate.storage.layout import OutputFolder, SweepFolder
@@ -89,6 +89,7 @@ def open_sweep(
         mlflow_run_id=earlier.mlflow_run_id,
         controls=_merged(earlier.controls, controls) if settings.sweep else dict(controls),
         design=design,
+        analysis=AnalysisPlan(metric=settings.metric, delta=settings.delta),
     )
     save_manifest(folder, manifest)
     return folder

@@ -16,7 +16,7 @@ from ablate.errors import AblateError
 from ablate.records.json_struct import JsonObject, JsonValue, from_json, to_json
 from ablate.records.latency_record import LatencyReport
 from ablate.records.run_link import RunLink
-from ablate.records.sweep_record import Control, Design, Sweep, SweepManifest
+from ablate.records.sweep_record import AnalysisPlan, Control, Design, Sweep, SweepManifest
 from ablate.records.trial_record import (
     SHORT,
     Record,
@@ -177,13 +177,14 @@ def load_manifest(folder: SweepFolder, ignored: list[str] | None = None) -> Swee
         notes.append(str(error))
         return _recognised(folder, error.salvaged, notes)
     controls, design = content.pop("controls", None), content.pop("design", None)
+    analysis = content.pop("analysis", None)
     if isinstance(command := content.get("command"), list):  # an older version wrote a list of words
         content["command"] = " ".join(map(str, command))
     try:
         manifest = from_json(content, SweepManifest)
     except ValueError as error:
         notes.append(f"{folder.path.name[:SHORT]}/{folder.manifest.name} {error}")
-        return _recognised(folder, {**content, "controls": controls, "design": design}, notes)
+        return _recognised(folder, {**content, "controls": controls, "design": design, "analysis": analysis}, notes)
     signatures = tuple(dict.fromkeys(filter(_SIGNATURE.fullmatch, manifest.signatures)))  # each becomes a folder's name
     if odd := len(set(manifest.signatures)) - len(signatures):
         notes.append(f"{folder.path.name[:SHORT]}/{folder.manifest.name}: {odd} of its signatures cannot be one")
@@ -192,6 +193,7 @@ def load_manifest(folder: SweepFolder, ignored: list[str] | None = None) -> Swee
         signatures=signatures,
         controls=_controls(controls, notes),
         design=_design(design, notes),
+        analysis=_analysis(analysis, notes),
     )
 
 
@@ -210,11 +212,23 @@ def _recognised(folder: SweepFolder, fields: JsonObject, notes: list[str]) -> Sw
         mlflow_run_id=run_id if isinstance(run_id, str) else None,
         controls=_controls(fields.get("controls"), notes),
         design=_design(fields.get("design"), notes),
+        analysis=_analysis(fields.get("analysis"), notes),
     )
 
 
 def _text(value: JsonValue) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _analysis(content: JsonValue, notes: list[str]) -> AnalysisPlan:
+    """Return what was declared of a sweep's analysis; the defaults where nothing is recorded or it cannot be read."""
+    if content is None:
+        return AnalysisPlan()
+    try:
+        return from_json(content, AnalysisPlan)
+    except ValueError as error:
+        notes.append(f"sweep.json: analysis {error}; the defaults are taken")
+        return AnalysisPlan()
 
 
 def _design(content: JsonValue, notes: list[str]) -> Design | None:

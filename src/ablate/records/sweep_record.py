@@ -56,6 +56,18 @@ class Control(JsonStruct, frozen=True, kw_only=True):
     signatures: tuple[str, ...] = written(())
 
 
+class AnalysisPlan(JsonStruct, frozen=True, kw_only=True):
+    """What a command declared of its analysis before its results were known.
+
+    Attributes:
+        metric: Name of the accuracy that is compared and tested.
+        delta: Margin of equivalence, a fraction of the metric; None where none was declared.
+    """
+
+    metric: Annotated[str, msgspec.Meta(pattern="^(map50_95|map50)$")] = "map50_95"
+    delta: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+
+
 class SweepManifest(JsonStruct, frozen=True, kw_only=True):
     """What a sweep consists of: `sweep.json`.
 
@@ -70,6 +82,7 @@ class SweepManifest(JsonStruct, frozen=True, kw_only=True):
         mlflow_run_id: Its parent run.
         controls: By variant key.
         design: Where it combines components.
+        analysis: What was declared of its analysis.
     """
 
     name: str = ""
@@ -83,6 +96,7 @@ class SweepManifest(JsonStruct, frozen=True, kw_only=True):
     mlflow_run_id: str | None = written(None)
     controls: dict[str, Control] = msgspec.field(default_factory=dict)
     design: Design | None = None
+    analysis: AnalysisPlan = AnalysisPlan()
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ OPTIMIZERS = ("SGD", "MuSGD", "AdamW")
 ARITHMETICS = ("auto", "bf16", "emulated", "fp32")
 OOM_POLICIES = ("fail", "halve")
 DESIGNS = ("product", "one_at_a_time", "leave_one_out", "add_one_in", "factorial")
+METRICS = ("map50_95", "map50")
 ORDERS = ("given", "longest_first", "cheapest_first", "by_seed")
 RETRIES = ("none", "failed", "oom", "all")
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -164,6 +165,8 @@ class Config:
     controls: list[str] = field(default_factory=list)
     exclude: list[Any] = field(default_factory=list)
     order: str = _choice("given", ORDERS)
+    metric: str = _choice("map50_95", METRICS)
+    delta: float | None = _ranged(None, "> 0 and <= 1")
     skip_invalid: bool = False
     retry: str = _choice("none", RETRIES)
     probe: bool = True

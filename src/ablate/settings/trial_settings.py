@@ -74,6 +74,8 @@ class CommandSettings:
     controls: list[str]
     exclude: list[Plain]
     order: str
+    metric: str
+    delta: float | None
     skip_invalid: bool
     retry: str
     probe: bool
