@@ -165,8 +165,6 @@ class Config:
     controls: list[str] = field(default_factory=list)
     exclude: list[Any] = field(default_factory=list)
     order: str = _choice("given", ORDERS)
-    metric: str = _choice("map50_95", METRICS)
-    delta: float | None = _ranged(None, "> 0 and <= 1")
     skip_invalid: bool = False
     retry: str = _choice("none", RETRIES)
     probe: bool = True
@@ -176,6 +174,8 @@ class Config:
     sweep: str | None = None
     root: str = "multirun"
     trust_weights: bool = False
+    metric: str = _choice("map50_95", METRICS)
+    delta: float | None = _ranged(None, "> 0 and <= 1")
 
 
 def schema_node() -> DictConfig:

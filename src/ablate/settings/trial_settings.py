@@ -74,8 +74,6 @@ class CommandSettings:
     controls: list[str]
     exclude: list[Plain]
     order: str
-    metric: str
-    delta: float | None
     skip_invalid: bool
     retry: str
     probe: bool
@@ -85,6 +83,8 @@ class CommandSettings:
     sweep: str | None
     root: str
     trust_weights: bool
+    metric: str
+    delta: float | None
 
     @classmethod
     def from_plain(cls, config: Plain) -> CommandSettings:
