@@ -16,7 +16,7 @@ from rich.console import Console
 
 from ablate.analysis.columns import IN_FILES
 from ablate.analysis.comparison import Comparison, compare
-from ablate.analysis.component_effects import ComponentEffect, effects_of
+from ablate.analysis.component_effects import ComponentEffect, StudyEffects, effects_of, sums_of
 from ablate.analysis.table import comparison_frame, component_columns
 from ablate.findings.all_findings import sentences
 from ablate.records.loading import load_sweep
@@ -398,6 +398,105 @@ def test_adding_one_in_has_no_effects_of_its_own(study: Study, write: Write) -> 
     directory = write(records, design=design)
     assert effects_of(compared(directory)) == []
     assert text_of(directory).startswith("Compared with baseline (mAP50-95")
+
+
+def study_of(directory: Path) -> StudyEffects:
+    (study,) = effects_of(compared(directory))
+    return study
+
+
+def test_an_interaction_is_what_two_components_give_beyond_the_sum(study: Study, write: Write) -> None:
+    records, design = study("factorial")
+    found = study_of(write(records, design=design))
+    cells = {(m, o): accuracy(records, m, o) for m in ("none", "hmha", "acmix", "hmha+acmix") for o in ("sgd", "musgd")}
+    alone = np.mean([cells["hmha", o] - cells["none", o] for o in ("sgd", "musgd")], axis=0)
+    together = np.mean([cells["hmha+acmix", o] - cells["acmix", o] for o in ("sgd", "musgd")], axis=0)
+
+    assert [one.components for one in found.interactions] == [
+        ("hmha@c3k2", "acmix@head"), ("hmha@c3k2", "musgd"), ("acmix@head", "musgd"),
+    ]  # fmt: skip
+    first = found.interactions[0]
+    assert first.value.mean == pytest.approx((together - alone).mean())
+    assert first.simple[0].alone.mean == pytest.approx(alone.mean())
+    assert first.simple[0].together.mean == pytest.approx(together.mean())
+    raw = [paired_t(list(together - alone)), *(one.p_holm for one in found.interactions[1:])]
+    assert first.p_holm is not None
+    assert first.p_holm >= (raw[0] or 0)
+
+
+def with_interaction(records: list[dict[str, Any]], gain: float) -> None:
+    """Both modules together give more than the sum; a little noise keeps the seeds apart."""
+    for record in records:
+        if record["factors"]["module"] == "hmha+acmix":
+            record["metrics"]["map50_95"] += gain + 0.0002 * record["seed"]
+
+
+def test_a_large_interaction_comes_first_and_its_main_effects_are_told_with_and_without(
+    study: Study, write: Write
+) -> None:
+    records, design = study("factorial", (0, 1, 2, 3))
+    for record in records:
+        record["metrics"]["map50_95"] = 0.3 + 0.001 * record["seed"] + 0.00001 * (int(record["signature"][:6], 16) % 7)
+    with_interaction(records, 0.05)
+    directory = write(records, design=design)
+    found = study_of(directory)
+    text = text_of(directory)
+
+    assert [one.supported for one in found.interactions] == [True, False, False]
+    assert [(each.component, each.other) for each in found.dependent] == [
+        ("hmha@c3k2", "acmix@head"), ("acmix@head", "hmha@c3k2"),
+    ]  # fmt: skip
+    assert text.startswith("Significant interactions")
+    assert re.search(r"hmha@c3k2 changes mAP by \S+ points \(.*?\) without acmix@head and by \+5\.\d\d points", text)
+    main = text[text.index("Main effects") :].partition(". ")[0]
+    assert "musgd" in main
+    assert "hmha@c3k2" not in main
+
+
+def test_main_effects_stand_where_no_interaction_is_large(study: Study, write: Write) -> None:
+    records, design = study("factorial")
+    directory = write(records, design=design)
+    text = text_of(directory)
+    assert study_of(directory).dependent == []
+    assert text.startswith("No interaction of two components is significant: the largest is ")
+    assert text.index("No interaction") < text.index("Main effects")
+
+
+def test_interactions_rest_on_comparable_variants_only(study: Study, write: Write) -> None:
+    records, design = study("factorial")
+    for record in records:
+        if record["factors"]["module"] == "acmix" and record["factors"]["optimizer"] == "sgd":
+            record["realised"]["batch"] = 8
+    found = study_of(write(records, design=design))
+    cells = {m: accuracy(records, m, "musgd") for m in ("none", "hmha", "acmix", "hmha+acmix")}
+    expected = cells["hmha+acmix"] - cells["acmix"] - cells["hmha"] + cells["none"]
+    assert found.interactions[0].value.mean == pytest.approx(expected.mean())
+
+
+def test_single_gains_are_summed_and_compared_with_the_gain_of_all(study: Study, write: Write) -> None:
+    records, design = study("add_one_in")
+    directory = write(records, design=design)
+    (total,) = sums_of(compared(directory))
+    base = accuracy(records, "none", "sgd")
+    single = [("hmha", "sgd"), ("acmix", "sgd"), ("none", "musgd")]
+    summed = sum(accuracy(records, *one) - base for one in single)
+    together = accuracy(records, "hmha+acmix", "musgd") - base
+    assert total.summed.mean == pytest.approx(np.mean(summed))
+    assert total.difference.mean == pytest.approx(np.mean(together - summed))
+    assert f"all together add +{100 * together.mean():.2f} points" in text_of(directory)
+
+
+def test_gains_that_do_not_add_up_are_said_to_be_less_than_the_sum(study: Study, write: Write) -> None:
+    records, design = study("add_one_in", (0, 1, 2, 3))
+    for record in records:
+        if record["factors"]["module"] == "hmha+acmix":
+            record["metrics"]["map50_95"] -= 0.2
+    assert "Together they give less than the sum: -" in text_of(write(records, design=design))
+
+
+def test_one_seed_does_not_tell_whether_gains_add_up(study: Study, write: Write) -> None:
+    records, design = study("add_one_in", (0,))
+    assert "cannot be separated from seed-to-seed variance with one seed" in text_of(write(records, design=design))
 
 
 # -- how it is shown -----------------------------------------------------------------------------------------------

@@ -77,7 +77,14 @@ def test_tables_of_stock_losses_have_no_column_of_them(tmp_path: Path) -> None:
 def test_effects_of_losses_are_estimated(tmp_path: Path) -> None:
     noise = {0: 0.0, 1: 0.003, 2: -0.001}
     records = [
-        record(0.2 + 0.1 * (box == "wiou") + 0.02 * (cls == "focal") + spread * (1 + (box == "wiou")), seed, **levels)
+        record(
+            0.2
+            + 0.1 * (box == "wiou")
+            + 0.02 * (cls == "focal")
+            + spread * (1 + (box == "wiou") + 0.1 * (cls == "focal")),
+            seed,
+            **levels,
+        )
         for box in ("ciou", "wiou")
         for cls in ("bce", "focal")
         for seed, spread in noise.items()

@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from statsmodels.formula.api import ols
 
 from ablate.statistics.factorial_model import FactorAnalysis, factor_analysis
@@ -70,42 +71,94 @@ def test_main_effects_are_means_over_the_other_factors_and_interactions_what_the
     assert found.seeds == [0, 1, 2]
 
 
-def test_intervals_and_p_values_agree_with_a_formula() -> None:
+def test_each_effect_is_tested_over_its_own_values_by_seed() -> None:
+    """What statsmodels' formula estimates for each seed apart, with scipy's t-test over the seeds."""
     trials = design()
     found = only(trials)
-    sum_coded = "map50_95 ~ C(seed) + (C(module, Sum) + C(insertion, Sum) + C(optimizer, Sum)) ** 3"
-    fit = ols(sum_coded, trials).fit()
-    assert found.freedom == int(fit.df_resid) == (3 * 2 * 2 - 1) * (3 - 1)
-    assert found.std == pytest.approx(np.sqrt(fit.mse_resid))
-    intervals = fit.conf_int(0.05)
-    term = "C(module, Sum)[S.hmha]"
-    effect = next(e for e in found.effects if e.level == "hmha")
-    assert (effect.interval.estimate, effect.interval.low, effect.interval.high) == pytest.approx(
-        (fit.params[term], *intervals.loc[term])
-    )
-    cross = "C(module, Sum)[S.hmha]:C(insertion, Sum)[S.c3k2]"
-    effect = next(e for e in found.interactions if e.level == "hmha x c3k2")
-    assert (effect.interval.estimate, effect.interval.low, effect.interval.high) == pytest.approx(
-        (fit.params[cross], *intervals.loc[cross])
-    )
+    sum_coded = "map50_95 ~ (C(module, Sum) + C(insertion, Sum) + C(optimizer, Sum)) ** 3"
+    fits = pd.DataFrame({seed: ols(sum_coded, rows).fit().params for seed, rows in trials.groupby("seed")})
+    module = {name: fits.loc[f"C(module, Sum)[S.{name}]"] for name in ("hmha", "acmix")}
+    module["sta"] = -module["hmha"] - module["acmix"]
+    cross = fits.loc["C(module, Sum)[S.hmha]:C(insertion, Sum)[S.c3k2]"]
+    insertion, optimizer = fits.loc["C(insertion, Sum)[S.c3k2]"], fits.loc["C(optimizer, Sum)[S.musgd]"]
+    by_level = {**module, "c3k2": insertion, "musgd": optimizer, "hmha x c3k2": cross}
+    hit = {effect.level: effect for effect in found.effects + found.interactions}
+    for level, values in by_level.items():
+        low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+        assert tuple(hit[level].interval) == pytest.approx((values.mean(), low, high))
     # Tests of the family: three modules, one for the two insertions, one for the two optimizers.
-    third = fit.t_test("-`C(module, Sum)[S.acmix]` - `C(module, Sum)[S.hmha]`".replace("`", "")).pvalue.item()
-    raw = [fit.pvalues[f"C(module, Sum)[S.{name}]"] for name in ("hmha", "acmix")]
-    raw += [third, fit.pvalues["C(insertion, Sum)[S.c3k2]"], fit.pvalues["C(optimizer, Sum)[S.musgd]"]]
-    corrected = dict(zip(["hmha", "acmix", "sta", "c3k2", "sgd"], holm([float(p) for p in raw]), strict=True))
+    raw = [float(stats.ttest_1samp(values, 0).pvalue) for values in (*module.values(), insertion, optimizer)]
+    corrected = dict(zip(["hmha", "acmix", "sta", "c3k2", "sgd"], holm(raw), strict=True))
     corrected |= {"head": corrected["c3k2"], "musgd": corrected["sgd"]}
     for effect in found.effects:
         assert effect.p_value == pytest.approx(corrected[effect.level], rel=1e-6)
+    assert found.freedom == 2
+    fit = ols(f"{sum_coded} + C(seed)", trials).fit()
+    assert found.std == pytest.approx(np.sqrt(fit.mse_resid))
 
 
 def test_what_is_there_is_found_and_a_seed_that_moves_all_alike_is_no_noise() -> None:
     found = only(design(seeds=(0, 1, 2, 3)))
     hit = {e.level: e for e in found.effects + found.interactions}
     assert hit["musgd"].interval.low < 0.01 < hit["musgd"].interval.high
-    assert hit["musgd"].interval.high - hit["musgd"].interval.low < 0.002  # the seeds' spread is 0.03
-    assert hit["hmha x head"].p_value < 0.001
-    assert hit["hmha x musgd"].p_value > 0.05
+    assert hit["musgd"].interval.high - hit["musgd"].interval.low < 0.003  # the seeds' spread is 0.03
+    assert hit["hmha x head"].supported
+    assert not hit["hmha x musgd"].supported
     assert found.std == pytest.approx(0.001, rel=0.5)
+
+
+def test_a_seed_that_acts_on_one_level_is_noise_of_that_level() -> None:
+    trials = design(seeds=(0, 1, 2, 3))
+    luck = dict(enumerate((0.03, -0.02, 0.02, -0.03)))
+    moved = trials["map50_95"] + trials["seed"].map(luck) * (trials["module"] == "hmha")
+    plain, changed = only(trials), only(trials.assign(map50_95=moved))
+    before, after = ({e.level: e for e in found.effects} for found in (plain, changed))
+    assert np.ptp(after["hmha"].interval) > 10 * np.ptp(before["hmha"].interval)
+    assert tuple(after["musgd"].interval) == pytest.approx(tuple(before["musgd"].interval))
+    assert before["hmha"].supported
+    assert not after["hmha"].supported
+
+
+def test_an_effect_that_depends_on_another_factor_is_given_at_each_of_its_levels() -> None:
+    trials = design(seeds=(0, 1, 2, 3, 4))
+    found = only(trials)
+    (hmha,) = [each for each in found.dependent if each.main.level == "hmha" and each.other == "insertion"]
+    assert hmha.is_supported
+    for simple in hmha.simple:
+        there = trials[trials["insertion"] == simple.at]
+        expected = there[there["module"] == "hmha"]["map50_95"].mean() - there["map50_95"].mean()
+        assert simple.interval.estimate == pytest.approx(expected, abs=1e-12)
+        assert simple.interval.low < simple.interval.estimate < simple.interval.high
+    assert not any(each.main.term == "optimizer" or each.other == "optimizer" for each in found.dependent)
+
+
+def test_an_interaction_of_the_size_of_the_main_effect_makes_it_dependent_without_being_supported() -> None:
+    trials = design(seeds=(0, 1, 2, 3))
+    apart = trials["seed"].map(dict(enumerate((0.03, -0.03, 0.03, 0.01))))  # noise of the interaction alone
+    sign = (trials["module"] == "hmha") * np.where(trials["insertion"] == "head", 1, -1)
+    found = only(trials.assign(map50_95=trials["map50_95"] + apart * sign))
+    dependent = {(each.main.level, each.other): each for each in found.dependent}
+    assert not any(effect.supported for effect in found.interactions if effect.term == "module x insertion")
+    assert not dependent["hmha", "insertion"].is_supported
+    assert dependent["hmha", "insertion"].main.supported
+    assert ("hmha", "optimizer") not in dependent
+    assert ("musgd", "module") not in dependent
+
+
+def test_two_seeds_are_analysed_with_a_word_of_warning() -> None:
+    found = only(design(seeds=(0, 1)))
+    assert found.freedom == 1
+    assert "with two seeds" in found.note
+    assert found.effects
+
+
+def test_an_effect_that_no_seed_changes_is_left_out_and_named() -> None:
+    trials = design(modules=("hmha", "acmix"), insertions=("head",))
+    same = trials.assign(map50_95=np.where(trials["module"] == "acmix", np.nan, trials["map50_95"]))
+    same["map50_95"] = same["map50_95"].fillna(same.groupby(["optimizer", "seed"])["map50_95"].transform("mean"))
+    found = only(same)
+    assert {effect.term for effect in found.effects} == {"optimizer"}
+    assert "the seeds do not differ in it at all: hmha, acmix" in found.note
 
 
 def test_what_three_factors_do_together_is_no_noise() -> None:

@@ -1,15 +1,17 @@
-"""The difference that each component of a study makes."""
+"""The difference that each component of a study makes, and whether it depends on the other components."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from statistics import fmean
 
 from ablate.analysis.comparability import differences
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.pairing import trial_pairs
 from ablate.analysis.variants import Variant, studies_of
+from ablate.statistics.component_contrasts import gains, two_components
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import ALPHA, holm, main_effect, paired_differences, paired_t, t_interval
 
@@ -46,16 +48,100 @@ class ComponentEffect:
 
 
 @dataclass(frozen=True)
+class MeanOverSeeds:
+    """A mean difference in mAP50-95 with its 95 % interval over the seeds, None where they are too few."""
+
+    mean: float
+    interval: Interval | None
+
+
+@dataclass(frozen=True)
+class GivenOther:
+    """What a component adds without another one, and with it."""
+
+    component: str
+    other: str
+    alone: MeanOverSeeds
+    together: MeanOverSeeds
+
+
+@dataclass(frozen=True)
+class ComponentInteraction:
+    """What two components together give beyond the sum of what each adds alone.
+
+    Attributes:
+        components: Their names.
+        seeds: Seeds that it rests on.
+        value: The interaction, the mean over the settings of the other components.
+        p_holm: Of the paired t-test, corrected over the interactions of the study.
+        simple: What each of the two adds without the other and with it.
+    """
+
+    components: tuple[str, str]
+    seeds: tuple[int, ...]
+    value: MeanOverSeeds
+    p_holm: float | None
+    simple: tuple[GivenOther, GivenOther]
+
+    @property
+    def supported(self) -> bool:
+        """Whether the corrected p-value is below ALPHA."""
+        return self.p_holm is not None and self.p_holm < ALPHA
+
+
+@dataclass(frozen=True)
 class StudyEffects:
     """The effects of a study's components; `title` tells it from the other studies of a sweep, empty for a single one.
 
     `is_removal`: each is all components against all but this one. Else it is a main effect, the mean over the settings
-    of the other components. Both are paired by seed.
+    of the other components. Both are paired by seed. Interactions are of a factorial only.
     """
 
     title: str
     effects: tuple[ComponentEffect, ...]
     is_removal: bool
+    interactions: tuple[ComponentInteraction, ...] = ()
+
+    @property
+    def dependent(self) -> list[GivenOther]:
+        """The components whose main effect does not hold with and without another one, by their largest interaction.
+
+        That interaction is supported, or the main effect is and the interaction is as large: then what the component
+        adds without the other and with it differ by more than what it adds on average.
+        """
+        dependent = []
+        for effect in self.effects:
+            own = [one for one in self.interactions if effect.component in one.components]
+            deciding = [
+                one
+                for one in own
+                if one.supported or (effect.supported and abs(one.value.mean) >= abs(effect.mean or 0.0))
+            ]
+            if deciding:
+                largest = max(deciding, key=lambda one: (one.supported, abs(one.value.mean)))
+                dependent += [each for each in largest.simple if each.component == effect.component]
+        return dependent
+
+
+@dataclass(frozen=True)
+class SumOfGains:
+    """All components together against the sum of what each adds alone, from a study that adds one at a time.
+
+    Attributes:
+        title: As of `StudyEffects`.
+        seeds: Seeds that it rests on.
+        together: Gain of all together.
+        summed: Sum of the gains of each alone.
+        difference: The first minus the second: more than zero where they support each other.
+        p_value: Of the paired t-test of the difference.
+    """
+
+    title: str
+    seeds: tuple[int, ...]
+    together: MeanOverSeeds
+    summed: MeanOverSeeds
+    difference: MeanOverSeeds
+    p_value: float | None
 
 
 def effects_of(comparison: Comparison) -> list[StudyEffects]:
@@ -69,8 +155,28 @@ def effects_of(comparison: Comparison) -> list[StudyEffects]:
     for members, title in studies_of(comparison.variants, design):
         study = {variant.marks: variant for variant in members if variant.marks}
         effects = [effect(name, i, study) for i, name in enumerate(design.components)]
-        studies.append(StudyEffects(title, _corrected(effects), is_removal))
+        crossed = () if is_removal else _interactions(design.components, study)
+        studies.append(StudyEffects(title, _corrected(effects), is_removal, crossed))
     return studies
+
+
+def sums_of(comparison: Comparison) -> list[SumOfGains]:
+    """Whether single gains add up, for each study of a sweep that adds one component at a time and all together."""
+    design = comparison.sweep.design
+    if design is None or design.name != "add_one_in" or len(design.components) < 2:
+        return []
+    sums = []
+    for members, title in studies_of(comparison.variants, design):
+        study = {variant.marks: variant for variant in members if variant.marks}
+        none = next((variant for marks, variant in study.items() if not any(marks)), None)
+        if none is None or any(_reasons_against(variant, none) for variant in study.values()):
+            continue
+        found = gains({marks: variant.accuracy() for marks, variant in study.items()})
+        if found.seeds:
+            beyond = [a - b for a, b in zip(found.together, found.summed, strict=True)]
+            together, summed = _mean(found.together), _mean(found.summed)
+            sums.append(SumOfGains(title, tuple(found.seeds), together, summed, _mean(beyond), paired_t(beyond)))
+    return sums
 
 
 def _removal(component: str, index: int, study: VariantsByMarks) -> ComponentEffect:
@@ -92,6 +198,28 @@ def _main(component: str, index: int, study: VariantsByMarks) -> ComponentEffect
     if not effect.pairs:
         return ComponentEffect(component, reason="no two comparable variants differ in it alone")
     return _effect(component, effect.seeds, effect.effects, effect.pairs)
+
+
+def _interactions(components: Sequence[str], study: VariantsByMarks) -> tuple[ComponentInteraction, ...]:
+    """The interactions of each two components that four comparable variants tell, corrected over all of them."""
+    measured = {marks: variant.accuracy() for marks, variant in study.items() if variant.by_seed}
+    found = []
+    for first, second in combinations(range(len(components)), 2):
+        two = two_components(measured, first, second, fair=lambda a, b: not _reasons_against(study[a], study[b]))
+        if two.seeds:
+            names = components[first], components[second]
+            simple = (
+                GivenOther(*names, _mean(two.first_alone), _mean(two.first_with)),
+                GivenOther(*names[::-1], _mean(two.second_alone), _mean(two.second_with)),
+            )
+            value, p_value = _mean(two.interaction), paired_t(two.interaction)
+            found.append(ComponentInteraction(names, tuple(two.seeds), value, p_value, simple))
+    corrected = holm([one.p_holm for one in found])
+    return tuple(replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True))
+
+
+def _mean(values: Sequence[float]) -> MeanOverSeeds:
+    return MeanOverSeeds(fmean(values), t_interval(values))
 
 
 def _reasons_against(variant: Variant, without: Variant) -> str:

@@ -6,7 +6,7 @@ from ablate.analysis.comparison import Comparison
 from ablate.analysis.phrases import count, listed
 from ablate.analysis.variants import is_measured
 from ablate.findings.accuracy import group_findings, image_findings, unfair_findings
-from ablate.findings.component_findings import component_findings
+from ablate.findings.component_findings import component_findings, sum_findings
 from ablate.findings.control_findings import broken, control_findings, without_effect
 from ablate.findings.cost import latency_findings, training_findings
 from ablate.findings.factor_findings import factor_findings
@@ -31,6 +31,7 @@ def findings(comparison: Comparison) -> list[str]:
     texts = [*broken(comparison), *without_effect(comparison), *component_findings(comparison)]
     for group in comparison.groups:
         texts += group_findings(comparison, group)
+    texts += sum_findings(comparison)
     texts += [*unfair_findings(comparison), *control_findings(comparison), *factor_findings(comparison)]
     images = image_findings(comparison)
     texts += images

@@ -6,18 +6,96 @@ from collections.abc import Sequence
 
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison
-from ablate.analysis.component_effects import ComponentEffect, effects_of
+from ablate.analysis.component_effects import (
+    ComponentEffect,
+    ComponentInteraction,
+    GivenOther,
+    MeanOverSeeds,
+    StudyEffects,
+    effects_of,
+    sums_of,
+)
 from ablate.analysis.number_format import points
-from ablate.analysis.phrases import interval_text, joined
+from ablate.analysis.phrases import interval_text, joined, limited
+from ablate.statistics.paired import ALPHA
+
+MOST = 4  # interactions that are said
 
 
 def component_findings(comparison: Comparison) -> list[str]:
-    """The effects of the components, study by study."""
+    """The effects of the components, study by study; interactions before the main effects."""
     sentences: list[str] = []
     for study in effects_of(comparison):
-        texts = _removals(study.effects) if study.is_removal else _main_effects(study.effects)
-        sentences += [f"With {study.title}, {text[0].lower()}{text[1:]}" if study.title else text for text in texts]
+        texts = _removals(study.effects) if study.is_removal else _factorial(study)
+        sentences += [_of_study(study.title, text) for text in texts]
     return sentences
+
+
+def sum_findings(comparison: Comparison) -> list[str]:
+    """Whether the gains of single components add up to the gain of all, study by study."""
+    sentences = []
+    for total in sums_of(comparison):
+        text = (
+            f"Alone, the components add {points(total.summed.mean)} points in sum; all together add "
+            f"{points(total.together.mean)} points. "
+        )
+        beyond = f"{points(total.difference.mean)} points"
+        if total.difference.interval is None or total.p_value is None:
+            seeds = "one seed" if len(total.seeds) == 1 else "these seeds"
+            text += f"The difference of {beyond} cannot be separated from seed-to-seed variance with {seeds}."
+        else:
+            test = f"({_interval(total.difference)}, p {cell('p_value', total.p_value)})"
+            if total.p_value >= ALPHA:
+                text += f"The difference, {beyond} {test}, is not significant: the gains may add up."
+            else:
+                word = "more" if total.difference.mean > 0 else "less"
+                text += f"Together they give {word} than the sum: {beyond} {test}."
+        sentences.append(_of_study(total.title, text))
+    return sentences
+
+
+def _of_study(title: str, text: str) -> str:
+    return f"With {title}, {text[0].lower()}{text[1:]}" if title else text
+
+
+def _factorial(study: StudyEffects) -> list[str]:
+    """Interactions, the components that depend on one another, and the main effects of the others."""
+    dependent = study.dependent
+    names = {each.component for each in dependent}
+    independent = [effect for effect in study.effects if effect.component not in names]
+    sentences = _interactions(study.interactions)
+    sentences += [f"{_given(each)}." for each in dependent]
+    return sentences + (_main_effects(independent) if independent else [])
+
+
+def _interactions(interactions: Sequence[ComponentInteraction]) -> list[str]:
+    """The supported interactions, or the largest one."""
+    tested = [one for one in interactions if one.p_holm is not None]
+    if not tested:
+        return []
+    ranked = sorted(tested, key=lambda one: -abs(one.value.mean))
+    supported = [one for one in ranked if one.supported]
+    if supported:
+        texts = [_interaction(one) for one in supported]
+        what = "together, beyond the sum of what each adds alone"
+        return [f"Significant interactions ({what}): {limited(texts, MOST)}."]
+    largest = f"{'the largest is ' if len(ranked) > 1 else ''}{_interaction(ranked[0])}"
+    return [f"No interaction of two components is significant: {largest}."]
+
+
+def _interaction(one: ComponentInteraction) -> str:
+    test = f"({_interval(one.value)}, Holm-corrected p {cell('p_holm', one.p_holm)})"
+    return f"{' with '.join(one.components)} {points(one.value.mean)} points {test}"
+
+
+def _given(each: GivenOther) -> str:
+    """What a component adds without another one and with it."""
+    alone, together = (f"{points(value.mean)} points ({_interval(value)})" for value in (each.alone, each.together))
+    return f"{each.component} changes mAP by {alone} without {each.other} and by {together} with it"
+
+
+def _interval(value: MeanOverSeeds) -> str:
+    return "no CI" if value.interval is None else interval_text(value.interval.low, value.interval.high)
 
 
 def _removals(effects: Sequence[ComponentEffect]) -> list[str]:

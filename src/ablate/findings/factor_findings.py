@@ -1,4 +1,8 @@
-"""Main effects and interactions of module, insertion and optimizer in words, or why there are none."""
+"""Interactions and main effects of module, insertion and optimizer in words, or why there are none.
+
+Interactions come first: where one is supported, or as large as a main effect, that main effect is an average that does
+not hold at each level of the other factor, and the effect at each of these levels is told in its place.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,9 @@ from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.factor_effects import analyses_of
 from ablate.analysis.number_format import points
-from ablate.analysis.phrases import interval_text, joined, listed
-from ablate.statistics.factorial_model import FactorAnalysis, FactorEffect
+from ablate.analysis.phrases import count, interval_text, joined, limited, listed
+from ablate.statistics.factorial_model import DependentEffect, FactorAnalysis, FactorEffect
+from ablate.statistics.interval import Interval
 
 MOST = 4  # effects of one kind that are said
 
@@ -20,7 +25,8 @@ def factor_findings(comparison: Comparison) -> list[str]:
     sentences = []
     for analysis in analyses:
         where = f"On {analysis.data} with {analysis.model}, the" if len(analyses) > 1 else "The"
-        sentences.append(f"{where} {_refused(analysis) if analysis.refusal else _supported(analysis)}")
+        texts = [_refused(analysis)] if analysis.refusal else _supported(analysis)
+        sentences += [f"{where} {text}" for text in texts]
     return sentences
 
 
@@ -29,16 +35,34 @@ def _refused(analysis: FactorAnalysis) -> str:
     return f"effects of {joined(analysis.levels)} cannot be estimated: {refusal}."
 
 
-def _supported(analysis: FactorAnalysis) -> str:
-    main = [effect for effect in analysis.effects if effect.supported]
+def _supported(analysis: FactorAnalysis) -> list[str]:
+    """What is supported, interactions first; each text continues 'The ...'."""
     interactions = [effect for effect in analysis.interactions if effect.supported]
-    text = f"effects of {joined(analysis.levels)} ({len(analysis.seeds)} seeds, relative to the overall mean): "
-    text += f"significant for {_largest(main)}" if main else "none is significant"
-    if interactions:
-        text += f"; significant interactions: {_largest(interactions)}"
-    else:
-        text += "; no interaction is significant"
-    return f"{text}.{f' {analysis.note.capitalize()}.' if analysis.note else ''}"
+    text = (
+        f"effects of {joined(analysis.levels)} ({count(len(analysis.seeds), 'seed')}, relative to the overall mean): "
+    )
+    text += f"significant interactions: {_largest(interactions)}." if interactions else "no interaction is significant."
+    told = _told_apart(analysis.dependent)
+    apart = {(each.main.term, each.main.level) for each in analysis.dependent}
+    main = [e for e in analysis.effects if e.supported and (e.term, e.level) not in apart]
+    alike = "other main effects" if told else "main effects"
+    means = f"{alike}: significant for {_largest(main)}" if main else f"{alike}: none is significant"
+    note = f" {analysis.note[0].upper()}{analysis.note[1:]}." if analysis.note else ""
+    if not told:
+        return [f"{text} {means[0].upper()}{means[1:]}.{note}"]
+    return [text, f"effect of one factor depends on the other for {limited(told, MOST)}.", f"{means}.{note}"]
+
+
+def _told_apart(dependent: Sequence[DependentEffect]) -> list[str]:
+    """Each level that depends on another factor, with its effects there; two factors are told from one side only."""
+    sides: dict[frozenset[str], str] = {}
+    texts = []
+    for each in sorted(dependent, key=lambda one: -abs(one.main.interval.estimate)):
+        if sides.setdefault(frozenset({each.main.term, each.other}), each.main.term) == each.main.term:
+            at = [f"{points(s.interval.estimate)} points with {s.at} ({_interval(s.interval)})" for s in each.simple]
+            reason = "" if each.is_supported else "; the interaction is not significant but as large as the main effect"
+            texts.append(f"{each.main.level} ({each.main.term}), {listed(at, MOST)}{reason}")
+    return texts
 
 
 def _largest(effects: Sequence[FactorEffect]) -> str:
@@ -47,6 +71,9 @@ def _largest(effects: Sequence[FactorEffect]) -> str:
 
 
 def _effect(effect: FactorEffect) -> str:
-    interval = effect.interval
-    test = f"{interval_text(interval.low, interval.high)}, Holm-corrected p {cell('p_holm', effect.p_value)}"
-    return f"{effect.level} {points(interval.estimate)} points ({test})"
+    test = f"{_interval(effect.interval)}, Holm-corrected p {cell('p_holm', effect.p_value)}"
+    return f"{effect.level} {points(effect.interval.estimate)} points ({test})"
+
+
+def _interval(interval: Interval) -> str:
+    return interval_text(interval.low, interval.high)

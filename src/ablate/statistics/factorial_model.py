@@ -1,12 +1,15 @@
 """Main effects and two-way interactions of the factors that vary, with intervals; or why there are none.
 
-A linear model of mAP50-95, fitted by statsmodels: a mean, a block for each seed (so that what a seed does to all
-variants alike is no noise, as in paired differences), an effect of each level of each factor, and of each pair of
-levels of two factors; and, where more vary, of each combination of three and more, which is not reported but must not
-pass for noise. Effects are coded to sum to zero, so that a main effect is how far a level's mean, over all
-levels of the other factors, lies from the mean of all; and an interaction is what a pair of levels gives beyond the
-sum of its main effects (Fisher 1935; Montgomery, Design and Analysis of Experiments). What is left over is the noise:
-how differently one seed turns out from variant to variant, with (cells - 1) x (seeds - 1) degrees of freedom.
+Effects sum to zero over the levels of a factor: a main effect is how far a level's mean, over all levels of the other
+factors, lies from the mean of all; an interaction is what a pair of levels gives beyond the sum of its main effects
+(Fisher 1935; Montgomery, Design and Analysis of Experiments). Each effect is computed for every seed apart, and its
+interval is Student's over these values. So each effect has the error of its own: what seeds do to all variants alike
+cancels in it, and what they do to one level enters the effects of that level. A single error for all effects, as the
+residuals of a linear model give it, is too small wherever seeds do not act on all levels alike, and the factor's own
+(that of a mixed model with a variance of seeds within each factor) where they act on one of its levels.
+
+A main effect is an average, and says little where the effect depends on another factor. `FactorAnalysis.dependent`
+names these, with the effect at each level of the other factor.
 
 The baseline of grafts has no insertion, so it is no cell of the design. Where other factors, such as the loss, vary
 without a module too, no module is a level like others. Only a balanced design is analysed, every cell with the
@@ -17,14 +20,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ablate.statistics.interval import Interval
-from ablate.statistics.paired import ALPHA, LEVEL, holm
+from ablate.statistics.paired import ALPHA, holm, paired_t, t_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,6 +62,33 @@ class FactorEffect(NamedTuple):
         return self.p_value < ALPHA
 
 
+class SimpleEffect(NamedTuple):
+    """The effect of a level at one level of another factor, in fractions, with its own 95 % interval over seeds.
+
+    `at` is the other factor's level. The effect is against the mean over all levels of the first factor there.
+    """
+
+    at: str
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class DependentEffect:
+    """A level whose effect depends on another factor: the interaction is supported, or as large as the main effect.
+
+    Attributes:
+        main: Its main effect, an average that does not hold at each level of the other factor.
+        other: Name of the other factor.
+        simple: The effect at each level of the other factor.
+        is_supported: Whether an interaction of this level with the other factor is supported.
+    """
+
+    main: FactorEffect
+    other: str
+    simple: tuple[SimpleEffect, ...]
+    is_supported: bool
+
+
 @dataclass(frozen=True)
 class FactorAnalysis:
     """The effects of the factors of one model on one data set.
@@ -68,18 +98,21 @@ class FactorAnalysis:
         data: Its name.
         effects: Main effects; empty where refused.
         interactions: Two-way interactions; empty where refused.
+        dependent: Levels whose effect depends on another factor, with the effect at each of its levels. Of levels
+            without a supported interaction, only those whose main effect is supported.
         refusal: Why there are no effects, in words; else empty.
         note: What a reader must know of the effects, in words, or empty.
         levels: Levels of each factor that takes part.
         seeds: Seeds of every cell.
-        freedom: Residual degrees of freedom.
-        std: Residual standard deviation of a trial, a fraction; None where refused.
+        freedom: Degrees of freedom of each interval and test: seeds - 1.
+        std: Residual standard deviation of a trial, over all cells, a fraction; None where refused. No test uses it.
     """
 
     model: str
     data: str
     effects: list[FactorEffect] = field(default_factory=list)
     interactions: list[FactorEffect] = field(default_factory=list)
+    dependent: list[DependentEffect] = field(default_factory=list)
     refusal: str = ""
     note: str = ""
     levels: dict[str, list[str]] = field(default_factory=dict)
@@ -133,7 +166,7 @@ def _analysed(model: str, data: str, rows: pd.DataFrame) -> FactorAnalysis:
             f"only one seed ({seeds[0]}): without replicates an effect cannot be separated from seed-to-seed variance"
         )
         return FactorAnalysis(model, data, refusal=refusal, note=note, levels=levels, seeds=seeds)
-    return _fitted(FactorAnalysis(model, data, note=note, levels=levels, seeds=seeds), rows)
+    return _estimated(FactorAnalysis(model, data, note=note, levels=levels, seeds=seeds), rows)
 
 
 def _too_few_factors(varying: list[str], trials: int) -> str:
@@ -189,85 +222,137 @@ def _numbers(seeds: list[int] | tuple[int, ...]) -> str:
     return ", ".join(map(str, seeds))
 
 
-def _fitted(analysis: FactorAnalysis, rows: pd.DataFrame) -> FactorAnalysis:
-    """Fit the model to a balanced design and read its effects off."""
-    from statsmodels.regression.linear_model import OLS
-
-    accuracy = rows["map50_95"].to_numpy(dtype=float)
-    coded = {name: _sum_coding(len(levels)) for name, levels in analysis.levels.items()}
-    columns = {name: coded[name][_index(rows[name], levels)] for name, levels in analysis.levels.items()}
-    blocks = _sum_coding(len(analysis.seeds))[_index(rows["seed"], analysis.seeds)]
-    terms: list[tuple[str, ...]] = [term for size in range(len(coded)) for term in combinations(coded, size + 1)]
-    parts = [np.ones((len(rows), 1)), blocks, *(_crossed([columns[name] for name in term]) for term in terms)]
-    fit = OLS(accuracy, np.hstack(parts)).fit()
-    std = float(np.sqrt(fit.mse_resid))
+def _estimated(analysis: FactorAnalysis, rows: pd.DataFrame) -> FactorAnalysis:
+    """Estimate the effects of a balanced design."""
+    accuracy = _by_seed(analysis, rows)
+    seeds = len(analysis.seeds)
+    cells = accuracy.size // seeds
+    residuals = accuracy.reshape(cells, seeds)
+    residuals = residuals - residuals.mean(axis=1, keepdims=True) - residuals.mean(axis=0) + residuals.mean()
+    std = float(np.sqrt((residuals**2).sum() / ((cells - 1) * (seeds - 1))))
     if std <= 1e-12:
-        refusal = "no residual variance is left to test an effect against"
-        return FactorAnalysis(**{**vars(analysis), "refusal": refusal})
-    ends = np.cumsum([part.shape[1] for part in parts])
-    spans = {term: slice(ends[1 + i], ends[2 + i]) for i, term in enumerate(terms)}
-    return FactorAnalysis(
-        **{
-            **vars(analysis),
-            "effects": _effects(fit, analysis, coded, {t: s for t, s in spans.items() if len(t) == 1}),
-            "interactions": _effects(fit, analysis, coded, {t: s for t, s in spans.items() if len(t) == 2}),
-            "freedom": int(fit.df_resid),
-            "std": std,
-        }
+        return replace(analysis, refusal="no residual variance is left to test an effect against")
+    names = list(analysis.levels)
+    parts = {
+        term: _effects_by_seed(accuracy, term) for size in (1, 2) for term in combinations(range(len(names)), size)
+    }
+    main, constant = _tested(analysis, {term: part for term, part in parts.items() if len(term) == 1})
+    crossed, constant_pairs = _tested(analysis, {term: part for term, part in parts.items() if len(term) == 2})
+    constant += constant_pairs
+    note = [analysis.note] if analysis.note else []
+    if seeds == 2:
+        note.append(
+            "with two seeds the intervals hold, but only effects many times the seed-to-seed variance can be detected"
+        )
+    if constant:
+        note.append(f"not tested, as the seeds do not differ in it at all: {', '.join(constant)}")
+    return replace(
+        analysis,
+        effects=main,
+        interactions=crossed,
+        dependent=_dependent(analysis, main, crossed, parts),
+        note="; ".join(note),
+        freedom=seeds - 1,
+        std=std,
     )
 
 
-def _effects(
-    fit: Any, analysis: FactorAnalysis, coded: dict[str, np.ndarray], spans: dict[tuple[str, ...], slice]
-) -> list[FactorEffect]:
-    """Effects of all levels, or pairs of levels, of these terms: one family of tests."""
-    names, contrasts = [], []
-    for term, span in spans.items():
-        for choice, weights in _cells(term, analysis, coded):
-            contrast = np.zeros(len(fit.params))
-            contrast[span] = weights
-            names.append((" x ".join(term), " x ".join(choice)))
-            contrasts.append(contrast)
-    tests = fit.t_test(np.array(contrasts))
-    low, high = tests.conf_int(1 - LEVEL).T
-    p_values = np.atleast_1d(tests.pvalue)
-    distinct: dict[tuple[float, ...], int] = {}  # one test for each effect and its mirror image
-    same = [distinct.setdefault(_unsigned(contrast), index) for index, contrast in enumerate(contrasts)]
-    corrected = dict(zip(distinct.values(), holm([float(p_values[i]) for i in distinct.values()]), strict=True))
-    return [
-        FactorEffect(
-            *name, Interval(float(tests.effect[i]), float(low[i]), float(high[i])), float(corrected[same[i]] or 0.0)
-        )
-        for i, name in enumerate(names)
-    ]
+def _by_seed(analysis: FactorAnalysis, rows: pd.DataFrame) -> np.ndarray:
+    """Accuracy of each cell and seed, (levels of the first factor, ..., of the last, seeds)."""
+    sizes = [len(levels) for levels in analysis.levels.values()]
+    accuracy = np.full((*sizes, len(analysis.seeds)), np.nan)
+    places = [_index(rows[name], levels) for name, levels in analysis.levels.items()]
+    accuracy[(*places, _index(rows["seed"], analysis.seeds))] = rows["map50_95"].to_numpy(dtype=float)
+    return accuracy
 
 
-def _cells(
-    term: tuple[str, ...], analysis: FactorAnalysis, coded: dict[str, np.ndarray]
-) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
-    """Each level, or combination of levels, of a term with the weights of its columns."""
-    for indices in product(*(range(len(analysis.levels[name])) for name in term)):
-        choice = tuple(analysis.levels[name][i] for name, i in zip(term, indices, strict=True))
-        yield choice, _crossed([coded[name][[i]] for name, i in zip(term, indices, strict=True)])[0]
+def _effects_by_seed(accuracy: np.ndarray, term: tuple[int, ...]) -> np.ndarray:
+    """Effects of the levels of one factor, or of the pairs of levels of two, (levels ..., seeds).
+
+    Args:
+        accuracy: As `_by_seed` returns it.
+        term: Positions of the factors.
+    """
+    others = tuple(axis for axis in range(accuracy.ndim - 1) if axis not in term)
+    effects: np.ndarray = accuracy.mean(axis=others)
+    for axis in range(len(term)):
+        effects = effects - effects.mean(axis=axis, keepdims=True)
+    return effects
 
 
-def _unsigned(contrast: np.ndarray) -> tuple[float, ...]:
-    """A contrast without its direction."""
-    sign = np.sign(contrast[np.flatnonzero(contrast)[0]])
-    return tuple(float(weight) for weight in sign * contrast)
+def _tested(analysis: FactorAnalysis, parts: dict[tuple[int, ...], np.ndarray]) -> tuple[list[FactorEffect], list[str]]:
+    """Effects of all levels, or pairs of levels, of these terms: one family of tests; and what cannot be tested."""
+    effects: list[FactorEffect] = []
+    constant: list[str] = []
+    values: list[list[float]] = []
+    for term, part in parts.items():
+        for choice, level in _levels_of(analysis, term):
+            by_seed = part[choice].tolist()
+            interval = t_interval(by_seed)
+            if interval is None:
+                constant.append(level)
+                continue
+            values.append(by_seed)
+            effects.append(FactorEffect(" x ".join(list(analysis.levels)[i] for i in term), level, interval, 1.0))
+    tests: list[int] = []  # for each effect the first one that is the same but for its direction
+    for index, by_seed in enumerate(values):
+        same = (i for i in range(index) if effects[i].term == effects[index].term and _is_mirrored(values[i], by_seed))
+        tests.append(next(same, index))
+    distinct = sorted(set(tests))
+    corrected = dict(zip(distinct, holm([paired_t(values[i]) for i in distinct]), strict=True))
+    return [effect._replace(p_value=float(corrected[tests[i]] or 0.0)) for i, effect in enumerate(effects)], constant
 
 
-def _sum_coding(levels: int) -> np.ndarray:
-    """Rows that code L levels so that their effects sum to zero, (L, L - 1)."""
-    return np.vstack([np.eye(levels - 1), -np.ones(levels - 1)])
+def _levels_of(analysis: FactorAnalysis, term: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], str]]:
+    """Each level, or pair of levels, of a term: its place, and its name."""
+    levels = [list(analysis.levels.values())[i] for i in term]
+    for choice in product(*(range(len(each)) for each in levels)):
+        yield choice, " x ".join(each[i] for each, i in zip(levels, choice, strict=True))
 
 
-def _crossed(parts: list[np.ndarray]) -> np.ndarray:
-    """Products of the columns of one or two matrices, row by row: (n, a), (n, b) to (n, a * b)."""
-    first, *others = parts
-    for other in others:
-        first = (first[:, :, None] * other[:, None, :]).reshape(len(first), -1)
-    return first
+def _is_mirrored(first: list[float], second: list[float]) -> bool:
+    """Whether two effects have the same size on every seed, up to rounding."""
+    scale = 1e-9 * float(np.abs(first).max())
+    return bool(np.allclose(first, second, 0, scale) or np.allclose(first, np.negative(second), 0, scale))
+
+
+def _dependent(
+    analysis: FactorAnalysis,
+    main: list[FactorEffect],
+    crossed: list[FactorEffect],
+    parts: dict[tuple[int, ...], np.ndarray],
+) -> list[DependentEffect]:
+    """The levels whose effect depends on another factor, the best supported first."""
+    names, levels = list(analysis.levels), list(analysis.levels.values())
+    supported = {(effect.term, effect.level) for effect in crossed if effect.supported}
+    dependent = []
+    for effect in main:
+        one = names.index(effect.term)
+        place = levels[one].index(effect.level)
+        for other in range(len(names)):
+            if other == one:
+                continue
+            term = (min(one, other), max(one, other))
+            pairs = parts[term][place] if one < other else parts[term][:, place]  # (levels of the other, seeds)
+            name = " x ".join(names[i] for i in term)
+            found = any(
+                (name, " x ".join((effect.level, level) if one < other else (level, effect.level))) in supported
+                for level in levels[other]
+            )
+            is_large = np.ptp(pairs.mean(axis=1)) >= abs(effect.interval.estimate)
+            if found or (effect.supported and is_large):
+                simple = _simple_effects(parts[one,][place] + pairs, levels[other])
+                dependent.append(DependentEffect(effect, names[other], simple, found))
+    return sorted(dependent, key=lambda each: not each.is_supported)
+
+
+def _simple_effects(values: np.ndarray, levels: list[str]) -> tuple[SimpleEffect, ...]:
+    """Effects of one level at each level of another factor, from their values by seed, (levels, seeds)."""
+    effects = []
+    for level, by_seed in zip(levels, values.tolist(), strict=True):
+        mean = float(np.mean(by_seed))
+        effects.append(SimpleEffect(level, t_interval(by_seed) or Interval(mean, mean, mean)))
+    return tuple(effects)
 
 
 def _index(values: pd.Series[Any], levels: list[Any]) -> np.ndarray:
