@@ -96,6 +96,11 @@ def _write(fresh: Path, view: Path, data: DataFile, images: dict[str, list[Image
     (fresh / DATA_FILE).write_text(text, encoding="utf-8")
 
 
+def name_in_view(split: str, image: Image) -> str:
+    """Return an image's place below a view, with forward slashes: its name in `Predictions.names`."""
+    return _inside(Path(), split, "images", image).removeprefix("./")
+
+
 def _inside(view: Path, split: str, kind: str, image: Image) -> str:
     """Where an image (or its label, by Ultralytics' rule) lies in the view."""
     name = image.name.encode(errors="surrogateescape").decode(errors="backslashreplace")  # records are UTF-8

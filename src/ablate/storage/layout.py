@@ -3,6 +3,7 @@
 multirun/trials/<signature>/     one trial, see `TrialFolder`
 multirun/trials/<signature>.lock who trains it
 multirun/sweeps/<name>/          one command, see `SweepFolder`
+multirun/audits/<fingerprint>/   the audit of one data set, see `AuditFolder`
 multirun/mlflow.db, mlartifacts  MLflow's store, where no other is asked for
 """
 
@@ -18,7 +19,7 @@ from typing import Final
 
 from ablate.storage.confined import leads_out
 
-TRIALS, SWEEPS, ARTIFACTS = "trials", "sweeps", "mlartifacts"
+TRIALS, SWEEPS, ARTIFACTS, AUDITS = "trials", "sweeps", "mlartifacts", "audits"
 TRAINING: Final = "train"  # Ultralytics' folder within a trial's
 LOG: Final = "train.log"
 LAST: Final = f"{TRAINING}/weights/last.pt"
@@ -240,6 +241,28 @@ class SweepFolder:
 
 
 @dataclass(frozen=True)
+class AuditFolder:
+    """The folder of the audit of one data set."""
+
+    path: Path
+
+    @property
+    def groups(self) -> Path:
+        """Which images belong together."""
+        return self.path / "groups.json"
+
+    @property
+    def record(self) -> Path:
+        """What the audit found."""
+        return self.path / "audit.json"
+
+    @property
+    def page(self) -> Path:
+        """The same with pictures."""
+        return self.path / "audit.html"
+
+
+@dataclass(frozen=True)
 class OutputFolder:
     """The folder that all results go to, `root=`."""
 
@@ -292,6 +315,10 @@ class OutputFolder:
     def sweep(self, name: str) -> SweepFolder:
         """Return the folder of a sweep."""
         return SweepFolder(self.sweeps / name)
+
+    def audit(self, fingerprint: str) -> AuditFolder:
+        """Return the folder of the audit of the data set with a fingerprint."""
+        return AuditFolder(self.path / AUDITS / fingerprint[:16])
 
     def trial_folders(self) -> Iterator[TrialFolder]:
         """Yield all trials' folders by name; what is not called by a signature, or is a link, is none."""
