@@ -120,7 +120,7 @@ def test_a_loss_that_did_not_act_is_said_in_words(tmp_path: Path) -> None:
     notes = {row.label: "; ".join(row.notes) for row in comparison.rows}
     assert "in every digit: what it changes did not act" in notes["wiou@box musgd"]
     assert "digit" not in notes["focal@cls musgd"] + notes["baseline musgd"]
-    said = [sentence for sentence in findings(comparison) if "did not act" in sentence]
+    said = [finding.text for finding in findings(comparison) if "did not act" in finding.text]
     assert len(said) == 1
     assert said[0].startswith("wiou@box musgd gave the results of baseline musgd in every digit")
 
@@ -131,14 +131,14 @@ def test_an_identity_is_expected_to_equal_the_baseline(tmp_path: Path) -> None:
 
     for row in comparison.rows[1:]:
         assert "as an identity should be" in "; ".join(row.notes)
-    assert not any("did not act" in sentence for sentence in findings(comparison))
+    assert not any("did not act" in finding.text for finding in findings(comparison))
 
 
 def test_two_variants_that_gave_the_same_are_said_to_differ_in_nothing_that_acts(tmp_path: Path) -> None:
     graft = {"module": "hmha", "insertion": "c3k2"}
     records = [record(0.2), record(0.3, loss=1.5, **graft), record(0.3, loss=1.5, box_loss="wiou", **graft)]
     records += [record(0.3, loss=1.5, cls_loss="identity", **graft)]
-    said = [sentence for sentence in findings(compared(tmp_path, records)) if "did not act" in sentence]
+    said = [finding.text for finding in findings(compared(tmp_path, records)) if "did not act" in finding.text]
 
     assert len(said) == 1
     assert "hmha@c3k2+wiou@box musgd" in said[0]

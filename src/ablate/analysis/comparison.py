@@ -1,7 +1,8 @@
 """The comparison of a sweep: made once from its records, and read by every table, figure and sentence.
 
 The variants of a design of components are one comparison group, whose baseline has none of them. Controls stand among
-what they control; they take no part in the correction for many tests. What is not known is None, and `notes` says why.
+what they control; neither they nor flagged rows take part in the correction for many tests. What is not known is
+None, and `notes` says why.
 """
 
 from __future__ import annotations
@@ -240,8 +241,8 @@ def _reasons_against(variant: Variant, baseline: Variant) -> list[str]:
 
 
 def _corrected(groups: Sequence[Group]) -> list[Group]:
-    """The groups with Holm's correction over all differences that are not a control's."""
-    family = [row for group in groups for row in group.rows if not row.is_control]
+    """The groups with Holm's correction over all differences that may be compared and are not a control's."""
+    family = [row for group in groups for row in group.rows if row.is_comparable and not row.is_control]
     p_values = [None if row.difference is None else row.difference.p_value for row in family]
     corrected = {id(row): p for row, p in zip(family, holm(p_values), strict=True)}
     return [replace(g, rows=tuple(_with_p_holm(row, corrected.get(id(row))) for row in g.rows)) for g in groups]

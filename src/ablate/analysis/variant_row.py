@@ -24,7 +24,8 @@ class Difference:
         over_images: With the 95 % interval of the paired bootstrap over validation images, for these very networks:
             what other images of the same kind would change. None where it was not computed.
         p_value: Of the paired t-test.
-        p_holm: The same after Holm's correction over all variants of the table; None for controls.
+        p_holm: The same after Holm's correction over all comparable variants of the table; None for controls and
+            flagged rows.
         effect_size: Hedges' g of the paired differences.
         smallest_detectable: The smallest difference that as many seeds find in 80 % of studies.
         seeds_needed: How many seeds would find a difference of `TO_FIND`.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.number_format import points
 from ablate.analysis.phrases import count, interval_text, limited, listed, points_text, span
 from ablate.analysis.variant_row import TO_FIND, Difference, Row
+from ablate.findings.finding import Claim, Finding, Kind, direction, without_claims
 from ablate.statistics.paired import ALPHA, seeds_needed, smallest_detectable
 
 MOST_REASONS = 6  # for which variants were left out
@@ -18,28 +20,33 @@ MOST_IMAGES = 3  # variants whose interval over images is said; the others are i
 Compared = tuple[Row, Difference]
 
 
-def group_findings(comparison: Comparison, group: Group) -> list[str]:
+def group_findings(comparison: Comparison, group: Group) -> list[Finding]:
     """The findings within one comparison group, most important first."""
     variants = [row for row in group.rows if not row.is_control]
     compared = [(row, row.difference) for row in variants if row.difference is not None]
     if not compared:
         trained = [row.label for row in variants if row.accuracy.map50_95 is not None]
         if all(row.accuracy.map50_95 is None for row in group.rows):
-            return [f"No accuracy was measured for {listed(row.label for row in group.rows)}."]
+            text = f"No accuracy was measured for {listed(row.label for row in group.rows)}."
+            return [Finding(text, Kind.MISSING)]
         if trained and not any(row.is_baseline for row in group.rows):
             what = "none of the components" if comparison.components else "module=none"
-            return [f"There is no baseline ({what}) for {listed(trained)}, so there are no differences."]
+            text = f"There is no baseline ({what}) for {listed(trained)}, so there are no differences."
+            return [Finding(text, Kind.MISSING)]
         return []
     baseline = compared[0][0].baseline
     fair = [(row, difference) for row, difference in compared if difference.is_comparable]
     tested = [one for one in fair if one[1].is_tested]
     untested = [one for one in fair if not one[1].is_tested]
-    sentences = [*_tested(tested, comparison.tests), *([_untested(untested)] if untested else [])]
-    number = _baseline_number(group, baseline)
-    return [f"Compared with {baseline}{'' if index else number}, {text}" for index, text in enumerate(sentences)]
+    found = [*_tested(tested, comparison.tests), *([_untested(untested)] if untested else [])]
+    numbers = [_baseline_number(group, baseline), *[""] * len(found)]
+    return [
+        replace(finding, text=f"Compared with {baseline}{number}, {finding.text}")
+        for finding, number in zip(found, numbers, strict=False)
+    ]
 
 
-def image_findings(comparison: Comparison) -> list[str]:
+def image_findings(comparison: Comparison) -> list[Finding]:
     """What the validation images leave open, for the largest differences."""
     intervals = [
         (row, row.difference.over_images, row.difference)
@@ -53,14 +60,16 @@ def image_findings(comparison: Comparison) -> list[str]:
     more = f" ({len(intervals) - MOST_IMAGES} more in the table)" if len(intervals) > MOST_IMAGES else ""
     lead = f"95% CIs over validation images, in points: {', '.join(texts)}{more}."
     if all(len(difference.seeds) == 1 for *_, difference in intervals):
-        return [f"{lead} They cover the sampling of images, not seed-to-seed variance, as there is one seed."]
-    return [
-        f"{lead} They cover the sampling of images; the CIs over seeds cover seed-to-seed variance. Neither includes "
-        "the other."
-    ]
+        text = f"{lead} They cover the sampling of images, not seed-to-seed variance, as there is one seed."
+    else:
+        text = (
+            f"{lead} They cover the sampling of images; the CIs over seeds cover seed-to-seed variance. Neither "
+            "includes the other."
+        )
+    return [Finding(text, Kind.IMAGES)]
 
 
-def unfair_findings(comparison: Comparison) -> list[str]:
+def unfair_findings(comparison: Comparison) -> list[Finding]:
     """Which differences may have other causes than the variant, and what was left out for it."""
     sentences = []
     unfair = [
@@ -77,7 +86,7 @@ def unfair_findings(comparison: Comparison) -> list[str]:
     left_out = comparison.left_out
     if left_out:
         sentences.append(f"strict=true leaves out {count(len(left_out), 'variant')}: {_reasons(left_out)}.")
-    return sentences
+    return without_claims(Kind.CHECK, sentences)
 
 
 def _baseline_number(group: Group, label: str) -> str:
@@ -88,29 +97,38 @@ def _baseline_number(group: Group, label: str) -> str:
     return f" (mAP50-95 {cell('map50_95', row.accuracy.map50_95)}, {count(row.replicates, 'seed')})"
 
 
-def _tested(compared: Sequence[Compared], tests: int) -> list[str]:
-    """Sentences on differences with an interval; each continues 'Compared with <baseline>, ...'."""
+def _tested(compared: Sequence[Compared], tests: int) -> list[Finding]:
+    """Findings on differences with an interval; each text continues 'Compared with <baseline>, ...'."""
     better = [(row, d) for row, d in compared if d.supported and d.estimate > 0]
     worse = [(row, d) for row, d in compared if d.supported and d.estimate < 0]
     unsupported = [(row, d) for row, d in compared if not d.supported]
     suggested = [(row, d) for row, d in unsupported if d.over_seeds is not None and d.over_seeds.excludes_zero]
     unclear = [(row, d) for row, d in unsupported if d.over_seeds is None or not d.over_seeds.excludes_zero]
-    sentences = []
+    found = []
     if better:
-        sentences.append(f"mAP is significantly higher for {_with_intervals(better)}.")
+        text = f"mAP is significantly higher for {_with_intervals(better)}."
+        found.append(Finding(text, Kind.ACCURACY, _claims(better)))
     if worse:
-        sentences.append(f"mAP is significantly lower for {_with_intervals(worse)}.")
+        text = f"mAP is significantly lower for {_with_intervals(worse)}."
+        found.append(Finding(text, Kind.ACCURACY, _claims(worse)))
     if suggested:
-        sentences.append(
-            f"the 95% CI excludes zero but the difference is not significant after Holm correction for "
+        text = (
+            "the 95% CI excludes zero but the difference is not significant after Holm correction for "
             f"{_with_intervals(suggested)}."
         )
+        found.append(Finding(text, Kind.ACCURACY))
     if unclear:
-        sentences.append(
+        text = (
             f"no significant difference was detected for {listed((row.label for row, _ in unclear), 6)}"
             f"{_undetectable([difference for _, difference in unclear], tests)}"
         )
-    return sentences
+        found.append(Finding(text, Kind.ACCURACY))
+    return found
+
+
+def _claims(compared: Sequence[Compared]) -> tuple[Claim, ...]:
+    """That each is what the sign of its difference says; also of those that are counted and not named."""
+    return tuple(Claim(row.label, direction(difference.estimate), row.baseline) for row, difference in compared)
 
 
 def _undetectable(differences: Sequence[Difference], tests: int) -> str:
@@ -143,8 +161,8 @@ def _spread(detectable: float, seeds: int) -> float | None:
     return None if of_one is None else detectable / of_one
 
 
-def _untested(compared: Sequence[Compared]) -> str:
-    """The sentence on differences without an interval over seeds."""
+def _untested(compared: Sequence[Compared]) -> Finding:
+    """The finding on differences without an interval over seeds."""
     ranked = sorted(compared, key=lambda one: -one[1].estimate)
     ends = ranked if len(ranked) < 3 else [ranked[0], ranked[-1]]
     texts = [f"{points_text(difference.estimate)} for {row.label}" for row, difference in ends]
@@ -153,14 +171,20 @@ def _untested(compared: Sequence[Compared]) -> str:
     else:
         between = " to " if len(ranked) > 2 else " and "
         lead = f"the measured differences {'range from' if len(ranked) > 2 else 'are'} {between.join(texts)}"
-    if any(len(difference.seeds) > 1 for _, difference in ranked):
-        ground = "There are too few seeds, or they do not differ at all"
-    else:
-        ground = "There is one seed"
-    return (
-        f"{lead}. {ground}, so there is no CI over seeds, and an effect cannot be separated from seed-to-seed "
-        "variance. Run more seeds, such as seed=range(0,3)."
-    )
+    return Finding(f"{lead}. {_why_untested([difference for _, difference in ranked])}", Kind.ACCURACY)
+
+
+def _why_untested(differences: Sequence[Difference]) -> str:
+    """Why there is no interval over seeds, and what would give one."""
+    lack = "so there is no CI over seeds, and an effect cannot be separated from seed-to-seed variance."
+    most = max(len(difference.seeds) for difference in differences)
+    if most == 1:
+        return f"There is one shared seed, {lack} Run more seeds, such as seed=range(0,3)."
+    fewest = min(len(difference.seeds) for difference in differences)
+    seeds = f"{most} shared seeds" if fewest == most else f"{fewest} to {most} shared seeds"
+    if fewest == 1:
+        return f"With one shared seed there is no variance, with more seeds the difference is the same on each, {lack}"
+    return f"The difference is the same on each of {seeds}, {lack}"
 
 
 def _with_intervals(compared: Sequence[Compared]) -> str:

@@ -11,6 +11,7 @@ from ablate.findings.control_findings import broken, control_findings, without_e
 from ablate.findings.cost import latency_findings, training_findings
 from ablate.findings.factor_findings import factor_findings
 from ablate.findings.facts import levels
+from ablate.findings.finding import Finding, Kind, without_claims
 from ablate.findings.sizes_and_epochs import epoch_findings, size_findings
 from ablate.records.trial_record import short
 
@@ -20,28 +21,32 @@ def sentences(comparison: Comparison) -> list[str]:
 
     Differences are in points of mAP50-95 (0.01), the table has fractions.
     """
-    return [*findings(comparison), *remarks(comparison)]
+    return [finding.text for finding in [*findings(comparison), *remarks(comparison)]]
 
 
-def findings(comparison: Comparison) -> list[str]:
+def findings(comparison: Comparison) -> list[Finding]:
     """What the numbers support and what they do not, most important first."""
     rows = comparison.rows
     if not rows and not comparison.left_out:
-        return ["No trial of this sweep has a result yet, so there is nothing to compare."]
-    texts = [*broken(comparison), *without_effect(comparison), *component_findings(comparison)]
+        return [Finding("No trial of this sweep has a result yet, so there is nothing to compare.", Kind.MISSING)]
+    found = without_claims(Kind.CHECK, [*broken(comparison), *without_effect(comparison)])
+    found += without_claims(Kind.COMPONENTS, component_findings(comparison))
     for group in comparison.groups:
-        texts += group_findings(comparison, group)
-    texts += sum_findings(comparison)
-    texts += [*unfair_findings(comparison), *control_findings(comparison), *factor_findings(comparison)]
+        found += group_findings(comparison, group)
+    found += without_claims(Kind.FACTORS, sum_findings(comparison))
+    found += [*unfair_findings(comparison), *control_findings(comparison)]
+    found += without_claims(Kind.FACTORS, factor_findings(comparison))
     images = image_findings(comparison)
-    texts += images
+    found += images
     if not images and any(row.difference is not None and row.difference.p_value is not None for row in rows):
-        texts.append("The CIs (95%) and p-values cover seed-to-seed variance, not the sampling of validation images.")
-    texts += latency_findings(comparison) if rows else []
-    return [*texts, *epoch_findings(comparison), *size_findings(comparison), *training_findings(comparison)]
+        text = "The CIs (95%) and p-values cover seed-to-seed variance, not the sampling of validation images."
+        found.append(Finding(text, Kind.IMAGES))
+    found += without_claims(Kind.COST, latency_findings(comparison) if rows else [])
+    found += [*epoch_findings(comparison), *size_findings(comparison)]
+    return [*found, *without_claims(Kind.COST, training_findings(comparison))]
 
 
-def remarks(comparison: Comparison) -> list[str]:
+def remarks(comparison: Comparison) -> list[Finding]:
     """What is missing from the numbers: failures, damage, trials without a result."""
     sweep, texts = comparison.sweep, []
     lost = sum(not is_measured(record) for record in sweep.trials)
@@ -56,4 +61,4 @@ def remarks(comparison: Comparison) -> list[str]:
     data = levels(row.data for row in comparison.rows)
     if len(data) > 1:
         texts.append(f"There are {len(data)} data sets ({listed(data)}); compare accuracies within one only.")
-    return texts
+    return without_claims(Kind.MISSING, texts)

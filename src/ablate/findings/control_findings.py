@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from ablate.analysis.columns import cell
@@ -10,12 +11,13 @@ from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.identical_results import is_identical, is_identity, twins
 from ablate.analysis.number_format import points
 from ablate.analysis.pairing import shared_seeds
-from ablate.analysis.phrases import count, interval_text, listed
+from ablate.analysis.phrases import count, interval_text, listed, points_text
 from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import Variant
+from ablate.findings.finding import Claim, Finding, Kind, direction, without_claims
 from ablate.records.trial_record import TrialRecord
 from ablate.statistics.interval import Interval
-from ablate.statistics.paired import paired_differences, t_interval
+from ablate.statistics.paired import ALPHA, holm, paired_differences, paired_t, t_interval
 
 ALARM = "THE COMPARISON ITSELF IS BROKEN"
 EXACT = 1e-9  # mAP50-95: two trainings that compute the same agree to the last digit
@@ -76,12 +78,13 @@ def without_effect(comparison: Comparison) -> list[str]:
     return sentences
 
 
-def control_findings(comparison: Comparison) -> list[str]:
+def control_findings(comparison: Comparison) -> list[Finding]:
     """What the controls show of size and scale; and that surgery changes nothing, where that is so."""
-    sentences = []
-    for group in comparison.groups:
-        sentences += [text for row in group.rows for text in _size(row, group)]
-        sentences += [text for row in group.rows for text in _scale(row, group)]
+    tests = [test for group in comparison.groups for test in _size_tests(group)]
+    p_values = holm([paired_t(test.beyond) for test in tests])
+    found = [_size(replace(test, p_holm=p), len(tests)) for test, p in zip(tests, p_values, strict=True)]
+    scales = [text for group in comparison.groups for row in group.rows for text in _scale(row, group)]
+    found += without_claims(Kind.CONTROLS, scales)
     exact = [
         (control.label, len(differences))
         for control, _, differences in _identities(comparison)
@@ -90,11 +93,12 @@ def control_findings(comparison: Comparison) -> list[str]:
     if exact:
         seeds = count(min(number for _, number in exact), "seed")
         each = f"each with {seeds}" if len(exact) > 1 else f"with {seeds}"
-        sentences.append(
+        text = (
             f"{listed(label for label, _ in exact)} reproduced the baseline exactly, {each}: grafting by itself "
             "changes nothing."
         )
-    return sentences
+        found.append(Finding(text, Kind.CONTROLS))
+    return found
 
 
 def _identities(comparison: Comparison) -> Iterator[tuple[Row, Variant, list[float]]]:
@@ -127,42 +131,70 @@ def _other_threads(control: Variant, baseline: Variant) -> str:
     return "" if differing is None else f"{differing[0]} (the baseline with {differing[1]})"
 
 
-def _size(row: Row, group: Group) -> Iterator[str]:
+@dataclass(frozen=True)
+class _SizeTest:
+    """A graft held against a plain block of its size, over the seeds that both and their baseline have.
+
+    `beyond` is what the graft gains less what the block gains, seed by seed; `p_holm` is corrected over all blocks.
+    """
+
+    grafted: Row
+    block: Row
+    gained: tuple[float, ...]
+    of_block: tuple[float, ...]
+    p_holm: float | None = None
+
+    @property
+    def beyond(self) -> list[float]:
+        return [a - b for a, b in zip(self.gained, self.of_block, strict=True)]
+
+
+def _size_tests(group: Group) -> Iterator[_SizeTest]:
+    """Each graft of a group with each plain block that is a control of it."""
+    blocks = [row for row in group.rows if row.variant.control is not None and row.variant.control.kind == "params"]
+    for row in filter(_has_fair_difference, blocks):
+        for other in group.rows:
+            control, baseline = row.variant.control, group.baseline
+            if other.is_control or not _has_fair_difference(other) or control is None or baseline is None:
+                continue
+            if _grafts(other) != control.of or other.optimizer != row.optimizer:
+                continue
+            seeds = sorted(set(shared_seeds(other.variant, row.variant)) & baseline.by_seed.keys())
+            grafted, plain, base = (v.accuracy() for v in (other.variant, row.variant, baseline))
+            gained, of_block = ([v[seed] - base[seed] for seed in seeds] for v in (grafted, plain))
+            if seeds:
+                yield _SizeTest(other, row, tuple(gained), tuple(of_block))
+
+
+def _size(test: _SizeTest, tests: int) -> Finding:
     """What a graft gains beyond a plain block of its size."""
-    control, baseline = row.variant.control, group.baseline
-    if control is None or control.kind != "params" or not _has_fair_difference(row) or baseline is None:
-        return
-    for other in group.rows:
-        if other.is_control or not _has_fair_difference(other) or _grafts(other) != control.of:
-            continue
-        if other.optimizer != row.optimizer:
-            continue
-        seeds = sorted(set(shared_seeds(other.variant, row.variant)) & baseline.by_seed.keys())
-        if not seeds:
-            continue
-        grafted, plain, base = ([v.accuracy()[seed] for seed in seeds] for v in (other.variant, row.variant, baseline))
-        gained = [a - b for a, b in zip(grafted, base, strict=True)]
-        of_plain = [a - b for a, b in zip(plain, base, strict=True)]
-        beyond = [a - b for a, b in zip(grafted, plain, strict=True)]
-        lead = (
-            f"{other.label} changes mAP by {_difference(fmean(gained), t_interval(gained))}. A plain block of the same "
-            f"size changes it by {_difference(fmean(of_plain), t_interval(of_plain))}."
+    graft = test.grafted.label
+    lead = (
+        f"{graft} measured {_of(test.gained)} relative to the baseline, a plain block of the same size "
+        f"{_of(test.of_block)}."
+    )
+    beyond, difference = fmean(test.beyond), test.grafted.difference
+    if test.p_holm is None:
+        text = f"The difference between the two, {points_text(beyond)}, cannot be tested."
+        return Finding(f"{lead} {text}", Kind.CONTROLS)
+    if difference is None or not difference.supported:
+        text = (
+            f"The difference between the two is {_of(test.beyond)}; it is not tested, because {graft} does not differ "
+            "significantly from the baseline."
         )
-        yield f"{lead} {_beyond(beyond)}"
+        return Finding(f"{lead} {text}", Kind.CONTROLS)
+    corrected = f"Holm-corrected for {tests} blocks: p" if tests > 1 else "p"
+    numbers = f"({_of(test.beyond, ', ')}, {corrected} {cell('p_holm', test.p_holm)})"
+    if test.p_holm >= ALPHA:
+        return Finding(f"{lead} The graft cannot be distinguished from the block {numbers}.", Kind.CONTROLS)
+    what = "outperforms" if beyond > 0 else "underperforms"
+    claim = Claim(graft, direction(beyond), test.block.label)
+    return Finding(f"{lead} The graft {what} the block {numbers}.", Kind.CONTROLS, (claim,))
 
 
-def _beyond(differences: list[float]) -> str:
-    """Whether what is left beyond size is more than chance."""
-    interval = t_interval(differences)
-    if interval is None:
-        return f"The difference between the two, {points(fmean(differences))} points, cannot be tested."
-    bounds = interval_text(interval.low, interval.high)
-    text = f"{points(interval.estimate)} points, {bounds}, not corrected"
-    if interval.low > 0:
-        return f"The graft outperforms the block ({text})."
-    if interval.high < 0:
-        return f"The graft underperforms the block ({text})."
-    return f"The graft cannot be distinguished from the block ({text})."
+def _of(differences: Sequence[float], between: str = "") -> str:
+    """The mean of differences over seeds with its interval."""
+    return _difference(fmean(differences), t_interval(differences), between)
 
 
 def _scale(row: Row, group: Group) -> Iterator[str]:
@@ -171,7 +203,9 @@ def _scale(row: Row, group: Group) -> Iterator[str]:
     if row.control != "scale" or not row.is_comparable or difference is None:
         return
     change = _difference(difference.estimate, difference.over_seeds)
-    lead = f"The next larger stock network, {row.model or None}, changes mAP by {change}{_at_cost(row)}"
+    lead = (
+        f"The next larger stock network, {row.model or None}, measured {change} relative to the baseline{_at_cost(row)}"
+    )
     others = [
         (other.difference, other)
         for other in group.rows
@@ -182,13 +216,13 @@ def _scale(row: Row, group: Group) -> Iterator[str]:
         return
     best, variant = max(others, key=lambda one: one[0].estimate)
     text = _difference(best.estimate, best.over_seeds)
-    yield f"{lead}. The best variant, {variant.label}, changes it by {text}{_at_cost(variant)}."
+    yield f"{lead}, the best variant, {variant.label}, {text}{_at_cost(variant)}."
 
 
-def _difference(difference: float, interval: Interval | None) -> str:
-    """A difference with its interval over seeds."""
+def _difference(difference: float, interval: Interval | None, between: str = "") -> str:
+    """A difference with its interval over seeds, in brackets or behind what is to stand between."""
     bounds = interval_text(interval.low, interval.high) if interval else "no CI"
-    return f"{points(difference)} points ({bounds})"
+    return f"{points_text(difference)}{between}{bounds}" if between else f"{points_text(difference)} ({bounds})"
 
 
 def _at_cost(row: Row) -> str:

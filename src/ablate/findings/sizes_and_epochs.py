@@ -1,18 +1,26 @@
-"""Whether a difference depends on the epoch that is judged or on the size of the objects, in words."""
+"""Whether a difference depends on the epoch that is judged or on the size of the objects, in words.
+
+Both are questions about a variant that differs from its baseline, so they are asked of such variants only; by this a
+report in which nothing differs says nothing of them either, but where the first test erred already. Each kind of
+sentence is a family: Holm's correction is over all tests that could have given one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
+from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.number_format import points
 from ablate.analysis.pairing import differences_of
 from ablate.analysis.phrases import interval_text, limited, points_text
+from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import Variant
+from ablate.findings.finding import Claim, Finding, Kind, direction
 from ablate.records.trial_record import TrialRecord
-from ablate.statistics.interval import Interval
-from ablate.statistics.paired import t_interval
+from ablate.statistics.paired import ALPHA, holm, paired_t, t_interval
 
 SIZES: dict[str, Callable[[TrialRecord], float | None]] = {
     "small": lambda trial: trial.metrics.map50_95_small,
@@ -25,56 +33,106 @@ LARGE = 0.01  # mAP: from here on a difference on objects of one size is said
 MOST = 3
 
 
-def epoch_findings(comparison: Comparison) -> list[str]:
-    """Variants for which best and last epoch do not agree, as far as the seeds tell the two apart."""
-    texts = [text for variant, baseline in _comparable(comparison) for text in _epochs(variant, baseline)]
-    if not texts:
+@dataclass(frozen=True)
+class _Test:
+    """One test of a family: differences of a row to its baseline, seed by seed, and its corrected p-value."""
+
+    row: Row
+    baseline: Variant
+    differences: tuple[float, ...]
+    outcome: str
+    p_holm: float | None = None
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.differences)
+
+    @property
+    def is_said(self) -> bool:
+        """Whether it is significant within its family, and its row differs from the baseline at all."""
+        difference = self.row.difference
+        return difference is not None and difference.supported and self.p_holm is not None and self.p_holm < ALPHA
+
+
+def epoch_findings(comparison: Comparison) -> list[Finding]:
+    """Variants for which the conclusion would be another one after the last epoch."""
+    tests = [_epoch_test(row, baseline) for row, baseline in _comparable(comparison)]
+    found = [test for test in _corrected([test for test in tests if test is not None]) if test.is_said]
+    told = [(test, text) for test in found if (text := _epochs(test))]
+    if not told:
         return []
+    claims = [Claim(test.row.label, direction(test.mean), test.baseline.label, test.outcome) for test, _ in told[:MOST]]
+    texts = limited([text for _, text in told], MOST)
+    text = f"Best and last epoch disagree: {texts}. The conclusion depends on which epoch is evaluated."
+    return [Finding(text, Kind.EPOCHS, tuple(claims))]
+
+
+def size_findings(comparison: Comparison) -> list[Finding]:
+    """Large differences on small, medium or large objects, of variants that differ from the baseline."""
+    tests = [
+        _Test(row, baseline, tuple(differences), f"AP {size}")
+        for row, baseline in _comparable(comparison)
+        for size, read in SIZES.items()
+        if (differences := differences_of(row.variant, baseline, read)[1])
+    ]
+    large = [test for test in _corrected(tests) if test.is_said and abs(test.mean) >= LARGE]
+    if not large:
+        return []
+    large.sort(key=lambda test: -abs(test.mean))
+    texts = [
+        f"{test.row.label} on {test.outcome.removeprefix('AP ')} objects {_with_interval(test.differences)}, "
+        f"Holm-corrected p {cell('p_holm', test.p_holm)}"
+        for test in large
+    ]
+    claims = tuple(
+        Claim(test.row.label, direction(test.mean), test.baseline.label, test.outcome) for test in large[:MOST]
+    )
+    text = f"By object size (COCO areas, corrected for {len(tests)} tests): {limited(texts, MOST)}."
+    return [Finding(text, Kind.SIZES, claims)]
+
+
+def _epoch_test(row: Row, baseline: Variant) -> _Test | None:
+    """The difference at the best epoch minus that at the last, seed by seed."""
+    seeds, last = differences_of(row.variant, baseline, lambda trial: trial.metrics_last.map50_95)
+    best = _at_best(row.variant, baseline, seeds)
+    between = tuple(a - b for a, b in zip(best, last, strict=True))
+    return _Test(row, baseline, between, "best minus last epoch") if seeds else None
+
+
+def _epochs(test: _Test) -> str:
+    """Both differences where they lead to different conclusions; empty where they do not."""
+    seeds, last = differences_of(test.row.variant, test.baseline, lambda trial: trial.metrics_last.map50_95)
+    best = _at_best(test.row.variant, test.baseline, seeds)
+    opposite = fmean(best) * fmean(last) < 0 and max(abs(fmean(best)), abs(fmean(last))) >= NOTICEABLE
+    if not opposite and abs(test.mean) < APART:
+        return ""
+    return f"{test.row.label} {_with_interval(best)} at the best epoch, {_with_interval(last)} at the last"
+
+
+def _at_best(variant: Variant, baseline: Variant, seeds: Sequence[int]) -> list[float]:
+    of_variant, of_baseline = variant.accuracy(), baseline.accuracy()
+    return [of_variant[seed] - of_baseline[seed] for seed in seeds]
+
+
+def _corrected(tests: Sequence[_Test]) -> list[_Test]:
+    """The tests with Holm's correction over all of them."""
+    p_values = holm([paired_t(test.differences) for test in tests])
     return [
-        f"Best and last epoch disagree: {limited(texts, MOST)}. The conclusion depends on which epoch is evaluated."
+        _Test(test.row, test.baseline, test.differences, test.outcome, p)
+        for test, p in zip(tests, p_values, strict=True)
     ]
 
 
-def size_findings(comparison: Comparison) -> list[str]:
-    """Large differences on small, medium or large objects, with intervals over seeds that exclude zero."""
-    large = []
-    for variant, baseline in _comparable(comparison):
-        for size, read in SIZES.items():
-            interval = t_interval(differences_of(variant, baseline, read)[1])
-            if interval is not None and abs(interval.estimate) >= LARGE and interval.excludes_zero:
-                large.append((abs(interval.estimate), f"{variant.label} on {size} objects {_with_interval(interval)}"))
-    if not large:
-        return []
-    texts = [text for _, text in sorted(large, reverse=True)]
-    sizes = limited(texts, MOST)
-    return [f"By object size (COCO areas, CIs not corrected for multiple comparisons): {sizes}."]
-
-
-def _epochs(variant: Variant, baseline: Variant) -> Iterator[str]:
-    seeds, last = differences_of(variant, baseline, lambda trial: trial.metrics_last.map50_95)
-    best = [variant.accuracy()[seed] - baseline.accuracy()[seed] for seed in seeds]
-    if not seeds:
-        return
-    means = fmean(best), fmean(last)
-    # One interval with zero inside and one without do not differ for that: their paired difference is what is tested.
-    between = t_interval([a - b for a, b in zip(best, last, strict=True)])
-    opposite = means[0] * means[1] < 0 and max(map(abs, means)) >= NOTICEABLE
-    differs = between is None or between.excludes_zero
-    if differs and (opposite or (between is not None and abs(between.estimate) >= APART)):
-        texts = [
-            _with_interval(interval) if interval else points_text(mean)
-            for interval, mean in zip((t_interval(best), t_interval(last)), means, strict=True)
-        ]
-        yield f"{variant.label} {texts[0]} at the best epoch, {texts[1]} at the last"
-
-
-def _with_interval(interval: Interval) -> str:
+def _with_interval(differences: Sequence[float]) -> str:
+    interval = t_interval(differences)
+    if interval is None:
+        return points_text(fmean(differences))
     return f"{points(interval.estimate)} points ({interval_text(interval.low, interval.high)})"
 
 
-def _comparable(comparison: Comparison) -> Iterator[tuple[Variant, Variant]]:
-    """Each variant that may be compared, with its baseline; no controls."""
+def _comparable(comparison: Comparison) -> Iterator[tuple[Row, Variant]]:
+    """Each row that may be compared, with its baseline; no controls."""
     for group in comparison.groups:
         for row in group.compared:
             if group.baseline is not None:
-                yield row.variant, group.baseline
+                yield row, group.baseline

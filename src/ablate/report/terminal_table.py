@@ -60,7 +60,7 @@ def print_table(comparison: Comparison, *, console: Console | None = None) -> No
         meaning = "not comparable with its baseline, or has none (strict=true leaves these rows out)"
         _print_sentence(console, f"{UNFAIR}   ", meaning, ascii_only, style="yellow")
     console.print()
-    rest, texts = remarks(comparison), findings(comparison)
+    rest, texts = [[finding.text for finding in found] for found in (remarks(comparison), findings(comparison))]
     shown = texts[: max(1, SENTENCES - len(rest))]
     for sentence in [*shown, *rest]:
         _print_sentence(console, "- ", sentence, ascii_only, style="bold red" if sentence.startswith(ALARM) else "")
