@@ -33,7 +33,7 @@ def findings(comparison: Comparison) -> list[Finding]:
     found += without_claims(Kind.COMPONENTS, component_findings(comparison))
     for group in comparison.groups:
         found += group_findings(comparison, group)
-    found += without_claims(Kind.FACTORS, sum_findings(comparison))
+    found += without_claims(Kind.COMPONENTS, sum_findings(comparison))
     found += [*unfair_findings(comparison), *control_findings(comparison)]
     found += without_claims(Kind.FACTORS, factor_findings(comparison))
     images = image_findings(comparison)
