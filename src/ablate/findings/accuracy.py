@@ -171,16 +171,17 @@ def _untested(compared: Sequence[Compared]) -> Finding:
     else:
         between = " to " if len(ranked) > 2 else " and "
         lead = f"the measured differences {'range from' if len(ranked) > 2 else 'are'} {between.join(texts)}"
-    return Finding(f"{lead}. {_why_untested([difference for _, difference in ranked])}", Kind.ACCURACY)
+    return Finding(f"{lead}. {_why_untested(ranked)}", Kind.ACCURACY)
 
 
-def _why_untested(differences: Sequence[Difference]) -> str:
+def _why_untested(compared: Sequence[Compared]) -> str:
     """Why there is no interval over seeds, and what would give one."""
     lack = "so there is no CI over seeds, and an effect cannot be separated from seed-to-seed variance."
-    most = max(len(difference.seeds) for difference in differences)
+    numbers = [len(difference.seeds) for _, difference in compared]
+    fewest, most = min(numbers), max(numbers)
     if most == 1:
-        return f"There is one shared seed, {lack} Run more seeds, such as seed=range(0,3)."
-    fewest = min(len(difference.seeds) for difference in differences)
+        shared = "shared " if any(row.replicates > 1 for row, _ in compared) else ""
+        return f"There is one {shared}seed, {lack} Run more seeds, such as seed=range(0,3)."
     seeds = f"{most} shared seeds" if fewest == most else f"{fewest} to {most} shared seeds"
     if fewest == 1:
         return f"With one shared seed there is no variance, with more seeds the difference is the same on each, {lack}"
