@@ -266,11 +266,11 @@ def test_notes_alone_do_not_fail(
 def test_modules_that_pass_do_train(tmp_path: Path, ablate: Ablate) -> None:
     (tmp_path / "conf" / "module").mkdir(parents=True)
     names = {
-        "se": "timm.layers.SEModule",
-        "scale": "timm.models.metaformer.StarReLU",  # with a note
-        "c2f": "ultralytics.nn.modules.C2f",
-        "drop": "torch.nn.Dropout2d",
-        "groups": "torch.nn.GroupNorm",
+        "my_se": "timm.layers.SEModule",
+        "my_scale": "timm.models.metaformer.StarReLU",  # with a note
+        "my_c2f": "ultralytics.nn.modules.C2f",
+        "my_drop": "torch.nn.Dropout2d",
+        "my_groups": "torch.nn.GroupNorm",
     }
     for name, target in names.items():
         options = "".join(f"{key}: {value}\n" for key, value in MODULES[target].items())

@@ -11,6 +11,7 @@ from ablate.grafting.contract import GRADIENT_BUDGET, affordable, in_validation
 from ablate.grafting.imported import NewLayer
 from ablate.grafting.insertion import GraftError
 from ablate.grafting.module_calls import detail, is_of_user, start_clock, stop_clock
+from ablate.grafting.placed import tensors_in
 
 if TYPE_CHECKING:
     from ultralytics.nn.tasks import DetectionModel
@@ -46,7 +47,7 @@ def check_imported(network: DetectionModel, imgsz: int) -> None:
         with torch.no_grad():
             network.eval()(_noise(network, 1, *in_validation(side, step)))
         answer = network.train()(_noise(network, 2, side, side))
-        total = sum(it.float().sum() for it in _tensors(answer) if it.requires_grad)
+        total = sum(it.float().sum() for it in tensors_in(answer) if it.requires_grad)
         if isinstance(total, Tensor):
             torch.autograd.backward([total])
             grads = [(name, it.grad) for name, it in network.named_parameters() if it.grad is not None]
@@ -65,14 +66,6 @@ def check_imported(network: DetectionModel, imgsz: int) -> None:
             stop_clock()
         for handle in handles:
             handle.remove()
-
-
-def _tensors(answer: Any) -> list[Tensor]:
-    """Return the tensors in what a network returned."""
-    if isinstance(answer, Tensor):
-        return [answer]
-    values = answer.values() if isinstance(answer, dict) else answer if isinstance(answer, list | tuple) else ()
-    return [it for value in values for it in _tensors(value)]
 
 
 def _noise(network: DetectionModel, batch: int, height: int, width: int) -> Tensor:

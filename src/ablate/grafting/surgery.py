@@ -27,7 +27,7 @@ from ablate.grafting.construction import Supply, construct, load_class
 from ablate.grafting.head_surgery import adapt, facts_of_head, graft_inputs, in_place_of
 from ablate.grafting.insertion import GraftError, Place, find_places
 from ablate.grafting.module_calls import calling
-from ablate.grafting.replaced_layer import MARK, Replaced, keep_weights, set_norms
+from ablate.grafting.replaced_layer import MARK, Replaced, keep_weights, set_norms, take_bookkeeping
 from ablate.grafting.replacement_points import facts_of
 from ablate.records.graft_report import GraftReport, PlaceReport
 from ablate.settings.graft import GraftSpec, read_grafts, write_grafts
@@ -94,9 +94,7 @@ class Grafted(nn.Module):
         super().__init__()
         self.host = host
         self.graft = graft
-        for name in ("i", "f", "type", "np"):  # Ultralytics' bookkeeping on the layers of `network.model`
-            if hasattr(host, name):
-                setattr(self, name, getattr(host, name))
+        take_bookkeeping(self, host)
 
     def forward(self, *inputs: Any) -> Tensor:
         """Return the graft of the host's output."""

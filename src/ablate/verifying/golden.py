@@ -7,7 +7,7 @@ that is not known here, fails by its own line; it does not end the run.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,18 +47,31 @@ class CaseResult:
 
 def compare_case(path: Path) -> CaseResult:
     """Run one case in float32 and compare."""
+    return worst_of(path, _all_errors)
+
+
+def worst_of(path: Path, compare: Callable[[Path], Iterable[tuple[str, float]]]) -> CaseResult:
+    """Return the largest error of a case, or why it could not be compared.
+
+    Args:
+        path: Of the case.
+        compare: Reads and runs it; the error of each tensor by name.
+    """
     try:
-        case = _Case.read(path)
-        errors = {
-            f"{tensor}{form}": error
-            for fused, form in ((True, ""), (False, " (composed)"))
-            for tensor, error in _errors(case, fused)
-        }
+        errors = dict(compare(path))
     except Exception as error:  # damage to a file shows in many ways, and a module may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         return CaseResult(path.stem, float("inf"), "", problem=f"{type(error).__name__}: {reason}"[:200])
     worst = max(errors, key=lambda name: errors[name])
     return CaseResult(path.stem, errors[worst], worst)
+
+
+def _all_errors(path: Path) -> Iterator[tuple[str, float]]:
+    """Yield the errors of the fused and of the composed form."""
+    case = _Case.read(path)
+    for fused, form in ((True, ""), (False, " (composed)")):
+        for tensor, error in _errors(case, fused):
+            yield f"{tensor}{form}", error
 
 
 @dataclass(frozen=True)

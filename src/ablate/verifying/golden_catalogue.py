@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ablate.storage.plain_values import Plain
 from ablate.verifying import golden
-from ablate.verifying.golden import CaseResult, relative_error
+from ablate.verifying.golden import CaseResult, relative_error, worst_of
 from ablate.verifying.golden_losses import HOME, compare_loss_case
 
 HOMES = ("ablate.modules", "timm.layers", "torchvision.ops", "ultralytics.nn.modules")
@@ -41,13 +41,7 @@ def compare_any_case(path: Path) -> CaseResult:
 
 def compare_catalogue_case(path: Path) -> CaseResult:
     """Run one case of the catalogue in float32 and compare."""
-    try:
-        errors = dict(_errors(_Case.read(path)))
-    except Exception as error:  # a module may raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return CaseResult(path.stem, float("inf"), "", problem=f"{type(error).__name__}: {reason}"[:200])
-    worst = max(errors, key=lambda name: errors[name])
-    return CaseResult(path.stem, errors[worst], worst)
+    return worst_of(path, lambda path: _errors(_Case.read(path)))
 
 
 @dataclass(frozen=True)

@@ -18,20 +18,14 @@ from torch import Tensor, nn
 
 from ablate.losses.boxes import Scale
 from ablate.storage.plain_values import Plain
-from ablate.verifying.golden import CaseResult, relative_error
+from ablate.verifying.golden import CaseResult, relative_error, worst_of
 
 HOME = "ablate.losses."
 
 
 def compare_loss_case(path: Path) -> CaseResult:
     """Run one case in float32 and compare losses and gradients."""
-    try:
-        errors = dict(_errors(_Case.read(path)))
-    except Exception as error:  # a damaged file
-        reason = " ".join(str(error).split()) or type(error).__name__
-        return CaseResult(path.stem, float("inf"), "", problem=f"{type(error).__name__}: {reason}"[:200])
-    worst = max(errors, key=lambda name: errors[name])
-    return CaseResult(path.stem, errors[worst], worst)
+    return worst_of(path, lambda path: _errors(_Case.read(path)))
 
 
 @dataclass(frozen=True)
