@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from common import keep
+from coverage_sequential import over_looks
 from simulated.known_truth import coverage_over_seeds, factor_coverage, false_alarms, image_coverage, population
 
 COMMON = (4.0, 1.0, 1.0)
@@ -38,12 +39,14 @@ def main() -> None:
         "seeds": lambda: over_seeds(asked.sweeps),
         "factors": lambda: of_factors(asked.sweeps // 10),
         "images": lambda: over_images(asked.samples, asked.images),
+        "looks": lambda: over_looks(asked.sweeps // 2),
     }
     for part in asked.parts or parts:
         started = time.perf_counter()
         for line in parts[part]():
-            error = 2 * float(np.sqrt(line["found"] * (1 - line["found"]) / line["of"]))
-            print(f"{line['what']:38s} {line['setting']:42s} {line['found']:6.1%} +- {error:.1%}", flush=True)
+            error = 2 * float(np.sqrt(line["found"] * (1 - line["found"]) / line["of"])) if "of" in line else None
+            about = "" if error is None else f" +- {error:.1%}"
+            print(f"{line['what']:38s} {line['setting']:42s} {line['found']:6.1%}{about}", flush=True)
             rounded = {name: round(v, 4) if isinstance(v, float) else v for name, v in line.items()}
             with redirect_stdout(io.StringIO()):  # the table is what is read
                 keep("coverage", {"part": part, "seconds": round(time.perf_counter() - started), **rounded})

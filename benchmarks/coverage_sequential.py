@@ -1,0 +1,59 @@
+"""Rows of coverage.py about seeds that stop by themselves: false claims, and seeds saved against a fixed design."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from simulated.sequential_sweeps import KINDS, anytime, claims, fixed_design, naive, spending
+
+RULES = {"until=decided": spending, "anytime-valid": anytime, "repeated t-test": naive}
+TRUTHS = ((0.0, None), (0.0, 1.5), (1.5, 1.5), (-1.5, 1.5))  # true difference of every variant, and margin
+MOST = 12
+MIX = (0.0, 0.0, 0.0, 1.0, 1.5, 2.0)  # true differences, repeated for as many variants as there are
+
+Line = dict[str, Any]
+
+
+def over_looks(sweeps: int) -> Iterator[Line]:
+    """Any false claim of a sweep that is looked at after every seed, at the truth where it is most frequent."""
+    random = np.random.default_rng(1)
+    for name, rule in RULES.items():
+        for kind in KINDS:
+            for variants in (1, 4, 12):
+                critical = rule(MOST, variants)
+                found = [
+                    claims(random, sweeps, [effect] * variants, critical, delta, kind).false for effect, delta in TRUTHS
+                ]
+                setting = f"{variants} variants, to 12 seeds, {kind}"
+                yield {"what": f"false claim, {name}", "setting": setting, "found": max(found), "of": sweeps}
+    for kind in KINDS:
+        first = spending(MOST, 12).copy()
+        first[1:] = np.inf
+        found = [claims(random, sweeps, [effect] * 12, first, delta, kind).false for effect, delta in TRUTHS]
+        setting = f"12 variants, at 3 seeds, {kind}"
+        yield {"what": "false claim, until=decided", "setting": setting, "found": max(found), "of": sweeps}
+    for variants, most in ((1, 12), (4, 12), (12, 12), (1, 20), (4, 20), (12, 20)):
+        for name in ("until=decided", "anytime-valid"):
+            yield _saved(random, sweeps, variants, most, name)
+
+
+def _saved(random: np.random.Generator, sweeps: int, variants: int, most: int, name: str) -> Line:
+    """Seeds of half nulls and half effects, with a margin of 2 standard deviations, and of a fixed design."""
+    effects = (
+        [0.0] * 6 + [1.0, 1.5, 2.0] * 2 if variants == 12 else list(MIX) if variants == 1 else [0.0, 0.0, 1.5, 2.0]
+    )
+    critical = RULES[name](most, variants)
+    if variants == 1:  # each of the mix alone
+        results = [claims(random, sweeps, [effect], critical, 2.0) for effect in effects]
+        seeds, decided = (float(np.mean([getattr(one, what) for one in results])) for what in ("seeds", "decided"))
+    else:
+        result = claims(random, sweeps, effects, critical, 2.0)
+        seeds, decided = result.seeds, result.decided
+    fixed = fixed_design(random, sweeps // 2, effects, decided, 2.0, variants)
+    setting = f"{variants} variants, to {most} seeds: {seeds:.1f} for {fixed}"
+    return {
+        "what": f"seeds saved, {name}", "setting": setting, "found": 1 - seeds / fixed, "seeds": seeds,
+        "fixed": fixed, "decided": decided,
+    }  # fmt: skip

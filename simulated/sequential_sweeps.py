@@ -1,0 +1,157 @@
+"""Simulated sweeps that are looked at after every seed: is any claim false, and how many seeds does stopping save?
+
+Used by benchmarks/coverage_sequential.py (at length) and tests/statistics/test_sequential.py (in short). A rule is
+given as the critical value of |t| at each look, so that wrong ones can be tried too. All is in units of the standard
+deviation of the paired differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import special
+
+from ablate.statistics.paired import ALPHA
+from ablate.statistics.sequential import FIRST_LOOK, likelihood_ratio, nominal_level
+
+KINDS = ("normal", "heavy", "skewed up", "skewed down", "very skewed")
+
+
+class Ends(NamedTuple):
+    """How simulated variants end, shape (sweeps, variants) each."""
+
+    better: np.ndarray
+    worse: np.ndarray
+    equivalent: np.ndarray
+    seeds: np.ndarray
+
+
+class Claims(NamedTuple):
+    """Fractions of sweeps with at least one false claim, and means over all variants."""
+
+    false: float
+    seeds: float
+    decided: float
+
+
+def differences(
+    random: np.random.Generator, sweeps: int, effects: Sequence[float], seeds: int, kind: str = "normal"
+) -> np.ndarray:
+    """Differences of variants to one baseline, whose noise they share; shape (sweeps, variants, seeds).
+
+    Args:
+        random: Draws them.
+        sweeps: How many.
+        effects: True difference of each variant.
+        seeds: Of each variant.
+        kind: Of noise: "normal", "heavy" (Student's t, 4 degrees) in variant and baseline; "skewed up" and "skewed
+            down" are exponential in the variant against a normal baseline; "very skewed": exponential differences.
+    """
+    shape = (sweeps, len(effects), seeds)
+    if kind == "heavy":
+        baseline, noise = random.standard_t(4, (sweeps, 1, seeds)) / 2, random.standard_t(4, shape) / 2
+    elif kind == "very skewed":
+        baseline, noise = np.zeros((sweeps, 1, seeds)), random.exponential(1, shape) - 1
+    else:
+        baseline = random.normal(0, np.sqrt(0.5), (sweeps, 1, seeds))
+        if kind == "normal":
+            noise = random.normal(0, np.sqrt(0.5), shape)
+        else:
+            noise = (random.exponential(1, shape) - 1) * np.sqrt(0.5) * (1 if kind == "skewed up" else -1)
+    return np.asarray(effects)[:, None] + noise - baseline
+
+
+def spending(most: int, tests: int) -> np.ndarray:
+    """Critical values of the rule in use at 3 ... `most` seeds; shape (most - 2,)."""
+    seeds = np.arange(FIRST_LOOK, most + 1)
+    levels = np.array([nominal_level(int(n), most, ALPHA / tests) for n in seeds])
+    return np.asarray(-special.stdtrit(seeds - 1, levels / 2))
+
+
+def anytime(most: int, tests: int, mixing: float = 4.0) -> np.ndarray:
+    """Critical values of the rule without an end: |t| at which the likelihood ratio reaches tests / alpha.
+
+    Infinite where none does: with a handful of seeds its largest value is (1 + n g)^((n - 1) / 2).
+    """
+    low, high = np.zeros(most - 2), np.full(most - 2, 1e6)
+    seeds = np.arange(FIRST_LOOK, most + 1)
+    reached = likelihood_ratio(high, seeds, mixing) >= tests / ALPHA
+    for _ in range(80):
+        middle = (low + high) / 2
+        above = likelihood_ratio(middle, seeds, mixing) >= tests / ALPHA
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return np.where(reached, high, np.inf)
+
+
+def naive(most: int, tests: int) -> np.ndarray:
+    """Critical values of the t-test of a fixed number of seeds, repeated after every seed: wrong."""
+    seeds = np.arange(FIRST_LOOK, most + 1)
+    return np.asarray(-special.stdtrit(seeds - 1, ALPHA / tests / 2))
+
+
+def ends(found: np.ndarray, critical: np.ndarray, delta: float | None) -> Ends:
+    """Let variants stop at the first look whose interval decides.
+
+    Args:
+        found: Differences, shape (sweeps, variants, seeds).
+        critical: Values of |t| at 3 ... seeds, shape (seeds - 2,).
+        delta: Margin of equivalence, or None.
+    """
+    n = np.arange(1, found.shape[-1] + 1)
+    mean = found.cumsum(-1) / n
+    squares = (found**2).cumsum(-1) - n * mean**2
+    mean, error = mean[..., 2:], np.sqrt(np.maximum(squares, 0) / np.maximum(n - 1, 1) / n)[..., 2:]
+    with np.errstate(invalid="ignore"):
+        low, high = mean - critical * error, mean + critical * error
+    equivalent = (low > -delta) & (high < delta) if delta is not None else np.zeros_like(low, dtype=bool)
+    better, worse = (low > 0) & ~equivalent, (high < 0) & ~equivalent
+    decided = better | worse | equivalent
+    first = np.where(decided.any(-1), decided.argmax(-1), decided.shape[-1] - 1)
+    at = np.expand_dims(first, -1)
+    return Ends(*(np.take_along_axis(one, at, -1)[..., 0] for one in (better, worse, equivalent)), first + FIRST_LOOK)
+
+
+def claims(
+    random: np.random.Generator,
+    sweeps: int,
+    effects: Sequence[float],
+    critical: np.ndarray,
+    delta: float | None = None,
+    kind: str = "normal",
+) -> Claims:
+    """How often any claim of a sweep is false, and what the sweep took.
+
+    A claim is false if better or worse has the wrong sign or there is no difference, or if a variant that is called
+    equivalent differs by the margin or more.
+    """
+    end = ends(differences(random, sweeps, effects, len(critical) + 2, kind), critical, delta)
+    truth = np.asarray(effects)
+    false = end.better & (truth <= 0) | end.worse & (truth >= 0)
+    false |= end.equivalent & (np.abs(truth) >= (delta if delta is not None else np.inf))
+    decided = end.better | end.worse | end.equivalent
+    return Claims(float(false.any(1).mean()), float(end.seeds.mean()), float(decided.mean()))
+
+
+def fixed_design(
+    random: np.random.Generator,
+    sweeps: int,
+    effects: Sequence[float],
+    decided: float,
+    delta: float | None,
+    tests: int,
+    largest: int = 40,
+) -> int:
+    """Fewest seeds of a fixed design, one for all variants, that decides as large a part of them (Bonferroni).
+
+    Its interval is read once, by the same three claims. `largest` where none does.
+    """
+    found = differences(random, sweeps, effects, largest)
+    for seeds in range(FIRST_LOOK, largest):
+        critical = np.full(seeds - 2, np.inf)
+        critical[-1] = -special.stdtrit(seeds - 1, ALPHA / tests / 2)
+        end = ends(found[..., :seeds], critical, delta)
+        if (end.better | end.worse | end.equivalent).mean() >= decided:
+            return seeds
+    return largest
