@@ -231,16 +231,16 @@ class VariantResults:
             FileNotFoundError: The record names a file that is not there.
             DamagedRecordError: A file cannot be read.
         """
-        trials = self._row.variant.by_seed
-        paths = {seed: self._predictions_path(trial) for seed, trial in trials.items()}
+        trials = self._row.variant.by_replicate
+        paths = {replicate.seed: self._predictions_path(trial) for replicate, trial in trials.items()}
         return {seed: load_predictions(path) for seed, path in paths.items() if path is not None}
 
     @property
     def history(self) -> pd.DataFrame:
         """One row per epoch of each measured trial: seed, epoch, and whatever was recorded after it."""
         rows = [
-            {"seed": seed, **epoch.content}
-            for seed, trial in sorted(self._row.variant.by_seed.items())
+            {"seed": replicate.seed, **({} if replicate.fold is None else {"fold": replicate.fold}), **epoch.content}
+            for replicate, trial in sorted(self._row.variant.by_replicate.items())
             for epoch in trial.history
         ]
         return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["seed", "epoch"])

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from ablate.analysis.variant_row import Row
 from ablate.records.class_names import ClassName, recorded_classes
-from ablate.statistics.paired import paired_differences
+from ablate.records.replicate import Replicate
 
-ClassAccuracy = dict[ClassName, dict[int, float]]  # class -> seed -> AP50-95
+ClassAccuracy = dict[ClassName, dict[Replicate, float]]  # class -> replicate -> AP50-95
 
 
 def class_accuracy(rows: Sequence[Row]) -> dict[str, ClassAccuracy]:
-    """Variant label -> class -> seed -> AP50-95, of the trials that were measured."""
+    """Variant label -> class -> replicate -> AP50-95, of the trials that were measured."""
     by_label: dict[str, ClassAccuracy] = {}
     for row in rows:
-        for seed, trial in row.variant.by_seed.items():
+        for replicate, trial in row.variant.by_replicate.items():
             for name, entry in zip(recorded_classes(trial), trial.per_class, strict=True):
                 if entry.map50_95 is not None:
-                    by_label.setdefault(row.label, {}).setdefault(name, {})[seed] = entry.map50_95
+                    by_label.setdefault(row.label, {}).setdefault(name, {})[replicate] = entry.map50_95
     return by_label
 
 
 def class_differences(accuracy: dict[str, ClassAccuracy], rows: Sequence[Row]) -> pd.DataFrame:
-    """Mean paired difference to the baseline, shape (classes, variants); NaN where there is no shared seed.
+    """Mean paired difference to the baseline, shape (classes, variants); NaN where there is no shared replicate.
 
     Its index holds `ClassName`s: classes are the same where their index and their name are.
     """
@@ -37,7 +37,7 @@ def class_differences(accuracy: dict[str, ClassAccuracy], rows: Sequence[Row]) -
         classes = accuracy.get(row.label, {})
         if row.label == baseline or not classes:
             continue
-        paired = {name: paired_differences(classes.get(name, {}), seeds)[1] for name, seeds in of_baseline.items()}
+        paired = {name: _differences(classes.get(name, {}), other) for name, other in of_baseline.items()}
         columns[row.label] = {name: float(np.mean(d)) if d else np.nan for name, d in paired.items()}
     table = pd.DataFrame(
         {label: [means[name] for name in of_baseline] for label, means in columns.items()},
@@ -45,6 +45,10 @@ def class_differences(accuracy: dict[str, ClassAccuracy], rows: Sequence[Row]) -
         dtype="float64",
     )
     return table.dropna(how="all").dropna(how="all", axis=1)
+
+
+def _differences(variant: Mapping[Replicate, float], baseline: Mapping[Replicate, float]) -> list[float]:
+    return [variant[one] - baseline[one] for one in sorted(variant.keys() & baseline.keys())]
 
 
 def instances(rows: Sequence[Row]) -> dict[ClassName, int]:

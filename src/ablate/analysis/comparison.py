@@ -17,15 +17,15 @@ from ablate.analysis.identical_results import is_identical, is_identity
 from ablate.analysis.image_intervals import StoredInterval, stored_intervals
 from ablate.analysis.latency_results import Latency, LatencyResults, latency_results, ratio_in_rounds
 from ablate.analysis.measurements import accuracy_of, cost_of, trial_notes
-from ablate.analysis.pairing import VariantGroup, comparison_groups, differences_of, trial_pairs
+from ablate.analysis.pairing import VariantGroup, comparison_groups, differences_of, shared_replicates, trial_pairs
 from ablate.analysis.variant_row import TO_FIND, Difference, Row
-from ablate.analysis.variants import Variant, variants_of
+from ablate.analysis.variants import Variant, map50_95, variants_of
 from ablate.records.image_counts import shortfalls
+from ablate.records.replicate import Replicate
 from ablate.records.sweep_record import Design, Sweep
 from ablate.statistics.paired import (
     effect_size,
     holm,
-    paired_differences,
     paired_t,
     sample_std,
     seeds_needed,
@@ -184,16 +184,16 @@ def _row(
 
 
 def _difference(variant: Variant, baseline: Variant, stored: StoredInterval | None) -> Difference | None:
-    """The paired difference, not yet corrected for other tests; None where no seed is shared."""
-    seeds, paired = paired_differences(variant.accuracy(), baseline.accuracy())
-    if not seeds:
+    """The paired difference, not yet corrected for other tests; None where no replicate is shared."""
+    shared, paired = _paired(variant, baseline)
+    if not shared:
         return None
     _, last = differences_of(variant, baseline, lambda trial: trial.metrics_last.map50_95)
     interval = t_interval(paired)
     spread = sample_std(paired) if interval else None
     return Difference(
         estimate=fmean(paired),
-        seeds=tuple(seeds),
+        replicates=tuple(shared),
         is_comparable=False,
         is_of_control=variant.control is not None,
         over_seeds=interval,
@@ -202,20 +202,26 @@ def _difference(variant: Variant, baseline: Variant, stored: StoredInterval | No
         effect_size=effect_size(paired),
         smallest_detectable=smallest_detectable(spread, len(paired)),
         seeds_needed=seeds_needed(spread, TO_FIND),
-        last_epoch=fmean(last) if len(last) == len(paired) else None,
+        last_epoch=fmean(last) if len(last) == len({replicate.seed for replicate in shared}) else None,
     )
+
+
+def _paired(variant: Variant, baseline: Variant) -> tuple[list[Replicate], list[float]]:
+    """The shared replicates, and the difference in accuracy of each."""
+    shared = shared_replicates(variant, baseline)
+    return shared, [map50_95(one) - map50_95(other) for one, other in trial_pairs(variant, baseline)]
 
 
 def _thin_notes(variant: Variant, baseline: Variant, difference: Difference | None) -> list[str]:
     """What makes a difference rest on less than it could."""
     if difference is None:
         return []
-    notes, seeds = [], difference.seeds
-    if difference.over_seeds is None and len(seeds) > 1:
+    notes, shared = [], difference.replicates
+    if difference.over_seeds is None and len(shared) > 1:
         notes.append("the same difference on every seed: no variance to test against")
-    if len(seeds) < max(len(variant.by_seed), len(baseline.by_seed)):
-        plural = "s" if len(seeds) > 1 else ""
-        notes.append(f"difference over shared seed{plural} {', '.join(map(str, seeds))} only")
+    if len(shared) < max(len(variant.by_replicate), len(baseline.by_replicate)):
+        plural = "s" if len(shared) > 1 else ""
+        notes.append(f"difference over shared seed{plural} {', '.join(map(str, shared))} only")
     return notes
 
 
@@ -232,7 +238,7 @@ def _reasons_against(variant: Variant, baseline: Variant) -> list[str]:
     """Why a variant may not be compared with its baseline."""
     pairs = trial_pairs(variant, baseline)
     if not pairs:
-        seeds = [" ".join(map(str, sorted(v.by_seed))) or "none" for v in (variant, baseline)]
+        seeds = [" ".join(map(str, sorted(v.by_replicate))) or "none" for v in (variant, baseline)]
         return [f"no seed in common with the baseline (seeds {seeds[0]} against {seeds[1]})"]
     # A control of scale is another network than the baseline, and so has other starting weights.
     by_design = variant.marks is not None or (variant.control is not None and variant.control.kind == "scale")

@@ -183,7 +183,7 @@ def _removal(component: str, index: int, study: VariantsByMarks) -> ComponentEff
     full = (True,) * len(next(iter(study)))
     without = (*full[:index], False, *full[index + 1 :])
     for marks, words in ((full, "the variant with all components"), (without, "the variant without it")):
-        if marks not in study or not study[marks].by_seed:
+        if marks not in study or not study[marks].measured:
             return ComponentEffect(component, reason=f"{words} has no result")
     problem = _reasons_against(study[full], study[without])
     if problem:
@@ -193,7 +193,7 @@ def _removal(component: str, index: int, study: VariantsByMarks) -> ComponentEff
 
 
 def _main(component: str, index: int, study: VariantsByMarks) -> ComponentEffect:
-    measured = {marks: variant.accuracy() for marks, variant in study.items() if variant.by_seed}
+    measured = {marks: variant.accuracy() for marks, variant in study.items() if variant.measured}
     effect = main_effect(measured, index, fair=lambda a, b: not _reasons_against(study[a], study[b]))
     if not effect.pairs:
         return ComponentEffect(component, reason="no two comparable variants differ in it alone")
@@ -202,7 +202,7 @@ def _main(component: str, index: int, study: VariantsByMarks) -> ComponentEffect
 
 def _interactions(components: Sequence[str], study: VariantsByMarks) -> tuple[ComponentInteraction, ...]:
     """The interactions of each two components that four comparable variants tell, corrected over all of them."""
-    measured = {marks: variant.accuracy() for marks, variant in study.items() if variant.by_seed}
+    measured = {marks: variant.accuracy() for marks, variant in study.items() if variant.measured}
     found = []
     for first, second in combinations(range(len(components)), 2):
         two = two_components(measured, first, second, fair=lambda a, b: not _reasons_against(study[a], study[b]))

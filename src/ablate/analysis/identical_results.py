@@ -41,7 +41,7 @@ def twins(variants: Sequence[Variant]) -> list[list[Variant]]:
     """
     groups: dict[str, list[Variant]] = {}
     for variant in variants:
-        results = {seed: _all_results(trial) for seed, trial in sorted(variant.by_seed.items())}
+        results = {str(one): _all_results(trial) for one, trial in sorted(variant.by_replicate.items())}
         if results and all(has_losses for has_losses, _ in results.values()):
             groups.setdefault(repr(results), []).append(variant)
     return [same for same in groups.values() if len({_effective(variant) for variant in same}) > 1]

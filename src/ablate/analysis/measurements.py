@@ -99,7 +99,7 @@ def trial_notes(variant: Variant) -> list[str]:
     troubles = Counter(status(trial) for trial in variant.trials if not is_measured(trial))
     for trouble, count in troubles.items():
         notes.append(f"{count} of {total} trials {trouble}" if total > 1 else f"trial {trouble}")
-    again = len(variant.measured) - len(variant.by_seed)
+    again = len(variant.measured) - len(variant.by_replicate)
     if again:
         notes.append(f"{again} more trials of a seed that was already there or has no number")
     if len(variant.measured) == 1:

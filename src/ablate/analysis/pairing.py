@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ablate.analysis.variants import Variant, fraction
+from ablate.analysis.variants import Variant
+from ablate.records.replicate import Replicate
 from ablate.records.trial_record import TrialRecord
 from ablate.statistics.paired import paired_differences
 
@@ -23,10 +24,10 @@ class VariantGroup:
 
     @property
     def compared(self) -> list[Variant]:
-        """The variants with trials that have a seed in common with trials of the baseline."""
+        """The variants with trials that have a seed (and fold) in common with trials of the baseline."""
         if self.baseline is None:
             return []
-        return [v for v in self.members if v is not self.baseline and shared_seeds(v, self.baseline)]
+        return [v for v in self.members if v is not self.baseline and shared_replicates(v, self.baseline)]
 
 
 def comparison_groups(variants: Sequence[Variant]) -> list[VariantGroup]:
@@ -38,14 +39,20 @@ def comparison_groups(variants: Sequence[Variant]) -> list[VariantGroup]:
     return sorted(groups, key=lambda group: not group.is_recorded)
 
 
+def shared_replicates(variant: Variant, baseline: Variant) -> list[Replicate]:
+    """Seeds, and folds where there are some, that both were measured with; ascending."""
+    return sorted(variant.by_replicate.keys() & baseline.by_replicate.keys())
+
+
 def shared_seeds(variant: Variant, baseline: Variant) -> list[int]:
-    """Seeds that both were measured with, ascending."""
-    return sorted(variant.by_seed.keys() & baseline.by_seed.keys())
+    """Seeds of which both have an accuracy, over all folds where there are some; ascending."""
+    return sorted(variant.accuracy().keys() & baseline.accuracy().keys())
 
 
 def trial_pairs(variant: Variant, baseline: Variant) -> list[tuple[TrialRecord, TrialRecord]]:
-    """The trials of the shared seeds, in the order of `shared_seeds`."""
-    return [(variant.by_seed[seed], baseline.by_seed[seed]) for seed in shared_seeds(variant, baseline)]
+    """The trials of the shared replicates, in the order of `shared_replicates`."""
+    shared = shared_replicates(variant, baseline)
+    return [(variant.by_replicate[one], baseline.by_replicate[one]) for one in shared]
 
 
 def differences_of(
@@ -53,16 +60,14 @@ def differences_of(
 ) -> tuple[list[int], list[float]]:
     """Differences of a recorded accuracy over the seeds at which both have it; as `paired_differences`.
 
+    Where there are folds each is the mean over them.
+
     Args:
         variant: One variant.
         baseline: What it is compared with.
         read: Reads the accuracy from a trial.
     """
-    values = [
-        {seed: accuracy for seed, trial in v.by_seed.items() if (accuracy := fraction(read(trial))) is not None}
-        for v in (variant, baseline)
-    ]
-    return paired_differences(*values)
+    return paired_differences(variant.by_seed(read), baseline.by_seed(read))
 
 
 def _baseline(members: Sequence[Variant]) -> Variant | None:

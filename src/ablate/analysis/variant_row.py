@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ablate.analysis.latency_results import Latency
 from ablate.analysis.measurements import Accuracy, Cost
 from ablate.analysis.variants import Variant
+from ablate.records.replicate import Replicate
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import ALPHA
 
@@ -15,11 +16,11 @@ TO_FIND = 0.005  # half a point of mAP50-95: the difference for which `seeds_nee
 
 @dataclass(frozen=True)
 class Difference:
-    """Variant minus baseline in mAP50-95, the mean over the seeds that both have; fractions.
+    """Variant minus baseline in mAP50-95, the mean over the replicates that both have; fractions.
 
     Attributes:
         estimate: The mean difference.
-        seeds: The shared seeds, ascending.
+        replicates: The shared seeds, with their folds where there are some; ascending.
         over_seeds: With Student's 95 % interval: what another training would change. None from one seed.
         over_images: With the 95 % interval of the paired bootstrap over validation images, for these very networks:
             what other images of the same kind would change. None where it was not computed.
@@ -35,7 +36,7 @@ class Difference:
     """
 
     estimate: float
-    seeds: tuple[int, ...]
+    replicates: tuple[Replicate, ...]
     is_comparable: bool
     is_of_control: bool
     over_seeds: Interval | None = None
@@ -46,6 +47,11 @@ class Difference:
     smallest_detectable: float | None = None
     seeds_needed: int | None = None
     last_epoch: float | None = None
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The shared seeds, ascending."""
+        return tuple(sorted({replicate.seed for replicate in self.replicates}))
 
     @property
     def covers(self) -> dict[str, str]:
@@ -128,7 +134,7 @@ class Row:
     @property
     def seeds(self) -> list[int]:
         """Seeds that it was measured with, ascending."""
-        return sorted(self.variant.by_seed)
+        return list(self.variant.seeds)
 
     @property
     def replicates(self) -> int:

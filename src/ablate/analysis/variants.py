@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import fmean
 from typing import TypeGuard
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from ablate.analysis.variant_names import display_labels
 from ablate.records.factor_levels import ALL_FACTORS, is_stock, levels_of
 from ablate.records.graft_report import PlaceReport
+from ablate.records.replicate import Replicate
 from ablate.records.sweep_record import Control, Design, Sweep
 from ablate.records.trial_record import FINISHED, Record, TrialRecord
 
@@ -47,9 +49,14 @@ class Variant:
         return tuple(trial for trial in self.trials if is_measured(trial))
 
     @cached_property
-    def by_seed(self) -> dict[int, TrialRecord]:
-        """Seed -> measured trial."""
-        return {trial.seed: trial for trial in self.measured}
+    def by_replicate(self) -> dict[Replicate, TrialRecord]:
+        """Replicate -> measured trial."""
+        return {trial.replicate: trial for trial in self.measured}
+
+    @cached_property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds that it was measured with, ascending."""
+        return tuple(sorted({replicate.seed for replicate in self.by_replicate}))
 
     @cached_property
     def factors(self) -> dict[str, str]:
@@ -66,8 +73,17 @@ class Variant:
         return is_stock(self.factors)
 
     def accuracy(self) -> dict[int, float]:
-        """Seed -> mAP50-95."""
-        return {seed: map50_95(trial) for seed, trial in self.by_seed.items()}
+        """Seed -> mAP50-95; where there are folds the mean over them, of the seeds that have all."""
+        return self.by_seed(map50_95)
+
+    def by_seed(self, read: Callable[[TrialRecord], float | None]) -> dict[int, float]:
+        """Seed -> a recorded accuracy, as `accuracy`; without the seeds of which a trial lacks it."""
+        accuracies: dict[int, list[float]] = {}
+        for replicate, trial in self.by_replicate.items():
+            if (accuracy := fraction(read(trial))) is not None:
+                accuracies.setdefault(replicate.seed, []).append(accuracy)
+        folds = len({replicate.fold for replicate in self.by_replicate})
+        return {seed: fmean(values) for seed, values in accuracies.items() if len(values) == folds}
 
 
 def is_measured(record: Record) -> TypeGuard[TrialRecord]:

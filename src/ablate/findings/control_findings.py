@@ -159,7 +159,7 @@ def _size_tests(group: Group) -> Iterator[_SizeTest]:
                 continue
             if _grafts(other) != control.of or other.optimizer != row.optimizer:
                 continue
-            seeds = sorted(set(shared_seeds(other.variant, row.variant)) & baseline.by_seed.keys())
+            seeds = sorted(set(shared_seeds(other.variant, row.variant)) & baseline.accuracy().keys())
             grafted, plain, base = (v.accuracy() for v in (other.variant, row.variant, baseline))
             gained, of_block = ([v[seed] - base[seed] for seed in seeds] for v in (grafted, plain))
             if seeds:

@@ -10,6 +10,7 @@ from ablate.records.graft_report import GraftReport
 from ablate.records.json_struct import ABSENT, JsonObject, JsonStruct, JsonValue, from_json, to_json, written
 from ablate.records.metrics import ClassMetrics, EpochRow, Metrics
 from ablate.records.realised import Box, Realised
+from ablate.records.replicate import Replicate
 from ablate.storage.layout import LOG
 from ablate.storage.plain_values import Plain
 
@@ -171,7 +172,8 @@ class TrialHeader(JsonStruct, frozen=True, kw_only=True):
 
     Attributes:
         schema: Version of the record's form.
-        signature, name, variant, variant_key, comparison_key, factors, seed: Of `ablate.settings.signature.Identity`.
+        signature, name, variant, variant_key, comparison_key, factors, seed, fold: Of
+            `ablate.settings.signature.Identity`.
         config: The settled configuration, without accounts.
         data: Its data set.
     """
@@ -186,6 +188,12 @@ class TrialHeader(JsonStruct, frozen=True, kw_only=True):
     seed: int
     config: Plain
     data: DataSummary | None = None
+    fold: int | None = None
+
+    @property
+    def replicate(self) -> Replicate:
+        """Which repetition of its variant it is."""
+        return Replicate(self.seed, self.fold)
 
     def setting(self, *path: str) -> JsonValue:
         """Return the setting at a path of keys, such as ``train, imgsz``; None where the configuration has none."""
