@@ -1,4 +1,4 @@
-"""The commands beside running trials: plan, status, report, latency, verify, catalogue, ui."""
+"""The commands beside running trials: plan, status, report, latency, verify, catalogue, import, data, ui."""
 
 from __future__ import annotations
 
@@ -123,6 +123,28 @@ def import_network(words: Sequence[str]) -> int:
     return _guarded(body)
 
 
+def data(words: Sequence[str]) -> int:
+    """Audit a data set: near duplicates, leaks between splits, recordings, labels that disagree."""
+
+    def body() -> int:
+        if not words or words[0] != "audit":
+            there = f"'{words[0]}': no such command of data; " if words else ""
+            raise ConfigError(f"data: {there}valid: data audit data=<name>, data audit <data file>")
+        parser = VerbParser(prog="ablate data audit", description=data.__doc__)
+        parser.add_argument("words", nargs="*", metavar="data=<name> | FILE", help="data.<key>=<value> root=<folder>")
+        parser.add_argument("--json", action="store_true", help="print JSON to stdout")
+        parsed = parser.parse(words[1:])
+        from ablate.cli.data_command import audit_request
+
+        root = _root([word for word in parsed.words if word.startswith("root=")])
+        request = audit_request([word for word in parsed.words if not word.startswith("root=")], root)
+        from ablate.audit.audit_command import run_audit
+
+        return run_audit(request.data, request.root, as_json=parsed.json)
+
+    return _guarded(body)
+
+
 def ui(words: Sequence[str]) -> int:
     """Serve the MLflow UI on 127.0.0.1."""
 
@@ -171,6 +193,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "verify": verify,
     "catalogue": catalogue,
     "import": import_network,
+    "data": data,
     "ui": ui,
 }
 
@@ -375,10 +398,11 @@ def _without_quotes(text: str) -> str:
 
 def _guarded(body: Callable[[], int]) -> int:
     from ablate.cli.messages import fail
+    from ablate.data.data_errors import DataError
 
     try:
         return body()
-    except (ConfigError, FileNotFoundError) as error:
+    except (ConfigError, DataError, FileNotFoundError) as error:
         return fail(str(error))
     except KeyboardInterrupt:
         return 130
