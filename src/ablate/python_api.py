@@ -23,11 +23,13 @@ from ablate.evaluation.image_bootstrap import ImageInterval, paired_bootstrap
 from ablate.findings.all_findings import sentences
 from ablate.findings.facts import Facts, data_facts, headline, latency_facts, recipe_facts
 from ablate.records import loading
+from ablate.records.judged import judged_sweep
 from ablate.records.predictions import Predictions, load_predictions, predictions_path
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import TrialRecord
 from ablate.report.captions import caption
 from ablate.report.markdown_text import literal
+from ablate.settings.judge import check_judge
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,17 +37,22 @@ if TYPE_CHECKING:
 __all__ = ["FigureResult", "SweepResults", "VariantResults", "load_sweep", "markdown_literal"]
 
 
-def load_sweep(path: str | Path, *, strict: bool = False) -> SweepResults:
+def load_sweep(path: str | Path, *, strict: bool = False, judge: str | None = None) -> SweepResults:
     """Read a sweep and compare its variants.
 
     Args:
         path: The sweep's folder, such as multirun/sweeps/<name>.
         strict: Leave out what may not be compared with its baseline.
+        judge: Which epochs the accuracy is taken from ("best", "last", "split", "mean_last_5"); the one that the
+            sweep's command declared by default.
 
     Raises:
         FileNotFoundError: It is not the folder of a sweep. Damage to single trials is no error: see `notes`.
+        ConfigError: There is no such judge.
     """
-    return SweepResults(compare(loading.load_sweep(Path(path)), strict=strict))
+    if judge is not None:
+        check_judge(judge)
+    return SweepResults(compare(judged_sweep(loading.load_sweep(Path(path)), judge), strict=strict))
 
 
 def markdown_literal(text: str) -> str:

@@ -21,6 +21,7 @@ from ablate.analysis.pairing import VariantGroup, comparison_groups, differences
 from ablate.analysis.variant_row import TO_FIND, Difference, Row
 from ablate.analysis.variants import Variant, map50_95, variants_of
 from ablate.records.image_counts import shortfalls
+from ablate.records.judged import judged_sweep
 from ablate.records.replicate import Replicate
 from ablate.records.sweep_record import Design, Sweep
 from ablate.statistics.paired import (
@@ -105,6 +106,7 @@ def compare(sweep: Sweep, *, strict: bool = False) -> Comparison:
         sweep: What `load_sweep` read. Whatever its records lack, nothing is raised for it: `Row.notes` has the reason.
         strict: Leave out what may not be compared with its baseline; `left_out` says what that was, and why.
     """
+    sweep = judged_sweep(sweep)
     variants = variants_of(sweep)
     groups = comparison_groups(variants)
     latency = latency_results(sweep.latency)

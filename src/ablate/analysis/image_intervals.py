@@ -24,6 +24,7 @@ from ablate.analysis.variants import Variant, map50_95, variants_of
 from ablate.errors import AblateError
 from ablate.evaluation.image_bootstrap import RESAMPLES, NotPaired, image_interval, resampled_map, same_objects
 from ablate.records.json_struct import JsonStruct, from_json, to_json, written
+from ablate.records.judged import judged_sweep
 from ablate.records.loading import DamagedRecordError, load_object
 from ablate.records.predictions import Predictions, load_predictions, predictions_path
 from ablate.records.sweep_record import Sweep
@@ -113,6 +114,7 @@ def compute_intervals(
     """
     if resamples < 1:
         return 0
+    sweep = judged_sweep(sweep)
     stored = _stored(sweep)
     tasks = _tasks(sweep, comparison_groups(variants_of(sweep)))
     current = {task.identity for task in tasks}
@@ -256,7 +258,7 @@ def _stamp(path: Path | None) -> Iterator[int]:
 
 
 def _path(sweep: Sweep, record: TrialRecord) -> Path | None:
-    return predictions_path(record, sweep.folder.trial(record.signature).path, record.metrics.checkpoint or "best")
+    return predictions_path(record, sweep.folder.trial(record.signature).path)
 
 
 def _stored(sweep: Sweep) -> dict[str, StoredInterval]:

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablate.errors import ConfigError, nearest
+from ablate.records.judged import judged_sweep
 from ablate.records.loading import load_sweep
+from ablate.settings.judge import check_judge
 from ablate.storage.layout import REPORT_FORMS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-VALID = ("root", "strict", "resamples", "figures", "notebook")
+VALID = ("root", "strict", "resamples", "figures", "notebook", "judge")
 TRUTH = {"true": True, "false": False}
 
 
@@ -29,12 +31,14 @@ class ReportOptions:
         resamples: Of the images, for intervals that are not known yet; 0 computes none.
         figures: Draw the figures.
         notebook: Execute the notebook.
+        judge: Which epochs the accuracy is taken from; None: what the sweep's command declared.
     """
 
     strict: bool | None = None
     resamples: int = 1000
     figures: bool = True
     notebook: bool = True
+    judge: str | None = None
 
 
 def report_options(words: Sequence[str]) -> ReportOptions:
@@ -43,7 +47,7 @@ def report_options(words: Sequence[str]) -> ReportOptions:
     Raises:
         ConfigError: There is no such option, or not this value of it.
     """
-    options: dict[str, bool | int] = {}
+    options: dict[str, bool | int | str] = {}
     for word in words:
         name, sign, text = word.partition("=")
         if not sign:
@@ -54,6 +58,9 @@ def report_options(words: Sequence[str]) -> ReportOptions:
             if not text.isdecimal() or int(text) > 1_000_000:
                 raise ConfigError(f"{word}: resamples is a whole number from 0 (none) to 1000000")
             options[name] = int(text)
+        elif name == "judge":
+            check_judge(text)
+            options[name] = text
         elif text.lower() not in TRUTH:
             raise ConfigError(f"{word}: {name} is true or false")
         else:
@@ -79,7 +86,7 @@ def make_report(directory: Path, options: ReportOptions, console: Console, *, as
     from ablate.report.write import as_json as table_as_json
     from ablate.report.write import write_report
 
-    sweep = load_sweep(directory)
+    sweep = judged_sweep(load_sweep(directory), options.judge)
     strict = sweep.manifest.strict if options.strict is None else options.strict
     comparison = compare_with_progress(sweep, console, strict=strict, resamples=options.resamples)
     if as_json:

@@ -134,7 +134,9 @@ def _report(sweep: Sweep, command: CommandSettings, console: Console) -> tuple[s
     strict = command.strict
     kinds = KINDS if command.figures else ()
     comparison = compare_with_progress(sweep, console, strict=strict)
-    content = to_json([sweep.trials, sweep.latency, sweep.run_ids, sweep.design, sweep.controls])
+    content = to_json(
+        [sweep.trials, sweep.latency, sweep.run_ids, sweep.design, sweep.controls, sweep.manifest.analysis]
+    )
     images = load_object(sweep.folder.image_intervals)
     options = [f"strict={strict}", f"figures={bool(kinds)}", f"notebook={command.notebook}"]
     state = digest([__version__, *options, json.dumps([*content, images], sort_keys=True)])

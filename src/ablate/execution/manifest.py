@@ -89,7 +89,7 @@ def open_sweep(
         mlflow_run_id=earlier.mlflow_run_id,
         controls=_merged(earlier.controls, controls) if settings.sweep else dict(controls),
         design=design,
-        analysis=AnalysisPlan(metric=settings.metric, delta=settings.delta),
+        analysis=AnalysisPlan(metric=settings.metric, delta=settings.delta, judge=settings.judge),
     )
     save_manifest(folder, manifest)
     return folder

@@ -12,6 +12,7 @@ from ablate.findings.cost import latency_findings, training_findings
 from ablate.findings.factor_findings import factor_findings
 from ablate.findings.facts import levels
 from ablate.findings.finding import Finding, Kind, without_claims
+from ablate.findings.judging import judge_remarks
 from ablate.findings.sizes_and_epochs import epoch_findings, size_findings
 from ablate.records.trial_record import short
 
@@ -47,8 +48,8 @@ def findings(comparison: Comparison) -> list[Finding]:
 
 
 def remarks(comparison: Comparison) -> list[Finding]:
-    """What is missing from the numbers: failures, damage, trials without a result."""
-    sweep, texts = comparison.sweep, []
+    """Whose accuracies they are, and what is missing from the numbers: failures, damage, trials without a result."""
+    sweep, texts = comparison.sweep, judge_remarks(comparison)
     lost = sum(not is_measured(record) for record in sweep.trials)
     if lost:
         texts.append(f"{count(lost, 'trial')} of {len(sweep.signatures)} have no result; see the notes.")

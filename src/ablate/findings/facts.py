@@ -49,8 +49,13 @@ def recipe_facts(records: Sequence[Record]) -> Facts:
     packages = dict.fromkeys(name for r in measured for name in r.realised.versions)
     for name in packages:
         facts[name] = _several(r.realised.versions.get(name, "not recorded") for r in measured)
-    facts["accuracy measured on"] = _several(f"{r.metrics.split}, {r.metrics.checkpoint} checkpoint" for r in measured)
+    facts["accuracy measured on"] = _several(map(_measured_on, measured))
     return {title: text for title, text in facts.items() if text and text != "not recorded"}
+
+
+def _measured_on(record: TrialRecord) -> str:
+    of_checkpoint = record.metrics.checkpoint in record.artifacts.predictions or record.metrics.checkpoint == "best"
+    return f"{record.metrics.split}, {record.metrics.checkpoint}{' checkpoint' if of_checkpoint else ''}"
 
 
 def data_facts(comparison: Comparison) -> list[Facts]:

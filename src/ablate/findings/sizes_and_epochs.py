@@ -20,6 +20,7 @@ from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import Variant
 from ablate.findings.finding import Claim, Finding, Kind, direction
 from ablate.records.trial_record import TrialRecord
+from ablate.settings.judge import BEST
 from ablate.statistics.paired import ALPHA, holm, paired_t, t_interval
 
 SIZES: dict[str, Callable[[TrialRecord], float | None]] = {
@@ -55,7 +56,9 @@ class _Test:
 
 
 def epoch_findings(comparison: Comparison) -> list[Finding]:
-    """Variants for which the conclusion would be another one after the last epoch."""
+    """Variants for which the conclusion would be another one after the last epoch; of the best epoch's judge only."""
+    if comparison.sweep.judge != BEST:
+        return []
     tests = [_epoch_test(row, baseline) for row, baseline in _comparable(comparison)]
     found = [test for test in _corrected([test for test in tests if test is not None]) if test.is_said]
     told = [(test, text) for test in found if (text := _epochs(test))]

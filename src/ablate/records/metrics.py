@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from ablate.records.json_struct import JsonObject, JsonStruct, OpenObject, written
+
+# Names in an epoch's row of the accuracies on either half of the evaluated images (see `EpochRow.halves`).
+HALVES: Final = tuple(f"{metric}/half{half}" for metric in ("map50_95", "map50") for half in (1, 2))
 
 
 class Metrics(JsonStruct, frozen=True, kw_only=True):
@@ -16,7 +19,7 @@ class Metrics(JsonStruct, frozen=True, kw_only=True):
         precision, recall: At the confidence of the best F1.
         map50_95_small, map50_95_medium, map50_95_large: By COCO's sizes of objects.
         epoch: The checkpoint's epoch, from 1.
-        checkpoint: "best" or "last".
+        checkpoint: "best" or "last"; in words where they are of no single checkpoint (see `ablate.records.judged`).
         split: Whose images they were measured on.
     """
 
@@ -94,6 +97,10 @@ class EpochRow(OpenObject):
     def map50_95(self) -> float | None:
         """Its accuracy; None where it was not evaluated."""
         return self.number("map50_95")
+
+    def halves(self, metric: str) -> tuple[float | None, float | None]:
+        """The accuracy "map50_95" or "map50" on each half of the images (see `ablate.evaluation.image_halves`)."""
+        return self.number(f"{metric}/half1"), self.number(f"{metric}/half2")
 
     @property
     def fitness(self) -> float | None:

@@ -91,9 +91,9 @@ def ranked(conf: np.ndarray, order: np.ndarray) -> np.ndarray:
     return distinct
 
 
-def predictions_path(record: TrialRecord, folder: Path, checkpoint: str = "best") -> Path | None:
-    """Where the predictions of a checkpoint ("best", "last") are; None where its record names none in its folder."""
-    name = record.artifacts.predictions.get(checkpoint)
+def predictions_path(record: TrialRecord, folder: Path) -> Path | None:
+    """Where the predictions are whose accuracy a trial has; None where its record names none in its folder."""
+    name = record.artifacts.predictions.get(record.metrics.checkpoint or "best")
     return None if name is None else inside(folder, name)
 
 

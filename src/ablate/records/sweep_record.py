@@ -11,6 +11,7 @@ from ablate.records.json_struct import JsonStruct, written
 from ablate.records.latency_record import LatencyReport
 from ablate.records.trial_record import Record
 from ablate.safe_text import one_line
+from ablate.settings.judge import BEST, JUDGE
 from ablate.storage.layout import SweepFolder
 from ablate.storage.plain_values import Plain
 
@@ -62,10 +63,12 @@ class AnalysisPlan(JsonStruct, frozen=True, kw_only=True):
     Attributes:
         metric: Name of the accuracy that is compared and tested.
         delta: Margin of equivalence, a fraction of the metric; None where none was declared.
+        judge: Which epochs the accuracy is taken from (see `ablate.settings.judge`).
     """
 
     metric: Annotated[str, msgspec.Meta(pattern="^(map50_95|map50)$")] = "map50_95"
     delta: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    judge: Annotated[str, msgspec.Meta(pattern=JUDGE)] = BEST
 
 
 class SweepManifest(JsonStruct, frozen=True, kw_only=True):
@@ -111,6 +114,7 @@ class Sweep:
         run_ids: MLflow run by signature.
         missing: Signatures of the trials that have no record yet.
         ignored: In words, what could not be read.
+        judge: Whose accuracies the trials have (see `ablate.records.judged`); empty: they are as they are on disk.
     """
 
     folder: SweepFolder
@@ -120,11 +124,17 @@ class Sweep:
     run_ids: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
+    judge: str = ""
 
     @property
     def name(self) -> str:
         """Its name."""
         return one_line(self.manifest.name)[:LONGEST_NAME] or self.folder.path.name
+
+    @property
+    def judge_chosen_after(self) -> str:
+        """Its judge where that was chosen after the results: the command declared another one; else empty."""
+        return self.judge if self.judge != self.manifest.analysis.judge else ""
 
     @property
     def signatures(self) -> tuple[str, ...]:

@@ -30,7 +30,9 @@ def source_notebook(name: str = NAME) -> Path:
     raise NotebookError(f"the notebook {name} is neither in the installed package nor in a checkout")
 
 
-def execute(sweep_dir: Path, target: Path, *, strict: bool = False, source: Path | None = None) -> Path:
+def execute(
+    sweep_dir: Path, target: Path, *, strict: bool = False, judge: str = "", source: Path | None = None
+) -> Path:
     """Execute the comparison notebook for a sweep and write it, with its outputs, to `target`.
 
     The kernel is `sys.executable`, whatever kernels are installed for this user. The sweep's path
@@ -46,6 +48,8 @@ def execute(sweep_dir: Path, target: Path, *, strict: bool = False, source: Path
     parameters: dict[str, Any] = {"sweep_dir": os.path.relpath(Path(sweep_dir).resolve(), target.parent)}
     if strict:
         parameters["strict"] = True
+    if judge:
+        parameters["judge"] = judge
     try:
         with tempfile.TemporaryDirectory(prefix="ablate-kernel-") as scratch:
             notebook = papermill.execute_notebook(

@@ -200,7 +200,7 @@ def _execute(sweep: Sweep, out: Path, strict: bool) -> Path | str:
     from ablate.report.notebook import NotebookError, execute
 
     try:
-        return execute(sweep.folder.path, out / report_name("ipynb"), strict=strict)
+        return execute(sweep.folder.path, out / report_name("ipynb"), strict=strict, judge=sweep.judge_chosen_after)
     except NotebookError as error:
         return str(error)
 

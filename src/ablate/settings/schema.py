@@ -176,6 +176,7 @@ class Config:
     trust_weights: bool = False
     metric: str = _choice("map50_95", METRICS)
     delta: float | None = _ranged(None, "> 0 and <= 1")
+    judge: str = "best"
 
 
 def schema_node() -> DictConfig:

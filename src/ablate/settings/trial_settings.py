@@ -85,6 +85,7 @@ class CommandSettings:
     trust_weights: bool
     metric: str
     delta: float | None
+    judge: str
 
     @classmethod
     def from_plain(cls, config: Plain) -> CommandSettings:

@@ -15,6 +15,7 @@ from ablate.settings.architecture import check_architecture_file
 from ablate.settings.argument_checks import check_kind, check_precision, check_train, satisfies, shown
 from ablate.settings.graft import GraftSpec, grafts_of_config
 from ablate.settings.imported_network import NETWORK, ImportedNetwork
+from ablate.settings.judge import check_judge
 from ablate.settings.loss_checks import check_loss
 from ablate.settings.losses import PARTS
 from ablate.settings.module_checks import check_module
@@ -82,6 +83,7 @@ def check(config: Plain) -> None:
     for control in settings.controls:
         if control not in CONTROLS:
             raise ConfigError(f"controls: {control}: {nearest(str(control), CONTROLS)}valid: {', '.join(CONTROLS)}")
+    check_judge(settings.judge)
     check_device(settings.device)
     check_precision(settings.train.get("amp"), settings.device)
     if settings.sweep is not None and not _is_folder_name(settings.sweep):

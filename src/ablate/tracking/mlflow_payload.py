@@ -21,7 +21,7 @@ from ablate.records.class_names import ClassName, recorded_classes
 from ablate.records.factor_levels import is_stock
 from ablate.records.json_struct import finite_number, to_json
 from ablate.records.machine_sample import MachineSample
-from ablate.records.metrics import EpochRow
+from ablate.records.metrics import HALVES, EpochRow
 from ablate.records.trial_record import Failure, TrialHeader, TrialRecord, short
 from ablate.report.markdown_text import code_block, inline
 from ablate.safe_text import one_line
@@ -175,7 +175,8 @@ def _fields(prefix: str, struct: msgspec.Struct) -> dict[str, object]:
 
 def epoch_metrics(row: EpochRow) -> dict[str, float]:
     """Return the numbers of one epoch: losses, learning rates, mAP."""
-    names = [name for name in row.content if name not in ("batches", "epoch", "epochs", "time")]
+    left_out = ("batches", "epoch", "epochs", "time", *HALVES)
+    names = [name for name in row.content if name not in left_out]
     return {metric_key(name): value for name in names if (value := row.number(name)) is not None}
 
 
