@@ -39,7 +39,7 @@ def _told_apart(label: str, twins: dict[str, Sequence[Record]]) -> dict[str, str
     factors: dict[str, Leaves] = {key: {**levels_of(records[0].factors)} for key, records in twins.items()}
     leaves = {key: {name: factors[key][name] for name in _differing(factors)} for key in twins}
     for same in {repr(described): described for described in leaves.values()}.values():
-        settings = {key: _settings(twins[key]) for key in twins if leaves[key] == same}
+        settings = {key: settings_of(twins[key]) for key in twins if leaves[key] == same}
         differing = _differing(settings)
         for key, described in settings.items():
             leaves[key] = same | {leaf: described[leaf] for leaf in differing if leaf in described}
@@ -54,7 +54,7 @@ def _differing(described: dict[str, Leaves]) -> list[str]:
     return [leaf for leaf in leaves if len({repr(values.get(leaf)) for values in described.values()}) > 1]
 
 
-def _settings(records: Sequence[Record]) -> Leaves:
+def settings_of(records: Sequence[Record]) -> Leaves:
     """Flat config of a variant, without what varies between its own replicates (the seed, folders)."""
     flat = [_flatten(record.config if isinstance(record, TrialRecord) else {}) for record in records]
     return {

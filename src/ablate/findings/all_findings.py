@@ -9,6 +9,7 @@ from ablate.findings.accuracy import group_findings, image_findings, unfair_find
 from ablate.findings.component_findings import component_findings, sum_findings
 from ablate.findings.control_findings import broken, control_findings, without_effect
 from ablate.findings.cost import latency_findings, training_findings
+from ablate.findings.data_set_findings import data_set_findings
 from ablate.findings.factor_findings import factor_findings
 from ablate.findings.facts import levels
 from ablate.findings.finding import Finding, Kind, without_claims
@@ -32,6 +33,7 @@ def findings(comparison: Comparison) -> list[Finding]:
         return [Finding("No trial of this sweep has a result yet, so there is nothing to compare.", Kind.MISSING)]
     found = without_claims(Kind.CHECK, [*broken(comparison), *without_effect(comparison)])
     found += without_claims(Kind.COMPONENTS, component_findings(comparison))
+    found += data_set_findings(comparison)
     for group in comparison.groups:
         found += group_findings(comparison, group)
     found += without_claims(Kind.COMPONENTS, sum_findings(comparison))

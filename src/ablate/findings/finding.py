@@ -12,6 +12,7 @@ class Kind(StrEnum):
 
     CHECK = "check"  # is the comparison itself sound?
     ACCURACY = "accuracy"
+    DATA_SETS = "data sets"
     COMPONENTS = "components"
     FACTORS = "factors"
     CONTROLS = "controls"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NAMES = (
     "differences", "accuracy_latency", "training_curves", "per_class", "effects", "interactions", "latency",
-    "found_missed", "samples",
+    "data_sets", "critical_difference",    "found_missed", "samples",
 )  # fmt: skip
 PHOTOGRAPHS = ("found_missed", "samples")
 GROUPS = 4  # comparison groups that get a figure of their own
@@ -41,6 +41,7 @@ def figure_list(comparison: Comparison) -> list[FigureEntry]:
     """All figures that a report may have, in its order."""
     from ablate.report.figures.classes import class_heat_map
     from ablate.report.figures.curves import training_curves
+    from ablate.report.figures.data_sets import critical_difference, over_data_sets
     from ablate.report.figures.detections import found_and_missed
     from ablate.report.figures.distribution import latency_distribution
     from ablate.report.figures.effects import factor_effects, interactions
@@ -59,6 +60,8 @@ def figure_list(comparison: Comparison) -> list[FigureEntry]:
         *each_group("per_class", "Classes", class_heat_map),
         FigureEntry("effects", "Effects of factors", lambda: factor_effects(comparison)),
         FigureEntry("interactions", "Interactions of factors", lambda: interactions(comparison)),
+        FigureEntry("data_sets", "Several data sets", lambda: over_data_sets(comparison)),
+        FigureEntry("critical_difference", "Mean ranks over data sets", lambda: critical_difference(comparison)),
         FigureEntry("latency", "Distribution of latency", lambda: latency_distribution(comparison)),
         *each_group("found_missed", "What is found and missed", lambda group: found_and_missed(sweep, group)),
         *each_group("samples", "Sample detections", lambda group: sample_detections(sweep, group)),

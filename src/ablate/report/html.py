@@ -16,6 +16,7 @@ from ablate.analysis.variants import variant_key
 from ablate.findings.all_findings import sentences
 from ablate.findings.facts import Facts, data_facts, headline, latency_facts, recipe_facts
 from ablate.report import html_tables as tables
+from ablate.report.data_set_table import CAPTION as DATA_SETS_CAPTION
 from ablate.safe_text import visible
 
 if TYPE_CHECKING:
@@ -75,8 +76,9 @@ class UnfairRow:
 
 
 def table_html(comparison: Comparison) -> str:
-    """The comparison table as an HTML fragment with its own style."""
-    return _templates().get_template("fragment.html").render(table=tables.comparison_table(comparison))
+    """The comparison table, and that of several data sets, as an HTML fragment with its own style."""
+    fragment = _templates().get_template("fragment.html")
+    return fragment.render(table=tables.comparison_table(comparison), data_sets=tables.data_sets(comparison))
 
 
 def trials_html(comparison: Comparison) -> str:
@@ -95,6 +97,8 @@ def page_html(comparison: Comparison, pictures: list[Picture], caption: str) -> 
             findings=[minus(sentence) for sentence in sentences(comparison)],
             table=tables.comparison_table(comparison) if comparison.rows else None,
             caption=caption,
+            data_sets=tables.data_sets(comparison),
+            data_sets_caption=minus(DATA_SETS_CAPTION),
             pictures=[_placed(picture, comparison) for picture in pictures],
             classes=tables.classes(comparison),
             cost=tables.cost(comparison),

@@ -10,11 +10,13 @@ import numpy as np
 from ablate.analysis.class_accuracy import class_accuracy, class_differences
 from ablate.analysis.columns import BY_NAME, COLUMNS, Column, Value, cell, columns_in, factor_columns
 from ablate.analysis.comparison import Comparison, Group
+from ablate.analysis.data_sets import data_set_studies
 from ablate.analysis.latency_results import Latency
 from ablate.analysis.phrases import minus
 from ablate.analysis.table import component_columns, trial_rows
 from ablate.analysis.variant_row import Row
 from ablate.records.trial_record import short
+from ablate.report.data_set_table import data_set_columns
 from ablate.report.foremost_rows import foremost, limit_text
 from ablate.report.text_table import TableColumn, best_rows, mark_columns, short_lines, text_columns
 
@@ -112,6 +114,15 @@ class CostTable:
 
     heads: tuple[str, ...]
     rows: tuple[LabelledRow, ...]
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """Rows of text under their heads; the first column is of names."""
+
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -232,6 +243,16 @@ def cost(comparison: Comparison) -> CostTable:
         for position, row in enumerate(comparison.rows)
     ]
     return CostTable(tuple(column.title for column in columns), tuple(rows) if columns else ())
+
+
+def data_sets(comparison: Comparison) -> list[TextTable]:
+    """Variants over data sets, a table for each study that there is."""
+    tables = []
+    for study in data_set_studies(comparison):
+        columns = data_set_columns(study)
+        rows = zip(*(map(minus, column.cells) for column in columns), strict=True)
+        tables.append(TextTable(study.title, tuple(column.title for column in columns), tuple(rows)))
+    return tables
 
 
 def latency_settings(comparison: Comparison) -> SettingsTable:

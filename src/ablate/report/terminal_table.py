@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ablate.analysis.comparison import Comparison, compare
+from ablate.analysis.data_sets import DataSetStudy, data_set_studies
 from ablate.analysis.image_intervals import compute_intervals
 from ablate.analysis.variant_row import Row
 from ablate.console import Terminal
@@ -22,6 +23,7 @@ from ablate.findings.all_findings import findings, remarks
 from ablate.findings.control_findings import ALARM
 from ablate.findings.facts import headline
 from ablate.records.sweep_record import Sweep
+from ablate.report.data_set_table import data_set_columns
 from ablate.report.text_table import CHECK, TableColumn, best_rows, mark_columns, short_lines, text_columns
 from ablate.safe_text import one_line
 
@@ -29,6 +31,9 @@ ASCII = {"Δ": "delta", "×": "x", "±": "+-"}  # noqa: RUF001
 NARROWEST_LABEL = 14
 GAP = 2  # blanks between columns
 UNFAIR = "!"  # in the notes column: not comparable with the baseline
+OVER_DATA_SETS = {
+    name: rank for rank, name in enumerate(("mean", "higher", "probability", "interval", "p_holm", "rank"))
+}
 SENTENCES = 8  # more of them are not read; the pages have all
 RULE = box.Box("    \n    \n -- \n" + "    \n" * 5, ascii=True)  # a line under the head, and nothing else
 
@@ -59,6 +64,11 @@ def print_table(comparison: Comparison, *, console: Console | None = None) -> No
     if not all(row.is_comparable for row in comparison.rows):
         meaning = "not comparable with its baseline, or has none (strict=true leaves these rows out)"
         _print_sentence(console, f"{UNFAIR}   ", meaning, ascii_only, style="yellow")
+    for study in data_set_studies(comparison):
+        console.print()
+        head = f"{len(study.data)} data sets{f', {study.title}' if study.title else ''}, against {study.baseline}"
+        console.print(Text(one_line(head), style="bold"))
+        console.print(_data_sets(study, console.width, ascii_only))
     console.print()
     rest, texts = [[finding.text for finding in found] for found in (remarks(comparison), findings(comparison))]
     shown = texts[: max(1, SENTENCES - len(rest))]
@@ -68,6 +78,30 @@ def print_table(comparison: Comparison, *, console: Console | None = None) -> No
         _print_sentence(
             console, "  ", f"{count(len(texts) - len(shown), 'more finding')} in comparison.html", ascii_only
         )
+
+
+def _data_sets(study: DataSetStudy, width: int, ascii_only: bool) -> Table:
+    """A study over data sets: names, and the columns that fit, the mean first."""
+    names, *columns = data_set_columns(study)
+    titles = {c.name: "".join(ASCII.get(letter, letter) for letter in c.title) if ascii_only else c.title
+              for c in columns}  # fmt: skip
+    label = min(max(len("Variant"), *map(len, names.cells)), max(NARROWEST_LABEL, width * 2 // 5))
+    room, fitting = width - label, set()
+    for column in sorted(columns, key=lambda one: OVER_DATA_SETS.get(one.name, len(OVER_DATA_SETS))):
+        size = GAP + _size(column, titles)
+        if size <= room:
+            fitting.add(column.name)
+            room -= size
+    shown = [column for column in columns if column.name in fitting]
+    grid = Table(
+        box=RULE if ascii_only else box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0)
+    )
+    grid.add_column("Variant", overflow="fold", width=label)
+    for column in shown:
+        grid.add_column(titles[column.name], justify="right", no_wrap=True)
+    for index, name in enumerate(names.cells):
+        grid.add_row(Text(one_line(name)), *(Text(column.cells[index]) for column in shown))
+    return grid
 
 
 def compare_with_progress(sweep: Sweep, console: Console, *, strict: bool, resamples: int = RESAMPLES) -> Comparison:

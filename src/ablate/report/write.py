@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from ablate.analysis.columns import file_columns
 from ablate.analysis.comparison import Comparison, compare
+from ablate.analysis.data_sets import data_set_studies
 from ablate.analysis.flops_note import flops_differences
 from ablate.analysis.image_intervals import compute_intervals
 from ablate.analysis.table import component_columns, plain_rows, trial_rows, values_of
@@ -22,6 +23,8 @@ from ablate.findings.facts import headline
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import short
 from ablate.report.captions import accuracy_caption, caption, cost_caption, details_caption
+from ablate.report.data_set_table import CAPTION as DATA_SETS_CAPTION
+from ablate.report.data_set_table import data_set_columns
 from ablate.report.figures import KINDS
 from ablate.report.markdown_text import literal
 from ablate.report.text_table import TableColumn, best_rows, markdown_table, text_columns
@@ -147,6 +150,7 @@ def markdown(comparison: Comparison, *, figures: Sequence[str] = ()) -> str:
     if comparison.rows:
         columns = text_columns(comparison, "table", names=not comparison.is_named_by_marks)
         parts += [markdown_table(columns, bold=best_rows(comparison)), f"{literal(caption(comparison))}\n"]
+        parts += _data_sets(comparison)
         details = text_columns(comparison, "details", components=False)
         if len(details) > 1:
             parts += ["## In detail\n", markdown_table(details), f"{details_caption(comparison)}\n"]
@@ -170,6 +174,16 @@ def markdown(comparison: Comparison, *, figures: Sequence[str] = ()) -> str:
         ]
         parts += ["## Where the numbers come from\n", markdown_table(columns)]
     return "\n".join(parts)
+
+
+def _data_sets(comparison: Comparison) -> list[str]:
+    """The tables of variants over data sets, if there are several."""
+    studies = data_set_studies(comparison)
+    parts = ["## Several data sets\n"] if studies else []
+    for study in studies:
+        parts += [f"{literal(study.title)}:\n"] if study.title else []
+        parts.append(markdown_table(data_set_columns(study)))
+    return [*parts, f"{literal(DATA_SETS_CAPTION)}\n"] if studies else []
 
 
 def description(comparison: Comparison, limit: int = DESCRIPTION_LIMIT) -> str:
