@@ -37,7 +37,7 @@ def write_recorded(root: Path, *, seeds: int = 10, epochs: int = 100, classes: i
     signatures, latencies, control = [], [], {}
     for number, (module, place, optimizer) in enumerate(_variants()):
         for seed in range(seeds):
-            record = _record(module, place, optimizer, seed, epochs, names)
+            record = trial_content(module, place, optimizer, seed, epochs, names)
             folder = root / "trials" / record["signature"]
             (folder / "samples").mkdir(parents=True)
             for sample in record["samples"]:
@@ -73,7 +73,7 @@ def _variants() -> Iterator[tuple[str, str, str]]:
     yield "identity", "c3k2", OPTIMIZERS[0]
 
 
-def _record(module: str, place: str, optimizer: str, seed: int, epochs: int, names: list[str]) -> dict[str, Any]:
+def trial_content(module: str, place: str, optimizer: str, seed: int, epochs: int, names: list[str]) -> dict[str, Any]:
     """One finished trial with all that a real one records."""
     plain = module in ("none", "identity")
     random = np.random.default_rng(int(_digest("none" if plain else module + place, optimizer, seed)[:8], 16))
