@@ -1,18 +1,19 @@
 """Whole synthetic sweeps in memory, whose truth is known: how many of their reports claim something false?
 
-Each sweep has variants with overall accuracy, accuracy by object size and after the last epoch, a plain block as control
-of each variant's size, an identity control and the next larger network. A report is all its findings; what they claim
-(`Finding.claims`) is held against the truth. Used by `benchmarks/coverage.py` and by tests/findings.
+Each sweep has variants with overall accuracy, accuracy by object size and after the last epoch, a plain block as
+control of each variant's size, an identity control and the next larger network. A report is all its findings; what
+they claim (`Finding.claims`) is held against the truth. Used by `benchmarks/coverage.py` and by tests/findings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 import numpy as np
+
 from ablate.analysis.comparison import Comparison, compare
 from ablate.findings.all_findings import findings
 from ablate.findings.finding import Claim, Relation
@@ -20,9 +21,7 @@ from ablate.records.failures import Failure
 from ablate.records.metrics import Metrics
 from ablate.records.sweep_record import AnalysisPlan, Control, Sweep, SweepManifest
 from ablate.records.trial_record import Record, TrialRecord, decode_record
-from ablate.statistics.paired import t_interval
 from ablate.storage.layout import SweepFolder
-
 from simulated.known_truth import NOISE, SEED_SPREAD
 from simulated.recorded import trial_content
 

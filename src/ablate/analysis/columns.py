@@ -217,6 +217,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("latency_ci_low", _end(lambda r: r.latency.interval, "low"), decimals=2),
     Column("latency_ci_high", _end(lambda r: r.latency.interval, "high"), decimals=2),
     Column("control", lambda r: r.control, is_text=True),
+    Column("p_sign_flip", _difference(lambda d: d.p_sign_flip), "p (sign flip)", decimals=4, is_scientific=True,
+           places={"details": 3},
+           explanation="p (sign flip) is the exact test over all signs of the differences, which assumes no normal "
+           "distribution; three seeds cannot go below 0.25, five not below 0.0625. It is not corrected."),
 )  # fmt: skip
 BY_NAME = {column.name: column for column in COLUMNS}
 IN_FILES = tuple(column for column in COLUMNS if column.in_files)

@@ -7,7 +7,7 @@ None, and `notes` says why.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
@@ -33,6 +33,8 @@ from ablate.statistics.paired import (
     smallest_detectable,
     t_interval,
 )
+from ablate.statistics.sign_flip import sign_flip
+from ablate.statistics.skewness import PooledSkewness, pooled_skewness, skewed_p
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,11 @@ class Comparison:
     def tests(self) -> int:
         """How many tests there are: what `p_holm` is corrected for."""
         return sum(row.difference is not None and row.difference.is_tested for row in self.rows)
+
+    @cached_property
+    def skewness(self) -> PooledSkewness | None:
+        """Of the differences that are corrected together; None where none has three seeds."""
+        return pooled_skewness([difference.values for difference in _family(self.rows)])
 
     @cached_property
     def is_named_by_marks(self) -> bool:
@@ -201,6 +208,8 @@ def _difference(variant: Variant, baseline: Variant, stored: StoredInterval | No
         over_seeds=interval,
         over_images=stored.interval if stored else None,
         p_value=paired_t(paired),
+        p_sign_flip=sign_flip(paired),
+        values=tuple(paired),
         effect_size=effect_size(paired),
         smallest_detectable=smallest_detectable(spread, len(paired)),
         seeds_needed=seeds_needed(spread, TO_FIND),
@@ -250,14 +259,31 @@ def _reasons_against(variant: Variant, baseline: Variant) -> list[str]:
 
 def _corrected(groups: Sequence[Group]) -> list[Group]:
     """The groups with Holm's correction over all differences that may be compared and are not a control's."""
-    family = [row for group in groups for row in group.rows if row.is_comparable and not row.is_control]
-    p_values = [None if row.difference is None else row.difference.p_value for row in family]
-    corrected = {id(row): p for row, p in zip(family, holm(p_values), strict=True)}
-    return [replace(g, rows=tuple(_with_p_holm(row, corrected.get(id(row))) for row in g.rows)) for g in groups]
+    family = _family(row for group in groups for row in group.rows)
+    skewness = pooled_skewness([difference.values for difference in family])
+    p_holm = holm([difference.p_value for difference in family])
+    p_skewed: list[float | None] = [None] * len(family)
+    if skewness is not None and skewness.is_notable:
+        p_skewed = holm([_largest_p(difference, skewness.population) for difference in family])
+    corrected = {
+        id(difference): replace(difference, p_holm=p, p_skewed=of_skewed)
+        for difference, p, of_skewed in zip(family, p_holm, p_skewed, strict=True)
+    }
+    return [
+        replace(g, rows=tuple(replace(r, difference=corrected.get(id(r.difference), r.difference)) for r in g.rows))
+        for g in groups
+    ]
 
 
-def _with_p_holm(row: Row, p_holm: float | None) -> Row:
-    return row if row.difference is None else replace(row, difference=replace(row.difference, p_holm=p_holm))
+def _family(rows: Iterable[Row]) -> list[Difference]:
+    """The differences that are corrected together."""
+    return [row.difference for row in rows if row.difference and row.is_comparable and not row.is_control]
+
+
+def _largest_p(difference: Difference, skewness: float) -> float | None:
+    """The p-value on which three tests agree, of which two do not need the normal distribution."""
+    p_values = (difference.p_value, difference.p_sign_flip, skewed_p(difference.values, skewness))
+    return None if None in p_values else max(p for p in p_values if p is not None)
 
 
 def _rank(row: Row, group: VariantGroup, design: Design | None) -> tuple[object, ...]:

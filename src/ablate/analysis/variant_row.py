@@ -27,6 +27,10 @@ class Difference:
         p_value: Of the paired t-test.
         p_holm: The same after Holm's correction over all comparable variants of the table; None for controls and
             flagged rows.
+        p_sign_flip: Of the exact sign-flip test.
+        p_skewed: Where the differences of the table look skewed: the largest p-value of the t-test, the sign-flip test
+            and a t-test that allows for the skewness, after Holm's correction. None where they do not.
+        values: The differences, in the order of the seeds.
         effect_size: Hedges' g of the paired differences.
         smallest_detectable: The smallest difference that as many seeds find in 80 % of studies.
         seeds_needed: How many seeds would find a difference of `TO_FIND`.
@@ -43,6 +47,9 @@ class Difference:
     over_images: Interval | None = None
     p_value: float | None = None
     p_holm: float | None = None
+    p_sign_flip: float | None = None
+    p_skewed: float | None = None
+    values: tuple[float, ...] = ()
     effect_size: float | None = None
     smallest_detectable: float | None = None
     seeds_needed: int | None = None
@@ -68,8 +75,10 @@ class Difference:
 
     @property
     def supported(self) -> bool:
-        """Whether the trials support a difference: comparable, no control, and the corrected p-value below ALPHA."""
-        return self.is_comparable and not self.is_of_control and self.p_holm is not None and self.p_holm < ALPHA
+        """Whether the trials support a difference: comparable, no control, and the corrected p-values below ALPHA."""
+        if not self.is_comparable or self.is_of_control or self.p_holm is None:
+            return False
+        return max(self.p_holm, self.p_skewed or 0.0) < ALPHA
 
 
 @dataclass(frozen=True)
