@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 from common import keep
+from coverage_data_sets import over_data_sets
+from coverage_factors import of_components, of_seeds_on_levels
 from coverage_sequential import over_looks
 from simulated.known_truth import coverage_over_seeds, factor_coverage, false_alarms, image_coverage, population
 
@@ -40,6 +42,9 @@ def main() -> None:
         "factors": lambda: of_factors(asked.sweeps // 10),
         "images": lambda: over_images(asked.samples, asked.images),
         "looks": lambda: over_looks(asked.sweeps // 2),
+        "seeds_on_levels": lambda: of_seeds_on_levels(asked.sweeps // 10),
+        "components": lambda: of_components(asked.sweeps // 4),
+        "data_sets": lambda: over_data_sets(asked.sweeps // 4),
     }
     for part in asked.parts or parts:
         started = time.perf_counter()

@@ -11,12 +11,10 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import special, stats
 from simulated import known_truth as simulation
 
-from ablate.statistics.factorial_model import FactorAnalysis, factor_analysis
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import paired_differences
 
@@ -95,16 +93,6 @@ def test_intervals_of_effects_cover_and_nothing_is_called_an_interaction() -> No
     assert 0.93 <= found["main effects"] <= 0.97
     assert 0.93 <= found["interactions"] <= 0.97
     assert found["false alarms"] < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 250)
-
-
-def test_effects_without_the_seed_as_a_block_would_be_noticed() -> None:
-    def unblocked(trials: pd.DataFrame) -> list[FactorAnalysis]:
-        """Wrong: a shuffle of the seeds within each cell, so that what they share becomes noise."""
-        random = np.random.default_rng(0)
-        seeds = [s for _ in range(len(trials) // 3) for s in random.permutation(3)]
-        return factor_analysis(trials.assign(seed=seeds))
-
-    assert simulation.factor_coverage(np.random.default_rng(2), 60, 3, unblocked)["main effects"] > 0.97
 
 
 @pytest.fixture(scope="module")
