@@ -37,7 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["FigureResult", "SweepResults", "VariantResults", "load_sweep", "markdown_literal"]
 
 
-def load_sweep(path: str | Path, *, strict: bool = False, judge: str | None = None) -> SweepResults:
+def load_sweep(
+    path: str | Path, *, strict: bool = False, judge: str | None = None, delta: float | None = None
+) -> SweepResults:
     """Read a sweep and compare its variants.
 
     Args:
@@ -45,6 +47,7 @@ def load_sweep(path: str | Path, *, strict: bool = False, judge: str | None = No
         strict: Leave out what may not be compared with its baseline.
         judge: Which epochs the accuracy is taken from ("best", "last", "split", "mean_last_5"); the one that the
             sweep's command declared by default.
+        delta: Margin of equivalence in place of the one that the command declared, a fraction such as 0.005.
 
     Raises:
         FileNotFoundError: It is not the folder of a sweep. Damage to single trials is no error: see `notes`.
@@ -52,7 +55,7 @@ def load_sweep(path: str | Path, *, strict: bool = False, judge: str | None = No
     """
     if judge is not None:
         check_judge(judge)
-    return SweepResults(compare(judged_sweep(loading.load_sweep(Path(path)), judge), strict=strict))
+    return SweepResults(compare(judged_sweep(loading.load_sweep(Path(path)).with_margin(delta), judge), strict=strict))
 
 
 def markdown_literal(text: str) -> str:

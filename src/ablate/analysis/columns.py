@@ -221,6 +221,12 @@ COLUMNS: tuple[Column, ...] = (
            places={"details": 3},
            explanation="p (sign flip) is the exact test over all signs of the differences, which assumes no normal "
            "distribution; three seeds cannot go below 0.25, five not below 0.0625. It is not corrected."),
+    Column("verdict", _difference(lambda d: d.verdict), "Verdict", is_text=True, below=("p_holm", "{}"),
+           places={"table": 8, "terminal": 9, "latex_accuracy": 9}),
+    Column("p_equivalence", _difference(lambda d: d.p_equivalence), "p (equivalence)",
+           latex=r"$p_{\mathrm{equiv}}$", decimals=4, is_scientific=True, places={"details": 2, "latex_accuracy": 9},
+           explanation="The p of equivalence is that of two one-sided t-tests against the margin, Holm-corrected."),
+    Column("margin", _difference(lambda d: d.margin), "Margin", decimals=4, places={"details": 2}),
 )  # fmt: skip
 BY_NAME = {column.name: column for column in COLUMNS}
 IN_FILES = tuple(column for column in COLUMNS if column.in_files)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from statistics import fmean
 
 from ablate.analysis.comparability import differences, disagreements
@@ -20,10 +21,11 @@ from ablate.analysis.measurements import accuracy_of, cost_of, trial_notes
 from ablate.analysis.pairing import VariantGroup, comparison_groups, differences_of, shared_replicates, trial_pairs
 from ablate.analysis.variant_row import TO_FIND, Difference, Row
 from ablate.analysis.variants import Variant, map50_95, variants_of
+from ablate.analysis.verdicts import with_verdicts
 from ablate.records.image_counts import shortfalls
 from ablate.records.judged import judged_sweep
 from ablate.records.replicate import Replicate
-from ablate.records.sweep_record import Design, Sweep
+from ablate.records.sweep_record import AnalysisPlan, Design, Sweep
 from ablate.statistics.paired import (
     effect_size,
     holm,
@@ -135,7 +137,7 @@ def compare(sweep: Sweep, *, strict: bool = False) -> Comparison:
     return Comparison(
         sweep,
         tuple(variants),
-        tuple(_corrected([group for group in shown if group.rows])),
+        tuple(_corrected([group for group in shown if group.rows], sweep.plan)),
         left_out,
         tuple(sweep.design.components) if sweep.design else (),
         latency,
@@ -257,8 +259,8 @@ def _reasons_against(variant: Variant, baseline: Variant) -> list[str]:
     return differences(trials, baseline_trials, by_design=by_design)
 
 
-def _corrected(groups: Sequence[Group]) -> list[Group]:
-    """The groups with Holm's correction over all differences that may be compared and are not a control's."""
+def _corrected(groups: Sequence[Group], plan: AnalysisPlan) -> list[Group]:
+    """The groups with verdicts, after Holm's correction over all differences that are comparable and no control's."""
     family = _family(row for group in groups for row in group.rows)
     skewness = pooled_skewness([difference.values for difference in family])
     p_holm = holm([difference.p_value for difference in family])
@@ -269,10 +271,11 @@ def _corrected(groups: Sequence[Group]) -> list[Group]:
         id(difference): replace(difference, p_holm=p, p_skewed=of_skewed)
         for difference, p, of_skewed in zip(family, p_holm, p_skewed, strict=True)
     }
-    return [
-        replace(g, rows=tuple(replace(r, difference=corrected.get(id(r.difference), r.difference)) for r in g.rows))
-        for g in groups
+    rows = [
+        replace(r, difference=corrected.get(id(r.difference), r.difference)) for group in groups for r in group.rows
     ]
+    of_group = iter(with_verdicts(rows, plan))
+    return [replace(group, rows=tuple(islice(of_group, len(group.rows)))) for group in groups]
 
 
 def _family(rows: Iterable[Row]) -> list[Difference]:

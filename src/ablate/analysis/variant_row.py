@@ -10,6 +10,7 @@ from ablate.analysis.variants import Variant
 from ablate.records.replicate import Replicate
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import ALPHA
+from ablate.statistics.verdict import Verdict
 
 TO_FIND = 0.005  # half a point of mAP50-95: the difference for which `seeds_needed` says how many seeds would show it
 
@@ -35,6 +36,10 @@ class Difference:
         smallest_detectable: The smallest difference that as many seeds find in 80 % of studies.
         seeds_needed: How many seeds would find a difference of `TO_FIND`.
         last_epoch: The mean difference after the last epoch; None where a trial lacks it.
+        margin: The margin of equivalence; None where none was declared.
+        p_equivalence: Of the two one-sided tests that the true difference lies within the margin, after Holm's
+            correction over all variants; of an identity control without it. None without a margin.
+        verdict: What is known of it; None where it could not be tested or may not be compared.
         is_comparable: Whether both were trained alike.
         is_of_control: Whether the variant is a control.
     """
@@ -54,6 +59,9 @@ class Difference:
     smallest_detectable: float | None = None
     seeds_needed: int | None = None
     last_epoch: float | None = None
+    margin: float | None = None
+    p_equivalence: float | None = None
+    verdict: Verdict | None = None
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -79,6 +87,16 @@ class Difference:
         if not self.is_comparable or self.is_of_control or self.p_holm is None:
             return False
         return max(self.p_holm, self.p_skewed or 0.0) < ALPHA
+
+    @property
+    def is_within_margin(self) -> bool:
+        """Whether the trials support that it is smaller than the declared margin."""
+        return self.p_equivalence is not None and self.p_equivalence < ALPHA
+
+    @property
+    def is_always_zero(self) -> bool:
+        """Whether variant and baseline agree exactly, on at least two seeds."""
+        return len(self.values) > 1 and not any(self.values)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ablate.storage.layout import REPORT_FORMS
 if TYPE_CHECKING:
     from rich.console import Console
 
-VALID = ("root", "strict", "resamples", "figures", "notebook", "judge")
+VALID = ("root", "strict", "resamples", "figures", "notebook", "judge", "delta")
 TRUTH = {"true": True, "false": False}
 
 
@@ -32,6 +32,7 @@ class ReportOptions:
         figures: Draw the figures.
         notebook: Execute the notebook.
         judge: Which epochs the accuracy is taken from; None: what the sweep's command declared.
+        delta: Margin of equivalence in place of the one that the sweep's command declared, if any.
     """
 
     strict: bool | None = None
@@ -39,6 +40,7 @@ class ReportOptions:
     figures: bool = True
     notebook: bool = True
     judge: str | None = None
+    delta: float | None = None
 
 
 def report_options(words: Sequence[str]) -> ReportOptions:
@@ -47,7 +49,7 @@ def report_options(words: Sequence[str]) -> ReportOptions:
     Raises:
         ConfigError: There is no such option, or not this value of it.
     """
-    options: dict[str, bool | int | str] = {}
+    options: dict[str, bool | int | float | str] = {}
     for word in words:
         name, sign, text = word.partition("=")
         if not sign:
@@ -61,11 +63,23 @@ def report_options(words: Sequence[str]) -> ReportOptions:
         elif name == "judge":
             check_judge(text)
             options[name] = text
+        elif name == "delta":
+            options[name] = _margin(word, text)
         elif text.lower() not in TRUTH:
             raise ConfigError(f"{word}: {name} is true or false")
         else:
             options[name] = TRUTH[text.lower()]
     return ReportOptions(**options)  # type: ignore[arg-type]
+
+
+def _margin(word: str, text: str) -> float:
+    try:
+        margin = float(text)
+    except ValueError:
+        margin = 0.0
+    if not 0 < margin <= 1:
+        raise ConfigError(f"{word}: delta is a fraction of the metric above 0, up to 1, such as 0.005")
+    return margin
 
 
 def make_report(directory: Path, options: ReportOptions, console: Console, *, as_json: bool = False) -> int:
@@ -86,7 +100,7 @@ def make_report(directory: Path, options: ReportOptions, console: Console, *, as
     from ablate.report.write import as_json as table_as_json
     from ablate.report.write import write_report
 
-    sweep = judged_sweep(load_sweep(directory), options.judge)
+    sweep = judged_sweep(load_sweep(directory).with_margin(options.delta), options.judge)
     strict = sweep.manifest.strict if options.strict is None else options.strict
     comparison = compare_with_progress(sweep, console, strict=strict, resamples=options.resamples)
     if as_json:

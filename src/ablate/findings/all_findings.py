@@ -11,6 +11,7 @@ from ablate.findings.control_findings import broken, control_findings, without_e
 from ablate.findings.cost import latency_findings, training_findings
 from ablate.findings.data_set_findings import data_set_findings
 from ablate.findings.distribution_findings import failure_findings, skewness_findings
+from ablate.findings.equivalence_findings import equivalence_findings
 from ablate.findings.factor_findings import factor_findings
 from ablate.findings.facts import levels
 from ablate.findings.finding import Finding, Kind, without_claims
@@ -38,6 +39,7 @@ def findings(comparison: Comparison) -> list[Finding]:
     for group in comparison.groups:
         found += group_findings(comparison, group)
     found += [*skewness_findings(comparison), *failure_findings(comparison)]
+    found += equivalence_findings(comparison)
     found += without_claims(Kind.COMPONENTS, sum_findings(comparison))
     found += [*unfair_findings(comparison), *control_findings(comparison)]
     found += without_claims(Kind.FACTORS, factor_findings(comparison))

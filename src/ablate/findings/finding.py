@@ -13,6 +13,7 @@ class Kind(StrEnum):
     CHECK = "check"  # is the comparison itself sound?
     ACCURACY = "accuracy"
     DATA_SETS = "data sets"
+    EQUIVALENCE = "equivalence"
     COMPONENTS = "components"
     FACTORS = "factors"
     CONTROLS = "controls"

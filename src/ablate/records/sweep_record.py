@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, TypeAlias
 
 import msgspec
@@ -115,6 +115,7 @@ class Sweep:
         missing: Signatures of the trials that have no record yet.
         ignored: In words, what could not be read.
         judge: Whose accuracies the trials have (see `ablate.records.judged`); empty: they are as they are on disk.
+        margin_chosen_after: Margin of equivalence that was chosen after the results; None: the command's holds.
     """
 
     folder: SweepFolder
@@ -125,6 +126,18 @@ class Sweep:
     missing: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     judge: str = ""
+    margin_chosen_after: float | None = None
+
+    @property
+    def plan(self) -> AnalysisPlan:
+        """What was declared of its analysis, with the margin that a report was given in place of the declared one."""
+        if self.margin_chosen_after is None:
+            return self.manifest.analysis
+        return msgspec.structs.replace(self.manifest.analysis, delta=self.margin_chosen_after)
+
+    def with_margin(self, delta: float | None) -> Sweep:
+        """The sweep, judged by this margin of equivalence; None: by the one that its command declared."""
+        return self if delta in (None, self.manifest.analysis.delta) else replace(self, margin_chosen_after=delta)
 
     @property
     def name(self) -> str:

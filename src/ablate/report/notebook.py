@@ -31,7 +31,13 @@ def source_notebook(name: str = NAME) -> Path:
 
 
 def execute(
-    sweep_dir: Path, target: Path, *, strict: bool = False, judge: str = "", source: Path | None = None
+    sweep_dir: Path,
+    target: Path,
+    *,
+    strict: bool = False,
+    judge: str = "",
+    delta: float | None = None,
+    source: Path | None = None,
 ) -> Path:
     """Execute the comparison notebook for a sweep and write it, with its outputs, to `target`.
 
@@ -50,6 +56,8 @@ def execute(
         parameters["strict"] = True
     if judge:
         parameters["judge"] = judge
+    if delta is not None:
+        parameters["delta"] = delta
     try:
         with tempfile.TemporaryDirectory(prefix="ablate-kernel-") as scratch:
             notebook = papermill.execute_notebook(

@@ -214,7 +214,13 @@ def _execute(sweep: Sweep, out: Path, strict: bool) -> Path | str:
     from ablate.report.notebook import NotebookError, execute
 
     try:
-        return execute(sweep.folder.path, out / report_name("ipynb"), strict=strict, judge=sweep.judge_chosen_after)
+        return execute(
+            sweep.folder.path,
+            out / report_name("ipynb"),
+            strict=strict,
+            judge=sweep.judge_chosen_after,
+            delta=sweep.margin_chosen_after,
+        )
     except NotebookError as error:
         return str(error)
 

@@ -29,8 +29,10 @@ from ablate.report.figures.style import (
     styles,
 )
 from ablate.statistics.paired import ALPHA, LEVEL
+from ablate.statistics.verdict import Verdict
 
 RIGHT = 2.3  # inches for the numbers
+MARGIN = "#dfeaf4"  # color of the band in which differences are equivalent
 BOX = 0.34  # half the height of the box that stands for the images
 
 
@@ -46,10 +48,12 @@ def forest(comparison: Comparison) -> Drawing | None:
         return None
     drawn = styles(comparison)
     with mpl.rc_context(SETTINGS):
-        handles, labels = _handles(items)
+        handles, labels = _handles(items, comparison.sweep.plan.delta)
         figure, axes = canvas(layout.lines, right=RIGHT, below=0.75 if handles else 0.45)
-        limit = _limit([item.difference for item in items])
+        limit = max(_limit([item.difference for item in items]), 1.3 * (comparison.sweep.plan.delta or 0))
         axes.set_xlim(-limit, limit)
+        if comparison.sweep.plan.delta is not None:
+            axes.axvspan(-comparison.sweep.plan.delta, comparison.sweep.plan.delta, color=MARGIN, linewidth=0, zorder=0)
         axes.axvline(0, color="black", linewidth=0.9, zorder=1)
         cut = [_draw(axes, item, drawn[item.row.label], limit) for item in items]
         axes.set_xlabel("difference in mAP50-95 to the baseline; further right is more accurate")
@@ -136,10 +140,14 @@ def _numbers(axes: Axes, top: float, items: Sequence[_Item]) -> None:
         write(estimate, y, cell("delta_map50_95", difference.estimate, signed=True), ha="right")
         if difference.over_seeds is not None:
             write(interval, y, cell("delta_ci", difference.over_seeds, signed=True))
-        write(p_value, y, f"{cell('p_holm', difference.p_holm)}{'*' if row.supported else ''}")
+        write(p_value, y, f"{cell('p_holm', difference.p_holm)}{'*' if row.supported else ''}{_equivalent(difference)}")
 
 
-def _handles(items: Sequence[_Item]) -> tuple[list[Any], list[str]]:
+def _equivalent(difference: Difference) -> str:
+    return " ≈" if difference.is_within_margin or difference.verdict is Verdict.EQUIVALENT else ""
+
+
+def _handles(items: Sequence[_Item], margin: float | None) -> tuple[list[Any], list[str]]:
     """Handles and labels of the legend: only what is drawn."""
     handles: list[Any] = []
     labels = []
@@ -155,6 +163,9 @@ def _handles(items: Sequence[_Item]) -> tuple[list[Any], list[str]]:
     if hollow:
         handles.append(Line2D([], [], marker="o", linestyle="none", color="#444444", markerfacecolor="white"))
         labels.append(" or ".join(hollow))
+    if margin is not None:
+        handles.append(Patch(facecolor=MARGIN))
+        labels.append(f"margin of equivalence, ±{margin:g}")
     return handles, labels
 
 
@@ -171,6 +182,8 @@ def _caption(items: Sequence[_Item], limit: str, cut: bool) -> str:
         )
     if any(item.row.supported for item in items):
         parts.append(f"*: p < {ALPHA:g} after Holm correction.")
+    if any(_equivalent(item.difference) for item in items):
+        parts.append("≈: equivalent, that is within the margin (shaded band).")
     if not all(item.row.is_comparable for item in items):
         parts.append("†: not trained as the baseline was.")
     if any(item.row.is_control for item in items):
