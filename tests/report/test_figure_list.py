@@ -18,6 +18,7 @@ from PIL import Image
 
 from ablate.analysis.class_accuracy import class_accuracy, class_differences
 from ablate.analysis.comparison import Comparison, Group, compare
+from ablate.analysis.component_effects import effects_of
 from ablate.analysis.table import comparison_frame
 from ablate.evaluation.image_bootstrap import BOX_TOLERANCE
 from ablate.records.loading import Sweep, load_sweep
@@ -437,7 +438,23 @@ def test_effects_of_components_are_drawn(study: Make, write: Write) -> None:
     made, design = study("factorial")
     drawing = factor_effects(read(write(made, design=design)))
     assert drawing is not None
-    assert {"hmha@c3k2", "acmix@head", "musgd"} <= {text.get_text() for text in texts_of(drawing.figure)}
+    texts = {" ".join(text.get_text().split()) for text in texts_of(drawing.figure)}
+    assert {"hmha@c3k2", "acmix@head", "musgd", "interactions", "hmha@c3k2 x musgd"} <= texts
+
+
+def test_interactions_of_components_are_lines_with_and_without(study: Make, write: Write) -> None:
+    made, design = study("factorial")
+    comparison = read(write(made, design=design))
+    drawing = interactions(comparison)
+    assert drawing is not None
+    assert len(drawing.figure.axes) == 3
+    first = drawing.figure.axes[0]
+    assert [line.get_label() for line in first.lines] == ["without", "with"]
+    (found,) = effects_of(comparison)
+    largest = max(found.interactions, key=lambda one: abs(one.value.mean))
+    (a, b), (c, d) = (line.get_ydata() for line in first.lines)
+    assert (d - c) - (b - a) == pytest.approx(largest.value.mean)
+    assert interactions(read(write(*[study("leave_one_out")[0]], design=study("leave_one_out")[1]))) is None
 
 
 def test_a_figure_that_fails_costs_only_itself(

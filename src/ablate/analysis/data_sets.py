@@ -93,7 +93,7 @@ def data_set_studies(comparison: Comparison) -> list[DataSetStudy]:
     families: dict[Hashable, dict[str, Group]] = {}
     matched = _matches([v for group in comparison.groups if (v := group.baseline) is not None])
     for group in comparison.groups:
-        if group.baseline is not None and group.baseline.measured:
+        if group.baseline is not None and group.baseline.accuracy():
             family = families.setdefault(matched[id(group.baseline)], {})
             family.setdefault(group.baseline.factors["data"], group)
     several = [groups for groups in families.values() if len(groups) > 1]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
+from statistics import fmean
 from typing import NamedTuple
 
 import matplotlib as mpl
@@ -16,6 +18,7 @@ from ablate.analysis.component_effects import StudyEffects, effects_of
 from ablate.analysis.factor_effects import analyses_of
 from ablate.analysis.phrases import minus
 from ablate.analysis.variant_row import Row
+from ablate.analysis.variants import studies_of
 from ablate.report.figures.lettering import in_legend, written
 from ablate.report.figures.rows import LEFT, Line, canvas, distance, shortened
 from ablate.report.figures.style import (
@@ -38,6 +41,7 @@ from ablate.statistics.paired import ALPHA, LEVEL
 RIGHT = 2.3  # inches for the numbers
 MOST = 36  # lines
 PANELS = 3
+PRESENT = ("without", "with")  # what a panel calls the settings of a component
 LEVELS = 10  # of a factor that a panel can hold
 
 
@@ -82,7 +86,8 @@ def factor_effects(comparison: Comparison) -> Drawing | None:
         parts.append(
             "Effect of a component: all components minus all but this one."
             if studies[0].is_removal
-            else "Effect of a component: with it minus without it, mean over the settings of the other components."
+            else "Effect of a component: with it minus without it, mean over the settings of the other components. "
+            "Interaction (hollow): what two components give together beyond the sum of what each adds alone."
         )
     parts.append(f"Bars: {100 * LEVEL:.0f}% CI over seeds. *: p < {ALPHA:g} after Holm correction.")
     parts.append(f"The first {len(shown)} of {total} effects are shown." if len(shown) < total else "")
@@ -91,44 +96,94 @@ def factor_effects(comparison: Comparison) -> Drawing | None:
 
 
 class Panel(NamedTuple):
-    """Two factors of an analysis, and the rows that it rests on."""
+    """Two factors, or two components, with the mean accuracy of each pair of their levels.
 
-    analysis: FactorAnalysis
-    rows: list[Row]
+    `first` is drawn along the axis, each level of `second` is a line. `where` tells the analysis from others.
+    """
+
+    where: str
     first: str
     second: str
+    levels: tuple[Sequence[str], Sequence[str]]
+    means: dict[tuple[str, str], float]
+    keys: tuple[str, ...]
 
 
 def interactions(comparison: Comparison) -> Drawing | None:
-    """Means of pairs of levels, one panel for each two factors: parallel lines are factors that do not interact."""
-    panels = []
-    for analysis in analyses_of(comparison):
-        if not analysis.refusal and analysis.interactions:
-            rows = _rows_of(comparison, analysis)
-            names = sorted(analysis.levels, key=lambda name, levels=analysis.levels: -len(levels[name]))  # type: ignore[misc]
-            for first, second in ((a, b) for i, a in enumerate(names) for b in names[i + 1 :]):
-                if len(analysis.levels[second]) <= LEVELS and len(analysis.levels[first]) <= 2 * LEVELS:
-                    panels.append(Panel(analysis, rows, first, second))
+    """Means of pairs of levels, one panel for each two factors: parallel lines are factors that do not interact.
+
+    Pairs with a supported interaction come first, then those with the largest.
+    """
+    panels = [*_panels_of_factors(comparison), *_panels_of_components(comparison)]
     if not panels:
         return None
     shown = panels[:PANELS]
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(TWO_COLUMNS, 3.2), layout="constrained")
-        several = len({(panel.analysis.model, panel.analysis.data) for panel in panels}) > 1
+        several = len({panel.where for panel in panels}) > 1
         for position, panel in enumerate(shown, start=1):
             axes = figure.add_subplot(1, len(shown), position)
             _draw_panel(axes, panel)
             if several:
-                axes.set_xlabel(f"{panel.first} ({panel.analysis.model}, {panel.analysis.data})")
+                axes.set_xlabel(written(f"{panel.first} ({panel.where})"))
         fix_layout(figure)
+    noun = "factor" if comparison.sweep.design is None else "component"
+    settings = "the levels of other factors" if noun == "factor" else "the settings of other components"
     parts = [
-        "Mean mAP50-95 of each pair of levels over seeds and the levels of other factors. Parallel lines: no "
-        "interaction. Lines that converge or cross: the effect of one factor depends on the other. The CIs of the "
-        "interactions show whether that exceeds seed-to-seed variance.",
-        f"The first {len(shown)} of {len(panels)} pairs of factors are shown." if len(shown) < len(panels) else "",
+        f"Mean mAP50-95 of each pair of levels over seeds and {settings}. Parallel lines: no interaction. Lines that "
+        f"converge or cross: the effect of one {noun} depends on the other. The CIs of the interactions show whether "
+        "that exceeds seed-to-seed variance.",
+        f"The first {len(shown)} of {len(panels)} pairs of {noun}s are shown." if len(shown) < len(panels) else "",
     ]
-    keys = dict.fromkeys(row.key for panel in shown for row in panel.rows)
+    keys = dict.fromkeys(key for panel in shown for key in panel.keys)
     return Drawing(figure, paragraph(parts), tuple(keys))
+
+
+def _panels_of_factors(comparison: Comparison) -> list[Panel]:
+    """A panel for each two factors of each analysis."""
+    panels: list[tuple[tuple[bool, float], Panel]] = []
+    for analysis in analyses_of(comparison):
+        if analysis.refusal or not analysis.interactions:
+            continue
+        rows = _rows_of(comparison, analysis)
+        names = sorted(analysis.levels, key=lambda name, levels=analysis.levels: -len(levels[name]))  # type: ignore[misc]
+        for first, second in combinations(names, 2):
+            levels = analysis.levels[first], analysis.levels[second]
+            if len(levels[1]) > LEVELS or len(levels[0]) > 2 * LEVELS:
+                continue
+            pairs: dict[tuple[str, str], list[float]] = {}
+            for row in rows:
+                if row.accuracy.map50_95 is not None:
+                    pair = row.variant.factors[first], row.variant.factors[second]
+                    pairs.setdefault(pair, []).append(row.accuracy.map50_95)
+            own = [e for e in analysis.interactions if set(e.term.split(" x ")) == {first, second}]
+            rank = not any(e.supported for e in own), -max((abs(e.interval.estimate) for e in own), default=0.0)
+            means = {pair: fmean(accuracies) for pair, accuracies in pairs.items()}
+            where = f"{analysis.model}, {analysis.data}"
+            panels.append((rank, Panel(where, first, second, levels, means, tuple(row.key for row in rows))))
+    return [panel for _, panel in sorted(panels, key=lambda one: one[0])]
+
+
+def _panels_of_components(comparison: Comparison) -> list[Panel]:
+    """A panel for each two components of a factorial."""
+    design = comparison.sweep.design
+    if design is None or design.name != "factorial":
+        return []
+    fair = {row.key for row in comparison.rows if row.is_comparable and not row.is_control}
+    panels: list[tuple[tuple[bool, float], Panel]] = []
+    members = studies_of(comparison.variants, design)
+    for study, (variants, title) in zip(effects_of(comparison), members, strict=True):
+        measured = [v for v in variants if v.marks is not None and v.accuracy() and v.key in fair]
+        for one in study.interactions:
+            places = [design.components.index(name) for name in one.components]
+            pairs: dict[tuple[str, str], list[float]] = {}
+            for variant in measured:
+                first, second = (PRESENT[(variant.marks or ())[place]] for place in places)
+                pairs.setdefault((first, second), []).append(fmean(variant.accuracy().values()))
+            means = {pair: fmean(accuracies) for pair, accuracies in pairs.items()}
+            panel = Panel(title, *one.components, (PRESENT, PRESENT), means, tuple(v.key for v in measured))
+            panels.append(((not one.supported, -abs(one.value.mean)), panel))
+    return [panel for _, panel in sorted(panels, key=lambda one: one[0])]
 
 
 def _of_factors(analyses: Sequence[FactorAnalysis]) -> list[Item]:
@@ -153,6 +208,20 @@ def _of_components(studies: Sequence[StudyEffects]) -> list[Item]:
         if effects:
             items.append(Item(f"components, study {number}" if len(studies) > 1 else "components"))
         items += [Item("", e.component, e.mean or 0.0, e.interval, e.p_holm, e.supported) for e in effects]
+        crossed = study.interactions
+        items += [Item("interactions")] if crossed else []
+        items += [
+            Item(
+                "interactions",
+                " x ".join(one.components),
+                one.value.mean,
+                one.value.interval,
+                one.p_holm,
+                one.supported,
+                True,
+            )
+            for one in crossed
+        ]
     return items
 
 
@@ -209,17 +278,11 @@ def _rows_of(comparison: Comparison, analysis: FactorAnalysis) -> list[Row]:
 
 def _draw_panel(axes: Axes, panel: Panel) -> None:
     """A line for each level of the second factor over the levels of the first."""
-    analysis, first, second = panel.analysis, panel.first, panel.second
-    levels = analysis.levels[first]
-    accuracies: dict[tuple[str, str], list[float]] = {}
-    for row in panel.rows:
-        if row.accuracy.map50_95 is not None:
-            pair = row.variant.factors[first], row.variant.factors[second]
-            accuracies.setdefault(pair, []).append(row.accuracy.map50_95)
-    for index, level in enumerate(analysis.levels[second]):
+    levels, lines = panel.levels
+    for index, level in enumerate(lines):
         axes.plot(
             range(len(levels)),
-            [float(np.mean(accuracies.get((one, level), [np.nan]))) for one in levels],
+            [panel.means.get((one, level), np.nan) for one in levels],
             color=[BASELINE, *PALETTE][index % (1 + len(PALETTE))],
             marker=MARKERS[index % len(MARKERS)],
             linestyle=DASHES[index % len(DASHES)],
@@ -232,9 +295,9 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     if len(levels) > 4 or max(map(len, levels)) > 9:
         axes.tick_params(axis="x", labelrotation=90)
     axes.margins(x=0.12)
-    axes.set(xlabel=first, ylabel="mAP50-95")
-    broad = max(map(len, analysis.levels[second])) >= 12
+    axes.set(xlabel=panel.first, ylabel="mAP50-95")
+    broad = max(map(len, lines)) >= 12
     axes.legend(
-        title=second, title_fontsize=7.5, handlelength=3.4, columnspacing=1.2, loc="lower center",
+        title=panel.second, title_fontsize=7.5, handlelength=3.4, columnspacing=1.2, loc="lower center",
         bbox_to_anchor=(0.5, 1.0), ncols=1 if broad else 2,
     )  # fmt: skip
