@@ -19,8 +19,14 @@ from ablate.audit.features import Bytes, ImageFeatures
 MOST_BITS: Final = 64
 """Bits of 256 that may differ between the descriptors of one place in two images."""
 
+MOST_BITS_NEAR: Final = 80
+"""The same where a transform lays the two near each other."""
+
+REFINING: Final = (12.0, 6.0)
+"""Distances in pixels within which features are matched again by the transform that was found."""
+
 LEAST_INLIERS: Final = 6
-LEAST_OVERLAP: Final = 0.4
+LEAST_OVERLAP: Final = 0.2
 """Part of the smaller image that the other has to show as well."""
 
 BLOCKS: Final = 7
@@ -41,6 +47,10 @@ BLOCK_CORRELATION: Final = 0.7
 LEAST_MEDIAN: Final = 0.8
 """Median correlation of the blocks that it takes."""
 
+HALF: Final = 0.5
+SMALL: Final = (0.85, 0.9)
+"""Agreeing part and median correlation that it takes where less than half of the smaller image is common."""
+
 LEAST_CORRELATION: Final = 0.5
 """Correlation of two thumbnails from which on the images are laid over each other as they are."""
 
@@ -50,6 +60,7 @@ LARGEST_SCALE: Final = 2.5
 MOST_STRETCH: Final = 1.6
 """Scale along one direction relative to that across it: where only the width was changed."""
 
+Points = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
 
 
@@ -126,21 +137,43 @@ def _by_local_features(first: ImageFeatures, second: ImageFeatures, is_mirrored:
     if len(pairs) < LEAST_INLIERS:
         return None
     here, there = np.array(pairs).T
-    start, end = first.places[here], second.places[there]
-    cv2.setRNGSeed(0)
-    matrix, inliers = cv2.estimateAffine2D(start, end, method=cv2.RANSAC, ransacReprojThreshold=4.0, maxIters=1000)
-    if matrix is None or int(inliers.sum()) < LEAST_INLIERS:
+    matrix = _agreed(first.places[here], second.places[there], 4.0)
+    for radius in REFINING:
+        if matrix is None:
+            return None
+        here, there = _near(first, second, bits, matrix, radius)
+        matrix = _agreed(first.places[here], second.places[there], radius / 2)
+    return matrix if matrix is not None and _is_possible(matrix, is_mirrored) else None
+
+
+def _agreed(start: Points, end: Points, distance: float) -> Matrix | None:
+    """The affine transform that most points agree on, within a distance in pixels; None where too few do."""
+    if len(start) < LEAST_INLIERS:
         return None
-    stretch = np.linalg.svd(matrix[:, :2], compute_uv=False)
+    matrix, inliers = cv2.estimateAffine2D(start, end, method=cv2.RANSAC, ransacReprojThreshold=distance, maxIters=1500)
+    return None if matrix is None or int(inliers.sum()) < LEAST_INLIERS else np.asarray(matrix, np.float64)
+
+
+def _near(
+    first: ImageFeatures, second: ImageFeatures, bits: Bytes, matrix: Matrix, radius: float
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Local features that a transform lays near each other and that look alike: indices of both."""
+    moved = first.places @ matrix[:, :2].T + matrix[:, 2]
+    apart = ((moved[:, None] - second.places[None]) ** 2).sum(-1)
+    here, there = np.nonzero(apart <= radius**2)
+    differ = np.bitwise_count(bits[here] ^ second.bits[there]).sum(1)
+    order = np.argsort(differ, kind="stable")
+    order = order[differ[order] <= MOST_BITS_NEAR]
+    _, best = np.unique(here[order], return_index=True)
+    return here[order[best]], there[order[best]]
+
+
+def _is_possible(matrix: Matrix, is_mirrored: bool) -> bool:
+    """Whether a transform may be that of a copy: no more than some scale, little stretched, mirrored as asked."""
+    large, small = np.linalg.svd(matrix[:, :2], compute_uv=False)
     is_turned_over = bool(np.linalg.det(matrix[:, :2]) < 0)
-    if (
-        stretch[0] > LARGEST_SCALE
-        or stretch[1] < 1 / LARGEST_SCALE
-        or stretch[0] > MOST_STRETCH * stretch[1]
-        or is_turned_over != is_mirrored
-    ):
-        return None
-    return np.asarray(matrix, np.float64)
+    is_scaled = large <= LARGEST_SCALE and small >= 1 / LARGEST_SCALE and large <= MOST_STRETCH * small
+    return bool(is_scaled and is_turned_over == is_mirrored)
 
 
 def _laid(images: tuple[Bytes, Bytes], matrix: Matrix, is_mirrored: bool) -> Likeness | None:
@@ -159,7 +192,8 @@ def _laid(images: tuple[Bytes, Bytes], matrix: Matrix, is_mirrored: bool) -> Lik
     if len(correlations) < FEWEST_BLOCKS:
         return None
     agreement, correlation = float((correlations >= BLOCK_CORRELATION).mean()), float(np.median(correlations))
-    if agreement < LEAST_AGREEING or correlation < LEAST_MEDIAN:
+    least, least_median = SMALL if overlap < HALF else (LEAST_AGREEING, LEAST_MEDIAN)
+    if agreement < least or correlation < least_median:
         return None
     return Likeness(agreement, correlation, min(overlap, 1.0), matrix, is_mirrored)
 
