@@ -2,7 +2,7 @@
 
 `python benchmarks/audit.py DATA.yaml [--copies 60]`: a base of distinct images gets copies of each kind
 (`simulated/planted_copies.py`), all in one data set. A pair is right where both images come from one original, wrong
-otherwise. `--known` names a file of pairs of the base that overlap, each looked at by a person: one image of each leaves
+otherwise. `--known` names a file of pairs of the base that overlap, each looked at by a person: one of each leaves
 the base. Without a data file the base are drawings (`data=shapes`), `--images` of them.
 """
 
