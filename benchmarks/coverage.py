@@ -19,6 +19,7 @@ import numpy as np
 from common import keep
 from coverage_data_sets import over_data_sets
 from coverage_factors import of_components, of_seeds_on_levels
+from coverage_seeds_and_images import over_both
 from coverage_sequential import over_looks
 from simulated.known_truth import coverage_over_seeds, factor_coverage, false_alarms, image_coverage, population
 
@@ -41,6 +42,7 @@ def main() -> None:
         "seeds": lambda: over_seeds(asked.sweeps),
         "factors": lambda: of_factors(asked.sweeps // 10),
         "images": lambda: over_images(asked.samples, asked.images),
+        "seeds_and_images": lambda: over_both(asked.sweeps),
         "looks": lambda: over_looks(asked.sweeps // 2),
         "seeds_on_levels": lambda: of_seeds_on_levels(asked.sweeps // 10),
         "components": lambda: of_components(asked.sweeps // 4),

@@ -188,7 +188,9 @@ def test_several_seeds_share_each_resample_and_are_averaged() -> None:
         [(np.array([found.interval.estimate, *differences]), np.zeros(81))], 0.95, small_evidence(6)
     )
     assert found.interval == pytest.approx(expected.interval, abs=1e-9)
-    assert found[1:] == (expected.resamples, expected.images, 3)
+    assert found[1:4] == (expected.resamples, expected.images, 3)
+    assert found.variance is not None
+    assert found.variance.of_mean == pytest.approx(np.var(differences, ddof=1) * found.images / (found.images - 1))
 
 
 def test_the_answer_depends_on_the_seed_and_on_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import sqrt
 from typing import Literal
 
 from ablate.analysis.variant_row import Difference, Row
 from ablate.records.factor_levels import STOCK
 from ablate.records.trial_record import short
 from ablate.statistics.interval import Interval
+from ablate.statistics.seeds_and_images import SeedsAndImages
 
 Value = str | int | float | Interval | None
 Place = Literal[
@@ -108,6 +110,15 @@ def _over_images(row: Row) -> Interval | None:
     return row.difference.over_images if row.difference else None
 
 
+def _over_both(row: Row) -> Interval | None:
+    return row.difference.over_both.interval if row.difference and row.difference.over_both else None
+
+
+def _component(get: Callable[[SeedsAndImages], float]) -> Callable[[Row], Value]:
+    """Read a component of variance as a standard deviation; None where it is not known."""
+    return _difference(lambda d: None if d.over_both is None else sqrt(get(d.over_both)))
+
+
 def _signatures(row: Row) -> str:
     return " ".join(short(trial.signature) for trial in row.variant.trials)
 
@@ -200,9 +211,9 @@ COLUMNS: tuple[Column, ...] = (
            places={"details": 3}, explanation="The effect size is Hedges' g of the paired differences."),
     Column("smallest_detectable", _difference(lambda d: d.smallest_detectable), "Detectable Δ", decimals=4,
            places={"details": 4},
-           explanation="Detectable is the smallest difference that as many seeds detect with 80 % power at the "
-           "observed variance; seeds for 0.005 is how many detect half a point; both for a single test, before "
-           "correction."),
+           explanation="Detectable is the smallest difference that as many seeds detect with 80 % power; "
+           "seeds for 0.005 is how many detect half a point. Both take an 80 % upper bound of the standard deviation "
+           "over seeds and a single test, before correction."),
     Column("seeds_needed", _difference(lambda d: d.seeds_needed), "Seeds for 0.005", decimals=0,
            places={"details": 5}),
     Column("params_added_m", lambda r: r.cost.params_added_m, "Added (M)", latex="added (M)", decimals=3,
@@ -227,6 +238,17 @@ COLUMNS: tuple[Column, ...] = (
            latex=r"$p_{\mathrm{equiv}}$", decimals=4, is_scientific=True, places={"details": 2, "latex_accuracy": 9},
            explanation="The p of equivalence is that of two one-sided t-tests against the margin, Holm-corrected."),
     Column("margin", _difference(lambda d: d.margin), "Margin", decimals=4, places={"details": 2}),
+    Column("both_ci", _over_both, "95 % CI of Δ over seeds and images", latex=r"95\,\% CI, both", decimals=4,
+           is_signed=True, in_files=False, below=("delta_map50_95", "both {}"),
+           places={"details": 2, "latex_differences": 6}),
+    Column("both_ci_low", _end(_over_both, "low"), decimals=4),
+    Column("both_ci_high", _end(_over_both, "high"), decimals=4),
+    Column("error_seeds", _component(lambda v: v.of_seeds), "Error, seeds", decimals=4, places={"details": 2},
+           explanation="Errors are standard errors of Δ: over seeds, over images (what all seeds share), and the part "
+           "of that over seeds that is a seed on these images (seed x image), which more images reduce as well."),
+    Column("error_images", _component(lambda v: v.of_images), "Error, images", decimals=4, places={"details": 2}),
+    Column("error_seed_by_image", _component(lambda v: v.of_both), "Error, seed x image", decimals=4,
+           places={"details": 2}),
 )  # fmt: skip
 BY_NAME = {column.name: column for column in COLUMNS}
 IN_FILES = tuple(column for column in COLUMNS if column.in_files)

@@ -30,11 +30,12 @@ from ablate.statistics.paired import (
     effect_size,
     holm,
     paired_t,
-    sample_std,
     seeds_needed,
     smallest_detectable,
     t_interval,
+    upper_std,
 )
+from ablate.statistics.seeds_and_images import seeds_and_images
 from ablate.statistics.sign_flip import sign_flip
 from ablate.statistics.skewness import PooledSkewness, pooled_skewness, skewed_p
 
@@ -201,7 +202,9 @@ def _difference(variant: Variant, baseline: Variant, stored: StoredInterval | No
         return None
     _, last = differences_of(variant, baseline, lambda trial: trial.metrics_last.map50_95)
     interval = t_interval(paired)
-    spread = sample_std(paired) if interval else None
+    spread = upper_std(paired)
+    has_folds = any(replicate.fold is not None for replicate in shared)  # their images differ, and so are not shared
+    variance = stored.variance if stored and not has_folds else None
     return Difference(
         estimate=fmean(paired),
         replicates=tuple(shared),
@@ -209,6 +212,7 @@ def _difference(variant: Variant, baseline: Variant, stored: StoredInterval | No
         is_of_control=variant.control is not None,
         over_seeds=interval,
         over_images=stored.interval if stored else None,
+        over_both=seeds_and_images(paired, variance) if variance else None,
         p_value=paired_t(paired),
         p_sign_flip=sign_flip(paired),
         values=tuple(paired),

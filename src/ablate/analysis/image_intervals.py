@@ -31,9 +31,10 @@ from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import TrialRecord, short
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import LEVEL
+from ablate.statistics.seeds_and_images import ImageVariance
 from ablate.storage.files import atomic_write_json
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had no variances
 ABOUT = "Intervals over images, by what they were computed from; delete this file to compute them again."
 SEED = 0  # of the resamples; the same for all variants, so that rows differ in their detections only
 AGREEMENT = 1e-4  # mAP50-95: as far as predictions and record may be apart before one of them is not what it says
@@ -42,8 +43,8 @@ AGREEMENT = 1e-4  # mAP50-95: as far as predictions and record may be apart befo
 class StoredInterval(JsonStruct, frozen=True, kw_only=True):
     """The difference of a variant to its baseline with its 95 % interval over images; or why there is none.
 
-    Accuracies are fractions. `resamples` had a true object, of those `asked` for. `reason` is empty where there is
-    an interval.
+    Accuracies are fractions; variances are of the mean difference, and of one seed's beyond what all seeds share.
+    `resamples` had a true object, of those `asked` for. `reason` is empty where there is an interval.
     """
 
     estimate: float | None = written(None)
@@ -52,6 +53,8 @@ class StoredInterval(JsonStruct, frozen=True, kw_only=True):
     resamples: int = written(0)
     images: int = written(0)
     seeds: int = written(0)
+    variance_of_mean: float | None = written(None)
+    variance_seed_by_image: float | None = written(None)
     asked: int = written(0)
     reason: str = written("")
 
@@ -61,6 +64,13 @@ class StoredInterval(JsonStruct, frozen=True, kw_only=True):
         if self.reason or self.estimate is None or self.low is None or self.high is None:
             return None
         return Interval(self.estimate, self.low, self.high)
+
+    @property
+    def variance(self) -> ImageVariance | None:
+        """What the images contribute to the difference."""
+        if self.interval is None or self.variance_of_mean is None or self.variance_seed_by_image is None:
+            return None
+        return ImageVariance(self.variance_of_mean, self.variance_seed_by_image, self.images)
 
 
 class _IntervalsFile(JsonStruct, frozen=True, kw_only=True):
@@ -154,6 +164,8 @@ def _computed(task: _Task, evaluations: _Evaluations) -> StoredInterval:
         resamples=result.resamples,
         images=result.images,
         seeds=result.seeds,
+        variance_of_mean=result.variance.of_mean if result.variance else None,
+        variance_seed_by_image=result.variance.seed_by_image if result.variance else None,
         asked=evaluations.resamples,
     )
 

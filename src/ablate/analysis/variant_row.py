@@ -10,6 +10,7 @@ from ablate.analysis.variants import Variant
 from ablate.records.replicate import Replicate
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import ALPHA
+from ablate.statistics.seeds_and_images import SeedsAndImages
 from ablate.statistics.verdict import Verdict
 
 TO_FIND = 0.005  # half a point of mAP50-95: the difference for which `seeds_needed` says how many seeds would show it
@@ -25,6 +26,8 @@ class Difference:
         over_seeds: With Student's 95 % interval: what another training would change. None from one seed.
         over_images: With the 95 % interval of the paired bootstrap over validation images, for these very networks:
             what other images of the same kind would change. None where it was not computed.
+        over_both: Components of its variance, and its 95 % interval over seeds and images together. None where either
+            interval is missing.
         p_value: Of the paired t-test.
         p_holm: The same after Holm's correction over all comparable variants of the table; None for controls and
             flagged rows.
@@ -33,8 +36,9 @@ class Difference:
             and a t-test that allows for the skewness, after Holm's correction. None where they do not.
         values: The differences, in the order of the seeds.
         effect_size: Hedges' g of the paired differences.
-        smallest_detectable: The smallest difference that as many seeds find in 80 % of studies.
-        seeds_needed: How many seeds would find a difference of `TO_FIND`.
+        smallest_detectable: The smallest difference that as many seeds find in 80 % of studies, by an upper bound of
+            the spread over seeds. None below three seeds.
+        seeds_needed: How many seeds would find a difference of `TO_FIND`, by the same bound.
         last_epoch: The mean difference after the last epoch; None where a trial lacks it.
         margin: The margin of equivalence; None where none was declared.
         p_equivalence: Of the two one-sided tests that the true difference lies within the margin, after Holm's
@@ -50,6 +54,7 @@ class Difference:
     is_of_control: bool
     over_seeds: Interval | None = None
     over_images: Interval | None = None
+    over_both: SeedsAndImages | None = None
     p_value: float | None = None
     p_holm: float | None = None
     p_sign_flip: float | None = None
@@ -70,10 +75,11 @@ class Difference:
 
     @property
     def covers(self) -> dict[str, str]:
-        """What each of its intervals covers, in words; neither contains the other."""
+        """What each of its intervals covers, in words."""
         return {
             "over_seeds": "what another training, with another seed, would change",
             "over_images": "what other validation images of the same kind would change, for these trained networks",
+            "over_both": "what another training, judged on other validation images of the same kind, would change",
         }
 
     @property

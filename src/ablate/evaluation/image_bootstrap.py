@@ -28,6 +28,7 @@ from ablate.records.predictions import Predictions
 from ablate.settings.environment import cpu_threads
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import LEVEL
+from ablate.statistics.seeds_and_images import ImageVariance, image_variance
 
 RESAMPLES = 1000
 GRID = 100  # recall is sampled at 0, 1/100, ..., 1
@@ -49,12 +50,14 @@ class ImageInterval(NamedTuple):
         resamples: Resamples that it rests on: those with at least one true object.
         images: Images drawn from.
         seeds: Pairs that the difference is the mean of.
+        variance: What the images contribute to it; None where fewer than two resamples can be judged.
     """
 
     interval: Interval
     resamples: int
     images: int
     seeds: int
+    variance: ImageVariance | None = None
 
 
 def paired_bootstrap(
@@ -110,14 +113,17 @@ def image_interval(
     quantiles that the normal distribution has where Student's, with one degree of freedom less than images, has its
     tails, and by sqrt(n / (n - 1)), for the plain one is too narrow on few images.
     """
-    differences = np.mean([variant - baseline for variant, baseline in pairs], axis=0)
+    by_seed = np.array([variant - baseline for variant, baseline in pairs])  # (n, 1 + R)
+    differences = by_seed.mean(axis=0)
     images = len(predictions.names)
     drawn = differences[1:][np.isfinite(differences[1:])]
     low = high = float("nan")
+    variance = None
     if len(drawn) >= 2 and images >= 2:
         reach = special.stdtrit(images - 1, 0.5 + level / 2) * np.sqrt(images / (images - 1))
         low, high = (float(q) for q in np.quantile(drawn, special.ndtr([-reach, reach])))
-    return ImageInterval(Interval(float(differences[0]), low, high), len(drawn), images, len(pairs))
+        variance = image_variance(by_seed[:, 1:][:, np.isfinite(differences[1:])], images)
+    return ImageInterval(Interval(float(differences[0]), low, high), len(drawn), images, len(pairs), variance)
 
 
 def same_objects(one: Predictions, other: Predictions) -> np.ndarray:

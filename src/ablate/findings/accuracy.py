@@ -15,7 +15,6 @@ from ablate.statistics.paired import ALPHA, seeds_needed, smallest_detectable
 
 MOST_REASONS = 6  # for which variants were left out
 MOST_NAMED = 4  # variants whose interval is said
-MOST_IMAGES = 3  # variants whose interval over images is said; the others are in the table
 
 Compared = tuple[Row, Difference]
 
@@ -44,29 +43,6 @@ def group_findings(comparison: Comparison, group: Group) -> list[Finding]:
         replace(finding, text=f"Compared with {baseline}{number}, {finding.text}")
         for finding, number in zip(found, numbers, strict=False)
     ]
-
-
-def image_findings(comparison: Comparison) -> list[Finding]:
-    """What the validation images leave open, for the largest differences."""
-    intervals = [
-        (row, row.difference.over_images, row.difference)
-        for row in comparison.rows
-        if row.is_comparable and row.difference is not None and row.difference.over_images is not None
-    ]
-    if not intervals:
-        return []
-    largest = sorted(intervals, key=lambda one: -abs(one[2].estimate))
-    texts = [f"{row.label} {points(images.low)} to {points(images.high)}" for row, images, _ in largest[:MOST_IMAGES]]
-    more = f" ({len(intervals) - MOST_IMAGES} more in the table)" if len(intervals) > MOST_IMAGES else ""
-    lead = f"95% CIs over validation images, in points: {', '.join(texts)}{more}."
-    if all(len(difference.seeds) == 1 for *_, difference in intervals):
-        text = f"{lead} They cover the sampling of images, not seed-to-seed variance, as there is one seed."
-    else:
-        text = (
-            f"{lead} They cover the sampling of images; the CIs over seeds cover seed-to-seed variance. Neither "
-            "includes the other."
-        )
-    return [Finding(text, Kind.IMAGES)]
 
 
 def unfair_findings(comparison: Comparison) -> list[Finding]:
@@ -146,12 +122,11 @@ def _undetectable(differences: Sequence[Difference], tests: int) -> str:
     least = span(points(size, signed=False) for size in sorted(size for size in sizes if size is not None))
     with_seeds = f"{span(str(n) for n in sorted(seeds))} seeds"
     how = "80% power" if tests < 2 else f"80% power, Holm-corrected for {tests} tests"
-    text = f". With {with_seeds}, the detectable difference is {least} points ({how})."
+    bound = "an 80% upper bound of the seed-to-seed variance"
+    text = f". With {with_seeds}, the detectable difference is {least} points ({how}, by {bound})."
     needed = [n for n in (seeds_needed(std, TO_FIND, level) for std in spreads) if n is not None]
     if len(needed) == len(spreads):
-        text += (
-            f" Detecting 0.5 points at this seed-to-seed variance takes {span(str(n) for n in sorted(needed))} seeds."
-        )
+        text += f" By the same bound, detecting 0.5 points takes {span(str(n) for n in sorted(needed))} seeds."
     return text
 
 

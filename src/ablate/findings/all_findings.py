@@ -5,7 +5,7 @@ from __future__ import annotations
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.phrases import count, listed
 from ablate.analysis.variants import is_measured
-from ablate.findings.accuracy import group_findings, image_findings, unfair_findings
+from ablate.findings.accuracy import group_findings, unfair_findings
 from ablate.findings.component_findings import component_findings, sum_findings
 from ablate.findings.control_findings import broken, control_findings, without_effect
 from ablate.findings.cost import latency_findings, training_findings
@@ -15,6 +15,7 @@ from ablate.findings.equivalence_findings import equivalence_findings
 from ablate.findings.factor_findings import factor_findings
 from ablate.findings.facts import levels
 from ablate.findings.finding import Finding, Kind, without_claims
+from ablate.findings.images_and_seeds import image_findings
 from ablate.findings.judging import judge_remarks
 from ablate.findings.sizes_and_epochs import epoch_findings, size_findings
 from ablate.records.trial_record import short

@@ -32,8 +32,8 @@ def accuracy_caption(comparison: Comparison) -> str:
         )
     if any(difference.over_images is not None for difference in differences):
         words.append(
-            "The CI over seeds covers seed-to-seed variance, the CI over images (paired bootstrap) the sampling of "
-            "validation images for the same trained networks; neither includes the other."
+            "The CI over seeds covers seed-to-seed variance on the same images, the CI over images (paired bootstrap) "
+            "the sampling of validation images for the same trained networks, the CI over both seeds and images."
         )
     words.append("Bold is the best of the comparable rows on the same data.")
     return " ".join(words)

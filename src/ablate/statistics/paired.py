@@ -25,6 +25,7 @@ from ablate.statistics.interval import Interval
 LEVEL = 0.95
 ALPHA = 0.05
 POWER = 0.8
+PLANNED = 0.8  # share of the studies in which a plan is to hold: level of the upper bound of the spread
 MOST_SEEDS = 100_000  # more than anybody trains: beyond it a difference counts as out of reach
 
 
@@ -148,6 +149,22 @@ def power_of(n: int, ratio: float, level: float = LEVEL) -> float:
     return float((special.ndtr(shift - reach) + special.ndtr(-shift - reach)) @ weights / 2)
 
 
+def upper_std(values: Sequence[float], level: float = PLANNED) -> float | None:
+    """Upper confidence bound of the standard deviation that values of shape (n,) are drawn with.
+
+    The chi-square bound for normal values: what is planned with it is enough in `level` of all studies, where the
+    sample standard deviation itself is too small in 63 % of those with three seeds.
+
+    Returns:
+        None below three values, whose bound would say nothing, and as in `standard_error`.
+    """
+    error = standard_error(values)
+    if error is None or len(values) < 3:
+        return None
+    freedom = len(values) - 1
+    return float(error * np.sqrt(len(values) * freedom / special.chdtri(freedom, level)))
+
+
 @cache
 def _quadrature() -> tuple[np.ndarray, np.ndarray]:
     """Nodes in (-1, 1) and weights of Gauss and Legendre's rule, (200,) each."""
@@ -172,8 +189,8 @@ def smallest_detectable(std: float | None, n: int, level: float = LEVEL, power: 
     """Smallest true difference that a paired t-test of n seeds finds in `power` of all such studies.
 
     Args:
-        std: Standard deviation of the paired differences, in the unit of the answer. From few seeds it is itself
-            known only roughly: three seeds may well show a third of it, so take the answer as an order of size.
+        std: Standard deviation of the paired differences, in the unit of the answer; `upper_std` where it is known
+            from few seeds only.
         n: Seeds.
         level: Of the interval: 1 - significance. For one of m variants after Holm's correction, the strictest step
             is 1 - 0.05 / m.
@@ -192,7 +209,8 @@ def seeds_needed(std: float | None, difference: float | None, level: float = LEV
     """Fewest seeds with which a paired t-test finds a true `difference` in `power` of all such studies.
 
     Args:
-        std: Standard deviation of the paired differences seen so far, in the unit of `difference`.
+        std: Standard deviation of the paired differences in the unit of `difference`; `upper_std` where it is known
+            from few seeds only.
         difference: What is to be found; its sign is of no account.
         level: As in `smallest_detectable`.
         power: As in `smallest_detectable`.
