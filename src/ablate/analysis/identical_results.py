@@ -21,7 +21,7 @@ _RESULTS = ("map50_95", "map50", "precision", "recall", "fitness")
 def is_identical(variant: Variant, baseline: Variant) -> bool:
     """Tell whether metrics and training history of a variant are the baseline's, digit by digit, on every seed."""
     pairs = trial_pairs(variant, baseline)
-    return bool(pairs) and all(_same(one, other) for one, other in pairs)
+    return bool(pairs) and all(has_same_results(one, other) for one, other in pairs)
 
 
 def is_identity(variant: Variant) -> bool:
@@ -61,7 +61,7 @@ def _all_results(trial: TrialRecord) -> tuple[bool, object]:
     return has_losses, (trial.metrics, trial.metrics_last, trial.per_class, rows)
 
 
-def _same(one: TrialRecord, other: TrialRecord) -> bool:
+def has_same_results(one: TrialRecord, other: TrialRecord) -> bool:
     """Tell whether two trials gave the same; one epoch of losses is needed, for a coarse metric may agree by chance."""
     results = _all_results(one)
     return results[0] and results == _all_results(other)

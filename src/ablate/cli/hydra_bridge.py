@@ -126,6 +126,8 @@ class Command:
             check_fields(fields)
             if single.config.controls:
                 raise ConfigError("controls: they join a sweep, where the baseline is too: add -m (or --multirun)")
+            if single.config.until is not None:
+                raise ConfigError("until=decided: it compares the variants of a sweep: add -m (or --multirun)")
             return self.finish(Request(self.make_trials(lambda cell: single.config, [()])), launch)
 
     def __call__(self, config: DictConfig) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from ablate.errors import ConfigError
 from ablate.records.factor_levels import STOCK
 from ablate.records.loading import load_manifest, save_manifest
 from ablate.records.store_address import without_account
@@ -22,12 +23,20 @@ from ablate.storage.layout import OutputFolder, SweepFolder
 from ablate.study.trial import Trial
 
 
-def sweep_name(trials: Sequence[Trial], joined: Collection[str] = ()) -> str:
+def sweep_folder(trials: Sequence[Trial], controls: Mapping[str, Control], plan: AnalysisPlan) -> SweepFolder:
+    """Return the place of a command's sweep, which may not be there yet; arguments as in `open_sweep`."""
+    command = trials[0].settings.command
+    joined = {signature for control in controls.values() for signature in control.signatures}
+    return OutputFolder(Path(command.root).absolute()).sweep(command.sweep or sweep_name(trials, joined, plan))
+
+
+def sweep_name(trials: Sequence[Trial], joined: Collection[str] = (), plan: AnalysisPlan | None = None) -> str:
     """Return the name of a sweep's folder: its factors, and a hash of its trials; the same for the same command.
 
     Args:
-        trials: All trials of the sweep.
+        trials: All trials of the sweep; with the first seed, where seeds are added until every variant is decided.
         joined: Signatures of those that joined as controls, whose factors the name leaves out.
+        plan: What was declared of its analysis; where seeds are added another plan is another sweep.
     """
     levels: dict[str, list[str]] = {}
     for trial in [trial for trial in trials if trial.identity.signature not in joined] or trials:
@@ -40,7 +49,8 @@ def sweep_name(trials: Sequence[Trial], joined: Collection[str] = ()) -> str:
     parts = ((modules, 48), (levels["data"], 24), (levels["model"], 24))
     readable = "_".join("+".join(names)[:most].encode()[: 2 * most].decode(errors="ignore") for names, most in parts)
     readable = re.sub(r"[^\w.+@=-]+", "_", readable)  # a data file may have any name
-    return f"{readable}_{digest(trial.identity.signature for trial in trials)[:6]}"
+    declared = [] if plan is None or plan.until is None else [repr(msgspec.structs.replace(plan, budget=None))]
+    return f"{readable}_{digest([*(trial.identity.signature for trial in trials), *declared])[:6]}"
 
 
 def open_sweep(
@@ -49,28 +59,37 @@ def open_sweep(
     design: Design | None = None,
     controls: Mapping[str, Control] | None = None,
     ignored: list[str] | None = None,
+    plan: AnalysisPlan | None = None,
 ) -> SweepFolder:
     """Write the manifest of a sweep; return the sweep's folder.
 
     Args:
-        trials: All trials of the sweep.
+        trials: All trials of the sweep; with the first seed, where seeds are added until every variant is decided.
         command: The command line's words; `retry=` is left out, because it is meant once, and so are user and password
             of addresses, because a manifest is not secret.
         design: Of components, where there is one (see `ablate.study.designs`).
         controls: By variant key (see `ablate.study.control_trials`).
         ignored: Takes in words what of an earlier manifest could not be read.
+        plan: What was declared of its analysis.
 
     Raises:
-        ConfigError: The folder, or its log, is a link.
+        ConfigError: The folder, or its log, is a link; or the sweep's name is that of one whose seeds are added and
+            that is another.
     """
     settings = trials[0].settings.command
     tracking = settings.tracking
-    controls = controls or {}
-    name = settings.sweep or sweep_name(trials, {s for control in controls.values() for s in control.signatures})
-    folder = OutputFolder(Path(settings.root).absolute()).sweep(name)
+    controls, plan = (
+        controls or {},
+        plan or AnalysisPlan(metric=settings.metric, delta=settings.delta, judge=settings.judge),
+    )
+    folder = sweep_folder(trials, controls, plan)
+    name = folder.path.name
     refuse_links([folder.path, folder.driver_log])
-    earlier = load_manifest(folder, ignored) if folder.manifest.is_file() else SweepManifest(signatures=())
-    before = earlier.signatures if settings.sweep else ()  # a named sweep grows with each command
+    is_new = not folder.manifest.is_file()
+    earlier = SweepManifest(signatures=()) if is_new else load_manifest(folder, ignored)
+    if settings.sweep and not is_new:
+        _check_same_plan(earlier, plan, trials)
+    before = earlier.signatures if settings.sweep or plan.until else ()  # a named sweep grows with each command
     signatures = tuple(dict.fromkeys([*before, *(trial.identity.signature for trial in trials)]))
     words = [
         without_account(word) if word.lstrip("+").startswith("tracking") else without_secrets(word)
@@ -89,10 +108,48 @@ def open_sweep(
         mlflow_run_id=earlier.mlflow_run_id,
         controls=_merged(earlier.controls, controls) if settings.sweep else dict(controls),
         design=design,
-        analysis=AnalysisPlan(metric=settings.metric, delta=settings.delta, judge=settings.judge),
+        analysis=plan,
+        spent_seconds=earlier.spent_seconds,
+        looks=earlier.looks,
     )
     save_manifest(folder, manifest)
     return folder
+
+
+def _check_same_plan(earlier: SweepManifest, plan: AnalysisPlan, trials: Sequence[Trial]) -> None:
+    """Refuse to mix a sweep whose seeds are added until every variant is decided with any other."""
+    one, other = (msgspec.structs.replace(each, budget=None) for each in (earlier.analysis, plan))
+    if one.until is None and other.until is None:
+        return
+    is_other = not {trial.identity.signature for trial in trials} & set(earlier.signatures)
+    if one != other or (earlier.signatures and is_other):
+        raise ConfigError(
+            f"sweep={trials[0].settings.command.sweep}: this sweep was declared with other variants, seeds or margin, "
+            "and until=decided must be declared before the results: take another name"
+        )
+
+
+def keep_trials(folder: SweepFolder, trials: Sequence[Trial], spent: float) -> None:
+    """Write which trials a sweep consists of now, and the seconds that it took.
+
+    Args:
+        folder: Of a sweep whose seeds are added until every variant is decided.
+        trials: All of them.
+        spent: Wall-clock time of its commands.
+    """
+    manifest = load_manifest(folder)
+    by_key: dict[str, list[str]] = {}
+    for trial in trials:
+        by_key.setdefault(trial.identity.variant_key, []).append(trial.identity.signature)
+    controls = {
+        key: msgspec.structs.replace(control, signatures=tuple(by_key.get(key, ()))) if control.signatures else control
+        for key, control in manifest.controls.items()
+    }
+    names = {trial.identity.signature: trial.identity.name for trial in trials}
+    kept = msgspec.structs.replace(
+        manifest, signatures=tuple(names), names=names, controls=controls, spent_seconds=round(spent, 1)
+    )
+    save_manifest(folder, kept)
 
 
 def _merged(before: Mapping[str, Control], controls: Mapping[str, Control]) -> dict[str, Control]:

@@ -21,14 +21,16 @@ from ablate.execution.conclude import Conclusion, conclude
 from ablate.execution.forecast import UNKNOWN, announce_forecast
 from ablate.execution.launch import Launch
 from ablate.execution.make_request import Request
-from ablate.execution.manifest import open_sweep
+from ablate.execution.manifest import open_sweep, sweep_folder
 from ablate.execution.output_root import check_writable
 from ablate.execution.reconcile import Reconciled, reconcile
 from ablate.execution.scheduler import run_trials
+from ablate.execution.sequential_sweep import SequentialSweep, analysis_plan
 from ablate.log import open_driver_log
 from ablate.preflight.networks import Preflight, contract_notes, preflight
 from ablate.records.failures import retry_option
 from ablate.records.loading import load_manifest, save_manifest
+from ablate.records.sweep_record import AnalysisPlan
 from ablate.storage.confined import refuse_links
 from ablate.storage.layout import SweepFolder
 from ablate.study.trial import Trial, data_warnings
@@ -62,7 +64,9 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     console = Terminal()
     settings = request.trials[0].settings
     check_writable(Path(settings.command.root).absolute())
-    reconciled = reconcile(request.trials, mend=True)
+    plan = analysis_plan(request.trials, request.design, request.controls)
+    sequential = _begin(request, plan, launch) if plan.until else None
+    reconciled = reconcile(sequential.trials if sequential else request.trials, mend=True)
     if reconciled.jobs:  # a finished sweep needs neither device nor cluster
         for device in dict.fromkeys(job.trial.settings.device for job in reconciled.jobs):
             launch.check(device)
@@ -70,7 +74,7 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     refuse_links(path for trial in running for path in (trial.folder, trial.files.lock))
     networks = _preflight(running, done=request.preflown)
     notes = [*request.notes, *contract_notes(running, networks.answers)]
-    folder = _open_folder(request, reconciled, command)
+    folder = _open_folder(request, reconciled, command, plan)
     directory = folder.path
     logger.info("ablate %s: %s", __version__, shlex.join(command))
     logger.info("sweep %s: %s", directory.name, _counts(reconciled))
@@ -85,15 +89,20 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     for warning in data_warnings(reconciled.trials):
         print_line(console, warning)
 
+    if sequential is not None:
+        sequential.open(folder, console)
     forecast = announce_forecast(console, reconciled.jobs, launch, networks.costs) if reconciled.jobs else UNKNOWN
-    signatures = [trial.identity.signature for trial in reconciled.trials]
     with Tracker(Path(settings.command.root), settings.command.tracking) as tracker:
         parent = _open_parent(tracker, folder)
         logger.info("MLflow run of the sweep: %s", parent)
         if reconciled.jobs:
-            run_trials(reconciled.jobs, launch, tracker, parent, console, len(reconciled.done), forecast)
+            run_trials(reconciled.jobs, launch, tracker, parent, console, len(reconciled.done), forecast, sequential)
+        if sequential is not None:
+            sequential.close()
+        trials = sequential.trials if sequential else reconciled.trials
+        signatures = [trial.identity.signature for trial in trials]
         tracker.ask(Store.publish_missing, folder.root.path, parent, set(signatures))
-        targets = list(dict.fromkeys(target for trial in reconciled.trials for target in trial.settings.targets))
+        targets = list(dict.fromkeys(target for trial in trials for target in trial.settings.targets))
         conclusion = conclude(directory, settings, signatures, targets)
         if parent:
             failed, note = bool(conclusion.failures), conclusion.note
@@ -105,14 +114,27 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     return 0 if conclusion.is_complete else 1
 
 
-def _open_folder(request: Request, reconciled: Reconciled, command: Sequence[str]) -> SweepFolder:
+def _begin(request: Request, plan: AnalysisPlan, launch: Launch) -> SequentialSweep:
+    """Return the trials of a sweep whose seeds are added until every variant is decided."""
+    sequential = SequentialSweep(request.trials, plan, request.design, request.controls)
+    device = request.trials[0].settings.device
+    if sequential.has_open_variants:
+        launch.check(device)
+    earlier = sweep_folder(request.trials, request.controls, plan)
+    spent = load_manifest(earlier).spent_seconds if earlier.manifest.is_file() else 0.0
+    sequential.begin(spent, lambda: launch.slots(device))
+    return sequential
+
+
+def _open_folder(request: Request, reconciled: Reconciled, command: Sequence[str], plan: AnalysisPlan) -> SweepFolder:
     """Open the sweep's folder and its log.
 
     Raises:
         ConfigError: They cannot be written: they are another user's, or something else has their name.
     """
     try:
-        folder = open_sweep(reconciled.trials, command, request.design, request.controls, reconciled.ignored)
+        trials = request.trials if plan.until else reconciled.trials
+        folder = open_sweep(trials, command, request.design, request.controls, reconciled.ignored, plan)
         open_driver_log(folder.driver_log)
     except OSError as error:
         raise ConfigError(f"{error.filename2 or error.filename} cannot be written: {error.strerror}") from error

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Protocol
 
 from rich.console import Console
 
@@ -33,6 +34,16 @@ from ablate.tracking.tracker import Tracker
 logger = logging.getLogger(__name__)
 
 
+class Queue(Protocol):
+    """Decides while trials run which further ones do."""
+
+    def ended(self, trial: Trial) -> Sequence[Job]:
+        """Return the trials to add after this one has ended."""
+
+    def is_due(self, trial: Trial) -> bool:
+        """Tell whether a trial that waits is still to run."""
+
+
 def run_trials(
     jobs: Sequence[Job],
     launch: Launch,
@@ -41,6 +52,7 @@ def run_trials(
     console: Console,
     done: int = 0,
     forecast: Forecast = UNKNOWN,
+    queue: Queue | None = None,
 ) -> None:
     """Run trials.
 
@@ -52,27 +64,18 @@ def run_trials(
         console: Where to show it.
         done: How many trials of the sweep have finished before.
         forecast: The expected time of the trials.
+        queue: Decides which further trials run; None where all are known.
 
     Raises:
         ConfigError: The output folder was moved or deleted.
         KeyboardInterrupt: Ctrl-C or SIGTERM; the trials that ran are marked as stopped.
     """
     device = jobs[0].trial.settings.device
-    items = [
-        Item(
-            job.trial.identity.name,
-            job.trial.identity.signature,
-            job.trial.folder,
-            job.trial.settings.train.epochs,
-            size=forecast.sizes.get(job.trial.identity.variant_key, 1.0),
-            expected=forecast.seconds.get(job.trial.identity.signature),
-        )
-        for job in jobs
-    ]
+    items = [_item(job, forecast) for job in jobs]
     announcer = Announcer(forecast.total, rough=forecast.rough)
     live = Live(console, items, done, launch.slots(device), announcer=announcer, why=forecast.why)
     with live, _terminable():
-        observer = _TrialObserver(jobs, live, tracker, parent)
+        observer = _TrialObserver(jobs, live, tracker, parent, queue, forecast)
         try:
             launch.run(RUN, observer.payloads, device, observer.callbacks())
         except KeyboardInterrupt:
@@ -81,12 +84,34 @@ def run_trials(
             raise
 
 
+def _item(job: Job, forecast: Forecast) -> Item:
+    identity = job.trial.identity
+    return Item(
+        identity.name,
+        identity.signature,
+        job.trial.folder,
+        job.trial.settings.train.epochs,
+        size=forecast.sizes.get(identity.variant_key, 1.0),
+        expected=forecast.seconds.get(identity.signature),
+    )
+
+
 class _TrialObserver:
     """Shows and tracks the trials of a sweep while their jobs run."""
 
-    def __init__(self, jobs: Sequence[Job], live: Live, tracker: Tracker, parent: str | None) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        live: Live,
+        tracker: Tracker,
+        parent: str | None,
+        queue: Queue | None,
+        forecast: Forecast,
+    ) -> None:
         self.payloads: list[TrialJob | None] = [job.for_worker() for job in jobs]
-        self._jobs = jobs
+        self._jobs = list(jobs)
+        self._queue = queue
+        self._forecast = forecast
         self._live = live
         self._tracker = tracker
         self._parent = parent
@@ -104,6 +129,7 @@ class _TrialObserver:
             busy=self._busy,
             renew=self._live.renew,
             transient=_transient,
+            is_due=lambda index: self.payloads[index] is not None,
         )
 
     def stopped(self) -> None:
@@ -121,6 +147,7 @@ class _TrialObserver:
 
     def _poll(self, index: int) -> None:
         self._check_root()
+        self._drop_what_is_not_due()
         trial, rows = self._jobs[index].trial, self._live.poll(index)
         if rows:
             self._begun.add(index)
@@ -154,6 +181,21 @@ class _TrialObserver:
         if trial.files.result.is_file():
             self._tracker.submit(Store.publish, trial.folder, self._parent)
         self.payloads[index] = None  # frees the memory of trials that have ended
+        if self._queue is not None:
+            further = self._queue.ended(trial)
+            self._jobs += further
+            self.payloads += [job.for_worker() for job in further]
+            self._live.add([_item(job, self._forecast) for job in further])
+            self._drop_what_is_not_due()
+
+    def _drop_what_is_not_due(self) -> None:
+        """Take trials out of the queue that need not run any more."""
+        for index, job in enumerate(self._jobs) if self._queue is not None else ():
+            if self.payloads[index] is None or index in self._tried:
+                continue
+            if self._queue is not None and not self._queue.is_due(job.trial):
+                self.payloads[index] = None
+                self._live.drop(index)
 
     def _retry(self, index: int, outcome: Outcome) -> None:
         failure = _failure_of(outcome)

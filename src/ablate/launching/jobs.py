@@ -90,6 +90,7 @@ class Observer:
         busy: Another command runs this job; it will be submitted again.
         renew: A job needs a new process and will be submitted again; nothing was tried.
         transient: Whether a job that ended so is worth another attempt.
+        is_due: Whether a job that waits is still to be run.
         interval: Seconds between polls.
     """
 
@@ -100,6 +101,7 @@ class Observer:
     busy: Callable[[int], None] = lambda index: None
     renew: Callable[[int], None] = lambda index: None
     transient: Callable[[Outcome], bool] = lambda outcome: outcome.failure == "killed"
+    is_due: Callable[[int], bool] = lambda index: True
     interval: float = 0.5
 
 
@@ -144,7 +146,7 @@ def run_jobs(
     Args:
         backend: Where the jobs run.
         function: ``package.module:name`` of a function of one argument; imported where the job runs.
-        payloads: Picklable arguments.
+        payloads: Picklable arguments. Those that the observer appends while jobs run are run too.
         observer: What to call meanwhile.
         limits: Time limit and tries of each job.
 
@@ -162,6 +164,7 @@ def run_jobs(
     last_start = -limits.stagger
     with backend:
         while queue or running:
+            queue.waiting = deque(job for job in queue.waiting if observer.is_due(job))
             taken = {job.slot for job in running.values()}
             for slot in [slot for slot in backend.slots() if slot not in taken]:
                 if slot not in warm and time.monotonic() - last_start < limits.stagger:
@@ -192,6 +195,9 @@ def run_jobs(
                     message = f"it took longer than its limit of {limits.timeout:g} seconds"
                     outcome = Outcome(failure="timeout", message=message)
                     _requeue_or_end(job.index, outcome, outcomes, queue, observer, limits)
+            appended = range(len(outcomes), len(payloads))
+            queue.waiting.extend(appended)
+            outcomes += [Outcome()] * len(appended)
     return outcomes
 
 

@@ -64,7 +64,7 @@ class Live:
         why: str = "",
     ) -> None:
         self._console = console
-        self._trials = trials
+        self._trials = list(trials)
         self._total = done + len(trials)
         self._slots = slots
         self._clock = clock
@@ -201,6 +201,18 @@ class Live:
             self._elsewhere.add(index)
             self._print(f"    {self._trials[index].name}: another command trains it; waiting for it", "yellow")
         self._refresh()
+
+    def add(self, items: Sequence[Item]) -> None:
+        """Show that further trials will run, after the others."""
+        self._waiting |= dict.fromkeys(range(len(self._trials), len(self._trials) + len(items)))
+        self._trials += items
+        self._total += len(items)
+        self._widest = max(self._widest, *(cell_len(item.name) for item in items), 0)
+
+    def drop(self, index: int) -> None:
+        """Show that a trial that waited will not run."""
+        self._waiting.pop(index, None)
+        self._total -= 1
 
     def renew(self, index: int) -> None:
         """Note that a trial, whose start was shown, waits for a new process."""

@@ -31,11 +31,11 @@ def judged_sweep(sweep: Sweep, judge: str | None = None) -> Sweep:
     if sweep.judge:
         return sweep
     judge = judge or sweep.manifest.analysis.judge
-    trials = sweep.trials if judge == BEST else [_judged(record, judge) for record in sweep.trials]
+    trials = sweep.trials if judge == BEST else [judged_record(record, judge) for record in sweep.trials]
     return replace(sweep, trials=trials, judge=judge)
 
 
-def _judged(record: Record, judge: str) -> Record:
+def judged_record(record: Record, judge: str) -> Record:
     """Return a record with the accuracy of a judge; without any accuracy where it lacks what that needs."""
     if not isinstance(record, TrialRecord) or record.status != FINISHED or not record.is_ours:
         return record

@@ -64,11 +64,21 @@ class AnalysisPlan(JsonStruct, frozen=True, kw_only=True):
         metric: Name of the accuracy that is compared and tested.
         delta: Margin of equivalence, a fraction of the metric; None where none was declared.
         judge: Which epochs the accuracy is taken from (see `ablate.settings.judge`).
+        until: "decided" where seeds are added until every variant is decided; None where the seeds were named.
+        max_seeds: Seeds of a variant after which it stays undecided.
+        first_seed: From which they are counted.
+        budget: Seconds after which no trial starts; None without a limit.
+        tests: How many variants are looked at: what every look is corrected for.
     """
 
     metric: Annotated[str, msgspec.Meta(pattern="^(map50_95|map50)$")] = "map50_95"
     delta: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     judge: Annotated[str, msgspec.Meta(pattern=JUDGE)] = BEST
+    until: Annotated[str, msgspec.Meta(pattern="^decided$")] | None = None
+    max_seeds: Annotated[int, msgspec.Meta(ge=3, le=50)] = 12
+    first_seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+    budget: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    tests: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
 class SweepManifest(JsonStruct, frozen=True, kw_only=True):
@@ -86,6 +96,8 @@ class SweepManifest(JsonStruct, frozen=True, kw_only=True):
         controls: By variant key.
         design: Where it combines components.
         analysis: What was declared of its analysis.
+        spent_seconds: Wall-clock time of its commands, where seeds are added until every variant is decided.
+        looks: With how many seeds its comparison was reported so far, where seeds were added to it later.
     """
 
     name: str = ""
@@ -100,6 +112,8 @@ class SweepManifest(JsonStruct, frozen=True, kw_only=True):
     controls: dict[str, Control] = msgspec.field(default_factory=dict)
     design: Design | None = None
     analysis: AnalysisPlan = AnalysisPlan()
+    spent_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    looks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

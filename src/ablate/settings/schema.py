@@ -29,6 +29,7 @@ ARITHMETICS = ("auto", "bf16", "emulated", "fp32")
 OOM_POLICIES = ("fail", "halve")
 DESIGNS = ("product", "one_at_a_time", "leave_one_out", "add_one_in", "factorial")
 METRICS = ("map50_95", "map50")
+UNTIL = ("decided",)
 ORDERS = ("given", "longest_first", "cheapest_first", "by_seed")
 RETRIES = ("none", "failed", "oom", "all")
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -44,7 +45,7 @@ def _ranged(default: Any, constraint: str) -> Any:
     return field(default=default, metadata={"range": constraint})
 
 
-def _choice(default: str, choices: tuple[str, ...]) -> Any:
+def _choice(default: str | None, choices: tuple[str, ...]) -> Any:
     return field(default=default, metadata={"choices": choices})
 
 
@@ -177,6 +178,9 @@ class Config:
     metric: str = _choice("map50_95", METRICS)
     delta: float | None = _ranged(None, "> 0 and <= 1")
     judge: str = "best"
+    until: str | None = _choice(None, UNTIL)
+    max_seeds: int = _ranged(12, ">= 3 and <= 50")
+    budget: str | None = None
 
 
 def schema_node() -> DictConfig:

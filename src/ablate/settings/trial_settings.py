@@ -86,6 +86,9 @@ class CommandSettings:
     metric: str
     delta: float | None
     judge: str
+    until: str | None
+    max_seeds: int
+    budget: str | None
 
     @classmethod
     def from_plain(cls, config: Plain) -> CommandSettings:

@@ -91,6 +91,11 @@ def lay_out(axes: Axes, settings: Plain) -> Layout:
     for key, levels in axes.items():
         if key_of(key).split(".")[0] in OF_COMMAND and len(levels) > 1:
             raise ConfigError(f"{key}: takes one value for the whole command; it is no factor")
+    if command.until is not None and any(key_of(key) == "seed" and len(levels) > 1 for key, levels in axes.items()):
+        raise ConfigError(
+            "seed: until=decided adds the seeds by itself; seed= takes one value, the first of them, and max_seeds= "
+            "says how many there are at most"
+        )
     design = command.design
     if design in SUBSETS:
         if not command.components:
