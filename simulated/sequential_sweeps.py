@@ -105,8 +105,9 @@ def ends(found: np.ndarray, critical: np.ndarray, delta: float | None) -> Ends:
     mean, error = mean[..., 2:], np.sqrt(np.maximum(squares, 0) / np.maximum(n - 1, 1) / n)[..., 2:]
     with np.errstate(invalid="ignore"):
         low, high = mean - critical * error, mean + critical * error
-    equivalent = (low > -delta) & (high < delta) if delta is not None else np.zeros_like(low, dtype=bool)
-    better, worse = (low > 0) & ~equivalent, (high < 0) & ~equivalent
+    better, worse = low > 0, high < 0
+    within = (low > -delta) & (high < delta) if delta is not None else np.zeros_like(better)
+    equivalent = within & ~better & ~worse
     decided = better | worse | equivalent
     first = np.where(decided.any(-1), decided.argmax(-1), decided.shape[-1] - 1)
     at = np.expand_dims(first, -1)

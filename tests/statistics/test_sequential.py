@@ -97,9 +97,10 @@ def test_a_look_is_decided_exactly_where_the_corrected_p_value_is_below_five_per
             assert (last.p_value < 0.05) == (last.verdict in (Verdict.BETTER, Verdict.WORSE))
 
 
-def test_within_the_margin_is_equivalent_even_where_zero_is_excluded():
-    assert verdict_of(Interval(0.002, 0.001, 0.003), 0.005) is Verdict.EQUIVALENT
-    assert verdict_of(Interval(0.002, 0.001, 0.003), None) is Verdict.BETTER
+def test_an_interval_decides_better_and_worse_first_then_equivalence():
+    assert verdict_of(Interval(0.002, 0.001, 0.003), 0.005) is Verdict.BETTER
+    assert verdict_of(Interval(0.002, -0.001, 0.003), 0.005) is Verdict.EQUIVALENT
+    assert verdict_of(Interval(0.002, -0.001, 0.003), None) is Verdict.UNDECIDED
     assert verdict_of(Interval(-0.008, -0.010, -0.001), 0.005) is Verdict.WORSE
     assert verdict_of(Interval(0.004, -0.001, 0.009), 0.005) is Verdict.UNDECIDED
 

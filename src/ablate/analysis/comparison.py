@@ -17,6 +17,7 @@ from ablate.analysis.comparability import differences, disagreements
 from ablate.analysis.identical_results import is_identical, is_identity
 from ablate.analysis.image_intervals import StoredInterval, stored_intervals
 from ablate.analysis.latency_results import Latency, LatencyResults, latency_results, ratio_in_rounds
+from ablate.analysis.looks import Looks, variant_looks
 from ablate.analysis.measurements import accuracy_of, cost_of, trial_notes
 from ablate.analysis.pairing import VariantGroup, comparison_groups, differences_of, shared_replicates, trial_pairs
 from ablate.analysis.variant_row import TO_FIND, Difference, Row
@@ -173,7 +174,8 @@ def _row(
         if latency is not None and (variant.marks is not None or variant.control is not None):
             ratio = ratio_in_rounds(measured, latency.variants.get(base.key, Latency()))
             measured = replace(measured, ratio=ratio)
-        difference = _difference(variant, base, stored)
+        looks = variant_looks(variant, base, sweep.manifest)
+        difference = _difference(variant, base, stored) if looks is None else _last_look(variant, looks, stored)
         notes += [*_thin_notes(variant, base, difference), *_identical_notes(variant, base)]
         reasons = _reasons_against(variant, base) or reasons
     is_comparable = bool(variant.measured) and not reasons and not other_data
@@ -223,6 +225,24 @@ def _difference(variant: Variant, baseline: Variant, stored: StoredInterval | No
     )
 
 
+def _last_look(variant: Variant, looks: Looks, stored: StoredInterval | None) -> Difference | None:
+    """The difference of a sweep whose seeds are added, at the last look; None before there is a pair."""
+    if not looks.differences:
+        return None
+    measured = sorted(variant.by_replicate)[: len(looks.differences)]
+    return Difference(
+        estimate=fmean(looks.differences),
+        replicates=tuple(measured),
+        is_comparable=False,
+        is_of_control=variant.control is not None,
+        over_seeds=looks.interval,
+        over_images=stored.interval if stored else None,
+        effect_size=effect_size(looks.differences),
+        values=looks.differences,
+        looks=looks,
+    )
+
+
 def _paired(variant: Variant, baseline: Variant) -> tuple[list[Replicate], list[float]]:
     """The shared replicates, and the difference in accuracy of each."""
     shared = shared_replicates(variant, baseline)
@@ -234,6 +254,8 @@ def _thin_notes(variant: Variant, baseline: Variant, difference: Difference | No
     if difference is None:
         return []
     notes, shared = [], difference.replicates
+    if difference.looks is not None:
+        return [difference.looks.reason]
     if difference.over_seeds is None and len(shared) > 1:
         notes.append("the same difference on every seed: no variance to test against")
     if len(shared) < max(len(variant.by_replicate), len(baseline.by_replicate)):
@@ -268,6 +290,7 @@ def _corrected(groups: Sequence[Group], plan: AnalysisPlan) -> list[Group]:
     family = _family(row for group in groups for row in group.rows)
     skewness = pooled_skewness([difference.values for difference in family])
     p_holm = holm([difference.p_value for difference in family])
+    p_holm = [p if one.looks is None else one.looks.p_value for one, p in zip(family, p_holm, strict=True)]
     p_skewed: list[float | None] = [None] * len(family)
     if skewness is not None and skewness.is_notable:
         p_skewed = holm([_largest_p(difference, skewness.population) for difference in family])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ablate.analysis.latency_results import Latency
+from ablate.analysis.looks import Looks
 from ablate.analysis.measurements import Accuracy, Cost
 from ablate.analysis.variants import Variant
 from ablate.records.replicate import Replicate
@@ -43,6 +44,9 @@ class Difference:
         margin: The margin of equivalence; None where none was declared.
         p_equivalence: Of the two one-sided tests that the true difference lies within the margin, after Holm's
             correction over all variants; of an identity control without it. None without a margin.
+        looks: At the seeds as they came in, in a sweep whose seeds are added until every variant is decided: the
+            estimate and its interval are those of the last look, and `p_holm` is corrected for looks and variants.
+        p_sequential: Corrected p-value that is valid however often one has looked; None where there was one look.
         verdict: What is known of it; None where it could not be tested or may not be compared.
         is_comparable: Whether both were trained alike.
         is_of_control: Whether the variant is a control.
@@ -66,6 +70,8 @@ class Difference:
     last_epoch: float | None = None
     margin: float | None = None
     p_equivalence: float | None = None
+    looks: Looks | None = None
+    p_sequential: float | None = None
     verdict: Verdict | None = None
 
     @property
@@ -92,7 +98,7 @@ class Difference:
         """Whether the trials support a difference: comparable, no control, and the corrected p-values below ALPHA."""
         if not self.is_comparable or self.is_of_control or self.p_holm is None:
             return False
-        return max(self.p_holm, self.p_skewed or 0.0) < ALPHA
+        return max(self.p_holm, self.p_skewed or 0.0, self.p_sequential or 0.0) < ALPHA
 
     @property
     def is_within_margin(self) -> bool:

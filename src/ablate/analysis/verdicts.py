@@ -30,17 +30,20 @@ def with_verdicts(rows: Sequence[Row], plan: AnalysisPlan) -> list[Row]:
             continue
         p_equivalence = holms if member else alone if row.control == IDENTITY and row.is_comparable else None
         tested = replace(row.difference, p_equivalence=p_equivalence, margin=plan.delta)
-        verdict = verdict_of(tested, plan) if row.is_comparable and (member or row.control == IDENTITY) else None
+        is_judged = row.is_comparable and (member or row.control == IDENTITY or tested.looks is not None)
+        verdict = verdict_of(tested, plan) if is_judged else None
         answers.append(replace(row, difference=replace(tested, verdict=verdict)))
     return answers
 
 
 def verdict_of(difference: Difference, plan: AnalysisPlan) -> Verdict | None:
-    """What a fixed number of seeds says of a difference; None where nothing could be tested.
+    """What a fixed number of seeds, or the looks at a growing one, say of a difference; None where nothing was tested.
 
     A difference may be better and within the margin at once: it is then BETTER, and `is_within_margin` holds too.
     Differences that are all exactly zero are equivalent: the two trainings computed the same.
     """
+    if difference.looks is not None:
+        return difference.looks.verdict
     if difference.supported:
         return Verdict.BETTER if difference.estimate > 0 else Verdict.WORSE
     if difference.is_within_margin or (plan.delta is not None and difference.is_always_zero):
@@ -50,6 +53,6 @@ def verdict_of(difference: Difference, plan: AnalysisPlan) -> Verdict | None:
 
 
 def _equivalence_p(row: Row, plan: AnalysisPlan) -> float | None:
-    if row.difference is None or plan.delta is None:
+    if row.difference is None or row.difference.looks is not None or plan.delta is None:
         return None
     return equivalence_p(row.difference.values, plan.delta)

@@ -37,7 +37,7 @@ def judged_sweep(sweep: Sweep, judge: str | None = None) -> Sweep:
 
 def judged_record(record: Record, judge: str) -> Record:
     """Return a record with the accuracy of a judge; without any accuracy where it lacks what that needs."""
-    if not isinstance(record, TrialRecord) or record.status != FINISHED or not record.is_ours:
+    if judge == BEST or not isinstance(record, TrialRecord) or record.status != FINISHED or not record.is_ours:
         return record
     if judge == LAST:
         return msgspec.structs.replace(record, metrics=record.metrics_last, per_class=record.per_class_last)

@@ -132,7 +132,7 @@ def sequential_interval(differences: Sequence[float], most: int, tests: int = 1)
 
 
 def verdict_of(interval: Interval | None, delta: float | None) -> Verdict:
-    """What an interval says: equivalent within the margin, else better or worse than zero, else undecided.
+    """What an interval says: better or worse than zero, else equivalent within the margin, else undecided.
 
     Args:
         interval: In the unit of the margin.
@@ -140,10 +140,10 @@ def verdict_of(interval: Interval | None, delta: float | None) -> Verdict:
     """
     if interval is None:
         return Verdict.UNDECIDED
-    if delta is not None and -delta < interval.low and interval.high < delta:
-        return Verdict.EQUIVALENT
     if interval.excludes_zero:
         return Verdict.BETTER if interval.low > 0 else Verdict.WORSE
+    if delta is not None and -delta < interval.low and interval.high < delta:
+        return Verdict.EQUIVALENT
     return Verdict.UNDECIDED
 
 

@@ -1,0 +1,267 @@
+"""`until=decided`: seeds are added until variants are decided, by what the records say and not by when they came."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from simulated.fake_trainer import run_job
+
+from ablate.analysis.comparison import Comparison, compare
+from ablate.cli.hydra_bridge import run
+from ablate.execution import run_sweep as sweep
+from ablate.execution.conclude import Conclusion
+from ablate.execution.forecast import UNKNOWN
+from ablate.launching.jobs import Observer, Outcome
+from ablate.preflight.networks import Preflight
+from ablate.records.loading import load_manifest, load_record, load_sweep, save_record
+from ablate.records.trial_record import Failure
+from ablate.settings.budget import seconds_of
+from ablate.statistics.verdict import Verdict
+from ablate.storage.layout import SweepFolder
+
+TINY = ["train=smoke", "data.train_images=8", "data.val_images=4", "data.imgsz=64", "root=multirun"]
+COMMAND = ["module=acmix,sta", "until=decided", "delta=0.02", "controls=[identity]", *TINY, "-m"]
+EFFECTS = {"hmha": -0.10, "acmix": 0.0, "sta": -0.05, "identity": 0.0, "none": 0.0}
+
+
+class Killed(BaseException):
+    """The driver dies here, with nothing tidied up."""
+
+
+class Machine:
+    """A launch with some slots, whose trials end in a random order and have planted accuracies.
+
+    Attributes:
+        started: Names of the trials, in order.
+    """
+
+    def __init__(self, slots: int = 2, order: int = 0, *, kill_after: int = 10**9, failing: str = "") -> None:
+        self._slots = slots
+        self._random = random.Random(order)
+        self._left = kill_after
+        self._failing = failing
+        self.started: list[str] = []
+
+    def check(self, device: str) -> None: ...
+
+    def slots(self, device: str) -> int:
+        return self._slots
+
+    def local_slots(self, device: str) -> Sequence[Any]:
+        return []
+
+    def run(self, function: str, payloads: Sequence[Any], device: str, observer: Observer) -> None:
+        begun: set[int] = set()
+        running: list[int] = []
+        while True:
+            for index in range(len(payloads)):
+                if index not in begun and observer.is_due(index) and len(running) < self._slots:
+                    begun.add(index)
+                    running.append(index)
+                    observer.start(index, "cpu")
+            if not running:
+                return
+            index = running.pop(self._random.randrange(len(running)))
+            observer.poll(index)
+            if not self._left:
+                raise Killed
+            self._left -= 1
+            observer.end(index, Outcome(result=self._train(payloads[index])))
+
+    def _train(self, job: Any) -> Any:
+        outcome = run_job(job)
+        trial = job.planned.trial
+        name, seed = trial.identity.factors["module"], trial.identity.seed
+        self.started.append(trial.identity.name)
+        record = load_record(trial.folder)
+        shared = np.random.default_rng(seed)
+        own = np.random.default_rng([seed, sum(name.encode())])
+        accuracy = 0.4 + shared.normal(0, 0.02) + (0 if name in ("none", "identity") else own.normal(0, 0.006))
+        record = msgspec.structs.replace(
+            record, metrics=msgspec.structs.replace(record.metrics, map50_95=accuracy + EFFECTS[name])
+        )
+        if trial.identity.name == self._failing:
+            record = msgspec.structs.replace(record, status="failed", failure=Failure(type="diverged", message="nan"))
+        save_record(trial.folder, record)
+        return outcome
+
+
+class NoTracker:
+    problem, refusals = None, ()
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __enter__(self) -> NoTracker:
+        return self
+
+    def __exit__(self, *_: Any) -> None: ...
+
+    def ask(self, *_: Any) -> None: ...
+
+    def submit(self, *_: Any) -> None: ...
+
+    def settle(self) -> None: ...
+
+
+Ran = Callable[..., int]
+
+
+@pytest.fixture
+def swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ran:
+    """Run a command here, on a simulated machine, without building networks; return the exit code."""
+    real = sweep.run_sweep
+    monkeypatch.setattr(sweep, "_preflight", lambda trials, done: Preflight({}, {}))
+    monkeypatch.setattr(sweep, "announce_forecast", lambda *_: UNKNOWN)
+    monkeypatch.setattr(sweep, "Tracker", NoTracker)
+    monkeypatch.setattr(sweep, "conclude", lambda *_: Conclusion())
+
+    def ran(machine: Machine, *words: str, folder: str = "here") -> int:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / folder)
+        monkeypatch.setattr(sweep, "run_sweep", lambda request, _, words: real(request, machine, words))
+        return run([*(words or COMMAND)])
+
+    return ran
+
+
+def the_folder(tmp_path: Path, folder: str = "here") -> SweepFolder:
+    (path,) = (tmp_path / folder / "multirun" / "sweeps").iterdir()
+    return SweepFolder(path)
+
+
+def compared(tmp_path: Path, folder: str = "here") -> Comparison:
+    return compare(load_sweep(the_folder(tmp_path, folder).path))
+
+
+def verdicts(comparison: Comparison) -> dict[str, tuple[str, int]]:
+    """Module -> verdict and number of seeds that it rests on."""
+    return {
+        row.module: (str(row.difference.verdict), len(row.difference.looks.differences))
+        for row in comparison.rows
+        if row.difference is not None and row.difference.looks is not None
+    }
+
+
+def test_variants_stop_when_they_are_decided(swept: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    machine = Machine()
+    assert swept(machine) == 0
+
+    found = verdicts(compared(tmp_path))
+    assert {module: verdict for module, (verdict, _) in found.items()} == {
+        "acmix": "equivalent", "sta": "worse", "identity": "equivalent",
+    }  # fmt: skip
+    assert all(3 <= seeds < 12 for _, seeds in found.values())
+    assert found["identity"][1] == 3
+    assert len(machine.started) == len(set(machine.started)) < 4 * 12
+    manifest = load_manifest(the_folder(tmp_path))
+    assert sorted(manifest.names.values()) == sorted(machine.started)
+    assert manifest.analysis.tests == 3
+    log = the_folder(tmp_path).driver_log.read_text(encoding="utf-8")
+    assert "after seed 2:" in log
+    assert "worse (-" in log
+    assert "identity@head" in capsys.readouterr().out
+
+
+def test_what_is_decided_does_not_depend_on_the_order_in_which_trials_end(swept: Ran, tmp_path: Path) -> None:
+    found = []
+    for order, slots in ((1, 1), (2, 7)):
+        folder = f"order{order}"
+        assert swept(Machine(slots, order), folder=folder) == 0
+        found.append(verdicts(compared(tmp_path, folder)))
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_killed_command_goes_on_to_the_same_decisions(swept: Ran, tmp_path: Path) -> None:
+    swept(Machine(2, 1), folder="whole")
+    begun: list[str] = []
+    for kills in range(10):
+        machine = Machine(2, kills, kill_after=7)
+        try:
+            swept(machine)
+        except Killed:
+            begun += machine.started
+            continue
+        begun += machine.started
+        break
+    assert kills > 1
+    assert len(begun) == len(set(begun))  # no trial twice
+    assert verdicts(compared(tmp_path)) == verdicts(compared(tmp_path, "whole"))
+    assert the_folder(tmp_path).path.name == the_folder(tmp_path, "whole").path.name
+
+
+def test_a_repeated_command_runs_nothing(swept: Ran, tmp_path: Path) -> None:
+    swept(Machine())
+    again = Machine()
+    assert swept(again) == 0
+    assert again.started == []
+
+
+def test_a_failed_seed_ends_a_variant_undecided_and_says_why(swept: Ran, tmp_path: Path) -> None:
+    machine = Machine(1, failing="acmix@head musgd s1")
+    swept(machine)
+    (row,) = [row for row in compared(tmp_path).rows if row.module == "acmix"]
+    assert row.difference is not None
+    assert row.difference.verdict is Verdict.UNDECIDED
+    assert any("seed 1 failed: diverged" in note for note in row.notes)
+    assert "acmix@head musgd s3" not in machine.started
+    assert verdicts(compared(tmp_path))["sta"][0] == "worse"
+
+
+def test_a_budget_ends_the_sweep_and_is_counted_across_commands(swept: Ran, tmp_path: Path) -> None:
+    words = [*COMMAND[:-1], "budget=1m", "-m"]
+    swept(Machine(1, kill_after=10**9), *words)
+    folder = the_folder(tmp_path)
+    manifest = load_manifest(folder)
+    assert manifest.analysis.budget == 60
+    assert 0 < manifest.spent_seconds < 60
+    content = json.loads(folder.manifest.read_text(encoding="utf-8"))
+    folder.manifest.write_text(json.dumps({**content, "spent_seconds": 61}), encoding="utf-8")
+    (folder.root.trials / next(iter(manifest.signatures)) / "result.json").unlink()
+    (folder.root.trials / next(iter(manifest.signatures)) / "result.backup.json").unlink()
+    late = Machine()
+    swept(late, *words)
+    assert late.started == []
+    assert {verdict for verdict, _ in verdicts(compared(tmp_path)).values()} <= {"out of budget"}
+    larger = Machine()
+    swept(larger, *COMMAND[:-1], "budget=2h", "-m")  # the same sweep goes on
+    assert larger.started
+    assert len(list((tmp_path / "here" / "multirun" / "sweeps").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["module=hmha", "until=decided", "seed=range(0,3)", "-m"], "seed"),
+        (["module=hmha", "until=decided"], "-m"),
+        (["optimizer=sgd,musgd", "until=decided", "-m"], "baseline"),
+        (["module=hmha", "until=bored", "-m"], "decided"),
+        (["module=hmha", "until=decided", "max_seeds=2", "-m"], "max_seeds"),
+        (["module=hmha", "until=decided", "budget=8", "-m"], "8h"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(
+    words: list[str], said: str, swept: Ran, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert swept(Machine(), *TINY, *words) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+def test_a_name_is_not_given_to_two_declarations(swept: Ran, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["module=hmha", "until=decided", "delta=0.02", "sweep=mine", *TINY, "-m"]
+    assert swept(Machine(), *words) == 0
+    assert swept(Machine(), *words) == 0
+    assert swept(Machine(), *words[:2], "delta=0.03", *words[3:]) == 2
+    assert "sweep=mine" in capsys.readouterr().err
+
+
+def test_budgets_are_minutes_hours_or_days() -> None:
+    assert [seconds_of(text) for text in ("30m", "8h", "2d", "1.5h")] == [1800, 28800, 172800, 5400]
