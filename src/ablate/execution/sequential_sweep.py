@@ -301,7 +301,9 @@ class SequentialSweep:
         """Return the trials for the slots that are free: the lowest seeds of what is undecided."""
         jobs: list[Job] = []
         while self._undecided() and not self.is_out_of_budget and len(self._waiting) < self._slots():
-            open_arms = [arm for key in self._undecided() if max((arm := self._arms[key]).trials) + 1 < self._end]
+            open_arms = [
+                self._arms[key] for key in self._undecided() if max(self._arms[key].trials) < self._furthest(key)
+            ]
             if not open_arms:
                 break
             arm = min(open_arms, key=lambda arm: max(arm.trials))
@@ -313,6 +315,12 @@ class SequentialSweep:
             self._waiting.add(trial.identity.signature)
             jobs += reconcile([trial]).jobs
         return jobs
+
+    def _furthest(self, key: str) -> int:
+        """Last seed that a variant may be trained with now: one beyond that of the look that is waited for."""
+        pairs = [pair for pair in self._paired if key in (pair.variant, pair.baseline)]
+        made = max(len(self._looks[pair].differences) for pair in pairs if not self._looks[pair].has_ended)
+        return min(self._plan.first_seed + max(made, FIRST_LOOK - 1) + 1, self._end - 1)
 
     def _remove(self, trials: Sequence[Trial]) -> None:
         for trial in trials:
