@@ -20,6 +20,7 @@ from common import keep
 from coverage_data_sets import over_data_sets
 from coverage_factors import of_components, of_seeds_on_levels
 from coverage_seeds_and_images import over_both
+from coverage_selection import of_selection
 from coverage_sequential import over_looks
 from simulated.known_truth import coverage_over_seeds, factor_coverage, false_alarms, image_coverage, population
 
@@ -47,6 +48,7 @@ def main() -> None:
         "seeds_on_levels": lambda: of_seeds_on_levels(asked.sweeps // 10),
         "components": lambda: of_components(asked.sweeps // 4),
         "data_sets": lambda: over_data_sets(asked.sweeps // 4),
+        "selection": lambda: of_selection(asked.sweeps // 10),
     }
     for part in asked.parts or parts:
         started = time.perf_counter()

@@ -61,8 +61,20 @@ def ultralytics_ap(predictions: Predictions) -> AveragePrecision:
     """The average precisions that Ultralytics computes from these detections."""
     classes, instances = np.unique(predictions.true_cls, return_counts=True)
     order = np.argsort(-predictions.conf, kind="stable")
-    hit, cls = predictions.hit[order], predictions.cls[order]
-    ap = np.zeros((len(classes), len(predictions.thresholds)))
+    ap = ap_of_ranked(predictions.hit[order], predictions.cls[order], predictions.true_cls)
+    return AveragePrecision(classes, instances, ap, predictions.thresholds)
+
+
+def ap_of_ranked(hit: np.ndarray, cls: np.ndarray, true_cls: np.ndarray) -> np.ndarray:
+    """The average precision of each class that has true objects at each threshold, (C, K), rising classes.
+
+    Args:
+        hit: Whether each of N detections, by falling confidence, finds a true object at each threshold, (N, K).
+        cls: Class of each detection, (N,).
+        true_cls: Class of each true object, (T,).
+    """
+    classes, instances = np.unique(true_cls, return_counts=True)
+    ap = np.zeros((len(classes), hit.shape[1] if hit.ndim > 1 else 0))
     for row, (which, count) in enumerate(zip(classes, instances, strict=True)):
         hits = hit[cls == which]
         if not len(hits):
@@ -71,7 +83,7 @@ def ultralytics_ap(predictions: Predictions) -> AveragePrecision:
         recall = true / (count + TINY)
         precision = true / np.arange(1, len(hits) + 1)[:, None]
         ap[row] = [_area(recall[:, k], precision[:, k]) for k in range(ap.shape[1])]
-    return AveragePrecision(classes, instances, ap, predictions.thresholds)
+    return ap
 
 
 def _area(recall: np.ndarray, precision: np.ndarray) -> float:

@@ -50,7 +50,7 @@ class EpochRow(OpenObject):
     """What one epoch gave: a line of history.jsonl.
 
     Every value is a number or null. Losses are named as Ultralytics names them (``train/box_loss``), learning rates
-    by their parameter group (``lr/pg0``).
+    by their parameter group (``lr/pg0``), accuracies on the halves of the images ``map50_95/half1``.
     """
 
     __slots__ = ()

@@ -376,8 +376,9 @@ class ResumableTrainer(ConcludingTrainer):
         """Return the metrics of this epoch's validation; none where it was not validated."""
         if self._evaluated != self.epoch:
             return {"fitness": None}
-        losses = {key: float(value) for key, value in self.metrics.items() if key.startswith("val/")}
-        return {**losses, **accuracy(self.metrics), "fitness": None if self.fitness is None else float(self.fitness)}
+        numbers = {key: float(value) for key, value in self.metrics.items() if key.startswith("val/")}
+        numbers |= {**accuracy(self.metrics), **getattr(self.validator, "halves", {})}  # see `PredictionsValidator`
+        return {**numbers, "fitness": None if self.fitness is None else float(self.fitness)}
 
 
 def _check_components(last: Checkpoint, model: str | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch.distributed as dist
@@ -11,8 +12,12 @@ from torch import Tensor, nn
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import RANK, ops
 
+from ablate.evaluation.image_halves import half_accuracies
+from ablate.records.metrics import HALVES
 from ablate.records.predictions import Predictions, quantised, ranked
 from ablate.storage.plain_values import Plain
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -36,36 +41,43 @@ class PredictionsValidator(DetectionValidator):
     Attributes:
         predictions: Of the last checkpoint evaluated; None after a validation within a training, and in the helping
             processes of a distributed one.
+        halves: After a validation within a training: accuracies on two halves of the images, under the names that they
+            have in an epoch's row.
     """
 
     predictions: Predictions | None = None
+    halves: dict[str, float]
     _images: list[_Image]
+    _names: list[str]
 
     def init_metrics(self, model: nn.Module) -> None:
         """Begin an evaluation."""
         super().init_metrics(model)
         self.args.save_json = False  # on COCO itself it would put another library's mAP in the place of its own
         self.predictions = None
+        self.halves = {}
         self._images = []
+        self._names = []
 
     def update_metrics(self, preds: list[dict[str, Tensor]], batch: Plain) -> None:
         """Count the detections on a batch of images, and store them."""
         super().update_metrics(preds, batch)
-        if not self.training:
+        if self.training:
+            self._names += map(self._name, batch["im_file"][: len(preds)])
+        else:
             self._images += [self._image(index, detections, batch) for index, detections in enumerate(preds)]
 
     def _image(self, index: int, detections: dict[str, Tensor], batch: Plain) -> _Image:
         truth = self._prepare_batch(index, batch)
-        path, shape, classes, boxes = Path(truth["im_file"]), truth["ori_shape"], truth["cls"], truth["bboxes"]
+        shape, classes, boxes = truth["ori_shape"], truth["cls"], truth["bboxes"]
         height, width = shape[:2]
-        root = Path(str(self.data["path"]))
 
         def original(scaled: Tensor) -> np.ndarray:
             unscaled = ops.scale_boxes(truth["imgsz"], scaled.clone(), shape, ratio_pad=truth["ratio_pad"])
             return quantised(unscaled.cpu().numpy(), width, height)
 
         return _Image(
-            name=path.relative_to(root).as_posix() if path.is_relative_to(root) else f"{path.parent.name}/{path.name}",
+            name=self._name(truth["im_file"]),
             size=(int(width), int(height)),
             cls=detections["cls"].cpu().numpy().astype(np.int32),
             box=original(detections["bboxes"].float()),
@@ -73,20 +85,29 @@ class PredictionsValidator(DetectionValidator):
             true_box=original(boxes.float()) if len(classes) else np.empty((0, 4), dtype=np.uint16),
         )
 
+    def _name(self, file: str) -> str:
+        path, root = Path(file), Path(str(self.data["path"]))
+        return path.relative_to(root).as_posix() if path.is_relative_to(root) else f"{path.parent.name}/{path.name}"
+
     def gather_stats(self) -> None:
         """Gather the images of all processes of a distributed training."""
         super().gather_stats()
-        if RANK > -1 and not self.training:
-            parts: list[list[_Image]] | None = [[]] * dist.get_world_size() if RANK == 0 else None
-            dist.gather_object(self._images, parts, dst=0)
-            self._images = [image for part in parts or [] for image in part]
+        if RANK > -1:
+            self._images, self._names = _gathered(self._images), _gathered(self._names)
 
     def get_stats(self) -> dict[str, float]:
         """Compute the metrics; store what they are computed from, which Ultralytics then discards."""
-        if not self.training:
+        if self.training:
+            self.halves = self._on_halves()
+        else:
             self.predictions = self._predictions()
         stats: dict[str, float] = super().get_stats()
         return stats
+
+    def _on_halves(self) -> dict[str, float]:
+        stats = self.metrics.stats
+        accuracies = half_accuracies(self._names, stats["tp"], stats["conf"], stats["pred_cls"], stats["target_cls"])
+        return dict(zip(HALVES, (*accuracies["map50_95"], *accuracies["map50"]), strict=True))
 
     def _predictions(self) -> Predictions:
         images = self._images
@@ -104,6 +125,13 @@ class PredictionsValidator(DetectionValidator):
             true_cls=_joined([image.true_cls for image in images]),
             true_box=_joined([image.true_box for image in images]).reshape(-1, 4),
         )
+
+
+def _gathered(own: list[T]) -> list[T]:
+    """Return the entries of all processes of a distributed training, in the first one; none in the others."""
+    parts: list[list[T]] | None = [[]] * dist.get_world_size() if RANK == 0 else None
+    dist.gather_object(own, parts, dst=0)
+    return [entry for part in parts or [] for entry in part]
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
