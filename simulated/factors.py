@@ -81,7 +81,7 @@ def mixed_model(trials: pd.DataFrame) -> FactorAnalysis:
     parts = {f"{name} of a seed": f"0 + C({name})" for name in LEVELS}
     formula = " + ".join(f"C({name}, Sum)" for name in LEVELS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of convergence: with three seeds nearly always
+        warnings.simplefilter("ignore")  # of convergence: with three seeds in a third of fits
         fit = MixedLM.from_formula(f"map50_95 ~ {formula}", trials, groups="seed", vc_formula=parts).fit(reml=True)
 
     def error(effect: FactorEffect) -> float:

@@ -35,15 +35,15 @@ def findings(comparison: Comparison) -> list[Finding]:
     if not rows and not comparison.left_out:
         return [Finding("No trial of this sweep has a result yet, so there is nothing to compare.", Kind.MISSING)]
     found = without_claims(Kind.CHECK, [*broken(comparison), *without_effect(comparison)])
-    found += without_claims(Kind.COMPONENTS, component_findings(comparison))
+    found += component_findings(comparison)
     found += data_set_findings(comparison)
     for group in comparison.groups:
         found += group_findings(comparison, group)
     found += [*skewness_findings(comparison), *failure_findings(comparison)]
     found += equivalence_findings(comparison)
-    found += without_claims(Kind.COMPONENTS, sum_findings(comparison))
+    found += sum_findings(comparison)
     found += [*unfair_findings(comparison), *control_findings(comparison)]
-    found += without_claims(Kind.FACTORS, factor_findings(comparison))
+    found += factor_findings(comparison)
     images = image_findings(comparison)
     found += images
     if not images and any(row.difference is not None and row.difference.p_value is not None for row in rows):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison
@@ -17,24 +18,26 @@ from ablate.analysis.component_effects import (
 )
 from ablate.analysis.number_format import points
 from ablate.analysis.phrases import interval_text, joined, limited
+from ablate.findings.finding import Claim, Finding, Kind, direction, without_claims
 from ablate.statistics.paired import ALPHA
 
 MOST = 4  # interactions that are said
 
 
-def component_findings(comparison: Comparison) -> list[str]:
+def component_findings(comparison: Comparison) -> list[Finding]:
     """The effects of the components, study by study; interactions before the main effects."""
-    sentences: list[str] = []
+    found: list[Finding] = []
     for study in effects_of(comparison):
-        texts = _removals(study.effects) if study.is_removal else _factorial(study)
-        sentences += [_of_study(study.title, text) for text in texts]
-    return sentences
+        told = _removals(study.effects) if study.is_removal else _factorial(study)
+        found += [replace(one, text=_of_study(study.title, one.text)) for one in told]
+    return found
 
 
-def sum_findings(comparison: Comparison) -> list[str]:
+def sum_findings(comparison: Comparison) -> list[Finding]:
     """Whether the gains of single components add up to the gain of all, study by study."""
-    sentences = []
+    found = []
     for total in sums_of(comparison):
+        claims: tuple[Claim, ...] = ()
         text = (
             f"Alone, the components add {points(total.summed.mean)} points in sum; all together add "
             f"{points(total.together.mean)} points. "
@@ -50,25 +53,26 @@ def sum_findings(comparison: Comparison) -> list[str]:
             else:
                 word = "more" if total.difference.mean > 0 else "less"
                 text += f"Together they give {word} than the sum: {beyond} {test}."
-        sentences.append(_of_study(total.title, text))
-    return sentences
+                claims = (Claim("all components", direction(total.difference.mean), "the sum of their gains", "gain"),)
+        found.append(Finding(_of_study(total.title, text), Kind.COMPONENTS, claims))
+    return found
 
 
 def _of_study(title: str, text: str) -> str:
     return f"With {title}, {text[0].lower()}{text[1:]}" if title else text
 
 
-def _factorial(study: StudyEffects) -> list[str]:
+def _factorial(study: StudyEffects) -> list[Finding]:
     """Interactions, the components that depend on one another, and the main effects of the others."""
     dependent = study.dependent
     names = {each.component for each in dependent}
     independent = [effect for effect in study.effects if effect.component not in names]
-    sentences = _interactions(study.interactions)
-    sentences += [f"{_given(each)}." for each in dependent]
-    return sentences + (_main_effects(independent) if independent else [])
+    found = _interactions(study.interactions)
+    found += without_claims(Kind.COMPONENTS, [f"{_given(each)}." for each in dependent])
+    return found + (_main_effects(independent) if independent else [])
 
 
-def _interactions(interactions: Sequence[ComponentInteraction]) -> list[str]:
+def _interactions(interactions: Sequence[ComponentInteraction]) -> list[Finding]:
     """The supported interactions, or the largest one."""
     tested = [one for one in interactions if one.p_holm is not None]
     if not tested:
@@ -77,10 +81,14 @@ def _interactions(interactions: Sequence[ComponentInteraction]) -> list[str]:
     supported = [one for one in ranked if one.supported]
     if supported:
         texts = [_interaction(one) for one in supported]
-        what = "together, beyond the sum of what each adds alone"
-        return [f"Significant interactions ({what}): {limited(texts, MOST)}."]
+        text = "Significant interactions (together, beyond the sum of what each adds alone): "
+        claims = [
+            Claim(" with ".join(one.components), direction(one.value.mean), "the sum of both alone", "gain")
+            for one in supported
+        ]
+        return [Finding(f"{text}{limited(texts, MOST)}.", Kind.COMPONENTS, tuple(claims))]
     largest = f"{'the largest is ' if len(ranked) > 1 else ''}{_interaction(ranked[0])}"
-    return [f"No interaction of two components is significant: {largest}."]
+    return [Finding(f"No interaction of two components is significant: {largest}.", Kind.COMPONENTS)]
 
 
 def _interaction(one: ComponentInteraction) -> str:
@@ -98,13 +106,17 @@ def _interval(value: MeanOverSeeds) -> str:
     return "no CI" if value.interval is None else interval_text(value.interval.low, value.interval.high)
 
 
-def _removals(effects: Sequence[ComponentEffect]) -> list[str]:
+def _removals(effects: Sequence[ComponentEffect]) -> list[Finding]:
     numbers = [effect for effect in effects if effect.mean is not None]
     seeds = max((len(effect.seeds) for effect in numbers), default=0)
     words = [f"removing {effect.component} {_removed(effect)}" for effect in numbers]
     lead = f"Compared with all components together ({seeds} seed{'' if seeds == 1 else 's'}),"
-    sentences = [f"{lead} {'; '.join(words)}.{_doubts(numbers)}"] if numbers else []
-    return sentences + _refusals(effects)
+    claims = [
+        Claim("all components", direction(_mean(one)), f"all but {one.component}") for one in numbers if one.supported
+    ]
+    text = f"{lead} {'; '.join(words)}.{_doubts(numbers)}"
+    found = [Finding(text, Kind.COMPONENTS, tuple(claims))] if numbers else []
+    return found + without_claims(Kind.COMPONENTS, _refusals(effects))
 
 
 def _removed(effect: ComponentEffect) -> str:
@@ -115,16 +127,21 @@ def _removed(effect: ComponentEffect) -> str:
     return what + _test(effect, sign=-1 if gains else 1)
 
 
-def _main_effects(effects: Sequence[ComponentEffect]) -> list[str]:
+def _main_effects(effects: Sequence[ComponentEffect]) -> list[Finding]:
     numbers = [effect for effect in effects if effect.mean is not None]
     pairs = max((effect.pairs for effect in numbers), default=0)
     lead = "Main effects, averaged over the settings of the other components" if pairs > 1 else "Effects of adding each"
     words = [f"{effect.component} {points(_mean(effect))} points{_test(effect)}" for effect in numbers]
-    sentences = [f"{lead}: {'; '.join(words)}.{_doubts(numbers)}"] if numbers else []
+    claims = [
+        Claim(one.component, direction(_mean(one)), f"without {one.component}") for one in numbers if one.supported
+    ]
+    text = f"{lead}: {'; '.join(words)}.{_doubts(numbers)}"
+    found = [Finding(text, Kind.COMPONENTS, tuple(claims))] if numbers else []
+    rest = []
     fewer = [f"{effect.component} ({effect.pairs} of {pairs})" for effect in numbers if effect.pairs < pairs]
     if fewer:
-        sentences.append(f"Pairs of variants are missing, so the average covers fewer of them for {joined(fewer)}.")
-    return sentences + _refusals(effects)
+        rest.append(f"Pairs of variants are missing, so the average covers fewer of them for {joined(fewer)}.")
+    return found + without_claims(Kind.COMPONENTS, [*rest, *_refusals(effects)])
 
 
 def _doubts(effects: Sequence[ComponentEffect]) -> str:

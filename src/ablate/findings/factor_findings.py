@@ -7,27 +7,31 @@ not hold at each level of the other factor, and the effect at each of these leve
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.factor_effects import analyses_of
 from ablate.analysis.number_format import points
 from ablate.analysis.phrases import count, interval_text, joined, limited, listed
+from ablate.findings.finding import Claim, Finding, Kind, direction
 from ablate.statistics.factorial_model import DependentEffect, FactorAnalysis, FactorEffect
 from ablate.statistics.interval import Interval
 
 MOST = 4  # effects of one kind that are said
 
 
-def factor_findings(comparison: Comparison) -> list[str]:
+def factor_findings(comparison: Comparison) -> list[Finding]:
     """The effects that the trials support, or why there are none, for each model and data set."""
     analyses = analyses_of(comparison)
-    sentences = []
+    found: list[Finding] = []
     for analysis in analyses:
         where = f"On {analysis.data} with {analysis.model}, the" if len(analyses) > 1 else "The"
-        texts = [_refused(analysis)] if analysis.refusal else _supported(analysis)
-        sentences += [f"{where} {text}" for text in texts]
-    return sentences
+        if analysis.refusal:
+            found.append(Finding(f"{where} {_refused(analysis)}", Kind.FACTORS))
+        else:
+            found += [replace(one, text=f"{where} {one.text}") for one in _supported(analysis)]
+    return found
 
 
 def _refused(analysis: FactorAnalysis) -> str:
@@ -35,29 +39,35 @@ def _refused(analysis: FactorAnalysis) -> str:
     return f"effects of {joined(analysis.levels)} cannot be estimated: {refusal}."
 
 
-def _supported(analysis: FactorAnalysis) -> list[str]:
+def _supported(analysis: FactorAnalysis) -> list[Finding]:
     """What is supported, interactions first; each text continues 'The ...'."""
     interactions = [effect for effect in analysis.interactions if effect.supported]
     text = (
         f"effects of {joined(analysis.levels)} ({count(len(analysis.seeds), 'seed')}, relative to the overall mean): "
     )
     text += f"significant interactions: {_largest(interactions)}." if interactions else "no interaction is significant."
-    told = _told_apart(analysis.dependent)
+    told = _told_apart(analysis.dependent, list(analysis.levels))
     apart = {(each.main.term, each.main.level) for each in analysis.dependent}
     main = [e for e in analysis.effects if e.supported and (e.term, e.level) not in apart]
     alike = "other main effects" if told else "main effects"
     means = f"{alike}: significant for {_largest(main)}" if main else f"{alike}: none is significant"
     note = f" {analysis.note[0].upper()}{analysis.note[1:]}." if analysis.note else ""
+    of_pairs = tuple(Claim(e.level, direction(e.interval.estimate), "its main effects", e.term) for e in interactions)
+    of_levels = tuple(Claim(e.level, direction(e.interval.estimate), "the overall mean", e.term) for e in main)
     if not told:
-        return [f"{text} {means[0].upper()}{means[1:]}.{note}"]
-    return [text, f"effect of one factor depends on the other for {limited(told, MOST)}.", f"{means}.{note}"]
+        return [Finding(f"{text} {means[0].upper()}{means[1:]}.{note}", Kind.FACTORS, (*of_pairs, *of_levels))]
+    return [
+        Finding(text, Kind.FACTORS, of_pairs),
+        Finding(f"effect of one factor depends on the other for {limited(told, MOST)}.", Kind.FACTORS),
+        Finding(f"{means}.{note}", Kind.FACTORS, of_levels),
+    ]
 
 
-def _told_apart(dependent: Sequence[DependentEffect]) -> list[str]:
-    """Each level that depends on another factor, with its effects there; two factors are told from one side only."""
+def _told_apart(dependent: Sequence[DependentEffect], factors: Sequence[str]) -> list[str]:
+    """Each level that depends on another factor, with its effects there; two factors are told from the first's side."""
     sides: dict[frozenset[str], str] = {}
     texts = []
-    for each in sorted(dependent, key=lambda one: -abs(one.main.interval.estimate)):
+    for each in sorted(dependent, key=lambda one: (factors.index(one.main.term), -abs(one.main.interval.estimate))):
         if sides.setdefault(frozenset({each.main.term, each.other}), each.main.term) == each.main.term:
             at = [f"{points(s.interval.estimate)} points with {s.at} ({_interval(s.interval)})" for s in each.simple]
             reason = "" if each.is_supported else "; the interaction is not significant but as large as the main effect"

@@ -6,7 +6,7 @@ trials of several data sets must not be taken together.
 The customary random-effects analysis weights each data set by its precision and takes Hartung and Knapp's interval
 (IntHout, Ioannidis and Borm 2014, BMC Medical Research Methodology 14:25). Here the precision would come from three to
 five seeds, is itself known to a factor of two or more, and weights by it take data sets whose seeds happened to agree
-for the surest: in simulation the interval covers 87 to 94 % in place of 95 %. With equal weights Hartung and Knapp's
+for the surest: in simulation the interval covers 88 to 93 % in place of 95 %. With equal weights Hartung and Knapp's
 interval is Student's over the data sets. That covers 95 to 96 %, is hardly wider where data sets do differ, and needs
 no precision, so that it is there with one seed as well. `benchmarks/coverage.py data_sets` has both.
 """
