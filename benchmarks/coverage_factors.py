@@ -26,12 +26,17 @@ def of_seeds_on_levels(sweeps: int) -> Iterator[dict[str, Any]]:
             if kind != "alike" and seeds in (3, 10):
                 for name, analyse in WRONG.items():
                     found = factors.main_effects(np.random.default_rng(seeds), sweeps, seeds, kind, analyse)
-                    yield {"what": f"the same with {name}", "setting": setting, "found": found["false"], "of": sweeps}
+                    yield {
+                        "what": f"false main effect with {name}",
+                        "setting": setting,
+                        "found": found["false"],
+                        "of": sweeps,
+                    }
     count = sweeps // FITS
     for kind in ("one level", "each module"):
         found = factors.main_effects(np.random.default_rng(3), count, 3, kind, factors.mixed_model)
         setting = f"null, 3 seeds act on {kind}"
-        yield {"what": "the same with MixedLM", "setting": setting, "found": found["false"], "of": count}
+        yield {"what": "false main effect with MixedLM", "setting": setting, "found": found["false"], "of": count}
 
 
 def of_components(sweeps: int) -> Iterator[dict[str, Any]]:
