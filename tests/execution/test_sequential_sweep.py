@@ -18,6 +18,7 @@ from ablate.cli.hydra_bridge import run
 from ablate.execution import run_sweep as sweep
 from ablate.execution.conclude import Conclusion
 from ablate.execution.forecast import UNKNOWN
+from ablate.findings.looks_findings import looks_findings
 from ablate.launching.jobs import Observer, Outcome
 from ablate.preflight.networks import Preflight
 from ablate.records.loading import load_manifest, load_record, load_sweep, save_record
@@ -160,6 +161,9 @@ def test_variants_stop_when_they_are_decided(swept: Ran, tmp_path: Path, capsys:
     assert all(3 <= seeds < 12 for _, seeds in found.values())
     assert found["identity"][1] == 3
     assert len(machine.started) == len(set(machine.started)) < 4 * 12
+    texts = " ".join(finding.text for finding in looks_findings(compared(tmp_path)))
+    assert "Worse: sta@head" in texts
+    assert "Equivalent within" in texts
     manifest = load_manifest(the_folder(tmp_path))
     assert sorted(manifest.names.values()) == sorted(machine.started)
     assert manifest.analysis.tests == 3
@@ -261,6 +265,30 @@ def test_a_name_is_not_given_to_two_declarations(swept: Ran, capsys: pytest.Capt
     assert swept(Machine(), *words) == 0
     assert swept(Machine(), *words[:2], "delta=0.03", *words[3:]) == 2
     assert "sweep=mine" in capsys.readouterr().err
+
+
+def test_a_growing_number_of_seeds_is_noticed_and_gets_a_valid_p_value(
+    swept: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seeds in (2, 3, 4):
+        swept(Machine(), "module=sta", f"seed=range(0,{seeds})", *TINY, "-m")
+        folders = [SweepFolder(path) for path in (tmp_path / "here" / "multirun" / "sweeps").iterdir()]
+        (folder,) = [folder for folder in folders if len(load_manifest(folder).signatures) == 2 * seeds]
+        folder.report("html").write_text("reported", encoding="utf-8")
+        shown = capsys.readouterr().out
+        assert ("20 % false alarms" in shown) == (seeds > 2)
+    assert load_manifest(folder).looks == (2, 3)
+    comparison = compare(load_sweep(folder.path))
+    (row,) = [row for row in comparison.rows if row.difference is not None]
+    assert row.difference is not None
+    assert row.difference.p_value is not None
+    assert row.difference.p_sequential is not None
+    assert row.difference.p_sequential > row.difference.p_value
+    (finding,) = looks_findings(comparison)
+    assert "2, 3 seeds" in finding.text
+
+    swept(Machine(), "module=hmha", "seed=range(0,4)", *TINY, "-m")  # another comparison
+    assert "20 % false alarms" not in capsys.readouterr().out
 
 
 def test_budgets_are_minutes_hours_or_days() -> None:

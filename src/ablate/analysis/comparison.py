@@ -37,6 +37,7 @@ from ablate.statistics.paired import (
     upper_std,
 )
 from ablate.statistics.seeds_and_images import seeds_and_images
+from ablate.statistics.sequential import anytime_p
 from ablate.statistics.sign_flip import sign_flip
 from ablate.statistics.skewness import PooledSkewness, pooled_skewness, skewed_p
 
@@ -139,7 +140,7 @@ def compare(sweep: Sweep, *, strict: bool = False) -> Comparison:
     return Comparison(
         sweep,
         tuple(variants),
-        tuple(_corrected([group for group in shown if group.rows], sweep.plan)),
+        tuple(_corrected([group for group in shown if group.rows], sweep.plan, bool(sweep.manifest.looks))),
         left_out,
         tuple(sweep.design.components) if sweep.design else (),
         latency,
@@ -239,6 +240,7 @@ def _last_look(variant: Variant, looks: Looks, stored: StoredInterval | None) ->
         over_images=stored.interval if stored else None,
         effect_size=effect_size(looks.differences),
         values=looks.differences,
+        p_sequential=looks.p_value,
         looks=looks,
     )
 
@@ -285,18 +287,21 @@ def _reasons_against(variant: Variant, baseline: Variant) -> list[str]:
     return differences(trials, baseline_trials, by_design=by_design)
 
 
-def _corrected(groups: Sequence[Group], plan: AnalysisPlan) -> list[Group]:
+def _corrected(groups: Sequence[Group], plan: AnalysisPlan, has_earlier_looks: bool) -> list[Group]:
     """The groups with verdicts, after Holm's correction over all differences that are comparable and no control's."""
     family = _family(row for group in groups for row in group.rows)
     skewness = pooled_skewness([difference.values for difference in family])
     p_holm = holm([difference.p_value for difference in family])
     p_holm = [p if one.looks is None else one.looks.p_value for one, p in zip(family, p_holm, strict=True)]
+    sequential = [difference.p_sequential for difference in family]
+    if has_earlier_looks:
+        sequential = holm([anytime_p(difference.values) for difference in family])
     p_skewed: list[float | None] = [None] * len(family)
     if skewness is not None and skewness.is_notable:
         p_skewed = holm([_largest_p(difference, skewness.population) for difference in family])
     corrected = {
-        id(difference): replace(difference, p_holm=p, p_skewed=of_skewed)
-        for difference, p, of_skewed in zip(family, p_holm, p_skewed, strict=True)
+        id(difference): replace(difference, p_holm=p, p_skewed=of_skewed, p_sequential=of_looks)
+        for difference, p, of_skewed, of_looks in zip(family, p_holm, p_skewed, sequential, strict=True)
     }
     rows = [
         replace(r, difference=corrected.get(id(r.difference), r.difference)) for group in groups for r in group.rows

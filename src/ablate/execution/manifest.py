@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from ablate.errors import ConfigError
+from ablate.execution.earlier_looks import earlier_looks
 from ablate.records.factor_levels import STOCK
 from ablate.records.loading import load_manifest, save_manifest
 from ablate.records.store_address import without_account
@@ -91,16 +92,18 @@ def open_sweep(
         _check_same_plan(earlier, plan, trials)
     before = earlier.signatures if settings.sweep or plan.until else ()  # a named sweep grows with each command
     signatures = tuple(dict.fromkeys([*before, *(trial.identity.signature for trial in trials)]))
+    names = {**earlier.names, **{t.identity.signature: t.identity.name for t in trials}}
     words = [
         without_account(word) if word.lstrip("+").startswith("tracking") else without_secrets(word)
         for word in command
         if not word.startswith("retry=")
     ]
+    looks = () if plan.until else earlier_looks(folder, {s: n for s, n in names.items() if s in signatures})
     manifest = SweepManifest(
         name=name,
         command=f"python -m ablate {shlex.join(words)}",
         signatures=signatures,
-        names={**earlier.names, **{t.identity.signature: t.identity.name for t in trials}},
+        names=names,
         created=earlier.created or datetime.now(UTC).isoformat(timespec="seconds"),
         tracking=asdict(replace(tracking, uri=tracking.uri and without_account(tracking.uri))),
         latency=asdict(settings.latency),
@@ -110,7 +113,7 @@ def open_sweep(
         design=design,
         analysis=plan,
         spent_seconds=earlier.spent_seconds,
-        looks=earlier.looks,
+        looks=looks,
     )
     save_manifest(folder, manifest)
     return folder

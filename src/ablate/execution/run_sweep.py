@@ -18,6 +18,7 @@ from ablate import __version__
 from ablate.console import Terminal, print_line, short_path
 from ablate.errors import ConfigError, count
 from ablate.execution.conclude import Conclusion, conclude
+from ablate.execution.earlier_looks import warning as looks_warning
 from ablate.execution.forecast import UNKNOWN, announce_forecast
 from ablate.execution.launch import Launch
 from ablate.execution.make_request import Request
@@ -86,6 +87,8 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
         print_line(console, f"ignored: {line}", "yellow")
     for note in notes:
         print_line(console, note, "yellow")
+    if looks := load_manifest(folder).looks:
+        print_line(console, looks_warning(looks), "yellow")
     for warning in data_warnings(reconciled.trials):
         print_line(console, warning)
 

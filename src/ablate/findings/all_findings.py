@@ -17,6 +17,7 @@ from ablate.findings.facts import levels
 from ablate.findings.finding import Finding, Kind, without_claims
 from ablate.findings.images_and_seeds import image_findings
 from ablate.findings.judging import judge_remarks
+from ablate.findings.looks_findings import looks_findings
 from ablate.findings.sizes_and_epochs import epoch_findings, size_findings
 from ablate.records.trial_record import short
 
@@ -40,7 +41,7 @@ def findings(comparison: Comparison) -> list[Finding]:
     for group in comparison.groups:
         found += group_findings(comparison, group)
     found += [*skewness_findings(comparison), *failure_findings(comparison)]
-    found += equivalence_findings(comparison)
+    found += [*looks_findings(comparison), *equivalence_findings(comparison)]
     found += sum_findings(comparison)
     found += [*unfair_findings(comparison), *control_findings(comparison)]
     found += factor_findings(comparison)

@@ -17,7 +17,7 @@ MOST = 4  # variants whose interval is said
 def equivalence_findings(comparison: Comparison) -> list[Finding]:
     """What is equivalent to the baseline within the margin, what is better or worse by less, and what is open."""
     margin = comparison.sweep.plan.delta
-    if margin is None:
+    if margin is None or comparison.sweep.manifest.analysis.until is not None:  # told by looks_findings
         return []
     rows = [row for group in comparison.groups for row in group.compared]
     size = f"{points(margin, signed=False)} points"

@@ -97,7 +97,7 @@ class SweepManifest(JsonStruct, frozen=True, kw_only=True):
         design: Where it combines components.
         analysis: What was declared of its analysis.
         spent_seconds: Wall-clock time of its commands, where seeds are added until every variant is decided.
-        looks: With how many seeds its comparison was reported so far, where seeds were added to it later.
+        looks: With how many seeds the same comparison was reported before, where seeds were added to it since.
     """
 
     name: str = ""

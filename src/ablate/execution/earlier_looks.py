@@ -1,0 +1,60 @@
+"""Was this comparison looked at before with fewer seeds? Then a p-value of a fixed number of seeds is not valid."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from ablate.records.loading import load_manifest
+from ablate.records.sweep_record import SweepManifest
+from ablate.storage.layout import SweepFolder
+
+_SEED = re.compile(r" s(\d+)$")  # at the end of a trial's name
+
+
+def earlier_looks(folder: SweepFolder, names: Mapping[str, str]) -> tuple[int, ...]:
+    """Return with how many seeds a comparison was reported before, fewest first; empty where this is the first time.
+
+    A look is a sweep of this output folder with the same variants, all of whose trials are among these, and a report.
+
+    Args:
+        folder: Of the sweep.
+        names: Name of each of its trials, by signature.
+    """
+    now = _seeds(names.values())
+    looks: set[int] = set()
+    for other in folder.root.sweep_folders():
+        manifest = load_manifest(other)
+        if manifest.analysis.until is not None or not other.report("html").is_file():
+            continue
+        if other.path.name == folder.path.name:
+            looks |= set(manifest.looks)
+        if _is_part(manifest, names):
+            looks.add(_seeds(manifest.names[signature] for signature in manifest.signatures))
+    return tuple(sorted(look for look in looks if 1 < look < now))
+
+
+def _is_part(manifest: SweepManifest, names: Mapping[str, str]) -> bool:
+    """Whether a sweep has the same variants and no trial that is not among these."""
+    if not set(manifest.signatures) <= names.keys() or not set(manifest.signatures) <= manifest.names.keys():
+        return False
+    return _variants([manifest.names[s] for s in manifest.signatures]) == _variants(list(names.values()))
+
+
+def _variants(names: Sequence[str]) -> set[str]:
+    return {_SEED.sub("", name) for name in names}
+
+
+def _seeds(names: Iterable[str]) -> int:
+    """Return how many seeds the trials of these names have."""
+    return len({match[1] for name in names if (match := _SEED.search(name))})
+
+
+def warning(looks: Sequence[int]) -> str:
+    """Say what looking more than once does to p-values."""
+    before = " and ".join(filter(None, [", ".join(map(str, looks[:-1])), str(looks[-1])]))
+    return (
+        f"this comparison was reported before with {before} seeds: p-values of a fixed number of seeds are too small "
+        "where seeds are added after a look (20 % false alarms by ten looks); p_sequential is valid, and until=decided "
+        "needs fewer seeds"
+    )

@@ -1,0 +1,76 @@
+"""What is said of a sweep that was looked at more than once: its verdicts, or that p-values are too small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ablate.analysis.columns import cell
+from ablate.analysis.comparison import Comparison
+from ablate.analysis.number_format import points
+from ablate.analysis.phrases import limited, points_text
+from ablate.analysis.variant_row import Row
+from ablate.findings.finding import Claim, Finding, Kind, Relation
+from ablate.statistics.verdict import Verdict
+
+MOST = 6  # variants that are named
+CLAIMED = {
+    Verdict.BETTER: Relation.HIGHER,
+    Verdict.WORSE: Relation.LOWER,
+    Verdict.EQUIVALENT: Relation.EQUIVALENT,
+}
+
+
+def looks_findings(comparison: Comparison) -> list[Finding]:
+    """The verdicts of a sweep whose seeds were added; or a warning where a comparison was reported before."""
+    plan = comparison.sweep.manifest.analysis
+    if plan.until is None:
+        return _repeated(comparison)
+    rows = [row for row in comparison.rows if row.difference is not None and row.difference.looks is not None]
+    found = []
+    for verdict in Verdict:
+        these = [row for row in rows if row.difference is not None and row.difference.verdict is verdict]
+        if these:
+            margin = f" within ±{points(plan.delta or 0, signed=False)} points" if verdict is Verdict.EQUIVALENT else ""
+            claims = [Claim(row.label, CLAIMED[verdict], row.baseline) for row in these if verdict in CLAIMED]
+            text = f"{str(verdict).capitalize()}{margin}: {limited([_with_interval(row) for row in these], MOST)}."
+            found.append(Finding(text, Kind.ACCURACY, tuple(claims)))
+    if found:
+        text = (
+            f"Seeds were added until each variant was decided, at most {plan.max_seeds}. The intervals hold at all "
+            f"looks and for all {plan.tests} variants together (95 %); a difference that ended a variant early is on "
+            "average larger than the true one."
+        )
+        found.append(Finding(text, Kind.CHECK))
+    return found
+
+
+def _repeated(comparison: Comparison) -> list[Finding]:
+    looks = comparison.sweep.manifest.looks
+    if not looks:
+        return []
+    rows = [row for row in comparison.rows if row.difference is not None and row.difference.p_sequential is not None]
+    values = [f"{row.label} {cell('p_sequential', row.difference.p_sequential)}" for row in rows if row.difference]
+    text = (
+        f"This comparison was reported before with {_listed(looks)} seeds. The p-values of a fixed number of seeds are "
+        "too small for that; p_sequential holds however often one looks"
+    )
+    return [Finding(f"{text}: {limited(values, MOST)}." if values else f"{text}.", Kind.CHECK)]
+
+
+def _listed(looks: Sequence[int]) -> str:
+    return ", ".join(map(str, looks))
+
+
+def _with_interval(row: Row) -> str:
+    difference = row.difference
+    assert difference is not None
+    assert difference.looks is not None
+    looks = difference.looks
+    if looks.interval is None:
+        words = f"{points_text(difference.estimate)} on every seed"
+    else:
+        words = (
+            f"{points_text(difference.estimate)}, {points(looks.interval.low)} to {points(looks.interval.high)} over "
+            f"{len(looks.differences)} seeds"
+        )
+    return f"{row.label} ({words}{f'; {looks.reason}' if looks.reason else ''})"
