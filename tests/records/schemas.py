@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from ablate.audit.audit_record import AuditRecord
+from ablate.data.groups import GroupsFile
 from ablate.records.json_struct import OpenObject
 from ablate.records.latency_record import LatencyReport
 from ablate.records.run_link import RunLink
@@ -19,6 +21,7 @@ from ablate.records.trial_record import TrialRecord, TryList
 
 FOLDER = Path(__file__).parents[2] / "docs" / "schema"
 FILES = {"result": TrialRecord, "sweep": SweepManifest, "latency": LatencyReport, "tries": TryList, "mlflow": RunLink}
+FILES |= {"audit": AuditRecord, "groups": GroupsFile}
 
 
 def schema_text(kind: type[msgspec.Struct]) -> str:
