@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import combinations
 from statistics import fmean
 
@@ -204,8 +205,13 @@ def _interactions(components: Sequence[str], study: VariantsByMarks) -> tuple[Co
     """The interactions of each two components that four comparable variants tell, corrected over all of them."""
     measured = {marks: variant.accuracy() for marks, variant in study.items() if variant.measured}
     found = []
+
+    @cache  # most pairs of variants are asked for by several pairs of components
+    def is_fair(one: Marks, other: Marks) -> bool:
+        return not _reasons_against(study[one], study[other])
+
     for first, second in combinations(range(len(components)), 2):
-        two = two_components(measured, first, second, fair=lambda a, b: not _reasons_against(study[a], study[b]))
+        two = two_components(measured, first, second, fair=is_fair)
         if two.seeds:
             names = components[first], components[second]
             simple = (

@@ -284,7 +284,9 @@ def _tested(analysis: FactorAnalysis, parts: dict[tuple[int, ...], np.ndarray]) 
     """Effects of all levels, or pairs of levels, of these terms: one family of tests; and what cannot be tested."""
     effects: list[FactorEffect] = []
     constant: list[str] = []
-    values: list[list[float]] = []
+    tests: list[tuple[object, ...]] = []  # for each effect its test: those of two levels are one another's mirror image
+    p_values: dict[tuple[object, ...], float | None] = {}
+    sizes = [len(levels) for levels in analysis.levels.values()]
     for term, part in parts.items():
         for choice, level in _levels_of(analysis, term):
             by_seed = part[choice].tolist()
@@ -292,15 +294,13 @@ def _tested(analysis: FactorAnalysis, parts: dict[tuple[int, ...], np.ndarray]) 
             if interval is None:
                 constant.append(level)
                 continue
-            values.append(by_seed)
+            tests.append((term, *(0 if sizes[i] == 2 else place for i, place in zip(term, choice, strict=True))))
+            p_values.setdefault(tests[-1], paired_t(by_seed))
             effects.append(FactorEffect(" x ".join(list(analysis.levels)[i] for i in term), level, interval, 1.0))
-    tests: list[int] = []  # for each effect the first one that is the same but for its direction
-    for index, by_seed in enumerate(values):
-        same = (i for i in range(index) if effects[i].term == effects[index].term and _is_mirrored(values[i], by_seed))
-        tests.append(next(same, index))
-    distinct = sorted(set(tests))
-    corrected = dict(zip(distinct, holm([paired_t(values[i]) for i in distinct]), strict=True))
-    return [effect._replace(p_value=float(corrected[tests[i]] or 0.0)) for i, effect in enumerate(effects)], constant
+    corrected = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    return [
+        effect._replace(p_value=float(corrected[test] or 0.0)) for effect, test in zip(effects, tests, strict=True)
+    ], constant
 
 
 def _levels_of(analysis: FactorAnalysis, term: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], str]]:
@@ -308,12 +308,6 @@ def _levels_of(analysis: FactorAnalysis, term: tuple[int, ...]) -> Iterator[tupl
     levels = [list(analysis.levels.values())[i] for i in term]
     for choice in product(*(range(len(each)) for each in levels)):
         yield choice, " x ".join(each[i] for each, i in zip(levels, choice, strict=True))
-
-
-def _is_mirrored(first: list[float], second: list[float]) -> bool:
-    """Whether two effects have the same size on every seed, up to rounding."""
-    scale = 1e-9 * float(np.abs(first).max())
-    return bool(np.allclose(first, second, 0, scale) or np.allclose(first, np.negative(second), 0, scale))
 
 
 def _dependent(
