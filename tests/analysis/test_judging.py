@@ -108,3 +108,13 @@ def test_an_unknown_judge_is_an_error_that_lists_the_valid_ones(judge: str) -> N
         check_judge(judge)
     with pytest.raises(ConfigError, match="mean_last_5"):
         report_options([f"judge={judge}"])
+
+
+def test_a_training_that_was_validated_on_the_test_split_says_so(
+    records: Callable[..., list[dict[str, Any]]], write: Write
+) -> None:
+    made = records()
+    for record in made:
+        record["metrics"]["split"] = "test"
+    rows = compare(load_sweep(write(made))).rows
+    assert all(any("no longer held out" in note for note in row.notes) for row in rows)

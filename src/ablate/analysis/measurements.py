@@ -104,6 +104,8 @@ def trial_notes(variant: Variant) -> list[str]:
         notes.append(f"{again} more trials of a seed that was already there or has no number")
     if len(variant.measured) == 1:
         notes.append("one seed: no interval")
+    if any(trial.metrics.split == "test" for trial in variant.measured):
+        notes.append("validated on the test split after every epoch: that split is no longer held out")
     first = next(iter(variant.measured), None)
     if first is not None and first.realised.weights.source and (kept := first.graft.kept) and kept.kept < kept.tensors:
         notes.append(f"{kept} tensors of the replaced layers keep their starting weights")
