@@ -78,7 +78,7 @@ def prediction(differences: Sequence[float], level: float = LEVEL) -> Prediction
     For a normal sample with unknown mean and variance, (next - mean) / (s sqrt(1 + 1/k)) has Student's t distribution
     with k - 1 degrees of freedom (Fisher 1935). This is of the *measured* difference, with what as many seeds add; the
     interval for the true one by Higgins, Thompson and Spiegelhalter (2009, JRSS A 172, eq. 12; k - 2 degrees) covers
-    85 to 99 % in simulation, depending on how much of the spread is of the seeds.
+    88 to 99 % in simulation, depending on how much of the spread is of the seeds.
     """
     error = standard_error(differences)
     count = len(differences)
