@@ -117,12 +117,16 @@ class Population:
 
     images: int
     true: tuple[np.ndarray, np.ndarray]
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]
+    found: list[tuple[np.ndarray, ...]]
     difference: float
 
     def sample(self, random: np.random.Generator, images: int) -> list[Predictions]:
         """Predictions of baseline and variant on images drawn from the population."""
-        chosen = np.sort(random.integers(0, self.images, images))
+        return self.of(np.sort(random.integers(0, self.images, images)))
+
+    def of(self, chosen: np.ndarray) -> list[Predictions]:
+        """Predictions of baseline and variant on these images, (I,)."""
+        images = len(chosen)
         rows, true_image = _rows(self.true[0], chosen)
         true = (true_image, self.true[1][rows])
         answers = []
@@ -130,6 +134,14 @@ class Population:
             rows, place = _rows(image, chosen)
             answers.append(_evidence(images, true, (place, *(column[rows] for column in columns))))
         return answers
+
+    @classmethod
+    def measured(
+        cls, images: int, true: tuple[np.ndarray, np.ndarray], found: Sequence[tuple[np.ndarray, ...]]
+    ) -> Population:
+        """The population of these images, objects and detections (see `Population`), with its difference."""
+        baseline, variant = (resampled_map(_evidence(images, true, one), resamples=0)[0] for one in found)
+        return cls(images, true, list(found), float(variant - baseline))
 
 
 def population(images: int, rates: Sequence[float], seed: int) -> Population:
@@ -165,10 +177,7 @@ def population(images: int, rates: Sequence[float], seed: int) -> Population:
         hit = np.concatenate([overlap[seen][:, None] >= THRESHOLDS, np.zeros((len(false_image), 10), dtype=bool)])
         order = np.argsort(image, kind="stable")
         found.append((image[order], cls[order], conf[order], hit[order]))
-    baseline, variant = (
-        resampled_map(_evidence(images, (true_image, true_cls), columns), resamples=0)[0] for columns in found
-    )
-    return Population(images, (true_image, true_cls), found, float(variant - baseline))
+    return Population.measured(images, (true_image, true_cls), found)
 
 
 def image_coverage(

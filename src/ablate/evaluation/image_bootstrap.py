@@ -5,6 +5,7 @@
 | which images happened to be in the split | not spoken of | images drawn again with replacement (Efron 1979) |
 | both detectors see the same hard images | two separate intervals | each resample is the same for both |
 | mAP is no mean over images | a t-test over images | mAP itself, computed anew in each resample |
+| frames of one recording are alike | each counts as an image of its own | whole groups are drawn again |
 
 A resample counts each image zero, one or several times. Nothing is copied for it: with detections in the order of their
 confidence, the counts of true and of all detections up to each of them are sums of their images' counts, and only
@@ -51,6 +52,7 @@ class ImageInterval(NamedTuple):
         images: Images drawn from.
         seeds: Pairs that the difference is the mean of.
         variance: What the images contribute to it; None where fewer than two resamples can be judged.
+        groups: Groups of images drawn from, where whole groups are drawn; None where single images are.
     """
 
     interval: Interval
@@ -58,6 +60,7 @@ class ImageInterval(NamedTuple):
     images: int
     seeds: int
     variance: ImageVariance | None = None
+    groups: int | None = None
 
 
 def paired_bootstrap(
@@ -105,13 +108,17 @@ def paired_bootstrap(
 
 
 def image_interval(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]], level: float, predictions: Predictions
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+    level: float,
+    predictions: Predictions,
+    groups: np.ndarray | None = None,
 ) -> ImageInterval:
     """The interval from what `resampled_map` gave for variant and baseline, pair by pair, shape (1 + resamples,) each.
 
     Percentile interval, each tail widened as Hesterberg (2015, The American Statistician 69:371) advises: at the
     quantiles that the normal distribution has where Student's, with one degree of freedom less than images, has its
-    tails, and by sqrt(n / (n - 1)), for the plain one is too narrow on few images.
+    tails, and by sqrt(n / (n - 1)), for the plain one is too narrow on few images. Where groups are drawn, (I,) as in
+    `resampled_map`, n is their number.
     """
     by_seed = np.array([variant - baseline for variant, baseline in pairs])  # (n, 1 + R)
     differences = by_seed.mean(axis=0)
@@ -119,11 +126,19 @@ def image_interval(
     drawn = differences[1:][np.isfinite(differences[1:])]
     low = high = float("nan")
     variance = None
-    if len(drawn) >= 2 and images >= 2:
-        reach = special.stdtrit(images - 1, 0.5 + level / 2) * np.sqrt(images / (images - 1))
+    units = images if groups is None else len(np.unique(groups))
+    if len(drawn) >= 2 and units >= 2:
+        reach = special.stdtrit(units - 1, 0.5 + level / 2) * np.sqrt(units / (units - 1))
         low, high = (float(q) for q in np.quantile(drawn, special.ndtr([-reach, reach])))
-        variance = image_variance(by_seed[:, 1:][:, np.isfinite(differences[1:])], images)
-    return ImageInterval(Interval(float(differences[0]), low, high), len(drawn), images, len(pairs), variance)
+        variance = image_variance(by_seed[:, 1:][:, np.isfinite(differences[1:])], units)
+    return ImageInterval(
+        Interval(float(differences[0]), low, high),
+        len(drawn),
+        images,
+        len(pairs),
+        variance,
+        None if groups is None else units,
+    )
 
 
 def same_objects(one: Predictions, other: Predictions) -> np.ndarray:
@@ -185,6 +200,7 @@ def resampled_map(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    groups: np.ndarray | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """mAP50-95 of the images as they are, and of each resample of them.
@@ -195,6 +211,8 @@ def resampled_map(
         predictions: Of I images.
         resamples: R.
         seed: Decides the resamples.
+        groups: Number of the group of each image, (I,): whole groups are drawn (the cluster bootstrap; Davison and
+            Hinkley 1997, Bootstrap Methods and their Application, section 3.8). None draws single images.
         on_progress: Called with the resamples done, now and then.
 
     Returns:
@@ -202,11 +220,12 @@ def resampled_map(
         part in its mean, as in Ultralytics.
     """
     curves = _Curves.of(predictions)
+    groups = None if groups is None else _by_rank(groups, predictions)
     answers = np.empty(1 + resamples)
     answers[0] = curves.weighted_map(np.ones((1, curves.images), dtype=np.int32))[0]
 
     def work(chunk: range) -> range:
-        weights = np.stack([draw(curves.images, seed, index) for index in chunk])
+        weights = np.stack([draw(curves.images, seed, index, groups) for index in chunk])
         answers[1 + chunk.start : 1 + chunk.stop] = curves.weighted_map(weights)
         return chunk
 
@@ -224,10 +243,22 @@ def resampled_map(
     return answers
 
 
-def draw(images: int, seed: int, index: int) -> np.ndarray:
-    """How often each image, in the alphabetical order of their names, is in a resample: (I,), int32, sum I."""
+def draw(images: int, seed: int, index: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """How often each image, in the alphabetical order of their names, is in a resample: (I,), int32.
+
+    The sum is I; where groups are drawn, (I,) from 0 in the order of images, it varies with their sizes.
+    """
     random = np.random.default_rng([seed, index])
-    return np.bincount(random.integers(0, images, images), minlength=images).astype(np.int32)
+    units = images if groups is None else int(groups.max()) + 1
+    times = np.bincount(random.integers(0, units, units), minlength=units).astype(np.int32)
+    return times if groups is None else times[groups]
+
+
+def _by_rank(groups: np.ndarray, predictions: Predictions) -> np.ndarray:
+    """Groups of the images in the alphabetical order of their names, numbered in the order in which they appear."""
+    ordered = groups[np.argsort(predictions.names, kind="stable")]
+    _, first, number = np.unique(ordered, return_index=True, return_inverse=True)
+    return np.asarray(np.argsort(np.argsort(first))[number])
 
 
 def _chunks(resamples: int, load: int) -> Iterator[range]:
