@@ -1,7 +1,7 @@
 """Simulated validation sets of clips: the frames of a clip are alike, for both detectors. Does the interval hold?
 
-Drawing single frames again takes each for a new image; drawing whole clips does not. Used by `benchmarks/coverage.py`
-and tests/statistics/test_clips.py.
+Drawing single frames again takes each for a new image; drawing whole clips does not. Used by
+tests/statistics/test_clips.py.
 """
 
 from __future__ import annotations

@@ -117,6 +117,39 @@ def test_a_second_report_computes_nothing_again(with_evidence: Callable[..., Any
     assert compute_intervals(load_sweep(directory), resamples=80) == 1
 
 
+def test_groups_of_images_are_drawn_whole_where_they_are_known(
+    with_evidence: Callable[..., Any], tmp_path: Path
+) -> None:
+    directory, files = with_evidence()
+    of_images = row_of(directory)
+    table = tmp_path / "clips.csv"
+    names = load_predictions(files[0]).names
+    rows = [f"{name},clip {index // 3}" for index, name in enumerate(names)]
+    table.write_text("\n".join(["image,group", *rows]), encoding="utf-8")
+    sweep = replace(load_sweep(directory), groups=str(table))
+    assert compute_intervals(sweep, resamples=60) == 1, "what was computed of single images is not taken for it"
+    row = next(row for row in compare(sweep).rows if row.difference)
+    assert row.difference is not None
+    assert row.difference.image_groups == 10
+    assert row.difference.over_images is not None
+    assert row.difference.over_images.low != of_images["images_ci_low"]
+    assert "groups of validation images" in " ".join(sentences(compare(sweep)))
+    assert compute_intervals(load_sweep(directory), resamples=60) == 1, "single images again"
+
+
+def test_an_interval_over_few_groups_is_refused_with_the_number_that_it_needs(
+    with_evidence: Callable[..., Any], tmp_path: Path
+) -> None:
+    directory, files = with_evidence()
+    table = tmp_path / "clips.csv"
+    rows = [f"{name},clip {index // 10}" for index, name in enumerate(load_predictions(files[0]).names)]
+    table.write_text("\n".join(["image,group", *rows]), encoding="utf-8")
+    sweep = replace(load_sweep(directory), groups=str(table))
+    compute_intervals(sweep, resamples=60)
+    (notes,) = [row.notes for row in compare(sweep).rows if row.difference]
+    assert "no interval over images: 3 groups of images are too few; at least 5" in notes
+
+
 def test_no_resamples_compute_nothing(with_evidence: Callable[..., Any]) -> None:
     directory, _ = with_evidence()
     assert compute_intervals(load_sweep(directory), resamples=0) == 0

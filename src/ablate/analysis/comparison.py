@@ -216,6 +216,7 @@ def _difference(variant: Variant, baseline: Variant, stored: StoredInterval | No
         over_seeds=interval,
         over_images=stored.interval if stored else None,
         over_both=seeds_and_images(paired, variance) if variance else None,
+        image_groups=stored.groups if stored and stored.interval else None,
         p_value=paired_t(paired),
         p_sign_flip=sign_flip(paired),
         values=tuple(paired),

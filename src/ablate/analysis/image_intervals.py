@@ -16,13 +16,17 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from ablate.analysis.pairing import VariantGroup, comparison_groups, trial_pairs
 from ablate.analysis.variants import Variant, map50_95, variants_of
-from ablate.errors import AblateError
+from ablate.data.data_errors import DataError
+from ablate.data.groups import ImageGroups, find_groups, read_groups
+from ablate.errors import AblateError, count
 from ablate.evaluation.image_bootstrap import RESAMPLES, NotPaired, image_interval, resampled_map, same_objects
+from ablate.evaluation.pooling import pooled
 from ablate.records.json_struct import JsonStruct, from_json, to_json, written
 from ablate.records.judged import judged_sweep
 from ablate.records.loading import DamagedRecordError, load_object
@@ -37,6 +41,9 @@ from ablate.storage.files import atomic_write_json
 SCHEMA = 2  # 1 had no variances
 ABOUT = "Intervals over images, by what they were computed from; delete this file to compute them again."
 SEED = 0  # of the resamples; the same for all variants, so that rows differ in their detections only
+FEWEST_GROUPS = 5  # simulated clips: the interval over five covers 91 %; two or three are no sample
+AUTO, NONE = "auto", "none"  # groups of images: those that an audit found; none
+Trials: TypeAlias = tuple[TrialRecord, ...]  # of one seed: one, or one for each fold
 AGREEMENT = 1e-4  # mAP50-95: as far as predictions and record may be apart before one of them is not what it says
 
 
@@ -44,7 +51,8 @@ class StoredInterval(JsonStruct, frozen=True, kw_only=True):
     """The difference of a variant to its baseline with its 95 % interval over images; or why there is none.
 
     Accuracies are fractions; variances are of the mean difference, and of one seed's beyond what all seeds share.
-    `resamples` had a true object, of those `asked` for. `reason` is empty where there is an interval.
+    `resamples` had a true object, of those `asked` for. Where `groups` is a number, so many groups of images were drawn
+    whole. `reason` is empty where there is an interval.
     """
 
     estimate: float | None = written(None)
@@ -52,6 +60,7 @@ class StoredInterval(JsonStruct, frozen=True, kw_only=True):
     high: float | None = written(None)
     resamples: int = written(0)
     images: int = written(0)
+    groups: int | None = None
     seeds: int = written(0)
     variance_of_mean: float | None = written(None)
     variance_seed_by_image: float | None = written(None)
@@ -70,7 +79,7 @@ class StoredInterval(JsonStruct, frozen=True, kw_only=True):
         """What the images contribute to the difference."""
         if self.interval is None or self.variance_of_mean is None or self.variance_seed_by_image is None:
             return None
-        return ImageVariance(self.variance_of_mean, self.variance_seed_by_image, self.images)
+        return ImageVariance(self.variance_of_mean, self.variance_seed_by_image, self.groups or self.images)
 
 
 class _IntervalsFile(JsonStruct, frozen=True, kw_only=True):
@@ -83,12 +92,17 @@ class _IntervalsFile(JsonStruct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class _Task:
-    """One interval to compute: the predictions of both sides, seed by seed, and what identifies the files."""
+    """One interval to compute: the predictions of both sides, seed by seed, and what identifies the files.
+
+    `pairs` holds for each seed the trials of variant and baseline: one each, or one for each fold.
+    """
 
     variant: Variant
     baseline: Variant
-    pairs: list[tuple[TrialRecord, TrialRecord]]
+    pairs: list[tuple[Trials, Trials]]
     identity: str
+    groups: ImageGroups | None
+    problem: str
 
 
 def stored_intervals(sweep: Sweep, groups: Sequence[VariantGroup]) -> dict[tuple[str, str], StoredInterval]:
@@ -130,7 +144,7 @@ def compute_intervals(
     current = {task.identity for task in tasks}
     missing = [t for t in tasks if t.identity not in stored or _is_coarser(stored[t.identity], resamples)]
     trials = {
-        (task.variant.comparison_key, record.signature) for task in missing for pair in task.pairs for record in pair
+        (task.variant.comparison_key, _signatures(one)) for task in missing for pair in task.pairs for one in pair
     }
     evaluations = _Evaluations(sweep, resamples, len(trials), on_progress)
     for task in missing:
@@ -146,15 +160,19 @@ def _is_coarser(stored: StoredInterval, resamples: int) -> bool:
 
 def _computed(task: _Task, evaluations: _Evaluations) -> StoredInterval:
     """The interval of one variant, or why there is none."""
+    if task.problem:
+        return StoredInterval(reason=task.problem)
     try:
         # The baseline first: it is what all of a group are held against, so that it is the foreign one that is named.
         base = [evaluations.of(task, baseline) for _, baseline in task.pairs]
         variants = [evaluations.of(task, variant) for variant, _ in task.pairs]
     except (_NoPredictions, NotPaired) as error:
         return StoredInterval(reason=str(error))
-    result = image_interval(
-        list(zip(variants, base, strict=True)), LEVEL, evaluations.images[task.variant.comparison_key]
-    )
+    predictions = evaluations.images[task.variant.comparison_key]
+    groups = _numbered(task.groups, predictions)
+    if groups is not None and (number := len(np.unique(groups))) < FEWEST_GROUPS:
+        return StoredInterval(reason=f"{count(number, 'group')} of images are too few; at least {FEWEST_GROUPS}")
+    result = image_interval(list(zip(variants, base, strict=True)), LEVEL, predictions, groups)
     if not math.isfinite(result.interval.low + result.interval.high):
         return StoredInterval(reason=f"{result.images} images are too few")
     if result.interval.low == result.interval.high:
@@ -163,6 +181,7 @@ def _computed(task: _Task, evaluations: _Evaluations) -> StoredInterval:
         **result.interval._asdict(),
         resamples=result.resamples,
         images=result.images,
+        groups=result.groups,
         seeds=result.seeds,
         variance_of_mean=result.variance.of_mean if result.variance else None,
         variance_seed_by_image=result.variance.seed_by_image if result.variance else None,
@@ -191,15 +210,15 @@ class _Evaluations:
         self._on_progress = on_progress
         self._accuracies: dict[tuple[str, str], np.ndarray | ValueError] = {}
 
-    def of(self, task: _Task, record: TrialRecord) -> np.ndarray:
-        """Accuracies on the images as they are and on each resample, (1 + resamples,).
+    def of(self, task: _Task, records: Trials) -> np.ndarray:
+        """Accuracies of a seed's trials on the images as they are and on each resample, (1 + resamples,).
 
         Raises _NoPredictions or NotPaired.
         """
-        trial = task.variant.comparison_key, record.signature
+        trial = task.variant.comparison_key, _signatures(records)
         if trial not in self._accuracies:
             try:
-                self._accuracies[trial] = self._resampled(task, record)
+                self._accuracies[trial] = self._resampled(task, records)
             except (_NoPredictions, NotPaired) as error:
                 self._accuracies[trial] = error
         accuracies = self._accuracies[trial]
@@ -207,9 +226,9 @@ class _Evaluations:
             raise accuracies
         return accuracies
 
-    def _resampled(self, task: _Task, record: TrialRecord) -> np.ndarray:
-        trial = f"trial {short(record.signature)}"
-        predictions = self._load(record, trial)
+    def _resampled(self, task: _Task, records: Trials) -> np.ndarray:
+        trial = f"trial {short(records[0].signature)}"
+        predictions = pooled([self._load(record, f"trial {short(record.signature)}") for record in records])
         try:
             same_objects(self.images.get(task.variant.comparison_key, predictions), predictions)
         except NotPaired as error:
@@ -222,12 +241,10 @@ class _Evaluations:
             if self._on_progress is not None:
                 self._on_progress(task.variant.label, (ahead + done / self.resamples) / self._trials)
 
-        accuracies = resampled_map(predictions, resamples=self.resamples, seed=SEED, on_progress=report)
-        if abs(accuracies[0] - map50_95(record)) > AGREEMENT:
-            raise _NoPredictions(
-                f"the file with the predictions of {trial} gives mAP50-95 {accuracies[0]:.4f}, its record "
-                f"{map50_95(record):.4f}"
-            )
+        groups = _numbered(task.groups, predictions)
+        accuracies = resampled_map(predictions, resamples=self.resamples, seed=SEED, groups=groups, on_progress=report)
+        if len(records) == 1:
+            _check_agreement(records[0], accuracies[0], trial)
         self.images.setdefault(task.variant.comparison_key, predictions)
         return accuracies
 
@@ -251,14 +268,65 @@ def _tasks(sweep: Sweep, groups: Sequence[VariantGroup]) -> list[_Task]:
             assert group.baseline is not None
             pairs = trial_pairs(variant, group.baseline)
             if any(_path(sweep, record) is not None for pair in pairs for record in pair):
-                tasks.append(_Task(variant, group.baseline, pairs, _identity(sweep, pairs)))
+                of_images, problem = _groups_of(sweep, pairs[0][0])
+                identity = _identity(sweep, pairs, of_images, problem)
+                by_seed = _by_seed(pairs)
+                problem = problem or _missing_folds(by_seed)
+                tasks.append(_Task(variant, group.baseline, by_seed, identity, of_images, problem))
     return tasks
 
 
-def _identity(sweep: Sweep, pairs: Sequence[tuple[TrialRecord, TrialRecord]]) -> str:
+def _by_seed(pairs: Sequence[tuple[TrialRecord, TrialRecord]]) -> list[tuple[Trials, Trials]]:
+    """The trials of variant and baseline for each seed."""
+    seeds: dict[int, list[tuple[TrialRecord, TrialRecord]]] = {}
+    for pair in pairs:
+        seeds.setdefault(pair[0].seed, []).append(pair)
+    return [(tuple(one for one, _ in group), tuple(other for _, other in group)) for group in seeds.values()]
+
+
+def _missing_folds(pairs: Sequence[tuple[Trials, Trials]]) -> str:
+    """Why the images of a seed's folds are not all images once; empty where they are."""
+    for trials, _ in pairs:
+        folds = trials[0].setting("folds")
+        if trials[0].fold is not None and len(trials) != folds:
+            return f"seed {trials[0].seed} has results of {len(trials)} of {folds} folds"
+    return ""
+
+
+def _groups_of(sweep: Sweep, record: TrialRecord) -> tuple[ImageGroups | None, str]:
+    """The groups of a trial's images, and why they cannot be used; None where single images are drawn."""
+    try:
+        if sweep.groups == AUTO:
+            fingerprint = record.data.fingerprint if record.data else None
+            return (find_groups(sweep.folder.root.path, fingerprint) if fingerprint else None), ""
+        return (None if sweep.groups == NONE else read_groups(Path(sweep.groups))), ""
+    except DataError as error:
+        return None, str(error)
+
+
+def _numbered(groups: ImageGroups | None, predictions: Predictions) -> np.ndarray | None:
+    """The number of the group of each image, (I,); None where single images are drawn."""
+    return None if groups is None else groups.numbered(predictions.names.tolist())
+
+
+def _check_agreement(record: TrialRecord, accuracy: float, trial: str) -> None:
+    if abs(accuracy - map50_95(record)) > AGREEMENT:
+        raise _NoPredictions(
+            f"the file with the predictions of {trial} gives mAP50-95 {accuracy:.4f}, its record {map50_95(record):.4f}"
+        )
+
+
+def _signatures(records: Trials) -> str:
+    return " ".join(record.signature for record in records)
+
+
+def _identity(
+    sweep: Sweep, pairs: Sequence[tuple[TrialRecord, TrialRecord]], groups: ImageGroups | None, problem: str
+) -> str:
     """What an interval was computed from: trials, their accuracies, and the files of predictions by size and time."""
     files = [[[r.signature, map50_95(r), *_stamp(_path(sweep, r))] for r in pair] for pair in pairs]
-    return hashlib.sha256(json.dumps([SCHEMA, SEED, LEVEL, files]).encode()).hexdigest()[:32]
+    grouping = [] if groups is None and not problem else [problem, sorted(groups.groups.items()) if groups else []]
+    return hashlib.sha256(json.dumps([SCHEMA, SEED, LEVEL, files, *grouping]).encode()).hexdigest()[:32]
 
 
 def _stamp(path: Path | None) -> Iterator[int]:

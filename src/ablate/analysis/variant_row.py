@@ -29,6 +29,7 @@ class Difference:
             what other images of the same kind would change. None where it was not computed.
         over_both: Components of its variance, and its 95 % interval over seeds and images together. None where either
             interval is missing.
+        image_groups: How many groups of images were drawn whole for it; None where single images were.
         p_value: Of the paired t-test.
         p_holm: The same after Holm's correction over all comparable variants of the table; None for controls and
             flagged rows.
@@ -59,6 +60,7 @@ class Difference:
     over_seeds: Interval | None = None
     over_images: Interval | None = None
     over_both: SeedsAndImages | None = None
+    image_groups: int | None = None
     p_value: float | None = None
     p_holm: float | None = None
     p_sign_flip: float | None = None

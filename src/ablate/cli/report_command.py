@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ablate.data.groups import read_groups
 from ablate.errors import ConfigError, nearest
 from ablate.records.judged import judged_sweep
 from ablate.records.loading import load_sweep
@@ -18,7 +19,7 @@ from ablate.storage.layout import REPORT_FORMS
 if TYPE_CHECKING:
     from rich.console import Console
 
-VALID = ("root", "strict", "resamples", "figures", "notebook", "judge", "delta")
+VALID = ("root", "strict", "resamples", "figures", "notebook", "judge", "delta", "groups")
 TRUTH = {"true": True, "false": False}
 
 
@@ -33,6 +34,7 @@ class ReportOptions:
         notebook: Execute the notebook.
         judge: Which epochs the accuracy is taken from; None: what the sweep's command declared.
         delta: Margin of equivalence in place of the one that the sweep's command declared, if any.
+        groups: Which groups of images intervals draw whole: auto (those that an audit found), none, or a file.
     """
 
     strict: bool | None = None
@@ -41,6 +43,7 @@ class ReportOptions:
     notebook: bool = True
     judge: str | None = None
     delta: float | None = None
+    groups: str = "auto"
 
 
 def report_options(words: Sequence[str]) -> ReportOptions:
@@ -62,6 +65,10 @@ def report_options(words: Sequence[str]) -> ReportOptions:
             options[name] = int(text)
         elif name == "judge":
             check_judge(text)
+            options[name] = text
+        elif name == "groups":
+            if text not in ("auto", "none"):
+                read_groups(Path(text))
             options[name] = text
         elif name == "delta":
             options[name] = _margin(word, text)
@@ -101,6 +108,7 @@ def make_report(directory: Path, options: ReportOptions, console: Console, *, as
     from ablate.report.write import write_report
 
     sweep = judged_sweep(load_sweep(directory).with_margin(options.delta), options.judge)
+    sweep = replace(sweep, groups=options.groups)
     strict = sweep.manifest.strict if options.strict is None else options.strict
     comparison = compare_with_progress(sweep, console, strict=strict, resamples=options.resamples)
     if as_json:

@@ -30,7 +30,7 @@ def image_findings(comparison: Comparison) -> list[Finding]:
     if both:
         texts.append(_both(both))
     if over_images:
-        lead = f"95% CIs over validation images, in points: {_listed(over_images)}."
+        lead = f"95% CIs over {_drawn([row for row, _ in over_images])}, in points: {_listed(over_images)}."
         texts.append(f"{lead} They cover the sampling of images, not seed-to-seed variance.")
     return without_claims(Kind.IMAGES, texts)
 
@@ -38,7 +38,7 @@ def image_findings(comparison: Comparison) -> list[Finding]:
 def _both(compared: Sequence[tuple[Row, SeedsAndImages]]) -> str:
     """The joint intervals; which supported difference they leave open; and more seeds or more images."""
     text = (
-        "95% CIs over seeds and validation images together, in points: "
+        f"95% CIs over seeds and {_drawn([row for row, _ in compared])} together, in points: "
         f"{_listed([(row, variance.interval) for row, variance in compared])}."
     )
     for_these = [row.label for row, variance in compared if row.supported and not variance.interval.excludes_zero]
@@ -54,6 +54,12 @@ def _both(compared: Sequence[tuple[Row, SeedsAndImages]]) -> str:
     if _size(seeds) == _size(images):
         return f"{text}."
     return f"{text}, so more {'seeds' if seeds < images else 'images'} narrow it more."
+
+
+def _drawn(rows: Sequence[Row]) -> str:
+    """What was drawn again for the intervals of these rows."""
+    in_groups = all(row.difference and row.difference.image_groups for row in rows)
+    return "groups of validation images" if in_groups else "validation images"
 
 
 def _size(reach: float) -> str:

@@ -129,6 +129,8 @@ class Sweep:
         missing: Signatures of the trials that have no record yet.
         ignored: In words, what could not be read.
         judge: Whose accuracies the trials have (see `ablate.records.judged`); empty: they are as they are on disk.
+        groups: Groups of images that intervals over images draw whole: "auto" those that an audit found, "none", or a
+            file (see `ablate.data.groups`).
         margin_chosen_after: Margin of equivalence that was chosen after the results; None: the command's holds.
     """
 
@@ -140,6 +142,7 @@ class Sweep:
     missing: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
     judge: str = ""
+    groups: str = "auto"
     margin_chosen_after: float | None = None
 
     @property
