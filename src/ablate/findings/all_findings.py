@@ -18,6 +18,7 @@ from ablate.findings.finding import Finding, Kind, without_claims
 from ablate.findings.images_and_seeds import image_findings
 from ablate.findings.judging import judge_remarks
 from ablate.findings.looks_findings import looks_findings
+from ablate.findings.pair_findings import best_findings, pair_findings
 from ablate.findings.sizes_and_epochs import epoch_findings, size_findings
 from ablate.records.trial_record import short
 
@@ -40,6 +41,7 @@ def findings(comparison: Comparison) -> list[Finding]:
     found += data_set_findings(comparison)
     for group in comparison.groups:
         found += group_findings(comparison, group)
+    found += [*best_findings(comparison), *pair_findings(comparison)]
     found += [*skewness_findings(comparison), *failure_findings(comparison)]
     found += [*looks_findings(comparison), *equivalence_findings(comparison)]
     found += sum_findings(comparison)

@@ -14,6 +14,7 @@ class Kind(StrEnum):
     ACCURACY = "accuracy"
     DATA_SETS = "data sets"
     EQUIVALENCE = "equivalence"
+    PAIRS = "pairs"  # variants with one another
     COMPONENTS = "components"
     FACTORS = "factors"
     CONTROLS = "controls"

@@ -1,0 +1,108 @@
+"""The variants of a comparison group with one another: which are told apart, and what remains of the best of many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ablate.analysis.comparison import Comparison, Group
+from ablate.analysis.variant_row import Row
+from ablate.statistics.all_pairs import all_pairs, letters
+from ablate.statistics.interval import Interval
+from ablate.statistics.paired import ALPHA, holm
+from ablate.statistics.shrinkage import shrunken
+
+MOST_VARIANTS = 40  # of a group: 780 pairs, of which hardly any would be told apart
+
+
+@dataclass(frozen=True)
+class PairCompared:
+    """Two variants beside the baseline; the interval is of the first minus the second, `p_holm` over all pairs."""
+
+    first: Row
+    second: Row
+    interval: Interval
+    p_holm: float
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether the two are told apart: significant, and at least one of them differs from the baseline.
+
+        If two variants differ, one of them differs from the baseline; by asking for it, a report in which nothing
+        differs says nothing of pairs either, but where the test against the baseline erred already.
+        """
+        differs = any(row.difference is not None and row.difference.supported for row in (self.first, self.second))
+        return differs and self.p_holm < ALPHA
+
+
+@dataclass(frozen=True)
+class GroupOfPairs:
+    """One comparison group: its rows by falling accuracy with their letters, and its pairs beside the baseline.
+
+    Two rows share a letter if and only if they are not told apart.
+    """
+
+    rows: tuple[Row, ...]
+    letters: tuple[str, ...]
+    pairs: tuple[PairCompared, ...]
+
+
+@dataclass(frozen=True)
+class BestOfMany:
+    """The variant with the largest difference among several, and that difference shrunken; fractions."""
+
+    row: Row
+    of: int
+    measured: float
+    shrunken: float
+
+
+def groups_of_pairs(comparison: Comparison) -> list[GroupOfPairs]:
+    """The comparison groups with two variants or more beside the baseline; Holm's correction is over all pairs."""
+    is_skewed = comparison.skewness is not None and comparison.skewness.is_notable
+    groups = [g for g in comparison.groups if g.baseline is not None and 2 <= len(g.compared) <= MOST_VARIANTS]
+    tested = [all_pairs([r.variant.accuracy() for r in g.compared], is_skewed=is_skewed) for g in groups]
+    corrected = iter(holm([pair.p_value for pairs in tested for pair in pairs]))
+    compared = []
+    for group, pairs in zip(groups, tested, strict=True):
+        rows = group.compared
+        made = [
+            PairCompared(rows[pair.first], rows[pair.second], pair.interval, p_holm)
+            for pair, p_holm in zip(pairs, corrected, strict=False)
+            if p_holm is not None
+        ]
+        compared.append(_with_letters(group, tuple(made)))
+    return [one for one in compared if one.pairs]
+
+
+def best_of_many(group: Group) -> BestOfMany | None:
+    """The best of a group's variants with its shrunken difference; None below three variants or two shared seeds."""
+    rows = [row for row in group.compared if row.difference is not None]
+    shared = set.intersection(*(set(r.difference.seeds) for r in rows if r.difference)) if rows else set()
+    table = np.array(
+        [
+            [value for seed, value in zip(r.difference.seeds, r.difference.values, strict=True) if seed in shared]
+            for r in rows
+            if r.difference is not None
+        ]
+    )
+    estimate = shrunken(table) if table.ndim == 2 else None
+    if estimate is None:
+        return None
+    means = table.mean(axis=1)
+    best = int(np.argmax(means))
+    return BestOfMany(rows[best], len(rows), float(means[best]), estimate.differences[best])
+
+
+def _with_letters(group: Group, pairs: tuple[PairCompared, ...]) -> GroupOfPairs:
+    baseline = [row for row in group.rows if row.variant is group.baseline and row.is_comparable]
+    rows = sorted([*baseline, *group.compared], key=lambda row: -(row.accuracy.map50_95 or 0.0))
+    place = {id(row): index for index, row in enumerate(rows)}
+    apart = [(place[id(pair.first)], place[id(pair.second)]) for pair in pairs if pair.is_apart]
+    apart += [(place[id(row)], place[id(of)]) for of in baseline for row in group.compared if _is_supported(row)]
+    return GroupOfPairs(tuple(rows), tuple(letters(len(rows), apart)), pairs)
+
+
+def _is_supported(row: Row) -> bool:
+    return row.difference is not None and row.difference.supported

@@ -1,0 +1,60 @@
+"""Variants with one another, and what remains of the best of many, in words."""
+
+from __future__ import annotations
+
+from ablate.analysis.all_pairs_compared import GroupOfPairs, PairCompared, best_of_many, groups_of_pairs
+from ablate.analysis.columns import cell
+from ablate.analysis.comparison import Comparison, Group
+from ablate.analysis.phrases import count, interval_text, limited, points_text
+from ablate.findings.finding import Claim, Finding, Kind, direction
+
+MOST = 4  # pairs that are said
+MOST_LETTERS = 16  # variants whose letters are said
+
+
+def pair_findings(comparison: Comparison) -> list[Finding]:
+    """Which variants are told apart from one another, group by group."""
+    groups = groups_of_pairs(comparison)
+    pairs = sum(len(group.pairs) for group in groups)
+    return [_pairs(group, pairs) for group in groups]
+
+
+def best_findings(comparison: Comparison) -> list[Finding]:
+    """What the largest of several differences would probably be in other trainings, group by group."""
+    return [finding for group in comparison.groups for finding in _best(group)]
+
+
+def _pairs(group: GroupOfPairs, pairs: int) -> Finding:
+    apart = sorted((p for p in group.pairs if p.is_apart), key=lambda pair: -abs(pair.interval.estimate))
+    how = f"paired t-tests, Holm-corrected for {count(pairs, 'pair')}"
+    if not apart:
+        return Finding(f"No two variants can be told apart from one another ({how}).", Kind.PAIRS)
+    claims = tuple(Claim(p.first.label, direction(p.interval.estimate), p.second.label) for p in apart)
+    text = f"Variants with one another ({how}): {limited([_pair(pair) for pair in apart], MOST, 'pairs')}."
+    if all(group.letters) and len(group.rows) <= MOST_LETTERS:
+        lettered = zip(group.rows, group.letters, strict=True)
+        shown = ", ".join(f"{row.label} ({letters})" for row, letters in lettered)
+        text += f" Those that share a letter cannot be told apart: {shown}."
+    return Finding(text, Kind.PAIRS, claims)
+
+
+def _pair(pair: PairCompared) -> str:
+    """A pair with the better one first."""
+    interval, first, second = pair.interval, pair.first.label, pair.second.label
+    low, high, size = interval.low, interval.high, interval.estimate
+    if size < 0:
+        low, high, size, first, second = -high, -low, -size, second, first
+    test = f"{interval_text(low, high)}, p {cell('p_holm', pair.p_holm)}"
+    return f"{first} is higher than {second} by {points_text(size)} ({test})"
+
+
+def _best(group: Group) -> list[Finding]:
+    best = best_of_many(group)
+    if best is None:
+        return []
+    text = (
+        f"The best of {best.of} variants, {best.row.label}, measured {points_text(best.measured)}. The best of many is "
+        f"partly luck: allowing for that, {points_text(best.shrunken)} is expected of it in other trainings (empirical "
+        "Bayes, shrunken towards the mean of the variants)."
+    )
+    return [Finding(text, Kind.ACCURACY)]
