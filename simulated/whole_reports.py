@@ -41,11 +41,13 @@ class Planted:
         effects: By module. A module that is not named adds nothing; so does every control.
         sizes: By module and size: what it adds to AP on objects of that size beyond its effect.
         last: By module: what it adds after the last epoch beyond its effect.
+        margin: Of equivalence.
     """
 
     effects: Mapping[str, float] = field(default_factory=dict)
     sizes: Mapping[tuple[str, str], float] = field(default_factory=dict)
     last: Mapping[str, float] = field(default_factory=dict)
+    margin: float = 0.0
 
     def is_true(self, claim: Claim) -> bool:
         """Whether a claim is: its direction is that of the true difference."""
@@ -56,6 +58,8 @@ class Planted:
             difference += self.sizes.get((subject, size), 0.0) - self.sizes.get((reference, size), 0.0)
         if claim.outcome == "best minus last epoch":
             difference = self.last.get(reference, 0.0) - self.last.get(subject, 0.0)
+        if claim.relation is Relation.EQUIVALENT:
+            return abs(difference) <= self.margin
         if claim.relation is Relation.DIFFERENT:
             return difference != 0
         return difference > 0 if claim.relation is Relation.HIGHER else difference < 0

@@ -78,21 +78,16 @@ def groups_of_pairs(comparison: Comparison) -> list[GroupOfPairs]:
 
 def best_of_many(group: Group) -> BestOfMany | None:
     """The best of a group's variants with its shrunken difference; None below three variants or two shared seeds."""
-    rows = [row for row in group.compared if row.difference is not None]
-    shared = set.intersection(*(set(r.difference.seeds) for r in rows if r.difference)) if rows else set()
-    table = np.array(
-        [
-            [value for seed, value in zip(r.difference.seeds, r.difference.values, strict=True) if seed in shared]
-            for r in rows
-            if r.difference is not None
-        ]
-    )
+    compared = [(row, row.difference) for row in group.compared if row.difference is not None]
+    by_replicate = [dict(zip(d.replicates, d.values, strict=True)) for _, d in compared]
+    shared = sorted(set.intersection(*map(set, by_replicate))) if by_replicate else []
+    table = np.array([[values[replicate] for replicate in shared] for values in by_replicate])
     estimate = shrunken(table) if table.ndim == 2 else None
     if estimate is None:
         return None
     means = table.mean(axis=1)
     best = int(np.argmax(means))
-    return BestOfMany(rows[best], len(rows), float(means[best]), estimate.differences[best])
+    return BestOfMany(compared[best][0], len(compared), float(means[best]), estimate.differences[best])
 
 
 def _with_letters(group: Group, pairs: tuple[PairCompared, ...]) -> GroupOfPairs:

@@ -36,7 +36,7 @@ class Difference:
         p_sign_flip: Of the exact sign-flip test.
         p_skewed: Where the differences of the table look skewed: the largest p-value of the t-test, the sign-flip test
             and a t-test that allows for the skewness, after Holm's correction. None where they do not.
-        values: The differences, in the order of the seeds.
+        values: The differences, in the order of the replicates.
         effect_size: Hedges' g of the paired differences.
         smallest_detectable: The smallest difference that as many seeds find in 80 % of studies, by an upper bound of
             the spread over seeds. None below three seeds.

@@ -83,6 +83,7 @@ def _without(one: LossesCompared, mine: Losses, base: Losses) -> str:
     difference, collapsed = one.row.difference, {*mine.collapsed, *base.collapsed}
     if difference is None or not collapsed & set(difference.seeds):
         return ""
-    kept = [value for seed, value in zip(difference.seeds, difference.values, strict=True) if seed not in collapsed]
+    values = zip(difference.replicates, difference.values, strict=True)
+    kept = [value for replicate, value in values if replicate.seed not in collapsed]
     text = f" Its mean difference, {points_text(difference.estimate)}, includes collapsed trainings"
     return f"{text}; without those seeds it is {points_text(fmean(kept))}." if kept else f"{text}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ablate.analysis.all_pairs_compared import GroupOfPairs, PairCompared, best_of_many, groups_of_pairs
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison, Group
-from ablate.analysis.phrases import count, interval_text, limited, points_text
+from ablate.analysis.phrases import interval_text, limited, points_text
 from ablate.findings.finding import Claim, Finding, Kind, direction
 
 MOST = 4  # pairs that are said
@@ -20,15 +20,20 @@ def pair_findings(comparison: Comparison) -> list[Finding]:
 
 
 def best_findings(comparison: Comparison) -> list[Finding]:
-    """What the largest of several differences would probably be in other trainings, group by group."""
-    return [finding for group in comparison.groups for finding in _best(group)]
+    """What the largest of several differences would probably be in other trainings, group by group.
+
+    Not of a design of components: its variants are no draws from a crowd, as each shares components with others.
+    """
+    groups = [] if comparison.components else comparison.groups
+    return [finding for group in groups for finding in _best(group)]
 
 
 def _pairs(group: GroupOfPairs, pairs: int) -> Finding:
     apart = sorted((p for p in group.pairs if p.is_apart), key=lambda pair: -abs(pair.interval.estimate))
-    how = f"paired t-tests, Holm-corrected for {count(pairs, 'pair')}"
+    how = f"paired t-tests, Holm-corrected for {pairs} pairs" if pairs > 1 else "paired t-test"
     if not apart:
-        return Finding(f"No two variants can be told apart from one another ({how}).", Kind.PAIRS)
+        which = "The two variants cannot" if len(group.rows) == 3 else "No two variants can"
+        return Finding(f"{which} be told apart from one another ({how}).", Kind.PAIRS)
     claims = tuple(Claim(p.first.label, direction(p.interval.estimate), p.second.label) for p in apart)
     text = f"Variants with one another ({how}): {limited([_pair(pair) for pair in apart], MOST, 'pairs')}."
     if all(group.letters) and len(group.rows) <= MOST_LETTERS:
