@@ -177,5 +177,5 @@ def _trial(name: str, seed: int) -> TrialRecord:
 
 
 def _module(label: str) -> str:
-    """The module that a label names."""
-    return label.removeprefix("control: ").removeprefix("params of ").partition("@")[0].partition(" ")[0]
+    """The module that a label names; empty for a control, which adds nothing."""
+    return "" if label.startswith("control: ") else label.partition("@")[0].partition(" ")[0]
