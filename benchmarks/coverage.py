@@ -19,6 +19,7 @@ import numpy as np
 from common import keep
 from coverage_data_sets import over_data_sets
 from coverage_factors import of_components, of_seeds_on_levels
+from coverage_latency import over_processes
 from coverage_seeds_and_images import over_both
 from coverage_selection import of_selection
 from coverage_sequential import over_looks
@@ -44,6 +45,7 @@ def main() -> None:
         "factors": lambda: of_factors(asked.sweeps // 10),
         "images": lambda: over_images(asked.samples, asked.images),
         "seeds_and_images": lambda: over_both(asked.sweeps),
+        "latency": lambda: over_processes(asked.sweeps // 2),
         "looks": lambda: over_looks(asked.sweeps // 2),
         "seeds_on_levels": lambda: of_seeds_on_levels(asked.sweeps // 10),
         "components": lambda: of_components(asked.sweeps // 4),

@@ -20,13 +20,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import common
 import torch
+from simulated.round_interval import median_interval
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
 
 from ablate.grafting.surgery import operate
 from ablate.settings.graft import GraftSpec
 from ablate.settings.points import POINTS, REPLACE_LAYER
-from ablate.statistics.median_interval import median_interval
 
 STOCK = "stock network"
 ALL = "all kinds"

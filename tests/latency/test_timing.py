@@ -156,16 +156,18 @@ def test_ratios_are_those_of_the_rounds_and_not_of_the_medians() -> None:
     assert rows["slow"].latency_ms == 6.0
     assert rows["slow"].latency_p95_ms == 15.0
     assert rows["slow"].samples_ms == (2.0, 15.0, 6.0)
-    assert rows["slow"].ratio_ci_low is None  # three rounds
+    assert rows["slow"].ratio_ci_low is None  # of one process
 
 
-def test_the_rounds_of_all_processes_count() -> None:
+def test_each_process_counts_once() -> None:
     first = process(base=([[1.0]] * 10, None), slow=([[2.0]] * 10, None))
     second = process(base=([[1.0]] * 10, None), slow=([[2.2]] * 10, None))
     rows = variant_latencies([first, second], {"base": "base", "slow": "base"})
 
-    assert rows["slow"].latency_ratio == pytest.approx(2.1)
-    assert rows["slow"].ratio_ci_low is None  # rounds of one process are all alike: two values are no interval
+    assert rows["slow"].process_ratios == (2.0, 2.2)
+    assert rows["slow"].latency_ratio == pytest.approx((2.0 * 2.2) ** 0.5)
+    assert rows["slow"].ratio_ci_low is not None
+    assert rows["slow"].ratio_ci_low < 1.2  # two processes: one degree of freedom, however many rounds
     assert len(rows["slow"].samples_ms) == 20
 
 
@@ -191,5 +193,5 @@ def test_a_network_without_a_number_carries_the_reason_and_its_baseline_gives_no
 def test_the_parts_of_a_pipeline_have_medians_of_their_own() -> None:
     rows = variant_latencies([process(a=([[1.0, 5.0, 2.0], [2.0, 6.0, 1.0], [3.0, 7.0, 3.0]], None))], {"a": "a"})
 
-    assert rows["a"].latency_ms == 9.0
+    assert rows["a"].latency_ms == pytest.approx(9.0)
     assert rows["a"].parts_ms == {"preprocess": 2.0, "network": 6.0, "postprocess": 2.0}

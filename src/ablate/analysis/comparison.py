@@ -16,7 +16,7 @@ from statistics import fmean
 from ablate.analysis.comparability import differences, disagreements
 from ablate.analysis.identical_results import is_identical, is_identity
 from ablate.analysis.image_intervals import StoredInterval, stored_intervals
-from ablate.analysis.latency_results import Latency, LatencyResults, latency_results, ratio_in_rounds
+from ablate.analysis.latency_results import Latency, LatencyResults, against, latency_results
 from ablate.analysis.looks import Looks, variant_looks
 from ablate.analysis.measurements import accuracy_of, cost_of, trial_notes
 from ablate.analysis.pairing import VariantGroup, comparison_groups, differences_of, shared_replicates, trial_pairs
@@ -172,9 +172,8 @@ def _row(
         reasons.append(f"{problem}: no difference can be given")
     else:
         baseline = base.label
-        if latency is not None and (variant.marks is not None or variant.control is not None):
-            ratio = ratio_in_rounds(measured, latency.variants.get(base.key, Latency()))
-            measured = replace(measured, ratio=ratio)
+        if latency is not None and (measured.processes > 1 or variant.marks is not None or variant.control is not None):
+            measured = against(measured, latency.variants.get(base.key, Latency()))
         looks = variant_looks(variant, base, sweep.manifest)
         difference = _difference(variant, base, stored) if looks is None else _last_look(variant, looks, stored)
         notes += [*_thin_notes(variant, base, difference), *_identical_notes(variant, base)]

@@ -19,10 +19,12 @@ def latency_findings(comparison: Comparison) -> list[str]:
     ratios = _ends([(row.latency.ratio, row) for row in variants])
     if ratios:
         fastest, slowest = ratios[0][1], ratios[-1][1]
-        text = f"Latency relative to the baseline is {_ratio(fastest)} for {fastest.label}"
+        loaded = comparison.latency is not None and comparison.latency.under_load
+        lead = ", measured under the load of other processes, was" if loaded else " is"
+        text = f"Latency relative to the baseline{lead} {_ratio(fastest)} for {fastest.label}"
         if len(ratios) > 1:
             text += f" (lowest) and {_ratio(slowest)} for {slowest.label} (highest)"
-        sentences.append(text + ".")
+        sentences.append(text + ("; an idle device may give another." if loaded else "."))
     if comparison.latency is not None and comparison.latency.flags:
         sentences.append(f"Latency may be unreliable: {listed(comparison.latency.flags, 3)}.")
     return sentences
@@ -56,8 +58,10 @@ def _ends(costs: Sequence[tuple[float | None, Row]]) -> list[tuple[float, Row]]:
 
 
 def _ratio(row: Row) -> str:
-    """A ratio, with its interval where that is of the ratio to this very baseline."""
+    """A ratio, with its interval and with what that is over."""
     text, interval = cell("latency_ratio", row.latency.ratio), row.latency.ratio_interval
-    if interval is None or cell("latency_ratio", interval.estimate) != text:
+    if interval is None:
         return text
-    return f"{text} (95% CI {cell('latency_ratio', interval.low)} to {cell('latency_ratio', interval.high)})"
+    over = "processes" if row.latency.over_processes else "rounds of one process"
+    ends = f"{cell('latency_ratio', interval.low)} to {cell('latency_ratio', interval.high)}"
+    return f"{text} (95% CI over {over} {ends})"

@@ -132,7 +132,7 @@ class ProcessTimes:
 
     Attributes:
         facts: Facts of the protocol that hold for all settings.
-        flags: One line for each thing that was wrong.
+        flags: One line for each way in which others used the device, before or meanwhile.
         settings: Times in each setting.
     """
 

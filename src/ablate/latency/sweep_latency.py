@@ -153,7 +153,8 @@ def _report(
     labels = {key: reported[key][0].label for key in chosen}
     baseline = {key: base.key if base and base.key in chosen else None for key in chosen for base in [reported[key][1]]}
     facts = _facts(processes)
-    flags = _worst([flag for process in processes for flag in process.flags])
+    flags = ["measured in one process: there are no intervals"] if len(processes) == 1 else []
+    flags += _worst([flag for process in processes for flag in process.flags])
     flags += _left_out(sweep, chosen)
     settings = []
     for times in zip(*(process.settings for process in processes), strict=True):
@@ -170,6 +171,7 @@ def _report(
         settings=tuple(settings),
         flags=tuple(flags),
         asked=request,
+        under_load=any(process.flags for process in processes),
     )
 
 

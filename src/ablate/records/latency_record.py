@@ -31,10 +31,13 @@ class VariantLatency(JsonStruct, frozen=True, kw_only=True):
 
     Attributes:
         variant_key, variant, signature: Whose checkpoint it is.
-        latency_ms, latency_p95_ms: Median and 95th percentile over the rounds.
-        latency_ci_low, latency_ci_high: 95 % interval of the median.
-        latency_ratio, ratio_ci_low, ratio_ci_high: Median over rounds of the ratio to the baseline, and its interval.
-        samples_ms: Each round.
+        latency_ms: Geometric mean of `process_ms`; before there was that, the median over all rounds.
+        latency_p95_ms: 95th percentile over all rounds.
+        latency_ci_low, latency_ci_high: 95 % interval of `latency_ms` over processes.
+        latency_ratio, ratio_ci_low, ratio_ci_high: The same of the ratio to the baseline.
+        samples_ms: Each round, one process after the other, as many rounds of each.
+        process_ms: Median over the rounds of each process; older versions did not record it.
+        process_ratios: Median over the rounds of each process of the ratio to the baseline in the same round.
         difference: Largest difference of the output to that of the network as it was trained, relative.
         parts_ms: Of a pipeline, the median of each part.
         reason: Why there is no number.
@@ -51,6 +54,8 @@ class VariantLatency(JsonStruct, frozen=True, kw_only=True):
     ratio_ci_low: float | None = written(None)
     ratio_ci_high: float | None = written(None)
     samples_ms: tuple[float, ...] = ABSENT
+    process_ms: tuple[float, ...] = ()
+    process_ratios: tuple[float, ...] = ()
     reason: str | None = None
     difference: float | None = None
     parts_ms: dict[str, float] = msgspec.field(default_factory=dict)
@@ -91,6 +96,7 @@ class LatencyReport(JsonStruct, frozen=True, kw_only=True):
         settings: All settings.
         flags: In words, what is wrong with the numbers.
         asked: What was asked for; None in files of older versions.
+        under_load: Whether other processes used the device before or while it was measured; None in older files.
     """
 
     protocol: LatencyProtocol
@@ -98,3 +104,4 @@ class LatencyReport(JsonStruct, frozen=True, kw_only=True):
     settings: tuple[SettingLatency, ...] = ABSENT
     flags: tuple[str, ...] = ABSENT
     asked: LatencyRequest | None = None
+    under_load: bool | None = None

@@ -127,7 +127,7 @@ class LatencySettings:
     warmup: int = _ranged(10, ">= 0 and <= 10000")
     warmup_max: int = _ranged(30, ">= 0 and <= 10000")
     rounds: int = _ranged(100, ">= 3 and <= 100000")
-    processes: int = _ranged(4, ">= 1 and <= 20")
+    processes: int = _ranged(6, ">= 1 and <= 20")
     threads: int | None = _ranged(1, ">= 1 and <= 1024")
     busy: str = _choice("flag", BUSY)
 

@@ -1,10 +1,11 @@
-"""A median with its interval, from rounds that follow one another in time. Pure functions, no torch.
+"""A median with its interval, from rounds of one process that follow one another in time. Pure functions, no torch.
 
 Latencies are skewed and their rounds are no independent draws: a busy second slows several rounds in a row. Both rule
 out the usual interval of a mean. For a stationary series the sample median is normal about the true one with the
 long-run variance of the indicator "at most the median" (Bahadur's representation under mixing: P. K. Sen, 1972), so the
 order statistics between which the median lies with a given confidence are those of independent rounds, spread by that
-variance. Nothing is assumed of the distribution of the latencies, and no random numbers are drawn.
+variance. Nothing is assumed of the distribution of the latencies, and no random numbers are drawn. Over processes that
+differ it is too narrow (`simulated.latency_processes`).
 """
 
 from __future__ import annotations
@@ -45,12 +46,6 @@ def median_interval(blocks: Sequence[Sequence[float]], level: float = 0.95) -> M
     if below < 1:
         return Median(middle, None)
     return Median(middle, Interval(middle, ranked[below - 1], ranked[count - below]))
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """Return the smallest value that at least a share of all values do not exceed."""
-    ranked = sorted(values)
-    return ranked[max(math.ceil(share * len(ranked)) - 1, 0)]
 
 
 def _variance_of_count(blocks: Sequence[Sequence[float]], middle: float) -> float:

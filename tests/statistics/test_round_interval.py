@@ -8,8 +8,9 @@ from collections.abc import Callable
 from statistics import median
 
 import pytest
+from simulated.round_interval import median_interval
 
-from ablate.statistics.median_interval import median_interval, quantile
+from ablate.statistics.process_interval import quantile
 
 
 def series(count: int, likeness: float, generator: random.Random) -> list[float]:
