@@ -68,7 +68,8 @@ def differences(
     reasons = []
     for title, read in _readers([*variant, *baseline]).items():
         of_variant, of_baseline = _values(variant, read), _values(baseline, read)
-        if of_variant != of_baseline and not (by_design and _as_configured(title, variant, baseline)):
+        intended = by_design or (title == "lr0" and _are_tuned([*variant, *baseline]))
+        if of_variant != of_baseline and not (intended and _as_configured(title, variant, baseline)):
             reasons.append(f"{title} {_words(of_variant)} (baseline {_words(of_baseline)})")
     return reasons
 
@@ -107,6 +108,12 @@ def _as_configured(title: str, variant: Sequence[TrialRecord], baseline: Sequenc
     return not exactly or all(
         _configured(trial, path) == _plain(REALISED[title](trial.realised)) for trial in [*variant, *baseline]
     )
+
+
+def _are_tuned(trials: Sequence[TrialRecord]) -> bool:
+    """Whether each trial has the learning rate that the same tuning chose for its variant."""
+    settings = {tuple(trial.setting("tuning", name) for name in ("trials", "epochs", "given")) for trial in trials}
+    return len(settings) == 1 and None not in next(iter(settings))
 
 
 def _configured(record: TrialRecord, path: Sequence[str]) -> object:

@@ -158,6 +158,8 @@ def _row(
     """The row of one variant, its p-value not yet corrected."""
     base = group.baseline
     notes = [variant.mismatch, *trial_notes(variant)]
+    if rate := sweep.manifest.tuned.get(variant.key):
+        notes.append(f"{rate.in_words}, tuned")
     measured = latency.variants.get(variant.key, Latency()) if latency else Latency()
     if latency is not None and variant.measured and measured.median_ms is None:
         notes.append("latency not measured")

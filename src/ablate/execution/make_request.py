@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ablate.errors import ConfigError
 from ablate.preflight.estimate import relative_cost
 from ablate.preflight.networks import preflight
-from ablate.records.sweep_record import Control, Design
+from ablate.records.sweep_record import Control, Design, TunedRate
 from ablate.settings.argument_checks import shown
 from ablate.settings.trial_settings import CommandSettings
 from ablate.storage.plain_values import Plain
@@ -41,6 +41,7 @@ class Request:
         notes: What the user should know of the command.
         preflown: Whether every network has been built already.
         controls: By variant key.
+        tuned: By variant key, the learning rates that short trials have chosen.
     """
 
     trials: list[Trial]
@@ -49,6 +50,7 @@ class Request:
     notes: Sequence[str] = ()
     preflown: bool = False
     controls: dict[str, Control] = field(default_factory=dict)
+    tuned: dict[str, TunedRate] = field(default_factory=dict)
 
 
 def make_request(

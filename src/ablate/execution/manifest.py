@@ -17,7 +17,7 @@ from ablate.execution.earlier_looks import earlier_looks
 from ablate.records.factor_levels import STOCK
 from ablate.records.loading import load_manifest, save_manifest
 from ablate.records.store_address import without_account
-from ablate.records.sweep_record import AnalysisPlan, Control, Design, SweepManifest
+from ablate.records.sweep_record import AnalysisPlan, Control, Design, SweepManifest, TunedRate
 from ablate.redaction import without_secrets
 from ablate.storage.confined import refuse_links
 from ablate.storage.layout import OutputFolder, SweepFolder
@@ -61,6 +61,7 @@ def open_sweep(
     controls: Mapping[str, Control] | None = None,
     ignored: list[str] | None = None,
     plan: AnalysisPlan | None = None,
+    tuned: Mapping[str, TunedRate] | None = None,
 ) -> SweepFolder:
     """Write the manifest of a sweep; return the sweep's folder.
 
@@ -72,6 +73,7 @@ def open_sweep(
         controls: By variant key (see `ablate.study.control_trials`).
         ignored: Takes in words what of an earlier manifest could not be read.
         plan: What was declared of its analysis.
+        tuned: By variant key, the learning rates that short trials have chosen.
 
     Raises:
         ConfigError: The folder, or its log, is a link; or the sweep's name is that of one whose seeds are added and
@@ -114,6 +116,7 @@ def open_sweep(
         analysis=plan,
         spent_seconds=earlier.spent_seconds,
         looks=looks,
+        tuned={**(earlier.tuned if settings.sweep else {}), **(tuned or {})},
     )
     save_manifest(folder, manifest)
     return folder

@@ -12,6 +12,7 @@ from ablate.execution.launch import Launch
 from ablate.execution.make_request import LeftOut, Request
 from ablate.execution.output_root import check_makeable
 from ablate.execution.reconcile import Job, reconcile
+from ablate.execution.tune import tuning_note, with_chosen_rates
 from ablate.launching.devices import Slot
 from ablate.launching.sharing import Sharing
 from ablate.measuring.processor import total_memory_gb
@@ -22,6 +23,7 @@ from ablate.preflight.network_answer import NetworkAnswer, NetworkCost
 from ablate.preflight.networks import contract_notes, preflight
 from ablate.preflight.throughput import share_cores
 from ablate.records.graft_report import KeptTensors
+from ablate.study.rate_tuning import short_trials
 from ablate.study.trial import Trial, data_warnings
 
 DEVICES = (1, 2, 4, 8)  # numbers of trials at a time for which the finish is estimated
@@ -134,7 +136,9 @@ def make_plan(request: Request, launch: Launch) -> Plan:
     """
     settings = request.trials[0].settings
     check_makeable(Path(settings.command.root).absolute())
-    reconciled = reconcile(request.trials)
+    short = short_trials(request.trials)
+    request = with_chosen_rates(request, short)
+    reconciled = reconcile([*(trial for it in short for _, trial in it.trials), *request.trials])
     networks = preflight(reconciled.trials, with_cost=True)
     running = [job.trial for job in reconciled.jobs]
     probing = settings.command.probe
@@ -162,6 +166,7 @@ def make_plan(request: Request, launch: Launch) -> Plan:
         left_out=request.left_out,
         notes=[
             *request.notes,
+            *([tuning_note(short)] if short else []),
             *contract_notes(reconciled.trials, networks.answers),
             *data_warnings(request.trials),
         ],

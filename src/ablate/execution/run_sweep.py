@@ -27,6 +27,7 @@ from ablate.execution.output_root import check_writable
 from ablate.execution.reconcile import Reconciled, reconcile
 from ablate.execution.scheduler import run_trials
 from ablate.execution.sequential_sweep import SequentialSweep, analysis_plan
+from ablate.execution.tune import tune
 from ablate.log import open_driver_log
 from ablate.preflight.networks import Preflight, contract_notes, preflight
 from ablate.records.failures import retry_option
@@ -65,6 +66,7 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     console = Terminal()
     settings = request.trials[0].settings
     check_writable(Path(settings.command.root).absolute())
+    request = tune(request, launch, console)
     plan = analysis_plan(request.trials, request.design, request.controls)
     sequential = _begin(request, plan, launch) if plan.until else None
     reconciled = reconcile(sequential.trials if sequential else request.trials, mend=True)
@@ -137,7 +139,8 @@ def _open_folder(request: Request, reconciled: Reconciled, command: Sequence[str
     """
     try:
         trials = request.trials if plan.until else reconciled.trials
-        folder = open_sweep(trials, command, request.design, request.controls, reconciled.ignored, plan)
+        controls, ignored = request.controls, reconciled.ignored
+        folder = open_sweep(trials, command, request.design, controls, ignored, plan, request.tuned)
         open_driver_log(folder.driver_log)
     except OSError as error:
         raise ConfigError(f"{error.filename2 or error.filename} cannot be written: {error.strerror}") from error

@@ -20,6 +20,7 @@ from ablate.findings.judging import judge_remarks
 from ablate.findings.looks_findings import looks_findings
 from ablate.findings.pair_findings import best_findings, pair_findings
 from ablate.findings.sizes_and_epochs import epoch_findings, size_findings
+from ablate.findings.tuning_findings import tuning_findings
 from ablate.records.trial_record import short
 
 
@@ -54,6 +55,7 @@ def findings(comparison: Comparison) -> list[Finding]:
         found.append(Finding(text, Kind.IMAGES))
     found += without_claims(Kind.COST, latency_findings(comparison) if rows else [])
     found += [*epoch_findings(comparison), *size_findings(comparison)]
+    found += without_claims(Kind.CHECK, tuning_findings(comparison))
     return [*found, *without_claims(Kind.COST, training_findings(comparison))]
 
 

@@ -81,6 +81,47 @@ class AnalysisPlan(JsonStruct, frozen=True, kw_only=True):
     tests: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
+class TriedRate(JsonStruct, frozen=True, kw_only=True):
+    """A short trial with one learning rate.
+
+    Attributes:
+        rate: The learning rate.
+        signature: Of the trial.
+        accuracy: In the declared metric; None where the trial failed.
+    """
+
+    rate: Annotated[float, msgspec.Meta(gt=0)]
+    signature: str
+    accuracy: float | None = None
+
+
+class TunedRate(JsonStruct, frozen=True, kw_only=True):
+    """The learning rate of a variant, chosen by short trials.
+
+    Attributes:
+        given: That of the command.
+        chosen: That of the variant's trials.
+        tried: The short trials, the given rate first.
+    """
+
+    given: Annotated[float, msgspec.Meta(gt=0)]
+    chosen: Annotated[float, msgspec.Meta(gt=0)]
+    tried: tuple[TriedRate, ...] = ()
+
+    @property
+    def is_at_an_end(self) -> bool:
+        """Whether the chosen rate is the lowest or the highest of several, so that one beyond may be better."""
+        rates = [one.rate for one in self.tried]
+        return len(rates) > 1 and self.chosen in (min(rates), max(rates))
+
+    @property
+    def in_words(self) -> str:
+        """The chosen rate, and what it was chosen from."""
+        tried = sorted(self.tried, key=lambda one: one.rate)
+        numbers = [f"{one.rate:g} {'failed' if one.accuracy is None else f'{one.accuracy:.4f}'}" for one in tried]
+        return f"lr0 {self.chosen:g} of {', '.join(numbers)}"
+
+
 class SweepManifest(JsonStruct, frozen=True, kw_only=True):
     """What a sweep consists of: `sweep.json`.
 
@@ -98,6 +139,7 @@ class SweepManifest(JsonStruct, frozen=True, kw_only=True):
         analysis: What was declared of its analysis.
         spent_seconds: Wall-clock time of its commands, where seeds are added until every variant is decided.
         looks: With how many seeds the same comparison was reported before, where seeds were added to it since.
+        tuned: Variant key -> its learning rate, where each variant has one of its own.
     """
 
     name: str = ""
@@ -114,6 +156,7 @@ class SweepManifest(JsonStruct, frozen=True, kw_only=True):
     analysis: AnalysisPlan = AnalysisPlan()
     spent_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     looks: tuple[int, ...] = ()
+    tuned: dict[str, TunedRate] = msgspec.field(default_factory=dict)
 
 
 @dataclass(frozen=True)

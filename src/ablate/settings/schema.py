@@ -181,6 +181,7 @@ class Config:
     until: str | None = _choice(None, UNTIL)
     max_seeds: int = _ranged(12, ">= 3 and <= 50")
     budget: str | None = None
+    tune: int = _ranged(0, ">= 0 and <= 9")
 
 
 def schema_node() -> DictConfig:

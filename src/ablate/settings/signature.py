@@ -82,13 +82,15 @@ def identify(settings: TrialSettings, data_fingerprint: str) -> Identity:
         "seed": _text(settings.seed),
     }
     of_variant = ["shared", "graft"]
+    if settings.tuning is not None:  # variants are compared that were tuned alike, whatever rate each was given by it
+        texts["rate"] = _text(settings.optimizer.lr0 if settings.tuning.given else None)
     if losses := settings.losses.key:  # none of them is part of a signature where all are stock, as it was
         texts["loss"] = _text(losses)
         of_variant.append("loss")
     components = [*(graft.text for graft in grafts), *settings.losses.components]
     variant = f"{'+'.join(components) or 'baseline'} {factors['optimizer']}"
     return Identity(
-        signature=_hash(texts, *of_variant, "seed"),
+        signature=_hash(texts, *of_variant, *({"rate"} & texts.keys()), "seed"),
         variant_key=_hash(texts, *of_variant)[:16],
         comparison_key=_hash(texts, "shared")[:16],
         factors=factors,
@@ -112,6 +114,9 @@ def architecture_hash(architecture: str) -> str:
 def _shared(settings: TrialSettings, data_fingerprint: str) -> Plain:
     """Return what can change a result and is the same for a variant and its baseline; of files their content."""
     optimizer, train, model = asdict(settings.optimizer), settings.train.arguments, settings.model
+    tuning = settings.tuning
+    if tuning is not None and tuning.given:
+        optimizer["lr0"] = tuning.given
     return {
         "optimizer": {name: value for name, value in optimizer.items() if (name, value) not in ADDED_LATER.items()},
         "model": {"name": model.name, "architecture": model.architecture},
@@ -120,6 +125,7 @@ def _shared(settings: TrialSettings, data_fingerprint: str) -> Plain:
         "data_fingerprint": data_fingerprint,
         "weights": None if model.weights is None else file_hash(model.weights),
         "architecture": architecture_hash(model.architecture),
+        **({} if tuning is None else {"tuning": tuning.key}),
     }
 
 

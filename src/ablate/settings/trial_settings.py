@@ -22,6 +22,7 @@ from ablate.settings.schema import (
     no_module,
     training_arguments,
 )
+from ablate.settings.tuning import Tuning
 from ablate.storage.plain_values import Plain, plain_copy
 
 _NO_INSERTION = {"name": "none", "at": None, "wiring": "plain"}
@@ -89,6 +90,7 @@ class CommandSettings:
     until: str | None
     max_seeds: int
     budget: str | None
+    tune: int
 
     @classmethod
     def from_plain(cls, config: Plain) -> CommandSettings:
@@ -107,6 +109,7 @@ class TrialSettings:
         grafts: What is inserted into the network or replaces a layer of it, a head included, sorted by insertion
             point. Grafts at one point are chained in the order of the command. Empty for a baseline.
         losses: Those that are not the stock network's own.
+        tuning: How the learning rate is chosen; None where it is the given one.
         command: The settings that all trials of a command share.
     """
 
@@ -120,6 +123,7 @@ class TrialSettings:
     device: str
     on_oom: str
     freeze_grafts: bool
+    tuning: Tuning | None
     command: CommandSettings
 
     @property
@@ -148,6 +152,7 @@ class TrialSettings:
             device=str(config.get("device", "auto")),
             on_oom=str(config.get("on_oom", "fail")),
             freeze_grafts=bool(config.get("freeze_grafts", False)),
+            tuning=_tuning(config),
             command=CommandSettings.from_plain(config),
         )
 
@@ -173,7 +178,15 @@ class TrialSettings:
             **command,
             "loss": self.losses.to_plain(),
             "head": None,  # it is one of the grafts
+            **({} if self.tuning is None else {"tuning": self.tuning.to_plain()}),
         }
+
+
+def _tuning(config: Plain) -> Tuning | None:
+    """Return how the learning rate was chosen, as recorded, or is to be chosen, as the command says."""
+    if recorded := config.get("tuning"):
+        return Tuning.from_plain(recorded)
+    return Tuning.of_command(config.get("tune", 0), TrainSettings.from_plain(config.get("train", {})).epochs)
 
 
 OF_COMMAND = tuple(entry.name for entry in fields(CommandSettings))

@@ -1,0 +1,29 @@
+"""Which learning rate each variant was given by its short trials, in words."""
+
+from __future__ import annotations
+
+from ablate.analysis.comparison import Comparison
+from ablate.analysis.phrases import listed
+
+MOST_NAMED = 6
+
+
+def tuning_findings(comparison: Comparison) -> list[str]:
+    """The learning rates, and for which variants a rate beyond those tried may be better."""
+    tuned = comparison.sweep.manifest.tuned
+    rows = [(row, tuned[row.key]) for row in comparison.rows if row.key in tuned]
+    if not rows:
+        return []
+    numbers = listed((f"{row.label} {rate.chosen:g}" for row, rate in rows), MOST_NAMED)
+    tries = max(len(rate.tried) for _, rate in rows)
+    sentences = [
+        f"Each variant trains with its own learning rate, chosen by {tries} short trials for each, with one seed that "
+        f"no comparison uses: {numbers}. The choice is itself uncertain; the notes have the accuracies."
+    ]
+    ends = [row.label for row, rate in rows if rate.is_at_an_end]
+    if ends:
+        sentences.append(
+            f"The chosen learning rate is the lowest or highest of those tried for {listed(ends, MOST_NAMED)}; one "
+            "beyond it may be better."
+        )
+    return sentences
