@@ -49,11 +49,13 @@ def _both(compared: Sequence[tuple[Row, SeedsAndImages]]) -> str:
         )
     row, variance = compared[0]
     reach, seeds, images = variance.reach(), variance.reach(seeds=2), variance.reach(images=2)
-    lead = f" {row.label}: ±{_size(reach)} points; twice the seeds would give ±{_size(seeds)}"
-    text += f"{lead}, twice the images ±{_size(images)}"
+    text += (
+        f" For {row.label}, twice the seeds would narrow ±{_size(reach)} points to ±{_size(seeds)}, twice the images "
+        f"to ±{_size(images)}"
+    )
     if _size(seeds) == _size(images):
         return f"{text}."
-    return f"{text}, so more {'seeds' if seeds < images else 'images'} narrow it more."
+    return f"{text}, so more {'seeds' if seeds < images else 'images'} help more."
 
 
 def _drawn(rows: Sequence[Row]) -> str:
