@@ -1,5 +1,7 @@
 """Was a variant trained as its baseline was? Every realised value that differs is named.
 
+Trainings that patience may end are compared by that rule, not by the epoch at which each ended (see `stops`).
+
 The number of threads is not among them: it changes how a sum is rounded and how long it takes, and no more than that.
 Neither is the module's own source, which is what the variants differ in; replicates share it by their identity.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from ablate.records.code_version import result_code
+from ablate.records.code_version import PIXELS, result_code
 from ablate.records.image_counts import in_words
 from ablate.records.realised import Git, Realised
 from ablate.records.trial_record import SHORT, TrialRecord
@@ -29,6 +31,15 @@ REALISED: dict[str, Callable[[Realised], Realisation]] = {
     "data fingerprint": lambda realised: realised.data_fingerprint,
 }
 FREE_BETWEEN_SEEDS = {"epochs", "early stop"}  # patience ends each seed when it will
+# What older records lack, by title: compared where every record has it (read as None: it has not).
+RECORDED_LATER: dict[str, Callable[[TrialRecord], Realisation]] = {
+    # Patience may end a training while the number still grows, so it says nothing of one that it ended.
+    "gradient accumulation": lambda trial: None if trial.realised.early_stop else trial.realised.accumulate,
+    "inexact resume": lambda trial: None if trial.realised.resumed is None else trial.realised.resume_exact is False,
+    "GPUs": lambda trial: trial.realised.gpus,
+    "evaluation split": lambda trial: trial.metrics.split,
+    "judged checkpoint": lambda trial: trial.metrics.checkpoint,
+}
 
 # What of the configuration a realised value follows from, and whether it must then be the very value configured.
 CONFIGURED: dict[str, tuple[tuple[str, ...], bool]] = {
@@ -46,6 +57,8 @@ DATA_USED = "data used"
 # What else of the configuration realised values follow from, any of it; with what is meant where it is not recorded.
 CHOSEN_BY: dict[str, tuple[tuple[str, ...], ...]] = {
     DATA_USED: (("data",), ("train", "fraction"), ("train", "classes")),
+    "gradient accumulation": (("train", "batch"), ("train", "nbs")),
+    "evaluation split": (("train", "split"),),
     "orthogonalisation": (("optimizer", "name"), ("optimizer", "orthogonalise")),
 }
 UNRECORDED: dict[tuple[str, ...], str] = {("optimizer", "orthogonalise"): "auto"}
@@ -106,7 +119,9 @@ def _as_configured(title: str, variant: Sequence[TrialRecord], baseline: Sequenc
     if not path or _configured(variant[0], path) == _configured(baseline[0], path):
         return False
     return not exactly or all(
-        _configured(trial, path) == _plain(REALISED[title](trial.realised)) for trial in [*variant, *baseline]
+        (title == "epochs" and trial.realised.early_stop)
+        or _configured(trial, path) == _plain(REALISED[title](trial.realised))
+        for trial in [*variant, *baseline]
     )
 
 
@@ -132,13 +147,37 @@ Reader = Callable[[TrialRecord], str]
 def _readers(records: Sequence[TrialRecord]) -> dict[str, Reader]:
     """Title -> how to read the realised value of that title as text."""
     readers: dict[str, Reader] = {title: _reader(read) for title, read in REALISED.items()}
+    if all(_may_end(record) is not None for record in records):
+        readers["epochs"] = lambda record: _text(record.realised.epochs_asked)
+        readers["early stop"] = lambda record: _may_end(record) or ""
+    for title, read in RECORDED_LATER.items():
+        if all(read(record) is not None for record in records):
+            readers[title] = _later_reader(read)
     readers["data fingerprint"] = lambda record: (record.realised.data_fingerprint or "not recorded")[:SHORT]
     readers["starting weights"] = coverage
     readers["code"] = _code_reader(records)
     readers[DATA_USED] = lambda record: in_words(records, record)
     packages = {name for record in records for name in record.realised.versions}
+    if not all("opencv" in record.realised.versions for record in records):
+        packages -= PIXELS.keys()
     readers |= {f"{name} version": _version_reader(name) for name in sorted(packages)}
     return readers
+
+
+def stops(records: Sequence[TrialRecord]) -> str:
+    """After how many epochs patience ended trainings, in words; empty where it ended none."""
+    ended = [str(record.realised.epochs) for record in records if record.realised.early_stop]
+    return f"patience ended {len(ended)} of {len(records)} trainings, after {', '.join(ended)} epochs" if ended else ""
+
+
+def _may_end(record: TrialRecord) -> str | None:
+    """By which rule patience may end a training; None where that is not known, or something else ended it."""
+    realised, patience = record.realised, record.setting("train", "patience")
+    if realised.epochs_asked is None or not isinstance(patience, int | float):
+        return None
+    if not realised.early_stop and realised.epochs != realised.epochs_asked:
+        return None
+    return f"after {patience:g} epochs without a better one" if 0 < patience < realised.epochs_asked else "off"
 
 
 def _code_reader(records: Sequence[TrialRecord]) -> Reader:
@@ -155,6 +194,10 @@ def _commit(record: TrialRecord) -> str:
 
 def _reader(read: Callable[[Realised], Realisation]) -> Reader:
     return lambda record: _text(read(record.realised))
+
+
+def _later_reader(read: Callable[[TrialRecord], Realisation]) -> Reader:
+    return lambda record: _text(read(record))
 
 
 def _version_reader(package: str) -> Reader:

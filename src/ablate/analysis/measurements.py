@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from ablate.analysis.comparability import stops
 from ablate.analysis.variants import Variant, fraction, is_measured, map50_95
 from ablate.records.trial_record import FAILED, FINISHED, SCHEMA, DamagedTrial, Record, TrialRecord
 from ablate.statistics.paired import sample_std
@@ -106,6 +107,7 @@ def trial_notes(variant: Variant) -> list[str]:
         notes.append("one seed: no interval")
     if any(trial.metrics.split == "test" for trial in variant.measured):
         notes.append("validated on the test split after every epoch: that split is no longer held out")
+    notes.append(stops(variant.measured))
     first = next(iter(variant.measured), None)
     if first is not None and first.realised.weights.source and (kept := first.graft.kept) and kept.kept < kept.tensors:
         notes.append(f"{kept} tensors of the replaced layers keep their starting weights")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import platform
+from contextlib import suppress
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from ablate import __version__
 from ablate.sources.package_walk import code_digest, imported_files
@@ -17,6 +18,16 @@ CHANGES_RESULTS = (
     *("execution.run_trial", "study.trial", "training", "grafting", "data", "evaluation", "records.predictions"),
     *("settings.environment", "settings.graft", "settings.losses", "settings.trial_settings", "checkpoints"),
 )
+
+# What reads or changes pixels, by name, with the packages that may bring it. Ultralytics augments with Albumentations
+# where that is installed. Records of older versions lack all of them.
+PIXELS = {
+    "opencv": (
+        "opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"
+    ),
+    "pillow": ("pillow",),
+    "albumentations": ("albumentations",),
+}  # fmt: skip
 
 # Code hash -> that of an earlier version which gives the same results: trials of the two are compared as if one code
 # had trained them. An entry claims that nothing differs, so it is made only when a sweep of each (tests/golden_sweeps)
@@ -57,4 +68,12 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "ablate": __version__,
         **{name: version(name) for name in ("torch", "torchvision", "ultralytics", "numpy")},
+        **{name: found for name, packages in PIXELS.items() if (found := _first_version(packages))},
     }
+
+
+def _first_version(packages: tuple[str, ...]) -> str | None:
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            return version(package)
+    return None

@@ -73,7 +73,8 @@ class Recipe(JsonStruct, frozen=True, kw_only=True):
         oom_retries: How often Ultralytics halved the batch.
         optimizer: Name of its class.
         orthogonalise: Arithmetic of MuSGD's steps; None for another optimizer.
-        accumulate: Images whose gradients make a step.
+        accumulate: Batches whose gradients make a step, at the end of the training.
+        gpus: On how many GPUs it was trained at once, 0 on a processor; None in older records.
         device: As torch names it.
         threads: Of the processor, those that most epochs had.
         threads_by_epoch: First epoch and number of threads, for each change; None on a GPU.
@@ -100,6 +101,7 @@ class Recipe(JsonStruct, frozen=True, kw_only=True):
     lr0: float | None = None
     imgsz: int | None = None
     accumulate: int | None = None
+    gpus: int | None = None
     device: str | None = None
     threads: int | None = None
     threads_by_epoch: tuple[tuple[int, int], ...] | None = written(None)

@@ -362,6 +362,7 @@ class AblateTrainer(ResumableTrainer):
             lr0=self.args.lr0,
             imgsz=self.args.imgsz,
             accumulate=self._nominal,
+            gpus=self.world_size,
             device=str(self.device),
             threads=self._threads.most_used if on_cpu else cpu_threads(),
             threads_by_epoch=tuple((first, count) for first, count in self._threads.by_epoch) if on_cpu else None,
