@@ -354,7 +354,6 @@ class AblateTrainer(ResumableTrainer):
             stopped_by=stopped_by,
             early_stop=stopped_by == "patience",
             hours_asked=self.args.time or None,
-            # It stops within an epoch; an older version did not count the batches.
             last_epoch_batches=(self.journal.rows[-1].batches, len(self.train_loader)) if self.args.time else None,
             oom_retries=self._halvings,
             optimizer=type(self.optimizer).__name__,
