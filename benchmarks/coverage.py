@@ -19,6 +19,7 @@ import numpy as np
 from common import keep
 from coverage_data_sets import over_data_sets
 from coverage_factors import of_components, of_seeds_on_levels
+from coverage_folds import over_folds
 from coverage_latency import over_processes
 from coverage_seeds_and_images import over_both
 from coverage_selection import of_selection
@@ -51,6 +52,7 @@ def main() -> None:
         "components": lambda: of_components(asked.sweeps // 4),
         "data_sets": lambda: over_data_sets(asked.sweeps // 4),
         "selection": lambda: of_selection(asked.sweeps // 10),
+        "folds": lambda: over_folds(asked.sweeps // 4),
     }
     for part in asked.parts or parts:
         started = time.perf_counter()

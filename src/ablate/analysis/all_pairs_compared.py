@@ -62,6 +62,7 @@ def groups_of_pairs(comparison: Comparison) -> list[GroupOfPairs]:
     """The comparison groups with two variants or more beside the baseline; Holm's correction is over all pairs."""
     is_skewed = comparison.skewness is not None and comparison.skewness.is_notable
     groups = [g for g in comparison.groups if g.baseline is not None and 2 <= len(g.compared) <= MOST_VARIANTS]
+    groups = [g for g in groups if all(r.difference is None or r.difference.fold_share is None for r in g.compared)]
     tested = [all_pairs([r.variant.accuracy() for r in g.compared], is_skewed=is_skewed) for g in groups]
     corrected = iter(holm([pair.p_value for pairs in tested for pair in pairs]))
     compared = []
@@ -77,8 +78,13 @@ def groups_of_pairs(comparison: Comparison) -> list[GroupOfPairs]:
 
 
 def best_of_many(group: Group) -> BestOfMany | None:
-    """The best of a group's variants with its shrunken difference; None below three variants or two shared seeds."""
+    """The best of a group's variants with its shrunken difference; None below three variants or two shared seeds.
+
+    None over folds too, whose differences are not independent.
+    """
     compared = [(row, row.difference) for row in group.compared if row.difference is not None]
+    if any(difference.fold_share is not None for _, difference in compared):
+        return None
     by_replicate = [dict(zip(d.replicates, d.values, strict=True)) for _, d in compared]
     shared = sorted(set.intersection(*map(set, by_replicate))) if by_replicate else []
     table = np.array([[values[replicate] for replicate in shared] for values in by_replicate])

@@ -36,6 +36,7 @@ from ablate.statistics.paired import (
     t_interval,
     upper_std,
 )
+from ablate.statistics.resampled import corrected_interval, corrected_t, fold_means, share_of_folds
 from ablate.statistics.seeds_and_images import seeds_and_images
 from ablate.statistics.sequential import anytime_p
 from ablate.statistics.sign_flip import sign_flip
@@ -102,7 +103,7 @@ class Comparison:
     @cached_property
     def skewness(self) -> PooledSkewness | None:
         """Of the differences that are corrected together; None where none has three seeds."""
-        return pooled_skewness([difference.values for difference in _family(self.rows)])
+        return pooled_skewness(_independent(_family(self.rows)))
 
     @cached_property
     def is_named_by_marks(self) -> bool:
@@ -204,11 +205,12 @@ def _difference(variant: Variant, baseline: Variant, stored: StoredInterval | No
     shared, paired = _paired(variant, baseline)
     if not shared:
         return None
+    if any(replicate.fold is not None for replicate in shared):
+        return _over_folds(variant, shared, paired)
     _, last = differences_of(variant, baseline, lambda trial: trial.metrics_last.map50_95)
     interval = t_interval(paired)
     spread = upper_std(paired)
-    has_folds = any(replicate.fold is not None for replicate in shared)  # their images differ, and so are not shared
-    variance = stored.variance if stored and not has_folds else None
+    variance = stored.variance if stored else None
     return Difference(
         estimate=fmean(paired),
         replicates=tuple(shared),
@@ -225,6 +227,25 @@ def _difference(variant: Variant, baseline: Variant, stored: StoredInterval | No
         smallest_detectable=smallest_detectable(spread, len(paired)),
         seeds_needed=seeds_needed(spread, TO_FIND),
         last_epoch=fmean(last) if len(last) == len({replicate.seed for replicate in shared}) else None,
+    )
+
+
+def _over_folds(variant: Variant, shared: Sequence[Replicate], paired: Sequence[float]) -> Difference | None:
+    """The difference of a cross-validation; what needs independent replicates is left out."""
+    folds = [replicate.fold for replicate in shared if replicate.fold is not None]
+    number = variant.measured[0].setting("fold", "folds")
+    if len(folds) < len(paired) or not isinstance(number, int) or number < 2:
+        return None
+    means, share = fold_means(folds, paired), share_of_folds(number)
+    return Difference(
+        estimate=fmean(means),
+        replicates=tuple(shared),
+        is_comparable=False,
+        is_of_control=variant.control is not None,
+        over_seeds=corrected_interval(means, share),
+        p_value=corrected_t(means, share),
+        values=tuple(paired),
+        fold_share=share,
     )
 
 
@@ -260,11 +281,17 @@ def _thin_notes(variant: Variant, baseline: Variant, difference: Difference | No
     notes, shared = [], difference.replicates
     if difference.looks is not None:
         return [difference.looks.reason]
-    if difference.over_seeds is None and len(shared) > 1:
+    if difference.fold_share is not None:
+        folds = round(1 / difference.fold_share) + 1
+        notes.append(
+            f"over {len(difference.fold_means)} of {folds} folds: interval and p by the corrected resampled t-test"
+        )
+    elif difference.over_seeds is None and len(shared) > 1:
         notes.append("the same difference on every seed: no variance to test against")
     if len(shared) < max(len(variant.by_replicate), len(baseline.by_replicate)):
         plural = "s" if len(shared) > 1 else ""
-        notes.append(f"difference over shared seed{plural} {', '.join(map(str, shared))} only")
+        what = "seed" if difference.fold_share is None else "trial"
+        notes.append(f"difference over shared {what}{plural} {', '.join(map(str, shared))} only")
     return notes
 
 
@@ -292,12 +319,12 @@ def _reasons_against(variant: Variant, baseline: Variant) -> list[str]:
 def _corrected(groups: Sequence[Group], plan: AnalysisPlan, has_earlier_looks: bool) -> list[Group]:
     """The groups with verdicts, after Holm's correction over all differences that are comparable and no control's."""
     family = _family(row for group in groups for row in group.rows)
-    skewness = pooled_skewness([difference.values for difference in family])
+    skewness = pooled_skewness(_independent(family))
     p_holm = holm([difference.p_value for difference in family])
     p_holm = [p if one.looks is None else one.looks.p_value for one, p in zip(family, p_holm, strict=True)]
     sequential = [difference.p_sequential for difference in family]
     if has_earlier_looks:
-        sequential = holm([anytime_p(difference.values) for difference in family])
+        sequential = holm([anytime_p(values) for values in _independent(family)])
     p_skewed: list[float | None] = [None] * len(family)
     if skewness is not None and skewness.is_notable:
         p_skewed = holm([_largest_p(difference, skewness.population) for difference in family])
@@ -315,6 +342,11 @@ def _corrected(groups: Sequence[Group], plan: AnalysisPlan, has_earlier_looks: b
 def _family(rows: Iterable[Row]) -> list[Difference]:
     """The differences that are corrected together."""
     return [row.difference for row in rows if row.difference and row.is_comparable and not row.is_control]
+
+
+def _independent(family: Sequence[Difference]) -> list[tuple[float, ...]]:
+    """The differences of each, of independent replicates: none of one over folds."""
+    return [() if difference.fold_share is not None else difference.values for difference in family]
 
 
 def _largest_p(difference: Difference, skewness: float) -> float | None:

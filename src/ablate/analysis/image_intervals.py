@@ -16,7 +16,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
@@ -26,7 +25,6 @@ from ablate.data.data_errors import DataError
 from ablate.data.groups import ImageGroups, find_groups, read_groups
 from ablate.errors import AblateError, count
 from ablate.evaluation.image_bootstrap import RESAMPLES, NotPaired, image_interval, resampled_map, same_objects
-from ablate.evaluation.pooling import pooled
 from ablate.records.json_struct import JsonStruct, from_json, to_json, written
 from ablate.records.judged import judged_sweep
 from ablate.records.loading import DamagedRecordError, load_object
@@ -43,7 +41,6 @@ ABOUT = "Intervals over images, by what they were computed from; delete this fil
 SEED = 0  # of the resamples; the same for all variants, so that rows differ in their detections only
 FEWEST_GROUPS = 5  # simulated clips: the interval over five covers 91 %; two or three are no sample
 AUTO, NONE = "auto", "none"  # groups of images: those that an audit found; none
-Trials: TypeAlias = tuple[TrialRecord, ...]  # of one seed: one, or one for each fold
 AGREEMENT = 1e-4  # mAP50-95: as far as predictions and record may be apart before one of them is not what it says
 
 
@@ -92,14 +89,11 @@ class _IntervalsFile(JsonStruct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class _Task:
-    """One interval to compute: the predictions of both sides, seed by seed, and what identifies the files.
-
-    `pairs` holds for each seed the trials of variant and baseline: one each, or one for each fold.
-    """
+    """One interval to compute: the predictions of both sides, seed by seed, and what identifies the files."""
 
     variant: Variant
     baseline: Variant
-    pairs: list[tuple[Trials, Trials]]
+    pairs: list[tuple[TrialRecord, TrialRecord]]
     identity: str
     groups: ImageGroups | None
     problem: str
@@ -143,9 +137,7 @@ def compute_intervals(
     tasks = _tasks(sweep, comparison_groups(variants_of(sweep)))
     current = {task.identity for task in tasks}
     missing = [t for t in tasks if t.identity not in stored or _is_coarser(stored[t.identity], resamples)]
-    trials = {
-        (task.variant.comparison_key, _signatures(one)) for task in missing for pair in task.pairs for one in pair
-    }
+    trials = {(task.variant.comparison_key, one.signature) for task in missing for pair in task.pairs for one in pair}
     evaluations = _Evaluations(sweep, resamples, len(trials), on_progress)
     for task in missing:
         stored[task.identity] = _computed(task, evaluations)
@@ -210,15 +202,15 @@ class _Evaluations:
         self._on_progress = on_progress
         self._accuracies: dict[tuple[str, str], np.ndarray | ValueError] = {}
 
-    def of(self, task: _Task, records: Trials) -> np.ndarray:
-        """Accuracies of a seed's trials on the images as they are and on each resample, (1 + resamples,).
+    def of(self, task: _Task, record: TrialRecord) -> np.ndarray:
+        """Accuracies of a trial on the images as they are and on each resample, (1 + resamples,).
 
         Raises _NoPredictions or NotPaired.
         """
-        trial = task.variant.comparison_key, _signatures(records)
+        trial = task.variant.comparison_key, record.signature
         if trial not in self._accuracies:
             try:
-                self._accuracies[trial] = self._resampled(task, records)
+                self._accuracies[trial] = self._resampled(task, record)
             except (_NoPredictions, NotPaired) as error:
                 self._accuracies[trial] = error
         accuracies = self._accuracies[trial]
@@ -226,9 +218,9 @@ class _Evaluations:
             raise accuracies
         return accuracies
 
-    def _resampled(self, task: _Task, records: Trials) -> np.ndarray:
-        trial = f"trial {short(records[0].signature)}"
-        predictions = pooled([self._load(record, f"trial {short(record.signature)}") for record in records])
+    def _resampled(self, task: _Task, record: TrialRecord) -> np.ndarray:
+        trial = f"trial {short(record.signature)}"
+        predictions = self._load(record, trial)
         try:
             same_objects(self.images.get(task.variant.comparison_key, predictions), predictions)
         except NotPaired as error:
@@ -243,8 +235,7 @@ class _Evaluations:
 
         groups = _numbered(task.groups, predictions)
         accuracies = resampled_map(predictions, resamples=self.resamples, seed=SEED, groups=groups, on_progress=report)
-        if len(records) == 1:
-            _check_agreement(records[0], accuracies[0], trial)
+        _check_agreement(record, accuracies[0], trial)
         self.images.setdefault(task.variant.comparison_key, predictions)
         return accuracies
 
@@ -270,27 +261,10 @@ def _tasks(sweep: Sweep, groups: Sequence[VariantGroup]) -> list[_Task]:
             if any(_path(sweep, record) is not None for pair in pairs for record in pair):
                 of_images, problem = _groups_of(sweep, pairs[0][0])
                 identity = _identity(sweep, pairs, of_images, problem)
-                by_seed = _by_seed(pairs)
-                problem = problem or _missing_folds(by_seed)
-                tasks.append(_Task(variant, group.baseline, by_seed, identity, of_images, problem))
+                if any(record.fold is not None for record, _ in pairs):
+                    problem = "each fold is validated on other images; the interval over folds covers them"
+                tasks.append(_Task(variant, group.baseline, pairs, identity, of_images, problem))
     return tasks
-
-
-def _by_seed(pairs: Sequence[tuple[TrialRecord, TrialRecord]]) -> list[tuple[Trials, Trials]]:
-    """The trials of variant and baseline for each seed."""
-    seeds: dict[int, list[tuple[TrialRecord, TrialRecord]]] = {}
-    for pair in pairs:
-        seeds.setdefault(pair[0].seed, []).append(pair)
-    return [(tuple(one for one, _ in group), tuple(other for _, other in group)) for group in seeds.values()]
-
-
-def _missing_folds(pairs: Sequence[tuple[Trials, Trials]]) -> str:
-    """Why the images of a seed's folds are not all images once; empty where they are."""
-    for trials, _ in pairs:
-        folds = trials[0].setting("folds")
-        if trials[0].fold is not None and len(trials) != folds:
-            return f"seed {trials[0].seed} has results of {len(trials)} of {folds} folds"
-    return ""
 
 
 def _groups_of(sweep: Sweep, record: TrialRecord) -> tuple[ImageGroups | None, str]:
@@ -314,10 +288,6 @@ def _check_agreement(record: TrialRecord, accuracy: float, trial: str) -> None:
         raise _NoPredictions(
             f"the file with the predictions of {trial} gives mAP50-95 {accuracy:.4f}, its record {map50_95(record):.4f}"
         )
-
-
-def _signatures(records: Trials) -> str:
-    return " ".join(record.signature for record in records)
 
 
 def _identity(

@@ -11,6 +11,7 @@ from ablate.analysis.variants import Variant
 from ablate.records.replicate import Replicate
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import ALPHA
+from ablate.statistics.resampled import fold_means
 from ablate.statistics.seeds_and_images import SeedsAndImages
 from ablate.statistics.verdict import Verdict
 
@@ -37,6 +38,9 @@ class Difference:
         p_skewed: Where the differences of the table look skewed: the largest p-value of the t-test, the sign-flip test
             and a t-test that allows for the skewness, after Holm's correction. None where they do not.
         values: The differences, in the order of the replicates.
+        fold_share: Images validated on by images trained on, where the replicates are folds of a cross-validation: the
+            test and the interval over seeds are then of the means of folds (`statistics.resampled`), and what needs
+            independent replicates is None. None without folds.
         effect_size: Hedges' g of the paired differences.
         smallest_detectable: The smallest difference that as many seeds find in 80 % of studies, by an upper bound of
             the spread over seeds. None below three seeds.
@@ -66,6 +70,7 @@ class Difference:
     p_sign_flip: float | None = None
     p_skewed: float | None = None
     values: tuple[float, ...] = ()
+    fold_share: float | None = None
     effect_size: float | None = None
     smallest_detectable: float | None = None
     seeds_needed: int | None = None
@@ -84,11 +89,18 @@ class Difference:
     @property
     def covers(self) -> dict[str, str]:
         """What each of its intervals covers, in words."""
+        over_folds = "what training on other images of the same kind, and validating on others, would change"
         return {
-            "over_seeds": "what another training, with another seed, would change",
+            "over_seeds": over_folds if self.fold_share else "what another training, with another seed, would change",
             "over_images": "what other validation images of the same kind would change, for these trained networks",
             "over_both": "what another training, judged on other validation images of the same kind, would change",
         }
+
+    @property
+    def fold_means(self) -> list[float]:
+        """The mean difference of each fold over its seeds, by fold; empty without folds."""
+        folds = [replicate.fold for replicate in self.replicates if replicate.fold is not None]
+        return fold_means(folds, self.values) if self.fold_share else []
 
     @property
     def is_tested(self) -> bool:

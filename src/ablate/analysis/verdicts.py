@@ -9,6 +9,7 @@ from ablate.analysis.variant_row import Difference, Row
 from ablate.records.sweep_record import AnalysisPlan
 from ablate.statistics.equivalence import equivalence_p
 from ablate.statistics.paired import holm
+from ablate.statistics.resampled import corrected_equivalence_p
 from ablate.statistics.verdict import Verdict
 
 IDENTITY = "identity"
@@ -55,4 +56,6 @@ def verdict_of(difference: Difference, plan: AnalysisPlan) -> Verdict | None:
 def _equivalence_p(row: Row, plan: AnalysisPlan) -> float | None:
     if row.difference is None or row.difference.looks is not None or plan.delta is None:
         return None
+    if row.difference.fold_share is not None:
+        return corrected_equivalence_p(row.difference.fold_means, plan.delta, row.difference.fold_share)
     return equivalence_p(row.difference.values, plan.delta)

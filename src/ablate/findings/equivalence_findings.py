@@ -9,6 +9,7 @@ from ablate.analysis.phrases import limited, listed, points_text
 from ablate.analysis.variant_row import Row
 from ablate.findings.finding import Claim, Finding, Kind, Relation
 from ablate.statistics.paired import t_interval
+from ablate.statistics.resampled import corrected_interval
 from ablate.statistics.verdict import Verdict
 
 MOST = 4  # variants whose interval is said
@@ -63,7 +64,8 @@ def _with_interval(row: Row) -> str:
     """Name, difference, the 90 % interval that the two one-sided tests compare with the margin, corrected p-value."""
     difference = row.difference
     assert difference is not None
-    interval = t_interval(difference.values, 0.9)
+    share = difference.fold_share
+    interval = corrected_interval(difference.fold_means, share, 0.9) if share else t_interval(difference.values, 0.9)
     if interval is None:
         return f"{row.label} ({points_text(difference.estimate)} on every seed)"
     return (

@@ -30,6 +30,11 @@ def accuracy_caption(comparison: Comparison) -> str:
         words.append(
             "CIs over seeds use Student's t; p is that of the paired t-test, Holm-corrected over all variants."
         )
+    if any(difference.fold_share is not None for difference in differences):
+        words.append(
+            "Over folds, CI and p are those of the corrected resampled t-test (Nadeau and Bengio), on the mean of each "
+            "fold over its seeds: folds share training images."
+        )
     if any(difference.over_images is not None for difference in differences):
         words.append(
             "The CI over seeds covers seed-to-seed variance on the same images, the CI over images (paired bootstrap) "
