@@ -288,7 +288,7 @@ def test_leaving_a_component_out_is_compared_with_all_together(study: Study, wri
     assert found[0].seeds == (0, 1, 2)
     assert found[0].interval is not None
     assert found[0].interval.low < expected.mean() < found[0].interval.high
-    assert f"removing hmha@c3k2 lowers mAP by {100 * expected.mean():.2f} points (95% CI +" in text_of(directory)
+    assert f"removing hmha@c3k2 lowers mAP50-95 by {100 * expected.mean():.2f} points (95% CI +" in text_of(directory)
 
 
 def test_what_is_gained_by_leaving_out_is_said_so(study: Study, write: Write) -> None:
@@ -298,7 +298,7 @@ def test_what_is_gained_by_leaving_out_is_said_so(study: Study, write: Write) ->
             record["metrics"]["map50_95"] += 0.05
     text = text_of(write(records, design=design))
     assert re.search(
-        r"removing acmix@head raises mAP by 4\.\d\d points \(95% CI \+\d\.\d+ to \+\d\.\d+, Holm-corrected", text
+        r"removing acmix@head raises mAP50-95 by 4\.\d\d points \(95% CI \+\d\.\d+ to \+\d\.\d+, Holm-corrected", text
     )
 
 
@@ -447,7 +447,7 @@ def test_a_large_interaction_comes_first_and_its_main_effects_are_told_with_and_
         ("hmha@c3k2", "acmix@head"), ("acmix@head", "hmha@c3k2"),
     ]  # fmt: skip
     assert text.startswith("Significant interactions")
-    assert re.search(r"hmha@c3k2 changes mAP by \S+ points \(.*?\) without acmix@head and by \+5\.\d\d points", text)
+    assert re.search(r"hmha@c3k2 changes mAP50-95 by \S+ points \(.*?\) without acmix@head and by \+5\.\d\d points", text)
     main = text[text.index("Main effects") :].partition(". ")[0]
     assert "musgd" in main
     assert "hmha@c3k2" not in main

@@ -259,7 +259,7 @@ def test_words_claim_only_what_the_corrected_test_supports(records: Grid, write:
     sweep = load_sweep(write(records()))
     comparison = compare(sweep)
     text = " ".join(sentences(comparison))
-    claimed = re.findall(r"mAP is significantly higher for (\S+ \S+) \(", text)
+    claimed = re.findall(r"mAP50-95 is significantly higher for (\S+ \S+) \(", text)
     assert claimed == [row.label for row in comparison.rows if row.supported and (row.estimate or 0) > 0]
     assert claimed
 

@@ -82,10 +82,10 @@ def _tested(compared: Sequence[Compared], tests: int) -> list[Finding]:
     unclear = [(row, d) for row, d in unsupported if d.over_seeds is None or not d.over_seeds.excludes_zero]
     found = []
     if better:
-        text = f"mAP is significantly higher for {_with_intervals(better)}."
+        text = f"mAP50-95 is significantly higher for {_with_intervals(better)}."
         found.append(Finding(text, Kind.ACCURACY, _claims(better)))
     if worse:
-        text = f"mAP is significantly lower for {_with_intervals(worse)}."
+        text = f"mAP50-95 is significantly lower for {_with_intervals(worse)}."
         found.append(Finding(text, Kind.ACCURACY, _claims(worse)))
     if suggested:
         text = (

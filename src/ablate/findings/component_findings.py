@@ -99,7 +99,7 @@ def _interaction(one: ComponentInteraction) -> str:
 def _given(each: GivenOther) -> str:
     """What a component adds without another one and with it."""
     alone, together = (f"{points(value.mean)} points ({_interval(value)})" for value in (each.alone, each.together))
-    return f"{each.component} changes mAP by {alone} without {each.other} and by {together} with it"
+    return f"{each.component} changes mAP50-95 by {alone} without {each.other} and by {together} with it"
 
 
 def _interval(value: MeanOverSeeds) -> str:
@@ -123,7 +123,7 @@ def _removed(effect: ComponentEffect) -> str:
     """What happens without a component; the size is positive, and the interval is that of the change as it is named."""
     gains = _mean(effect) < 0
     size = points(abs(_mean(effect)), signed=False)
-    what = "changes nothing" if float(size) == 0 else f"{'raises' if gains else 'lowers'} mAP by {size} points"
+    what = "changes nothing" if float(size) == 0 else f"{'raises' if gains else 'lowers'} mAP50-95 by {size} points"
     return what + _test(effect, sign=-1 if gains else 1)
 
 

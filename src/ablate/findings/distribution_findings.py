@@ -58,7 +58,7 @@ def _losses(one: LossesCompared) -> str:
     mine, base = one.of_variant, one.of_baseline
     rate = mine.rate
     what = [f"{_seeds(mine.failed)} failed"] if mine.failed else []
-    what += [f"{_seeds(mine.collapsed)} collapsed to an mAP near zero"] if mine.collapsed else []
+    what += [f"{_seeds(mine.collapsed)} collapsed to an mAP50-95 near zero"] if mine.collapsed else []
     verdict = "the rates differ significantly" if one.differs else "no significant difference"
     reasons = f" ({joined(what)})" if what else ""
     text = (
