@@ -538,7 +538,7 @@ def test_a_narrow_terminal_names_components_by_letters(study: Study, write: Writ
 def test_names_of_variants_are_shown_where_there_is_room(study: Study, write: Write) -> None:
     records, design = study("leave_one_out")
     directory = write(records, design=design)
-    assert not any("Variant" in line for line in printed(directory, 100))
+    assert not any(" Variant " in f" {line} " for line in printed(directory, 100))
     wide = printed(directory, 220)
     assert any(line.startswith("@c3k2") and " Variant " in line for line in wide)
     assert any("✓  " in line and " hmha@c3k2 + musgd " in line for line in wide)
