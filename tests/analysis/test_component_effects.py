@@ -447,7 +447,9 @@ def test_a_large_interaction_comes_first_and_its_main_effects_are_told_with_and_
         ("hmha@c3k2", "acmix@head"), ("acmix@head", "hmha@c3k2"),
     ]  # fmt: skip
     assert text.startswith("Significant interactions")
-    assert re.search(r"hmha@c3k2 changes mAP50-95 by \S+ points \(.*?\) without acmix@head and by \+5\.\d\d points", text)
+    assert re.search(
+        r"hmha@c3k2 changes mAP50-95 by \S+ points \(.*?\) without acmix@head and by \+5\.\d\d points", text
+    )
     main = text[text.index("Main effects") :].partition(". ")[0]
     assert "musgd" in main
     assert "hmha@c3k2" not in main
