@@ -183,6 +183,56 @@ def test_a_bigger_network_is_not_flagged_for_being_one(record: Make, write: Writ
     assert any(lead in text for text in said)
 
 
+def with_larger_images(record: Make, write: Write, imgsz: int, by: float) -> Path:
+    """Write a sweep with a graft at 224 px and the stock network at 256 px that was trained at `imgsz`."""
+    made = [*trials(record, "none", BASE), *trials(record, "hmha", gained(0.01, 0.001))]
+    larger = trials(record, "none", gained(by, -0.001), variant_key="larger", comparison_key="its own")
+    for found in larger:
+        found["signature"] = found["signature"][::-1]
+    for found in [*made, *larger]:
+        found["config"] = {**found["config"], "train": {**found["config"].get("train", {}), "imgsz": 224}}
+        found["realised"]["imgsz"] = 224
+    for found in larger:
+        found["config"]["train"]["imgsz"] = 256
+        found["realised"]["imgsz"] = imgsz
+    directory = write([*made, *larger], latency=False)
+    head = json.loads((directory / "sweep.json").read_text())
+    ratios = {made[3]["variant_key"]: 1.0249}
+    control = {"kind": "resolution", "comparison_key": made[0]["comparison_key"], "gflops_ratios": ratios}
+    (directory / "sweep.json").write_text(json.dumps({**head, "controls": {"larger": control}}))
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("by", "words"),
+    [
+        (0.040, "underperforms the larger input"),
+        (0.002, "outperforms the larger input"),
+        (0.010, "cannot be distinguished from the larger input"),
+    ],
+)
+def test_a_graft_is_held_against_the_stock_network_on_images_of_its_cost(
+    record: Make, write: Write, by: float, words: str
+) -> None:
+    table, said = told(with_larger_images(record, write, 256, by))
+    row = table[table["control"] == "resolution"].iloc[0]
+
+    assert row["variant"] == "control: resolution 256 px musgd"
+    assert (row["comparable"], row["notes"]) == ("yes", "GFLOPs 1.02 times those of hmha@c3k2 musgd")
+    (text,) = [text for text in said if "the stock network at 256 px (1.02 times the graft's GFLOPs)" in text]
+    assert text.startswith("hmha@c3k2 musgd measured +1.00 points")
+    assert words in text
+
+
+def test_larger_images_that_were_not_trained_as_configured_are_flagged(record: Make, write: Write) -> None:
+    table, said = told(with_larger_images(record, write, 288, 0.04))
+    row = table[table["control"] == "resolution"].iloc[0]
+
+    assert row["comparable"] == "no"
+    assert "image size 288 (baseline 224)" in row["notes"]
+    assert not any("the stock network at" in text for text in said)
+
+
 def test_best_and_last_epoch_that_disagree_are_said(record: Make, write: Write) -> None:
     made = [*trials(record, "none", BASE), *trials(record, "hmha", gained(0.01, 0.001))]
     for found in made:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,17 @@ def not_asked(name: str) -> str:
     raise AssertionError(f"{name} is looked for")
 
 
-def join(*trials: Trial, kinds: tuple[str, ...] = KINDS, find: Callable[[str], str] = not_asked) -> Joined:
-    joined = join_controls(trials, kinds, find)
+def not_counted(trials: Sequence[Trial]) -> dict[str, float]:
+    raise AssertionError(f"GFLOPs are counted of {len(trials)} trials")
+
+
+def join(
+    *trials: Trial,
+    kinds: tuple[str, ...] = KINDS,
+    find: Callable[[str], str] = not_asked,
+    count: Callable[[Sequence[Trial]], dict[str, float]] = not_counted,
+) -> Joined:
+    joined = join_controls(trials, kinds, find, count)
     for control in joined.trials:
         check(control.settings.to_plain())
     return joined
@@ -195,6 +204,98 @@ def test_other_weights_and_networks_have_no_bigger_scale(tmp_path: Path) -> None
         assert "\n" not in str(refused.value)
 
 
+# -- of resolution: the stock network on larger images -----------------------------------------------------------------
+
+
+def counted(added: dict[str, float]) -> Callable[[Sequence[Trial]], dict[str, float]]:
+    """Networks whose GFLOPs grow with the number of pixels: 1 at 224 pixels, and more by module."""
+
+    def count(trials: Sequence[Trial]) -> dict[str, float]:
+        found = {}
+        for one in trials:
+            size = (one.settings.train.imgsz / 224) ** 2
+            more = sum(added[graft.module.name] for graft in one.settings.grafts)
+            found[one.identity.variant_key] = size * (1 + more)
+        return found
+
+    return count
+
+
+def at(imgsz: int, module: str = "none", **changes: Any) -> Trial:
+    return trial(module, train={**asdict(Config())["train"], "imgsz": imgsz}, **changes)
+
+
+@pytest.mark.parametrize(
+    ("added", "imgsz", "ratio"),
+    [
+        (0.04, 256, 1.306 / 1.04),  # the given size would be nearest, so the next one is taken
+        (0.30, 256, 1.306 / 1.30),
+        (0.50, 288, 1.653 / 1.50),
+        (3.00, 448, 1.0),
+    ],
+)
+def test_larger_images_cost_the_stock_network_as_much_as_its_graft(added: float, imgsz: int, ratio: float) -> None:
+    given = at(224, "hmha")
+    joined = join(at(224), given, kinds=("resolution",), count=counted({"hmha": added}))
+    (control,) = joined.trials
+    (entry,) = joined.controls.values()
+
+    assert control.settings.grafts == ()
+    assert (control.settings.train.imgsz, control.settings.train.arguments["imgsz"]) == (imgsz, imgsz)
+    assert control.identity == at(imgsz).identity
+    assert (entry.kind, entry.comparison_key) == ("resolution", given.identity.comparison_key)
+    assert entry.gflops_ratios == {given.identity.variant_key: pytest.approx(ratio, rel=1e-3)}
+    assert entry.signatures == (control.identity.signature,)
+
+
+def test_grafts_of_about_the_same_cost_share_a_control_and_each_seed_has_its_own() -> None:
+    given = [at(224, module, seed=seed) for module in ("hmha", "acmix") for seed in (0, 1)]
+    joined = join(*given, kinds=("resolution",), count=counted({"hmha": 0.3, "acmix": 0.25}))
+    (entry,) = joined.controls.values()
+
+    assert [(one.identity.seed, one.settings.train.imgsz) for one in joined.trials] == [(0, 256), (1, 256)]
+    assert entry.signatures == tuple(one.identity.signature for one in joined.trials)
+    assert list(entry.gflops_ratios) == [given[0].identity.variant_key, given[2].identity.variant_key]
+
+
+@pytest.mark.parametrize(
+    ("given", "added", "why"),
+    [
+        (at(224, "hmha"), 0.02, "it has 1.02 times the GFLOPs"),
+        (at(224, "hmha"), -0.5, "it has 0.50 times the GFLOPs"),
+        (at(200, "hmha"), 0.5, "train.imgsz=200 is no multiple of 32"),
+        (at(8192, "hmha"), 0.5, "larger than 8192 pixels"),
+        (at(224, "hmha", model="yolo26n-p6", insertion="neck_p5"), 0.5, "train.imgsz=224 is no multiple of 64"),
+    ],
+)
+def test_a_graft_without_larger_images_of_its_cost_has_no_control_and_that_is_said(
+    given: Trial, added: float, why: str
+) -> None:
+    joined = join(given, kinds=("resolution",), count=counted({"hmha": added}))
+
+    assert joined.trials == []
+    (note,) = joined.notes
+    assert note.startswith("controls: hmha@")
+    assert why in note
+
+
+def test_a_size_that_is_the_control_of_another_size_is_not_shown_twice() -> None:
+    given = [at(224, "hmha"), at(256, "hmha")]
+    joined = join(*given, kinds=("resolution",), count=counted({"hmha": 0.55}))
+    by_size = {one.settings.train.imgsz: one for one in joined.trials}
+    shared = join(at(224, "acmix"), at(256, "hmha"), kinds=("resolution",), count=counted({"hmha": 0.3, "acmix": 0.7}))
+
+    assert sorted(by_size) == [288, 320]
+    assert [one.settings.train.imgsz for one in shared.trials] == [288]
+    assert "at train.imgsz=256 has no control of resolution" in shared.notes[0]
+
+
+def test_no_network_is_counted_without_a_graft() -> None:
+    joined = join(at(224), kinds=("resolution",), count=counted({}))
+
+    assert joined.notes == ["controls: no trial has a graft that resolution could be a control of"]
+
+
 # -- from the command line ---------------------------------------------------------------------------------------------
 
 SMOKE = ["train=smoke", "probe=false", "--json"]
@@ -233,9 +334,21 @@ def test_a_plan_marks_controls_and_no_glob_means_one_and_the_block_is_as_large_a
         assert params[f"identity@{place} musgd"] == params["baseline musgd"]
 
 
+def test_a_plan_counts_larger_images_whose_stock_network_costs_as_much(ablate_here: Ablate) -> None:
+    found = plan(ablate_here, "module=hmha", "insertion=c3k2", "controls=[resolution]", "train.imgsz=128", "-m")
+    baseline, graft, control = found["trials"]
+
+    assert (baseline["control"], graft["control"], control["control"]) == (None, None, "resolution")
+    assert control["variant"] == baseline["variant"]
+    assert control["params"] == baseline["params"]
+    assert control["gflops"] / baseline["gflops"] == pytest.approx((160 / 128) ** 2, rel=0.01)
+    assert graft["gflops"] > 1.03 * baseline["gflops"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["module=sta", "controls=[resolutoin]"], "controls: resolutoin: did you mean 'resolution'? valid: identity"),
         (["module=sta", "controls=[identity,parms]"], "controls: parms: did you mean 'params'? valid: identity"),
         (["components=[hmha,musgd]", "design=factorial", "controls=[scale]"], "design=factorial compares all"),
         (["module=sta", "controls=[identity],[scale]"], "controls: takes one value for the whole command"),

@@ -93,7 +93,7 @@ def variant_looks(variant: Variant, baseline: Variant, manifest: SweepManifest) 
     plan = manifest.analysis
     if plan.until is None:
         return None
-    by_design = variant.marks is not None or (variant.control is not None and variant.control.kind == "scale")
+    by_design = variant.marks is not None or (variant.control is not None and variant.control.differs_by_design)
     looks = looks_of(_by_seed(variant), _by_seed(baseline), plan, by_design=by_design)
     if not looks.has_ended and plan.budget is not None and manifest.spent_seconds >= plan.budget:
         reason = f"the budget is used up after {len(looks.differences)} seeds"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
@@ -32,7 +32,7 @@ class Variant:
         comparison_key: Variants of one comparison group share it; empty where none is recorded.
         marks: Which components of a design it has; None for a variant outside of one.
         control: What it is a control of; None for a variant that was asked for.
-        mismatch: How a control differs from what it stands for, in words; empty where it does not.
+        mismatch: How a control differs in size from what it stands for, in words; empty where it does not.
     """
 
     key: str
@@ -131,7 +131,7 @@ def variants_of(sweep: Sweep) -> list[Variant]:
     variants += [
         Variant(
             key, labels[key], tuple(by_key[key]), control.comparison_key, control=control,
-            mismatch=_mismatch(by_key[key], control),
+            mismatch=_gflops_ratios(by_key, control) or _mismatch(by_key[key], control),
         )
         for key, control in controls.items()
     ]  # fmt: skip
@@ -139,6 +139,12 @@ def variants_of(sweep: Sweep) -> list[Variant]:
         variants = _named_by_components(variants, sweep.design)
     counts = Counter(variant.label for variant in variants)
     return [replace(v, label=f"{v.label} #{v.key[:6]}") if counts[v.label] > 1 else v for v in variants]
+
+
+def configured_imgsz(records: Sequence[Record]) -> int | None:
+    """The image size in pixels that trials of one variant were configured with; None where no record tells it."""
+    sizes = (record.setting("train", "imgsz") for record in records if isinstance(record, TrialRecord))
+    return next((size for size in sizes if isinstance(size, int)), None)
 
 
 def studies_of(variants: Sequence[Variant], design: Design) -> list[tuple[list[Variant], str]]:
@@ -182,8 +188,16 @@ def _as_control(records: Sequence[Record], control: Control) -> list[Record]:
         "params": f"params of {control.of or first.variant} {optimizer}",
         "reset": f"reset of {control.of or first.variant} {optimizer}",
         "scale": f"scale {first.factors.get('model')} {optimizer}",
+        "resolution": f"resolution {configured_imgsz(records)} px {optimizer}",
     }[control.kind]
     return [msgspec.structs.replace(first, variant=f"control: {label}".strip()), *records[1:]]
+
+
+def _gflops_ratios(by_key: Mapping[str, Sequence[Record]], control: Control) -> str:
+    """How the GFLOPs of a control of resolution compare with those of what it is matched with, in words."""
+    known = [(ratio, by_key[key][0].variant) for key, ratio in control.gflops_ratios.items() if key in by_key]
+    texts = [f"{ratio:.2f} times those of {variant}" for ratio, variant in known]
+    return f"GFLOPs {', '.join(texts)}" if texts else ""
 
 
 def _mismatch(records: Sequence[Record], control: Control) -> str:

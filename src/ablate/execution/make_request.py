@@ -97,7 +97,7 @@ def make_request(
     staying = _without(trials, reasons)
     if not staying:
         raise ConfigError("nothing is left to do: every trial is excluded or cannot be built")
-    controls = join_controls(staying, command.controls, find_weights)
+    controls = join_controls(staying, command.controls, find_weights, _count_gflops)
     if preflown and controls.trials:
         costs |= preflight(controls.trials, with_cost=True).costs
     names = {trial.identity.signature: trial.identity.name for trial in trials}
@@ -109,6 +109,11 @@ def make_request(
         preflown=preflown,
         controls=controls.controls,
     )
+
+
+def _count_gflops(trials: Sequence[Trial]) -> dict[str, float]:
+    """Return 1e9 floating-point operations for one image, by variant key."""
+    return {variant: cost.gflops for variant, cost in preflight(trials, with_cost=True).costs.items()}
 
 
 def _without(trials: Sequence[Trial], left_out: Mapping[str, str]) -> list[Trial]:

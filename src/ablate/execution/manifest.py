@@ -164,7 +164,8 @@ def _merged(before: Mapping[str, Control], controls: Mapping[str, Control]) -> d
     for key, control in controls.items():
         earlier = before[key].signatures if key in before else ()
         signatures = tuple(dict.fromkeys([*earlier, *control.signatures]))
-        merged[key] = msgspec.structs.replace(control, signatures=signatures)
+        ratios = {**(before[key].gflops_ratios if key in before else {}), **control.gflops_ratios}
+        merged[key] = msgspec.structs.replace(control, signatures=signatures, gflops_ratios=ratios)
     return merged
 
 

@@ -133,7 +133,7 @@ def comparisons(trials: Mapping[str, Trial], design: Design | None, controls: Ma
     for key, control in controls.items():
         baseline = baselines.get(control.comparison_key)
         if key in trials and baseline is not None and baseline != key:
-            found.append(Paired(key, baseline, control.kind == "scale"))
+            found.append(Paired(key, baseline, control.differs_by_design))
     return found
 
 

@@ -13,7 +13,7 @@ from ablate.analysis.number_format import points
 from ablate.analysis.pairing import shared_seeds
 from ablate.analysis.phrases import count, interval_text, listed, points_text
 from ablate.analysis.variant_row import Row
-from ablate.analysis.variants import Variant
+from ablate.analysis.variants import Variant, configured_imgsz
 from ablate.findings.finding import Claim, Finding, Kind, direction, without_claims
 from ablate.records.trial_record import TrialRecord
 from ablate.statistics.interval import Interval
@@ -80,9 +80,8 @@ def without_effect(comparison: Comparison) -> list[str]:
 
 def control_findings(comparison: Comparison) -> list[Finding]:
     """What the controls show of size and scale; and that surgery changes nothing, where that is so."""
-    tests = [test for group in comparison.groups for test in _size_tests(group)]
-    p_values = holm([paired_t(test.beyond) for test in tests])
-    found = [_size(replace(test, p_holm=p), len(tests)) for test, p in zip(tests, p_values, strict=True)]
+    found = _held_against([test for group in comparison.groups for test in _size_tests(group)])
+    found += _held_against([test for group in comparison.groups for test in _resolution_tests(group)])
     scales = [text for group in comparison.groups for row in group.rows for text in _scale(row, group)]
     found += without_claims(Kind.CONTROLS, scales)
     exact = [
@@ -99,6 +98,12 @@ def control_findings(comparison: Comparison) -> list[Finding]:
         )
         found.append(Finding(text, Kind.CONTROLS))
     return found
+
+
+def _held_against(tests: Sequence[_SizeTest]) -> list[Finding]:
+    """Each graft beside its controls of one kind, corrected over these."""
+    p_values = holm([paired_t(test.beyond) for test in tests])
+    return [_size(replace(test, p_holm=p), len(tests)) for test, p in zip(tests, p_values, strict=True)]
 
 
 def _identities(comparison: Comparison) -> Iterator[tuple[Row, Variant, list[float]]]:
@@ -133,15 +138,18 @@ def _other_threads(control: Variant, baseline: Variant) -> str:
 
 @dataclass(frozen=True)
 class _SizeTest:
-    """A graft held against a plain block of its size, over the seeds that both and their baseline have.
+    """A graft held against a control of its size or cost, over the seeds that both and their baseline have.
 
-    `beyond` is what the graft gains less what the block gains, seed by seed; `p_holm` is corrected over all blocks.
+    `beyond` is what the graft gains less what the control gains, seed by seed; `p_holm` is corrected over all controls
+    of that kind. `lead` says what the control is, `noun` names it: a block, a network.
     """
 
     grafted: Row
     block: Row
     gained: tuple[float, ...]
     of_block: tuple[float, ...]
+    lead: str = "a plain block of the same size"
+    noun: str = "block"
     p_holm: float | None = None
 
     @property
@@ -159,20 +167,37 @@ def _size_tests(group: Group) -> Iterator[_SizeTest]:
                 continue
             if _grafts(other) != control.of or other.optimizer != row.optimizer:
                 continue
-            seeds = sorted(set(shared_seeds(other.variant, row.variant)) & baseline.accuracy().keys())
-            grafted, plain, base = (v.accuracy() for v in (other.variant, row.variant, baseline))
-            gained, of_block = ([v[seed] - base[seed] for seed in seeds] for v in (grafted, plain))
-            if seeds:
-                yield _SizeTest(other, row, tuple(gained), tuple(of_block))
+            yield from _test(other, row, baseline)
+
+
+def _resolution_tests(group: Group) -> Iterator[_SizeTest]:
+    """Each graft of a group with the stock network on images so large that it computes about as much."""
+    by_key = {row.variant.key: row for row in group.rows if not row.is_control and _has_fair_difference(row)}
+    for row in filter(_has_fair_difference, group.rows):
+        control, baseline = row.variant.control, group.baseline
+        if control is None or baseline is None or control.kind != "resolution":
+            continue
+        for key, ratio in control.gflops_ratios.items():
+            size = configured_imgsz(row.variant.trials)
+            lead = f"the stock network at {size} px ({ratio:.2f} times the graft's GFLOPs)"
+            if key in by_key:
+                tests = _test(by_key[key], row, baseline)
+                yield from (replace(test, lead=lead, noun="larger input") for test in tests)
+
+
+def _test(grafted: Row, control: Row, baseline: Variant) -> Iterator[_SizeTest]:
+    """A graft beside a control, where they and their baseline have a seed in common."""
+    seeds = sorted(set(shared_seeds(grafted.variant, control.variant)) & baseline.accuracy().keys())
+    of_graft, of_control, base = (v.accuracy() for v in (grafted.variant, control.variant, baseline))
+    gained, of_block = (tuple(v[seed] - base[seed] for seed in seeds) for v in (of_graft, of_control))
+    if seeds:
+        yield _SizeTest(grafted, control, gained, of_block)
 
 
 def _size(test: _SizeTest, tests: int) -> Finding:
-    """What a graft gains beyond a plain block of its size."""
+    """What a graft gains beyond a control of its size or cost."""
     graft = test.grafted.label
-    lead = (
-        f"{graft} measured {_of(test.gained)} relative to the baseline, a plain block of the same size "
-        f"{_of(test.of_block)}."
-    )
+    lead = f"{graft} measured {_of(test.gained)} relative to the baseline, {test.lead} {_of(test.of_block)}."
     beyond, difference = fmean(test.beyond), test.grafted.difference
     if test.p_holm is None:
         text = f"The difference between the two, {points_text(beyond)}, cannot be tested."
@@ -183,13 +208,13 @@ def _size(test: _SizeTest, tests: int) -> Finding:
             "significantly from the baseline."
         )
         return Finding(f"{lead} {text}", Kind.CONTROLS)
-    corrected = f"Holm-corrected for {tests} blocks: p" if tests > 1 else "p"
+    corrected = f"Holm-corrected for {tests} {test.noun}s: p" if tests > 1 else "p"
     numbers = f"({_of(test.beyond, ', ')}, {corrected} {cell('p_holm', test.p_holm)})"
     if test.p_holm >= ALPHA:
-        return Finding(f"{lead} The graft cannot be distinguished from the block {numbers}.", Kind.CONTROLS)
+        return Finding(f"{lead} The graft cannot be distinguished from the {test.noun} {numbers}.", Kind.CONTROLS)
     what = "outperforms" if beyond > 0 else "underperforms"
     claim = Claim(graft, direction(beyond), test.block.label)
-    return Finding(f"{lead} The graft {what} the block {numbers}.", Kind.CONTROLS, (claim,))
+    return Finding(f"{lead} The graft {what} the {test.noun} {numbers}.", Kind.CONTROLS, (claim,))
 
 
 def _of(differences: Sequence[float], between: str = "") -> str:

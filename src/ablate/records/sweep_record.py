@@ -17,7 +17,7 @@ from ablate.storage.plain_values import Plain
 
 LONGEST_NAME = 255  # characters of a sweep's name, which is that of its folder
 
-ControlKind: TypeAlias = Annotated[str, msgspec.Meta(pattern="^(identity|params|reset|scale)$")]
+ControlKind: TypeAlias = Annotated[str, msgspec.Meta(pattern="^(identity|params|reset|scale|resolution)$")]
 
 
 class Design(JsonStruct, frozen=True, kw_only=True):
@@ -45,16 +45,24 @@ class Control(JsonStruct, frozen=True, kw_only=True):
     Attributes:
         kind: "identity" (a graft that does nothing, or the replaced layer itself), "params" (a plain block with as many
             parameters), "reset" (the replaced layers with weights drawn anew), "scale" (the stock network of the next
-            bigger scale).
+            bigger scale), "resolution" (the stock network on larger images, with as many GFLOPs).
         comparison_key: Of the variants that it is shown among.
         of: The graft that it is matched with, such as "hmha@c3k2"; empty where there is none.
         signatures: Of its trials that joined the sweep for its sake.
+        gflops_ratios: Of a control of resolution: key of each variant that it is matched with -> its GFLOPs as a
+            multiple of that variant's.
     """
 
     kind: ControlKind
     comparison_key: Annotated[str, msgspec.Meta(min_length=1)]
     of: str = written("")
     signatures: tuple[str, ...] = written(())
+    gflops_ratios: dict[str, Annotated[float, msgspec.Meta(gt=0)]] = msgspec.field(default_factory=dict)
+
+    @property
+    def differs_by_design(self) -> bool:
+        """Whether its model or its image size is not the baseline's, and with it what follows from these."""
+        return self.kind in ("scale", "resolution")
 
 
 class AnalysisPlan(JsonStruct, frozen=True, kw_only=True):

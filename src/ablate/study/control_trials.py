@@ -6,6 +6,7 @@
 | params | a plain block of convolutions with as many parameters, at the same places and wired alike | every graft |
 | reset | the replaced layers with weights drawn anew | every replacement, where the sweep starts from weights |
 | scale | the stock network of the next bigger scale | every combination of model, optimizer, data and training |
+| resolution | the stock network on larger images, with as many GFLOPs | every graft that adds GFLOPs |
 
 An identity is a graft that returns its input; where a layer is replaced, the layer itself; the stock loss, computed by
 ablate. A block of convolutions keeps the shape of a map, so a module that takes channels in and channels out has none.
@@ -35,6 +36,7 @@ from ablate.settings.trial_settings import TrialSettings
 from ablate.sources.definitions import constructor
 from ablate.sources.module_source import module_source
 from ablate.sources.parameters import output_arguments
+from ablate.study.matched_resolution import CountGflops, LargerImages, larger_images
 from ablate.study.trial import Trial
 
 SCALES = "nsmblx"  # Ultralytics' letters, from small to big
@@ -55,27 +57,39 @@ class Joined:
     notes: list[str] = field(default_factory=list)
 
 
-def join_controls(trials: Sequence[Trial], kinds: Sequence[str], find_weights: Callable[[str], str]) -> Joined:
+def join_controls(
+    trials: Sequence[Trial], kinds: Sequence[str], find_weights: Callable[[str], str], count_gflops: CountGflops
+) -> Joined:
     """Return the controls of some trials.
 
     Args:
         trials: The requested trials, with their baselines.
         kinds: Which controls join, of `ablate.settings.schema.CONTROLS`.
         find_weights: Finds a checkpoint by the name under which it was published.
+        count_gflops: See `ablate.study.matched_resolution.larger_images`; called for controls of resolution only.
 
     Raises:
         ConfigError: A model has no scales, or the sweep starts from a checkpoint that no bigger network has.
     """
     joined = Joined()
     signatures = {trial.identity.signature for trial in trials}
+    larger = larger_images(trials, count_gflops, joined.notes) if "resolution" in kinds else {}
     for kind in dict.fromkeys(kinds):
         for trial in trials:
-            for settings, of in _controls(kind, trial, joined.notes, find_weights):
+            images = larger.get(trial.identity.signature) if kind == "resolution" else None
+            for settings, of in _controls(kind, trial, joined.notes, find_weights, images):
                 control = Trial.of(settings, trial.data)
                 identity = control.identity
                 entry = joined.controls.setdefault(
                     identity.variant_key, Control(kind=kind, comparison_key=trial.identity.comparison_key, of=of)
                 )
+                if images is not None:
+                    if entry.comparison_key != trial.identity.comparison_key:
+                        joined.notes.append(_shown_elsewhere(trial, images))
+                        continue
+                    ratios = {**entry.gflops_ratios, trial.identity.variant_key: round(images.ratio, 4)}
+                    entry = msgspec.structs.replace(entry, gflops_ratios=ratios)
+                    joined.controls[identity.variant_key] = entry
                 if identity.signature not in signatures:
                     signatures.add(identity.signature)
                     added = (*entry.signatures, identity.signature)
@@ -83,7 +97,7 @@ def join_controls(trials: Sequence[Trial], kinds: Sequence[str], find_weights: C
                     joined.trials.append(control)
     grafted = any(trial.settings.grafts for trial in trials)
     changed = grafted or any(trial.settings.losses != LossSettings() for trial in trials)
-    has = {"identity": changed, "params": grafted, "reset": grafted, "scale": True}
+    has = {"identity": changed, "params": grafted, "reset": grafted, "scale": True, "resolution": grafted}
     if without := [kind for kind in dict.fromkeys(kinds) if not has[kind]]:
         joined.notes.append(f"controls: no trial has a graft that {' and '.join(without)} could be a control of")
     joined.notes[:] = dict.fromkeys(joined.notes)
@@ -91,7 +105,7 @@ def join_controls(trials: Sequence[Trial], kinds: Sequence[str], find_weights: C
 
 
 def _controls(
-    kind: str, trial: Trial, notes: list[str], find_weights: Callable[[str], str]
+    kind: str, trial: Trial, notes: list[str], find_weights: Callable[[str], str], images: LargerImages | None
 ) -> Iterator[tuple[TrialSettings, str]]:
     """Yield the control of a trial, at most one, and what it is matched with."""
     settings, grafts = trial.settings, trial.settings.grafts
@@ -101,6 +115,8 @@ def _controls(
         bigger = _bigger(settings, notes, find_weights)
         if bigger is not None:
             yield bigger, ""
+    elif images is not None:
+        yield images.settings, ""
     elif kind == "identity" and (studied or losses != settings.losses):
         yield replace(settings, grafts=_identities(studied), losses=losses), ""
     elif studied and kind == "params":
@@ -113,6 +129,14 @@ def _controls(
             yield replace(settings, grafts=tuple(map(_matched, grafts))), "+".join(graft.text for graft in grafts)
     elif studied and kind == "reset":
         yield from _reset(settings, studied, notes)
+
+
+def _shown_elsewhere(trial: Trial, images: LargerImages) -> str:
+    """Say why a graft has no control although there is a trial of it: a variant is shown as one control only."""
+    return (
+        f"controls: {trial.identity.variant} at train.imgsz={trial.settings.train.imgsz} has no control of resolution: "
+        f"the stock network at train.imgsz={images.settings.train.imgsz} is shown as that of another image size"
+    )
 
 
 def _identities(grafts: Sequence[GraftSpec]) -> tuple[GraftSpec, ...]:
