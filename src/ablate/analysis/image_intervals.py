@@ -104,7 +104,7 @@ def stored_intervals(sweep: Sweep, groups: Sequence[VariantGroup]) -> dict[tuple
 
     Reads `image_intervals.json` only. A variant that is not in the answer has no predictions, or was not computed yet.
     """
-    if not sweep.folder.image_intervals.is_file():
+    if not sweep.intervals_file.is_file():
         return {}
     stored = _stored(sweep)
     tasks = _tasks(sweep, groups)
@@ -314,7 +314,7 @@ def _path(sweep: Sweep, record: TrialRecord) -> Path | None:
 def _stored(sweep: Sweep) -> dict[str, StoredInterval]:
     """What `image_intervals.json` holds; nothing where it cannot be understood."""
     try:
-        content = from_json(load_object(sweep.folder.image_intervals), _IntervalsFile)
+        content = from_json(load_object(sweep.intervals_file), _IntervalsFile)
     except ValueError:
         return {}
     return dict(content.intervals) if content.schema == SCHEMA else {}
@@ -322,4 +322,4 @@ def _stored(sweep: Sweep) -> dict[str, StoredInterval]:
 
 def _save(sweep: Sweep, stored: dict[str, StoredInterval]) -> None:
     content = to_json(_IntervalsFile(schema=SCHEMA, intervals=stored))
-    atomic_write_json(sweep.folder.image_intervals, content)
+    atomic_write_json(sweep.intervals_file, content)

@@ -9,7 +9,7 @@ from ablate.safe_text import escaped
 from ablate.settings.option_files import GROUPS
 
 FORMS = "key=value, key=a,b -m, key=range(0,3) -m, key=[a,b]"
-VERBS = ("plan", "status", "report", "latency", "verify", "catalogue", "import", "ui")
+VERBS = ("plan", "status", "report", "latency", "test", "verify", "catalogue", "import", "ui")
 _SHOWN = 300  # characters of a word that a message repeats
 _KEY = r"(?:\+{0,2}|~)[A-Za-z_$][\w.$/@:-]*"
 

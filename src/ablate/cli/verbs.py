@@ -1,4 +1,4 @@
-"""The commands beside running trials: plan, status, report, latency, verify, catalogue, import, data, ui."""
+"""The commands beside running trials: plan, status, report, latency, test, verify, catalogue, import, data, ui."""
 
 from __future__ import annotations
 
@@ -57,6 +57,11 @@ def report(words: Sequence[str]) -> int:
 def latency(words: Sequence[str]) -> int:
     """Measure the latency of a sweep's variants again."""
     return _with_sweep("latency", words, _measure)
+
+
+def test(words: Sequence[str]) -> int:
+    """Measure a sweep's checkpoints on the sealed test split, once; compare them there."""
+    return _with_sweep("test", words, _open_test)
 
 
 def verify(words: Sequence[str]) -> int:
@@ -190,6 +195,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "status": status,
     "report": report,
     "latency": latency,
+    "test": test,
     "verify": verify,
     "catalogue": catalogue,
     "import": import_network,
@@ -228,7 +234,9 @@ def _with_sweep(verb: str, words: Sequence[str], body: Callable[[Path, argparse.
     def run() -> int:
         parser = VerbParser(prog=f"ablate {verb}", description=VERBS[verb].__doc__)
         parser.add_argument("sweep", nargs="?", help="name or folder of a sweep; the last one where it is left out")
-        more = " latency.<field>=<value> device=<device>" if verb == "latency" else ""
+        more = {"latency": " latency.<field>=<value> device=<device>", "test": " again=true device=<device>"}.get(
+            verb, ""
+        )
         parser.add_argument("overrides", nargs="*", help=f"root=<folder>{more}")
         forms = parser.add_mutually_exclusive_group()
         forms.add_argument("--json", action="store_true", help="print JSON to stdout")
@@ -245,7 +253,11 @@ def _with_sweep(verb: str, words: Sequence[str], body: Callable[[Path, argparse.
             parsed.report = report_options([word for word in parsed.overrides if not word.startswith("root=")])
         if verb == "latency":
             parsed.latency = _latency_options([word for word in parsed.overrides if not word.startswith("root=")])
-        if verb in ("report", "latency"):
+        if verb == "test":
+            from ablate.cli.test_words import test_options
+
+            parsed.test = test_options([word for word in parsed.overrides if not word.startswith("root=")])
+        if verb in ("report", "latency", "test"):
             parsed.overrides = [word for word in parsed.overrides if word.startswith("root=")]
         directory = find_sweep(_root(parsed.overrides), parsed.sweep)
         from ablate.console import Terminal
@@ -290,6 +302,12 @@ def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> i
     if parsed.json:
         print(json.dumps(to_json(report)))  # noqa: T201
     return make_report(directory, ReportOptions(), console)
+
+
+def _open_test(directory: Path, parsed: argparse.Namespace, console: Console) -> int:
+    from ablate.execution.open_test_split import open_test_split
+
+    return open_test_split(directory, parsed.test, console, as_json=parsed.json)
 
 
 def _recorded_latency(directory: Path) -> LatencySettings:

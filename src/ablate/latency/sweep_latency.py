@@ -268,10 +268,10 @@ def _unfit(sweep: Sweep, record: TrialRecord) -> str | None:
         return "its record lacks the image size or the device"
     if (path := _path(sweep, record)) is None or not path.is_file():
         return "its checkpoint is not there" if path else "its checkpoint is not in its own folder"
-    return _edited_since(record)
+    return edited_since(record)
 
 
-def _edited_since(record: TrialRecord) -> str | None:
+def edited_since(record: TrialRecord) -> str | None:
     """Return why a checkpoint would run other code than was trained; None where it would not, or that is not known."""
     for target, trained in record.inputs.sources.items() if record.inputs else ():
         try:

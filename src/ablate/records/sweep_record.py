@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import msgspec
@@ -183,6 +184,7 @@ class Sweep:
         groups: Groups of images that intervals over images draw whole: "auto" those that an audit found, "none", or a
             file (see `ablate.data.groups`).
         margin_chosen_after: Margin of equivalence that was chosen after the results; None: the command's holds.
+        is_test: Whether the accuracies are of the test split (see `ablate.records.test_split`).
     """
 
     folder: SweepFolder
@@ -195,6 +197,12 @@ class Sweep:
     judge: str = ""
     groups: str = "auto"
     margin_chosen_after: float | None = None
+    is_test: bool = False
+
+    @property
+    def intervals_file(self) -> Path:
+        """Where intervals over images of its accuracies are kept."""
+        return self.folder.test_intervals if self.is_test else self.folder.image_intervals
 
     @property
     def plan(self) -> AnalysisPlan:

@@ -123,6 +123,11 @@ class TrialFolder:
         """The checkpoint of the best epoch."""
         return self.path / BEST
 
+    @property
+    def test(self) -> Path:
+        """How a checkpoint did on the test split."""
+        return self.path / "test.json"
+
     def foreign(self, signature: str) -> Path:
         """Return where another trial's checkpoint is put that lay in this trial's place."""
         return self.path / f"{FOREIGN}{signature}.pt"
@@ -227,6 +232,15 @@ class SweepFolder:
         return self.path / "image_intervals.json"
 
     @property
+    def test_intervals(self) -> Path:
+        """The same on the test split."""
+        return self.path / "image_intervals_test.json"
+
+    def test_report(self, form: str) -> Path:
+        """Return the comparison on the test split in a form, "csv" or "md"."""
+        return self.path / f"{REPORT}_test.{form}"
+
+    @property
     def stamp(self) -> Path:
         """What the report beside it was made from; a command that writes another one removes it."""
         return self.path / ".reported"
@@ -297,6 +311,16 @@ class OutputFolder:
     def publishing_lock(self) -> Path:
         """Of which commands hold one byte for each trial that they send."""
         return self.path / ".publishing.lock"
+
+    @property
+    def test_ledger(self) -> Path:
+        """A line for each time that the test split of some data was opened."""
+        return self.path / "test_ledger.jsonl"
+
+    @property
+    def test_ledger_lock(self) -> Path:
+        """Held by the command that evaluates on test splits."""
+        return self.path / ".test_ledger.lock"
 
     @property
     def written_in_place(self) -> tuple[Path, ...]:

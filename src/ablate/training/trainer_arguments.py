@@ -49,8 +49,7 @@ def trainer_arguments(settings: TrialSettings, data: DataSet, folder: Path) -> P
     network = folder / f"{Path(settings.model.architecture).stem}.yaml"
     network.write_text(yaml.safe_dump(network_yaml(settings), sort_keys=False), encoding="utf-8")
     return {
-        **train.arguments,
-        **_optimizer_arguments(settings.optimizer),
+        **training_arguments_of(settings),
         "model": str(network),
         "pretrained": settings.model.weights or False,
         "data": str(data.yaml),
@@ -63,6 +62,11 @@ def trainer_arguments(settings: TrialSettings, data: DataSet, folder: Path) -> P
         "task": "detect",
         "mode": "train",
     }
+
+
+def training_arguments_of(settings: TrialSettings) -> Plain:
+    """Return Ultralytics' arguments of a trial's recipe, without files, device and seed."""
+    return {**settings.train.arguments, **_optimizer_arguments(settings.optimizer)}
 
 
 def _optimizer_arguments(optimizer: OptimizerSettings) -> Plain:

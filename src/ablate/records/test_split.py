@@ -1,0 +1,175 @@
+"""What was measured on the test split, and the ledger of its openings.
+
+A test split answers once. Whoever measures on it twice, with other networks, can choose between the answers; so every
+opening is a line of `test_ledger.jsonl` in the output folder, written before anything is measured. Each line has the
+hash of the one before it: a line that was changed or taken from the middle breaks the chain. The last lines can be
+removed unseen, except that each `test.json` names the line that it belongs to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from ablate.errors import count
+from ablate.records.json_struct import ABSENT, JsonStruct, from_json, to_json, written
+from ablate.records.loading import DamagedRecordError, read_object
+from ablate.records.metrics import ClassMetrics, Metrics
+from ablate.storage.confined import read_plain
+from ablate.storage.files import atomic_write_bytes, atomic_write_json
+from ablate.storage.json_text import parse_json
+from ablate.storage.layout import TrialFolder
+
+OPENED, FINISHED = "opened", "finished"
+
+
+class LedgerLine(JsonStruct, frozen=True, kw_only=True):
+    """A line of the ledger.
+
+    Attributes:
+        event: "opened" before anything is measured, "finished" once all checkpoints are.
+        time: ISO time.
+        sweep: Name of the sweep.
+        data: Fingerprint of the data set.
+        data_name: Its name.
+        checkpoints: SHA-256 of the checkpoint by trial's signature.
+        previous: `hash` of the line before; empty in the first one.
+        hash: SHA-256 of all other fields.
+    """
+
+    event: Annotated[str, msgspec.Meta(pattern=f"^({OPENED}|{FINISHED})$")]
+    time: str
+    sweep: str
+    data: str
+    data_name: str = written("")
+    checkpoints: dict[str, str]
+    previous: str
+    hash: str = written("")
+
+    @property
+    def own_hash(self) -> str:
+        """The hash that it should have."""
+        content = to_json(msgspec.structs.replace(self, hash=""))
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The lines that can be read.
+
+    Attributes:
+        lines: In their order.
+        damage: What was changed after it was written, in words; empty where the chain holds.
+    """
+
+    lines: tuple[LedgerLine, ...] = ()
+    damage: str = ""
+
+    def openings(self, data: str) -> list[LedgerLine]:
+        """Each opening of the test split of the data with this fingerprint."""
+        return [line for line in self.lines if line.event == OPENED and line.data == data]
+
+    def opening_of(self, data: str, checkpoints: Mapping[str, str]) -> LedgerLine | None:
+        """The opening that measured, or was to measure, all of these checkpoints."""
+        return next((o for o in self.openings(data) if checkpoints.items() <= o.checkpoints.items()), None)
+
+    def is_finished(self, opening: LedgerLine) -> bool:
+        """Whether all checkpoints of an opening were measured."""
+        return any(
+            line.event == FINISHED and line.data == opening.data and line.checkpoints == opening.checkpoints
+            for line in self.lines
+        )
+
+
+def read_ledger(path: Path) -> Ledger:
+    """Read a ledger; a missing one is empty. Raises OSError where it cannot be read."""
+    try:
+        texts = read_plain(path).decode("utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return Ledger()
+    lines: list[LedgerLine] = []
+    damage, previous = "", ""
+    for number, text in enumerate(texts, start=1):
+        try:
+            line = from_json(parse_json(text), LedgerLine)
+        except ValueError:
+            damage = damage or f"line {number} cannot be read"
+            continue
+        if line.hash != line.own_hash:
+            damage = damage or f"line {number} was changed"
+        elif line.previous != previous:
+            damage = damage or f"a line before line {number} was changed or removed"
+        previous = line.hash
+        lines.append(line)
+    return Ledger(tuple(lines), damage)
+
+
+def append_line(path: Path, line: LedgerLine) -> LedgerLine:
+    """Add a line to a ledger, whole or not at all; the caller holds its lock. Return it with its hashes."""
+    try:
+        before = read_plain(path)
+    except FileNotFoundError:
+        before = b""
+    lines = read_ledger(path).lines
+    line = msgspec.structs.replace(line, previous=lines[-1].hash if lines else "")
+    line = msgspec.structs.replace(line, hash=line.own_hash)
+    if before and not before.endswith(b"\n"):
+        before += b"\n"
+    atomic_write_bytes(path, before + json.dumps(to_json(line)).encode() + b"\n")
+    return line
+
+
+class TestEvaluation(JsonStruct, frozen=True, kw_only=True):
+    """How a trial's checkpoint did on the test split: `test.json`.
+
+    Attributes:
+        signature: Of the trial.
+        checkpoint: "best" or "last".
+        sha256: Of the checkpoint.
+        data: Fingerprint of the data set.
+        opening: `hash` of the ledger's line.
+        images: How many were evaluated.
+        metrics, per_class: Accuracies, over all classes and of each.
+        predictions: On every image, relative to the trial's folder.
+        time: ISO time.
+    """
+
+    __test__ = False
+
+    signature: str
+    checkpoint: str
+    sha256: str
+    data: str
+    opening: str
+    images: int
+    metrics: Metrics
+    per_class: tuple[ClassMetrics, ...] = ABSENT
+    predictions: str
+    time: str = ""
+
+
+def save_test(folder: TrialFolder, evaluation: TestEvaluation) -> None:
+    """Write how a trial did on the test split. Raises OSError when the disk refuses."""
+    atomic_write_json(folder.test, to_json(evaluation))
+
+
+def load_test(folder: TrialFolder) -> TestEvaluation | None:
+    """Read how a trial did on the test split; None where that is not there, damaged, or another trial's."""
+    try:
+        evaluation = from_json(read_object(folder.test), TestEvaluation)
+    except (FileNotFoundError, DamagedRecordError, ValueError):
+        return None
+    return evaluation if evaluation.signature == folder.signature else None
+
+
+def openings_note(number: int, damage: str) -> str:
+    """What tables of a test split that is no longer sealed say of it; empty where it was opened once."""
+    parts = [f"the test split has been opened {count(number, 'time')}"] if number > 1 else []
+    parts += [f"its ledger was tampered with: {damage}"] if damage else []
+    return "; ".join(parts)
