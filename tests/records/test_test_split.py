@@ -27,15 +27,18 @@ def path(tmp_path: Path) -> Path:
 def test_openings_are_counted_by_data(path: Path) -> None:
     ledger = read_ledger(path)
     assert not ledger.damage
-    assert len(ledger.openings("d")) == 2 and ledger.openings("other") == []
+    assert len(ledger.openings("d")) == 2
+    assert ledger.openings("other") == []
     assert read_ledger(path.with_name("none")).lines == ()
 
 
 def test_an_interrupted_opening_is_found_again_and_other_checkpoints_are_none(path: Path) -> None:
     ledger = read_ledger(path)
     first, second = ledger.openings("d")
-    assert ledger.opening_of("d", {"trial": "a"}) == first and ledger.is_finished(first)
-    assert ledger.opening_of("d", {"trial": "b"}) == second and not ledger.is_finished(second)
+    assert ledger.opening_of("d", {"trial": "a"}) == first
+    assert ledger.is_finished(first)
+    assert ledger.opening_of("d", {"trial": "b"}) == second
+    assert not ledger.is_finished(second)
     assert ledger.opening_of("d", {"trial": "c"}) is None
     assert ledger.opening_of("d", {"trial": "a", "more": "x"}) is None
 
