@@ -28,6 +28,8 @@ def test_options(words: Sequence[str]) -> TestOptions:
             options = replace(options, device=None if text == "auto" else text)
         elif text not in ("true", "false"):
             raise ConfigError(f"{word}: {key} is true or false")
+        elif key == "again":
+            options = replace(options, again=text == "true")
         else:
-            options = replace(options, **{"again" if key == "again" else "trust": text == "true"})
+            options = replace(options, trust=text == "true")
     return options

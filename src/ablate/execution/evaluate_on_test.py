@@ -86,6 +86,8 @@ def evaluate_on_test(job: TestJob) -> int:
 
 def evaluate(job: TestJob, split: str, file: str) -> tuple[Evaluation, Predictions]:
     """Evaluate a checkpoint on all images of a split, as a training does at its end."""
+    from ultralytics.utils.events import events
+
     from ablate.checkpoints.stored_network import read_own
     from ablate.records.json_struct import from_json
     from ablate.records.metrics import Metrics
@@ -94,12 +96,11 @@ def evaluate(job: TestJob, split: str, file: str) -> tuple[Evaluation, Predictio
     from ablate.training.grafted_model import saved_form
     from ablate.training.history import accuracy
     from ablate.training.network import restore
-    from ablate.training.trainer import AblateTrainer  # its import turns off Ultralytics' reports of use
     from ablate.training.trainer_arguments import pick_device, training_arguments_of
     from ablate.training.training_report import evaluation
     from ablate.training.validator import PredictionsValidator
 
-    assert AblateTrainer
+    events.enabled = False  # Ultralytics' reports of use
     record = job.record
     settings = TrialSettings.from_plain(record.config)
     targets = settings.targets
