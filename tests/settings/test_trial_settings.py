@@ -30,7 +30,7 @@ def test_settings_hold_the_normalised_configuration(name: str) -> None:
     content = given(name)
     settled = {**RECORDED["base"], **CASES[name]["settled"]}
     settled |= {"tracking": {**settled["tracking"], "diff": False}, "trust_weights": False}  # they came later
-    settled |= {"metric": "map50_95", "delta": None, "judge": "best"}
+    settled |= {"delta": None, "judge": "best"}
     settled |= {"until": None, "max_seeds": 12, "budget": None, "tune": 0}
     settled |= {"loss": {"box": "ciou", "cls": "bce", "assigner": "ciou"}, "head": None}
 

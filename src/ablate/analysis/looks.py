@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ablate.analysis.comparability import differences
 from ablate.analysis.identical_results import has_same_results
-from ablate.analysis.variants import Variant, fraction, is_measured, map50_95
+from ablate.analysis.variants import Variant, is_measured, map50_95
 from ablate.records.sweep_record import AnalysisPlan, SweepManifest
 from ablate.records.trial_record import FAILED, Record, TrialRecord
 from ablate.statistics.interval import Interval
@@ -77,7 +77,7 @@ def looks_of(
         pairs.append((one, other))
     if pairs and (different := differences(*map(list, zip(*pairs, strict=True)), by_design=by_design)):
         return Looks(reason=f"not comparable: {different[0]}")
-    found = tuple(_accuracy(one, plan) - _accuracy(other, plan) for one, other in pairs)
+    found = tuple(map50_95(one) - map50_95(other) for one, other in pairs)
     identical = all(has_same_results(one, other) for one, other in pairs)
     made = tuple(looks_at(found, plan.max_seeds, plan.delta, plan.tests, identical=identical))
     verdict = made[-1].verdict if made else Verdict.UNDECIDED
@@ -113,7 +113,3 @@ def _lost(record: Record | None, who: str) -> str:
     if record.status == FAILED and record.failure is not None:
         return f"{who}seed {seed} failed: {record.failure.type}"
     return f"{who}seed {seed} has no accuracy"
-
-
-def _accuracy(trial: TrialRecord, plan: AnalysisPlan) -> float:
-    return fraction(trial.metrics.map50) or 0.0 if plan.metric == "map50" else map50_95(trial)

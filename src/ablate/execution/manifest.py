@@ -83,7 +83,7 @@ def open_sweep(
     tracking = settings.tracking
     controls, plan = (
         controls or {},
-        plan or AnalysisPlan(metric=settings.metric, delta=settings.delta, judge=settings.judge),
+        plan or AnalysisPlan(delta=settings.delta, judge=settings.judge),
     )
     folder = sweep_folder(trials, controls, plan)
     name = folder.path.name

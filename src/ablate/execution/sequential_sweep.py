@@ -90,7 +90,7 @@ def analysis_plan(trials: Sequence[Trial], design: Design | None, controls: Mapp
         ConfigError: Seeds are to be added, and a variant has nothing to be compared with.
     """
     command = trials[0].settings.command
-    plan = AnalysisPlan(metric=command.metric, delta=command.delta, judge=command.judge)
+    plan = AnalysisPlan(delta=command.delta, judge=command.judge)
     if command.until is None:
         return plan
     tests = len(comparisons({trial.identity.variant_key: trial for trial in trials}, design, controls))

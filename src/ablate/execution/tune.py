@@ -77,8 +77,7 @@ def with_chosen_rates(request: Request, short: Sequence[ShortTrials]) -> Request
 
     The signatures that name trials of the request are those of the new trials; the keys of the variants stay.
     """
-    metric = request.trials[0].settings.command.metric
-    chosen = {it.variant_key: chosen_rate(it, [_accuracy(trial, metric) for _, trial in it.trials]) for it in short}
+    chosen = {it.variant_key: chosen_rate(it, [_accuracy(trial) for _, trial in it.trials]) for it in short}
     trials = with_rates(request.trials, chosen)
     pairs = zip(request.trials, trials, strict=True)
     signatures = {before.identity.signature: after.identity.signature for before, after in pairs}
@@ -95,12 +94,10 @@ def _reconciled(short: Sequence[ShortTrials]) -> Reconciled:
     return reconcile([trial for variant in short for _, trial in variant.trials], mend=True)
 
 
-def _accuracy(trial: Trial, metric: str) -> float | None:
-    """Return the accuracy of a finished trial, None of any other."""
+def _accuracy(trial: Trial) -> float | None:
+    """Return mAP50-95 of a finished trial, None of any other."""
     record = trial.record()
-    if record is None or record.status != FINISHED:
-        return None
-    return record.metrics.map50 if metric == "map50" else record.metrics.map50_95
+    return record.metrics.map50_95 if record is not None and record.status == FINISHED else None
 
 
 def _renamed(control: Control, signatures: dict[str, str]) -> Control:

@@ -70,8 +70,7 @@ class AnalysisPlan(JsonStruct, frozen=True, kw_only=True):
     """What a command declared of its analysis before its results were known.
 
     Attributes:
-        metric: Name of the accuracy that is compared and tested.
-        delta: Margin of equivalence, a fraction of the metric; None where none was declared.
+        delta: Margin of equivalence, a fraction of mAP50-95; None where none was declared.
         judge: Which epochs the accuracy is taken from (see `ablate.settings.judge`).
         until: "decided" where seeds are added until every variant is decided; None where the seeds were named.
         max_seeds: Seeds of a variant after which it stays undecided.
@@ -80,7 +79,6 @@ class AnalysisPlan(JsonStruct, frozen=True, kw_only=True):
         tests: How many variants are looked at: what every look is corrected for.
     """
 
-    metric: Annotated[str, msgspec.Meta(pattern="^(map50_95|map50)$")] = "map50_95"
     delta: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
     judge: Annotated[str, msgspec.Meta(pattern=JUDGE)] = BEST
     until: Annotated[str, msgspec.Meta(pattern="^decided$")] | None = None
@@ -96,7 +94,7 @@ class TriedRate(JsonStruct, frozen=True, kw_only=True):
     Attributes:
         rate: The learning rate.
         signature: Of the trial.
-        accuracy: In the declared metric; None where the trial failed.
+        accuracy: Its mAP50-95; None where the trial failed.
     """
 
     rate: Annotated[float, msgspec.Meta(gt=0)]

@@ -28,7 +28,6 @@ OPTIMIZERS = ("SGD", "MuSGD", "AdamW")
 ARITHMETICS = ("auto", "bf16", "emulated", "fp32")
 OOM_POLICIES = ("fail", "halve")
 DESIGNS = ("product", "one_at_a_time", "leave_one_out", "add_one_in", "factorial")
-METRICS = ("map50_95",)  # what differences, tests and intervals are of
 UNTIL = ("decided",)
 ORDERS = ("given", "longest_first", "cheapest_first", "by_seed")
 RETRIES = ("none", "failed", "oom", "all")
@@ -175,7 +174,6 @@ class Config:
     sweep: str | None = None
     root: str = "multirun"
     trust_weights: bool = False
-    metric: str = _choice("map50_95", METRICS)
     delta: float | None = _ranged(None, "> 0 and <= 1")
     judge: str = "best"
     until: str | None = _choice(None, UNTIL)

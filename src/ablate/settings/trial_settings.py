@@ -84,7 +84,6 @@ class CommandSettings:
     sweep: str | None
     root: str
     trust_weights: bool
-    metric: str
     delta: float | None
     judge: str
     until: str | None

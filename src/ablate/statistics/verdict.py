@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What the seeds so far say of a difference in the declared metric."""
+    """What the seeds so far say of a difference in mAP50-95."""
 
     BETTER = "better"
     WORSE = "worse"
