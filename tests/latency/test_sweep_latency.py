@@ -19,6 +19,7 @@ from rich.console import Console
 from tests.factories import decoded
 
 from ablate.cli import verbs
+from ablate.cli.latency_words import latency_words
 from ablate.errors import ConfigError
 from ablate.latency import sweep_latency as latency
 from ablate.latency.latency_settings import latency_request
@@ -362,10 +363,10 @@ def test_a_bad_word_is_found_without_torch() -> None:
 
 
 def test_a_value_may_stand_for_a_list() -> None:
-    several = verbs._latency_options(["latency.batch=1,8", "latency.backend=onnx", "device=0"])
+    several = latency_words(["latency.batch=1,8", "latency.backend=onnx", "device=0"])
     assert (several.device, several.values) == ("0", {"batch": [1, 8], "backend": ["onnx"]})
 
-    listed = verbs._latency_options(["latency.batch=[1,8]", "latency.threads=null"])
+    listed = latency_words(["latency.batch=[1,8]", "latency.threads=null"])
     assert (listed.device, listed.values) == ("auto", {"batch": [1, 8], "threads": None})
 
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,14 +19,9 @@ from ablate.cli.verb_parser import VerbParser
 from ablate.errors import ConfigError, nearest
 from ablate.storage.confined import refuse_links
 from ablate.storage.layout import OutputFolder, SweepFolder
-from ablate.storage.plain_values import Plain
-
-TRUST = "trust_weights"
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from ablate.settings.schema import LatencySettings
 
 
 def plan(words: Sequence[str]) -> int:
@@ -252,7 +247,9 @@ def _with_sweep(verb: str, words: Sequence[str], body: Callable[[Path, argparse.
 
             parsed.report = report_options([word for word in parsed.overrides if not word.startswith("root=")])
         if verb == "latency":
-            parsed.latency = _latency_options([word for word in parsed.overrides if not word.startswith("root=")])
+            from ablate.cli.latency_words import latency_words
+
+            parsed.latency = latency_words([word for word in parsed.overrides if not word.startswith("root=")])
         if verb == "test":
             from ablate.cli.test_words import test_options
 
@@ -288,13 +285,14 @@ def _write_report(directory: Path, parsed: argparse.Namespace, console: Console)
 def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> int:
     import json
 
+    from ablate.cli.latency_words import LatencyWords, recorded_latency
     from ablate.cli.report_command import ReportOptions, make_report
     from ablate.latency.sweep_latency import measure_sweep
     from ablate.records.json_struct import to_json
     from ablate.settings.validation import check_latency
 
-    options: _LatencyOptions = parsed.latency
-    latency = replace(_recorded_latency(directory), **options.values)
+    options: LatencyWords = parsed.latency
+    latency = replace(recorded_latency(directory), **options.values)
     check_latency(latency)
     report = measure_sweep(directory, latency, console, device=options.device, again=True, trust=options.trust)
     if report is None:
@@ -308,74 +306,6 @@ def _open_test(directory: Path, parsed: argparse.Namespace, console: Console) ->
     from ablate.execution.open_test_split import open_test_split
 
     return open_test_split(directory, parsed.test, console, as_json=parsed.json)
-
-
-def _recorded_latency(directory: Path) -> LatencySettings:
-    """Return the settings that a sweep's command measured with; what is recorded of another type has its default."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from ablate.records.loading import load_manifest
-    from ablate.settings.schema import LatencySettings, schema_node
-
-    settings = schema_node().latency
-    for name, value in load_manifest(SweepFolder(directory)).latency.items():
-        with suppress(OmegaConfBaseException):
-            if "${" not in repr(value):  # OmegaConf would put a variable of the environment there
-                settings[name] = value
-    latency = OmegaConf.to_object(settings)
-    assert isinstance(latency, LatencySettings)
-    return latency
-
-
-@dataclass(frozen=True)
-class _LatencyOptions:
-    """The words of `ablate latency`: the device, and the settings of the measurement that they set."""
-
-    device: str
-    values: Plain
-    trust: bool = False
-
-
-def _latency_options(words: Sequence[str]) -> _LatencyOptions:
-    """Read words such as latency.batch=1,8, with types checked; a value may stand for a list of one."""
-    import yaml
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from ablate.cli.messages import needed_kind
-    from ablate.settings.schema import LatencySettings, schema_node
-    from ablate.settings.validation import check_device, check_latency
-
-    device, names, trust = "auto", [], False
-    schema = schema_node().latency
-    valid = [f"latency.{name}" for name in schema]
-    for word in words:
-        key, sign, text = word.partition("=")
-        if key == "device" and sign:
-            check_device(text)
-            device = text
-            continue
-        if key == TRUST and text in ("true", "false"):
-            trust = text == "true"
-            continue
-        if key not in valid or not sign:
-            raise ConfigError(
-                f"{key}: no such key. {nearest(key, valid)}valid: root, device, {TRUST}, {', '.join(valid)}"
-            )
-        name = key.removeprefix("latency.")
-        try:
-            value = yaml.safe_load(text)
-            if isinstance(getattr(LatencySettings(), name), list) and not isinstance(value, list):
-                value = [yaml.safe_load(item) for item in text.split(",")]
-            schema[name] = value
-        except (OmegaConfBaseException, yaml.YAMLError) as error:
-            raise ConfigError(f"{word}: {needed_kind(str(error)) or str(error).splitlines()[0]}") from error
-        names.append(name)
-    latency = OmegaConf.to_object(schema)
-    assert isinstance(latency, LatencySettings)
-    check_latency(latency)
-    return _LatencyOptions(device, {name: getattr(latency, name) for name in names}, trust)
 
 
 def _experiment(root: Path) -> str:
