@@ -25,14 +25,16 @@ BASE = [0.350, 0.356, 0.347, 0.361, 0.340]
 WIGGLE = [0.0004, -0.0003, 0.0, 0.0002, -0.0003]
 
 
-def written(record: Make, write: Write, gains: dict[str, float], wiggle: float = 1.0, **analysis: Any) -> Path:
-    """Write a sweep of five seeds whose variants gain so much, with a declared plan of analysis."""
+def written(
+    record: Make, write: Write, gains: dict[str, float], wiggle: float = 1.0, level: float = 0.0, **analysis: Any
+) -> Path:
+    """Write a sweep of five seeds whose variants gain so much over `level` + BASE, with a declared plan of analysis."""
     made = []
     for number, (module, gain) in enumerate({"none": 0.0, **gains}.items()):
         for seed, base in enumerate(BASE):
             made.append(trial := record(module, seed=seed))
             noise = wiggle * WIGGLE[(seed + number) % 5] if module != "none" else 0.0
-            trial["metrics"]["map50_95"] = base + gain + noise
+            trial["metrics"]["map50_95"] = max(max(base + level, 0.0) + gain + noise, 0.0)
     directory = write(made)
     head = json.loads((directory / "sweep.json").read_text())
     (directory / "sweep.json").write_text(json.dumps({**head, "analysis": analysis}))
@@ -107,3 +109,27 @@ def test_report_takes_a_margin_and_refuses_what_is_none() -> None:
     for word in ("delta=0", "delta=-1", "delta=x", "delta=nan", "delta=2"):
         with pytest.raises(ConfigError, match="above 0"):
             report_options([word])
+
+
+@pytest.mark.parametrize("until", [None, "decided"])
+def test_networks_that_have_learned_nothing_are_neither_equivalent_nor_different(
+    until: str | None, record: Make, write: Write
+) -> None:
+    """Baselines of zero with a variant 0.4 points above, by nearly the same on every seed, and one that is as bad."""
+    plan: dict[str, Any] = {"delta": 0.005} | ({} if until is None else {"until": until, "max_seeds": 5, "tests": 2})
+    comparison = compare(load_sweep(written(record, write, {"hmha": 0.004, "acmix": 0.0}, 0.1, -1.0, **plan)))
+    for module in ("hmha", "acmix"):
+        assert verdict(comparison, module) is Verdict.UNDECIDED
+        assert not row(comparison, module).supported
+        assert any("nothing learned" in note for note in row(comparison, module).notes)
+    texts = [finding.text for finding in findings(comparison)]
+    assert not [text for text in texts if "quivalent" in text and "acmix" in text and "Neither" not in text]
+
+
+@pytest.mark.parametrize("until", [None, "decided"])
+def test_a_variant_that_has_learned_nothing_is_worse_than_one_that_has(
+    until: str | None, record: Make, write: Write
+) -> None:
+    plan: dict[str, Any] = {"delta": 0.005} | ({} if until is None else {"until": until, "max_seeds": 5, "tests": 1})
+    comparison = compare(load_sweep(written(record, write, {"hmha": -0.02}, 0.1, -0.32, **plan)))
+    assert verdict(comparison, "hmha") is Verdict.WORSE

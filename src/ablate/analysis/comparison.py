@@ -41,6 +41,7 @@ from ablate.statistics.seeds_and_images import seeds_and_images
 from ablate.statistics.sequential import anytime_p
 from ablate.statistics.sign_flip import sign_flip
 from ablate.statistics.skewness import PooledSkewness, pooled_skewness, skewed_p
+from ablate.statistics.verdict import LEARNED, NOTHING_LEARNED, has_learned
 
 
 @dataclass(frozen=True)
@@ -223,6 +224,7 @@ def _difference(variant: Variant, baseline: Variant, stored: StoredInterval | No
         p_value=paired_t(paired),
         p_sign_flip=sign_flip(paired),
         values=tuple(paired),
+        has_learned=has_learned(*_accuracies(variant, baseline)),
         effect_size=effect_size(paired),
         smallest_detectable=smallest_detectable(spread, len(paired)),
         seeds_needed=seeds_needed(spread, TO_FIND),
@@ -265,13 +267,20 @@ def _last_look(variant: Variant, looks: Looks, stored: StoredInterval | None) ->
         values=looks.differences,
         p_sequential=looks.p_value,
         looks=looks,
+        has_learned=looks.reason != NOTHING_LEARNED,
     )
 
 
 def _paired(variant: Variant, baseline: Variant) -> tuple[list[Replicate], list[float]]:
     """The shared replicates, and the difference in accuracy of each."""
     shared = shared_replicates(variant, baseline)
-    return shared, [map50_95(one) - map50_95(other) for one, other in trial_pairs(variant, baseline)]
+    return shared, [one - other for one, other in zip(*_accuracies(variant, baseline), strict=True)]
+
+
+def _accuracies(variant: Variant, baseline: Variant) -> tuple[list[float], list[float]]:
+    """Accuracies of the shared replicates: the variant's and the baseline's."""
+    pairs = trial_pairs(variant, baseline)
+    return [map50_95(one) for one, _ in pairs], [map50_95(other) for _, other in pairs]
 
 
 def _thin_notes(variant: Variant, baseline: Variant, difference: Difference | None) -> list[str]:
@@ -281,6 +290,8 @@ def _thin_notes(variant: Variant, baseline: Variant, difference: Difference | No
     notes, shared = [], difference.replicates
     if difference.looks is not None:
         return [difference.looks.reason]
+    if not difference.has_learned:
+        notes.append(f"{NOTHING_LEARNED}: mAP50-95 of both below {LEARNED:g}")
     if difference.fold_share is not None:
         folds = round(1 / difference.fold_share) + 1
         notes.append(

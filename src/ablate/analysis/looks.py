@@ -6,7 +6,7 @@ and neither do seeds that ran while a decision was being made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ablate.analysis.comparability import differences
@@ -15,8 +15,8 @@ from ablate.analysis.variants import Variant, is_measured, map50_95
 from ablate.records.sweep_record import AnalysisPlan, SweepManifest
 from ablate.records.trial_record import FAILED, Record, TrialRecord
 from ablate.statistics.interval import Interval
-from ablate.statistics.sequential import Look, looks_at
-from ablate.statistics.verdict import Verdict
+from ablate.statistics.sequential import FIRST_LOOK, Look, looks_at
+from ablate.statistics.verdict import NOTHING_LEARNED, Verdict, has_learned
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Looks:
 
     @property
     def p_value(self) -> float | None:
-        """Smallest of all looks, corrected for all variants; None before the first look."""
-        return self.made[-1].p_value if self.made else None
+        """Smallest of all looks, corrected for all variants; None before the first, and where nothing is learned."""
+        return self.made[-1].p_value if self.made and self.reason != NOTHING_LEARNED else None
 
 
 def looks_of(
@@ -77,9 +77,15 @@ def looks_of(
         pairs.append((one, other))
     if pairs and (different := differences(*map(list, zip(*pairs, strict=True)), by_design=by_design)):
         return Looks(reason=f"not comparable: {different[0]}")
-    found = tuple(map50_95(one) - map50_95(other) for one, other in pairs)
+    accuracies = [(map50_95(one), map50_95(other)) for one, other in pairs]
+    futile = _futile_look(accuracies)
+    pairs, accuracies = pairs[:futile], accuracies[:futile]
+    found = tuple(one - other for one, other in accuracies)
     identical = all(has_same_results(one, other) for one, other in pairs)
     made = tuple(looks_at(found, plan.max_seeds, plan.delta, plan.tests, identical=identical))
+    if futile is not None and len(made) == futile - FIRST_LOOK + 1:
+        made = (*made[:-1], made[-1]._replace(verdict=Verdict.UNDECIDED))
+        return Looks(made, found, Verdict.UNDECIDED, NOTHING_LEARNED)
     verdict = made[-1].verdict if made else Verdict.UNDECIDED
     if verdict is not Verdict.UNDECIDED:
         return Looks(made, found[: made[-1].seeds], verdict)
@@ -113,3 +119,9 @@ def _lost(record: Record | None, who: str) -> str:
     if record.status == FAILED and record.failure is not None:
         return f"{who}seed {seed} failed: {record.failure.type}"
     return f"{who}seed {seed} has no accuracy"
+
+
+def _futile_look(accuracies: Sequence[tuple[float, float]]) -> int | None:
+    """How many seeds had run at the first look at which neither had learned anything; None where there was none."""
+    looks = (accuracies[:seeds] for seeds in range(FIRST_LOOK, len(accuracies) + 1))
+    return next((len(pairs) for pairs in looks if not has_learned(*map(list, zip(*pairs, strict=True)))), None)

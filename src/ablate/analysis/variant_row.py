@@ -52,6 +52,7 @@ class Difference:
         looks: At the seeds as they came in, in a sweep whose seeds are added until every variant is decided: the
             estimate and its interval are those of the last look, and `p_holm` is corrected for looks and variants.
         p_sequential: Corrected p-value that is valid however often one has looked; None where there was one look.
+        has_learned: Whether either has learned anything: where not, a difference or its absence shows nothing.
         verdict: What is known of it; None where it could not be tested or may not be compared.
         is_comparable: Whether both were trained alike.
         is_of_control: Whether the variant is a control.
@@ -79,6 +80,7 @@ class Difference:
     p_equivalence: float | None = None
     looks: Looks | None = None
     p_sequential: float | None = None
+    has_learned: bool = True
     verdict: Verdict | None = None
 
     @property
@@ -110,14 +112,14 @@ class Difference:
     @property
     def supported(self) -> bool:
         """Whether the trials support a difference: comparable, no control, and the corrected p-values below ALPHA."""
-        if not self.is_comparable or self.is_of_control or self.p_holm is None:
+        if not self.is_comparable or not self.has_learned or self.is_of_control or self.p_holm is None:
             return False
         return max(self.p_holm, self.p_skewed or 0.0, self.p_sequential or 0.0) < ALPHA
 
     @property
     def is_within_margin(self) -> bool:
         """Whether the trials support that it is smaller than the declared margin."""
-        return self.p_equivalence is not None and self.p_equivalence < ALPHA
+        return self.has_learned and self.p_equivalence is not None and self.p_equivalence < ALPHA
 
     @property
     def is_always_zero(self) -> bool:

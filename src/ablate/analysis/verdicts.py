@@ -41,10 +41,13 @@ def verdict_of(difference: Difference, plan: AnalysisPlan) -> Verdict | None:
     """What a fixed number of seeds, or the looks at a growing one, say of a difference; None where nothing was tested.
 
     A difference may be better and within the margin at once: it is then BETTER, and `is_within_margin` holds too.
-    Differences that are all exactly zero are equivalent: the two trainings computed the same.
+    Where neither has learned anything it is UNDECIDED. Otherwise differences that are all exactly zero are equivalent:
+    the two trainings computed the same.
     """
     if difference.looks is not None:
         return difference.looks.verdict
+    if not difference.has_learned:
+        return Verdict.UNDECIDED
     if difference.supported:
         return Verdict.BETTER if difference.estimate > 0 else Verdict.WORSE
     if difference.is_within_margin or (plan.delta is not None and difference.is_always_zero):
