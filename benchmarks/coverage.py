@@ -23,6 +23,7 @@ from coverage_folds import over_folds
 from coverage_latency import over_processes
 from coverage_seeds_and_images import over_both
 from coverage_selection import of_selection
+from coverage_sentences import of_best, of_pairs, of_reports, of_skew
 from coverage_sequential import over_looks
 from simulated.known_truth import coverage_over_seeds, factor_coverage, false_alarms, image_coverage, population
 
@@ -53,6 +54,10 @@ def main() -> None:
         "data_sets": lambda: over_data_sets(asked.sweeps // 4),
         "selection": lambda: of_selection(asked.sweeps // 10),
         "folds": lambda: over_folds(asked.sweeps // 4),
+        "reports": lambda: of_reports(asked.sweeps // 50),
+        "skew": lambda: of_skew(asked.sweeps // 50),
+        "best": lambda: of_best(asked.sweeps // 4),
+        "pairs": lambda: of_pairs(asked.sweeps // 20),
     }
     for part in asked.parts or parts:
         started = time.perf_counter()
@@ -68,7 +73,7 @@ def main() -> None:
 def over_seeds(sweeps: int) -> Iterator[Line]:
     """Intervals of paired differences, and false alarms of many variants against one baseline."""
     random = np.random.default_rng(1)
-    for kind in ("normal", "heavy", "skewed"):
+    for kind in ("normal", "heavy"):  # skew is a part of its own
         for seeds in (2, 3, 5, 10):
             found = coverage_over_seeds(random, sweeps, seeds, kind)
             yield {"what": "t interval covers", "setting": f"{seeds} seeds, {kind} noise", "found": found, "of": sweeps}

@@ -30,12 +30,17 @@ Correction = Callable[[Sequence[float | None]], list[float | None]]
 
 
 def noise(random: np.random.Generator, shape: tuple[int, ...], kind: str = "normal") -> np.ndarray:
-    """Noise of standard deviation `NOISE`: normal, "heavy" (Student's t, 4 degrees) or "skewed" (exponential)."""
+    """Noise of standard deviation `NOISE`, shape (..., baseline and variants, seeds).
+
+    "normal", "heavy" (Student's t, 4 degrees), or "skewed": exponential in the variants and normal in the baseline.
+    Skew in both would cancel in the pair.
+    """
     if kind == "heavy":
         return NOISE * random.standard_t(4, shape) / np.sqrt(2)
+    normal = random.normal(0, NOISE, shape)
     if kind == "skewed":
-        return NOISE * (random.exponential(1, shape) - 1)
-    return random.normal(0, NOISE, shape)
+        normal[..., 1:, :] = NOISE * (random.exponential(1, shape) - 1)[..., 1:, :]
+    return normal
 
 
 def sweeps(

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 
 from ablate.analysis.comparison import Comparison, compare
+from ablate.analysis.variant_row import TO_FIND
 from ablate.findings.all_findings import findings
 from ablate.findings.finding import Claim, Relation
 from ablate.records.failures import Failure
@@ -60,6 +61,8 @@ class Planted:
             difference = self.last.get(reference, 0.0) - self.last.get(subject, 0.0)
         if claim.relation is Relation.EQUIVALENT:
             return abs(difference) <= self.margin
+        if claim.relation is Relation.SMALL:
+            return abs(difference) < TO_FIND
         if claim.relation is Relation.DIFFERENT:
             return difference != 0
         return difference > 0 if claim.relation is Relation.HIGHER else difference < 0
@@ -126,9 +129,23 @@ class Study:
         return 0.4 + effects + random.normal(0, SEED_SPREAD, (1, self.seeds)) + random.normal(0, NOISE, shape)
 
     def draw(
-        self, random: np.random.Generator, truth: Planted = NOTHING, accuracy: np.ndarray | None = None
+        self,
+        random: np.random.Generator,
+        truth: Planted = NOTHING,
+        accuracy: np.ndarray | None = None,
+        *,
+        crippled: float = 0.0,
+        flagged: str = "",
     ) -> Comparison:
-        """The comparison of a sweep with drawn accuracies, or with those that are given; NaN is a trial that failed."""
+        """The comparison of a sweep.
+
+        Args:
+            random: Draws what is not given.
+            truth: What the variants add.
+            accuracy: At the best epoch, as of `accuracy()`; NaN is a trial that failed.
+            crippled: What the identity control loses, fractions of mAP: a comparison that is broken.
+            flagged: Module of a variant that was trained with another batch than its baseline.
+        """
         top = self.accuracy(random, truth) if accuracy is None else accuracy
         sizes = {
             size: top * scale + random.normal(0, spread, top.shape) + self._of(truth.sizes, size)
@@ -137,12 +154,16 @@ class Study:
         last = top - 0.01 + random.normal(0, LAST_NOISE, top.shape) + self._of(truth.last)
         same = self.names.index("identity")
         for values in (top, last, *sizes.values()):
-            values[same] = values[0]
+            values[same] = values[0] - crippled
         trials: list[Record] = []
         for row, of_variant in enumerate(self._trials):
             for seed, trial in enumerate(of_variant):
                 parts = {size: float(values[row, seed]) for size, values in sizes.items()}
-                trials.append(_with(trial, float(top[row, seed]), float(last[row, seed]), parts))
+                one = _with(trial, float(top[row, seed]), float(last[row, seed]), parts)
+                if flagged == self.names[row]:
+                    realised = msgspec.structs.replace(one.realised, batch=1 + (one.realised.batch or 0))
+                    one = msgspec.structs.replace(one, realised=realised)
+                trials.append(one)
         return compare(Sweep(SweepFolder(Path("planted")), self._manifest, trials))
 
     def _of(self, planted: Mapping[object, float], size: str = "") -> np.ndarray:

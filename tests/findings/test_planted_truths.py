@@ -8,6 +8,7 @@ from simulated.whole_reports import Planted, Study, claims_of, false_reports, un
 
 from ablate.findings.all_findings import findings
 from ablate.findings.finding import Kind, Relation
+from ablate.records.sweep_record import AnalysisPlan
 from ablate.statistics.all_pairs import letters
 from ablate.statistics.sign_flip import least_p, sign_flip
 
@@ -32,6 +33,81 @@ def test_a_large_effect_is_claimed_in_its_direction() -> None:
     assert all(truth.is_true(claim) for claim in claims)
     of_baseline = {(c.subject[:2], c.relation) for c in claims if c.reference.startswith("none")}
     assert of_baseline == {("m0", Relation.HIGHER), ("m1", Relation.LOWER)}
+
+
+def _exactly(study: Study, effects: list[float], spread: float = 0.0002) -> np.ndarray:
+    """Accuracies of a study whose variants add just these effects, with hardly any noise; controls add nothing."""
+    top = 0.4 + np.random.default_rng(0).normal(0, spread, (len(study.names), study.seeds))
+    top[1 : 1 + len(effects)] += np.array(effects)[:, None]
+    return top
+
+
+def test_a_certain_difference_that_is_small_is_said_to_be_small() -> None:
+    study, truth = Study(2, 5), Planted({"m0": 0.002, "m1": 0.02})
+    comparison = study.draw(np.random.default_rng(0), truth, _exactly(study, [0.002, 0.02]))
+    (higher,) = [f for f in findings(comparison) if "significantly higher" in f.text]
+    large, small = higher.text.split("m0@")  # the larger one is first
+    assert "significant, but smaller than half a point" in small
+    assert "half a point" not in large
+    assert {(c.subject[:2], c.relation) for c in higher.claims} == {
+        ("m0", Relation.HIGHER),
+        ("m1", Relation.HIGHER),
+        ("m0", Relation.SMALL),
+    }
+    assert all(truth.is_true(claim) for claim in higher.claims)
+
+
+def test_a_difference_that_is_small_only_as_measured_is_not_claimed_to_be_small() -> None:
+    study, random = Study(1, 5), np.random.default_rng(0)
+    accuracy = _exactly(study, [0.0])
+    accuracy[1] = accuracy[0] + np.array([0.003, 0.0065, 0.0045, 0.0055, 0.005])
+    (higher,) = [f for f in findings(study.draw(random, accuracy=accuracy)) if "significantly higher" in f.text]
+    assert "measured smaller than half a point" in higher.text
+    assert Relation.SMALL not in {claim.relation for claim in higher.claims}
+
+
+def test_a_declared_margin_says_what_is_small() -> None:
+    study = Study(1, 5, plan=AnalysisPlan(delta=0.001))
+    texts = [f.text for f in findings(study.draw(np.random.default_rng(0), accuracy=_exactly(study, [0.002])))]
+    assert any("significantly higher" in text for text in texts)
+    assert not any("half a point" in text for text in texts)
+
+
+def test_a_crippled_identity_control_is_told_before_anything_else() -> None:
+    study, random = Study(1, 3), np.random.default_rng(0)
+    first, *_ = findings(study.draw(random, crippled=0.03))
+    assert first.kind is Kind.CHECK
+    assert "BROKEN" in first.text
+    assert "3.00 points" in first.text
+    assert not any("BROKEN" in finding.text for finding in findings(study.draw(random)))
+
+
+def test_a_flagged_row_is_told_as_flagged_and_claims_nothing_and_costs_others_nothing() -> None:
+    study, truth = Study(2, 5), Planted({"m0": 0.05, "m1": 0.02})
+    accuracy = _exactly(study, [0.05, 0.02])
+    accuracy[2] = accuracy[0] + np.array([0.019, 0.0195, 0.02, 0.0205, 0.021])
+    comparison = study.draw(np.random.default_rng(0), truth, accuracy, flagged="m0")
+    told = findings(comparison)
+    assert not [c for f in told for c in f.claims if "m0@" in c.subject or "m0@" in c.reference]
+    assert {(c.subject[:2], c.relation) for f in told for c in f.claims if c.reference.startswith("none")} >= {
+        ("m1", Relation.HIGHER)
+    }
+    assert [f for f in told if f.kind is Kind.CHECK and "other causes" in f.text and "m0@" in f.text]
+    row = next(row for row in comparison.rows if row.label.startswith("m1@"))
+    assert row.difference is not None
+    assert comparison.tests == 1
+    assert row.difference.p_holm == row.difference.p_value
+
+
+def test_skewed_differences_are_told_with_what_a_claim_takes_and_how_many_seeds() -> None:
+    study, random = Study(4, 5), np.random.default_rng(0)
+    accuracy = _exactly(study, [0.0] * 4)
+    accuracy[1:5] += np.array([0.03, 0.03, 0.03, 0.03, 0.011])  # one seed of five much worse, of every variant
+    comparison = study.draw(random, accuracy=accuracy)
+    (skewed,) = [f for f in findings(comparison) if "look skewed" in f.text]
+    assert "mean skewness -" in skewed.text
+    assert "0.0625" in skewed.text
+    assert not [c for f in findings(comparison) for c in f.claims if c.reference.startswith("none")]
 
 
 def test_collapsed_trainings_are_an_outcome_of_their_own() -> None:

@@ -10,7 +10,8 @@ from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.number_format import points
 from ablate.analysis.phrases import count, interval_text, limited, listed, points_text, span
 from ablate.analysis.variant_row import TO_FIND, Difference, Row
-from ablate.findings.finding import Claim, Finding, Kind, direction, without_claims
+from ablate.findings.finding import Claim, Finding, Kind, Relation, direction, without_claims
+from ablate.statistics.equivalence import equivalence_p
 from ablate.statistics.paired import ALPHA, seeds_needed, smallest_detectable
 
 MOST_REASONS = 6  # for which variants were left out
@@ -82,15 +83,15 @@ def _tested(compared: Sequence[Compared], tests: int) -> list[Finding]:
     unclear = [(row, d) for row, d in unsupported if d.over_seeds is None or not d.over_seeds.excludes_zero]
     found = []
     if better:
-        text = f"mAP50-95 is significantly higher for {_with_intervals(better)}."
-        found.append(Finding(text, Kind.ACCURACY, _claims(better)))
+        text = f"mAP50-95 is significantly higher for {_with_intervals(better, tests)}."
+        found.append(Finding(text, Kind.ACCURACY, _claims(better, tests)))
     if worse:
-        text = f"mAP50-95 is significantly lower for {_with_intervals(worse)}."
-        found.append(Finding(text, Kind.ACCURACY, _claims(worse)))
+        text = f"mAP50-95 is significantly lower for {_with_intervals(worse, tests)}."
+        found.append(Finding(text, Kind.ACCURACY, _claims(worse, tests)))
     if suggested:
         text = (
             "the 95% CI excludes zero but the difference is not significant after Holm correction for "
-            f"{_with_intervals(suggested)}."
+            f"{listed((_with_interval(row, difference) for row, difference in suggested), MOST_NAMED)}."
         )
         found.append(Finding(text, Kind.ACCURACY))
     if unclear:
@@ -102,9 +103,29 @@ def _tested(compared: Sequence[Compared], tests: int) -> list[Finding]:
     return found
 
 
-def _claims(compared: Sequence[Compared]) -> tuple[Claim, ...]:
-    """That each is what the sign of its difference says; also of those that are counted and not named."""
-    return tuple(Claim(row.label, direction(difference.estimate), row.baseline) for row, difference in compared)
+def _claims(compared: Sequence[Compared], tests: int) -> tuple[Claim, ...]:
+    """That each is what the sign of its difference says, and small; also of those that are counted and not named."""
+    claims = [Claim(row.label, direction(difference.estimate), row.baseline) for row, difference in compared]
+    claims += [Claim(row.label, Relation.SMALL, row.baseline) for row, d in compared if _is_surely_small(d, tests)]
+    return tuple(claims)
+
+
+def _is_surely_small(difference: Difference, tests: int) -> bool:
+    """Whether two one-sided tests, corrected for so many variants, show less than half a point either way.
+
+    Not asked where a margin is declared: that margin then says what is small.
+    """
+    p_value = None if difference.margin is not None else equivalence_p(difference.values, TO_FIND)
+    return p_value is not None and p_value < ALPHA / max(1, tests)
+
+
+def _smallness(difference: Difference, tests: int) -> str:
+    """What is to be said of a significant difference that is small; empty of a larger one."""
+    if difference.margin is not None or abs(difference.estimate) >= TO_FIND:
+        return ""
+    if _is_surely_small(difference, tests):
+        return "; significant, but smaller than half a point"
+    return "; measured smaller than half a point"
 
 
 def _undetectable(differences: Sequence[Difference], tests: int) -> str:
@@ -163,16 +184,17 @@ def _why_untested(compared: Sequence[Compared]) -> str:
     return f"The difference is the same on each of {seeds}, {lack}"
 
 
-def _with_intervals(compared: Sequence[Compared]) -> str:
-    """Names with difference, interval and corrected p-value."""
-    return listed((_with_interval(row, difference) for row, difference in compared), MOST_NAMED)
+def _with_intervals(compared: Sequence[Compared], tests: int) -> str:
+    """Names of significant differences with interval, corrected p-value, and whether they are small."""
+    texts = [_with_interval(row, difference, _smallness(difference, tests)) for row, difference in compared]
+    return listed(texts, MOST_NAMED)
 
 
-def _with_interval(row: Row, difference: Difference) -> str:
+def _with_interval(row: Row, difference: Difference, remark: str = "") -> str:
     interval = difference.over_seeds
     bounds = interval_text(interval.low, interval.high) if interval else "no interval"
     p_value = cell("p_holm", difference.p_holm)
-    return f"{row.label} ({points_text(difference.estimate)}, {bounds}, Holm-corrected p {p_value})"
+    return f"{row.label} ({points_text(difference.estimate)}, {bounds}, Holm-corrected p {p_value}{remark})"
 
 
 def _reasons(left_out: dict[str, str]) -> str:

@@ -33,6 +33,7 @@ class Relation(StrEnum):
     LOWER = "lower"
     DIFFERENT = "different"
     EQUIVALENT = "equivalent"
+    SMALL = "smaller than half a point"  # in either direction
 
 
 @dataclass(frozen=True)
