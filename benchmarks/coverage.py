@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from common import keep
+from coverage_clips import over_clips
 from coverage_data_sets import over_data_sets
 from coverage_factors import of_components, of_seeds_on_levels
 from coverage_folds import over_folds
@@ -58,6 +59,7 @@ def main() -> None:
         "skew": lambda: of_skew(asked.sweeps // 50),
         "best": lambda: of_best(asked.sweeps // 4),
         "pairs": lambda: of_pairs(asked.sweeps // 20),
+        "clips": lambda: over_clips(asked.samples),
     }
     for part in asked.parts or parts:
         started = time.perf_counter()

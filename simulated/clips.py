@@ -33,18 +33,20 @@ class Clips:
         return self.images.of(frames), np.repeat(np.arange(clips), self.frames)
 
 
-def clips_of(clips: int, frames: int, seed: int) -> Clips:
+def clips_of(clips: int, frames: int, seed: int, likeness: float = 0.5) -> Clips:
     """Simulate two detectors on clips, the variant a little better.
 
-    The frames of a clip share how crowded and hard it is, and which classes it shows; half of what makes an object
+    The frames of a clip share how crowded and hard it is, and which classes it shows; a share of what makes an object
     easier for one detector than for the other is of the clip too. What remains is of the single frame and object.
 
     Args:
         clips: How many.
         frames: Of each clip.
         seed: Of the generator.
+        likeness: That share, from 0 to 1.
     """
     random = np.random.default_rng(seed)
+    clip_scale, object_scale = np.sqrt([0.245 * likeness, 0.245 * (1 - likeness)])
     images = clips * frames
     clip = np.repeat(np.arange(clips), frames)
     crowd = (random.gamma(2, 0.5, clips) * random.gamma(10, 0.1, images).reshape(clips, frames).T).T.ravel()
@@ -57,8 +59,8 @@ def clips_of(clips: int, frames: int, seed: int) -> Clips:
     share = np.array(RATES) / np.sum(RATES)
     found = []
     for skill in (0.3, 0.4):
-        of_clip = random.normal(0, 0.35, clips)[clip]  # the detector's luck with this scene
-        own = of_clip[true_image] + random.normal(0, 0.35, len(true_image))
+        of_clip = random.normal(0, clip_scale, clips)[clip]  # the detector's luck with this scene
+        own = of_clip[true_image] + random.normal(0, object_scale, len(true_image))
         quality = skill - 0.6 * hard[true_image] - 0.7 * hard_object + own
         overlap = special.expit(0.9 + 0.6 * quality + random.normal(0, 0.3, len(true_image)))
         seen = random.random(len(true_image)) < special.expit(1.5 + 1.2 * quality)
