@@ -263,6 +263,7 @@ def _last_look(variant: Variant, looks: Looks, stored: StoredInterval | None) ->
         is_of_control=variant.control is not None,
         over_seeds=looks.interval,
         over_images=stored.interval if stored else None,
+        image_groups=stored.groups if stored and stored.interval else None,
         effect_size=effect_size(looks.differences),
         values=looks.differences,
         p_sequential=looks.p_value,

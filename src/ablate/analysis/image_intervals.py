@@ -22,7 +22,7 @@ import numpy as np
 from ablate.analysis.pairing import VariantGroup, comparison_groups, trial_pairs
 from ablate.analysis.variants import Variant, map50_95, variants_of
 from ablate.data.data_errors import DataError
-from ablate.data.groups import ImageGroups, find_groups, read_groups
+from ablate.data.groups import AUDIT, ImageGroups, find_groups, read_groups
 from ablate.errors import AblateError, count
 from ablate.evaluation.image_bootstrap import RESAMPLES, NotPaired, image_interval, resampled_map, same_objects
 from ablate.records.json_struct import JsonStruct, from_json, to_json, written
@@ -162,6 +162,9 @@ def _computed(task: _Task, evaluations: _Evaluations) -> StoredInterval:
         return StoredInterval(reason=str(error))
     predictions = evaluations.images[task.variant.comparison_key]
     groups = _numbered(task.groups, predictions)
+    names = predictions.names.tolist()
+    if task.groups is not None and task.groups.source != AUDIT and task.groups.groups.keys().isdisjoint(names):
+        return StoredInterval(reason=f"{task.groups.source} names none of the {len(names)} images, such as {names[0]}")
     if groups is not None and (number := len(np.unique(groups))) < FEWEST_GROUPS:
         return StoredInterval(reason=f"{count(number, 'group')} of images are too few; at least {FEWEST_GROUPS}")
     result = image_interval(list(zip(variants, base, strict=True)), LEVEL, predictions, groups)
@@ -279,8 +282,11 @@ def _groups_of(sweep: Sweep, record: TrialRecord) -> tuple[ImageGroups | None, s
 
 
 def _numbered(groups: ImageGroups | None, predictions: Predictions) -> np.ndarray | None:
-    """The number of the group of each image, (I,); None where single images are drawn."""
-    return None if groups is None else groups.numbered(predictions.names.tolist())
+    """The number of the group of each image, (I,); None where single images are drawn, as each is its own group."""
+    if groups is None:
+        return None
+    numbers = groups.numbered(predictions.names.tolist())
+    return numbers if len(np.unique(numbers)) < len(numbers) or groups.source != AUDIT else None
 
 
 def _check_agreement(record: TrialRecord, accuracy: float, trial: str) -> None:

@@ -18,7 +18,7 @@ from ablate.console import Terminal, is_animated, print_line, short_path
 from ablate.data.cache import make_cache
 from ablate.data.catalogue import resolve
 from ablate.data.data_settings import DataSettings
-from ablate.data.groups import ImageGroups, write_groups
+from ablate.data.groups import AUDIT, ImageGroups, write_groups
 from ablate.monitor.render import Row, table
 from ablate.records.json_struct import to_json
 from ablate.storage.confined import refuse_links
@@ -51,7 +51,7 @@ def run_audit(data: DataSettings, root: Path, *, as_json: bool = False) -> int:
         record = audit(dataset, report)
         report("writing pictures", 0, 1)
         page = audit_html(record, {image.name: image.path for image in images_of(dataset)})
-    write_groups(folder.groups, ImageGroups(grouped(record), "audit", dataset.fingerprint))
+    write_groups(folder.groups, ImageGroups(grouped(record), AUDIT, dataset.fingerprint))
     atomic_write_text(folder.page, page)
     atomic_write_json(folder.record, to_json(record))
     if as_json:

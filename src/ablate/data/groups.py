@@ -25,6 +25,7 @@ from ablate.storage.layout import OutputFolder
 
 SCHEMA: Final = 1
 MOST_BYTES: Final = 2**28  # a million images with names of some hundred characters
+AUDIT: Final = "audit"
 COLUMNS: Final = ("image", "group")
 
 
