@@ -6,7 +6,8 @@ called, or an option that nothing reads, shows in this way and in no other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from ablate.analysis.pairing import trial_pairs
 from ablate.analysis.variants import Variant
@@ -15,6 +16,7 @@ from ablate.records.metrics import EpochRow
 from ablate.records.trial_record import TrialRecord
 
 IDENTITIES = ("identity", "stock")  # names of modules, losses and heads that change nothing: controls
+_IDENTITY = re.compile(rf"({'|'.join(IDENTITIES)})($|\[|-)")  # stock-yolo26n: the ancestor of an imported network
 _RESULTS = ("map50_95", "map50", "precision", "recall", "fitness")
 
 
@@ -28,10 +30,14 @@ def is_identity(variant: Variant) -> bool:
     """Tell whether a variant is an identity control, joined or by name: all that it changes is an identity."""
     if variant.control is not None:
         return variant.control.kind == "identity"
-    levels = variant.factors
+    return changes_nothing(variant.factors)
+
+
+def changes_nothing(levels: Mapping[str, str]) -> bool:
+    """Tell whether all that these levels of the factors change is an identity; False where they change nothing."""
     modules = [] if levels["module"] == "none" else levels["module"].split("+")
     changed = [*modules, *(levels[name] for name, level in STOCK.items() if levels[name] != level)]
-    return bool(changed) and all(level.partition("[")[0] in IDENTITIES for level in changed)
+    return bool(changed) and all(_IDENTITY.match(level) for level in changed)
 
 
 def twins(variants: Sequence[Variant]) -> list[list[Variant]]:

@@ -10,13 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ablate.analysis.comparability import differences
-from ablate.analysis.identical_results import has_same_results
+from ablate.analysis.identical_results import changes_nothing, has_same_results
 from ablate.analysis.variants import Variant, is_measured, map50_95
+from ablate.records.factor_levels import levels_of
 from ablate.records.sweep_record import AnalysisPlan, SweepManifest
 from ablate.records.trial_record import FAILED, Record, TrialRecord
 from ablate.statistics.interval import Interval
 from ablate.statistics.sequential import FIRST_LOOK, Look, looks_at
 from ablate.statistics.verdict import NOTHING_LEARNED, Verdict, has_learned
+
+DID_NOT_ACT = "identical to the baseline in every digit: what it changes did not act"
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ def looks_of(
     pairs, accuracies = pairs[:futile], accuracies[:futile]
     found = tuple(one - other for one, other in accuracies)
     identical = all(has_same_results(one, other) for one, other in pairs)
+    if identical and len(found) >= FIRST_LOOK and not changes_nothing(levels_of(pairs[0][0].factors)):
+        return Looks((), found, Verdict.UNDECIDED, DID_NOT_ACT)
     made = tuple(looks_at(found, plan.max_seeds, plan.delta, plan.tests, identical=identical))
     if futile is not None and len(made) == futile - FIRST_LOOK + 1:
         made = (*made[:-1], made[-1]._replace(verdict=Verdict.UNDECIDED))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ablate.analysis.identical_results import is_identity
 from ablate.analysis.variant_row import Difference, Row
 from ablate.records.sweep_record import AnalysisPlan
 from ablate.statistics.equivalence import equivalence_p
@@ -32,17 +33,17 @@ def with_verdicts(rows: Sequence[Row], plan: AnalysisPlan) -> list[Row]:
         p_equivalence = holms if member else alone if row.control == IDENTITY and row.is_comparable else None
         tested = replace(row.difference, p_equivalence=p_equivalence, margin=plan.delta)
         is_judged = row.is_comparable and (member or row.control == IDENTITY or tested.looks is not None)
-        verdict = verdict_of(tested, plan) if is_judged else None
+        verdict = verdict_of(tested, plan, of_identity=is_identity(row.variant)) if is_judged else None
         answers.append(replace(row, difference=replace(tested, verdict=verdict)))
     return answers
 
 
-def verdict_of(difference: Difference, plan: AnalysisPlan) -> Verdict | None:
+def verdict_of(difference: Difference, plan: AnalysisPlan, *, of_identity: bool = False) -> Verdict | None:
     """What a fixed number of seeds, or the looks at a growing one, say of a difference; None where nothing was tested.
 
     A difference may be better and within the margin at once: it is then BETTER, and `is_within_margin` holds too.
-    Where neither has learned anything it is UNDECIDED. Otherwise differences that are all exactly zero are equivalent:
-    the two trainings computed the same.
+    Where neither has learned anything it is UNDECIDED. Otherwise differences that are all exactly zero make an identity
+    equivalent: the two trainings computed the same. For any other variant they are no evidence: its change did not act.
     """
     if difference.looks is not None:
         return difference.looks.verdict
@@ -50,7 +51,7 @@ def verdict_of(difference: Difference, plan: AnalysisPlan) -> Verdict | None:
         return Verdict.UNDECIDED
     if difference.supported:
         return Verdict.BETTER if difference.estimate > 0 else Verdict.WORSE
-    if difference.is_within_margin or (plan.delta is not None and difference.is_always_zero):
+    if difference.is_within_margin or (plan.delta is not None and of_identity and difference.is_always_zero):
         return Verdict.EQUIVALENT
     was_tested = difference.p_holm is not None or difference.p_equivalence is not None
     return Verdict.UNDECIDED if was_tested else None
@@ -58,6 +59,8 @@ def verdict_of(difference: Difference, plan: AnalysisPlan) -> Verdict | None:
 
 def _equivalence_p(row: Row, plan: AnalysisPlan) -> float | None:
     if row.difference is None or row.difference.looks is not None or plan.delta is None:
+        return None
+    if row.difference.p_sequential is not None:  # reported before: the test is for a number of seeds fixed beforehand
         return None
     if row.difference.fold_share is not None:
         return corrected_equivalence_p(row.difference.fold_means, plan.delta, row.difference.fold_share)

@@ -23,6 +23,7 @@ from ablate.preflight.network_answer import NetworkAnswer, NetworkCost
 from ablate.preflight.networks import contract_notes, preflight
 from ablate.preflight.throughput import share_cores
 from ablate.records.graft_report import KeptTensors
+from ablate.statistics.sequential import FIRST_LOOK
 from ablate.study.rate_tuning import short_trials
 from ablate.study.trial import Trial, data_warnings
 
@@ -167,9 +168,20 @@ def make_plan(request: Request, launch: Launch) -> Plan:
         notes=[
             *request.notes,
             *([tuning_note(short)] if short else []),
+            *([_seeds_note(request)] if settings.command.until else []),
             *contract_notes(reconciled.trials, networks.answers),
             *data_warnings(request.trials),
         ],
+    )
+
+
+def _seeds_note(request: Request) -> str:
+    """How many trials a sweep may take whose seeds are added; the plan has one seed of each variant."""
+    variants = len({trial.identity.variant_key for trial in request.trials})
+    most = request.trials[0].settings.command.max_seeds
+    return (
+        f"until=decided: each of {variants} variants, baselines included, takes {FIRST_LOOK} to {most} seeds, which is "
+        f"{FIRST_LOOK * variants} to {most * variants} trials; the plan shows those that are named"
     )
 
 

@@ -17,8 +17,9 @@ from ablate.execution.make_request import Request
 from ablate.execution.reconcile import Reconciled, reconcile
 from ablate.execution.scheduler import run_trials
 from ablate.preflight.networks import preflight
+from ablate.records.judged import judged_record
 from ablate.records.sweep_record import Control, TunedRate
-from ablate.records.trial_record import FINISHED
+from ablate.records.trial_record import FINISHED, TrialRecord
 from ablate.study.rate_tuning import ShortTrials, chosen_rate, short_trials, with_rates
 from ablate.study.trial import Trial
 from ablate.tracking.tracker import Tracker
@@ -95,9 +96,12 @@ def _reconciled(short: Sequence[ShortTrials]) -> Reconciled:
 
 
 def _accuracy(trial: Trial) -> float | None:
-    """Return mAP50-95 of a finished trial, None of any other."""
+    """Return mAP50-95 of a finished trial by the declared judge, None of any other."""
     record = trial.record()
-    return record.metrics.map50_95 if record is not None and record.status == FINISHED else None
+    if record is None or record.status != FINISHED:
+        return None
+    judged = judged_record(record, trial.settings.command.judge)
+    return judged.metrics.map50_95 if isinstance(judged, TrialRecord) else None
 
 
 def _renamed(control: Control, signatures: dict[str, str]) -> Control:

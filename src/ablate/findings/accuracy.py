@@ -88,11 +88,9 @@ def _tested(compared: Sequence[Compared], tests: int) -> list[Finding]:
     if worse:
         text = f"mAP50-95 is significantly lower for {_with_intervals(worse, tests)}."
         found.append(Finding(text, Kind.ACCURACY, _claims(worse, tests)))
-    if suggested:
-        text = (
-            "the 95% CI excludes zero but the difference is not significant after Holm correction for "
-            f"{listed((_with_interval(row, difference) for row, difference in suggested), MOST_NAMED)}."
-        )
+    for why, these in _by_reason(suggested).items():
+        names = listed((_with_interval(row, difference) for row, difference in these), MOST_NAMED)
+        text = f"the 95% CI excludes zero but the difference is not significant {why} for {names}."
         found.append(Finding(text, Kind.ACCURACY))
     if unclear:
         text = (
@@ -101,6 +99,20 @@ def _tested(compared: Sequence[Compared], tests: int) -> list[Finding]:
         )
         found.append(Finding(text, Kind.ACCURACY))
     return found
+
+
+def _by_reason(compared: Sequence[Compared]) -> dict[str, list[Compared]]:
+    """Differences that are not significant, by the test that decides it."""
+    reasons: dict[str, list[Compared]] = {}
+    for row, difference in compared:
+        if difference.p_holm is None or difference.p_holm >= ALPHA:
+            why = "after Holm correction"
+        elif difference.p_sequential is not None and difference.p_sequential >= ALPHA:
+            why = "at any number of looks, as the comparison was reported before (column p_sequential),"
+        else:
+            why = "by the tests that allow for skewed differences"
+        reasons.setdefault(why, []).append((row, difference))
+    return reasons
 
 
 def _claims(compared: Sequence[Compared], tests: int) -> tuple[Claim, ...]:

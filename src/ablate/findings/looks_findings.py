@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.number_format import points
-from ablate.analysis.phrases import limited, points_text
+from ablate.analysis.phrases import joined, limited, points_text
 from ablate.analysis.variant_row import Row
 from ablate.findings.finding import Claim, Finding, Kind, Relation
 from ablate.statistics.verdict import Verdict
@@ -35,11 +35,13 @@ def looks_findings(comparison: Comparison) -> list[Finding]:
             text = f"{str(verdict).capitalize()}{margin}: {limited([_with_interval(row) for row in these], MOST)}."
             found.append(Finding(text, Kind.ACCURACY, tuple(claims)))
     if found:
+        together = f" and for all {plan.tests} comparisons together" if plan.tests > 1 else ""
         text = (
-            f"Seeds were added until each variant was decided, at most {plan.max_seeds}. The intervals hold at all "
-            f"looks and for all {plan.tests} variants together (95 %); a difference that ended a variant early is on "
-            "average larger than the true one."
+            f"Seeds are added until a variant is decided or has {plan.max_seeds}. The intervals hold at all looks"
+            f"{together} (95 %)."
         )
+        if any(_has_ended_early(row, plan.max_seeds) for row in rows):
+            text += " A difference that ended a variant early is on average larger than the true one."
         found.append(Finding(text, Kind.CHECK))
     return found
 
@@ -57,8 +59,18 @@ def _repeated(comparison: Comparison) -> list[Finding]:
     return [Finding(f"{text}: {limited(values, MOST)}." if values else f"{text}.", Kind.CHECK)]
 
 
+def _has_ended_early(row: Row, most: int) -> bool:
+    """Whether a variant was called better or worse before it had all the seeds that it might have."""
+    difference = row.difference
+    return (
+        difference is not None
+        and difference.verdict in (Verdict.BETTER, Verdict.WORSE)
+        and len(difference.seeds) < most
+    )
+
+
 def _listed(looks: Sequence[int]) -> str:
-    return ", ".join(map(str, looks))
+    return joined([str(number) for number in looks])
 
 
 def _with_interval(row: Row) -> str:

@@ -17,7 +17,7 @@ def tuning_findings(comparison: Comparison) -> list[str]:
     numbers = listed((f"{row.label} {rate.chosen:g}" for row, rate in rows), MOST_NAMED)
     tries = max(len(rate.tried) for _, rate in rows)
     sentences = [
-        f"Each variant trains with its own learning rate, chosen by {tries} short trials for each, with one seed that "
+        f"Each variant trains with its own learning rate, chosen by {tries} short trials, all with one seed that "
         f"no comparison uses: {numbers}. The choice is itself uncertain; the notes have the accuracies."
     ]
     ends = [row.label for row, rate in rows if rate.is_at_an_end]

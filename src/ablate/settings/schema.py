@@ -29,6 +29,7 @@ ARITHMETICS = ("auto", "bf16", "emulated", "fp32")
 OOM_POLICIES = ("fail", "halve")
 DESIGNS = ("product", "one_at_a_time", "leave_one_out", "add_one_in", "factorial")
 UNTIL = ("decided",)
+HIGHEST_RATE = 10
 ORDERS = ("given", "longest_first", "cheapest_first", "by_seed")
 RETRIES = ("none", "failed", "oom", "all")
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -65,7 +66,7 @@ class OptimizerSettings:
     """One optimizer with its learning-rate schedule, under Ultralytics' names."""
 
     name: str = _choice("MuSGD", OPTIMIZERS)
-    lr0: float = _ranged(0.01, "> 0 and <= 10")
+    lr0: float = _ranged(0.01, f"> 0 and <= {HIGHEST_RATE}")
     lrf: float = _ranged(0.01, ">= 0 and <= 1")
     momentum: float = _ranged(0.9, ">= 0 and < 1")
     weight_decay: float = _ranged(0.0005, ">= 0 and <= 1")

@@ -16,7 +16,7 @@ from ablate.settings.argument_checks import check_kind, check_precision, check_t
 from ablate.settings.budget import seconds_of
 from ablate.settings.graft import GraftSpec, grafts_of_config
 from ablate.settings.imported_network import NETWORK, ImportedNetwork
-from ablate.settings.judge import check_judge
+from ablate.settings.judge import check_judge, epochs_of_mean
 from ablate.settings.loss_checks import check_loss
 from ablate.settings.losses import PARTS
 from ablate.settings.module_checks import check_module
@@ -31,6 +31,7 @@ from ablate.settings.point_checks import check_points
 from ablate.settings.points import REPLACE_LAYER, layers_of
 from ablate.settings.schema import (
     CONTROLS,
+    HIGHEST_RATE,
     Config,
     InsertionConfig,
     LatencySettings,
@@ -38,6 +39,7 @@ from ablate.settings.schema import (
     options,
 )
 from ablate.settings.trial_settings import TrialSettings
+from ablate.settings.tuning import Tuning
 from ablate.sources.module_source import module_source
 from ablate.storage.plain_values import Plain
 
@@ -84,14 +86,36 @@ def check(config: Plain) -> None:
     for control in settings.controls:
         if control not in CONTROLS:
             raise ConfigError(f"controls: {control}: {nearest(str(control), CONTROLS)}valid: {', '.join(CONTROLS)}")
-    check_judge(settings.judge)
-    if settings.budget is not None:
-        seconds_of(settings.budget)
+    _check_judging(settings)
     check_device(settings.device)
     check_precision(settings.train.get("amp"), settings.device)
     if settings.sweep is not None and not _is_folder_name(settings.sweep):
         needs = "a name of up to 120 letters, digits and . _ - + @ = is needed, which does not begin with a dot, - or ="
         raise ConfigError(f"sweep={settings.sweep}: {needs}; it becomes a folder")
+
+
+def _check_judging(settings: Config) -> None:
+    """Check how long a sweep runs, and which epochs and learning rates its trials have.
+
+    Raises:
+        ConfigError: Options do not go together, or one has no effect.
+    """
+    check_judge(settings.judge)
+    epochs = settings.train.get("epochs")
+    if isinstance(epochs, int) and (epochs_of_mean(settings.judge) or 0) > epochs:
+        raise ConfigError(f"judge={settings.judge}: a training has {epochs} epochs (train.epochs)")
+    if settings.budget is not None:
+        seconds_of(settings.budget)
+        if settings.until is None:
+            raise ConfigError(f"budget={settings.budget}: it ends a sweep whose seeds are added: add until=decided")
+    if settings.tune == 1:
+        raise ConfigError("tune=1: one learning rate leaves nothing to choose; valid: 0 (none) or 2 to 9")
+    tuning = Tuning.of_command(settings.tune, 1)
+    highest = max(tuning.rates(settings.optimizer.lr0)) if tuning else 0.0
+    if highest > HIGHEST_RATE:
+        raise ConfigError(
+            f"tune={settings.tune}: it would try optimizer.lr0={highest:g}; at most {HIGHEST_RATE} is valid"
+        )
 
 
 def _is_folder_name(name: str) -> bool:
