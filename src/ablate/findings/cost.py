@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison
-from ablate.analysis.phrases import listed
+from ablate.analysis.phrases import limited
 from ablate.analysis.variant_row import Row
 
 
@@ -26,7 +26,7 @@ def latency_findings(comparison: Comparison) -> list[str]:
             text += f" (lowest) and {_ratio(slowest)} for {slowest.label} (highest)"
         sentences.append(text + ("; an idle device may give another." if loaded else "."))
     if comparison.latency is not None and comparison.latency.flags:
-        sentences.append(f"Latency may be unreliable: {listed(comparison.latency.flags, 3)}.")
+        sentences.append(f"Latency may be unreliable: {limited(comparison.latency.flags, 3)}.")
     return sentences
 
 

@@ -50,8 +50,8 @@ def _both(compared: Sequence[tuple[Row, SeedsAndImages]]) -> str:
     row, variance = compared[0]
     reach, seeds, images = variance.reach(), variance.reach(seeds=2), variance.reach(images=2)
     text += (
-        f" For {row.label}, twice the seeds would narrow ±{_size(reach)} points to ±{_size(seeds)}, twice the images "
-        f"to ±{_size(images)}"
+        f" If the variances are as estimated, twice the seeds would narrow the CI of {row.label} from "
+        f"±{_size(reach)} points to ±{_size(seeds)}, twice the images to ±{_size(images)}"
     )
     if _size(seeds) == _size(images):
         return f"{text}."

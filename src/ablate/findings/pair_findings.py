@@ -50,7 +50,7 @@ def _pair(pair: PairCompared) -> str:
     if size < 0:
         low, high, size, first, second = -high, -low, -size, second, first
     test = f"{interval_text(low, high)}, p {cell('p_holm', pair.p_holm)}"
-    return f"{first} is higher than {second} by {points_text(size)} ({test})"
+    return f"{first} is {points_text(size).lstrip('+')} higher than {second} ({test})"
 
 
 def _best(group: Group) -> list[Finding]:
