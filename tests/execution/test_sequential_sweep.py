@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from rich.console import Console
 from simulated.fake_trainer import run_job
 
 from ablate.analysis.comparison import Comparison, compare
@@ -21,6 +22,7 @@ from ablate.execution.forecast import UNKNOWN
 from ablate.findings.all_findings import findings
 from ablate.findings.looks_findings import looks_findings
 from ablate.launching.jobs import Observer, Outcome
+from ablate.monitor.status import show_status
 from ablate.preflight.networks import Preflight
 from ablate.records.loading import load_manifest, load_record, load_sweep, save_record
 from ablate.records.trial_record import Failure
@@ -174,6 +176,11 @@ def test_variants_stop_when_they_are_decided(swept: Ran, tmp_path: Path, capsys:
     assert "after seed 2: " in shown
     assert "sta@head musgd worse (-" in shown
     assert "identity@head musgd equivalent" in shown
+
+    show_status(the_folder(tmp_path).path, Console(width=200))
+    shown = capsys.readouterr().out
+    assert "worse: sta@head musgd (-" in shown
+    assert "equivalent: acmix@" in shown
 
 
 def test_what_is_decided_does_not_depend_on_the_order_in_which_trials_end(swept: Ran, tmp_path: Path) -> None:

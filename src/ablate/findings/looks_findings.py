@@ -46,6 +46,12 @@ def looks_findings(comparison: Comparison) -> list[Finding]:
     return found
 
 
+def verdicts_so_far(comparison: Comparison) -> list[str]:
+    """The verdict on each variant of a sweep whose seeds are added, a line each."""
+    rows = [row for row in comparison.rows if row.difference is not None and row.difference.looks is not None]
+    return [f"{row.difference.verdict}: {_with_interval(row)}" for row in rows if row.difference]
+
+
 def _repeated(comparison: Comparison) -> list[Finding]:
     looks = comparison.sweep.manifest.looks
     if not looks:

@@ -68,7 +68,19 @@ def show_status(
         print(json.dumps(document(states.name, trials, states.controls), allow_nan=False))  # noqa: T201
     else:
         _print(states, trials, console, every)
+        if states.is_sequential:
+            for line in _verdicts(directory):
+                print_line(console, line)
     return 1 if any(trial.state == "failed" for trial in trials) else 0
+
+
+def _verdicts(directory: Path) -> list[str]:
+    """What is known so far of a sweep whose seeds are added until every variant is decided."""
+    from ablate.analysis.comparison import compare  # of no other sweep: a status needs no numpy
+    from ablate.findings.looks_findings import verdicts_so_far
+    from ablate.records.loading import load_sweep
+
+    return verdicts_so_far(compare(load_sweep(directory)))
 
 
 def document(name: str, trials: Sequence[TrialState], controls: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -128,6 +128,11 @@ class SweepStates:
         return one_line(self._manifest.command)
 
     @property
+    def is_sequential(self) -> bool:
+        """Whether seeds are added until every variant is decided."""
+        return self._manifest.analysis.until is not None
+
+    @property
     def controls(self) -> dict[str, str]:
         """What the trials that joined as controls are controls of, by signature."""
         return {s: control.kind for control in self._manifest.controls.values() for s in control.signatures}
