@@ -10,7 +10,7 @@ from scipy import special
 from ablate.statistics.paired import standard_error
 
 
-def equivalence_p(differences: Sequence[float], margin: float) -> float | None:
+def equivalence_p(differences: Sequence[float], margin: float, share: float = 0.0) -> float | None:
     """P-value of the claim that the true mean difference lies within +-margin.
 
     The larger of two one-sided p-values (TOST: Schuirmann 1987, Journal of Pharmacokinetics and Biopharmaceutics 15;
@@ -20,11 +20,12 @@ def equivalence_p(differences: Sequence[float], margin: float) -> float | None:
     Args:
         differences: Paired by seed, shape (n,).
         margin: Above 0, in their unit.
+        share: n_test / n_train of folds, as in `standard_error`.
 
     Returns:
         None below two differences, and where all are equal up to rounding (`standard_error`).
     """
-    error = standard_error(differences)
+    error = standard_error(differences, share)
     if error is None:
         return None
     return float(special.stdtr(len(differences) - 1, (abs(float(np.mean(differences))) - margin) / error))

@@ -84,8 +84,8 @@ def sample_std(values: Sequence[float]) -> float | None:
     return float(np.std(values, ddof=1)) if len(values) >= 2 else None
 
 
-def standard_error(values: Sequence[float]) -> float | None:
-    """Standard error of the mean of values of shape (n,).
+def standard_error(values: Sequence[float], share: float = 0.0) -> float | None:
+    """Standard error of the mean of values of shape (n,); `share` is n_test / n_train of folds (see `resampled`).
 
     None below two values, and None where all values are equal up to rounding: a spread of nothing
     over a few seeds is no evidence that the next seed agrees.
@@ -93,15 +93,15 @@ def standard_error(values: Sequence[float]) -> float | None:
     spread = sample_std(values)
     if spread is None or spread <= 1e-12 * max(1.0, float(np.max(np.abs(values)))):
         return None
-    return float(spread / np.sqrt(len(values)))
+    return float(spread / np.sqrt(len(values)) * np.sqrt(1 + len(values) * share))
 
 
-def t_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None:
+def t_interval(values: Sequence[float], level: float = LEVEL, share: float = 0.0) -> Interval | None:
     """Mean of values of shape (n,) with its two-sided Student-t interval; None as in `standard_error`.
 
     It covers the spread over what was replicated (here: the seeds) and nothing else.
     """
-    error = standard_error(values)
+    error = standard_error(values, share)
     if error is None:
         return None
     mean = float(np.mean(values))
@@ -109,12 +109,12 @@ def t_interval(values: Sequence[float], level: float = LEVEL) -> Interval | None
     return Interval(mean, mean - reach, mean + reach)
 
 
-def paired_t(differences: Sequence[float]) -> float | None:
+def paired_t(differences: Sequence[float], share: float = 0.0) -> float | None:
     """Two-sided p-value of Student's t for a mean difference of zero, from differences of shape (n,).
 
     None as in `standard_error`.
     """
-    error = standard_error(differences)
+    error = standard_error(differences, share)
     if error is None:
         return None
     statistic = abs(float(np.mean(differences))) / error

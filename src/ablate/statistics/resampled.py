@@ -12,11 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean
 
-import numpy as np
-from scipy import special
-
+from ablate.statistics.equivalence import equivalence_p
 from ablate.statistics.interval import Interval
-from ablate.statistics.paired import LEVEL, standard_error
+from ablate.statistics.paired import LEVEL, paired_t, standard_error, t_interval
 
 
 def share_of_folds(folds: int) -> float:
@@ -42,31 +40,19 @@ def fold_means(folds: Sequence[int], differences: Sequence[float]) -> list[float
 
 def corrected_error(means: Sequence[float], share: float) -> float | None:
     """Standard error of the mean of `fold_means`, shape (k,); `share` is n_test / n_train. None as `standard_error`."""
-    error = standard_error(means)
-    return None if error is None else error * float(np.sqrt(1 + len(means) * share))
+    return standard_error(means, share)
 
 
 def corrected_interval(means: Sequence[float], share: float, level: float = LEVEL) -> Interval | None:
     """Mean of `fold_means`, shape (k,), with its two-sided interval; None as in `standard_error`."""
-    error = corrected_error(means, share)
-    if error is None:
-        return None
-    mean = float(np.mean(means))
-    reach = float(special.stdtrit(len(means) - 1, 0.5 + level / 2)) * error
-    return Interval(mean, mean - reach, mean + reach)
+    return t_interval(means, level, share)
 
 
 def corrected_t(means: Sequence[float], share: float) -> float | None:
     """Two-sided p-value of a mean of zero, from `fold_means` of shape (k,); None as in `standard_error`."""
-    error = corrected_error(means, share)
-    if error is None:
-        return None
-    return float(2 * special.stdtr(len(means) - 1, -abs(float(np.mean(means))) / error))
+    return paired_t(means, share)
 
 
 def corrected_equivalence_p(means: Sequence[float], margin: float, share: float) -> float | None:
     """P-value of the claim that the mean lies within +-margin (two one-sided tests); None as in `standard_error`."""
-    error = corrected_error(means, share)
-    if error is None:
-        return None
-    return float(special.stdtr(len(means) - 1, (abs(float(np.mean(means))) - margin) / error))
+    return equivalence_p(means, margin, share)
