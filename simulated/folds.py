@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from ablate.statistics.resampled import corrected_t, share_of_folds
+from ablate.statistics.paired import paired_t
+from ablate.statistics.resampled import share_of_folds
 
 Floats = npt.NDArray[np.float64]
 NUMBERS = 10  # that each method estimates, one mean each
@@ -53,5 +54,5 @@ def false_alarms(differences: Floats) -> tuple[float, float]:
     every = differences.reshape(studies, -1)
     statistic = every.mean(1) / (every.std(1, ddof=1) / np.sqrt(every.shape[1]))
     plain = 2 * special.stdtr(every.shape[1] - 1, -np.abs(statistic))
-    corrected = [corrected_t(list(means), share_of_folds(folds)) for means in differences.mean(1)]
+    corrected = [paired_t(list(means), share_of_folds(folds)) for means in differences.mean(1)]
     return float(np.mean(plain < 0.05)), float(np.mean([p is not None and p < 0.05 for p in corrected]))

@@ -11,7 +11,7 @@ import pytest
 from ablate.analysis.comparison import Comparison, compare
 from ablate.records.loading import load_sweep
 from ablate.report.captions import accuracy_caption
-from ablate.statistics.resampled import corrected_interval, corrected_t
+from ablate.statistics.paired import paired_t, t_interval
 
 Make = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
@@ -39,8 +39,8 @@ def test_the_test_is_the_corrected_one_over_folds(comparison: Comparison) -> Non
     assert difference is not None
     means = [gain + 0.001 for gain in GAINS]
     assert difference.fold_means == pytest.approx(means)
-    assert difference.p_value == pytest.approx(corrected_t(means, 0.25))
-    assert difference.over_seeds == pytest.approx(corrected_interval(means, 0.25))
+    assert difference.p_value == pytest.approx(paired_t(means, 0.25))
+    assert difference.over_seeds == pytest.approx(t_interval(means, share=0.25))
     assert len(difference.replicates) == 10
     assert difference.p_holm == difference.p_value
 

@@ -36,7 +36,7 @@ from ablate.statistics.paired import (
     t_interval,
     upper_std,
 )
-from ablate.statistics.resampled import corrected_interval, corrected_t, fold_means, share_of_folds
+from ablate.statistics.resampled import fold_means, share_of_folds
 from ablate.statistics.seeds_and_images import seeds_and_images
 from ablate.statistics.sequential import anytime_p
 from ablate.statistics.sign_flip import sign_flip
@@ -244,8 +244,8 @@ def _over_folds(variant: Variant, shared: Sequence[Replicate], paired: Sequence[
         replicates=tuple(shared),
         is_comparable=False,
         is_of_control=variant.control is not None,
-        over_seeds=corrected_interval(means, share),
-        p_value=corrected_t(means, share),
+        over_seeds=t_interval(means, share=share),
+        p_value=paired_t(means, share),
         values=tuple(paired),
         fold_share=share,
     )

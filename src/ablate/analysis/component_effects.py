@@ -14,7 +14,7 @@ from ablate.analysis.pairing import trial_pairs
 from ablate.analysis.variants import Variant, studies_of
 from ablate.statistics.component_contrasts import gains, two_components
 from ablate.statistics.interval import Interval
-from ablate.statistics.paired import ALPHA, holm, main_effect, paired_differences, paired_t, t_interval
+from ablate.statistics.paired import holm, is_significant, main_effect, paired_differences, paired_t, t_interval
 
 Marks = tuple[bool, ...]
 VariantsByMarks = dict[Marks, Variant]  # the variants that differ in components alone, by the components that they have
@@ -45,7 +45,7 @@ class ComponentEffect:
     @property
     def supported(self) -> bool:
         """Whether the corrected p-value is below ALPHA."""
-        return self.p_holm is not None and self.p_holm < ALPHA
+        return is_significant(self.p_holm)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class ComponentInteraction:
     @property
     def supported(self) -> bool:
         """Whether the corrected p-value is below ALPHA."""
-        return self.p_holm is not None and self.p_holm < ALPHA
+        return is_significant(self.p_holm)
 
 
 @dataclass(frozen=True)

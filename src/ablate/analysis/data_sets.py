@@ -16,7 +16,7 @@ from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.variant_names import display_labels, settings_of
 from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import Variant
-from ablate.statistics.paired import ALPHA, holm, paired_differences, standard_error
+from ablate.statistics.paired import holm, is_significant, paired_differences, standard_error
 from ablate.statistics.random_effects import Pooled, pooled
 from ablate.statistics.ranks import Ranks, ranks
 
@@ -59,7 +59,7 @@ class AcrossDataSets:
     @property
     def supported(self) -> bool:
         """Whether the corrected p-value is below ALPHA."""
-        return self.p_holm is not None and self.p_holm < ALPHA
+        return is_significant(self.p_holm)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import Variant
 from ablate.records.trial_record import FAILED, Record, TrialRecord
 from ablate.statistics.interval import Interval
-from ablate.statistics.paired import ALPHA, holm
+from ablate.statistics.paired import holm, is_significant
 from ablate.statistics.rates import rate_interval, rates_p
 
 COLLAPSED = 0.25  # of the median mAP of the baseline's group: a training below it has learned next to nothing
@@ -60,7 +60,7 @@ class LossesCompared:
     @property
     def differs(self) -> bool:
         """Whether the two rates differ significantly."""
-        return self.p_holm is not None and self.p_holm < ALPHA
+        return is_significant(self.p_holm)
 
 
 def losses_compared(comparison: Comparison) -> list[LossesCompared]:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from ablate.analysis.number_format import points
 from ablate.errors import count as count
+from ablate.statistics.interval import Interval
+from ablate.statistics.paired import LEVEL
 
 
 def listed(names: Iterable[object], most: int = 12) -> str:
@@ -44,6 +46,12 @@ def points_text(difference: float) -> str:
     return f"{points(difference)} points"
 
 
-def interval_text(low: float, high: float) -> str:
+def interval_text(low: float, high: float, level: float = LEVEL) -> str:
     """An interval of a difference, such as '95% CI +1.52 to +2.08'."""
-    return f"95% CI {points(low)} to {points(high)}"
+    return f"{level:.0%} CI {points(low)} to {points(high)}"
+
+
+def estimate_text(estimate: float, interval: Interval | None, *more: str) -> str:
+    """A difference, its interval and what follows: '+1.80 points (95% CI +1.52 to +2.08, p 0.01)'."""
+    bounds = interval_text(interval.low, interval.high) if interval else "no CI"
+    return f"{points_text(estimate)} ({', '.join((bounds, *more))})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ablate.analysis.latency_results import Latency
@@ -103,6 +104,16 @@ class Difference:
         """The mean difference of each fold over its seeds, by fold; empty without folds."""
         folds = [replicate.fold for replicate in self.replicates if replicate.fold is not None]
         return fold_means(folds, self.values) if self.fold_share else []
+
+    @property
+    def samples(self) -> Sequence[float]:
+        """What the tests take for independent: the differences over seeds, or with folds the mean of each fold."""
+        return self.fold_means if self.fold_share else self.values
+
+    @property
+    def share(self) -> float:
+        """`fold_share` for the tests of `samples`; 0 without folds."""
+        return self.fold_share or 0.0
 
     @property
     def is_tested(self) -> bool:

@@ -10,7 +10,6 @@ from ablate.analysis.variant_row import Difference, Row
 from ablate.records.sweep_record import AnalysisPlan
 from ablate.statistics.equivalence import equivalence_p
 from ablate.statistics.paired import holm
-from ablate.statistics.resampled import corrected_equivalence_p
 from ablate.statistics.verdict import Verdict
 
 IDENTITY = "identity"
@@ -62,6 +61,4 @@ def _equivalence_p(row: Row, plan: AnalysisPlan) -> float | None:
         return None
     if row.difference.p_sequential is not None:  # reported before: the test is for a number of seeds fixed beforehand
         return None
-    if row.difference.fold_share is not None:
-        return corrected_equivalence_p(row.difference.fold_means, plan.delta, row.difference.fold_share)
-    return equivalence_p(row.difference.values, plan.delta)
+    return equivalence_p(row.difference.samples, plan.delta, row.difference.share)

@@ -89,7 +89,7 @@ def _tested(compared: Sequence[Compared], tests: int) -> list[Finding]:
         text = f"mAP50-95 is significantly lower for {_with_intervals(worse, tests)}."
         found.append(Finding(text, Kind.ACCURACY, _claims(worse, tests)))
     for why, these in _by_reason(suggested).items():
-        names = listed((_with_interval(row, difference) for row, difference in these), MOST_NAMED)
+        names = listed((_tested_difference(row, difference) for row, difference in these), MOST_NAMED)
         text = f"the 95% CI excludes zero but the difference is not significant {why} for {names}."
         found.append(Finding(text, Kind.ACCURACY))
     if unclear:
@@ -127,7 +127,7 @@ def _is_surely_small(difference: Difference, tests: int) -> bool:
 
     Not asked where a margin is declared: that margin then says what is small.
     """
-    p_value = None if difference.margin is not None else equivalence_p(difference.values, TO_FIND)
+    p_value = None if difference.margin is not None else equivalence_p(difference.samples, TO_FIND, difference.share)
     return p_value is not None and p_value < ALPHA / max(1, tests)
 
 
@@ -198,13 +198,13 @@ def _why_untested(compared: Sequence[Compared]) -> str:
 
 def _with_intervals(compared: Sequence[Compared], tests: int) -> str:
     """Names of significant differences with interval, corrected p-value, and whether they are small."""
-    texts = [_with_interval(row, difference, _smallness(difference, tests)) for row, difference in compared]
+    texts = [_tested_difference(row, difference, _smallness(difference, tests)) for row, difference in compared]
     return listed(texts, MOST_NAMED)
 
 
-def _with_interval(row: Row, difference: Difference, remark: str = "") -> str:
+def _tested_difference(row: Row, difference: Difference, remark: str = "") -> str:
     interval = difference.over_seeds
-    bounds = interval_text(interval.low, interval.high) if interval else "no interval"
+    bounds = interval_text(interval.low, interval.high) if interval else "no CI"
     p_value = cell("p_holm", difference.p_holm)
     return f"{row.label} ({points_text(difference.estimate)}, {bounds}, Holm-corrected p {p_value}{remark})"
 

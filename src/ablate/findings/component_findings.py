@@ -11,13 +11,12 @@ from ablate.analysis.component_effects import (
     ComponentEffect,
     ComponentInteraction,
     GivenOther,
-    MeanOverSeeds,
     StudyEffects,
     effects_of,
     sums_of,
 )
 from ablate.analysis.number_format import points
-from ablate.analysis.phrases import interval_text, joined, limited
+from ablate.analysis.phrases import estimate_text, interval_text, joined, limited, points_text
 from ablate.findings.finding import Claim, Finding, Kind, direction, without_claims
 from ablate.statistics.paired import ALPHA
 
@@ -42,17 +41,19 @@ def sum_findings(comparison: Comparison) -> list[Finding]:
             f"Alone, the components add {points(total.summed.mean)} points in sum; all together add "
             f"{points(total.together.mean)} points. "
         )
-        beyond = f"{points(total.difference.mean)} points"
+        beyond = points_text(total.difference.mean)
         if total.difference.interval is None or total.p_value is None:
             seeds = "one seed" if len(total.seeds) == 1 else "these seeds"
             text += f"The difference of {beyond} cannot be separated from seed-to-seed variance with {seeds}."
         else:
-            test = f"({_interval(total.difference)}, p {cell('p_value', total.p_value)})"
+            beyond = estimate_text(
+                total.difference.mean, total.difference.interval, f"p {cell('p_value', total.p_value)}"
+            )
             if total.p_value >= ALPHA:
-                text += f"The difference, {beyond} {test}, is not significant: the gains may add up."
+                text += f"The difference, {beyond}, is not significant: the gains may add up."
             else:
                 word = "more" if total.difference.mean > 0 else "less"
-                text += f"Together they give {word} than the sum: {beyond} {test}."
+                text += f"Together they give {word} than the sum: {beyond}."
                 claims = (Claim("all components", direction(total.difference.mean), "the sum of their gains", "gain"),)
         found.append(Finding(_of_study(total.title, text), Kind.COMPONENTS, claims))
     return found
@@ -92,18 +93,14 @@ def _interactions(interactions: Sequence[ComponentInteraction]) -> list[Finding]
 
 
 def _interaction(one: ComponentInteraction) -> str:
-    test = f"({_interval(one.value)}, Holm-corrected p {cell('p_holm', one.p_holm)})"
-    return f"{' with '.join(one.components)} {points(one.value.mean)} points {test}"
+    p_value = f"Holm-corrected p {cell('p_holm', one.p_holm)}"
+    return f"{' with '.join(one.components)} {estimate_text(one.value.mean, one.value.interval, p_value)}"
 
 
 def _given(each: GivenOther) -> str:
     """What a component adds without another one and with it."""
-    alone, together = (f"{points(value.mean)} points ({_interval(value)})" for value in (each.alone, each.together))
+    alone, together = (estimate_text(value.mean, value.interval) for value in (each.alone, each.together))
     return f"{each.component} changes mAP50-95 by {alone} without {each.other} and by {together} with it"
-
-
-def _interval(value: MeanOverSeeds) -> str:
-    return "no CI" if value.interval is None else interval_text(value.interval.low, value.interval.high)
 
 
 def _removals(effects: Sequence[ComponentEffect]) -> list[Finding]:

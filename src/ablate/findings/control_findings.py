@@ -11,12 +11,11 @@ from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.identical_results import is_identical, is_identity, twins
 from ablate.analysis.number_format import points
 from ablate.analysis.pairing import shared_seeds
-from ablate.analysis.phrases import count, interval_text, listed, points_text
+from ablate.analysis.phrases import count, estimate_text, listed, points_text
 from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import Variant, configured_imgsz
 from ablate.findings.finding import Claim, Finding, Kind, direction, without_claims
 from ablate.records.trial_record import TrialRecord
-from ablate.statistics.interval import Interval
 from ablate.statistics.paired import ALPHA, holm, paired_differences, paired_t, t_interval
 
 ALARM = "THE COMPARISON ITSELF IS BROKEN"
@@ -209,17 +208,17 @@ def _size(test: _SizeTest, tests: int) -> Finding:
         )
         return Finding(f"{lead} {text}", Kind.CONTROLS)
     corrected = f"Holm-corrected for {tests} {test.noun}s: p" if tests > 1 else "p"
-    numbers = f"({_of(test.beyond, ', ')}, {corrected} {cell('p_holm', test.p_holm)})"
+    numbers = _of(test.beyond, f"{corrected} {cell('p_holm', test.p_holm)}")
     if test.p_holm >= ALPHA:
-        return Finding(f"{lead} The graft cannot be distinguished from the {test.noun} {numbers}.", Kind.CONTROLS)
+        return Finding(f"{lead} The graft cannot be distinguished from the {test.noun}: {numbers}.", Kind.CONTROLS)
     what = "outperforms" if beyond > 0 else "underperforms"
     claim = Claim(graft, direction(beyond), test.block.label)
-    return Finding(f"{lead} The graft {what} the {test.noun} {numbers}.", Kind.CONTROLS, (claim,))
+    return Finding(f"{lead} The graft {what} the {test.noun}: {numbers}.", Kind.CONTROLS, (claim,))
 
 
-def _of(differences: Sequence[float], between: str = "") -> str:
+def _of(differences: Sequence[float], *more: str) -> str:
     """The mean of differences over seeds with its interval."""
-    return _difference(fmean(differences), t_interval(differences), between)
+    return estimate_text(fmean(differences), t_interval(differences), *more)
 
 
 def _scale(row: Row, group: Group) -> Iterator[str]:
@@ -227,7 +226,7 @@ def _scale(row: Row, group: Group) -> Iterator[str]:
     difference = row.difference
     if row.control != "scale" or not row.is_comparable or difference is None:
         return
-    change = _difference(difference.estimate, difference.over_seeds)
+    change = estimate_text(difference.estimate, difference.over_seeds)
     lead = (
         f"The next larger stock network, {row.model or None}, measured {change} relative to the baseline{_at_cost(row)}"
     )
@@ -240,14 +239,8 @@ def _scale(row: Row, group: Group) -> Iterator[str]:
         yield f"{lead}."
         return
     best, variant = max(others, key=lambda one: one[0].estimate)
-    text = _difference(best.estimate, best.over_seeds)
+    text = estimate_text(best.estimate, best.over_seeds)
     yield f"{lead}, the best variant, {variant.label}, {text}{_at_cost(variant)}."
-
-
-def _difference(difference: float, interval: Interval | None, between: str = "") -> str:
-    """A difference with its interval over seeds, in brackets or behind what is to stand between."""
-    bounds = interval_text(interval.low, interval.high) if interval else "no CI"
-    return f"{points_text(difference)}{between}{bounds}" if between else f"{points_text(difference)} ({bounds})"
 
 
 def _at_cost(row: Row) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.number_format import points
-from ablate.analysis.phrases import limited, listed, points_text
+from ablate.analysis.phrases import interval_text, limited, listed, points_text
 from ablate.analysis.variant_row import Row
 from ablate.findings.finding import Claim, Finding, Kind, Relation
 from ablate.statistics.paired import t_interval
-from ablate.statistics.resampled import corrected_interval
 from ablate.statistics.verdict import Verdict
 
 MOST = 4  # variants whose interval is said
@@ -31,13 +30,13 @@ def equivalence_findings(comparison: Comparison) -> list[Finding]:
     undecided = [row for row in rows if _verdict(row) is Verdict.UNDECIDED]
     texts, claims = [], []
     if alike:
-        texts.append(f"{limited([_with_interval(row) for row in alike], MOST)}: equivalent to the baseline.")
+        texts.append(f"{limited([_tested_margin(row) for row in alike], MOST)}: equivalent to the baseline.")
         claims += [_claim(row) for row in alike]
     for verdict in (Verdict.BETTER, Verdict.WORSE):
         these = [row for row in small if _verdict(row) is verdict]
         if these:
             texts.append(
-                f"{limited([_with_interval(row) for row in these], MOST)}: {verdict}, but by less than {size}."
+                f"{limited([_tested_margin(row) for row in these], MOST)}: {verdict}, but by less than {size}."
             )
             claims += [_claim(row) for row in these]
     if undecided:
@@ -60,15 +59,14 @@ def _claim(row: Row) -> Claim:
     return Claim(row.label, Relation.EQUIVALENT, row.baseline)
 
 
-def _with_interval(row: Row) -> str:
+def _tested_margin(row: Row) -> str:
     """Name, difference, the 90 % interval that the two one-sided tests compare with the margin, corrected p-value."""
     difference = row.difference
     assert difference is not None
-    share = difference.fold_share
-    interval = corrected_interval(difference.fold_means, share, 0.9) if share else t_interval(difference.values, 0.9)
+    interval = t_interval(difference.samples, 0.9, difference.share)
     if interval is None:
         return f"{row.label} ({points_text(difference.estimate)} on every seed)"
     return (
-        f"{row.label} ({points_text(difference.estimate)}, 90% CI {points(interval.low)} to {points(interval.high)}, "
+        f"{row.label} ({points_text(difference.estimate)}, {interval_text(interval.low, interval.high, 0.9)}, "
         f"Holm-corrected p {cell('p_equivalence', difference.p_equivalence)})"
     )

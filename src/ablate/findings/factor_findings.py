@@ -13,10 +13,9 @@ from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.factor_effects import analyses_of
 from ablate.analysis.number_format import points
-from ablate.analysis.phrases import count, interval_text, joined, limited, listed
+from ablate.analysis.phrases import count, estimate_text, interval_text, joined, limited, listed
 from ablate.findings.finding import Claim, Finding, Kind, direction
 from ablate.statistics.factorial_model import DependentEffect, FactorAnalysis, FactorEffect
-from ablate.statistics.interval import Interval
 
 MOST = 4  # effects of one kind that are said
 
@@ -69,7 +68,10 @@ def _told_apart(dependent: Sequence[DependentEffect], factors: Sequence[str]) ->
     texts = []
     for each in sorted(dependent, key=lambda one: (factors.index(one.main.term), -abs(one.main.interval.estimate))):
         if sides.setdefault(frozenset({each.main.term, each.other}), each.main.term) == each.main.term:
-            at = [f"{points(s.interval.estimate)} points with {s.at} ({_interval(s.interval)})" for s in each.simple]
+            at = [
+                f"{points(s.interval.estimate)} points with {s.at} ({interval_text(s.interval.low, s.interval.high)})"
+                for s in each.simple
+            ]
             reason = "" if each.is_supported else "; the interaction is not significant but as large as the main effect"
             texts.append(f"{each.main.level} ({each.main.term}), {listed(at, MOST)}{reason}")
     return texts
@@ -81,9 +83,5 @@ def _largest(effects: Sequence[FactorEffect]) -> str:
 
 
 def _effect(effect: FactorEffect) -> str:
-    test = f"{_interval(effect.interval)}, Holm-corrected p {cell('p_holm', effect.p_value)}"
-    return f"{effect.level} {points(effect.interval.estimate)} points ({test})"
-
-
-def _interval(interval: Interval) -> str:
-    return interval_text(interval.low, interval.high)
+    p_value = f"Holm-corrected p {cell('p_holm', effect.p_value)}"
+    return f"{effect.level} {estimate_text(effect.interval.estimate, effect.interval, p_value)}"

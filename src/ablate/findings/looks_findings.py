@@ -32,7 +32,7 @@ def looks_findings(comparison: Comparison) -> list[Finding]:
         if these:
             margin = f" within ±{points(plan.delta or 0, signed=False)} points" if verdict is Verdict.EQUIVALENT else ""
             claims = [Claim(row.label, CLAIMED[verdict], row.baseline) for row in these if verdict in CLAIMED]
-            text = f"{str(verdict).capitalize()}{margin}: {limited([_with_interval(row) for row in these], MOST)}."
+            text = f"{str(verdict).capitalize()}{margin}: {limited([_at_last_look(row) for row in these], MOST)}."
             found.append(Finding(text, Kind.ACCURACY, tuple(claims)))
     if found:
         together = f" and for all {plan.tests} comparisons together" if plan.tests > 1 else ""
@@ -49,7 +49,7 @@ def looks_findings(comparison: Comparison) -> list[Finding]:
 def verdicts_so_far(comparison: Comparison) -> list[str]:
     """The verdict on each variant of a sweep whose seeds are added, a line each."""
     rows = [row for row in comparison.rows if row.difference is not None and row.difference.looks is not None]
-    return [f"{row.difference.verdict}: {_with_interval(row)}" for row in rows if row.difference]
+    return [f"{row.difference.verdict}: {_at_last_look(row)}" for row in rows if row.difference]
 
 
 def _repeated(comparison: Comparison) -> list[Finding]:
@@ -79,7 +79,7 @@ def _listed(looks: Sequence[int]) -> str:
     return joined([str(number) for number in looks])
 
 
-def _with_interval(row: Row) -> str:
+def _at_last_look(row: Row) -> str:
     difference = row.difference
     assert difference is not None
     assert difference.looks is not None

@@ -13,9 +13,8 @@ from statistics import fmean
 
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison
-from ablate.analysis.number_format import points
 from ablate.analysis.pairing import differences_of
-from ablate.analysis.phrases import interval_text, limited, points_text
+from ablate.analysis.phrases import estimate_text, limited
 from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import Variant
 from ablate.findings.finding import Claim, Finding, Kind, direction
@@ -82,16 +81,18 @@ def size_findings(comparison: Comparison) -> list[Finding]:
     if not large:
         return []
     large.sort(key=lambda test: -abs(test.mean))
-    texts = [
-        f"{test.row.label} on {test.outcome.removeprefix('AP ')} objects {_with_interval(test.differences)}, "
-        f"Holm-corrected p {cell('p_holm', test.p_holm)}"
-        for test in large
-    ]
+    texts = [_on_size(test) for test in large]
     claims = tuple(
         Claim(test.row.label, direction(test.mean), test.baseline.label, test.outcome) for test in large[:MOST]
     )
     text = f"By object size (COCO areas, corrected for {len(tests)} tests): {limited(texts, MOST)}."
     return [Finding(text, Kind.SIZES, claims)]
+
+
+def _on_size(test: _Test) -> str:
+    p_value = f"Holm-corrected p {cell('p_holm', test.p_holm)}"
+    size = test.outcome.removeprefix("AP ")
+    return f"{test.row.label} on {size} objects {estimate_text(test.mean, t_interval(test.differences), p_value)}"
 
 
 def _epoch_test(row: Row, baseline: Variant) -> _Test | None:
@@ -109,7 +110,8 @@ def _epochs(test: _Test) -> str:
     opposite = fmean(best) * fmean(last) < 0 and max(abs(fmean(best)), abs(fmean(last))) >= NOTICEABLE
     if not opposite and abs(test.mean) < APART:
         return ""
-    return f"{test.row.label} {_with_interval(best)} at the best epoch, {_with_interval(last)} at the last"
+    of_best, of_last = (estimate_text(fmean(values), t_interval(values)) for values in (best, last))
+    return f"{test.row.label} {of_best} at the best epoch, {of_last} at the last"
 
 
 def _at_best(variant: Variant, baseline: Variant, seeds: Sequence[int]) -> list[float]:
@@ -124,13 +126,6 @@ def _corrected(tests: Sequence[_Test]) -> list[_Test]:
         _Test(test.row, test.baseline, test.differences, test.outcome, p)
         for test, p in zip(tests, p_values, strict=True)
     ]
-
-
-def _with_interval(differences: Sequence[float]) -> str:
-    interval = t_interval(differences)
-    if interval is None:
-        return points_text(fmean(differences))
-    return f"{points(interval.estimate)} points ({interval_text(interval.low, interval.high)})"
 
 
 def _comparable(comparison: Comparison) -> Iterator[tuple[Row, Variant]]:

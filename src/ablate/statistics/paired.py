@@ -233,6 +233,11 @@ def seeds_needed(std: float | None, difference: float | None, level: float = LEV
     return high if high <= MOST_SEEDS else None
 
 
+def is_significant(p_value: float | None) -> bool:
+    """Whether a corrected p-value is below ALPHA; what was not tested, None, is not significant."""
+    return p_value is not None and p_value < ALPHA
+
+
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down correction of p-values of shape (m,), in the same order.
 
