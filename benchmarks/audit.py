@@ -21,12 +21,12 @@ import cv2
 import numpy as np
 from simulated.planted_copies import KINDS
 
-from ablate.audit.audit_record import AuditRecord
 from ablate.audit.run_audit import audit
 from ablate.data.catalogue import resolve
 from ablate.data.data_settings import DataSettings
 from ablate.data.datafile import read
 from ablate.data.shapes import ShapesSpec, picture
+from ablate.records.audit_record import AuditRecord
 
 LABEL = "0 0.5 0.5 0.2 0.2\n"
 

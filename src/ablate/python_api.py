@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ablate.analysis.comparison import Comparison, compare
+from ablate.analysis.image_groups import AUTO, check_groups, fit_groups, groups_for
 from ablate.analysis.latency_results import Latency
 from ablate.analysis.measurements import Accuracy, Cost
 from ablate.analysis.pairing import trial_pairs
@@ -19,7 +20,7 @@ from ablate.analysis.table import comparison_frame, trial_frame
 from ablate.analysis.variant_row import Difference, Row
 from ablate.analysis.variants import Variant
 from ablate.errors import nearest
-from ablate.evaluation.image_bootstrap import ImageInterval, paired_bootstrap
+from ablate.evaluation.image_bootstrap import ImageInterval, NotPaired, paired_bootstrap
 from ablate.findings.all_findings import sentences
 from ablate.findings.facts import Facts, data_facts, headline, latency_facts, recipe_facts
 from ablate.records import loading
@@ -38,7 +39,12 @@ __all__ = ["FigureResult", "SweepResults", "VariantResults", "load_sweep", "mark
 
 
 def load_sweep(
-    path: str | Path, *, strict: bool = False, judge: str | None = None, delta: float | None = None
+    path: str | Path,
+    *,
+    strict: bool = False,
+    judge: str | None = None,
+    delta: float | None = None,
+    groups: str | Path = AUTO,
 ) -> SweepResults:
     """Read a sweep and compare its variants.
 
@@ -48,14 +54,18 @@ def load_sweep(
         judge: Which epochs the accuracy is taken from ("best", "last", "split", "mean_last_5"); the one that the
             sweep's command declared by default.
         delta: Margin of equivalence in place of the one that the command declared, a fraction such as 0.005.
+        groups: Which groups of images intervals over images draw whole: "auto" those that an audit found, "none", or a
+            file. Intervals that a report computed with others are left out; `resample_images` computes them.
 
     Raises:
         FileNotFoundError: It is not the folder of a sweep. Damage to single trials is no error: see `notes`.
-        ConfigError: There is no such judge.
+        ConfigError: There is no such judge, or no such file of groups.
     """
     if judge is not None:
         check_judge(judge)
-    return SweepResults(compare(judged_sweep(loading.load_sweep(Path(path)).with_margin(delta), judge), strict=strict))
+    check_groups(str(groups))
+    sweep = judged_sweep(loading.load_sweep(Path(path)).with_margin(delta), judge)
+    return SweepResults(compare(replace(sweep, groups=str(groups)), strict=strict))
 
 
 def markdown_literal(text: str) -> str:
@@ -255,29 +265,41 @@ class VariantResults:
         ]
         return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["seed", "epoch"])
 
-    def resample_images(self, resamples: int = 1000, seeds: int | None = None) -> ImageInterval | None:
+    def resample_images(
+        self, resamples: int = 1000, seeds: int | None = None, groups: str | Path | None = None
+    ) -> ImageInterval | None:
         """The difference to the baseline with its interval over images, computed anew from stored predictions.
 
         Args:
             resamples: Of the images.
             seeds: How many of the shared seeds to use; all by default.
+            groups: Which groups of images are drawn whole, as in `load_sweep`; None: those of the sweep.
 
         Returns:
             None for a baseline, and where no pair of trials kept predictions.
 
         Raises:
             FileNotFoundError: The record names a file that is not there.
-            ValueError: A file cannot be read, or is of other images than the baseline's.
+            ValueError: A file cannot be read, or is of other images than the baseline's; the groups are of other
+                images, or fewer than five; each fold was validated on other images.
         """
         baseline = self._baseline_variant()
         if baseline is None:
             return None
         pairs = []
+        if any(trial.fold is not None for trial in self._row.variant.measured):
+            raise NotPaired("each fold is validated on other images, so there is no interval over images")
         for trial, of_baseline in trial_pairs(self._row.variant, baseline)[:seeds]:
             paths = self._predictions_path(trial), self._predictions_path(of_baseline)
             if paths[0] is not None and paths[1] is not None:
                 pairs.append((load_predictions(paths[0]), load_predictions(paths[1])))
-        return paired_bootstrap(pairs, resamples=resamples) if pairs else None
+        if not pairs:
+            return None
+        if groups is not None:
+            check_groups(str(groups))
+        sweep = self._sweep if groups is None else replace(self._sweep, groups=str(groups))
+        of_images = groups_for(sweep, self._row.variant.measured[0])
+        return paired_bootstrap(pairs, resamples=resamples, groups=fit_groups(of_images, pairs[0][0]))
 
     def _baseline_variant(self) -> Variant | None:
         variant = self._row.variant

@@ -13,14 +13,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import ablate
 from ablate.analysis.comparison import compare
 from ablate.analysis.image_intervals import compute_intervals
 from ablate.analysis.table import comparison_frame
+from ablate.errors import ConfigError
 from ablate.evaluation.average_precision import ultralytics_ap
 from ablate.evaluation.image_bootstrap import paired_bootstrap
 from ablate.findings.all_findings import sentences
 from ablate.records.loading import load_sweep
 from ablate.records.predictions import Predictions, load_predictions, save_predictions
+from ablate.report.captions import accuracy_caption
+from ablate.report.figure_list import figure_list
 from ablate.storage.layout import SweepFolder
 
 Grid = Callable[..., list[dict[str, Any]]]
@@ -275,3 +279,49 @@ def test_two_detectors_that_say_the_same_have_no_spread_to_judge_by(with_evidenc
     row = row_of(directory)
     assert row[BOUNDS].isna().all()
     assert "no interval over images: no choice of images changes the difference" in row["notes"]
+
+
+def test_python_users_draw_the_groups_that_the_report_draws(with_evidence: Callable[..., Any], tmp_path: Path) -> None:
+    directory, files = with_evidence()
+    table = tmp_path / "clips.csv"
+    names = load_predictions(files[0]).names
+    table.write_text("image,group\n" + "".join(f"{name},{index // 3}\n" for index, name in enumerate(names)))
+    compute_intervals(replace(load_sweep(directory), groups=str(table)), resamples=60)
+    plain = next(variant for variant in ablate.load_sweep(directory) if variant.baseline)
+    assert plain.difference is not None
+    assert plain.difference.over_images is None, "of single images it was not computed"
+    (variant,) = [one for one in ablate.load_sweep(directory, groups=table) if one.baseline]
+    assert variant.difference is not None
+    assert variant.difference.over_images is not None
+    assert "groups of validation images" in variant.difference.covers["over_images"]
+    again = variant.resample_images(resamples=60)
+    assert again is not None
+    assert again.groups == 10
+    assert again.interval == pytest.approx(variant.difference.over_images)
+    of_groups, of_images = (plain.resample_images(60, groups=groups) for groups in (table, "none"))
+    assert of_groups == again
+    assert of_images is not None
+    assert of_images.groups is None
+    with pytest.raises(ConfigError, match=r"groups=.*no\.csv"):
+        ablate.load_sweep(directory, groups=tmp_path / "no.csv")
+    table.write_text("image,group\nx,1\n")
+    with pytest.raises(ValueError, match="names none of the 30 images"):
+        variant.resample_images(60)
+
+
+def test_captions_say_what_was_drawn(with_evidence: Callable[..., Any], tmp_path: Path) -> None:
+    directory, files = with_evidence()
+    table = tmp_path / "clips.csv"
+    names = load_predictions(files[0]).names
+    table.write_text("image,group\n" + "".join(f"{name},{index // 3}\n" for index, name in enumerate(names)))
+    sweep = replace(load_sweep(directory), groups=str(table))
+    compute_intervals(sweep, resamples=60)
+    comparison = compare(sweep)
+    assert "sampling of groups of validation images" in accuracy_caption(comparison)
+    assert "twice the groups of images" in " ".join(sentences(comparison))
+    captions = [entry.draw() for entry in figure_list(comparison) if entry.name == "differences"]
+    assert any(one is not None and "groups of validation images" in one.caption for one in captions)
+    compute_intervals(load_sweep(directory), resamples=60)
+    of_images = compare(load_sweep(directory))
+    assert "sampling of validation images" in accuracy_caption(of_images)
+    assert "twice the images" in " ".join(sentences(of_images))

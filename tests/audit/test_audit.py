@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from simulated.planted_copies import KINDS
 
-from ablate.audit.audit_record import grouped
 from ablate.audit.run_audit import audit
 from ablate.data.catalogue import resolve
 from ablate.data.data_settings import DataSettings
 from ablate.data.shapes import ShapesSpec, encode_label, picture
+from ablate.records.audit_record import grouped
 
 SPEC = ShapesSpec(imgsz=192)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from ablate.audit.audit_record import AuditRecord
 from ablate.data.groups import GroupsFile
+from ablate.records.audit_record import AuditRecord
 from ablate.records.json_struct import OpenObject
 from ablate.records.latency_record import LatencyReport
 from ablate.records.run_link import RunLink

@@ -19,11 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ablate.analysis.image_groups import UnfitGroups, fit_groups, groups_for, numbered_groups
 from ablate.analysis.pairing import VariantGroup, comparison_groups, trial_pairs
 from ablate.analysis.variants import Variant, map50_95, variants_of
 from ablate.data.data_errors import DataError
-from ablate.data.groups import AUDIT, ImageGroups, find_groups, read_groups
-from ablate.errors import AblateError, count
+from ablate.data.groups import ImageGroups
+from ablate.errors import AblateError
 from ablate.evaluation.image_bootstrap import RESAMPLES, NotPaired, image_interval, resampled_map, same_objects
 from ablate.records.json_struct import JsonStruct, from_json, to_json, written
 from ablate.records.judged import judged_sweep
@@ -39,8 +40,6 @@ from ablate.storage.files import atomic_write_json
 SCHEMA = 2  # 1 had no variances
 ABOUT = "Intervals over images, by what they were computed from; delete this file to compute them again."
 SEED = 0  # of the resamples; the same for all variants, so that rows differ in their detections only
-FEWEST_GROUPS = 5  # simulated clips: the interval over five covers 91 %; two or three are no sample
-AUTO, NONE = "auto", "none"  # groups of images: those that an audit found; none
 AGREEMENT = 1e-4  # mAP50-95: as far as predictions and record may be apart before one of them is not what it says
 
 
@@ -161,12 +160,10 @@ def _computed(task: _Task, evaluations: _Evaluations) -> StoredInterval:
     except (_NoPredictions, NotPaired) as error:
         return StoredInterval(reason=str(error))
     predictions = evaluations.images[task.variant.comparison_key]
-    groups = _numbered(task.groups, predictions)
-    names = predictions.names.tolist()
-    if task.groups is not None and task.groups.source != AUDIT and task.groups.groups.keys().isdisjoint(names):
-        return StoredInterval(reason=f"{task.groups.source} names none of the {len(names)} images, such as {names[0]}")
-    if groups is not None and (number := len(np.unique(groups))) < FEWEST_GROUPS:
-        return StoredInterval(reason=f"{count(number, 'group')} of images are too few; at least {FEWEST_GROUPS}")
+    try:
+        groups = fit_groups(task.groups, predictions)
+    except UnfitGroups as error:
+        return StoredInterval(reason=str(error))
     result = image_interval(list(zip(variants, base, strict=True)), LEVEL, predictions, groups)
     if not math.isfinite(result.interval.low + result.interval.high):
         return StoredInterval(reason=f"{result.images} images are too few")
@@ -236,7 +233,7 @@ class _Evaluations:
             if self._on_progress is not None:
                 self._on_progress(task.variant.label, (ahead + done / self.resamples) / self._trials)
 
-        groups = _numbered(task.groups, predictions)
+        groups = numbered_groups(task.groups, predictions)
         accuracies = resampled_map(predictions, resamples=self.resamples, seed=SEED, groups=groups, on_progress=report)
         _check_agreement(record, accuracies[0], trial)
         self.images.setdefault(task.variant.comparison_key, predictions)
@@ -271,22 +268,11 @@ def _tasks(sweep: Sweep, groups: Sequence[VariantGroup]) -> list[_Task]:
 
 
 def _groups_of(sweep: Sweep, record: TrialRecord) -> tuple[ImageGroups | None, str]:
-    """The groups of a trial's images, and why they cannot be used; None where single images are drawn."""
+    """The groups of a trial's images, and why they cannot be used."""
     try:
-        if sweep.groups == AUTO:
-            fingerprint = record.data.fingerprint if record.data else None
-            return (find_groups(sweep.folder.root.path, fingerprint) if fingerprint else None), ""
-        return (None if sweep.groups == NONE else read_groups(Path(sweep.groups))), ""
+        return groups_for(sweep, record), ""
     except DataError as error:
         return None, str(error)
-
-
-def _numbered(groups: ImageGroups | None, predictions: Predictions) -> np.ndarray | None:
-    """The number of the group of each image, (I,); None where single images are drawn, as each is its own group."""
-    if groups is None:
-        return None
-    numbers = groups.numbered(predictions.names.tolist())
-    return numbers if len(np.unique(numbers)) < len(numbers) or groups.source != AUDIT else None
 
 
 def _check_agreement(record: TrialRecord, accuracy: float, trial: str) -> None:

@@ -93,10 +93,11 @@ class Difference:
     def covers(self) -> dict[str, str]:
         """What each of its intervals covers, in words."""
         over_folds = "what training on other images of the same kind, and validating on others, would change"
+        images = "validation images" if self.image_groups is None else "groups of validation images"
         return {
             "over_seeds": over_folds if self.fold_share else "what another training, with another seed, would change",
-            "over_images": "what other validation images of the same kind would change, for these trained networks",
-            "over_both": "what another training, judged on other validation images of the same kind, would change",
+            "over_images": f"what other {images} of the same kind would change, for these trained networks",
+            "over_both": f"what another training, judged on other {images} of the same kind, would change",
         }
 
     @property

@@ -11,7 +11,6 @@ from typing import Final
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ablate.audit.audit_page import audit_html
-from ablate.audit.audit_record import AuditRecord, grouped
 from ablate.audit.audit_sentences import facts
 from ablate.audit.run_audit import Report, audit, images_of
 from ablate.console import Terminal, is_animated, print_line, short_path
@@ -20,6 +19,7 @@ from ablate.data.catalogue import resolve
 from ablate.data.data_settings import DataSettings
 from ablate.data.groups import AUDIT, ImageGroups, write_groups
 from ablate.monitor.render import Row, table
+from ablate.records.audit_record import AuditRecord, grouped
 from ablate.records.json_struct import to_json
 from ablate.storage.confined import refuse_links
 from ablate.storage.files import atomic_write_json, atomic_write_text

@@ -12,12 +12,12 @@ import cv2
 import jinja2
 import numpy as np
 
-from ablate.audit.audit_record import AuditRecord, ImagePair
 from ablate.audit.audit_sentences import facts, pair_words
 from ablate.data.data_errors import DataError
 from ablate.data.image_listing import bounded_content
 from ablate.data.images import quiet_decoders
 from ablate.data.scanning import MOST_IMAGE_BYTES
+from ablate.records.audit_record import AuditRecord, ImagePair
 from ablate.safe_text import visible
 
 MOST_PAIRS: Final = 200

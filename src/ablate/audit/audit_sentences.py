@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from ablate.audit.audit_record import AuditRecord, ImagePair, grouped
 from ablate.errors import count
+from ablate.records.audit_record import AuditRecord, ImagePair, grouped
 
 
 def facts(record: AuditRecord) -> list[str]:

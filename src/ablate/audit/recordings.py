@@ -17,9 +17,9 @@ from typing import Final
 
 import numpy as np
 
-from ablate.audit.audit_record import Recording
 from ablate.audit.confirming import thumbnail_correlation
 from ablate.audit.features import ImageFeatures
+from ablate.records.audit_record import Recording
 
 LEAST_LIKE: Final = 0.6
 """Correlation of the thumbnails of two neighbours below which they are never taken for one recording."""

@@ -15,7 +15,6 @@ from typing import Final, TypeVar
 import cv2
 import numpy as np
 
-from ablate.audit.audit_record import SCHEMA, AuditRecord, ImagePair, NotCompared, PairKind
 from ablate.audit.candidates import candidate_pairs
 from ablate.audit.confirming import Likeness, likeness
 from ablate.audit.feature_cache import FeatureCache
@@ -28,6 +27,7 @@ from ablate.data.datafile import read
 from ablate.data.image_listing import bounded_content
 from ablate.data.images import quiet_decoders
 from ablate.data.scanning import MOST_IMAGE_BYTES
+from ablate.records.audit_record import SCHEMA, AuditRecord, ImagePair, NotCompared, PairKind
 
 COPY_OVERLAP: Final = 0.75
 """Common area, as part of the smaller image, from which on two images are copies."""

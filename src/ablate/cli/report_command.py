@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablate.data.groups import read_groups
+from ablate.analysis.image_groups import check_groups
 from ablate.errors import ConfigError, nearest
 from ablate.records.judged import judged_sweep
 from ablate.records.loading import load_sweep
@@ -67,8 +67,7 @@ def report_options(words: Sequence[str]) -> ReportOptions:
             check_judge(text)
             options[name] = text
         elif name == "groups":
-            if text not in ("auto", "none"):
-                read_groups(Path(text))
+            check_groups(text)
             options[name] = text
         elif name == "delta":
             options[name] = _margin(word, text)

@@ -27,6 +27,7 @@ SCHEMA: Final = 1
 MOST_BYTES: Final = 2**28  # a million images with names of some hundred characters
 AUDIT: Final = "audit"
 COLUMNS: Final = ("image", "group")
+MOST_SHOWN: Final = 100  # characters of a table's heads
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,10 @@ def find_groups(root: Path, fingerprint: str) -> ImageGroups | None:
 def read_groups(path: Path) -> ImageGroups:
     """Read the groups of a file: JSON as an audit writes it, or a CSV table with the columns `image` and `group`.
 
+    A file is a table unless it is called `.json` or begins as JSON does.
+
     Raises:
-        DataError: The file is missing, damaged, or of another version.
+        DataError: The file is missing, damaged, empty, or of another version.
     """
     try:
         text = read_plain(path, most=MOST_BYTES).decode("utf-8-sig")
@@ -101,7 +104,8 @@ def read_groups(path: Path) -> ImageGroups:
         raise DataError(f"{path}: the groups cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: the groups cannot be read: this is no UTF-8 text") from error
-    return _of_table(text, path) if path.suffix.lower() == ".csv" else _of_json(text, path)
+    is_json = path.suffix.lower() == ".json" or text.lstrip().startswith("{")
+    return _of_json(text, path) if is_json else _of_table(text, path)
 
 
 def write_groups(path: Path, groups: ImageGroups) -> None:
@@ -125,9 +129,8 @@ def _of_table(text: str, path: Path) -> ImageGroups:
         rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         names = tuple(rows.fieldnames or ())
         if not set(COLUMNS) <= set(names):
-            raise DataError(
-                f"{path}: a table of groups has the columns {' and '.join(COLUMNS)}, not {', '.join(names)}"
-            )
+            shown = ", ".join(names)[:MOST_SHOWN] or "none"
+            raise DataError(f"{path}: a table of groups has the columns {' and '.join(COLUMNS)}, not {shown}")
         groups: dict[str, str] = {}
         for row in rows:
             image, group = row[COLUMNS[0]], row[COLUMNS[1]]

@@ -69,6 +69,7 @@ def paired_bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
     level: float = LEVEL,
+    groups: np.ndarray | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ImageInterval:
     """Difference variant - baseline of mAP50-95 with its interval over images.
@@ -82,6 +83,7 @@ def paired_bootstrap(
         resamples: How many.
         seed: The same seed gives the same resamples, whatever the predictions, the machine or the number of threads.
         level: Of the interval.
+        groups: Number of the group of each image of the first pair's variant, (I,), as in `resampled_map`.
         on_progress: Called with (done, total), in evaluations of a resample, now and then, from this thread.
 
     Raises:
@@ -102,9 +104,12 @@ def paired_bootstrap(
             if on_progress is not None:
                 on_progress(ahead + done, len(members) * resamples)
 
-        accuracies[id(predictions)] = resampled_map(predictions, resamples=resamples, seed=seed, on_progress=report)
+        of_these = None if groups is None else _in_order_of(predictions, members[0], groups)
+        accuracies[id(predictions)] = resampled_map(
+            predictions, resamples=resamples, seed=seed, groups=of_these, on_progress=report
+        )
     resampled = [(accuracies[id(variant)], accuracies[id(baseline)]) for variant, baseline in pairs]
-    return image_interval(resampled, level, members[0])
+    return image_interval(resampled, level, members[0], groups)
 
 
 def image_interval(
@@ -259,6 +264,13 @@ def _by_rank(groups: np.ndarray, predictions: Predictions) -> np.ndarray:
     ordered = groups[np.argsort(predictions.names, kind="stable")]
     _, first, number = np.unique(ordered, return_index=True, return_inverse=True)
     return np.asarray(np.argsort(np.argsort(first))[number])
+
+
+def _in_order_of(predictions: Predictions, other: Predictions, groups: np.ndarray) -> np.ndarray:
+    """Groups of the images of another evaluation, (I,), in the order of these."""
+    ordered = np.empty_like(groups)
+    ordered[_rank(other)] = groups
+    return np.asarray(ordered[_rank(predictions)])
 
 
 def _chunks(resamples: int, load: int) -> Iterator[range]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ablate.analysis.comparison import Comparison
+from ablate.analysis.image_groups import drawn_again
 from ablate.analysis.number_format import points
 from ablate.analysis.phrases import listed
 from ablate.analysis.variant_row import Row
@@ -30,38 +31,35 @@ def image_findings(comparison: Comparison) -> list[Finding]:
     if both:
         texts.append(_both(both))
     if over_images:
-        lead = f"95% CIs over {_drawn([row for row, _ in over_images])}, in points: {_listed(over_images)}."
-        texts.append(f"{lead} They cover the sampling of images, not seed-to-seed variance.")
+        rows = [row for row, _ in over_images]
+        lead = f"95% CIs over {drawn_again(rows)}, in points: {_listed(over_images)}."
+        texts.append(f"{lead} They cover the sampling of {drawn_again(rows, 'images')}, not seed-to-seed variance.")
     return without_claims(Kind.IMAGES, texts)
 
 
 def _both(compared: Sequence[tuple[Row, SeedsAndImages]]) -> str:
     """The joint intervals; which supported difference they leave open; and more seeds or more images."""
+    drawn = drawn_again([row for row, _ in compared])
     text = (
-        f"95% CIs over seeds and {_drawn([row for row, _ in compared])} together, in points: "
+        f"95% CIs over seeds and {drawn} together, in points: "
         f"{_listed([(row, variance.interval) for row, variance in compared])}."
     )
     for_these = [row.label for row, variance in compared if row.supported and not variance.interval.excludes_zero]
     if for_these:
         text += (
-            f" For {listed(for_these, 4)} the difference is significant over seeds on these images, but images of the "
-            "same kind may show none: the CI over both includes zero."
+            f" For {listed(for_these, 4)} the difference is significant over seeds on these images, but other images "
+            "of the same kind may show none: the CI over both includes zero."
         )
     row, variance = compared[0]
+    units = drawn_again([row], "images")
     reach, seeds, images = variance.reach(), variance.reach(seeds=2), variance.reach(images=2)
     text += (
         f" If the variances are as estimated, twice the seeds would narrow the CI of {row.label} from "
-        f"±{_size(reach)} points to ±{_size(seeds)}, twice the images to ±{_size(images)}"
+        f"±{_size(reach)} points to ±{_size(seeds)}, twice the {units} to ±{_size(images)}"
     )
     if _size(seeds) == _size(images):
         return f"{text}."
-    return f"{text}, so more {'seeds' if seeds < images else 'images'} help more."
-
-
-def _drawn(rows: Sequence[Row]) -> str:
-    """What was drawn again for the intervals of these rows."""
-    in_groups = all(row.difference and row.difference.image_groups for row in rows)
-    return "groups of validation images" if in_groups else "validation images"
+    return f"{text}, so more {'seeds' if seeds < images else units} help more."
 
 
 def _size(reach: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ablate.analysis.columns import columns_in
 from ablate.analysis.comparison import Comparison
+from ablate.analysis.image_groups import drawn_again
 from ablate.findings.facts import latency_facts
 
 # Of the protocol of a latency measurement: what a caption says.
@@ -38,7 +39,7 @@ def accuracy_caption(comparison: Comparison) -> str:
     if any(difference.over_images is not None for difference in differences):
         words.append(
             "The CI over seeds covers seed-to-seed variance on the same images, the CI over images (paired bootstrap) "
-            "the sampling of validation images for the same trained networks, the CI over both seeds and images."
+            f"the sampling of {drawn_again(rows)} for the same trained networks, the CI over both seeds and images."
         )
     words.append("Bold is the best of the comparable rows on the same data.")
     return " ".join(words)

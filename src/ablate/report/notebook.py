@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from ablate.analysis.image_groups import AUTO, NONE
 from ablate.errors import AblateError
 from ablate.storage.files import atomic_write_text
 
@@ -37,12 +38,13 @@ def execute(
     strict: bool = False,
     judge: str = "",
     delta: float | None = None,
+    groups: str = AUTO,
     source: Path | None = None,
 ) -> Path:
     """Execute the comparison notebook for a sweep and write it, with its outputs, to `target`.
 
-    The kernel is `sys.executable`, whatever kernels are installed for this user. The sweep's path
-    goes in relative to the notebook, so that both can be moved together. Raises NotebookError.
+    The kernel is `sys.executable`, whatever kernels are installed for this user. The paths of the sweep and of a file
+    of groups go in relative to the notebook, so that they can be moved together. Raises NotebookError.
     """
     import nbformat
     import papermill
@@ -58,6 +60,9 @@ def execute(
         parameters["judge"] = judge
     if delta is not None:
         parameters["delta"] = delta
+    if groups != AUTO:
+        is_file = groups != NONE
+        parameters["groups"] = os.path.relpath(Path(groups).resolve(), target.parent) if is_file else groups
     try:
         with tempfile.TemporaryDirectory(prefix="ablate-kernel-") as scratch:
             notebook = papermill.execute_notebook(

@@ -220,6 +220,7 @@ def _execute(sweep: Sweep, out: Path, strict: bool) -> Path | str:
             strict=strict,
             judge=sweep.judge_chosen_after,
             delta=sweep.margin_chosen_after,
+            groups=sweep.groups,
         )
     except NotebookError as error:
         return str(error)

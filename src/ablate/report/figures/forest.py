@@ -15,6 +15,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison, Group
+from ablate.analysis.image_groups import drawn_again
 from ablate.analysis.phrases import minus
 from ablate.analysis.variant_row import Difference, Row
 from ablate.report.figures.rows import LEFT, canvas, line_up
@@ -157,7 +158,7 @@ def _handles(items: Sequence[_Item], margin: float | None) -> tuple[list[Any], l
         labels.append("mean difference, 95% CI over seeds")
     if any(item.difference.over_images for item in items):
         handles.append(Patch(facecolor="#f1f1f1", edgecolor="#444444", linewidth=0.8))
-        labels.append("95% CI over images")
+        labels.append(f"95% CI over {drawn_again([item.row for item in items], 'images')}")
     hollow = ["control"] if any(item.row.is_control for item in items) else []
     hollow += ["not comparable (†)"] if any(not item.row.is_comparable for item in items) else []
     if hollow:
@@ -178,7 +179,8 @@ def _caption(items: Sequence[_Item], limit: str, cut: bool) -> str:
         parts.append("There is no CI over seeds.")
     if any(item.difference.over_images for item in items):
         parts.append(
-            f"Boxes: {percent} CI of the paired bootstrap over validation images, for the same trained networks."
+            f"Boxes: {percent} CI of the paired bootstrap over {drawn_again([item.row for item in items])}, for the "
+            "same trained networks."
         )
     if any(item.row.supported for item in items):
         parts.append(f"*: p < {ALPHA:g} after Holm correction.")

@@ -14,6 +14,7 @@ from matplotlib.patheffects import withStroke
 from scipy import special
 
 from ablate.analysis.comparison import Comparison
+from ablate.analysis.image_groups import drawn_again
 from ablate.analysis.variant_row import Row
 from ablate.report.figures.lettering import in_legend, make_drawable
 from ablate.report.figures.style import (
@@ -205,7 +206,7 @@ def _caption(points: Sequence[Point], named: int, panels: int) -> str:
     if "images" in covers:
         parts.append(
             f"Dashed vertical bars, where there is one seed: {percent} CI of the difference to the baseline over "
-            "validation images, drawn around the point."
+            f"{drawn_again(rows)}, drawn around the point."
         )
     if not covers - {""}:
         parts.append("There are no vertical bars: neither seeds nor images gave a CI.")
