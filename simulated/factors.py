@@ -38,7 +38,7 @@ def null_sweep(random: np.random.Generator, seeds: int, kind: str) -> pd.DataFra
         accuracy += random.normal(0, ON_LEVEL, (3, 1, 1, seeds))
     rows = [(*cell, "yolo26n", "shapes", seed) for cell in product(*LEVELS.values()) for seed in range(seeds)]
     table = pd.DataFrame(rows, columns=[*LEVELS, "model", "data", "seed"])
-    return table.assign(map50_95=accuracy.ravel())
+    return table.assign(accuracy=accuracy.ravel())
 
 
 def by_seed(trials: pd.DataFrame) -> FactorAnalysis:
@@ -82,7 +82,7 @@ def mixed_model(trials: pd.DataFrame) -> FactorAnalysis:
     formula = " + ".join(f"C({name}, Sum)" for name in LEVELS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of convergence: with three seeds in a third of fits
-        fit = MixedLM.from_formula(f"map50_95 ~ {formula}", trials, groups="seed", vc_formula=parts).fit(reml=True)
+        fit = MixedLM.from_formula(f"accuracy ~ {formula}", trials, groups="seed", vc_formula=parts).fit(reml=True)
 
     def error(effect: FactorEffect) -> float:
         others = sorted(found.levels[effect.term])

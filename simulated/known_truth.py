@@ -98,7 +98,7 @@ def factor_coverage(
     main, interactions, alarms = [], [], 0
     for _ in range(count):
         accuracy = mean + random.normal(0, SEED_SPREAD, seeds) + noise(random, mean.shape)
-        (found,) = analyse(table.assign(map50_95=accuracy.ravel()))
+        (found,) = analyse(table.assign(accuracy=accuracy.ravel()))
         main += [e.interval.low <= truth[e.level] <= e.interval.high for e in found.effects]
         interactions += [e.interval.low <= 0 <= e.interval.high for e in found.interactions]
         alarms += any(e.p_value < ALPHA for e in found.interactions)

@@ -132,7 +132,9 @@ class SweepResults:
         """Latency protocol, data sets and realised recipe: heading -> title -> text."""
         facts = {"Latency protocol": latency_facts(self.comparison) or {"latency": "not measured"}}
         facts |= {f"Data: {data['name']}": data for data in data_facts(self.comparison)}
-        return facts | {"Realised recipe, over all trials": recipe_facts(self.comparison.sweep.trials)}
+        return facts | {
+            "Realised recipe, over all trials": recipe_facts(self.comparison.sweep.trials, self.comparison.metric)
+        }
 
     def __repr__(self) -> str:
         return f"SweepResults({self.name!r})"
@@ -230,7 +232,7 @@ class VariantResults:
 
     @property
     def difference(self) -> Difference | None:
-        """Variant minus baseline in mAP50-95; None for a baseline, and where it cannot be given."""
+        """Variant minus baseline in the metric of the sweep; None for a baseline, and where it cannot be given."""
         return self._row.difference
 
     @property

@@ -53,7 +53,7 @@ def test_the_last_epoch_is_judged_everywhere_where_the_command_declared_it(sweep
     declare(sweep, "last")
     comparison = compare(load_sweep(sweep))
     for compared in comparison.rows:
-        assert compared.accuracy.map50_95 == pytest.approx(compared.accuracy.map50_95_last)
+        assert compared.accuracy.map50_95 == pytest.approx(compared.accuracy.last)
         assert "last" in compared.accuracy.evaluated
         if compared.difference is not None:
             assert compared.difference.estimate == pytest.approx(compared.difference.last_epoch)

@@ -14,6 +14,7 @@ from ablate.analysis.table import comparison_frame
 from ablate.findings.facts import recipe_facts
 from ablate.records.loading import load_sweep
 from ablate.records.trial_record import decode_record
+from ablate.settings.metric import MAP50_95
 
 Records = list[dict[str, Any]]
 Grid = Callable[..., Records]
@@ -76,11 +77,11 @@ def test_damaged_counts_are_no_reason_to_stop(table: Callable[..., pd.DataFrame]
 
 def test_the_recipe_of_a_report_says_what_was_used(records: Grid) -> None:
     made = records()
-    assert "data used" not in recipe_facts([decode_record(record) for record in made])
+    assert "data used" not in recipe_facts([decode_record(record) for record in made], MAP50_95)
     for record in made:
         record["realised"] |= SHORT if record["seed"] else WHOLE
     words = "train 480 images (2012 boxes), val 160 images (698 boxes)"
     assert (
-        recipe_facts([decode_record(record) for record in made])["data used"]
+        recipe_facts([decode_record(record) for record in made], MAP50_95)["data used"]
         == f"{words} | {words.replace('480', '479').replace('2012', '2004')}"
     )

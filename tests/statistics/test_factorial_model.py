@@ -32,7 +32,7 @@ def design(
     rows = [
         {
             "module": m, "insertion": i, "optimizer": o, "model": model, "data": "shapes", "seed": s,
-            "map50_95": 0.3 + MODULES[m] + INSERTIONS[i] + OPTIMIZERS[o] + 0.008 * (m == "hmha" and i == "head")
+            "accuracy": 0.3 + MODULES[m] + INSERTIONS[i] + OPTIMIZERS[o] + 0.008 * (m == "hmha" and i == "head")
             + luck[s] + random.normal(0, noise),
         }
         for m, i, o, s in product(modules, insertions, optimizers, seeds)
@@ -54,14 +54,14 @@ def test_main_effects_are_means_over_the_other_factors_and_interactions_what_the
     trials = design()
     found = only(trials)
     assert (found.refusal, found.note) == ("", "")
-    grand = trials["map50_95"].mean()
+    grand = trials["accuracy"].mean()
     for effect in found.effects:
-        expected = trials.groupby(effect.term)["map50_95"].mean()[effect.level] - grand
+        expected = trials.groupby(effect.term)["accuracy"].mean()[effect.level] - grand
         assert effect.interval.estimate == pytest.approx(expected, abs=1e-12)
     for effect in found.interactions:
         terms, levels = effect.term.split(" x "), effect.level.split(" x ")
-        cell = trials.groupby(terms)["map50_95"].mean()[tuple(levels)] - grand
-        main = sum(trials.groupby(t)["map50_95"].mean()[v] - grand for t, v in zip(terms, levels, strict=True))
+        cell = trials.groupby(terms)["accuracy"].mean()[tuple(levels)] - grand
+        main = sum(trials.groupby(t)["accuracy"].mean()[v] - grand for t, v in zip(terms, levels, strict=True))
         assert effect.interval.estimate == pytest.approx(cell - main, abs=1e-12)
     assert [(e.term, e.level) for e in found.effects] == [
         ("module", "hmha"), ("module", "acmix"), ("module", "sta"), ("insertion", "c3k2"), ("insertion", "head"),
@@ -75,7 +75,7 @@ def test_each_effect_is_tested_over_its_own_values_by_seed() -> None:
     """What statsmodels' formula estimates for each seed apart, with scipy's t-test over the seeds."""
     trials = design()
     found = only(trials)
-    sum_coded = "map50_95 ~ (C(module, Sum) + C(insertion, Sum) + C(optimizer, Sum)) ** 3"
+    sum_coded = "accuracy ~ (C(module, Sum) + C(insertion, Sum) + C(optimizer, Sum)) ** 3"
     fits = pd.DataFrame({seed: ols(sum_coded, rows).fit().params for seed, rows in trials.groupby("seed")})
     module = {name: fits.loc[f"C(module, Sum)[S.{name}]"] for name in ("hmha", "acmix")}
     module["sta"] = -module["hmha"] - module["acmix"]
@@ -110,8 +110,8 @@ def test_what_is_there_is_found_and_a_seed_that_moves_all_alike_is_no_noise() ->
 def test_a_seed_that_acts_on_one_level_is_noise_of_that_level() -> None:
     trials = design(seeds=(0, 1, 2, 3))
     luck = dict(enumerate((0.03, -0.02, 0.02, -0.03)))
-    moved = trials["map50_95"] + trials["seed"].map(luck) * (trials["module"] == "hmha")
-    plain, changed = only(trials), only(trials.assign(map50_95=moved))
+    moved = trials["accuracy"] + trials["seed"].map(luck) * (trials["module"] == "hmha")
+    plain, changed = only(trials), only(trials.assign(accuracy=moved))
     before, after = ({e.level: e for e in found.effects} for found in (plain, changed))
     assert np.ptp(after["hmha"].interval) > 10 * np.ptp(before["hmha"].interval)
     assert tuple(after["musgd"].interval) == pytest.approx(tuple(before["musgd"].interval))
@@ -126,7 +126,7 @@ def test_an_effect_that_depends_on_another_factor_is_given_at_each_of_its_levels
     assert hmha.is_supported
     for simple in hmha.simple:
         there = trials[trials["insertion"] == simple.at]
-        expected = there[there["module"] == "hmha"]["map50_95"].mean() - there["map50_95"].mean()
+        expected = there[there["module"] == "hmha"]["accuracy"].mean() - there["accuracy"].mean()
         assert simple.interval.estimate == pytest.approx(expected, abs=1e-12)
         assert simple.interval.low < simple.interval.estimate < simple.interval.high
     assert not any(each.main.term == "optimizer" or each.other == "optimizer" for each in found.dependent)
@@ -136,7 +136,7 @@ def test_an_interaction_of_the_size_of_the_main_effect_makes_it_dependent_withou
     trials = design(seeds=(0, 1, 2, 3))
     apart = trials["seed"].map(dict(enumerate((0.03, -0.03, 0.03, 0.01))))  # noise of the interaction alone
     sign = (trials["module"] == "hmha") * np.where(trials["insertion"] == "head", 1, -1)
-    found = only(trials.assign(map50_95=trials["map50_95"] + apart * sign))
+    found = only(trials.assign(accuracy=trials["accuracy"] + apart * sign))
     dependent = {(each.main.level, each.other): each for each in found.dependent}
     assert not any(effect.supported for effect in found.interactions if effect.term == "module x insertion")
     assert not dependent["hmha", "insertion"].is_supported
@@ -154,8 +154,8 @@ def test_two_seeds_are_analysed_with_a_word_of_warning() -> None:
 
 def test_an_effect_that_no_seed_changes_is_left_out_and_named() -> None:
     trials = design(modules=("hmha", "acmix"), insertions=("head",))
-    same = trials.assign(map50_95=np.where(trials["module"] == "acmix", np.nan, trials["map50_95"]))
-    same["map50_95"] = same["map50_95"].fillna(same.groupby(["optimizer", "seed"])["map50_95"].transform("mean"))
+    same = trials.assign(accuracy=np.where(trials["module"] == "acmix", np.nan, trials["accuracy"]))
+    same["accuracy"] = same["accuracy"].fillna(same.groupby(["optimizer", "seed"])["accuracy"].transform("mean"))
     found = only(same)
     assert {effect.term for effect in found.effects} == {"optimizer"}
     assert "the seeds do not differ in it at all: hmha, acmix" in found.note
@@ -168,7 +168,7 @@ def test_what_three_factors_do_together_is_no_noise() -> None:
         * np.where(trials["insertion"] == "head", 1, -1)
         * np.where(trials["optimizer"] == "sgd", 1, -1)
     )
-    plain, together = only(trials), only(trials.assign(map50_95=trials["map50_95"] + 0.02 * sign))
+    plain, together = only(trials), only(trials.assign(accuracy=trials["accuracy"] + 0.02 * sign))
     assert together.std == pytest.approx(plain.std)
     for one, other in zip(plain.effects, together.effects, strict=True):
         assert (*one.interval, one.p_value) == pytest.approx((*other.interval, other.p_value))
@@ -207,7 +207,7 @@ def lacking_one_seed() -> pd.DataFrame:
 
 def lacking_a_result() -> pd.DataFrame:
     trials = design()
-    trials.loc[(trials["module"] == "sta") & (trials["optimizer"] == "sgd") & (trials["seed"] == 1), "map50_95"] = None
+    trials.loc[(trials["module"] == "sta") & (trials["optimizer"] == "sgd") & (trials["seed"] == 1), "accuracy"] = None
     return trials
 
 
@@ -235,7 +235,7 @@ REFUSALS = {
     "hmha at c3k2 with sgd has seed 0 more than once: incomparable trials are mixed": pd.concat(
         [design(), design().head(1)]
     ),
-    "no residual variance is left to test an effect against": design().assign(map50_95=0.25),
+    "no residual variance is left to test an effect against": design().assign(accuracy=0.25),
 }
 
 

@@ -98,7 +98,7 @@ def best_of_many(group: Group) -> BestOfMany | None:
 
 def _with_letters(group: Group, pairs: tuple[PairCompared, ...]) -> GroupOfPairs:
     baseline = [row for row in group.rows if row.variant is group.baseline and row.is_comparable]
-    rows = sorted([*baseline, *group.compared], key=lambda row: -(row.accuracy.map50_95 or 0.0))
+    rows = sorted([*baseline, *group.compared], key=lambda row: -(row.accuracy.primary or 0.0))
     place = {id(row): index for index, row in enumerate(rows)}
     apart = [(place[id(pair.first)], place[id(pair.second)]) for pair in pairs if pair.is_apart]
     apart += [(place[id(row)], place[id(of)]) for of in baseline for row in group.compared if _is_supported(row)]

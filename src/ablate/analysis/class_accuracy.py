@@ -11,11 +11,11 @@ from ablate.analysis.variant_row import Row
 from ablate.records.class_names import ClassName, recorded_classes
 from ablate.records.replicate import Replicate
 
-ClassAccuracy = dict[ClassName, dict[Replicate, float]]  # class -> replicate -> AP50-95
+ClassAccuracy = dict[ClassName, dict[Replicate, float]]  # class -> replicate -> average precision
 
 
 def class_accuracy(rows: Sequence[Row]) -> dict[str, ClassAccuracy]:
-    """Variant label -> class -> replicate -> AP50-95, of the trials that were measured."""
+    """Variant label -> class -> replicate -> average precision, of the trials that were measured."""
     by_label: dict[str, ClassAccuracy] = {}
     for row in rows:
         for replicate, trial in row.variant.by_replicate.items():

@@ -21,12 +21,13 @@ from ablate.analysis.looks import Looks, variant_looks
 from ablate.analysis.measurements import accuracy_of, cost_of, trial_notes
 from ablate.analysis.pairing import VariantGroup, comparison_groups, differences_of, shared_replicates, trial_pairs
 from ablate.analysis.variant_row import TO_FIND, Difference, Row
-from ablate.analysis.variants import Variant, map50_95, variants_of
+from ablate.analysis.variants import Variant, learned_by, variants_of
 from ablate.analysis.verdicts import with_verdicts
 from ablate.records.image_counts import shortfalls
 from ablate.records.judged import judged_sweep
 from ablate.records.replicate import Replicate
 from ablate.records.sweep_record import AnalysisPlan, Design, Sweep
+from ablate.settings.metric import MAP50_95, Metric
 from ablate.statistics.paired import (
     effect_size,
     holm,
@@ -90,6 +91,11 @@ class Comparison:
     left_out: dict[str, str]
     components: tuple[str, ...]
     latency: LatencyResults | None
+
+    @property
+    def metric(self) -> Metric:
+        """The accuracy by which they are compared."""
+        return self.sweep.metric
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
@@ -208,7 +214,7 @@ def _difference(variant: Variant, baseline: Variant, stored: StoredInterval | No
         return None
     if any(replicate.fold is not None for replicate in shared):
         return _over_folds(variant, shared, paired)
-    _, last = differences_of(variant, baseline, lambda trial: trial.metrics_last.map50_95)
+    _, last = differences_of(variant, baseline, lambda trial: trial.metrics_last.value(variant.metric))
     interval = t_interval(paired)
     spread = upper_std(paired)
     variance = stored.variance if stored else None
@@ -224,7 +230,7 @@ def _difference(variant: Variant, baseline: Variant, stored: StoredInterval | No
         p_value=paired_t(paired),
         p_sign_flip=sign_flip(paired),
         values=tuple(paired),
-        has_learned=has_learned(*_accuracies(variant, baseline)),
+        has_learned=has_learned(*_learned(variant, baseline)),
         effect_size=effect_size(paired),
         smallest_detectable=smallest_detectable(spread, len(paired)),
         seeds_needed=seeds_needed(spread, TO_FIND),
@@ -281,7 +287,13 @@ def _paired(variant: Variant, baseline: Variant) -> tuple[list[Replicate], list[
 def _accuracies(variant: Variant, baseline: Variant) -> tuple[list[float], list[float]]:
     """Accuracies of the shared replicates: the variant's and the baseline's."""
     pairs = trial_pairs(variant, baseline)
-    return [map50_95(one) for one, _ in pairs], [map50_95(other) for _, other in pairs]
+    return [variant.value(one) for one, _ in pairs], [variant.value(other) for _, other in pairs]
+
+
+def _learned(variant: Variant, baseline: Variant) -> tuple[list[float], list[float]]:
+    """What tells whether the trials of the shared replicates have learned anything: the variant's, the baseline's."""
+    ours, theirs = zip(*trial_pairs(variant, baseline), strict=True)
+    return [learned_by(one, variant.metric) for one in ours], [learned_by(one, variant.metric) for one in theirs]
 
 
 def _thin_notes(variant: Variant, baseline: Variant, difference: Difference | None) -> list[str]:
@@ -292,7 +304,8 @@ def _thin_notes(variant: Variant, baseline: Variant, difference: Difference | No
     if difference.looks is not None:
         return [difference.looks.reason]
     if not difference.has_learned:
-        notes.append(f"{NOTHING_LEARNED}: mAP50-95 of both below {LEARNED:g}")
+        labels = dict.fromkeys([variant.metric.label, MAP50_95.label])
+        notes.append(f"{NOTHING_LEARNED}: {' or '.join(labels)} of both below {LEARNED:g}")
     if difference.fold_share is not None:
         folds = round(1 / difference.fold_share) + 1
         notes.append(
@@ -374,7 +387,7 @@ def _rank(row: Row, group: VariantGroup, design: Design | None) -> tuple[object,
     The variants of a design come first, by rising number of components, as papers print them; where each lacks one
     component, in the order of the one that is missing.
     """
-    accuracy, marks = row.accuracy.map50_95, row.variant.marks
+    accuracy, marks = row.accuracy.primary, row.variant.marks
     place: tuple[int, ...] = (1,)
     if marks is not None:
         missing_first = design is not None and design.name == "leave_one_out"

@@ -27,7 +27,7 @@ class ComponentEffect:
     Attributes:
         component: Its name.
         seeds: Seeds that it rests on.
-        mean: Mean difference in mAP50-95, None where it cannot be given.
+        mean: Mean difference in accuracy, None where it cannot be given.
         interval: 95 % interval over the seeds, None where they are too few.
         p_holm: Of the paired t-test, corrected over the components of the study.
         pairs: Pairs of variants that it is the mean over.
@@ -50,7 +50,7 @@ class ComponentEffect:
 
 @dataclass(frozen=True)
 class MeanOverSeeds:
-    """A mean difference in mAP50-95 with its 95 % interval over the seeds, None where they are too few."""
+    """A mean difference in accuracy with its 95 % interval over the seeds, None where they are too few."""
 
     mean: float
     interval: Interval | None

@@ -18,11 +18,11 @@ def analyses_of(comparison: Comparison) -> list[FactorAnalysis]:
     if comparison.sweep.design is not None:
         return []
     trials = [
-        {**row.variant.factors, "seed": seed, "map50_95": accuracy}
+        {**row.variant.factors, "seed": seed, "accuracy": accuracy}
         for row in analysed_rows(comparison)
         for seed, accuracy in row.variant.accuracy().items()
     ]
-    frame = pd.DataFrame(trials, columns=[*ALL_FACTORS, "seed", "map50_95"])
+    frame = pd.DataFrame(trials, columns=[*ALL_FACTORS, "seed", "accuracy"])
     return [analysis for analysis in factor_analysis(frame) if len(analysis.levels) > 1]
 
 

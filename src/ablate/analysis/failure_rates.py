@@ -14,6 +14,7 @@ from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import Variant
 from ablate.records.trial_record import FAILED, Record, TrialRecord
+from ablate.settings.metric import MAP50_95
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import holm, is_significant
 from ablate.statistics.rates import rate_interval, rates_p
@@ -77,9 +78,7 @@ def losses_of(trials: Sequence[Record], usual: float) -> Losses | None:
     ended = [trial for trial in trials if isinstance(trial, TrialRecord) and trial.is_ours]
     failed = [trial.seed for trial in ended if _is_lost(trial)]
     accuracies = {
-        trial.seed: trial.metrics.map50_95
-        for trial in ended
-        if trial.status != FAILED and trial.metrics.map50_95 is not None
+        trial.seed: accuracy for trial in ended if trial.status != FAILED and (accuracy := _usual(trial)) is not None
     }
     collapsed = [seed for seed, accuracy in accuracies.items() if accuracy < COLLAPSED * usual]
     count = len(failed) + len(accuracies)
@@ -88,7 +87,7 @@ def losses_of(trials: Sequence[Record], usual: float) -> Losses | None:
 
 def _of_group(group: Group) -> list[LossesCompared]:
     """The variants of one group; none where nothing was lost."""
-    accuracies = [accuracy for row in group.rows for accuracy in row.variant.accuracy().values()]
+    accuracies = [accuracy for row in group.rows for accuracy in row.variant.by_seed(_usual).values()]
     if group.baseline is None or not accuracies:
         return []
     usual = median(accuracies)
@@ -102,6 +101,11 @@ def _of_group(group: Group) -> list[LossesCompared]:
         for row, found in losses
         if found is not None and found.count + of_baseline.count
     ]
+
+
+def _usual(trial: TrialRecord) -> float | None:
+    """What a collapse shows in, whatever the metric: a network that sees nothing may have any precision."""
+    return trial.metrics.value(MAP50_95)
 
 
 def _is_lost(trial: TrialRecord) -> bool:

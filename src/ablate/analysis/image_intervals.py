@@ -21,7 +21,7 @@ import numpy as np
 
 from ablate.analysis.image_groups import UnfitGroups, fit_groups, groups_for, numbered_groups
 from ablate.analysis.pairing import VariantGroup, comparison_groups, trial_pairs
-from ablate.analysis.variants import Variant, map50_95, variants_of
+from ablate.analysis.variants import Variant, accuracy_by, variants_of
 from ablate.data.data_errors import DataError
 from ablate.data.groups import ImageGroups
 from ablate.errors import AblateError
@@ -32,6 +32,7 @@ from ablate.records.loading import DamagedRecordError, load_object
 from ablate.records.predictions import Predictions, load_predictions, predictions_path
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import TrialRecord, short
+from ablate.settings.metric import MAP50_95, Metric
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import LEVEL
 from ablate.statistics.seeds_and_images import ImageVariance
@@ -40,7 +41,7 @@ from ablate.storage.files import atomic_write_json
 SCHEMA = 2  # 1 had no variances
 ABOUT = "Intervals over images, by what they were computed from; delete this file to compute them again."
 SEED = 0  # of the resamples; the same for all variants, so that rows differ in their detections only
-AGREEMENT = 1e-4  # mAP50-95: as far as predictions and record may be apart before one of them is not what it says
+AGREEMENT = 1e-4  # as far as predictions and record may be apart before one of them is not what it says
 
 
 class StoredInterval(JsonStruct, frozen=True, kw_only=True):
@@ -235,7 +236,7 @@ class _Evaluations:
 
         groups = numbered_groups(task.groups, predictions)
         accuracies = resampled_map(predictions, resamples=self.resamples, seed=SEED, groups=groups, on_progress=report)
-        _check_agreement(record, accuracies[0], trial)
+        _check_agreement(record, task.variant.metric, accuracies[0], trial)
         self.images.setdefault(task.variant.comparison_key, predictions)
         return accuracies
 
@@ -275,10 +276,11 @@ def _groups_of(sweep: Sweep, record: TrialRecord) -> tuple[ImageGroups | None, s
         return None, str(error)
 
 
-def _check_agreement(record: TrialRecord, accuracy: float, trial: str) -> None:
-    if abs(accuracy - map50_95(record)) > AGREEMENT:
+def _check_agreement(record: TrialRecord, metric: Metric, accuracy: float, trial: str) -> None:
+    recorded = accuracy_by(record, metric)
+    if abs(accuracy - recorded) > AGREEMENT:
         raise _NoPredictions(
-            f"the file with the predictions of {trial} gives mAP50-95 {accuracy:.4f}, its record {map50_95(record):.4f}"
+            f"the file with the predictions of {trial} gives {metric.label} {accuracy:.4f}, its record {recorded:.4f}"
         )
 
 
@@ -286,9 +288,11 @@ def _identity(
     sweep: Sweep, pairs: Sequence[tuple[TrialRecord, TrialRecord]], groups: ImageGroups | None, problem: str
 ) -> str:
     """What an interval was computed from: trials, their accuracies, and the files of predictions by size and time."""
-    files = [[[r.signature, map50_95(r), *_stamp(_path(sweep, r))] for r in pair] for pair in pairs]
+    metric = sweep.metric
+    files = [[[r.signature, accuracy_by(r, metric), *_stamp(_path(sweep, r))] for r in pair] for pair in pairs]
     grouping = [] if groups is None and not problem else [problem, sorted(groups.groups.items()) if groups else []]
-    return hashlib.sha256(json.dumps([SCHEMA, SEED, LEVEL, files, *grouping]).encode()).hexdigest()[:32]
+    of = [] if metric is MAP50_95 else [metric.name]
+    return hashlib.sha256(json.dumps([SCHEMA, SEED, LEVEL, files, *grouping, *of]).encode()).hexdigest()[:32]
 
 
 def _stamp(path: Path | None) -> Iterator[int]:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 
 from ablate.analysis.comparability import differences
 from ablate.analysis.identical_results import changes_nothing, has_same_results
-from ablate.analysis.variants import Variant, is_measured, map50_95
+from ablate.analysis.variants import Variant, accuracy_by, is_measured, learned_by
 from ablate.records.factor_levels import levels_of
 from ablate.records.sweep_record import AnalysisPlan, SweepManifest
 from ablate.records.trial_record import FAILED, Record, TrialRecord
+from ablate.settings.metric import Metric
 from ablate.statistics.interval import Interval
 from ablate.statistics.sequential import FIRST_LOOK, Look, looks_at
 from ablate.statistics.verdict import NOTHING_LEARNED, Verdict, has_learned
@@ -70,20 +71,20 @@ def looks_of(
         plan: What the command declared.
         by_design: Whether it differs from its baseline in more than grafts and losses because it was configured to.
     """
+    metric = plan.primary
     pairs: list[tuple[TrialRecord, TrialRecord]] = []
     reason = ""
     for seed in range(plan.first_seed, plan.first_seed + plan.max_seeds):
         one, other = variant.get(seed), baseline.get(seed)
-        reason = _lost(one, "") or _lost(other, "the baseline's ")
-        if reason or one is None or other is None or not (is_measured(one) and is_measured(other)):
+        reason = _lost(one, "", metric) or _lost(other, "the baseline's ", metric)
+        if reason or one is None or other is None or not (is_measured(one, metric) and is_measured(other, metric)):
             break
         pairs.append((one, other))
     if pairs and (different := differences(*map(list, zip(*pairs, strict=True)), by_design=by_design)):
         return Looks(reason=f"not comparable: {different[0]}")
-    accuracies = [(map50_95(one), map50_95(other)) for one, other in pairs]
-    futile = _futile_look(accuracies)
-    pairs, accuracies = pairs[:futile], accuracies[:futile]
-    found = tuple(one - other for one, other in accuracies)
+    futile = _futile_look([(learned_by(one, metric), learned_by(other, metric)) for one, other in pairs])
+    pairs = pairs[:futile]
+    found = tuple(accuracy_by(one, metric) - accuracy_by(other, metric) for one, other in pairs)
     identical = all(has_same_results(one, other) for one, other in pairs)
     if identical and len(found) >= FIRST_LOOK and not changes_nothing(levels_of(pairs[0][0].factors)):
         return Looks((), found, Verdict.UNDECIDED, DID_NOT_ACT)
@@ -116,9 +117,9 @@ def _by_seed(variant: Variant) -> dict[int, Record]:
     return {record.seed: record for record in variant.trials if isinstance(record, TrialRecord)}
 
 
-def _lost(record: Record | None, who: str) -> str:
+def _lost(record: Record | None, who: str, metric: Metric) -> str:
     """Say why a seed will have no accuracy; empty where it has one, or may get it."""
-    if record is None or is_measured(record):
+    if record is None or is_measured(record, metric):
         return ""
     seed = record.seed if isinstance(record, TrialRecord) else "?"
     if record.status == FAILED and record.failure is not None:

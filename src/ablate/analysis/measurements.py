@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from ablate.analysis.comparability import stops
-from ablate.analysis.variants import Variant, fraction, is_measured, map50_95
+from ablate.analysis.variants import Variant, fraction, is_measured
 from ablate.records.trial_record import FAILED, FINISHED, SCHEMA, DamagedTrial, Record, TrialRecord
+from ablate.settings.metric import Metric
 from ablate.statistics.paired import sample_std
 
 LIMIT = 1e15  # no cost is as large; a sum of such numbers would be no number
@@ -20,13 +21,16 @@ class Accuracy:
     """Means over a variant's measured trials, fractions from 0 to 1; None where no trial has it.
 
     Attributes:
-        map50_95_std: Sample standard deviation over the trials.
-        map50_95_last: After the last epoch; the others are of the checkpoint that was evaluated.
+        primary: By the metric that variants are compared by; one of the others.
+        std: Its sample standard deviation over the trials.
+        last: The same after the last epoch; the others are of the checkpoint that was evaluated.
         evaluated: Split and checkpoint, such as "val, best".
     """
 
+    primary: float | None
+    std: float | None
+    last: float | None
     map50_95: float | None
-    map50_95_std: float | None
     map50: float | None
     precision: float | None
     recall: float | None
@@ -34,7 +38,6 @@ class Accuracy:
     map50_95_small: float | None
     map50_95_medium: float | None
     map50_95_large: float | None
-    map50_95_last: float | None
     evaluated: str
 
 
@@ -64,8 +67,10 @@ def accuracy_of(variant: Variant) -> Accuracy:
     """The accuracies of a variant's measured trials."""
     trials = variant.measured
     return Accuracy(
+        primary=_accuracy(trials, variant.value),
+        std=sample_std([variant.value(trial) for trial in trials]),
+        last=_accuracy(trials, lambda t: t.metrics_last.value(variant.metric)),
         map50_95=_accuracy(trials, lambda t: t.metrics.map50_95),
-        map50_95_std=sample_std([map50_95(trial) for trial in trials]),
         map50=_accuracy(trials, lambda t: t.metrics.map50),
         precision=_accuracy(trials, lambda t: t.metrics.precision),
         recall=_accuracy(trials, lambda t: t.metrics.recall),
@@ -73,7 +78,6 @@ def accuracy_of(variant: Variant) -> Accuracy:
         map50_95_small=_accuracy(trials, lambda t: t.metrics.map50_95_small),
         map50_95_medium=_accuracy(trials, lambda t: t.metrics.map50_95_medium),
         map50_95_large=_accuracy(trials, lambda t: t.metrics.map50_95_large),
-        map50_95_last=_accuracy(trials, lambda t: t.metrics_last.map50_95),
         evaluated=evaluated(trials),
     )
 
@@ -97,7 +101,8 @@ def cost_of(variant: Variant) -> Cost:
 def trial_notes(variant: Variant) -> list[str]:
     """What went wrong in a variant's own trials, how few they are, and which weights they lack, in words."""
     total, notes = len(variant.trials), []
-    troubles = Counter(status(trial) for trial in variant.trials if not is_measured(trial))
+    lost = [trial for trial in variant.trials if not is_measured(trial, variant.metric)]
+    troubles = Counter(status(trial, variant.metric) for trial in lost)
     for trouble, count in troubles.items():
         notes.append(f"{count} of {total} trials {trouble}" if total > 1 else f"trial {trouble}")
     again = len(variant.measured) - len(variant.by_replicate)
@@ -114,7 +119,7 @@ def trial_notes(variant: Variant) -> list[str]:
     return notes
 
 
-def status(record: Record) -> str:
+def status(record: Record, metric: Metric) -> str:
     """How a trial ended, in words that continue 'the trial ...'."""
     if isinstance(record, DamagedTrial):
         return f"unreadable: {record.failure.message}"
@@ -122,8 +127,8 @@ def status(record: Record) -> str:
         return f"recorded by another version: schema {record.schema}, this one reads {SCHEMA}"
     if record.status == FAILED:
         return f"failed: {record.failure.type if record.failure else 'unknown reason'}"
-    if record.status == FINISHED and not is_measured(record):
-        return "finished without a number for mAP50-95"
+    if record.status == FINISHED and not is_measured(record, metric):
+        return f"finished without a number for {metric.label}"
     return record.status or "has no status"
 
 

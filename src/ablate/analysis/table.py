@@ -13,6 +13,7 @@ from ablate.analysis.table_summary import TableRow, TableSummary, TableValue
 from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import is_measured
 from ablate.records.trial_record import FAILED, Record, TrialRecord
+from ablate.settings.metric import Metric
 
 
 def values_of(comparison: Comparison, row: Row) -> dict[str, Value]:
@@ -80,7 +81,7 @@ class TrialRow:
     variant: str
     seed: int | None
     status: str
-    map50_95: float | None
+    accuracy: float | None
     evaluated: str
     train_minutes: float | None
     signature: str
@@ -93,35 +94,38 @@ def trial_rows(comparison: Comparison) -> list[TrialRow]:
     for variant in comparison.variants:
         for trial in variant.trials:
             labels.setdefault(trial.signature, variant.label)
-    return [_trial_row(record, labels, comparison.sweep.run_ids) for record in comparison.sweep.trials]
+    sweep = comparison.sweep
+    return [_trial_row(record, labels, sweep.run_ids, sweep.metric) for record in sweep.trials]
 
 
 def trial_frame(comparison: Comparison) -> pd.DataFrame:
-    """`trial_rows` as a data frame."""
+    """`trial_rows` as a data frame, the accuracy under the name of its metric."""
     rows = trial_rows(comparison)
     frame = pd.DataFrame([vars(row) for row in rows], columns=list(TrialRow.__dataclass_fields__))
     frame["seed"] = pd.Series([row.seed for row in rows], dtype="Int64")
-    return frame.astype({"map50_95": "float64", "train_minutes": "float64"})
+    typed = frame.astype({"accuracy": "float64", "train_minutes": "float64"})
+    return typed.rename(columns={"accuracy": comparison.metric.name})
 
 
-def _trial_row(record: Record, labels: dict[str, str], run_ids: dict[str, str]) -> TrialRow:
+def _trial_row(record: Record, labels: dict[str, str], run_ids: dict[str, str], metric: Metric) -> TrialRow:
     signature = record.signature
     return TrialRow(
         variant=labels[signature],
         seed=record.seed,
-        status=_status_with_message(record),
-        map50_95=record.metrics.map50_95 if is_measured(record) else None,
-        evaluated=evaluated([record]) if is_measured(record) else "",
+        status=_status_with_message(record, metric),
+        accuracy=record.metrics.value(metric) if is_measured(record, metric) else None,
+        evaluated=evaluated([record]) if is_measured(record, metric) else "",
         train_minutes=record.cost.train_minutes if isinstance(record, TrialRecord) else None,
         signature=signature,
         mlflow_run=run_ids.get(signature, ""),
     )
 
 
-def _status_with_message(record: Record) -> str:
+def _status_with_message(record: Record, metric: Metric) -> str:
     """How a trial ended, with its message when it failed."""
     message = record.failure.message if record.failure and record.status == FAILED else ""
-    return f"{status(record)} ({message})" if message else status(record)
+    ended = status(record, metric)
+    return f"{ended} ({message})" if message else ended
 
 
 def _typed(values: pd.Series, column: Column) -> pd.Series:

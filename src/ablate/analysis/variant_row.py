@@ -16,12 +16,12 @@ from ablate.statistics.resampled import fold_means
 from ablate.statistics.seeds_and_images import SeedsAndImages
 from ablate.statistics.verdict import Verdict
 
-TO_FIND = 0.005  # half a point of mAP50-95: the difference for which `seeds_needed` says how many seeds would show it
+TO_FIND = 0.005  # half a point: the difference for which `seeds_needed` says how many seeds would show it
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Variant minus baseline in mAP50-95, the mean over the replicates that both have; fractions.
+    """Variant minus baseline in the metric of the sweep, the mean over the replicates that both have; fractions.
 
     Attributes:
         estimate: The mean difference.

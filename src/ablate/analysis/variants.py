@@ -17,6 +17,7 @@ from ablate.records.graft_report import PlaceReport
 from ablate.records.replicate import Replicate
 from ablate.records.sweep_record import Control, Design, Sweep
 from ablate.records.trial_record import FINISHED, Record, TrialRecord
+from ablate.settings.metric import MAP50_95, Metric
 
 MATCHED = 0.01  # of a graft's parameters: a control of its size may differ by so much without a note
 
@@ -33,6 +34,7 @@ class Variant:
         marks: Which components of a design it has; None for a variant outside of one.
         control: What it is a control of; None for a variant that was asked for.
         mismatch: How a control differs in size from what it stands for, in words; empty where it does not.
+        metric: The accuracy that it is compared by.
     """
 
     key: str
@@ -42,11 +44,12 @@ class Variant:
     marks: tuple[bool, ...] | None = None
     control: Control | None = None
     mismatch: str = ""
+    metric: Metric = MAP50_95
 
     @cached_property
     def measured(self) -> tuple[TrialRecord, ...]:
         """The trials that finished with an accuracy."""
-        return tuple(trial for trial in self.trials if is_measured(trial))
+        return tuple(trial for trial in self.trials if is_measured(trial, self.metric))
 
     @cached_property
     def by_replicate(self) -> dict[Replicate, TrialRecord]:
@@ -73,8 +76,12 @@ class Variant:
         return is_stock(self.factors)
 
     def accuracy(self) -> dict[int, float]:
-        """Seed -> mAP50-95; where there are folds the mean over them, of the seeds that have all."""
-        return self.by_seed(map50_95)
+        """Seed -> accuracy; where there are folds the mean over them, of the seeds that have all."""
+        return self.by_seed(self.value)
+
+    def value(self, trial: TrialRecord) -> float:
+        """The accuracy of one of its measured trials."""
+        return accuracy_by(trial, self.metric)
 
     def by_seed(self, read: Callable[[TrialRecord], float | None]) -> dict[int, float]:
         """Seed -> a recorded accuracy, as `accuracy`; without the seeds of which a trial lacks it."""
@@ -86,18 +93,28 @@ class Variant:
         return {seed: fmean(values) for seed, values in accuracies.items() if len(values) == folds}
 
 
-def is_measured(record: Record) -> TypeGuard[TrialRecord]:
+def is_measured(record: Record, metric: Metric) -> TypeGuard[TrialRecord]:
     """Whether a trial finished, has an accuracy that is a number, and was recorded in a form that we know."""
     if not isinstance(record, TrialRecord) or not record.is_ours or record.status != FINISHED:
         return False
-    return fraction(record.metrics.map50_95) is not None
+    return fraction(record.metrics.value(metric)) is not None
 
 
-def map50_95(trial: TrialRecord) -> float:
-    """The accuracy of a measured trial."""
-    accuracy = trial.metrics.map50_95
+def accuracy_by(trial: TrialRecord, metric: Metric) -> float:
+    """The accuracy of a measured trial by its metric."""
+    accuracy = trial.metrics.value(metric)
     assert accuracy is not None
     return accuracy
+
+
+def learned_by(trial: TrialRecord, metric: Metric) -> float:
+    """What tells whether a measured trial has learned anything: its accuracy, or its mAP50-95 where that is lower.
+
+    A network that has learned nothing may have any precision.
+    """
+    usual = fraction(trial.metrics.value(MAP50_95))
+    accuracy = accuracy_by(trial, metric)
+    return accuracy if usual is None else min(accuracy, usual)
 
 
 def fraction(accuracy: float | None) -> float | None:
@@ -126,12 +143,14 @@ def variants_of(sweep: Sweep) -> list[Variant]:
     plain = [key for key in by_key if key not in controls or _stands_for_itself(groups[key], controls[key], others)]
     labels = display_labels({key: by_key[key] for key in plain})
     marks = sweep.design.marks if sweep.design else {}
-    variants = [Variant(key, labels[key], tuple(by_key[key]), groups[key], marks.get(key)) for key in plain]
+    variants = [
+        Variant(key, labels[key], tuple(by_key[key]), groups[key], marks.get(key), metric=sweep.metric) for key in plain
+    ]
     labels = display_labels({key: _as_control(by_key[key], control) for key, control in controls.items()})
     variants += [
         Variant(
             key, labels[key], tuple(by_key[key]), control.comparison_key, control=control,
-            mismatch=_gflops_ratios(by_key, control) or _mismatch(by_key[key], control),
+            mismatch=_gflops_ratios(by_key, control) or _mismatch(by_key[key], control), metric=sweep.metric,
         )
         for key, control in controls.items()
     ]  # fmt: skip

@@ -26,6 +26,7 @@ from ablate.records.judged import judged_record
 from ablate.records.sweep_record import AnalysisPlan, Control, Design
 from ablate.records.trial_record import FAILED, Record
 from ablate.settings.budget import seconds_of
+from ablate.settings.metric import MAP50_95
 from ablate.statistics.sequential import FIRST_LOOK
 from ablate.statistics.verdict import Verdict
 from ablate.storage.layout import SweepFolder
@@ -66,7 +67,7 @@ class Arm:
         if record is not None and not (
             record.status == FAILED and retried(record.failure, trial.settings.command.retry)
         ):
-            self.records[seed] = judged_record(record, trial.settings.command.judge)
+            self.records[seed] = judged_record(record, trial.settings.command.judge, MAP50_95)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from ablate.preflight.networks import preflight
 from ablate.records.judged import judged_record
 from ablate.records.sweep_record import Control, TunedRate
 from ablate.records.trial_record import FINISHED, TrialRecord
+from ablate.settings.metric import MAP50_95
 from ablate.study.rate_tuning import ShortTrials, chosen_rate, short_trials, with_rates
 from ablate.study.trial import Trial
 from ablate.tracking.tracker import Tracker
@@ -100,7 +101,7 @@ def _accuracy(trial: Trial) -> float | None:
     record = trial.record()
     if record is None or record.status != FINISHED:
         return None
-    judged = judged_record(record, trial.settings.command.judge)
+    judged = judged_record(record, trial.settings.command.judge, MAP50_95)
     return judged.metrics.map50_95 if isinstance(judged, TrialRecord) else None
 
 

@@ -25,8 +25,8 @@ def group_findings(comparison: Comparison, group: Group) -> list[Finding]:
     variants = [row for row in group.rows if not row.is_control]
     compared = [(row, row.difference) for row in variants if row.difference is not None]
     if not compared:
-        trained = [row.label for row in variants if row.accuracy.map50_95 is not None]
-        if all(row.accuracy.map50_95 is None for row in group.rows):
+        trained = [row.label for row in variants if row.accuracy.primary is not None]
+        if all(row.accuracy.primary is None for row in group.rows):
             text = f"No accuracy was measured for {listed(row.label for row in group.rows)}."
             return [Finding(text, Kind.MISSING)]
         if trained and not any(row.is_baseline for row in group.rows):
@@ -71,7 +71,7 @@ def _baseline_number(group: Group, label: str) -> str:
     row = next((row for row in group.rows if row.label == label), None)
     if row is None:
         return ""
-    return f" (mAP50-95 {cell('map50_95', row.accuracy.map50_95)}, {count(row.replicates, 'seed')})"
+    return f" (mAP50-95 {cell('map50_95', row.accuracy.primary)}, {count(row.replicates, 'seed')})"
 
 
 def _tested(compared: Sequence[Compared], tests: int) -> list[Finding]:

@@ -27,7 +27,7 @@ from ablate.records.trial_record import short
 def sentences(comparison: Comparison) -> list[str]:
     """What is to be said of a comparison, most important first; each is one or two plain sentences.
 
-    Differences are in points of mAP50-95 (0.01), the table has fractions.
+    Differences are in points of the metric (0.01), the table has fractions.
     """
     return [finding.text for finding in [*findings(comparison), *remarks(comparison)]]
 
@@ -66,7 +66,7 @@ def _of_fixed_seeds(comparison: Comparison) -> list[Finding]:
 def remarks(comparison: Comparison) -> list[Finding]:
     """Whose accuracies they are, and what is missing from the numbers: failures, damage, trials without a result."""
     sweep, texts = comparison.sweep, judge_remarks(comparison)
-    lost = sum(not is_measured(record) for record in sweep.trials)
+    lost = sum(not is_measured(record, sweep.metric) for record in sweep.trials)
     if lost:
         texts.append(f"{count(lost, 'trial')} of {len(sweep.signatures)} have no result; see the notes.")
     if sweep.missing:

@@ -12,6 +12,7 @@ from ablate.analysis.variants import is_measured
 from ablate.records.class_names import class_names
 from ablate.records.image_counts import in_words
 from ablate.records.trial_record import Record, TrialRecord
+from ablate.settings.metric import Metric
 
 Facts = dict[str, str]  # title -> text
 
@@ -19,7 +20,7 @@ Facts = dict[str, str]  # title -> text
 def headline(comparison: Comparison) -> str:
     """One line on what was compared."""
     rows, total = comparison.rows, len(comparison.sweep.signatures)
-    finished = sum(is_measured(record) for record in comparison.sweep.trials)
+    finished = sum(is_measured(record, comparison.metric) for record in comparison.sweep.trials)
     data, models = listed(levels(row.data for row in rows)), listed(levels(row.model for row in rows))
     done = f"{total}" if finished == total else f"{finished} of {total}"
     controls = sum(row.is_control for row in rows)
@@ -38,9 +39,9 @@ def latency_facts(comparison: Comparison) -> Facts:
     return {} if comparison.latency is None else comparison.latency.protocol
 
 
-def recipe_facts(records: Sequence[Record]) -> Facts:
-    """Realised recipe over trials: each value once, several where trials differ."""
-    measured = [record for record in records if is_measured(record)]
+def recipe_facts(records: Sequence[Record], metric: Metric) -> Facts:
+    """Realised recipe over trials that have an accuracy by this metric: each value once, several where they differ."""
+    measured = [record for record in records if is_measured(record, metric)]
     facts = {
         title: _several(plain_text(read(record.realised)) for record in measured) for title, read in REALISED.items()
     }

@@ -15,7 +15,7 @@ def judge_remarks(comparison: Comparison) -> list[str]:
         return []
     chosen = f", chosen after the results: the command declared judge={declared}" if sweep.judge_chosen_after else ""
     texts = [f"Accuracies are of the {judge_words(sweep.judge)} (judge={sweep.judge}){chosen}."]
-    unmeasured = sum(record.status == "finished" and not is_measured(record) for record in sweep.trials)
+    unmeasured = sum(record.status == "finished" and not is_measured(record, sweep.metric) for record in sweep.trials)
     if unmeasured and sweep.judge not in (BEST, LAST):
         texts.append(f"{unmeasured} finished trial{'s have' if unmeasured > 1 else ' has'} {_lack(sweep.judge)}.")
     if sweep.judge not in (BEST, LAST):

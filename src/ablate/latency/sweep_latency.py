@@ -261,9 +261,10 @@ def _unfit(sweep: Sweep, record: TrialRecord) -> str | None:
     """Return why a finished record cannot represent its variant; None where it can."""
     from ablate.analysis.measurements import status
     from ablate.analysis.variants import is_measured
+    from ablate.settings.metric import MAP50_95
 
-    if not is_measured(record):
-        return status(record)
+    if not is_measured(record, MAP50_95):
+        return status(record, MAP50_95)
     if record.realised.imgsz is None or not record.realised.device:
         return "its record lacks the image size or the device"
     if (path := _path(sweep, record)) is None or not path.is_file():

@@ -6,7 +6,7 @@ sentences and intervals are of one judge. A record on disk always has the best e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
 
@@ -16,9 +16,9 @@ from ablate.records.metrics import EpochRow, Metrics
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import FINISHED, Record, TrialRecord
 from ablate.settings.judge import BEST, LAST, epochs_of_mean
+from ablate.settings.metric import MAP50_95, METRICS, Metric
 
 CROSS_JUDGED = "cross-judged halves"  # in place of a checkpoint's name
-Read = Callable[[EpochRow], float | None]
 
 
 def judged_sweep(sweep: Sweep, judge: str | None = None) -> Sweep:
@@ -31,18 +31,21 @@ def judged_sweep(sweep: Sweep, judge: str | None = None) -> Sweep:
     if sweep.judge:
         return sweep
     judge = judge or sweep.manifest.analysis.judge
-    trials = sweep.trials if judge == BEST else [judged_record(record, judge) for record in sweep.trials]
+    trials = sweep.trials if judge == BEST else [judged_record(r, judge, sweep.metric) for r in sweep.trials]
     return replace(sweep, trials=trials, judge=judge)
 
 
-def judged_record(record: Record, judge: str) -> Record:
-    """Return a record with the accuracy of a judge; without any accuracy where it lacks what that needs."""
+def judged_record(record: Record, judge: str, metric: Metric) -> Record:
+    """Return a record with the accuracies of a judge; without any where it lacks what that needs.
+
+    The metric is the one by which the judge that chooses epochs chooses them.
+    """
     if judge == BEST or not isinstance(record, TrialRecord) or record.status != FINISHED or not record.is_ours:
         return record
     if judge == LAST:
         return msgspec.structs.replace(record, metrics=record.metrics_last, per_class=record.per_class_last)
     epochs = epochs_of_mean(judge)
-    metrics = cross_judged(record.history) if epochs is None else mean_of_last(record.history, epochs)
+    metrics = cross_judged(record.history, metric) if epochs is None else mean_of_last(record.history, epochs)
     return msgspec.structs.replace(
         record, metrics=msgspec.structs.replace(metrics, split=record.metrics.split), per_class=()
     )
@@ -51,37 +54,39 @@ def judged_record(record: Record, judge: str) -> Record:
 def mean_of_last(rows: Sequence[EpochRow], epochs: int) -> Metrics:
     """Return the means over the last epochs; None where there are fewer, or one of them was not evaluated."""
 
-    def mean(read: Read) -> float | None:
-        values = [read(row) for row in rows[-epochs:]]
+    def mean(metric: Metric) -> float | None:
+        values = [row.value(metric) for row in rows[-epochs:]]
         numbers = [value for value in values if value is not None]
         return fmean(numbers) if len(numbers) == epochs else None
 
-    return Metrics(
-        map50_95=mean(lambda row: row.map50_95),
-        map50=mean(lambda row: row.number("map50")),
-        precision=mean(lambda row: row.number("precision")),
-        recall=mean(lambda row: row.number("recall")),
-        checkpoint=f"mean of the last {epochs} epochs" if epochs > 1 else "last epoch",
-    )
+    accuracies = {each.name: mean(each) for each in METRICS.values() if each.is_of_epochs}
+    checkpoint = f"mean of the last {epochs} epochs" if epochs > 1 else "last epoch"
+    return msgspec.structs.replace(Metrics(checkpoint=checkpoint), **accuracies)
 
 
-def cross_judged(rows: Sequence[EpochRow]) -> Metrics:
+def cross_judged(rows: Sequence[EpochRow], chosen_by: Metric = MAP50_95) -> Metrics:
     """Return the accuracy of the best epoch where it is chosen on other images than it is judged on.
 
     The best epoch of each half of the validation images is judged on the other half; both are averaged (two-fold
     cross-validation of the choice of the epoch; Stone 1974, doi:10.1111/j.2517-6161.1974.tb00994.x). As with
     `best_epoch`, the last of equally good epochs is chosen. None where no epoch was evaluated on halves.
-    """
-    evaluated = [row for row in rows if None not in row.halves("map50_95")]
 
-    def judged(metric: str) -> float | None:
-        values = [best.halves(metric)[half] for half in (0, 1) if (best := _best_on(evaluated, 1 - half)) is not None]
+    Args:
+        rows: The epochs.
+        chosen_by: The metric that the best epoch has most of.
+    """
+    evaluated = [row for row in rows if None not in row.halves(chosen_by)]
+    best = [_best_on(evaluated, 1 - half, chosen_by) for half in (0, 1)]
+
+    def judged(metric: Metric) -> float | None:
+        values = [row.halves(metric)[half] for half, row in enumerate(best) if row is not None]
         numbers = [value for value in values if value is not None]
         return fmean(numbers) if len(numbers) == 2 else None
 
-    return Metrics(map50_95=judged("map50_95"), map50=judged("map50"), checkpoint=CROSS_JUDGED)
+    accuracies = {each.name: judged(each) for each in METRICS.values() if each.is_of_halves}
+    return msgspec.structs.replace(Metrics(checkpoint=CROSS_JUDGED), **accuracies)
 
 
-def _best_on(rows: Sequence[EpochRow], half: int) -> EpochRow | None:
+def _best_on(rows: Sequence[EpochRow], half: int, metric: Metric) -> EpochRow | None:
     """Return the last of the epochs that are best on one half of the images, 0 or 1."""
-    return max(reversed(rows), key=lambda row: row.halves("map50_95")[half] or 0.0, default=None)
+    return max(reversed(rows), key=lambda row: row.halves(metric)[half] or 0.0, default=None)

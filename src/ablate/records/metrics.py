@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from ablate.records.json_struct import JsonObject, JsonStruct, OpenObject, written
+from ablate.settings.metric import MAP50_95, METRICS, Metric
 
 # Names in an epoch's row of the accuracies on either half of the evaluated images (see `EpochRow.halves`).
-HALVES: Final = tuple(f"{metric}/half{half}" for metric in ("map50_95", "map50") for half in (1, 2))
+HALVES: Final = tuple(f"{each.name}/half{half}" for each in METRICS.values() if each.is_of_halves for half in (1, 2))
 
 
 class Metrics(JsonStruct, frozen=True, kw_only=True):
@@ -35,6 +36,11 @@ class Metrics(JsonStruct, frozen=True, kw_only=True):
     checkpoint: str | None = None
     split: str | None = None
 
+    def value(self, metric: Metric) -> float | None:
+        """The accuracy by this metric."""
+        accuracy: float | None = getattr(self, metric.name)
+        return accuracy
+
 
 class ClassMetrics(JsonStruct, frozen=True, kw_only=True):
     """Accuracies of one class, fractions from 0 to 1, None where the split has no object of it; and its objects."""
@@ -44,6 +50,11 @@ class ClassMetrics(JsonStruct, frozen=True, kw_only=True):
     map50: float | None = written(None)
     map75: float | None = written(None)
     instances: int | None = None
+
+    def value(self, metric: Metric) -> float | None:
+        """The accuracy by this metric, which must be one that classes have."""
+        accuracy: float | None = getattr(self, metric.name)
+        return accuracy
 
 
 class EpochRow(OpenObject):
@@ -95,12 +106,16 @@ class EpochRow(OpenObject):
 
     @property
     def map50_95(self) -> float | None:
-        """Its accuracy; None where it was not evaluated."""
-        return self.number("map50_95")
+        """Its mAP50-95; None where it was not evaluated."""
+        return self.value(MAP50_95)
 
-    def halves(self, metric: str) -> tuple[float | None, float | None]:
-        """The accuracy "map50_95" or "map50" on each half of the images (see `ablate.evaluation.image_halves`)."""
-        return self.number(f"{metric}/half1"), self.number(f"{metric}/half2")
+    def value(self, metric: Metric) -> float | None:
+        """Its accuracy by this metric; None where it was not evaluated, or epochs do not record it."""
+        return self.number(metric.name)
+
+    def halves(self, metric: Metric) -> tuple[float | None, float | None]:
+        """The accuracy on each half of the images (see `ablate.evaluation.image_halves`)."""
+        return self.number(f"{metric.name}/half1"), self.number(f"{metric.name}/half2")
 
     @property
     def fitness(self) -> float | None:

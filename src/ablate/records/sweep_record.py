@@ -13,6 +13,7 @@ from ablate.records.latency_record import LatencyReport
 from ablate.records.trial_record import Record
 from ablate.safe_text import one_line
 from ablate.settings.judge import BEST, JUDGE
+from ablate.settings.metric import MAP50_95, METRIC, METRICS, Metric
 from ablate.storage.layout import SweepFolder
 from ablate.storage.plain_values import Plain
 
@@ -70,13 +71,14 @@ class AnalysisPlan(JsonStruct, frozen=True, kw_only=True):
     """What a command declared of its analysis before its results were known.
 
     Attributes:
-        delta: Margin of equivalence, a fraction of mAP50-95; None where none was declared.
+        delta: Margin of equivalence, a fraction of the metric; None where none was declared.
         judge: Which epochs the accuracy is taken from (see `ablate.settings.judge`).
         until: "decided" where seeds are added until every variant is decided; None where the seeds were named.
         max_seeds: Seeds of a variant after which it stays undecided.
         first_seed: From which they are counted.
         budget: Seconds after which no trial starts; None without a limit.
         tests: How many variants are looked at: what every look is corrected for.
+        metric: Name of the accuracy by which variants are compared (see `ablate.settings.metric`).
     """
 
     delta: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
@@ -86,6 +88,12 @@ class AnalysisPlan(JsonStruct, frozen=True, kw_only=True):
     first_seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     budget: Annotated[float, msgspec.Meta(gt=0)] | None = None
     tests: Annotated[int, msgspec.Meta(ge=1)] = 1
+    metric: Annotated[str, msgspec.Meta(pattern=METRIC)] = MAP50_95.name
+
+    @property
+    def primary(self) -> Metric:
+        """The accuracy by which variants are compared."""
+        return METRICS[self.metric]
 
 
 class TriedRate(JsonStruct, frozen=True, kw_only=True):
@@ -94,7 +102,7 @@ class TriedRate(JsonStruct, frozen=True, kw_only=True):
     Attributes:
         rate: The learning rate.
         signature: Of the trial.
-        accuracy: Its mAP50-95; None where the trial failed.
+        accuracy: By the sweep's metric; None where the trial failed.
     """
 
     rate: Annotated[float, msgspec.Meta(gt=0)]
@@ -208,6 +216,11 @@ class Sweep:
         if self.margin_chosen_after is None:
             return self.manifest.analysis
         return msgspec.structs.replace(self.manifest.analysis, delta=self.margin_chosen_after)
+
+    @property
+    def metric(self) -> Metric:
+        """The accuracy by which its variants are compared."""
+        return self.plan.primary
 
     def with_margin(self, delta: float | None) -> Sweep:
         """The sweep, judged by this margin of equivalence; None: by the one that its command declared."""

@@ -22,7 +22,7 @@ def accuracy_caption(comparison: Comparison) -> str:
     differences = [row.difference for row in rows if row.difference is not None]
     measured = " | ".join(dict.fromkeys(row.accuracy.evaluated for row in rows if row.accuracy.evaluated))
     words = ["Accuracies are fractions from 0 to 1, means over seeds" + (f" ({measured})." if measured else ".")]
-    if any(row.accuracy.map50_95_std is not None for row in rows):
+    if any(row.accuracy.std is not None for row in rows):
         words.append("std is the sample standard deviation over seeds.")
     if comparison.components:
         words.append("A check mark is a component that the variant has; the baseline has none.")

@@ -129,7 +129,9 @@ def _recipes(comparison: Comparison) -> list[tuple[str, Facts]]:
     recipes = []
     for group in comparison.groups:
         keys = {row.key for row in group.rows}
-        facts = recipe_facts([record for record in comparison.sweep.trials if variant_key(record) in keys])
+        facts = recipe_facts(
+            [record for record in comparison.sweep.trials if variant_key(record) in keys], comparison.metric
+        )
         if facts:
             recipes.append((group.title, facts))
     return recipes

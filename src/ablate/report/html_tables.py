@@ -218,7 +218,7 @@ def trials(comparison: Comparison) -> list[PageTrial]:
             anchor=anchor(order[trial.variant]) if trial.variant in order else "",
             seed="" if trial.seed is None else str(trial.seed),
             status=trial.status,
-            accuracy=cell("map50_95", trial.map50_95),
+            accuracy=cell("map50_95", trial.accuracy),
             evaluated=trial.evaluated,
             minutes=cell("train_minutes", trial.train_minutes),
             signature=trial.signature,

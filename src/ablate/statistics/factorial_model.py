@@ -41,7 +41,7 @@ Cell = tuple[str, ...]
 
 
 class FactorEffect(NamedTuple):
-    """What a level, or a pair of levels, adds to the mean, in fractions of mAP50-95.
+    """What a level, or a pair of levels, adds to the mean, in fractions.
 
     Attributes:
         term: "module", or "module x insertion".
@@ -126,7 +126,7 @@ def factor_analysis(trials: pd.DataFrame) -> list[FactorAnalysis]:
 
     Args:
         trials: One row a trial, with a column for each of `FACTORS` that is of interest, and columns model, data, seed
-            and map50_95 (a fraction; a trial without one counts as not there). Trials that may not be compared are for
+            and accuracy (a fraction; a trial without one counts as not there). Trials that may not be compared are for
             the caller to leave out: a refusal calls what is lacking comparable ones.
 
     Returns:
@@ -134,7 +134,7 @@ def factor_analysis(trials: pd.DataFrame) -> list[FactorAnalysis]:
     """
     analyses = []
     for (model, data), group in trials.groupby(["model", "data"], sort=False):
-        rows = _of_the_design(group[group["map50_95"].notna()])
+        rows = _of_the_design(group[group["accuracy"].notna()])
         analyses.append(_analysed(str(model), str(data), rows))
     return analyses
 
@@ -262,7 +262,7 @@ def _by_seed(analysis: FactorAnalysis, rows: pd.DataFrame) -> np.ndarray:
     sizes = [len(levels) for levels in analysis.levels.values()]
     accuracy = np.full((*sizes, len(analysis.seeds)), np.nan)
     places = [_index(rows[name], levels) for name, levels in analysis.levels.items()]
-    accuracy[(*places, _index(rows["seed"], analysis.seeds))] = rows["map50_95"].to_numpy(dtype=float)
+    accuracy[(*places, _index(rows["seed"], analysis.seeds))] = rows["accuracy"].to_numpy(dtype=float)
     return accuracy
 
 

@@ -11,7 +11,7 @@ NOTHING_LEARNED = "nothing learned"
 
 
 class Verdict(StrEnum):
-    """What the seeds so far say of a difference in mAP50-95."""
+    """What the seeds so far say of a difference in accuracy."""
 
     BETTER = "better"
     WORSE = "worse"

@@ -91,7 +91,7 @@ def factor_effects(comparison: Comparison) -> Drawing | None:
         )
     parts.append(f"Bars: {100 * LEVEL:.0f}% CI over seeds. *: p < {ALPHA:g} after Holm correction.")
     parts.append(f"The first {len(shown)} of {total} effects are shown." if len(shown) < total else "")
-    rows = [row for row in comparison.rows if not row.is_control and row.accuracy.map50_95 is not None]
+    rows = [row for row in comparison.rows if not row.is_control and row.accuracy.primary is not None]
     return Drawing(figure, paragraph(parts), tuple(row.key for row in rows))
 
 
@@ -153,9 +153,9 @@ def _panels_of_factors(comparison: Comparison) -> list[Panel]:
                 continue
             pairs: dict[tuple[str, str], list[float]] = {}
             for row in rows:
-                if row.accuracy.map50_95 is not None:
+                if row.accuracy.primary is not None:
                     pair = row.variant.factors[first], row.variant.factors[second]
-                    pairs.setdefault(pair, []).append(row.accuracy.map50_95)
+                    pairs.setdefault(pair, []).append(row.accuracy.primary)
             own = [e for e in analysis.interactions if set(e.term.split(" x ")) == {first, second}]
             rank = not any(e.supported for e in own), -max((abs(e.interval.estimate) for e in own), default=0.0)
             means = {pair: fmean(accuracies) for pair, accuracies in pairs.items()}

@@ -80,7 +80,7 @@ def _head(group: Group, comparison: Comparison) -> str:
     """What a comparison group shares, and the baseline's own number."""
     label = group.rows[0].baseline
     base = next((row for row in comparison.rows if row.label == label), None)
-    number = f", mAP50-95 {cell('map50_95', base.accuracy.map50_95)}" if base else ""
+    number = f", mAP50-95 {cell('map50_95', base.accuracy.primary)}" if base else ""
     return f"{group.title + ': ' if group.title else ''}against {label}{number}"
 
 

@@ -101,7 +101,7 @@ def _candidates(points: Sequence[Point]) -> list[Point]:
 
 def point_of(row: Row) -> Point | None:
     """A row as a point; None where latency or accuracy was not measured."""
-    latency, accuracy = row.latency.median_ms, row.accuracy.map50_95
+    latency, accuracy = row.latency.median_ms, row.accuracy.primary
     if latency is None or accuracy is None:
         return None
     vertical, covers = _vertical(row, accuracy)
@@ -110,7 +110,7 @@ def point_of(row: Row) -> Point | None:
 
 def _vertical(row: Row, accuracy: float) -> tuple[Interval | None, str]:
     """The interval of the accuracy over seeds, or else over images: around what the baseline has."""
-    std, seeds = row.accuracy.map50_95_std, row.replicates
+    std, seeds = row.accuracy.std, row.replicates
     if std is not None and seeds >= 2:
         reach = float(special.stdtrit(seeds - 1, 0.5 + LEVEL / 2) * std / np.sqrt(seeds))
         return Interval(accuracy, accuracy - reach, accuracy + reach), "seeds"
