@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from simulated.sequential_sweeps import KINDS, anytime, claims, fixed_design, naive, spending
+from simulated.sequential_sweeps import KINDS, anytime, claims, fixed_design, naive
 
-RULES = {"until=decided": spending, "anytime-valid": anytime, "repeated t-test": naive}
+from ablate.statistics.stopping import critical_values
+
+RULES = {"until=decided": critical_values, "anytime-valid": anytime, "repeated t-test": naive}
 TRUTHS = ((0.0, None), (0.0, 1.5), (1.5, 1.5), (-1.5, 1.5))  # true difference of every variant, and margin
 MOST = 12
 MIX = (0.0, 0.0, 0.0, 1.0, 1.5, 2.0)  # true differences, repeated for as many variants as there are
@@ -29,7 +31,7 @@ def over_looks(sweeps: int) -> Iterator[Line]:
                 setting = f"{variants} variants, to 12 seeds, {kind}"
                 yield {"what": f"false claim, {name}", "setting": setting, "found": max(found), "of": sweeps}
     for kind in KINDS:
-        first = spending(MOST, 12).copy()
+        first = critical_values(MOST, 12).copy()
         first[1:] = np.inf
         found = [claims(random, sweeps, [effect] * 12, first, delta, kind).false for effect, delta in TRUTHS]
         setting = f"12 variants, at 3 seeds, {kind}"

@@ -14,18 +14,10 @@ import numpy as np
 from scipy import special
 
 from ablate.statistics.paired import ALPHA
-from ablate.statistics.sequential import FIRST_LOOK, likelihood_ratio, nominal_level
+from ablate.statistics.sequential import FIRST_LOOK, likelihood_ratio
+from ablate.statistics.stopping import ends
 
 KINDS = ("normal", "heavy", "skewed up", "skewed down", "very skewed")
-
-
-class Ends(NamedTuple):
-    """How simulated variants end, shape (sweeps, variants) each."""
-
-    better: np.ndarray
-    worse: np.ndarray
-    equivalent: np.ndarray
-    seeds: np.ndarray
 
 
 class Claims(NamedTuple):
@@ -63,13 +55,6 @@ def differences(
     return np.asarray(effects)[:, None] + noise - baseline
 
 
-def spending(most: int, tests: int) -> np.ndarray:
-    """Critical values of the rule in use at 3 ... `most` seeds; shape (most - 2,)."""
-    seeds = np.arange(FIRST_LOOK, most + 1)
-    levels = np.array([nominal_level(int(n), most, ALPHA / tests) for n in seeds])
-    return np.asarray(-special.stdtrit(seeds - 1, levels / 2))
-
-
 def anytime(most: int, tests: int, mixing: float = 4.0) -> np.ndarray:
     """Critical values of the rule without an end: |t| at which the likelihood ratio reaches tests / alpha.
 
@@ -91,29 +76,6 @@ def naive(most: int, tests: int) -> np.ndarray:
     return np.asarray(-special.stdtrit(seeds - 1, ALPHA / tests / 2))
 
 
-def ends(found: np.ndarray, critical: np.ndarray, delta: float | None) -> Ends:
-    """Let variants stop at the first look whose interval decides.
-
-    Args:
-        found: Differences, shape (sweeps, variants, seeds).
-        critical: Values of |t| at 3 ... seeds, shape (seeds - 2,).
-        delta: Margin of equivalence, or None.
-    """
-    n = np.arange(1, found.shape[-1] + 1)
-    mean = found.cumsum(-1) / n
-    squares = (found**2).cumsum(-1) - n * mean**2
-    mean, error = mean[..., 2:], np.sqrt(np.maximum(squares, 0) / np.maximum(n - 1, 1) / n)[..., 2:]
-    with np.errstate(invalid="ignore"):
-        low, high = mean - critical * error, mean + critical * error
-    better, worse = low > 0, high < 0
-    within = (low > -delta) & (high < delta) if delta is not None else np.zeros_like(better)
-    equivalent = within & ~better & ~worse
-    decided = better | worse | equivalent
-    first = np.where(decided.any(-1), decided.argmax(-1), decided.shape[-1] - 1)
-    at = np.expand_dims(first, -1)
-    return Ends(*(np.take_along_axis(one, at, -1)[..., 0] for one in (better, worse, equivalent)), first + FIRST_LOOK)
-
-
 def claims(
     random: np.random.Generator,
     sweeps: int,
@@ -131,8 +93,7 @@ def claims(
     truth = np.asarray(effects)
     false = end.better & (truth <= 0) | end.worse & (truth >= 0)
     false |= end.equivalent & (np.abs(truth) >= (delta if delta is not None else np.inf))
-    decided = end.better | end.worse | end.equivalent
-    return Claims(float(false.any(1).mean()), float(end.seeds.mean()), float(decided.mean()))
+    return Claims(float(false.any(1).mean()), float(end.seeds.mean()), float(end.decided.mean()))
 
 
 def fixed_design(
@@ -153,6 +114,6 @@ def fixed_design(
         critical = np.full(seeds - 2, np.inf)
         critical[-1] = -special.stdtrit(seeds - 1, ALPHA / tests / 2)
         end = ends(found[..., :seeds], critical, delta)
-        if (end.better | end.worse | end.equivalent).mean() >= decided:
+        if end.decided.mean() >= decided:
             return seeds
     return largest

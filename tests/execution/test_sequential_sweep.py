@@ -3,136 +3,20 @@
 from __future__ import annotations
 
 import json
-import random
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import msgspec
-import numpy as np
 import pytest
 from rich.console import Console
-from simulated.fake_trainer import run_job
+from tests.fixtures.planted_sweeps import COMMAND, TINY, Killed, Machine, Ran
 
 from ablate.analysis.comparison import Comparison, compare
-from ablate.cli.hydra_bridge import run
-from ablate.execution import run_sweep as sweep
-from ablate.execution.conclude import Conclusion
-from ablate.execution.forecast import UNKNOWN
 from ablate.findings.all_findings import findings
 from ablate.findings.looks_findings import looks_findings
-from ablate.launching.jobs import Observer, Outcome
 from ablate.monitor.status import show_status
-from ablate.preflight.networks import Preflight
-from ablate.records.loading import load_manifest, load_record, load_sweep, save_record
-from ablate.records.trial_record import Failure
+from ablate.records.loading import load_manifest, load_sweep
 from ablate.settings.budget import seconds_of
 from ablate.statistics.verdict import Verdict
 from ablate.storage.layout import SweepFolder
-
-TINY = ["train=smoke", "data.train_images=8", "data.val_images=4", "data.imgsz=64", "root=multirun"]
-COMMAND = ["module=acmix,sta", "until=decided", "delta=0.02", "controls=[identity]", *TINY, "-m"]
-EFFECTS = {"hmha": -0.10, "acmix": 0.0, "sta": -0.05, "identity": 0.0, "none": 0.0}
-
-
-class Killed(BaseException):
-    """The driver dies here, with nothing tidied up."""
-
-
-class Machine:
-    """A launch with some slots, whose trials end in a random order and have planted accuracies.
-
-    Attributes:
-        started: Names of the trials, in order.
-    """
-
-    def __init__(self, slots: int = 2, order: int = 0, *, kill_after: int = 10**9, failing: str = "") -> None:
-        self._slots = slots
-        self._random = random.Random(order)
-        self._left = kill_after
-        self._failing = failing
-        self.started: list[str] = []
-
-    def check(self, device: str) -> None: ...
-
-    def slots(self, device: str) -> int:
-        return self._slots
-
-    def local_slots(self, device: str) -> Sequence[Any]:
-        return []
-
-    def run(self, function: str, payloads: Sequence[Any], device: str, observer: Observer) -> None:
-        begun: set[int] = set()
-        running: list[int] = []
-        while True:
-            for index in range(len(payloads)):
-                if index not in begun and observer.is_due(index) and len(running) < self._slots:
-                    begun.add(index)
-                    running.append(index)
-                    observer.start(index, "cpu")
-            if not running:
-                return
-            index = running.pop(self._random.randrange(len(running)))
-            observer.poll(index)
-            if not self._left:
-                raise Killed
-            self._left -= 1
-            observer.end(index, Outcome(result=self._train(payloads[index])))
-
-    def _train(self, job: Any) -> Any:
-        outcome = run_job(job)
-        trial = job.planned.trial
-        name, seed = trial.identity.factors["module"], trial.identity.seed
-        self.started.append(trial.identity.name)
-        record = load_record(trial.folder)
-        shared = np.random.default_rng(seed)
-        own = np.random.default_rng([seed, sum(name.encode())])
-        accuracy = 0.4 + shared.normal(0, 0.02) + (0 if name in ("none", "identity") else own.normal(0, 0.006))
-        record = msgspec.structs.replace(
-            record, metrics=msgspec.structs.replace(record.metrics, map50_95=accuracy + EFFECTS[name])
-        )
-        if trial.identity.name == self._failing:
-            record = msgspec.structs.replace(record, status="failed", failure=Failure(type="diverged", message="nan"))
-        save_record(trial.folder, record)
-        return outcome
-
-
-class NoTracker:
-    problem, refusals = None, ()
-
-    def __init__(self, *_: Any) -> None: ...
-
-    def __enter__(self) -> NoTracker:
-        return self
-
-    def __exit__(self, *_: Any) -> None: ...
-
-    def ask(self, *_: Any) -> None: ...
-
-    def submit(self, *_: Any) -> None: ...
-
-    def settle(self) -> None: ...
-
-
-Ran = Callable[..., int]
-
-
-@pytest.fixture
-def swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ran:
-    """Run a command here, on a simulated machine, without building networks; return the exit code."""
-    real = sweep.run_sweep
-    monkeypatch.setattr(sweep, "_preflight", lambda trials, done: Preflight({}, {}))
-    monkeypatch.setattr(sweep, "announce_forecast", lambda *_: UNKNOWN)
-    monkeypatch.setattr(sweep, "Tracker", NoTracker)
-    monkeypatch.setattr(sweep, "conclude", lambda *_: Conclusion())
-
-    def ran(machine: Machine, *words: str, folder: str = "here") -> int:
-        (tmp_path / folder).mkdir(exist_ok=True)
-        monkeypatch.chdir(tmp_path / folder)
-        monkeypatch.setattr(sweep, "run_sweep", lambda request, _, words: real(request, machine, words))
-        return run([*(words or COMMAND)])
-
-    return ran
 
 
 def the_folder(tmp_path: Path, folder: str = "here") -> SweepFolder:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from simulated.sequential_sweeps import anytime, claims, differences, naive, spending
+from simulated.sequential_sweeps import anytime, claims, differences, naive
 from statsmodels.stats.weightstats import DescrStatsW
 
 from ablate.statistics.interval import Interval
@@ -20,6 +20,7 @@ from ablate.statistics.sequential import (
     sequential_interval,
     verdict_of,
 )
+from ablate.statistics.stopping import critical_values
 from ablate.statistics.verdict import Verdict
 
 SWEEPS = 10_000
@@ -31,7 +32,7 @@ LOOSE = 0.057  # 5 % and three standard errors of the simulation
 def test_any_claim_of_a_sweep_is_false_in_at_most_five_percent(kind, variants):
     random = np.random.default_rng(variants)
     for effect, delta in ((0.0, None), (0.0, 1.5), (1.5, 1.5), (-1.5, 1.5)):
-        assert claims(random, SWEEPS, [effect] * variants, spending(12, variants), delta, kind).false < LOOSE
+        assert claims(random, SWEEPS, [effect] * variants, critical_values(12, variants), delta, kind).false < LOOSE
 
 
 def test_a_repeated_t_test_claims_something_false_in_a_fifth_of_sweeps():
@@ -40,23 +41,23 @@ def test_a_repeated_t_test_claims_something_false_in_a_fifth_of_sweeps():
 
 @pytest.mark.parametrize("most", [3, 5, 20, MOST_LOOKED])
 def test_the_level_holds_for_other_numbers_of_seeds(most):
-    assert claims(np.random.default_rng(2), SWEEPS, [0.0, 0.0], spending(most, 2)).false < LOOSE
+    assert claims(np.random.default_rng(2), SWEEPS, [0.0, 0.0], critical_values(most, 2)).false < LOOSE
 
 
 @pytest.mark.parametrize("kind", ["normal", "heavy", "skewed up", "skewed down"])
 def test_almost_nothing_is_claimed_falsely_at_three_seeds(kind):
-    first = spending(12, 12).copy()
+    first = critical_values(12, 12).copy()
     first[1:] = np.inf
     assert claims(np.random.default_rng(3), SWEEPS, [0.0] * 12, first, 1.5, kind).false < 0.005
 
 
 def test_spending_needs_fewer_seeds_than_the_rule_without_an_end_and_a_third_less_than_a_fixed_design():
     random = np.random.default_rng(4)
-    seeds = [claims(random, SWEEPS, [effect], spending(12, 1)).seeds for effect in (1.0, 1.5, 2.0)]
+    seeds = [claims(random, SWEEPS, [effect], critical_values(12, 1)).seeds for effect in (1.0, 1.5, 2.0)]
     without_end = [claims(random, SWEEPS, [effect], anytime(12, 1)).seeds for effect in (1.0, 1.5, 2.0)]
     assert all(one < other for one, other in zip(seeds, without_end, strict=True))
     assert seeds == pytest.approx([9.1, 6.9, 5.7], abs=0.2)  # a fixed design of that power takes 10 each
-    assert claims(random, SWEEPS, [0.0], spending(12, 1), 2.0).seeds < 6.7
+    assert claims(random, SWEEPS, [0.0], critical_values(12, 1), 2.0).seeds < 6.7
 
 
 def test_the_rule_without_an_end_is_a_martingale_where_nothing_differs():

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ablate.execution.expected_seeds import ExpectedSeeds, expect_seeds
 from ablate.execution.launch import Launch
 from ablate.execution.make_request import LeftOut, Request
 from ablate.execution.output_root import check_makeable
@@ -107,6 +108,7 @@ class Plan:
         sharing: How the trials share the cores; None where there is nothing to decide.
         left_out: Trials that were left out.
         notes: What the user should know.
+        expected: How many seeds it will take; None where they are named.
     """
 
     trials: list[PlanRow]
@@ -118,6 +120,7 @@ class Plan:
     sharing: Sharing | None = None
     left_out: Sequence[LeftOut] = ()
     notes: Sequence[str] = ()
+    expected: ExpectedSeeds | None = None
 
     @property
     def counts(self) -> Counter[str]:
@@ -172,6 +175,7 @@ def make_plan(request: Request, launch: Launch) -> Plan:
             *contract_notes(reconciled.trials, networks.answers),
             *data_warnings(request.trials),
         ],
+        expected=expect_seeds(request, slots) if settings.command.until else None,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ablate.console import Terminal, print_line
 from ablate.errors import count
+from ablate.execution.expected_table import expected_json, expected_lines
 from ablate.execution.launch import Launch
 from ablate.execution.make_request import Request
 from ablate.execution.plan import Plan, PlanRow, make_plan
@@ -56,6 +57,7 @@ def plan_json(plan: Plan) -> str:
         "sharing": None if plan.sharing is None else asdict(plan.sharing) | {"words": str(plan.sharing)},
         "left_out": [entry._asdict() for entry in plan.left_out],
         "notes": list(plan.notes),
+        **({} if plan.expected is None else {"expected_seeds": expected_json(plan.expected)}),
     }
     return json.dumps(content)
 
@@ -63,10 +65,13 @@ def plan_json(plan: Plan) -> str:
 def print_plan(plan: Plan) -> None:
     """Print a plan for people."""
     console = Terminal()
-    for line in _variants(plan.trials, console.width if console.is_terminal else None):
+    width = console.width if console.is_terminal else None
+    for line in _variants(plan.trials, width):
         print_line(console, line)
     print_line(console, "")
     for line in _totals(plan):
+        print_line(console, line)
+    for line in expected_lines(plan.expected, width) if plan.expected else ():
         print_line(console, line)
     for line in _warnings(plan):
         print_line(console, line, "yellow")
