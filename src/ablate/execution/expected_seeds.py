@@ -94,7 +94,7 @@ def expect_seeds(request: Request, slots: int) -> ExpectedSeeds:
     arms = {key: trials[key] for pairs in groups.values() for pair in pairs for key in (pair.baseline, pair.variant)}
     root = Path(request.trials[0].settings.command.root).absolute()
     read = comparable_records(root, {trial.identity.comparison_key for trial in arms.values()})
-    judged = [judged_record(record, plan.judge) for record in read]
+    judged = [judged_record(record, plan.judge, plan.primary) for record in read]
     records = [record for record in judged if isinstance(record, TrialRecord)]
     expected = tuple(_group(key, trials, groups, records, plan) for key in groups)
     last = plan.first_seed + plan.max_seeds
@@ -124,7 +124,7 @@ def _group(
     """What the variants of one baseline take."""
     name = _name(trials[baseline], [trials[key] for key in groups])
     key = trials[baseline].identity.comparison_key
-    found = spread_on_disk([record for record in records if record.comparison_key == key])
+    found = spread_on_disk([record for record in records if record.comparison_key == key], plan.primary)
     if found is None:
         return ExpectedGroup(name, None)
     upper = found.spread.upper
