@@ -72,7 +72,7 @@ def differences(
     A value that is recorded on one side only cannot be compared and counts as a difference.
 
     Args:
-        variant: Trials of one variant, all with the same configuration but for the seed.
+        variant: Trials of one variant, all with the same configuration but for seed and fold.
         baseline: Trials of the one that it is compared with, likewise.
         by_design: Leave out what differs because it was configured to, as components of a study are.
     """
@@ -81,6 +81,11 @@ def differences(
     reasons = []
     for title, read in _readers([*variant, *baseline]).items():
         of_variant, of_baseline = _values(variant, read), _values(baseline, read)
+        if title == DATA_USED:  # each fold has images of its own, and a side may lack a fold
+            folds = {trial.fold for trial in variant} & {trial.fold for trial in baseline}
+            of_variant, of_baseline = (
+                _values([trial for trial in side if trial.fold in folds], read) for side in (variant, baseline)
+            )
         intended = by_design or (title == "lr0" and _are_tuned([*variant, *baseline]))
         if of_variant != of_baseline and not (intended and _as_configured(title, variant, baseline)):
             reasons.append(f"{title} {_words(of_variant)} (baseline {_words(of_baseline)})")
@@ -92,6 +97,9 @@ def disagreements(replicates: Sequence[TrialRecord]) -> list[str]:
     reasons = []
     for title, read in _readers(replicates).items():
         values = _values(replicates, read)
+        if title == DATA_USED:  # each fold has images of its own
+            of_folds = [_values(trials, read) for trials in _by_fold(replicates)]
+            values = frozenset[str]().union(*(of_fold for of_fold in of_folds if len(of_fold) > 1))
         if len(values) > 1 and title not in FREE_BETWEEN_SEEDS:
             reasons.append(f"replicates differ: {title} {_words(values)}")
     return reasons
@@ -156,12 +164,24 @@ def _readers(records: Sequence[TrialRecord]) -> dict[str, Reader]:
     readers["data fingerprint"] = lambda record: (record.realised.data_fingerprint or "not recorded")[:SHORT]
     readers["starting weights"] = coverage
     readers["code"] = _code_reader(records)
-    readers[DATA_USED] = lambda record: in_words(records, record)
+    readers[DATA_USED] = lambda record: _of_fold(record) + in_words(records, record)
     packages = {name for record in records for name in record.realised.versions}
     if not all("opencv" in record.realised.versions for record in records):
         packages -= PIXELS.keys()
     readers |= {f"{name} version": _version_reader(name) for name in sorted(packages)}
     return readers
+
+
+def _of_fold(record: TrialRecord) -> str:
+    return "" if record.fold is None else f"fold {record.fold}: "
+
+
+def _by_fold(records: Sequence[TrialRecord]) -> list[list[TrialRecord]]:
+    """The trials of each fold; all together where there are none."""
+    by_fold: dict[int | None, list[TrialRecord]] = {}
+    for record in records:
+        by_fold.setdefault(record.fold, []).append(record)
+    return list(by_fold.values())
 
 
 def stops(records: Sequence[TrialRecord]) -> str:

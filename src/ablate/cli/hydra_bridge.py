@@ -24,6 +24,7 @@ from ablate.cli.unreadable import is_read
 from ablate.errors import AblateError, ConfigError
 from ablate.redaction import without_secrets
 from ablate.settings.architecture import stock_file
+from ablate.settings.fold import is_table
 from ablate.settings.graft import quote, split
 from ablate.settings.imported_network import read_imported
 from ablate.settings.losses import PARTS
@@ -35,14 +36,14 @@ from ablate.storage.plain_values import Plain
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from ablate.data.catalogue import DataSet
     from ablate.execution.launch import Launch
     from ablate.execution.make_request import Request
+    from ablate.study.fold_data import DataFinder
     from ablate.study.trial import Trial
 
 LOCAL = "hydra_plugins.ablate_plugins.launcher.LocalLauncher"
 LOSS_KEYS = tuple(f"loss.{part}" for part in PARTS)
-PATH_KEYS = ("data.path", "model.architecture", "model.weights", "root")
+PATH_KEYS = ("data.path", "model.architecture", "model.weights", "root", "split")
 
 
 def run(arguments: Sequence[str], *, plan: bool = False, as_json: bool = False) -> int:
@@ -114,6 +115,7 @@ class Command:
 
         from ablate.execution.make_request import Request
         from ablate.launching.fields import check_fields
+        from ablate.study.fold_data import DataFinder
 
         ConfigStore.instance().store(name="ablate", node=schema_node())
         with _program_arguments(for_hydra(self.words)), _shown_without_secrets(self.words):
@@ -128,7 +130,12 @@ class Command:
                 raise ConfigError("controls: they join a sweep, where the baseline is too: add -m (or --multirun)")
             if single.config.until is not None:
                 raise ConfigError("until=decided: it compares the variants of a sweep: add -m (or --multirun)")
-            return self.finish(Request(self.make_trials(lambda cell: single.config, [()])), launch)
+            if single.config.folds:
+                raise ConfigError(
+                    f"folds={single.config.folds}: it makes a sweep, a trial of each: add -m (or --multirun)"
+                )
+            trials = self.make_trials(lambda cell: single.config, DataFinder(download=not self.plan), [()])
+            return self.finish(Request(trials), launch)
 
     def __call__(self, config: DictConfig) -> Any:
         """Hydra's task: run one trial of a sweep, for any launcher; without -m only keep its configuration."""
@@ -143,7 +150,9 @@ class Command:
         self._single = _Single(config, HydraConfig.get().launcher)
         return None
 
-    def make_trials(self, load: Callable[[Sequence[str]], DictConfig], cells: Sequence[Sequence[str]]) -> list[Trial]:
+    def make_trials(
+        self, load: Callable[[Sequence[str]], DictConfig], finder: DataFinder, cells: Sequence[Sequence[str]]
+    ) -> list[Trial]:
         """Compose a grid's cells, check them and find their data; nothing is written but the built-in data's cache.
 
         Raises:
@@ -154,7 +163,6 @@ class Command:
 
         from ablate.cli.hydra_compose import Composer
         from ablate.data.cache import make_cache
-        from ablate.data.catalogue import resolve
         from ablate.settings.trial_settings import TrialSettings
         from ablate.study.trial import Trial
 
@@ -169,14 +177,7 @@ class Command:
         settings = [TrialSettings.from_plain(config) for config in configs]
         check_same(settings)
         make_cache()
-        sets: dict[str, DataSet] = {}
-        trials = []
-        for each in settings:
-            key = repr(each.data)
-            if key not in sets:
-                sets[key] = resolve(each.data, download=not self.plan)
-            trials.append(Trial.of(each, sets[key]))
-        return trials
+        return [Trial.of(each, finder.find(each)) for each in settings]
 
     def weights_file(self, weights: str) -> str:
         """Return a checkpoint's absolute path; fetch a published one unless this is only a plan."""
@@ -380,3 +381,5 @@ def _absolute(content: Plain) -> None:
         is_stock = key == "architecture" and stock_file(str(value)) is not None
         if value and not is_stock and Path(str(value)).expanduser().is_file():
             content[section][key] = str(Path(value).expanduser().absolute())
+    if is_table(str(content["split"])):
+        content["split"] = str(Path(content["split"]).expanduser().absolute())

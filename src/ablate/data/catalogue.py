@@ -21,7 +21,7 @@ from ablate.data.datafile import DataFile, datasets_dir, is_shipped, locate, rea
 from ablate.data.scanning import passed_over, scan
 from ablate.data.view import ensure_view
 
-__all__ = ["DataError", "DataSet", "NotDownloaded", "check", "fetch", "fingerprint_on_disk", "resolve"]
+__all__ = ["DataError", "DataSet", "FoldOf", "NotDownloaded", "check", "fetch", "fingerprint_on_disk", "resolve"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,20 @@ class DataSet:
     """The data file that was asked for."""
     channels: int = 3
     """Channels of the images as a network receives them."""
+    fold: FoldOf | None = None
+    """Of which data set this is a fold; None for one as its files divide it."""
+
+
+@dataclass(frozen=True)
+class FoldOf:
+    """What a fold is a fold of (see `ablate.data.fold_sets`)."""
+
+    data: DataSet
+    """The whole data set, with its own splits."""
+    index: int
+    """Which fold is evaluated on, from 0."""
+    assignment: str
+    """Hash of which image is in which fold."""
 
 
 def check(data: DataSettings) -> None:

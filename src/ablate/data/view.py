@@ -58,18 +58,19 @@ def ensure_view(data: DataFile, images: dict[str, list[Image]], fingerprint: str
             put_folder_in_place(fresh, view, is_whole)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-    if not _is_of(view, state):
+    if state_of(view) != state:
         for cache in (*view.rglob("*.cache"), *view.rglob("*.npy")):
             cache.unlink(missing_ok=True)
         atomic_write_text(view / STATE, state)
     return view / DATA_FILE
 
 
-def _is_of(view: Path, state: str) -> bool:
+def state_of(view: Path) -> str:
+    """Return the state of the source in which a view's caches were begun; empty where an earlier version made it."""
     try:
-        return (view / STATE).read_text(encoding="utf-8") == state
-    except OSError:  # made by an earlier version
-        return False
+        return (view / STATE).read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def _write(fresh: Path, view: Path, data: DataFile, images: dict[str, list[Image]]) -> None:

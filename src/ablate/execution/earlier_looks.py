@@ -9,7 +9,7 @@ from ablate.records.loading import load_manifest
 from ablate.records.sweep_record import SweepManifest
 from ablate.storage.layout import SweepFolder
 
-_SEED = re.compile(r" s(\d+)$")  # at the end of a trial's name
+_SEED = re.compile(r" s(\d+)(?: f\d+)?$")  # at the end of a trial's name, with its fold where there are some
 
 
 def earlier_looks(folder: SweepFolder, names: Mapping[str, str]) -> tuple[int, ...]:

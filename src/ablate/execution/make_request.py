@@ -15,6 +15,7 @@ from ablate.settings.trial_settings import CommandSettings
 from ablate.storage.plain_values import Plain
 from ablate.study.control_trials import join_controls
 from ablate.study.designs import SUBSETS, lay_out
+from ablate.study.fold_data import DataFinder, of_each_fold
 from ablate.study.grid import Axes, Cell
 from ablate.study.selection import check_rules, exclude, lonely_baselines, ordered
 from ablate.study.trial import Trial
@@ -58,6 +59,7 @@ def make_request(
     settings: Plain,
     make_trials: Callable[[Sequence[Cell]], list[Trial]],
     find_weights: Callable[[str], str],
+    finder: DataFinder | None = None,
 ) -> Request:
     """Return the trials that a command means.
 
@@ -66,9 +68,11 @@ def make_request(
         settings: The configuration with the command's fixed overrides.
         make_trials: Composes and checks cells; one trial each.
         find_weights: Finds a checkpoint by the name under which it was published.
+        finder: Finds the data of folds.
 
     Raises:
         ConfigError: The command is invalid, or no trial is left.
+        DataError: A data set cannot be divided into folds.
     """
     command = CommandSettings.from_plain(settings)
     check_rules(command.exclude)
@@ -77,8 +81,10 @@ def make_request(
             f"controls: design={command.design} compares all its variants with one baseline, whatever their "
             "optimizer or model, so no control would match it; they go with design=product and design=one_at_a_time"
         )
-    layout = lay_out(axes, settings)
-    trials = make_trials(layout.cells)
+    layout, finder = lay_out(axes, settings), finder or DataFinder()
+    first = make_trials(layout.cells)
+    layout = layout.over_folds(command.folds)
+    trials = [Trial.of(each, finder.find(each)) for trial in first for each in of_each_fold(trial.settings)]
     signatures = [trial.identity.signature for trial in trials]
     requested = {signature for signature, joined in zip(signatures, layout.joined, strict=True) if not joined}
     joined = set(signatures) - requested
@@ -105,7 +111,11 @@ def make_request(
         trials=ordered([*staying, *controls.trials], command.order, lambda trial: relative_cost(trial, costs)),
         design=layout.record([None if t.identity.signature in reasons else t.identity.variant_key for t in trials]),
         left_out=[LeftOut(name, reasons[signature]) for signature, name in names.items() if signature in reasons],
-        notes=[*(f"exclude: no trial matches {shown(rule)}" for rule in exclusion.unmatched), *controls.notes],
+        notes=[
+            *finder.notes,
+            *(f"exclude: no trial matches {shown(rule)}" for rule in exclusion.unmatched),
+            *controls.notes,
+        ],
         preflown=preflown,
         controls=controls.controls,
     )

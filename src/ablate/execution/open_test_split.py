@@ -125,6 +125,11 @@ def _openings(sweep: Sweep, checkpoint: str) -> list[_Opening]:
     by_data: dict[str, list[TrialRecord]] = {}
     for record in _finished(sweep):
         data = record.data
+        if record.fold is not None:
+            raise ConfigError(
+                f"test: {record.name} was trained without a part of the images, for a cross-validation; train the "
+                "variants on all of them first, which is the same command without folds="
+            )
         if record.setting("train", "split") == "test":
             raise ConfigError(f"test: {record.name} was trained with train.split=test: nothing is held out")
         if data is None or not data.fingerprint:

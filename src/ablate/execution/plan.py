@@ -36,7 +36,7 @@ class PlanRow:
     """A trial of a plan.
 
     Attributes:
-        trial, variant, variant_key, signature, factors, seed: Of the trial's identity.
+        trial, variant, variant_key, signature, factors, seed, fold: Of the trial's identity.
         state: ``run``, ``resume``, ``reuse`` or ``failed`` (see `Reconciled.states`).
         epochs: Of the whole training; None where it is limited by time.
         epochs_done: Epochs that need not be trained any more.
@@ -69,6 +69,7 @@ class PlanRow:
     probe_failure: ProbeFailure | None = None
     control: str | None = None
     kept: KeptTensors | None = None
+    fold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -223,6 +224,7 @@ def _row(
         probe_failure=probes.failures.get(identity.variant_key) if job else None,
         control=control,
         kept=network.kept,
+        fold=identity.fold,
     )
 
 

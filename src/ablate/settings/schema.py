@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from ablate.errors import ConfigError
+from ablate.settings.fold import MOST as MOST_FOLDS
+from ablate.settings.fold import RANDOM
 from ablate.settings.training_arguments import OWNED
 from ablate.storage.files import FileState, file_state
 from ablate.storage.plain_values import Plain, plain_copy
@@ -181,6 +183,8 @@ class Config:
     max_seeds: int = _ranged(12, ">= 3 and <= 50")
     budget: str | None = None
     tune: int = _ranged(0, ">= 0 and <= 9")
+    folds: int = _ranged(0, f">= 0 and <= {MOST_FOLDS}")
+    split: str = RANDOM
 
 
 def schema_node() -> DictConfig:

@@ -32,13 +32,14 @@ class Identity:
 
     Attributes:
         signature: 64 hex digits: everything that can change the result.
-        variant_key: 16 hex digits: the same without the seed; replicates share it.
-        comparison_key: 16 hex digits: without seed, grafts and losses; a variant and its baseline share it.
+        variant_key: 16 hex digits: the same without seed and fold; replicates share it.
+        comparison_key: 16 hex digits: without seed, fold, grafts and losses; a variant and its baseline share it.
         factors: Level by factor; those of several grafts are joined, such as ``hmha+acmix`` at ``c3k2+head``. A head
             and a loss are factors where they are not stock.
         variant: Readable name of the variant, such as ``hmha@c3k2+wiou@box musgd``.
-        name: Readable name of the trial, such as ``hmha@c3k2 musgd s0``.
+        name: Readable name of the trial, such as ``hmha@c3k2 musgd s0``, with a fold ``hmha@c3k2 musgd s0 f2``.
         seed: The seed.
+        fold: Which fold it is evaluated on, from 0; None where there are none.
     """
 
     signature: str
@@ -48,6 +49,7 @@ class Identity:
     variant: str
     name: str
     seed: int
+    fold: int | None = None
 
     @property
     def short(self) -> str:
@@ -87,16 +89,21 @@ def identify(settings: TrialSettings, data_fingerprint: str) -> Identity:
     if losses := settings.losses.key:  # none of them is part of a signature where all are stock, as it was
         texts["loss"] = _text(losses)
         of_variant.append("loss")
+    replicate = ["seed"]
+    if settings.fold is not None:  # how images are divided is shared by what is compared; which part is judged is not
+        texts["fold"] = _text(settings.fold.index)
+        replicate.append("fold")
     components = [*(graft.text for graft in grafts), *settings.losses.components]
     variant = f"{'+'.join(components) or 'baseline'} {factors['optimizer']}"
     return Identity(
-        signature=_hash(texts, *of_variant, *({"rate"} & texts.keys()), "seed"),
+        signature=_hash(texts, *of_variant, *({"rate"} & texts.keys()), *replicate),
         variant_key=_hash(texts, *of_variant)[:16],
         comparison_key=_hash(texts, "shared")[:16],
         factors=factors,
         variant=variant,
-        name=f"{variant} s{settings.seed}",
+        name=f"{variant} s{settings.seed}" + ("" if settings.fold is None else f" f{settings.fold.index}"),
         seed=settings.seed,
+        fold=None if settings.fold is None else settings.fold.index,
     )
 
 
@@ -126,6 +133,7 @@ def _shared(settings: TrialSettings, data_fingerprint: str) -> Plain:
         "weights": None if model.weights is None else file_hash(model.weights),
         "architecture": architecture_hash(model.architecture),
         **({} if tuning is None else {"tuning": tuning.key}),
+        **({} if settings.fold is None else {"fold": settings.fold.key}),
     }
 
 

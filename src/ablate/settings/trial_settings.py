@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cache
 
 from ablate.data.data_settings import DataSettings
+from ablate.settings.fold import RANDOM, Fold
 from ablate.settings.graft import GraftSpec, grafts_of_config, targets_of
 from ablate.settings.losses import LossSettings
 from ablate.settings.schema import (
@@ -90,6 +91,8 @@ class CommandSettings:
     max_seeds: int
     budget: str | None
     tune: int
+    folds: int
+    split: str
 
     @classmethod
     def from_plain(cls, config: Plain) -> CommandSettings:
@@ -109,6 +112,7 @@ class TrialSettings:
             point. Grafts at one point are chained in the order of the command. Empty for a baseline.
         losses: Those that are not the stock network's own.
         tuning: How the learning rate is chosen; None where it is the given one.
+        fold: Which part of the images it is evaluated on, where they are divided for a cross-validation; else None.
         command: The settings that all trials of a command share.
     """
 
@@ -123,6 +127,7 @@ class TrialSettings:
     on_oom: str
     freeze_grafts: bool
     tuning: Tuning | None
+    fold: Fold | None
     command: CommandSettings
 
     @property
@@ -152,6 +157,7 @@ class TrialSettings:
             on_oom=str(config.get("on_oom", "fail")),
             freeze_grafts=bool(config.get("freeze_grafts", False)),
             tuning=_tuning(config),
+            fold=_fold(config),
             command=CommandSettings.from_plain(config),
         )
 
@@ -178,6 +184,7 @@ class TrialSettings:
             "loss": self.losses.to_plain(),
             "head": None,  # it is one of the grafts
             **({} if self.tuning is None else {"tuning": self.tuning.to_plain()}),
+            **({} if self.fold is None else {"fold": self.fold.to_plain()}),
         }
 
 
@@ -186,6 +193,13 @@ def _tuning(config: Plain) -> Tuning | None:
     if recorded := config.get("tuning"):
         return Tuning.from_plain(recorded)
     return Tuning.of_command(config.get("tune", 0), TrainSettings.from_plain(config.get("train", {})).epochs)
+
+
+def _fold(config: Plain) -> Fold | None:
+    """Return the fold, as recorded, or the first one that the command means."""
+    if recorded := config.get("fold"):
+        return Fold.from_plain(recorded)
+    return Fold.of_command(config.get("folds", 0), config.get("split", RANDOM))
 
 
 OF_COMMAND = tuple(entry.name for entry in fields(CommandSettings))

@@ -14,6 +14,7 @@ from ablate.errors import ConfigError, nearest
 from ablate.settings.architecture import check_architecture_file
 from ablate.settings.argument_checks import check_kind, check_precision, check_train, satisfies, shown
 from ablate.settings.budget import seconds_of
+from ablate.settings.fold_checks import check_folds
 from ablate.settings.graft import GraftSpec, grafts_of_config
 from ablate.settings.imported_network import NETWORK, ImportedNetwork
 from ablate.settings.judge import check_judge, epochs_of_mean
@@ -87,6 +88,7 @@ def check(config: Plain) -> None:
         if control not in CONTROLS:
             raise ConfigError(f"controls: {control}: {nearest(str(control), CONTROLS)}valid: {', '.join(CONTROLS)}")
     _check_judging(settings)
+    check_folds(settings)
     check_device(settings.device)
     check_precision(settings.train.get("amp"), settings.device)
     if settings.sweep is not None and not _is_folder_name(settings.sweep):

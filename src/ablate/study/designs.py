@@ -14,7 +14,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from ablate.errors import ConfigError
 from ablate.records.sweep_record import Design
@@ -24,6 +25,7 @@ from ablate.storage.plain_values import Plain
 from ablate.study.component_axes import Component, read_components
 from ablate.study.grid import Axes, Cell, compares_grafts, key_of, with_baselines
 
+T = TypeVar("T")
 Marks = tuple[bool, ...]  # for each component whether a variant has it
 LARGEST = 20_000  # trials of a command
 MOST = 10  # components of a factorial design: 1024 variants
@@ -75,6 +77,29 @@ class Layout:
             reference=next((key for key, marked in marks.items() if not any(marked)), None),
             studies=studies if len(set(studies.values())) > 1 else {},
         )
+
+    def over_folds(self, folds: int) -> Layout:
+        """Return the layout of the trials of all folds: each cell as often as there are folds, one after the other.
+
+        Raises:
+            ConfigError: These are too many trials.
+        """
+        if not folds:
+            return self
+        if len(self.cells) * folds > LARGEST:
+            raise ConfigError(f"these are {len(self.cells) * folds} trials; a command has at most {LARGEST}")
+        return replace(
+            self,
+            cells=_repeated(self.cells, folds),
+            joined=_repeated(self.joined, folds),
+            marks=_repeated(self.marks, folds),
+            studies=_repeated(self.studies, folds),
+        )
+
+
+def _repeated(items: Sequence[T], times: int) -> list[T]:
+    """Return each item so many times, one after the other."""
+    return [item for item in items for _ in range(times)]
 
 
 def lay_out(axes: Axes, settings: Plain) -> Layout:

@@ -36,12 +36,12 @@ class ShortTrials:
 
 
 def short_trials(trials: Sequence[Trial]) -> list[ShortTrials]:
-    """Return the short trials of each variant whose learning rate is to be chosen.
+    """Return the short trials of each variant whose learning rate is to be chosen, with folds those of the first fold.
 
     Raises:
         ConfigError: A training is limited by time, so a share of its epochs is not known.
     """
-    variants = {trial.identity.variant_key: trial for trial in trials if _is_open(trial)}
+    variants = {trial.identity.variant_key: trial for trial in trials if _is_open(trial) and not trial.identity.fold}
     return [_of_variant(trial) for trial in variants.values()]
 
 

@@ -86,7 +86,7 @@ def exclude(trials: Sequence[TrialLike], rules: Sequence[Rule]) -> Exclusion:
 def lonely_baselines(trials: Sequence[TrialLike], joined: Container[str], left_out: Container[str]) -> list[str]:
     """Return the signatures of the baselines that have no trial left to be compared with.
 
-    To be compared, a trial shares a baseline's comparison key and its seed.
+    To be compared, a trial shares a baseline's comparison key, its seed and its fold.
 
     Args:
         trials: All trials of a command.
@@ -94,8 +94,12 @@ def lonely_baselines(trials: Sequence[TrialLike], joined: Container[str], left_o
         left_out: Signatures of the trials that do not run.
     """
     staying = [trial.identity for trial in trials if trial.identity.signature not in left_out]
-    compared = {(it.comparison_key, it.seed) for it in staying if it.signature not in joined}
-    return [it.signature for it in staying if it.signature in joined and (it.comparison_key, it.seed) not in compared]
+    compared = {(it.comparison_key, it.seed, it.fold) for it in staying if it.signature not in joined}
+    return [
+        it.signature
+        for it in staying
+        if it.signature in joined and (it.comparison_key, it.seed, it.fold) not in compared
+    ]
 
 
 def ordered(trials: Sequence[T], order: str, cost: Callable[[T], float]) -> list[T]:
@@ -104,7 +108,7 @@ def ordered(trials: Sequence[T], order: str, cost: Callable[[T], float]) -> list
     Args:
         trials: In the order given.
         order: ``given``, ``longest_first``, ``cheapest_first``, or ``by_seed``: each variant's first seed before any
-            variant's second.
+            variant's second, and of one seed each variant's first fold before any variant's second.
         cost: Expected cost of a trial, in any unit; called for the two orders that need it.
     """
     if order == "longest_first":
@@ -112,11 +116,11 @@ def ordered(trials: Sequence[T], order: str, cost: Callable[[T], float]) -> list
     if order == "cheapest_first":
         return sorted(trials, key=cost)
     if order == "by_seed":
-        seeds: dict[str, dict[int, int]] = {}
+        replicates: dict[str, dict[tuple[int, int | None], int]] = {}
         ranks = []
         for trial in trials:
-            variant = seeds.setdefault(trial.identity.variant_key, {})
-            ranks.append(variant.setdefault(trial.identity.seed, len(variant)))
+            variant = replicates.setdefault(trial.identity.variant_key, {})
+            ranks.append(variant.setdefault((trial.identity.seed, trial.identity.fold), len(variant)))
         return [trials[index] for index in sorted(range(len(trials)), key=ranks.__getitem__)]
     if order != "given":
         raise ConfigError(f"order={order}: {nearest(order, ORDERS)}valid: {', '.join(ORDERS)}")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ablate.data.catalogue import DataSet, resolve
+from ablate.data.catalogue import DataSet
 from ablate.data.data_use import ImagesUsed, images_used
 from ablate.errors import ConfigError
 from ablate.records.checkpoint_origin import checkpoint_signature
@@ -16,6 +16,7 @@ from ablate.records.trial_record import DataSummary, TrialHeader, TrialRecord
 from ablate.settings.signature import Identity, identify
 from ablate.settings.trial_settings import TrialSettings
 from ablate.storage.layout import OutputFolder, TrialFolder
+from ablate.study.fold_data import find_data
 from ablate.training.history import history
 from ablate.training.trainer_arguments import trained_classes
 
@@ -26,7 +27,7 @@ class Trial:
 
     Attributes:
         settings: What is trained, and how.
-        data: The data set as it is on disk.
+        data: The data set as it is on disk; of a trial with a fold that fold.
         identity: Names and hashes.
     """
 
@@ -41,7 +42,10 @@ class Trial:
         Raises:
             ConfigError: The data set has not the split that is to be evaluated on.
         """
-        data = data if data is not None else resolve(settings.data)
+        data = data if data is not None else find_data(settings)
+        if settings.fold is not None:
+            assert data.fold is not None, "the data of a fold are those that `find_data` finds"
+            settings = replace(settings, fold=replace(settings.fold, assignment=data.fold.assignment))
         split = settings.train.split
         if split == "test" and not data.images.get(split):
             raise ConfigError(f"train.split=test: {data.name} has no such split; valid: {', '.join(data.images)}")
@@ -86,6 +90,7 @@ class Trial:
             comparison_key=identity.comparison_key,
             factors=identity.factors,
             seed=identity.seed,
+            fold=identity.fold,
             config=recorded(self.settings.to_plain()),
             data=DataSummary(
                 name=data.name,

@@ -120,6 +120,7 @@ def trial_tags(header: TrialHeader) -> dict[str, str]:
         "ablate.variant_key": header.variant_key[:MAX_VALUE],
         "ablate.baseline": str(is_stock(header.factors)).lower(),
         "ablate.seed": str(header.seed)[:MAX_VALUE],
+        **({} if header.fold is None else {"ablate.fold": str(header.fold)[:MAX_VALUE]}),
     }
     return {**factors, **identity}  # in an odd record a factor may have the name of one of the latter
 

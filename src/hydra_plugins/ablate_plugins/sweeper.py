@@ -48,6 +48,7 @@ class AblateSweeper(Sweeper):  # type: ignore[misc]
         """Run the sweep that the overrides describe; end the program with its exit code."""
         from ablate.cli.hydra_bridge import plain
         from ablate.execution.make_request import make_request
+        from ablate.study.fold_data import DataFinder
 
         loader = self.hydra_context.config_loader
 
@@ -57,11 +58,13 @@ class AblateSweeper(Sweeper):  # type: ignore[misc]
 
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
         axes = {override.get_key_element(): _values(override) for override in parsed}
+        finder = DataFinder(download=not self.command.plan)
         request = make_request(
             axes,
             plain(self.config, download=not self.command.plan),
-            partial(self.command.make_trials, load),
+            partial(self.command.make_trials, load, finder),
             self.command.weights_file,
+            finder,
         )
         raise SystemExit(self.command.finish(request, self.launcher))
 

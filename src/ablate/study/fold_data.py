@@ -1,0 +1,93 @@
+"""The data of a trial, and the trials of all folds of a cross-validation."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ablate.data.catalogue import DataSet, resolve
+from ablate.data.data_errors import DataError
+from ablate.data.data_settings import DataSettings
+from ablate.data.fold_sets import Division, divided, fold_set
+from ablate.data.groups import ImageGroups, find_groups, read_groups
+from ablate.settings.fold import GROUPS, RANDOM
+from ablate.settings.schema import Config, option_file
+from ablate.settings.trial_settings import TrialSettings
+
+
+@dataclass
+class DataFinder:
+    """Finds the data of trials, each data set and each fold of it once.
+
+    Attributes:
+        download: Get a data set that is not on this machine, instead of an error.
+    """
+
+    download: bool = False
+    _sets: dict[str, DataSet] = field(default_factory=dict)
+    _divisions: dict[str, Division] = field(default_factory=dict)
+    _folds: dict[tuple[str, int], DataSet] = field(default_factory=dict)
+
+    def find(self, settings: TrialSettings) -> DataSet:
+        """Return the data set that some settings name, or the fold of it.
+
+        Raises:
+            DataError: It is missing or damaged, or cannot be divided so.
+        """
+        key = repr(settings.data)
+        if key not in self._sets:
+            self._sets[key] = resolve(settings.data, download=self.download)
+        data = self._sets[key]
+        if settings.fold is None:
+            return data
+        if key not in self._divisions:
+            self._divisions[key] = divided(data, settings.fold.folds, _groups(settings, data))
+        place = key, settings.fold.index
+        if place not in self._folds:
+            self._folds[place] = fold_set(self._divisions[key], settings.fold.index)
+        return self._folds[place]
+
+    @property
+    def notes(self) -> list[str]:
+        """How each data set is divided into folds, in words."""
+        return [f"folds={len(it.sizes)}: {it.in_words}" for it in self._divisions.values()]
+
+
+def find_data(settings: TrialSettings) -> DataSet:
+    """Return the data of one trial; see `DataFinder.find`."""
+    return DataFinder().find(settings)
+
+
+def of_each_fold(settings: TrialSettings) -> list[TrialSettings]:
+    """Return the settings of the trials of all folds; without folds those that are given."""
+    fold = settings.fold
+    if fold is None:
+        return [settings]
+    return [replace(settings, fold=replace(fold, index=index)) for index in range(fold.folds)]
+
+
+def _groups(settings: TrialSettings, data: DataSet) -> ImageGroups | None:
+    """Return the groups of images that a fold keeps whole; None where each image is on its own."""
+    command = settings.command
+    if command.split == RANDOM:
+        return None
+    if command.split != GROUPS:
+        return read_groups(Path(command.split))
+    found = find_groups(Path(command.root).absolute(), data.fingerprint)
+    if found is None:
+        root = "" if command.root == Config().root else f" root={shlex.quote(command.root)}"
+        raise DataError(
+            f"split=groups: {data.name} was not audited, which finds the groups; run first: "
+            f"python -m ablate data audit {_words(settings.data)}{root}"
+        )
+    return found
+
+
+def _words(data: DataSettings) -> str:
+    """Return the words of a command that name a data set."""
+    usual = option_file("data", data.name)
+    if data.path is not None and data.path != usual.get("path"):
+        return shlex.join(["data=custom", f"data.path={data.path}"])
+    changed = [f"data.{key}={value}" for key, value in data.options.items() if value != usual.get(key)]
+    return shlex.join([f"data={data.name}", *changed])
