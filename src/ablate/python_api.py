@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ablate.analysis.comparison import Comparison, compare
+from ablate.analysis.comparison import Comparison
 from ablate.analysis.image_groups import AUTO, check_groups, fit_groups, groups_for
 from ablate.analysis.latency_results import Latency
 from ablate.analysis.measurements import Accuracy, Cost
 from ablate.analysis.pairing import trial_pairs
+from ablate.analysis.split_comparison import compare_splits
 from ablate.analysis.table import comparison_frame, trial_frame
 from ablate.analysis.variant_row import Difference, Row
 from ablate.analysis.variants import Variant
@@ -30,6 +31,7 @@ from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import TrialRecord
 from ablate.report.captions import caption
 from ablate.report.markdown_text import literal
+from ablate.report.split_table import values_beside
 from ablate.settings.judge import check_judge
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ def load_sweep(
         check_judge(judge)
     check_groups(str(groups))
     sweep = judged_sweep(loading.load_sweep(Path(path)).with_margin(delta), judge)
-    return SweepResults(compare(replace(sweep, groups=str(groups)), strict=strict))
+    return SweepResults(compare_splits(replace(sweep, groups=str(groups)), strict=strict))
 
 
 def markdown_literal(text: str) -> str:
@@ -116,6 +118,21 @@ class SweepResults:
     def findings(self) -> list[str]:
         """What the numbers support and what they do not, most important first."""
         return sentences(self.comparison)
+
+    @property
+    def test_table(self) -> pd.DataFrame | None:
+        """The same on the test split, with what the validation images said behind; None where it was never opened."""
+        split = self.comparison.on_test
+        if split is None:
+            return None
+        beside = pd.DataFrame([values_beside(one) for one in split.rows])
+        return pd.concat([comparison_frame(split.comparison), beside], axis=1)
+
+    def test_html(self) -> str:
+        """The test split beside the validation images as an HTML fragment; empty where it was never opened."""
+        from ablate.report.html import test_html
+
+        return test_html(self.comparison)
 
     @property
     def caption(self) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from statistics import fmean
+from typing import TYPE_CHECKING
 
 from ablate.analysis.comparability import differences, disagreements
 from ablate.analysis.identical_results import is_identical, is_identity
@@ -43,6 +44,9 @@ from ablate.statistics.sequential import anytime_p
 from ablate.statistics.sign_flip import sign_flip
 from ablate.statistics.skewness import PooledSkewness, pooled_skewness, skewed_p
 from ablate.statistics.verdict import LEARNED, NOTHING_LEARNED, has_learned
+
+if TYPE_CHECKING:
+    from ablate.analysis.split_comparison import TestSplit
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,7 @@ class Comparison:
         left_out: Label of a variant that is left out -> why.
         components: Names of the design's components, in the order of `Variant.marks`.
         latency: Of the latency benchmark; None where there was none.
+        on_test: The same variants on the test split; None where that was never opened for them.
     """
 
     sweep: Sweep
@@ -91,6 +96,7 @@ class Comparison:
     left_out: dict[str, str]
     components: tuple[str, ...]
     latency: LatencyResults | None
+    on_test: TestSplit | None = None
 
     @property
     def metric(self) -> Metric:

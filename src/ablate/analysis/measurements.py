@@ -110,7 +110,8 @@ def trial_notes(variant: Variant) -> list[str]:
         notes.append(f"{again} more trials of a seed that was already there or has no number")
     if len(variant.measured) == 1:
         notes.append("one seed: no interval")
-    if any(t.metrics.split == "test" and t.setting("train", "split") != "val" for t in variant.measured):
+    # Measured by `ablate test` it is another matter: the record then has no epochs (see `split_comparison`).
+    if any(t.metrics.split == "test" and t.setting("train", "split") != "val" and t.history for t in variant.measured):
         notes.append("validated on the test split after every epoch: that split is no longer held out")
     notes.append(stops(variant.measured))
     first = next(iter(variant.measured), None)

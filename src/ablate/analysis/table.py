@@ -71,6 +71,7 @@ def table_summary(comparison: Comparison) -> TableSummary:
         plain_rows(comparison),
         max((difference.estimate for difference in differences), default=None),
         sum(difference.supported for difference in differences) if comparison.tests else None,
+        plain_rows(comparison.on_test.comparison) if comparison.on_test else [],
     )
 
 

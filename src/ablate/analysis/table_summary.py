@@ -16,8 +16,10 @@ class TableSummary:
         rows: Its rows with all columns of the files, unrounded.
         largest_difference: The largest difference to a baseline, controls aside; None where there is none.
         supported: How many differences the trials support; None where none was tested.
+        test_rows: The rows of the comparison on the test split; none where that was never opened.
     """
 
     rows: list[TableRow] = field(default_factory=list)
     largest_difference: float | None = None
     supported: int | None = None
+    test_rows: list[TableRow] = field(default_factory=list)

@@ -303,9 +303,11 @@ def _measure(directory: Path, parsed: argparse.Namespace, console: Console) -> i
 
 
 def _open_test(directory: Path, parsed: argparse.Namespace, console: Console) -> int:
+    from ablate.cli.report_command import ReportOptions, make_report
     from ablate.execution.open_test_split import open_test_split
 
-    return open_test_split(directory, parsed.test, console, as_json=parsed.json)
+    open_test_split(directory, parsed.test, console)
+    return make_report(directory, ReportOptions(), console, as_json=parsed.json)
 
 
 def _experiment(root: Path) -> str:

@@ -137,6 +137,7 @@ def _report(sweep: Sweep, command: CommandSettings, console: Console) -> tuple[s
     content = to_json(
         [sweep.trials, sweep.latency, sweep.run_ids, sweep.design, sweep.controls, sweep.manifest.analysis]
     )
+    content += to_json([sweep.on_test, load_object(sweep.folder.test_intervals)]) if sweep.on_test else []
     images = load_object(sweep.folder.image_intervals)
     options = [f"strict={strict}", f"figures={bool(kinds)}", f"notebook={command.notebook}"]
     state = digest([__version__, *options, json.dumps([*content, images], sort_keys=True)])

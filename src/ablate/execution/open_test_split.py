@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
 from rich.console import Console
 
-from ablate.analysis.comparison import Comparison
+from ablate import __version__
 from ablate.console import print_line
 from ablate.data.catalogue import DataSet, resolve
 from ablate.data.data_settings import DataSettings
@@ -32,13 +31,12 @@ from ablate.records.test_split import (
     TestEvaluation,
     append_line,
     load_test,
-    openings_note,
     read_ledger,
 )
-from ablate.records.trial_record import FINISHED, NO_METRICS, TrialRecord, short
+from ablate.records.trial_record import FINISHED, TrialRecord, short
 from ablate.settings.judge import BEST, LAST
 from ablate.storage.confined import inside
-from ablate.storage.files import atomic_write_text, file_sha256
+from ablate.storage.files import file_sha256
 from ablate.storage.locking import Held, lock
 
 MOST = 3  # trials that a message names
@@ -60,6 +58,13 @@ class TestOptions:
     device: str | None = None
     trust: bool = False
 
+    def command_on(self, sweep: str) -> str:
+        """The command that has these words, without the output folder, which is a place on this machine."""
+        words = ["again=true"] if self.again else []
+        words += [f"device={self.device}"] if self.device else []
+        words += ["trust_weights=true"] if self.trust else []
+        return shlex.join(["python", "-m", "ablate", "test", sweep, *words])
+
 
 @dataclass(frozen=True)
 class _Opening:
@@ -71,8 +76,8 @@ class _Opening:
     checkpoints: Mapping[str, str]
 
 
-def open_test_split(directory: Path, options: TestOptions, console: Console, *, as_json: bool = False) -> int:
-    """Measure the judged checkpoints of a sweep on the test split of their data; write and print the comparison.
+def open_test_split(directory: Path, options: TestOptions, console: Console) -> None:
+    """Measure the judged checkpoints of a sweep on the test split of their data.
 
     What was measured before is not measured again. An opening that was interrupted is continued.
 
@@ -80,10 +85,6 @@ def open_test_split(directory: Path, options: TestOptions, console: Console, *, 
         ConfigError: A trial is not finished, a checkpoint is missing, the data has no test split, or that was opened
             before for other checkpoints.
     """
-    from ablate.report.terminal_table import compare_with_progress, print_table
-    from ablate.report.write import as_json as table_as_json
-    from ablate.report.write import csv_text, markdown
-
     sweep = judged_sweep(load_sweep(directory))
     checkpoint = LAST if sweep.judge == LAST else BEST
     openings = _openings(sweep, checkpoint)
@@ -104,20 +105,10 @@ def open_test_split(directory: Path, options: TestOptions, console: Console, *, 
         raise ConfigError(f"test: {root.test_ledger}: {error.strerror or error}") from error
     if sweep.judge not in (BEST, LAST):
         print_line(console, f"test: judge={sweep.judge} has no single checkpoint; measured: that of the best epoch")
-    comparison = compare_with_progress(_on_test(sweep, openings), console, strict=sweep.manifest.strict)
-    comparison = _noted(comparison, ledger)
-    for form, content in (("csv", csv_text(comparison)), ("md", markdown(comparison))):
-        atomic_write_text(sweep.folder.test_report(form), content)
-    if as_json:
-        print(json.dumps(table_as_json(comparison), allow_nan=False), flush=True)  # noqa: T201
-        return 0
     for opening in openings:
         number = len(ledger.openings(opening.fingerprint))
         images = count(opening.data.images["test"], "image")
         print_line(console, f"test split of {opening.data.name}, {images}, opened {count(number, 'time')}")
-    print_table(comparison, console=console)
-    print_line(console, f"test: {sweep.folder.test_report('csv')} (also .md)")
-    return 0
 
 
 def _openings(sweep: Sweep, checkpoint: str) -> list[_Opening]:
@@ -196,7 +187,7 @@ def _measure(sweep: Sweep, opening: _Opening, checkpoint: str, options: TestOpti
     ledger = read_ledger(path)
     line = ledger.opening_of(opening.fingerprint, opening.checkpoints)
     if line is None:
-        line = append_line(path, _line(OPENED, sweep, opening.data.name, opening.fingerprint, opening.checkpoints))
+        line = append_line(path, _line(OPENED, sweep, opening, options))
     jobs = []
     for record in opening.trials:
         folder = sweep.folder.trial(record.signature)
@@ -222,17 +213,19 @@ def _measure(sweep: Sweep, opening: _Opening, checkpoint: str, options: TestOpti
             more = "; the same command, given again, goes on: the split counts as opened once"
             raise ConfigError(f"test: {count(len(failed), 'checkpoint')} not measured: {failed[0].message}{more}")
     if not ledger.is_finished(line) and dict(opening.checkpoints) == line.checkpoints:
-        append_line(path, _line(MEASURED, sweep, opening.data.name, opening.fingerprint, opening.checkpoints))
+        append_line(path, _line(MEASURED, sweep, opening, options))
 
 
-def _line(event: str, sweep: Sweep, name: str, data: str, checkpoints: Mapping[str, str]) -> LedgerLine:
+def _line(event: str, sweep: Sweep, opening: _Opening, options: TestOptions) -> LedgerLine:
     return LedgerLine(
         event=event,
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         sweep=sweep.name,
-        data=data,
-        data_name=name,
-        checkpoints=dict(checkpoints),
+        data=opening.fingerprint,
+        data_name=opening.data.name,
+        checkpoints=dict(opening.checkpoints),
+        command=options.command_on(sweep.folder.path.name),
+        version=__version__,
         previous="",
     )
 
@@ -248,54 +241,3 @@ def _measured(sweep: Sweep, record: TrialRecord, opening: _Opening) -> TestEvalu
     if found is None or found.sha256 != opening.checkpoints[record.signature] or found.data != opening.fingerprint:
         return None
     return found
-
-
-def _on_test(sweep: Sweep, openings: Sequence[_Opening]) -> Sweep:
-    """Return the sweep with the accuracies of the test split in place of those of the validation images.
-
-    Epochs and the other checkpoint have none there.
-    """
-    trials = []
-    for opening in openings:
-        for record in opening.trials:
-            found = _measured(sweep, record, opening)
-            assert found is not None
-            artifacts = msgspec.structs.replace(record.artifacts, predictions={found.checkpoint: found.predictions})
-            trials.append(
-                msgspec.structs.replace(
-                    record,
-                    metrics=found.metrics,
-                    per_class=found.per_class,
-                    metrics_last=NO_METRICS,
-                    per_class_last=(),
-                    history=(),
-                    samples=(),
-                    artifacts=artifacts,
-                )
-            )
-    order = {signature: number for number, signature in enumerate(sweep.signatures)}
-    trials.sort(key=lambda record: order.get(record.signature, len(order)))
-    return replace(sweep, trials=list(trials), is_test=True)
-
-
-def _noted(comparison: Comparison, ledger: Ledger) -> Comparison:
-    """Return a comparison whose rows say that their test split is no longer sealed."""
-    known = {line.hash for line in ledger.lines}
-
-    def note(trials: Sequence[TrialRecord]) -> str:
-        data = next((t.data.fingerprint for t in trials if t.data and t.data.fingerprint), "")
-        folders = [comparison.sweep.folder.trial(trial.signature) for trial in trials]
-        lacking = any((one := load_test(folder)) is not None and one.opening not in known for folder in folders)
-        damage = ledger.damage or ("it lacks the line of a measurement" if lacking else "")
-        return openings_note(len(ledger.openings(data)), damage)
-
-    groups = tuple(
-        replace(
-            group,
-            rows=tuple(
-                replace(row, notes=tuple(filter(None, (*row.notes, note(row.variant.measured))))) for row in group.rows
-            ),
-        )
-        for group in comparison.groups
-    )
-    return replace(comparison, groups=groups)

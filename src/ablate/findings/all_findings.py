@@ -20,6 +20,7 @@ from ablate.findings.judging import judge_remarks
 from ablate.findings.looks_findings import looks_findings
 from ablate.findings.pair_findings import best_findings, pair_findings
 from ablate.findings.sizes_and_epochs import epoch_findings, size_findings
+from ablate.findings.test_split_findings import test_split_findings
 from ablate.findings.tuning_findings import tuning_findings
 from ablate.records.trial_record import short
 
@@ -40,6 +41,7 @@ def findings(comparison: Comparison) -> list[Finding]:
     found = without_claims(Kind.CHECK, [*broken(comparison), *without_effect(comparison)])
     is_sequential = comparison.sweep.manifest.analysis.until is not None
     found += looks_findings(comparison) if is_sequential else _of_fixed_seeds(comparison)
+    found += test_split_findings(comparison)
     found += [*failure_findings(comparison), *unfair_findings(comparison), *control_findings(comparison)]
     images = image_findings(comparison)
     found += images

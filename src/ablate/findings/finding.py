@@ -23,6 +23,7 @@ class Kind(StrEnum):
     COST = "cost"
     EPOCHS = "epochs"
     SIZES = "sizes"
+    TEST_SPLIT = "test split"
     MISSING = "missing"  # what is not there
 
 
@@ -46,7 +47,7 @@ class Claim:
         subject: Label of a variant.
         relation: How it is said to relate to the reference.
         reference: Label of a variant.
-        outcome: Of what: "accuracy", "AP small", "failure rate", "best minus last epoch".
+        outcome: Of what: "accuracy", "accuracy on the test split", "AP small", "failure rate", "best minus last epoch".
     """
 
     subject: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ from ablate.records.json_struct import JsonObject, JsonValue, from_json, to_json
 from ablate.records.latency_record import LatencyReport
 from ablate.records.run_link import RunLink
 from ablate.records.sweep_record import AnalysisPlan, Control, Design, Sweep, SweepManifest
+from ablate.records.test_split import load_test_results
 from ablate.records.trial_record import (
     SHORT,
     Record,
@@ -139,7 +141,7 @@ def load_sweep(path: Path) -> Sweep:
             continue
         if run_id := load_run_link(trial, ignored).run_id:
             sweep.run_ids[signature] = run_id
-    return sweep
+    return replace(sweep, on_test=load_test_results(folder.root, sweep.trials))
 
 
 def _checked(record: TrialRecord, ignored: list[str]) -> Record:

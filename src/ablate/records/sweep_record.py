@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import msgspec
 
@@ -16,6 +16,9 @@ from ablate.settings.judge import BEST, JUDGE
 from ablate.settings.metric import MAP50_95, METRIC, METRICS, Metric
 from ablate.storage.layout import SweepFolder
 from ablate.storage.plain_values import Plain
+
+if TYPE_CHECKING:
+    from ablate.records.test_split import TestResults
 
 LONGEST_NAME = 255  # characters of a sweep's name, which is that of its folder
 
@@ -191,6 +194,7 @@ class Sweep:
             file (see `ablate.data.groups`).
         margin_chosen_after: Margin of equivalence that was chosen after the results; None: the command's holds.
         is_test: Whether the accuracies are of the test split (see `ablate.records.test_split`).
+        on_test: What its trials did on the test split; None where that was never opened for them.
     """
 
     folder: SweepFolder
@@ -204,6 +208,7 @@ class Sweep:
     groups: str = "auto"
     margin_chosen_after: float | None = None
     is_test: bool = False
+    on_test: TestResults | None = None
 
     @property
     def intervals_file(self) -> Path:

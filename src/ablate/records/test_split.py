@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -19,12 +19,13 @@ import msgspec
 
 from ablate.errors import count
 from ablate.records.json_struct import ABSENT, JsonStruct, from_json, to_json, written
-from ablate.records.loading import DamagedRecordError, read_object
 from ablate.records.metrics import ClassMetrics, Metrics
+from ablate.records.trial_record import Record, TrialRecord
+from ablate.settings.judge import LAST
 from ablate.storage.confined import read_plain
 from ablate.storage.files import atomic_write_bytes, atomic_write_json
 from ablate.storage.json_text import parse_json
-from ablate.storage.layout import TrialFolder
+from ablate.storage.layout import OutputFolder, TrialFolder
 
 OPENED, FINISHED = "opened", "finished"
 
@@ -39,6 +40,8 @@ class LedgerLine(JsonStruct, frozen=True, kw_only=True):
         data: Fingerprint of the data set.
         data_name: Its name.
         checkpoints: SHA-256 of the checkpoint by trial's signature.
+        command: That opened it, without the output folder; empty where an older version did.
+        version: Of ablate.
         previous: `hash` of the line before; empty in the first one.
         hash: SHA-256 of all other fields.
     """
@@ -49,6 +52,8 @@ class LedgerLine(JsonStruct, frozen=True, kw_only=True):
     data: str
     data_name: str = written("")
     checkpoints: dict[str, str]
+    command: str = ""
+    version: str = ""
     previous: str
     hash: str = written("")
 
@@ -162,10 +167,65 @@ def save_test(folder: TrialFolder, evaluation: TestEvaluation) -> None:
 def load_test(folder: TrialFolder) -> TestEvaluation | None:
     """Read how a trial did on the test split; None where that is not there, damaged, or another trial's."""
     try:
-        evaluation = from_json(read_object(folder.test), TestEvaluation)
-    except (FileNotFoundError, DamagedRecordError, ValueError):
+        text = read_plain(folder.test).decode("utf-8", errors="replace")
+        evaluation = from_json(parse_json(text), TestEvaluation)
+    except (OSError, ValueError):
         return None
     return evaluation if evaluation.signature == folder.signature else None
+
+
+@dataclass(frozen=True)
+class TestedTrial:
+    """What a trial's checkpoint does on the test split, and on the validation images."""
+
+    __test__ = False
+
+    evaluation: TestEvaluation
+    validation: Metrics
+
+
+@dataclass(frozen=True)
+class TestResults:
+    """What is on disk of a sweep's test split.
+
+    Attributes:
+        ledger: Of the output folder.
+        trials: By signature; a trial that was not measured, or was trained anew since, has none.
+        outdated: Signatures of those that were trained anew since.
+    """
+
+    __test__ = False
+
+    ledger: Ledger
+    trials: Mapping[str, TestedTrial]
+    outdated: tuple[str, ...] = ()
+
+
+def load_test_results(root: OutputFolder, records: Sequence[Record]) -> TestResults | None:
+    """Read what a sweep's trials did on the test split; None where no test split was opened for them.
+
+    Args:
+        root: The output folder.
+        records: Of the trials, with the accuracies that they have on disk.
+    """
+    trials: dict[str, TestedTrial] = {}
+    outdated = []
+    for record in records:
+        folder = root.trial(record.signature)
+        if not isinstance(record, TrialRecord) or not folder.test.is_file() or (one := load_test(folder)) is None:
+            continue
+        if record.finished and one.time and record.finished > one.time:
+            outdated.append(record.signature)
+        else:
+            validation = record.metrics_last if one.checkpoint == LAST else record.metrics
+            trials[record.signature] = TestedTrial(one, validation)
+    if not trials:
+        return None
+    try:
+        ledger = read_ledger(root.test_ledger)
+    except OSError as error:
+        ledger = Ledger(damage=f"it cannot be read ({error.strerror})")
+    return TestResults(ledger, trials, tuple(outdated))
 
 
 def openings_note(number: int, damage: str) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NAMES = (
     "differences", "accuracy_latency", "training_curves", "per_class", "effects", "interactions", "latency",
-    "data_sets", "critical_difference",    "found_missed", "samples",
+    "data_sets", "critical_difference", "validation_test", "found_missed", "samples",
 )  # fmt: skip
 PHOTOGRAPHS = ("found_missed", "samples")
 GROUPS = 4  # comparison groups that get a figure of their own
@@ -47,6 +47,7 @@ def figure_list(comparison: Comparison) -> list[FigureEntry]:
     from ablate.report.figures.effects import factor_effects, interactions
     from ablate.report.figures.forest import forest
     from ablate.report.figures.samples import sample_detections
+    from ablate.report.figures.splits import validation_and_test
     from ablate.report.figures.tradeoff import accuracy_against_latency
 
     def each_group(name: str, title: str, draw: Callable[[Group], Drawing | None]) -> Iterator[FigureEntry]:
@@ -62,6 +63,7 @@ def figure_list(comparison: Comparison) -> list[FigureEntry]:
         FigureEntry("interactions", "Interactions of factors", lambda: interactions(comparison)),
         FigureEntry("data_sets", "Several data sets", lambda: over_data_sets(comparison)),
         FigureEntry("critical_difference", "Mean ranks over data sets", lambda: critical_difference(comparison)),
+        FigureEntry("validation_test", "Validation images and test split", lambda: validation_and_test(comparison)),
         FigureEntry("latency", "Distribution of latency", lambda: latency_distribution(comparison)),
         *each_group("found_missed", "What is found and missed", lambda group: found_and_missed(sweep, group)),
         *each_group("samples", "Sample detections", lambda group: sample_detections(sweep, group)),

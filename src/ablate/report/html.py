@@ -17,6 +17,7 @@ from ablate.findings.all_findings import sentences
 from ablate.findings.facts import Facts, data_facts, headline, latency_facts, recipe_facts
 from ablate.report import html_tables as tables
 from ablate.report.data_set_table import CAPTION as DATA_SETS_CAPTION
+from ablate.report.split_table import openings_text, split_caption
 from ablate.safe_text import visible
 
 if TYPE_CHECKING:
@@ -67,6 +68,18 @@ class PlacedPicture:
 
 
 @dataclass(frozen=True)
+class TestSection:
+    """The test split on the page: its table, what that shows, when the split was opened, and notes on rows."""
+
+    __test__ = False
+
+    table: tables.TextTable
+    caption: str
+    openings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class UnfairRow:
     """A row that may not be compared with its baseline, or was left out for that, and why."""
 
@@ -79,6 +92,13 @@ def table_html(comparison: Comparison) -> str:
     """The comparison table, and that of several data sets, as an HTML fragment with its own style."""
     fragment = _templates().get_template("fragment.html")
     return fragment.render(table=tables.comparison_table(comparison), data_sets=tables.data_sets(comparison))
+
+
+def test_html(comparison: Comparison) -> str:
+    """The test split beside the validation images as an HTML fragment; empty where it was never opened."""
+    if comparison.on_test is None:
+        return ""
+    return _templates().get_template("fragment.html").render(test_split=_test_split(comparison))
 
 
 def trials_html(comparison: Comparison) -> str:
@@ -99,6 +119,7 @@ def page_html(comparison: Comparison, pictures: list[Picture], caption: str) -> 
             caption=caption,
             data_sets=tables.data_sets(comparison),
             data_sets_caption=minus(DATA_SETS_CAPTION),
+            test_split=_test_split(comparison),
             pictures=[_placed(picture, comparison) for picture in pictures],
             classes=tables.classes(comparison),
             cost=tables.cost(comparison),
@@ -113,6 +134,14 @@ def page_html(comparison: Comparison, pictures: list[Picture], caption: str) -> 
             few=FEW,
         )
     )
+
+
+def _test_split(comparison: Comparison) -> TestSection | None:
+    split, table = comparison.on_test, tables.test_split(comparison)
+    if split is None or table is None:
+        return None
+    notes = tuple(f"{row.label}: {'; '.join(row.notes)}" for row in split.comparison.rows if row.notes)
+    return TestSection(table, split_caption(split), tuple(openings_text(split)), tuple(map(minus, notes)))
 
 
 def _placed(picture: Picture, comparison: Comparison) -> PlacedPicture:

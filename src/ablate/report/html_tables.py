@@ -18,6 +18,7 @@ from ablate.analysis.variant_row import Row
 from ablate.records.trial_record import short
 from ablate.report.data_set_table import data_set_columns
 from ablate.report.foremost_rows import foremost, limit_text
+from ablate.report.split_table import split_columns
 from ablate.report.text_table import TableColumn, best_rows, mark_columns, short_lines, text_columns
 
 CLASS_VARIANTS = 9  # columns of a table of classes
@@ -253,6 +254,16 @@ def data_sets(comparison: Comparison) -> list[TextTable]:
         rows = zip(*(map(minus, column.cells) for column in columns), strict=True)
         tables.append(TextTable(study.title, tuple(column.title for column in columns), tuple(rows)))
     return tables
+
+
+def test_split(comparison: Comparison) -> TextTable | None:
+    """The variants on the test split beside the validation images; None where that was never opened."""
+    split = comparison.on_test
+    if split is None or not split.rows:
+        return None
+    columns = split_columns(split)
+    rows = zip(*(map(minus, column.cells) for column in columns), strict=True)
+    return TextTable("", tuple(column.title for column in columns), tuple(rows))
 
 
 def latency_settings(comparison: Comparison) -> SettingsTable:

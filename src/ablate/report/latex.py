@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from ablate.analysis.columns import BY_NAME, Place, columns_in
 from ablate.analysis.comparison import Comparison
+from ablate.analysis.split_comparison import TestSplit
 from ablate.analysis.variant_row import Row
+from ablate.report.split_table import openings_text, split_caption, split_columns
 from ablate.report.text_table import CHECK, TableColumn, best_rows, mark_columns, text_column
 from ablate.safe_text import one_line
 from ablate.statistics.paired import ALPHA
@@ -65,6 +67,7 @@ def latex(comparison: Comparison, accuracy_caption: str, cost_caption: str) -> s
         tables.table("latex_accuracy", "Further accuracies of the variants of Table~\\ref{tab:accuracy}.", "further"),
         tables.table("latex_cost", COST_CAPTION, "cost"),
         tables.table("latex_latency", escape(cost_caption), "latency"),
+        *([_of_test_split(comparison.on_test)] if comparison.on_test else []),
         _notes(comparison),
         "% where the numbers come from:",
     ]
@@ -154,6 +157,33 @@ class _Tables:
             mantissa, _, exponent = text.partition("e")
             return rf"${mantissa}\times10^{{{int(exponent)}}}$"
         return rf"\textbf{{{text}}}" if position in self.best.get(column.name, ()) else text
+
+
+def _of_test_split(split: TestSplit) -> str:
+    """The table of the variants on the test split."""
+    columns = split_columns(split)
+    rows = zip(*([_text(column, cell) for cell in column.cells] for column in columns), strict=True)
+    alignments = "".join("l" if column.kind == "text" else "r" for column in columns)
+    lines = [
+        r"\begin{table}[t]",
+        r"  \centering\footnotesize\setlength{\tabcolsep}{3.6pt}",
+        rf"  \caption{{{escape(' '.join([split_caption(split), *openings_text(split)]))}}}",
+        r"  \label{tab:test}\par\smallskip",
+        rf"  \begin{{tabular}}{{@{{}}{alignments}@{{}}}}",
+        r"    \toprule",
+        "    " + " & ".join(escape(column.title) for column in columns) + r" \\",
+        r"    \midrule",
+        *("    " + " & ".join(cells) + r" \\" for cells in rows),
+        r"    \bottomrule",
+        r"  \end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines)
+
+
+def _text(column: TableColumn, cell: str) -> str:
+    """A cell of text, or a number with a real minus sign."""
+    return f"${cell}$" if column.kind == "number" and cell.startswith(("+", "-", "[")) else escape(cell)
 
 
 def _head(column: TableColumn) -> str:

@@ -12,9 +12,10 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from ablate.analysis.comparison import Comparison, compare
-from ablate.analysis.data_sets import DataSetStudy, data_set_studies
+from ablate.analysis.comparison import Comparison
+from ablate.analysis.data_sets import data_set_studies
 from ablate.analysis.image_intervals import compute_intervals
+from ablate.analysis.split_comparison import TestSplit, compare_splits, on_test_split
 from ablate.analysis.variant_row import Row
 from ablate.console import Terminal
 from ablate.errors import count
@@ -22,8 +23,10 @@ from ablate.evaluation.image_bootstrap import RESAMPLES
 from ablate.findings.all_findings import findings, remarks
 from ablate.findings.control_findings import ALARM
 from ablate.findings.facts import headline
+from ablate.findings.finding import Kind
 from ablate.records.sweep_record import Sweep
 from ablate.report.data_set_table import data_set_columns
+from ablate.report.split_table import openings_text, split_columns
 from ablate.report.text_table import CHECK, TableColumn, best_rows, mark_columns, short_lines, text_columns
 from ablate.safe_text import one_line
 
@@ -33,6 +36,9 @@ GAP = 2  # blanks between columns
 UNFAIR = "!"  # in the notes column: not comparable with the baseline
 OVER_DATA_SETS = {
     name: rank for rank, name in enumerate(("mean", "higher", "probability", "interval", "p_holm", "rank"))
+}
+ON_TEST = {
+    name: rank for rank, name in enumerate(("test", "test_delta", "test_verdict", "validation", "fall", "p_holm"))
 }
 SENTENCES = 8  # more of them are not read; the pages have all
 RULE = box.Box("    \n    \n -- \n" + "    \n" * 5, ascii=True)  # a line under the head, and nothing else
@@ -68,10 +74,16 @@ def print_table(comparison: Comparison, *, console: Console | None = None) -> No
         console.print()
         head = f"{len(study.data)} data sets{f', {study.title}' if study.title else ''}, against {study.baseline}"
         console.print(Text(one_line(head), style="bold"))
-        console.print(_data_sets(study, console.width, ascii_only))
+        console.print(_fitting(data_set_columns(study), OVER_DATA_SETS, console.width, ascii_only))
+    if comparison.on_test is not None:
+        console.print()
+        _print_test_split(comparison.on_test, console, ascii_only)
     console.print()
-    rest, texts = [[finding.text for finding in found] for found in (remarks(comparison), findings(comparison))]
-    shown = texts[: max(1, SENTENCES - len(rest))]
+    all_found = findings(comparison)
+    rest, texts = [[finding.text for finding in found] for found in (remarks(comparison), all_found)]
+    on_test = [finding.text for finding in all_found if finding.kind is Kind.TEST_SPLIT]
+    foremost = texts[: max(1, SENTENCES - len(rest))]
+    shown = [*foremost, *(text for text in on_test if text not in foremost)]
     for sentence in [*shown, *rest]:
         _print_sentence(console, "- ", sentence, ascii_only, style="bold red" if sentence.startswith(ALARM) else "")
     if len(texts) > len(shown):
@@ -80,14 +92,23 @@ def print_table(comparison: Comparison, *, console: Console | None = None) -> No
         )
 
 
-def _data_sets(study: DataSetStudy, width: int, ascii_only: bool) -> Table:
-    """A study over data sets: names, and the columns that fit, the mean first."""
-    names, *columns = data_set_columns(study)
+def _print_test_split(split: TestSplit, console: Console, ascii_only: bool) -> None:
+    """The variants on the test split, when that was opened, and what it says."""
+    console.print(Text(one_line(f"Test split, {count(len(split.rows), 'variant')}"), style="bold"))
+    if split.rows:
+        console.print(_fitting(split_columns(split), ON_TEST, console.width, ascii_only))
+    for line in openings_text(split):
+        _print_sentence(console, "", line, ascii_only, style="yellow" if split.damage else "")
+
+
+def _fitting(all_columns: Sequence[TableColumn], ranks: dict[str, int], width: int, ascii_only: bool) -> Table:
+    """A table of names, and the columns that fit, by their rank; those without one come last."""
+    names, *columns = all_columns
     titles = {c.name: "".join(ASCII.get(letter, letter) for letter in c.title) if ascii_only else c.title
               for c in columns}  # fmt: skip
     label = min(max(len("Variant"), *map(len, names.cells)), max(NARROWEST_LABEL, width * 2 // 5))
     room, fitting = width - label, set()
-    for column in sorted(columns, key=lambda one: OVER_DATA_SETS.get(one.name, len(OVER_DATA_SETS))):
+    for column in sorted(columns, key=lambda one: ranks.get(one.name, len(ranks))):
         size = GAP + _size(column, titles)
         if size <= room:
             fitting.add(column.name)
@@ -98,7 +119,7 @@ def _data_sets(study: DataSetStudy, width: int, ascii_only: bool) -> Table:
     )
     grid.add_column("Variant", overflow="fold", width=label)
     for column in shown:
-        grid.add_column(titles[column.name], justify="right", no_wrap=True)
+        grid.add_column(titles[column.name], justify="left" if column.kind == "text" else "right", no_wrap=True)
     for index, name in enumerate(names.cells):
         grid.add_row(Text(one_line(name)), *(Text(column.cells[index]) for column in shown))
     return grid
@@ -107,8 +128,10 @@ def _data_sets(study: DataSetStudy, width: int, ascii_only: bool) -> Table:
 def compare_with_progress(sweep: Sweep, console: Console, *, strict: bool, resamples: int = RESAMPLES) -> Comparison:
     """Compute the intervals over images that are not known yet, with progress on the console, and compare a sweep."""
     with image_progress(console) as progress:
-        compute_intervals(sweep, resamples=resamples, on_progress=progress)
-    return compare(sweep, strict=strict)
+        for one in (sweep, on_test_split(sweep)):
+            if one is not None:
+                compute_intervals(one, resamples=resamples, on_progress=progress)
+    return compare_splits(sweep, strict=strict)
 
 
 @contextmanager

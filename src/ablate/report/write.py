@@ -8,13 +8,14 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from ablate.analysis.columns import file_columns
-from ablate.analysis.comparison import Comparison, compare
+from ablate.analysis.comparison import Comparison
 from ablate.analysis.data_sets import data_set_studies
 from ablate.analysis.flops_note import flops_differences
 from ablate.analysis.image_intervals import compute_intervals
+from ablate.analysis.split_comparison import TestSplit, compare_splits, on_test_split
 from ablate.analysis.table import component_columns, plain_rows, trial_rows, values_of
 from ablate.analysis.table_summary import TableRow
 from ablate.evaluation.image_bootstrap import RESAMPLES
@@ -27,10 +28,11 @@ from ablate.report.data_set_table import CAPTION as DATA_SETS_CAPTION
 from ablate.report.data_set_table import data_set_columns
 from ablate.report.figures import KINDS
 from ablate.report.markdown_text import literal
+from ablate.report.split_table import columns_beside, openings_text, split_caption, split_columns, values_beside
 from ablate.report.text_table import TableColumn, best_rows, markdown_table, text_columns
 from ablate.safe_text import one_line
 from ablate.storage.files import atomic_write_text
-from ablate.storage.layout import report_name
+from ablate.storage.layout import TEST_REPORT, report_name
 
 if TYPE_CHECKING:
     from ablate.report.html import Picture
@@ -40,16 +42,25 @@ MOST_FLOPS = 10  # variants whose FLOPs are said as Ultralytics counts them; the
 DESCRIPTION_LIMIT = 7500  # MLflow keeps 8000 characters of a tag
 
 
+class JsonTestSplit(TypedDict):
+    """The comparison on the test split: its rows with what the validation images said, and its openings in words."""
+
+    openings: list[str]
+    variants: list[TableRow]
+
+
 class JsonReport(TypedDict):
     """The comparison as plain values for other programs.
 
     "variants" has the rows with all columns, unrounded; null is what is not known. "left_out" says why, by variant.
+    "test_split" is there where the test split was opened.
     """
 
     sweep: str
     variants: list[TableRow]
     findings: list[str]
     left_out: dict[str, str]
+    test_split: NotRequired[JsonTestSplit]
 
 
 @dataclass(frozen=True)
@@ -92,12 +103,16 @@ def write_report(
 
     out = Path(out_dir or sweep.folder.path)
     if comparison is None:
-        compute_intervals(sweep, resamples=resamples)
-        comparison = compare(sweep, strict=strict)
+        for one in (sweep, on_test_split(sweep)):
+            if one is not None:
+                compute_intervals(one, resamples=resamples)
+        comparison = compare_splits(sweep, strict=strict)
     report = Report(comparison, sentences(comparison), out)
     with ThreadPoolExecutor(1) as beside:  # the notebook works in a kernel of its own
         executed = beside.submit(_execute, sweep, out, strict) if notebook else None
         _write(report, report_name("csv"), csv_text(comparison))
+        if comparison.on_test is not None:
+            _write(report, TEST_REPORT, csv_text(comparison.on_test.comparison, columns_beside(comparison.on_test)))
         _write(report, report_name("tex"), _latex(comparison))
         pictures, files, problems = write_figures(comparison, out, figures)
         report.files.update(files)
@@ -114,16 +129,18 @@ def write_report(
     return report
 
 
-def csv_text(comparison: Comparison) -> str:
-    """What `comparison.csv` holds: the rows with all columns, rounded."""
+def csv_text(comparison: Comparison, beside: Sequence[TableColumn] = ()) -> str:
+    """What `comparison.csv` holds: the rows with all columns, rounded, and behind them those of `beside`."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     components, columns = component_columns(comparison), file_columns(comparison.rows)
-    writer.writerow([*(column.name for column in columns), *(_csv_cell(name) for name in components)])
-    for row in comparison.rows:
+    writer.writerow([*(column.name for column in columns), *(_csv_cell(name) for name in components),
+                     *(column.name for column in beside)])  # fmt: skip
+    for position, row in enumerate(comparison.rows):
         values = values_of(comparison, row)
         texts = [_csv_cell(column.format(values[column.name]), column.is_text) for column in columns]
-        writer.writerow([*texts, *(str(values[name]) for name in components)])
+        more = (column.cells[position] for column in beside)
+        writer.writerow([*texts, *(str(values[name]) for name in components), *more])
     return stream.getvalue()
 
 
@@ -135,12 +152,18 @@ def _csv_cell(text: str, is_text: bool = True) -> str:
 
 def as_json(comparison: Comparison) -> JsonReport:
     """The comparison as plain values for other programs."""
-    return {
+    answer: JsonReport = {
         "sweep": comparison.sweep.name,
         "variants": plain_rows(comparison),
         "findings": sentences(comparison),
         "left_out": comparison.left_out,
     }
+    split = comparison.on_test
+    if split is not None:
+        rows = zip(plain_rows(split.comparison), split.rows, strict=True)
+        variants = [{**row, **values_beside(one)} for row, one in rows]
+        answer["test_split"] = {"openings": openings_text(split), "variants": variants}
+    return answer
 
 
 def markdown(comparison: Comparison, *, figures: Sequence[str] = ()) -> str:
@@ -151,6 +174,7 @@ def markdown(comparison: Comparison, *, figures: Sequence[str] = ()) -> str:
         columns = text_columns(comparison, "table", names=not comparison.is_named_by_marks)
         parts += [markdown_table(columns, bold=best_rows(comparison)), f"{literal(caption(comparison))}\n"]
         parts += _data_sets(comparison)
+        parts += _test_split(comparison.on_test) if comparison.on_test else []
         details = text_columns(comparison, "details", components=False)
         if len(details) > 1:
             parts += ["## In detail\n", markdown_table(details), f"{details_caption(comparison)}\n"]
@@ -184,6 +208,13 @@ def _data_sets(comparison: Comparison) -> list[str]:
         parts += [f"{literal(study.title)}:\n"] if study.title else []
         parts.append(markdown_table(data_set_columns(study)))
     return [*parts, f"{literal(DATA_SETS_CAPTION)}\n"] if studies else []
+
+
+def _test_split(split: TestSplit) -> list[str]:
+    """The variants on the test split beside the validation images."""
+    notes = [f"{row.label}: {'; '.join(row.notes)}" for row in split.comparison.rows if row.notes]
+    table = markdown_table(split_columns(split))
+    return ["## Test split\n", table, f"{literal(split_caption(split))}\n", _bullets([*openings_text(split), *notes])]
 
 
 def description(comparison: Comparison, limit: int = DESCRIPTION_LIMIT) -> str:

@@ -27,6 +27,7 @@ BEST: Final = f"{TRAINING}/weights/best.pt"
 PREDICTIONS: Final = "evidence"  # a folder within Ultralytics'
 SAMPLES: Final = "samples"
 REPORT: Final = "comparison"
+TEST_REPORT: Final = "comparison_test.csv"
 REPORT_FORMS: Final = ("csv", "md", "tex", "ipynb")  # of the report, besides HTML
 _SIGNATURE: Final = re.compile(r"[0-9a-f]{64}")
 FOREIGN: Final = "last-of-"  # how the name of another trial's checkpoint begins that lay in this trial's place
@@ -235,10 +236,6 @@ class SweepFolder:
     def test_intervals(self) -> Path:
         """The same on the test split."""
         return self.path / "image_intervals_test.json"
-
-    def test_report(self, form: str) -> Path:
-        """Return the comparison on the test split in a form, "csv" or "md"."""
-        return self.path / f"{REPORT}_test.{form}"
 
     @property
     def stamp(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ablate.storage.layout import REPORT, SweepFolder
 from ablate.tracking import mlflow_payload as payload
 
 TABLE = f"{REPORT}.json"  # the comparison as one of MLflow's tables
+TEST_TABLE = f"{REPORT}_test.json"  # the same on the test split
 # Settings of where results go and how they are shown: they change no training.
 PLACES = ("root", "sweep", "tracking.", "latency.", "figures", "notebook", "retry")
 
@@ -27,7 +29,7 @@ class Summary:
         metrics: How many trials and variants, how many failed.
         tags: Levels of each factor, and which parameters vary.
         shared: Parameters that all trials share.
-        table: The comparison's rows.
+        table, test_table: The comparison's rows, and those on the test split where that was opened.
         controls: Signature of a control's trial -> its kind.
         trained: One record for each data set.
     """
@@ -36,6 +38,7 @@ class Summary:
     tags: dict[str, str] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)
     table: list[TableRow] = field(default_factory=list)
+    test_table: list[TableRow] = field(default_factory=list)
     controls: dict[str, str] = field(default_factory=dict)
     trained: list[TrialRecord] = field(default_factory=list)
 
@@ -74,10 +77,16 @@ def of_sweep(directory: Path, table: TableSummary) -> Summary:
         metrics,
         {name: text[: payload.MAX_VALUE] for name, text in tags.items() if text},
         {name: text for name, text in shared.items() if not name.startswith(PLACES)},
-        [{name: None if value == "" else value for name, value in row.items()} for row in table.rows],
-        controls,
-        list({record.data and record.data.fingerprint: record for record in records}.values()),
+        table=_without_empty(table.rows),
+        test_table=_without_empty(table.test_rows),
+        controls=controls,
+        trained=list({record.data and record.data.fingerprint: record for record in records}.values()),
     )
+
+
+def _without_empty(rows: Sequence[TableRow]) -> list[TableRow]:
+    """The rows with null in place of empty text."""
+    return [{name: None if value == "" else value for name, value in row.items()} for row in rows]
 
 
 def _of_table(table: TableSummary) -> dict[str, float]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from ablate.analysis.table_summary import TableRow
 from ablate.storage.confined import leads_out
-from ablate.tracking.parent_run import TABLE
 
 
 def sweep_files(directory: Path) -> Iterator[tuple[Path, str | None]]:
@@ -20,14 +19,14 @@ def sweep_files(directory: Path) -> Iterator[tuple[Path, str | None]]:
             yield file, None if top and file.suffix == ".json" else str(Path("report") / inside.parent)
 
 
-def log_table(client: Any, run_id: str, rows: Sequence[TableRow]) -> None:
+def log_table(client: Any, run_id: str, rows: Sequence[TableRow], name: str) -> None:
     """Log the comparison as one of MLflow's tables; `log_table` appends, so a later one replaces the file."""
     import pandas as pd
 
     if not rows:
         return
     frame = pd.DataFrame(rows)
-    if any(file.path == TABLE for file in client.list_artifacts(run_id)):
-        client.log_text(run_id, frame.to_json(orient="split", index=False), TABLE)
+    if any(file.path == name for file in client.list_artifacts(run_id)):
+        client.log_text(run_id, frame.to_json(orient="split", index=False), name)
     else:
-        client.log_table(run_id, frame, TABLE)
+        client.log_table(run_id, frame, name)

@@ -1,0 +1,134 @@
+"""What the test split says of the variants, and of what was chosen on the validation images, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ablate.analysis.columns import cell
+from ablate.analysis.comparison import Comparison
+from ablate.analysis.number_format import points
+from ablate.analysis.phrases import count, interval_text, limited, listed, points_text
+from ablate.analysis.split_comparison import SplitRow, TestSplit
+from ablate.findings.finding import Claim, Finding, Kind, Relation, direction
+from ablate.records.test_split import LedgerLine
+from ablate.statistics.verdict import Verdict
+
+MOST = 4  # variants whose numbers are said
+OUTCOME = "accuracy on the test split"
+SURE = (Verdict.BETTER, Verdict.WORSE, Verdict.EQUIVALENT)
+
+
+def test_split_findings(comparison: Comparison) -> list[Finding]:
+    """What holds on the test split, and what falls from the validation images to it; nothing where it is sealed."""
+    split = comparison.on_test
+    if split is None:
+        return []
+    compared = [one for one in split.rows if one.test.difference is not None and _may_be_compared(one)]
+    found = [_differences(split, compared)] if compared else []
+    return found + _falls(split, compared)
+
+
+test_split_findings.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
+
+
+def _may_be_compared(one: SplitRow) -> bool:
+    return one.test.is_comparable and not one.test.is_control
+
+
+def _differences(split: TestSplit, compared: Sequence[SplitRow]) -> Finding:
+    """The differences on the test split with their verdicts, and where they disagree with the validation images."""
+    ranked = sorted(compared, key=lambda one: (_verdict(one) not in SURE, -abs(one.test.estimate or 0.0)))
+    text = f"On the test split ({_opened(split)}), compared with the baseline: "
+    text += f"{limited([_difference(one) for one in ranked], MOST, 'variants')}."
+    lost = [one.test.label for one in ranked if _is_lost(one)]
+    if lost:
+        those = "These differences are" if len(lost) > 1 else "This difference is"
+        text += f" {those} significant on the validation images and not on the test split: {listed(lost, MOST)}."
+    claims = [claim for one in ranked for claim in _claims(one)]
+    return Finding(text, Kind.TEST_SPLIT, tuple(claims))
+
+
+def _opened(split: TestSplit) -> str:
+    """How many images there are, and how often and when they were first used."""
+    texts = []
+    for one in split.openings:
+        data = f" of {one.data}" if len(split.openings) > 1 else ""
+        texts.append(f"{count(one.images, 'image')}{data}{_when(one.lines)}")
+    damage = f"; the ledger was tampered with: {split.damage}" if split.damage else ""
+    return limited(texts, 2, "data sets") + damage
+
+
+def _when(openings: Sequence[LedgerLine]) -> str:
+    if not openings:
+        return ""
+    day = openings[0].time[:10]
+    return f", opened once, on {day}" if len(openings) == 1 else f", opened {len(openings)} times, first on {day}"
+
+
+def _difference(one: SplitRow) -> str:
+    """A variant's difference on the test split and on the validation images."""
+    difference = one.test.difference
+    assert difference is not None
+    verdict = _verdict(one)
+    interval = difference.over_seeds
+    parts = [points_text(difference.estimate)]
+    parts += [interval_text(interval.low, interval.high)] if interval else []
+    if verdict is Verdict.EQUIVALENT and difference.p_equivalence is not None:
+        parts.append(f"Holm-corrected p of equivalence {cell('p_equivalence', difference.p_equivalence)}")
+    elif difference.p_holm is not None:
+        parts.append(f"Holm-corrected p {cell('p_holm', difference.p_holm)}")
+    if one.validation is not None and one.validation.estimate is not None:
+        parts.append(f"validation {points(one.validation.estimate)}")
+    return f"{one.test.label} {verdict or 'not tested'} ({', '.join(parts)})"
+
+
+def _verdict(one: SplitRow) -> Verdict | None:
+    return one.test.difference.verdict if one.test.difference else None
+
+
+def _is_lost(one: SplitRow) -> bool:
+    return one.validation is not None and one.validation.supported and not one.test.supported
+
+
+def _claims(one: SplitRow) -> list[Claim]:
+    difference = one.test.difference
+    if difference is None:
+        return []
+    claims = []
+    if difference.supported:
+        claims.append(Claim(one.test.label, direction(difference.estimate), one.test.baseline, OUTCOME))
+    if difference.verdict is Verdict.EQUIVALENT:
+        claims.append(Claim(one.test.label, Relation.EQUIVALENT, one.test.baseline, OUTCOME))
+    return claims
+
+
+def _falls(split: TestSplit, compared: Sequence[SplitRow]) -> list[Finding]:
+    """How much lower the same checkpoints are on the test split, and whether what led on validation leads there."""
+    falls = [(one.fall, one) for one in split.rows if one.fall is not None and not one.test.is_control]
+    if not falls:
+        return []
+    mean = sum(fall for fall, _ in falls) / len(falls)
+    way = "falls" if mean >= 0 else "rises"
+    text = f"From the validation images to the test split, mAP50-95 of the same checkpoints {way} by "
+    text += f"{points(abs(mean), signed=False)} points"
+    if len(falls) > 1:
+        (most, highest), (least, lowest) = max(falls, key=lambda one: one[0]), min(falls, key=lambda one: one[0])
+        text += f" on average over {count(len(falls), 'variant')}: most for {highest.test.label} ({points(-most)}), "
+        text += f"least for {lowest.test.label} ({points(-least)})"
+    return [Finding(f"{text}.{_leader(compared)}", Kind.TEST_SPLIT)]
+
+
+def _leader(compared: Sequence[SplitRow]) -> str:
+    """What became of the variant that has the largest difference on the validation images; of several."""
+    both = [one for one in compared if one.lost is not None and one.validation is not None]
+    if len(both) < 2:
+        return ""
+    first = max(both, key=lambda one: (one.validation and one.validation.estimate) or 0.0)
+    rank = 1 + sum((one.test.estimate or 0.0) > (first.test.estimate or 0.0) for one in both)
+    before = first.validation.estimate if first.validation else None
+    place = "first too" if rank == 1 else f"number {rank}"
+    return (
+        f" Of {len(both)} variants {first.test.label} is first on the validation images "
+        f"({points_text(before or 0.0)} to the baseline) and {place} on the test split "
+        f"({points_text(first.test.estimate or 0.0)})."
+    )

@@ -1,0 +1,101 @@
+"""The table of variants on the test split beside the validation images, and when the test split was opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ablate.analysis.columns import BY_NAME, cell
+from ablate.analysis.phrases import count, listed
+from ablate.analysis.split_comparison import SplitRow, TestSplit
+from ablate.analysis.table_summary import TableRow
+from ablate.report.text_table import TableColumn
+
+BESIDE = ("map50_95", "delta_map50_95", "verdict")  # columns of the files that are there of the validation images too
+
+
+def split_columns(split: TestSplit) -> list[TableColumn]:
+    """The columns for people, one cell for each variant, without those in which nothing is known."""
+
+    def column(name: str, title: str, read: Callable[[SplitRow], str], *, text: bool = False) -> TableColumn:
+        return TableColumn(name, title, "text" if text else "number", tuple(map(read, split.rows)))
+
+    def on_test(name: str) -> Callable[[SplitRow], str]:
+        return lambda one: BY_NAME[name].text(one.test)
+
+    def before(name: str) -> Callable[[SplitRow], str]:
+        return lambda one: BY_NAME[name].text(one.validation) if one.validation else ""
+
+    columns = [
+        column("variant", "Variant", lambda one: one.test.label, text=True),
+        column("seeds", "Seeds", lambda one: str(one.test.replicates)),
+        column("validation", "Validation", before("map50_95")),
+        column("test", "Test", on_test("map50_95")),
+        column("fall", "Fall", _fall),
+        column("validation_delta", "Δ validation", before("delta_map50_95")),
+        column("test_delta", "Δ test", on_test("delta_map50_95")),
+        column("delta_ci", "95 % CI over seeds", on_test("delta_ci")),
+        column("images_ci", "95 % CI over images", on_test("images_ci")),
+        column("p_holm", "p (Holm)", on_test("p_holm")),
+        column("validation_verdict", "On validation", before("verdict"), text=True),
+        column("test_verdict", "On test", on_test("verdict"), text=True),
+    ]
+    return [each for each in columns if any(each.cells)]
+
+
+def columns_beside(split: TestSplit) -> list[TableColumn]:
+    """What the validation images said and the fall, as columns of the files, rounded."""
+    columns = []
+    for column in (BY_NAME[name] for name in BESIDE):
+        cells = (column.format(column.get(one.validation)) if one.validation else "" for one in split.rows)
+        columns.append(TableColumn(f"validation_{column.name}", "", "number", tuple(cells)))
+    falls = tuple(cell("delta_map50_95", one.fall) for one in split.rows)
+    return [*columns, TableColumn("fall", "", "number", falls)]
+
+
+def values_beside(one: SplitRow) -> TableRow:
+    """The same of one row, unrounded; None is what is not known."""
+    row: TableRow = {}
+    for name in BESIDE:
+        value = BY_NAME[name].get(one.validation) if one.validation else None
+        row[f"validation_{name}"] = value if isinstance(value, str | int | float) else None
+    return {**row, "fall": one.fall}
+
+
+def split_caption(split: TestSplit) -> str:
+    """What the columns mean, and which numbers they are of."""
+    words = [
+        f"The same checkpoints (of the {split.checkpoint} epoch) on the validation images and on the test split, means "
+        "over seeds. Fall: validation minus test. A fall that all variants share says how hard the test images are; "
+        "what one variant falls by more than another is what choosing on the validation images added, and chance. "
+        "Δ: variant minus baseline, paired by seed. CI, p and verdict on the test split are computed as those of the "
+        "comparison, with a Holm correction over the variants of this table; the verdicts on the validation images "
+        "are corrected apart from them."
+    ]
+    if split.untested:
+        words.append(f"{count(split.untested, 'trial')} of the sweep had not finished when the test split was opened.")
+    return " ".join(words)
+
+
+def openings_text(split: TestSplit) -> list[str]:
+    """When the test split of each data set was opened, by what, and what is wrong with the ledger; a line for each."""
+    lines = []
+    for one in split.openings:
+        images = f"{one.data or 'data'}: test split of {count(one.images, 'image')}"
+        if not one.lines:
+            lines.append(f"{images}, no opening in the ledger.")
+            continue
+        times = "once" if len(one.lines) == 1 else f"{len(one.lines)} times"
+        openings = [_opening(line.time, line.sweep, line.command, line.version) for line in one.lines]
+        lines.append(f"{images}, opened {times}: {listed(openings, 5)}.")
+    if split.damage:
+        lines.append(f"The ledger of openings was tampered with: {split.damage}.")
+    return lines
+
+
+def _opening(time: str, sweep: str, command: str, version: str) -> str:
+    how = f"by {command}" if command else f"by sweep {sweep}"
+    return f"{time[:16].replace('T', ' ')} {how}{f' (ablate {version})' if version else ''}"
+
+
+def _fall(one: SplitRow) -> str:
+    return cell("delta_map50_95", one.fall, signed=True)
