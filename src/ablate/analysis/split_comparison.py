@@ -15,7 +15,7 @@ import msgspec
 
 from ablate.analysis.comparison import Comparison, compare
 from ablate.analysis.variant_row import Row
-from ablate.analysis.variants import Variant, is_measured, map50_95
+from ablate.analysis.variants import Variant, accuracy_by, is_measured
 from ablate.records.sweep_record import Sweep
 from ablate.records.test_split import LedgerLine, TestedTrial, TestEvaluation, TestResults, openings_note
 from ablate.records.trial_record import NO_METRICS, Record, TrialRecord
@@ -98,10 +98,10 @@ def compare_splits(sweep: Sweep, *, strict: bool = False) -> Comparison:
         return comparison
     results = comparison.sweep.on_test
     validation = comparison
-    if not _is_of_same_checkpoints(comparison.sweep.trials, results):
+    if not _is_of_same_checkpoints(comparison.sweep, results):
         validation = compare(_on_validation(comparison.sweep, results), strict=strict)
     tested = _noted(_in_order_of(validation, compare(view, strict=strict)), results)
-    measured = sum(is_measured(record) for record in comparison.sweep.trials)
+    measured = sum(is_measured(record, sweep.metric) for record in comparison.sweep.trials)
     split = TestSplit(
         tested,
         tuple(_split_row(row, validation) for row in tested.rows),
@@ -145,9 +145,9 @@ def on_test_split(sweep: Sweep) -> Sweep | None:
     return replace(sweep, trials=trials, is_test=True, judge=judge, latency=None) if trials else None
 
 
-def _is_of_same_checkpoints(trials: Sequence[Record], results: TestResults) -> bool:
+def _is_of_same_checkpoints(sweep: Sweep, results: TestResults) -> bool:
     """Whether the measured trials are those of the test split, with the accuracies of the checkpoints tested there."""
-    accuracies = {record.signature: record.metrics for record in trials if is_measured(record)}
+    accuracies = {record.signature: record.metrics for record in sweep.trials if is_measured(record, sweep.metric)}
     return accuracies == {signature: one.validation for signature, one in results.trials.items()}
 
 
@@ -193,7 +193,7 @@ def _key(row: Row) -> tuple[str, str]:
 
 
 def _by_signature(variant: Variant) -> dict[str, float]:
-    return {trial.signature: map50_95(trial) for trial in variant.measured}
+    return {trial.signature: accuracy_by(trial, variant.metric) for trial in variant.measured}
 
 
 def _openings(view: Sweep, results: TestResults) -> tuple[Openings, ...]:

@@ -109,7 +109,8 @@ def _falls(split: TestSplit, compared: Sequence[SplitRow]) -> list[Finding]:
         return []
     mean = sum(fall for fall, _ in falls) / len(falls)
     way = "falls" if mean >= 0 else "rises"
-    text = f"From the validation images to the test split, mAP50-95 of the same checkpoints {way} by "
+    label = split.comparison.metric.label
+    text = f"From the validation images to the test split, {label} of the same checkpoints {way} by "
     text += f"{points(abs(mean), signed=False)} points"
     if len(falls) > 1:
         (most, highest), (least, lowest) = max(falls, key=lambda one: one[0]), min(falls, key=lambda one: one[0])

@@ -25,11 +25,12 @@ def split_columns(split: TestSplit) -> list[TableColumn]:
     def before(name: str) -> Callable[[SplitRow], str]:
         return lambda one: BY_NAME[name].text(one.validation) if one.validation else ""
 
+    metric = split.comparison.metric.name
     columns = [
         column("variant", "Variant", lambda one: one.test.label, text=True),
         column("seeds", "Seeds", lambda one: str(one.test.replicates)),
-        column("validation", "Validation", before("map50_95")),
-        column("test", "Test", on_test("map50_95")),
+        column("validation", "Validation", before(metric)),
+        column("test", "Test", on_test(metric)),
         column("fall", "Fall", _fall),
         column("validation_delta", "Δ validation", before("delta_map50_95")),
         column("test_delta", "Δ test", on_test("delta_map50_95")),

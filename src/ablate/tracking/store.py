@@ -273,11 +273,11 @@ class Store:
             self._sender.send(run_id, name, metrics, _new_entries(run.data.params, summary.shared), tags)
             attempt(name, "the data sets", self._inputs.log_datasets, run, summary.trained)
             if self._keeps_files(run, name):
-                for table, file_name in (
+                for rows, place_of in (
                     (summary.table, parent_run.TABLE),
                     (summary.test_table, parent_run.TEST_TABLE),
                 ):
-                    attempt(name, f"the table {file_name}", log_table, self._client, run_id, table, file_name)
+                    attempt(name, f"the table {place_of}", log_table, self._client, run_id, rows, place_of)
                 for file, place in sweep_files(directory):
                     self._log_file(run_id, name, file, place)
             self._sender.tag_refusals(run, name, before)

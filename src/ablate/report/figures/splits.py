@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -16,7 +17,6 @@ from ablate.report.figures.rows import LEFT, PlacedRow, canvas, line_up
 from ablate.report.figures.style import SETTINGS, SMALLEST, TWO_COLUMNS, Drawing, Style, fix_layout, paragraph, styles
 
 RIGHT = 1.9  # inches for the numbers
-ACCURACY = "map50_95"
 
 
 def validation_and_test(comparison: Comparison) -> Drawing | None:
@@ -36,7 +36,7 @@ def validation_and_test(comparison: Comparison) -> Drawing | None:
             _draw(axes, place, one, drawn[one.test.label])
         low, high = axes.get_xlim()
         axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
-        axes.set_xlabel("mAP50-95")
+        axes.set_xlabel(comparison.metric.label)
         _numbers(axes, layout.lines[0].y, items)
         hollow = Line2D([], [], marker="o", linestyle="none", color="#444444", markerfacecolor="white")
         full = Line2D([], [], marker="o", linestyle="none", color="#444444")
@@ -51,9 +51,7 @@ def validation_and_test(comparison: Comparison) -> Drawing | None:
 
 def _draw(axes: Axes, place: PlacedRow, one: SplitRow, style: Style) -> None:
     assert one.validation is not None
-    before, after = one.validation.accuracy.map50_95, one.test.accuracy.map50_95
-    if before is None or after is None:
-        return
+    before, after = (fmean(row.variant.accuracy().values()) for row in (one.validation, one.test))
     axes.plot([before, after], [place.y] * 2, color=style.color, linewidth=1.4, zorder=2)
     axes.plot(before, place.y, style.marker, color=style.color, markersize=6, markerfacecolor="white", zorder=3)
     axes.plot(after, place.y, style.marker, color=style.color, markersize=6, zorder=4)
@@ -72,5 +70,5 @@ def _numbers(axes: Axes, top: float, items: Sequence[tuple[PlacedRow, SplitRow]]
     write(top, ("validation", "test", "fall"), "bold")
     for place, one in items:
         assert one.validation is not None
-        accuracies = [BY_NAME[ACCURACY].text(row) for row in (one.validation, one.test)]
+        accuracies = [BY_NAME[row.variant.metric.name].text(row) for row in (one.validation, one.test)]
         write(place.y, (*accuracies, cell("delta_map50_95", one.fall, signed=True)))
