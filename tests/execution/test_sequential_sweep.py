@@ -14,6 +14,7 @@ from ablate.findings.all_findings import findings
 from ablate.findings.looks_findings import looks_findings
 from ablate.monitor.status import show_status
 from ablate.records.loading import load_manifest, load_sweep
+from ablate.report.figure_list import figure_list, write_figures
 from ablate.settings.budget import seconds_of
 from ablate.statistics.verdict import Verdict
 from ablate.storage.layout import SweepFolder
@@ -65,6 +66,44 @@ def test_variants_stop_when_they_are_decided(swept: Ran, tmp_path: Path, capsys:
     shown = capsys.readouterr().out
     assert "worse: sta@head musgd (-" in shown
     assert "equivalent: acmix@" in shown
+
+
+def test_the_looks_are_a_figure_that_shows_where_and_how_each_variant_was_decided(swept: Ran, tmp_path: Path) -> None:
+    swept(Machine())
+    comparison = compared(tmp_path)
+    (entry,) = [entry for entry in figure_list(comparison) if entry.name == "looks"]
+    drawing = entry.draw()
+    assert drawing is not None
+    rows = [row for row in comparison.rows if row.difference is not None and row.difference.looks is not None]
+    assert drawing.rows == tuple(row.key for row in rows)
+    for axes, row in zip(drawing.figure.axes, rows, strict=True):
+        assert row.difference is not None
+        looks = row.difference.looks
+        assert looks is not None
+        texts = [axes.get_title(loc="left"), *(text.get_text() for text in axes.texts)]
+        assert f"{looks.verdict} after {looks.made[-1].seeds} seeds" in texts
+        assert row.label in texts[0].replace("\n", " ")
+        dashed = [line for line in axes.lines if line.is_dashed()]
+        assert [line.get_xdata()[0] for line in dashed] == [looks.made[-1].seeds]
+        assert f"{row.label}: {looks.verdict} after {looks.made[-1].seeds} seeds" in drawing.alt
+        for look in looks.made:
+            if look.interval is not None:
+                low, high = axes.get_ylim()
+                drawn = [line.get_ydata() for line in axes.lines if list(line.get_xdata()) == [look.seeds] * 2]
+                ends = [max(look.interval.low, low), min(look.interval.high, high)]
+                assert any(list(one) == pytest.approx(ends) for one in drawn)
+    assert "±0.02" in drawing.caption
+    assert "for all 3 variants together" in drawing.caption
+
+    out = tmp_path / "out"
+    out.mkdir()
+    pictures, _, problems = write_figures(comparison, out, ["svg"])
+    assert not problems
+    (picture,) = [picture for picture in pictures if picture.name == "looks"]
+    assert picture.alt == drawing.alt
+    swept(Machine(), "module=sta", "seed=range(0,3)", *TINY, "-m", folder="fixed")
+    (entry,) = [entry for entry in figure_list(compared(tmp_path, "fixed")) if entry.name == "looks"]
+    assert entry.draw() is None
 
 
 def test_what_is_decided_does_not_depend_on_the_order_in_which_trials_end(swept: Ran, tmp_path: Path) -> None:

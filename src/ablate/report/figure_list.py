@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ablate.report.html import Picture
 
 NAMES = (
-    "differences", "accuracy_latency", "training_curves", "per_class", "effects", "interactions", "latency",
+    "differences", "looks", "accuracy_latency", "training_curves", "per_class", "effects", "interactions", "latency",
     "data_sets", "critical_difference", "validation_test", "found_missed", "samples",
 )  # fmt: skip
 PHOTOGRAPHS = ("found_missed", "samples")
@@ -46,6 +46,7 @@ def figure_list(comparison: Comparison) -> list[FigureEntry]:
     from ablate.report.figures.distribution import latency_distribution
     from ablate.report.figures.effects import factor_effects, interactions
     from ablate.report.figures.forest import forest
+    from ablate.report.figures.looks import looks_by_seeds
     from ablate.report.figures.samples import sample_detections
     from ablate.report.figures.splits import validation_and_test
     from ablate.report.figures.tradeoff import accuracy_against_latency
@@ -56,6 +57,7 @@ def figure_list(comparison: Comparison) -> list[FigureEntry]:
     sweep = comparison.sweep
     return [
         FigureEntry("differences", "Differences to the baseline", lambda: forest(comparison)),
+        FigureEntry("looks", "Looks at a growing number of seeds", lambda: looks_by_seeds(comparison)),
         FigureEntry("accuracy_latency", "Accuracy against latency", lambda: accuracy_against_latency(comparison)),
         FigureEntry("training_curves", "Training curves", lambda: training_curves(comparison)),
         *each_group("per_class", "Classes", class_heat_map),
@@ -118,6 +120,7 @@ def _picture(entry: FigureEntry, drawing: Drawing, contents: dict[str, bytes]) -
         files=tuple(f"{entry.name}.{kind}" for kind in KINDS[::-1] if kind in contents),
         rows=drawing.rows,
         counts=drawing.counts,
+        alt=drawing.alt,
     )
 
 

@@ -41,6 +41,7 @@ class Picture:
         files: Names of the files beside the page that hold the same figure.
         rows: Keys of the variants that it draws.
         counts: A small table beneath it, if any.
+        alt: What it shows, for who does not see it; empty: its title.
     """
 
     title: str
@@ -51,6 +52,7 @@ class Picture:
     files: tuple[str, ...] = ()
     rows: tuple[str, ...] = ()
     counts: CountTable | None = None
+    alt: str = ""
 
     @property
     def url(self) -> str:

@@ -78,12 +78,14 @@ class Drawing:
         caption: What is drawn, what bars and bands cover, and what was left out.
         rows: Keys of the variants that it draws.
         counts: A small table that belongs beneath.
+        alt: What it shows, for who does not see it; empty: its title.
     """
 
     figure: Figure
     caption: str
     rows: tuple[str, ...] = ()
     counts: CountTable | None = None
+    alt: str = ""
 
 
 class Style(NamedTuple):
