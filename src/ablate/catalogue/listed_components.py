@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from ablate.errors import ConfigError, nearest
-from ablate.settings.about import FAMILIES, KINDS, LOSS_FAMILIES, About
-from ablate.settings.graft import GraftSpec, module_names, split
+from ablate.settings.about import FAMILIES, KINDS, LOSS_FAMILIES, About, selected
+from ablate.settings.graft import GraftSpec, module_names
 from ablate.settings.losses import about_loss, loss_names
 from ablate.settings.option_files import module_file
 from ablate.sources.python_imports import find_module
@@ -84,17 +84,10 @@ def read_selection(words: Sequence[str]) -> Selection:
     valid: Mapping[str, Sequence[str]] = {"family": ALL_FAMILIES, "kind": ALL_KINDS}
     patterns = [word for word in words if "=" not in word]
     for word in (word for word in words if "=" in word):
-        key, _, text = word.partition("=")
+        key = word.partition("=")[0]
         if key not in filters:
             raise ConfigError(f"catalogue: {word}: no such filter. {nearest(key, filters)}valid: {', '.join(filters)}")
-        values = split(text.strip().removeprefix("[").removesuffix("]"))
-        for value in values:
-            if key in valid and value not in valid[key]:
-                names = valid[key]
-                raise ConfigError(f"catalogue: {key}={value}: {nearest(value, names)}valid: {', '.join(names)}")
-        if not values:
-            raise ConfigError(f"catalogue: {word}: a value is needed, such as {key}={valid.get(key, ['down'])[0]}")
-        filters[key] += values
+        filters[key] += selected(word, valid.get(key, ()), "catalogue: ")
     return Selection(patterns, filters["family"], filters["kind"], filters["point"])
 
 

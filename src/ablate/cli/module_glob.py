@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ablate.errors import ConfigError, named, nearest
-from ablate.settings.about import FAMILIES, KINDS, About
-from ablate.settings.graft import module_names, split
+from ablate.errors import ConfigError, named
+from ablate.settings.about import FAMILIES, KINDS, About, selected
+from ablate.settings.graft import module_names
 from ablate.settings.losses import PARTS, loss_family, loss_names
 from ablate.settings.option_files import about_module
 from ablate.settings.points import HEAD_POINT, point_of
@@ -31,17 +31,17 @@ def expand_glob(words: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: A family or kind does not exist or selects from no glob, or no module is left.
     """
-    selected = {key: _selected(words, key) for key in SELECTORS}
+    chosen = {key: _last(words, key) for key in SELECTORS}
     globs = {word: pattern for word in words if (pattern := _glob(word)) is not None}
-    for key, values in selected.items():
+    for key, values in chosen.items():
         if values and not any(word.partition("=")[0] in ("module", "head") for word in globs):
             word = f"{key}={','.join(values)}"
             raise ConfigError(f"{word}: it selects from what a glob of modules matches: 'module=glob(*)' {word}")
-    meant = {word: _meant(word, pattern, words, selected) for word, pattern in globs.items()}
+    meant = {word: _meant(word, pattern, words, chosen) for word, pattern in globs.items()}
     return [meant.get(word, word) for word in words if word.partition("=")[0] not in SELECTORS]
 
 
-def _meant(word: str, pattern: Any, words: Sequence[str], selected: dict[str, list[str]]) -> str:
+def _meant(word: str, pattern: Any, words: Sequence[str], chosen: dict[str, list[str]]) -> str:
     """Return a word with names in place of its glob."""
     key = word.partition("=")[0]
     part = key.partition(".")[2]
@@ -49,9 +49,9 @@ def _meant(word: str, pattern: Any, words: Sequence[str], selected: dict[str, li
         about = {name: loss_family(name, part) for name in loss_names(part)}
         names = [name for name in _matched(word, pattern, list(about)) if about[name] != CONTROL]
     elif key == "head":
-        names = _fitting(word, pattern, [HEAD_POINT], selected)
+        names = _fitting(word, pattern, [HEAD_POINT], chosen)
     else:
-        names = _fitting(word, pattern, _points(words), selected)
+        names = _fitting(word, pattern, _points(words), chosen)
     if not names:
         raise ConfigError(f"{word}: only controls match, which are named by themselves")
     return f"{key}=choice({','.join(names)})"
@@ -62,21 +62,10 @@ def matches(name: str, pattern: str) -> bool:
     return name.count("/") == pattern.count("/") and fnmatchcase(name, pattern)
 
 
-def _selected(words: Sequence[str], key: str) -> list[str]:
-    """Return the values that a command gives a selector; empty where it does not give it."""
-    values: list[str] = []
-    for word in words:
-        name, sign, text = word.partition("=")
-        if name != key:
-            continue
-        values = split(text.strip().removeprefix("[").removesuffix("]"))
-        if not sign or not values:
-            raise ConfigError(f"{word}: a value is needed; valid: {', '.join(SELECTORS[key])}")
-        for value in values:
-            if value not in SELECTORS[key]:
-                valid = SELECTORS[key]
-                raise ConfigError(f"{key}={value}: {nearest(value, valid)}valid: {', '.join(valid)}")
-    return values
+def _last(words: Sequence[str], key: str) -> list[str]:
+    """Return the values that a command gives a selector last; empty where it does not give it."""
+    values = [selected(word, SELECTORS[key]) for word in words if word.partition("=")[0] == key]
+    return values[-1] if values else []
 
 
 def _glob(word: str) -> Any:
@@ -128,24 +117,24 @@ def _matched(word: str, pattern: Any, valid: Sequence[str]) -> list[str]:
     return matched
 
 
-def _fitting(word: str, pattern: Any, points: Sequence[str], selected: dict[str, list[str]]) -> list[str]:
+def _fitting(word: str, pattern: Any, points: Sequence[str], chosen: dict[str, list[str]]) -> list[str]:
     """Return the modules that match, fit every point and are of the families and kinds that were selected."""
     about = {name: about_module(name) for name in _matched(word, pattern, module_names())}
-    left = [name for name in about if _is_meant(name, about[name], points, selected)]
+    left = [name for name in about if _is_meant(name, about[name], points, chosen)]
     if not left:
         families = ", ".join(sorted({each.family for each in about.values() if each.family}))
         at = f" insertion={','.join(points)}" if points and not word.startswith("head=") else ""
-        limits = "".join(f" {key}={','.join(values)}" for key, values in selected.items() if values)
+        limits = "".join(f" {key}={','.join(values)}" for key, values in chosen.items() if values)
         raise ConfigError(f"{word}{at}{limits}: no module that matches fits; those that match are of: {families}")
     return left
 
 
-def _is_meant(name: str, about: About, points: Sequence[str], selected: dict[str, list[str]]) -> bool:
+def _is_meant(name: str, about: About, points: Sequence[str], chosen: dict[str, list[str]]) -> bool:
     if name in CONTROL_MODULES or about.family == CONTROL:
         return False
-    if selected["family"] and about.family not in selected["family"]:
+    if chosen["family"] and about.family not in chosen["family"]:
         return False
-    if selected["kind"] and not set(about.kinds) & set(selected["kind"]):
+    if chosen["kind"] and not set(about.kinds) & set(chosen["kind"]):
         return False
     fitting = [point for name in points if (point := point_of(name)) is not None]
     return all(point.takes(about.kinds) for point in fitting)

@@ -175,7 +175,7 @@ class _Watch:
         """
         parameter = next(self.network.parameters())
         shape = (batch, self.network.yaml.get("channels", 3), height, width)
-        image = torch.zeros(shape, device="meta") if parameter.is_meta else _noise(shape)
+        image = torch.zeros(shape, device="meta") if parameter.is_meta else noise(shape)
         entered: list[_Entered] = []
 
         def enter(module: nn.Module, inputs: tuple[Any, ...]) -> None:
@@ -376,7 +376,8 @@ def in_validation(side: int, step: int) -> tuple[int, int]:
     return side + step, math.ceil(0.75 * side / step + 0.5) * step
 
 
-def _noise(shape: tuple[int, ...]) -> Tensor:
+def noise(shape: tuple[int, ...]) -> Tensor:
+    """Return the same random values between 0 and 1 at each call."""
     return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ablate.grafting.contract import GRADIENT_BUDGET, affordable, in_validation
+from ablate.grafting.contract import GRADIENT_BUDGET, affordable, in_validation, noise
 from ablate.grafting.imported import NewLayer
 from ablate.grafting.insertion import GraftError
 from ablate.grafting.module_calls import detail, is_of_user, start_clock, stop_clock
@@ -42,11 +42,11 @@ def check_imported(network: DetectionModel, imgsz: int) -> None:
     layers = [layer for layer in network.model if isinstance(layer, NewLayer)]
     handles = [layer.register_forward_pre_hook(enter) for layer in layers]
     handles += [layer.register_forward_hook(leave) for layer in layers]
-    where = f"{side} px"
+    where, channels = f"{side} px", network.yaml.get("channels", 3)
     try:
         with torch.no_grad():
-            network.eval()(_noise(network, 1, *in_validation(side, step)))
-        answer = network.train()(_noise(network, 2, side, side))
+            network.eval()(noise((1, channels, *in_validation(side, step))))
+        answer = network.train()(noise((2, channels, side, side)))
         total = sum(it.float().sum() for it in tensors_in(answer) if it.requires_grad)
         if isinstance(total, Tensor):
             torch.autograd.backward([total])
@@ -66,11 +66,6 @@ def check_imported(network: DetectionModel, imgsz: int) -> None:
             stop_clock()
         for handle in handles:
             handle.remove()
-
-
-def _noise(network: DetectionModel, batch: int, height: int, width: int) -> Tensor:
-    shape = (batch, network.yaml.get("channels", 3), height, width)
-    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
 def _few(names: list[str]) -> str:

@@ -88,3 +88,23 @@ class About:
 def _check_choice(value: object, valid: Sequence[str], where: str) -> None:
     if value not in valid:
         raise ConfigError(f"{where}={value}: {nearest(str(value), valid)}valid: {', '.join(valid)}")
+
+
+def selected(word: str, valid: Sequence[str], lead: str = "") -> list[str]:
+    """Return the values of a word that selects, such as ``family=attention,mixer`` or ``kind=[insert]``.
+
+    Args:
+        word: The word.
+        valid: The values that there are; empty where any is valid.
+        lead: Begins the message of an error.
+
+    Raises:
+        ConfigError: It has no value, or one that there is not.
+    """
+    key, _, text = word.partition("=")
+    values = [value.strip() for value in text.strip().removeprefix("[").removesuffix("]").split(",") if value.strip()]
+    if not values:
+        raise ConfigError(f"{lead}{word}: a value is needed" + (f"; valid: {', '.join(valid)}" if valid else ""))
+    for value in values if valid else ():
+        _check_choice(value, valid, f"{lead}{key}")
+    return values

@@ -24,7 +24,8 @@ from ablate.settings.schema import LossConfig, conf_dir, option_file, option_pat
 from ablate.sources.module_source import module_source
 from ablate.storage.plain_values import Plain, plain_copy
 
-PARTS = ("box", "cls", "assigner")
+FACTOR_OF = {"box": "box_loss", "cls": "cls_loss", "assigner": "assigner"}  # the factor that each part varies
+PARTS = tuple(FACTOR_OF)
 FORM = "name[option=value,...]"
 _NO_OPTIONS = ("name", "_target_", "about", "defaults")  # keys of a loss's file that its class does not take
 _NEEDS = "a loss file needs name, _target_ (package.module.Class), and every option with a value"
@@ -180,8 +181,7 @@ class LossSettings:
     @property
     def factors(self) -> dict[str, str]:
         """Return the level of each factor that is not stock: `box_loss`, `cls_loss`, `assigner`."""
-        names = {"box": "box_loss", "cls": "cls_loss", "assigner": "assigner"}
-        return {names[part]: loss.text for part, loss in self.parts.items()}
+        return {FACTOR_OF[part]: loss.text for part, loss in self.parts.items()}
 
     @property
     def targets(self) -> list[str]:

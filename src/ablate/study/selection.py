@@ -10,11 +10,10 @@ from typing import Any, Protocol, TypeVar
 from ablate.errors import ConfigError, nearest
 from ablate.records.factor_levels import ALL_FACTORS, STOCK, levels_of
 from ablate.settings.argument_checks import shown
+from ablate.settings.losses import FACTOR_OF
 from ablate.settings.schema import ORDERS, Config, option_file, options
 from ablate.settings.signature import Identity
 from ablate.settings.trial_settings import TrialSettings
-
-_OF_LOSSES = {"loss.box": "box_loss", "loss.cls": "cls_loss", "loss.assigner": "assigner"}
 
 Rule = dict[str, object]  # a value or a list of values by key
 
@@ -134,7 +133,7 @@ def _matches(trial: TrialLike, rule: Rule) -> bool:
         if key.partition(".")[0] in ("module", "insertion"):
             of_graft[key if "." in key else f"{key}.name"] = levels
             continue
-        key = _OF_LOSSES.get(key, key)
+        key = FACTOR_OF.get(key.removeprefix("loss."), key) if key.startswith("loss.") else key
         level = factors[key] if key in ALL_FACTORS else _value(trial.settings.to_plain(), key)
         named = str(level).partition("[")[0] if key in STOCK else level  # wiou[delta=3] is a wiou
         if not _among(level, levels) and not _among(named, levels):
