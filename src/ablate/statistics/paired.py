@@ -14,7 +14,7 @@ Accuracies are fractions from 0 to 1. Where a number cannot be known the answer 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -143,8 +143,7 @@ def power_of(n: int, ratio: float, level: float = LEVEL) -> float:
     own (special.nctdtr) answers nan for many arguments.
     """
     freedom, shift = n - 1, abs(ratio) * np.sqrt(n)
-    nodes, weights = _quadrature()
-    spread = np.sqrt(special.chdtri(freedom, (1 - nodes) / 2) / freedom)  # seen / true, at evenly weighted quantiles
+    spread, weights = _quantiles(freedom)
     reach = special.stdtrit(freedom, 0.5 + level / 2) * spread
     return float((special.ndtr(shift - reach) + special.ndtr(-shift - reach)) @ weights / 2)
 
@@ -169,6 +168,13 @@ def upper_std(values: Sequence[float], level: float = PLANNED) -> float | None:
 def _quadrature() -> tuple[np.ndarray, np.ndarray]:
     """Nodes in (-1, 1) and weights of Gauss and Legendre's rule, (200,) each."""
     return np.polynomial.legendre.leggauss(200)
+
+
+@lru_cache(maxsize=512)
+def _quantiles(freedom: int) -> tuple[np.ndarray, np.ndarray]:
+    """Quantiles of seen by true spread, (200,), and their weights, (200,)."""
+    nodes, weights = _quadrature()
+    return np.sqrt(special.chdtri(freedom, (1 - nodes) / 2) / freedom), weights
 
 
 @cache
@@ -222,9 +228,13 @@ def seeds_needed(std: float | None, difference: float | None, level: float = LEV
     if not std or not difference or not np.isfinite(std) or not np.isfinite(difference):
         return None
     ratio = abs(difference) / std
-    low, high = 1, 2
+    normal = ((special.ndtri(0.5 + level / 2) + special.ndtri(power)) / ratio) ** 2  # with a known spread
+    low = int(min(max(normal - 1, 1), MOST_SEEDS))
+    if low > 1 and power_of(low, ratio, level) >= power:
+        low = 1
+    high, step = low + 1, 1
     while power_of(high, ratio, level) < power:
-        low, high = high, high * 2
+        low, high, step = high, high + step, 2 * step
         if high > 2 * MOST_SEEDS:
             return None
     while high - low > 1:
