@@ -7,7 +7,7 @@ called, or an option that nothing reads, shows in this way and in no other.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from ablate.analysis.pairing import trial_pairs
 from ablate.analysis.variants import Variant
@@ -45,8 +45,12 @@ def twins(variants: Sequence[Variant]) -> list[list[Variant]]:
 
     Variants that differ in identities alone should not.
     """
-    groups: dict[str, list[Variant]] = {}
+    alike: dict[Hashable, list[Variant]] = {}  # by the final accuracies alone, which hardly any two share
     for variant in variants:
+        trials = sorted(variant.by_replicate.items())
+        alike.setdefault(tuple((one, *_final(trial)) for one, trial in trials), []).append(variant)
+    groups: dict[str, list[Variant]] = {}
+    for variant in (variant for few in alike.values() if len(few) > 1 for variant in few):
         results = {str(one): _all_results(trial) for one, trial in sorted(variant.by_replicate.items())}
         if results and all(has_losses for has_losses, _ in results.values()):
             groups.setdefault(repr(results), []).append(variant)
@@ -60,6 +64,10 @@ def _effective(variant: Variant) -> str:
     return f"{'+'.join(parts) or 'baseline'} {optimizer}"
 
 
+def _final(trial: TrialRecord) -> tuple[float | None, float | None]:
+    return trial.metrics.map50_95, trial.metrics_last.map50_95
+
+
 def _all_results(trial: TrialRecord) -> tuple[bool, object]:
     """Return whether a trial has losses, and all that it gave."""
     rows = [_results(row) for row in trial.history]
@@ -69,6 +77,8 @@ def _all_results(trial: TrialRecord) -> tuple[bool, object]:
 
 def has_same_results(one: TrialRecord, other: TrialRecord) -> bool:
     """Tell whether two trials gave the same; one epoch of losses is needed, for a coarse metric may agree by chance."""
+    if _final(one) != _final(other):
+        return False
     results = _all_results(one)
     return results[0] and results == _all_results(other)
 

@@ -57,6 +57,9 @@ class ClassMetrics(JsonStruct, frozen=True, kw_only=True):
         return accuracy
 
 
+_PLAIN = frozenset((float, int, type(None)))  # types of the values of an epoch, as JSON gives them
+
+
 class EpochRow(OpenObject):
     """What one epoch gave: a line of history.jsonl.
 
@@ -75,7 +78,8 @@ class EpochRow(OpenObject):
 
     def check(self) -> None:
         """Raise ValueError where a value is no number, or there is no epoch."""
-        for name, value in self.content.items():
+        plain = _PLAIN.issuperset(map(type, self.content.values()))
+        for name, value in () if plain else self.content.items():
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
                 raise ValueError(f"its {name} is no number")
         if not isinstance(self.content.get("epoch"), int):

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 DEEPEST: Final = 100  # lists and objects inside of each other; ours have up to ten
 MOST: Final = 500_000  # lists and objects, each of which takes 20 times its text in the memory
-_LARGE = re.compile(r"[eE]\+?\d{3}|(?<!\d)\d{300}")  # what numbers beyond all floats are written with
+DIGITS: Final = 300  # of whole numbers that are beyond all floats
+_NESTED = frozenset((dict, list))  # types of what holds other values
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -24,10 +25,10 @@ def parse_json(text: str) -> Any:
     count = text.count("[") + text.count("{")
     if count > MOST:
         raise ValueError(f"more than {MOST} lists and objects")
-    is_large = _LARGE.search(text) is not None
-    content = _parse(text, parse_float=_finite, parse_int=_whole) if is_large else _parse(text)
-    if count > DEEPEST and _is_deep(content):
-        raise ValueError(f"lists and objects are more than {DEEPEST} deep")
+    content = None if _has_long_numbers(text) else _parse(text)
+    if content is None or not _is_finite(content):
+        content = _parse(text, parse_float=_finite, parse_int=_whole)
+        _is_finite(content)  # not too deep either
     return _whole_letters(content) if _SURROGATE.search(text) else content
 
 
@@ -43,17 +44,31 @@ def _finite(text: str) -> float | None:
 
 
 def _whole(text: str) -> int | None:
-    return int(text) if len(text) < 300 else None
+    return int(text) if len(text) < DIGITS else None
 
 
-def _is_deep(content: Any) -> bool:
-    level = [content]
-    for _ in range(DEEPEST + 1):
-        inner = [item.values() if isinstance(item, dict) else item for item in level]
-        level = [part for items in inner for part in items if isinstance(part, dict | list)]
-        if not level:
-            return False
-    return True
+def _has_long_numbers(text: str) -> bool:
+    """Whether `DIGITS` digits may stand in a row: of so many, a third without a gap lies on every third of as many."""
+    block = DIGITS // 3
+    return any(text[start : start + block].isdigit() for start in range(0, len(text), block))
+
+
+def _is_finite(content: Any) -> bool:
+    """Whether all numbers are finite.
+
+    Raises:
+        ValueError: Lists and objects are more than `DEEPEST` deep.
+    """
+    level: list[Any] = [[content]]
+    is_finite = True
+    for _ in range(DEEPEST + 2):
+        is_finite = is_finite and not any(math.inf in items or -math.inf in items for items in level)
+        nested = [items for items in level if not _NESTED.isdisjoint(map(type, items))]
+        inner = [part for items in nested for part in items if type(part) in _NESTED]
+        if not inner:
+            return is_finite
+        level = [part.values() if type(part) is dict else part for part in inner]
+    raise ValueError(f"lists and objects are more than {DEEPEST} deep")
 
 
 def _whole_letters(content: Any) -> Any:
