@@ -7,6 +7,8 @@ import math
 import re
 from typing import Any, Final
 
+import msgspec
+
 DEEPEST: Final = 100  # lists and objects inside of each other; ours have up to ten
 MOST: Final = 500_000  # lists and objects, each of which takes 20 times its text in the memory
 DIGITS: Final = 300  # of whole numbers that are beyond all floats
@@ -25,18 +27,26 @@ def parse_json(text: str) -> Any:
     count = text.count("[") + text.count("{")
     if count > MOST:
         raise ValueError(f"more than {MOST} lists and objects")
-    content = None if _has_long_numbers(text) else _parse(text)
-    if content is None or not _is_finite(content):
-        content = _parse(text, parse_float=_finite, parse_int=_whole)
-        _is_finite(content)  # not too deep either
-    return _whole_letters(content) if _SURROGATE.search(text) else content
+    try:  # it refuses all that has to be replaced, but for long whole numbers
+        content = _mended(text) if _has_long_numbers(text) else msgspec.json.decode(text)
+    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
+        content = _mended(text)
+    if count > DEEPEST and _is_deep(content):
+        raise ValueError(f"lists and objects are more than {DEEPEST} deep")
+    return content
 
 
-def _parse(text: str, **hooks: Any) -> Any:
+def _mended(text: str) -> Any:
+    """What a JSON text holds, with null and replacements where no later step could bear it."""
     try:
-        return json.loads(text, parse_constant=lambda _: None, **hooks)
+        content = json.loads(text, parse_constant=lambda _: None, parse_float=_finite, parse_int=_whole)
     except RecursionError:
         raise ValueError(f"lists and objects are more than {DEEPEST} deep") from None
+    if not _SURROGATE.search(text):
+        return content
+    if _is_deep(content):
+        raise ValueError(f"lists and objects are more than {DEEPEST} deep")
+    return _whole_letters(content)
 
 
 def _finite(text: str) -> float | None:
@@ -48,27 +58,20 @@ def _whole(text: str) -> int | None:
 
 
 def _has_long_numbers(text: str) -> bool:
-    """Whether `DIGITS` digits may stand in a row: of so many, a third without a gap lies on every third of as many."""
+    """Whether `DIGITS` digits may stand in a row: a block of a third as many would then hold digits alone."""
     block = DIGITS // 3
     return any(text[start : start + block].isdigit() for start in range(0, len(text), block))
 
 
-def _is_finite(content: Any) -> bool:
-    """Whether all numbers are finite.
-
-    Raises:
-        ValueError: Lists and objects are more than `DEEPEST` deep.
-    """
-    level: list[Any] = [[content]]
-    is_finite = True
-    for _ in range(DEEPEST + 2):
-        is_finite = is_finite and not any(math.inf in items or -math.inf in items for items in level)
-        nested = [items for items in level if not _NESTED.isdisjoint(map(type, items))]
-        inner = [part for items in nested for part in items if type(part) in _NESTED]
-        if not inner:
-            return is_finite
-        level = [part.values() if type(part) is dict else part for part in inner]
-    raise ValueError(f"lists and objects are more than {DEEPEST} deep")
+def _is_deep(content: Any) -> bool:
+    level = [content]
+    for _ in range(DEEPEST + 1):
+        inner = [item.values() if type(item) is dict else item for item in level]
+        nested = [items for items in inner if not _NESTED.isdisjoint(map(type, items))]
+        level = [part for items in nested for part in items if type(part) in _NESTED]
+        if not level:
+            return False
+    return True
 
 
 def _whole_letters(content: Any) -> Any:
