@@ -25,14 +25,14 @@ from ablate.evaluation.image_bootstrap import ImageInterval, NotPaired, paired_b
 from ablate.findings.all_findings import sentences
 from ablate.findings.facts import Facts, data_facts, headline, latency_facts, recipe_facts
 from ablate.records import loading
-from ablate.records.judged import judged_sweep
+from ablate.records.judged import sweep_as_chosen
 from ablate.records.predictions import Predictions, load_predictions, predictions_path
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import TrialRecord
 from ablate.report.captions import caption
 from ablate.report.markdown_text import literal
 from ablate.report.split_table import values_beside
-from ablate.settings.judge import check_judge
+from ablate.settings.metric import Metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,6 +47,7 @@ def load_sweep(
     judge: str | None = None,
     delta: float | None = None,
     groups: str | Path = AUTO,
+    metric: str | None = None,
 ) -> SweepResults:
     """Read a sweep and compare its variants.
 
@@ -58,15 +59,15 @@ def load_sweep(
         delta: Margin of equivalence in place of the one that the command declared, a fraction such as 0.005.
         groups: Which groups of images intervals over images draw whole: "auto" those that an audit found, "none", or a
             file. Intervals that a report computed with others are left out; `resample_images` computes them.
+        metric: The accuracy by which variants are compared in place of the one that the command declared: "map50_95",
+            "map50", "map75", "precision", "recall", "map50_95_small", "map50_95_medium" or "map50_95_large".
 
     Raises:
         FileNotFoundError: It is not the folder of a sweep. Damage to single trials is no error: see `notes`.
-        ConfigError: There is no such judge, or no such file of groups.
+        ConfigError: There is no such judge, metric or file of groups, or the judge cannot take this metric.
     """
-    if judge is not None:
-        check_judge(judge)
     check_groups(str(groups))
-    sweep = judged_sweep(loading.load_sweep(Path(path)).with_margin(delta), judge)
+    sweep = sweep_as_chosen(loading.load_sweep(Path(path)), judge=judge, delta=delta, metric=metric)
     return SweepResults(compare_splits(replace(sweep, groups=str(groups)), strict=strict))
 
 
@@ -84,6 +85,11 @@ class SweepResults:
 
     def __init__(self, comparison: Comparison) -> None:
         self.comparison = comparison
+
+    @property
+    def metric(self) -> Metric:
+        """The accuracy by which its variants are compared: `name` in tables, `label` for people."""
+        return self.comparison.metric
 
     @property
     def name(self) -> str:

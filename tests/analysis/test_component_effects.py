@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from ablate.analysis.columns import IN_FILES
+from ablate.analysis.columns import in_files
 from ablate.analysis.comparison import Comparison, compare
 from ablate.analysis.component_effects import ComponentEffect, StudyEffects, effects_of, sums_of
 from ablate.analysis.table import comparison_frame, component_columns
@@ -23,6 +23,7 @@ from ablate.records.loading import load_sweep
 from ablate.report.figures.style import BASELINE, styles
 from ablate.report.terminal_table import print_table
 from ablate.report.write import description, write_report
+from ablate.settings.metric import MAP50_95
 from ablate.statistics.paired import paired_t
 
 Make = Callable[..., dict[str, Any]]
@@ -67,7 +68,7 @@ def test_each_component_is_a_column_behind_all_others(study: Study, write: Write
     directory = write(records, design=design)
     table = table_of(directory)
 
-    assert list(table.columns) == [*(column.name for column in IN_FILES), *NAMES]
+    assert list(table.columns) == [*(column.name for column in in_files(MAP50_95)), *NAMES]
     assert set(table[NAMES].to_numpy().ravel()) == {"true", "false"}
     assert component_columns(compared(directory)) == NAMES
 

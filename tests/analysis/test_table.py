@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ablate.analysis.columns import IN_FILES
+from ablate.analysis.columns import in_files
 from ablate.analysis.comparability import differences
 from ablate.analysis.comparison import compare
 from ablate.analysis.table import comparison_frame, trial_frame
 from ablate.records.loading import load_sweep
 from ablate.records.trial_record import decode_record
+from ablate.settings.metric import MAP50_95
 
 Make = Callable[..., dict[str, Any]]
 Grid = Callable[..., list[dict[str, Any]]]
@@ -32,7 +33,7 @@ DESIGN = (
 )
 
 
-NAMES = [column.name for column in IN_FILES]
+NAMES = [column.name for column in in_files(MAP50_95)]
 
 
 def table_of(directory: Path) -> pd.DataFrame:

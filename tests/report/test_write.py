@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from ablate.analysis.columns import IN_FILES
+from ablate.analysis.columns import in_files
 from ablate.analysis.comparison import compare
 from ablate.analysis.table import comparison_frame
 from ablate.cli.report_command import make_report, report_options
@@ -28,6 +28,7 @@ from ablate.records.loading import Sweep, load_sweep
 from ablate.report.latex import escape
 from ablate.report.notebook import NotebookError, execute, source_notebook
 from ablate.report.write import DESCRIPTION_LIMIT, Report, description, write_report
+from ablate.settings.metric import MAP50_95
 from ablate.statistics.interval import Interval
 
 Make = Callable[..., dict[str, Any]]
@@ -35,7 +36,7 @@ Grid = Callable[..., list[dict[str, Any]]]
 Write = Callable[..., Path]
 
 
-NAMES = [column.name for column in IN_FILES]
+NAMES = [column.name for column in in_files(MAP50_95)]
 
 
 class Page(HTMLParser):

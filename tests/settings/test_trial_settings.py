@@ -33,6 +33,7 @@ def test_settings_hold_the_normalised_configuration(name: str) -> None:
     settled |= {"delta": None, "judge": "best"}
     settled |= {"until": None, "max_seeds": 12, "budget": None, "tune": 0}
     settled |= {"folds": 0, "split": "random"}
+    settled |= {"metric": "map50_95"}
     settled |= {"loss": {"box": "ciou", "cls": "bce", "assigner": "ciou"}, "head": None}
 
     settings = TrialSettings.from_plain(content)

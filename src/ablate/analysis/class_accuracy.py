@@ -10,18 +10,26 @@ import pandas as pd
 from ablate.analysis.variant_row import Row
 from ablate.records.class_names import ClassName, recorded_classes
 from ablate.records.replicate import Replicate
+from ablate.settings.metric import MAP50_95, Metric
 
 ClassAccuracy = dict[ClassName, dict[Replicate, float]]  # class -> replicate -> average precision
 
 
+def class_metric(rows: Sequence[Row]) -> Metric:
+    """By what classes are compared: as variants are, or by mAP50-95 where that is not recorded of classes."""
+    metric = next((row.variant.metric for row in rows), MAP50_95)
+    return metric if metric.is_of_classes else MAP50_95
+
+
 def class_accuracy(rows: Sequence[Row]) -> dict[str, ClassAccuracy]:
     """Variant label -> class -> replicate -> average precision, of the trials that were measured."""
+    metric = class_metric(rows)
     by_label: dict[str, ClassAccuracy] = {}
     for row in rows:
         for replicate, trial in row.variant.by_replicate.items():
             for name, entry in zip(recorded_classes(trial), trial.per_class, strict=True):
-                if entry.map50_95 is not None:
-                    by_label.setdefault(row.label, {}).setdefault(name, {})[replicate] = entry.map50_95
+                if (accuracy := entry.value(metric)) is not None:
+                    by_label.setdefault(row.label, {}).setdefault(name, {})[replicate] = accuracy
     return by_label
 
 

@@ -1,18 +1,21 @@
 """The columns of the comparison: one entry each, in the order of `comparison.csv`. All tables are made of these.
 
+`COLUMNS` are those of a sweep whose variants are compared by mAP50-95; `columns_of` gives those of any metric.
 Accuracies are fractions from 0 to 1. docs/reports.md says what each column means.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from math import sqrt
 from typing import Literal
 
 from ablate.analysis.variant_row import Difference, Row
 from ablate.records.factor_levels import STOCK
 from ablate.records.trial_record import short
+from ablate.settings.metric import MAP50_95, Metric
 from ablate.statistics.interval import Interval
 from ablate.statistics.seeds_and_images import SeedsAndImages
 
@@ -50,6 +53,7 @@ class Column:
         below: Column of the page in whose cells this one stands as a smaller line, and the words around it.
         always: Whether it is shown for people also where nothing is known.
         in_files: Whether it is a column of the files; intervals are two columns there, and one for people.
+        role: Whether it is the accuracy that variants are compared by, or the difference in it.
         explanation: What a reader must know of it beneath the table of details.
     """
 
@@ -67,6 +71,7 @@ class Column:
     below: tuple[str, str] | None = None
     always: bool = False
     in_files: bool = True
+    role: Literal["", "accuracy", "difference"] = ""
     explanation: str = ""
 
     def format(self, value: Value, *, signed: bool = False) -> str:
@@ -123,6 +128,7 @@ def _signatures(row: Row) -> str:
     return " ".join(short(trial.signature) for trial in row.variant.trials)
 
 
+_SIZES = "AP small, medium and large are COCO's, by area: under 32², to 96², above."
 COLUMNS: tuple[Column, ...] = (
     Column("variant", lambda r: r.label, "Variant", is_text=True, always=True,
            places={"table": 1, "details": 1, "description": 1}),
@@ -134,7 +140,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("replicates", lambda r: r.replicates, "Seeds", short="n", latex="$n$", always=True,
            places={"table": 2, "terminal": 11, "description": 2, "page": 2, "latex_differences": 1}),
     Column("map50_95", lambda r: r.accuracy.primary, "mAP50-95", latex=r"mAP$_{50\text{-}95}$", decimals=4,
-           best="highest", always=True,
+           best="highest", always=True, role="accuracy",
            places={"table": 3, "terminal": 1, "description": 3, "page": 3, "latex_differences": 2}),
     Column("map50_95_std", lambda r: r.accuracy.std, "± std", short="±", latex="std", decimals=4,
            below=("map50_95", "± {}"), places={"table": 4, "terminal": 12, "latex_differences": 3}),
@@ -145,7 +151,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("recall", lambda r: r.accuracy.recall, "Recall", short="R", latex="R", decimals=4,
            best="highest", places={"table": 11, "terminal": 15, "latex_accuracy": 8}),
     Column("delta_map50_95", _difference(lambda d: d.estimate), "Δ mAP50-95", short="Δ", latex=r"$\Delta$",
-           decimals=4, is_signed=True,
+           decimals=4, is_signed=True, role="difference",
            places={"table": 5, "terminal": 2, "description": 4, "page": 5, "latex_differences": 4}),
     Column("delta_ci", _over_seeds, "95 % CI of Δ", short="95% CI", latex=r"95\,\% CI, seeds", decimals=4,
            is_signed=True, in_files=False, below=("delta_map50_95", "seeds {}"),
@@ -191,12 +197,11 @@ COLUMNS: tuple[Column, ...] = (
     Column("map75", lambda r: r.accuracy.map75, "mAP75", latex="mAP$_{75}$", decimals=4,
            places={"details": 8, "latex_accuracy": 2}),
     Column("map50_95_small", lambda r: r.accuracy.map50_95_small, "AP small", latex=r"AP$_{\mathrm{small}}$",
-           decimals=4, places={"details": 9, "latex_accuracy": 3},
-           explanation="AP small, medium and large are COCO's, by area: under 32², to 96², above."),
+           decimals=4, places={"details": 9, "latex_accuracy": 3}, explanation=_SIZES),
     Column("map50_95_medium", lambda r: r.accuracy.map50_95_medium, "AP medium", latex=r"AP$_{\mathrm{medium}}$",
-           decimals=4, places={"details": 10, "latex_accuracy": 4}),
+           decimals=4, places={"details": 10, "latex_accuracy": 4}, explanation=_SIZES),
     Column("map50_95_large", lambda r: r.accuracy.map50_95_large, "AP large", latex=r"AP$_{\mathrm{large}}$",
-           decimals=4, places={"details": 11, "latex_accuracy": 5}),
+           decimals=4, places={"details": 11, "latex_accuracy": 5}, explanation=_SIZES),
     Column("map50_95_last", lambda r: r.accuracy.last, "mAP50-95, last epoch",
            latex=r"mAP$_{\mathrm{last}}$", decimals=4, places={"details": 6, "latex_accuracy": 6},
            explanation="The last epoch is evaluated as the best one is."),
@@ -254,7 +259,34 @@ COLUMNS: tuple[Column, ...] = (
            places={"details": 2}),
 )  # fmt: skip
 BY_NAME = {column.name: column for column in COLUMNS}
-IN_FILES = tuple(column for column in COLUMNS if column.in_files)
+_NAMED_BY_METRIC = ("map50_95", "map50_95_std", "delta_map50_95", "map50_95_last")
+
+
+@cache
+def columns_of(metric: Metric) -> tuple[Column, ...]:
+    """The columns of a sweep whose variants are compared by this metric: it and mAP50-95 change places."""
+    return COLUMNS if metric is MAP50_95 else tuple(_by_metric(column, metric) for column in COLUMNS)
+
+
+def _by_metric(column: Column, metric: Metric) -> Column:
+    """The column that stands in this one's place."""
+    below = column.below and (column.below[0].replace(MAP50_95.name, metric.name), column.below[1])
+    if column.name == metric.name:
+        usual = BY_NAME[MAP50_95.name]
+        return replace(
+            usual, get=lambda r: r.accuracy.map50_95, places=BY_NAME["map50"].places, always=False, role="", below=below
+        )
+    if column.name not in _NAMED_BY_METRIC:
+        return replace(column, below=below)
+    own = BY_NAME[metric.name]
+    latex, short = column.latex, column.short
+    if column.role == "accuracy":
+        latex, short = own.latex, own.short
+    elif column.latex and column.name == "map50_95_last":
+        latex = rf"{own.latex}, last epoch"
+    name = column.name.replace(MAP50_95.name, metric.name)
+    title = column.title.replace(MAP50_95.label, own.title)
+    return replace(column, name=name, title=title, short=short, latex=latex, below=below)
 
 
 def _factor(name: str, title: str) -> Column:
@@ -276,16 +308,26 @@ def factor_columns(rows: Iterable[Row]) -> tuple[Column, ...]:
     return tuple(column for column in OF_FACTORS if any(each[column.name] != STOCK[column.name] for each in levels))
 
 
-def file_columns(rows: Iterable[Row]) -> tuple[Column, ...]:
+def in_files(metric: Metric) -> tuple[Column, ...]:
+    """The columns that the files of all sweeps with this metric have."""
+    return tuple(column for column in columns_of(metric) if column.in_files)
+
+
+def file_columns(rows: Iterable[Row], metric: Metric) -> tuple[Column, ...]:
     """The columns that the files have of some rows, less those of components."""
-    return (*IN_FILES, *factor_columns(rows))
+    return (*in_files(metric), *factor_columns(rows))
 
 
-def columns_in(place: Place) -> list[Column]:
+def columns_in(place: Place, metric: Metric) -> list[Column]:
     """The columns that a table has, in its order."""
-    return sorted((column for column in COLUMNS if place in column.places), key=lambda column: column.places[place])
+    return sorted((one for one in columns_of(metric) if place in one.places), key=lambda column: column.places[place])
 
 
 def cell(name: str, value: Value, *, signed: bool = False) -> str:
     """A value of the column of this name as text in ASCII; empty where it is not known."""
     return BY_NAME[name].format(value, signed=signed)
+
+
+def accuracy_text(accuracy: float | None, *, signed: bool = False) -> str:
+    """An accuracy, or a difference of accuracies, by any metric as tables show it; empty where it is not known."""
+    return BY_NAME[MAP50_95.name].format(accuracy, signed=signed)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from ablate.analysis.comparability import differences
 from ablate.analysis.identical_results import changes_nothing, has_same_results
 from ablate.analysis.variants import Variant, accuracy_by, is_measured, learned_by
@@ -105,6 +107,8 @@ def variant_looks(variant: Variant, baseline: Variant, manifest: SweepManifest) 
     plan = manifest.analysis
     if plan.until is None:
         return None
+    if variant.metric is not plan.primary:  # chosen after the results; the margin is of the declared one
+        plan = msgspec.structs.replace(plan, metric=variant.metric.name, delta=None)
     by_design = variant.marks is not None or (variant.control is not None and variant.control.differs_by_design)
     looks = looks_of(_by_seed(variant), _by_seed(baseline), plan, by_design=by_design)
     if not looks.has_ended and plan.budget is not None and manifest.spent_seconds >= plan.budget:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ablate.analysis.columns import IN_FILES, OF_FACTORS, Column, Value, file_columns
+from ablate.analysis.columns import OF_FACTORS, Column, Value, file_columns, in_files
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.measurements import evaluated, status
 from ablate.analysis.table_summary import TableRow, TableSummary, TableValue
@@ -21,21 +21,21 @@ def values_of(comparison: Comparison, row: Row) -> dict[str, Value]:
     marks = row.variant.marks or ()
     names = component_columns(comparison)
     return {
-        **{column.name: column.get(row) for column in (*IN_FILES, *OF_FACTORS)},
+        **{column.name: column.get(row) for column in (*in_files(comparison.metric), *OF_FACTORS)},
         **{name: str(marks[i]).lower() if marks else "" for i, name in enumerate(names)},
     }
 
 
 def component_columns(comparison: Comparison) -> list[str]:
     """The columns that tell of the components, in the order of the design."""
-    names = {column.name for column in (*IN_FILES, *OF_FACTORS)}
+    names = {column.name for column in (*in_files(comparison.metric), *OF_FACTORS)}
     return [f"{name} (component)" if name in names else name for name in comparison.components]
 
 
 def comparison_frame(comparison: Comparison) -> pd.DataFrame:
     """The comparison, one row per variant: empty text is '' and empty numbers are NaN."""
     rows = [values_of(comparison, row) for row in comparison.rows]
-    components, columns = component_columns(comparison), file_columns(comparison.rows)
+    components, columns = component_columns(comparison), file_columns(comparison.rows, comparison.metric)
     frame = pd.DataFrame(rows, columns=[*(column.name for column in columns), *components])
     for column in columns:
         frame[column.name] = _typed(frame[column.name], column)
@@ -46,7 +46,7 @@ def comparison_frame(comparison: Comparison) -> pd.DataFrame:
 
 def plain_rows(comparison: Comparison) -> list[TableRow]:
     """The rows with all columns of the files, unrounded."""
-    components, columns = component_columns(comparison), file_columns(comparison.rows)
+    components, columns = component_columns(comparison), file_columns(comparison.rows, comparison.metric)
     rows = []
     for row in comparison.rows:
         values = values_of(comparison, row)

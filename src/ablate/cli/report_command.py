@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 
 from ablate.analysis.image_groups import check_groups
 from ablate.errors import ConfigError, nearest
-from ablate.records.judged import judged_sweep
+from ablate.records.judged import sweep_as_chosen
 from ablate.records.loading import load_sweep
 from ablate.settings.judge import check_judge
+from ablate.settings.metric import metric_named
 from ablate.storage.layout import REPORT_FORMS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-VALID = ("root", "strict", "resamples", "figures", "notebook", "judge", "delta", "groups")
+VALID = ("root", "strict", "resamples", "figures", "notebook", "judge", "delta", "groups", "metric")
 TRUTH = {"true": True, "false": False}
 
 
@@ -35,6 +36,7 @@ class ReportOptions:
         judge: Which epochs the accuracy is taken from; None: what the sweep's command declared.
         delta: Margin of equivalence in place of the one that the sweep's command declared, if any.
         groups: Which groups of images intervals draw whole: auto (those that an audit found), none, or a file.
+        metric: The accuracy by which variants are compared; None: what the sweep's command declared.
     """
 
     strict: bool | None = None
@@ -44,6 +46,7 @@ class ReportOptions:
     judge: str | None = None
     delta: float | None = None
     groups: str = "auto"
+    metric: str | None = None
 
 
 def report_options(words: Sequence[str]) -> ReportOptions:
@@ -69,6 +72,8 @@ def report_options(words: Sequence[str]) -> ReportOptions:
         elif name == "groups":
             check_groups(text)
             options[name] = text
+        elif name == "metric":
+            options[name] = metric_named(text).name
         elif name == "delta":
             options[name] = _margin(word, text)
         elif text.lower() not in TRUTH:
@@ -106,7 +111,7 @@ def make_report(directory: Path, options: ReportOptions, console: Console, *, as
     from ablate.report.write import as_json as table_as_json
     from ablate.report.write import write_report
 
-    sweep = judged_sweep(load_sweep(directory).with_margin(options.delta), options.judge)
+    sweep = sweep_as_chosen(load_sweep(directory), judge=options.judge, delta=options.delta, metric=options.metric)
     sweep = replace(sweep, groups=options.groups)
     strict = sweep.manifest.strict if options.strict is None else options.strict
     comparison = compare_with_progress(sweep, console, strict=strict, resamples=options.resamples)

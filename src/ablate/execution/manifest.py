@@ -19,6 +19,7 @@ from ablate.records.loading import load_manifest, save_manifest
 from ablate.records.store_address import without_account
 from ablate.records.sweep_record import AnalysisPlan, Control, Design, SweepManifest, TunedRate
 from ablate.redaction import without_secrets
+from ablate.settings.metric import MAP50_95
 from ablate.storage.confined import refuse_links
 from ablate.storage.layout import OutputFolder, SweepFolder
 from ablate.study.trial import Trial
@@ -50,8 +51,16 @@ def sweep_name(trials: Sequence[Trial], joined: Collection[str] = (), plan: Anal
     parts = ((modules, 48), (levels["data"], 24), (levels["model"], 24))
     readable = "_".join("+".join(names)[:most].encode()[: 2 * most].decode(errors="ignore") for names, most in parts)
     readable = re.sub(r"[^\w.+@=-]+", "_", readable)  # a data file may have any name
-    declared = [] if plan is None or plan.until is None else [repr(msgspec.structs.replace(plan, budget=None))]
+    declared = [] if plan is None or plan.until is None else _declared(plan)
     return f"{readable}_{digest([*(trial.identity.signature for trial in trials), *declared])[:6]}"
+
+
+def _declared(plan: AnalysisPlan) -> list[str]:
+    """Return what is declared of a sweep whose seeds are added, in words that stay what they were."""
+    words = ("delta", "judge", "until", "max_seeds", "first_seed")
+    first = ", ".join(f"{word}={getattr(plan, word)!r}" for word in words)
+    other_metric = [] if plan.primary is MAP50_95 else [f"metric={plan.metric}"]
+    return [f"AnalysisPlan({first}, budget=None, tests={plan.tests!r})", *other_metric]
 
 
 def open_sweep(
@@ -81,10 +90,8 @@ def open_sweep(
     """
     settings = trials[0].settings.command
     tracking = settings.tracking
-    controls, plan = (
-        controls or {},
-        plan or AnalysisPlan(delta=settings.delta, judge=settings.judge),
-    )
+    controls = controls or {}
+    plan = plan or AnalysisPlan(delta=settings.delta, judge=settings.judge, metric=settings.metric)
     folder = sweep_folder(trials, controls, plan)
     name = folder.path.name
     refuse_links([folder.path, folder.driver_log])
@@ -92,6 +99,7 @@ def open_sweep(
     earlier = SweepManifest(signatures=()) if is_new else load_manifest(folder, ignored)
     if settings.sweep and not is_new:
         _check_same_plan(earlier, plan, trials)
+    _check_same_metric(folder, earlier, plan)
     before = earlier.signatures if settings.sweep or plan.until else ()  # a named sweep grows with each command
     signatures = tuple(dict.fromkeys([*before, *(trial.identity.signature for trial in trials)]))
     names = {**earlier.names, **{t.identity.signature: t.identity.name for t in trials}}
@@ -133,6 +141,19 @@ def _check_same_plan(earlier: SweepManifest, plan: AnalysisPlan, trials: Sequenc
             f"sweep={trials[0].settings.command.sweep}: this sweep was declared with other variants, seeds or margin, "
             "and until=decided must be declared before the results: take another name"
         )
+
+
+def _check_same_metric(folder: SweepFolder, earlier: SweepManifest, plan: AnalysisPlan) -> None:
+    """Refuse to declare another metric for a sweep that has results."""
+    declared = earlier.analysis.metric
+    if plan.metric == declared or not any(folder.trial(s).result.is_file() for s in earlier.signatures):
+        return
+    name = folder.path.name
+    raise ConfigError(
+        f"metric={plan.metric}: sweep {name} was declared with metric={declared} and has results. "
+        f"python -m ablate report {name} metric={plan.metric} shows them, as chosen after the results; another "
+        "sweep=<name> begins a new one"
+    )
 
 
 def keep_trials(folder: SweepFolder, trials: Sequence[Trial], spent: float) -> None:

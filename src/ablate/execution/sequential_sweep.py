@@ -26,7 +26,7 @@ from ablate.records.judged import judged_record
 from ablate.records.sweep_record import AnalysisPlan, Control, Design
 from ablate.records.trial_record import FAILED, Record
 from ablate.settings.budget import seconds_of
-from ablate.settings.metric import MAP50_95
+from ablate.settings.metric import METRICS
 from ablate.statistics.sequential import FIRST_LOOK
 from ablate.statistics.verdict import Verdict
 from ablate.storage.layout import SweepFolder
@@ -63,11 +63,9 @@ class Arm:
     def read(self, seed: int) -> None:
         """Read the record of its trial with this seed, if it is there and stays."""
         trial = self.trials[seed]
-        record = trial.record()
-        if record is not None and not (
-            record.status == FAILED and retried(record.failure, trial.settings.command.retry)
-        ):
-            self.records[seed] = judged_record(record, trial.settings.command.judge, MAP50_95)
+        record, command = trial.record(), trial.settings.command
+        if record is not None and not (record.status == FAILED and retried(record.failure, command.retry)):
+            self.records[seed] = judged_record(record, command.judge, METRICS[command.metric])
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ def analysis_plan(trials: Sequence[Trial], design: Design | None, controls: Mapp
         ConfigError: Seeds are to be added, and a variant has nothing to be compared with.
     """
     command = trials[0].settings.command
-    plan = AnalysisPlan(delta=command.delta, judge=command.judge)
+    plan = AnalysisPlan(delta=command.delta, judge=command.judge, metric=command.metric)
     if command.until is None:
         return plan
     tests = len(comparisons({trial.identity.variant_key: trial for trial in trials}, design, controls))

@@ -20,7 +20,7 @@ from ablate.preflight.networks import preflight
 from ablate.records.judged import judged_record
 from ablate.records.sweep_record import Control, TunedRate
 from ablate.records.trial_record import FINISHED, TrialRecord
-from ablate.settings.metric import MAP50_95
+from ablate.settings.metric import METRICS
 from ablate.study.rate_tuning import ShortTrials, chosen_rate, short_trials, with_rates
 from ablate.study.trial import Trial
 from ablate.tracking.tracker import Tracker
@@ -97,12 +97,14 @@ def _reconciled(short: Sequence[ShortTrials]) -> Reconciled:
 
 
 def _accuracy(trial: Trial) -> float | None:
-    """Return mAP50-95 of a finished trial by the declared judge, None of any other."""
+    """Return the accuracy of a finished trial by the declared metric and judge, None of any other."""
     record = trial.record()
     if record is None or record.status != FINISHED:
         return None
-    judged = judged_record(record, trial.settings.command.judge, MAP50_95)
-    return judged.metrics.map50_95 if isinstance(judged, TrialRecord) else None
+    command = trial.settings.command
+    metric = METRICS[command.metric]
+    judged = judged_record(record, command.judge, metric)
+    return judged.metrics.value(metric) if isinstance(judged, TrialRecord) else None
 
 
 def _renamed(control: Control, signatures: dict[str, str]) -> Control:

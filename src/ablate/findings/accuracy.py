@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ablate.analysis.columns import cell
+from ablate.analysis.columns import accuracy_text, cell
 from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.number_format import points
 from ablate.analysis.phrases import count, interval_text, limited, listed, points_text, span
@@ -38,8 +38,8 @@ def group_findings(comparison: Comparison, group: Group) -> list[Finding]:
     fair = [(row, difference) for row, difference in compared if difference.is_comparable]
     tested = [one for one in fair if one[1].is_tested]
     untested = [one for one in fair if not one[1].is_tested]
-    found = [*_tested(tested, comparison.tests), *([_untested(untested)] if untested else [])]
-    numbers = [_baseline_number(group, baseline), *[""] * len(found)]
+    found = [*_tested(tested, comparison.tests, comparison.metric.label), *([_untested(untested)] if untested else [])]
+    numbers = [_baseline_number(group, baseline, comparison.metric.label), *[""] * len(found)]
     return [
         replace(finding, text=f"Compared with {baseline}{number}, {finding.text}")
         for finding, number in zip(found, numbers, strict=False)
@@ -66,15 +66,15 @@ def unfair_findings(comparison: Comparison) -> list[Finding]:
     return without_claims(Kind.CHECK, sentences)
 
 
-def _baseline_number(group: Group, label: str) -> str:
+def _baseline_number(group: Group, label: str, accuracy: str) -> str:
     """The baseline's accuracy, in brackets; empty where it is not in the table."""
     row = next((row for row in group.rows if row.label == label), None)
     if row is None:
         return ""
-    return f" (mAP50-95 {cell('map50_95', row.accuracy.primary)}, {count(row.replicates, 'seed')})"
+    return f" ({accuracy} {accuracy_text(row.accuracy.primary)}, {count(row.replicates, 'seed')})"
 
 
-def _tested(compared: Sequence[Compared], tests: int) -> list[Finding]:
+def _tested(compared: Sequence[Compared], tests: int, accuracy: str) -> list[Finding]:
     """Findings on differences with an interval; each text continues 'Compared with <baseline>, ...'."""
     better = [(row, d) for row, d in compared if d.supported and d.estimate > 0]
     worse = [(row, d) for row, d in compared if d.supported and d.estimate < 0]
@@ -83,10 +83,10 @@ def _tested(compared: Sequence[Compared], tests: int) -> list[Finding]:
     unclear = [(row, d) for row, d in unsupported if d.over_seeds is None or not d.over_seeds.excludes_zero]
     found = []
     if better:
-        text = f"mAP50-95 is significantly higher for {_with_intervals(better, tests)}."
+        text = f"{accuracy} is significantly higher for {_with_intervals(better, tests)}."
         found.append(Finding(text, Kind.ACCURACY, _claims(better, tests)))
     if worse:
-        text = f"mAP50-95 is significantly lower for {_with_intervals(worse, tests)}."
+        text = f"{accuracy} is significantly lower for {_with_intervals(worse, tests)}."
         found.append(Finding(text, Kind.ACCURACY, _claims(worse, tests)))
     for why, these in _by_reason(suggested).items():
         names = listed((_tested_difference(row, difference) for row, difference in these), MOST_NAMED)

@@ -18,6 +18,7 @@ from ablate.findings.finding import Finding, Kind, without_claims
 from ablate.findings.images_and_seeds import image_findings
 from ablate.findings.judging import judge_remarks
 from ablate.findings.looks_findings import looks_findings
+from ablate.findings.metric_remarks import metric_remarks
 from ablate.findings.pair_findings import best_findings, pair_findings
 from ablate.findings.sizes_and_epochs import epoch_findings, size_findings
 from ablate.findings.test_split_findings import test_split_findings
@@ -67,7 +68,7 @@ def _of_fixed_seeds(comparison: Comparison) -> list[Finding]:
 
 def remarks(comparison: Comparison) -> list[Finding]:
     """Whose accuracies they are, and what is missing from the numbers: failures, damage, trials without a result."""
-    sweep, texts = comparison.sweep, judge_remarks(comparison)
+    sweep, texts = comparison.sweep, [*metric_remarks(comparison), *judge_remarks(comparison)]
     lost = sum(not is_measured(record, sweep.metric) for record in sweep.trials)
     if lost:
         texts.append(f"{count(lost, 'trial')} of {len(sweep.signatures)} have no result; see the notes.")

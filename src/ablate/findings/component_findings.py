@@ -26,8 +26,9 @@ MOST = 4  # interactions that are said
 def component_findings(comparison: Comparison) -> list[Finding]:
     """The effects of the components, study by study; interactions before the main effects."""
     found: list[Finding] = []
+    accuracy = comparison.metric.label
     for study in effects_of(comparison):
-        told = _removals(study.effects) if study.is_removal else _factorial(study)
+        told = _removals(study.effects, accuracy) if study.is_removal else _factorial(study, accuracy)
         found += [replace(one, text=_of_study(study.title, one.text)) for one in told]
     return found
 
@@ -63,13 +64,13 @@ def _of_study(title: str, text: str) -> str:
     return f"With {title}, {text[0].lower()}{text[1:]}" if title else text
 
 
-def _factorial(study: StudyEffects) -> list[Finding]:
+def _factorial(study: StudyEffects, accuracy: str) -> list[Finding]:
     """Interactions, the components that depend on one another, and the main effects of the others."""
     dependent = study.dependent
     names = {each.component for each in dependent}
     independent = [effect for effect in study.effects if effect.component not in names]
     found = _interactions(study.interactions)
-    found += without_claims(Kind.COMPONENTS, [f"{_given(each)}." for each in dependent])
+    found += without_claims(Kind.COMPONENTS, [f"{_given(each, accuracy)}." for each in dependent])
     return found + (_main_effects(independent) if independent else [])
 
 
@@ -97,16 +98,16 @@ def _interaction(one: ComponentInteraction) -> str:
     return f"{' with '.join(one.components)} {estimate_text(one.value.mean, one.value.interval, p_value)}"
 
 
-def _given(each: GivenOther) -> str:
+def _given(each: GivenOther, accuracy: str) -> str:
     """What a component adds without another one and with it."""
     alone, together = (estimate_text(value.mean, value.interval) for value in (each.alone, each.together))
-    return f"{each.component} changes mAP50-95 by {alone} without {each.other} and by {together} with it"
+    return f"{each.component} changes {accuracy} by {alone} without {each.other} and by {together} with it"
 
 
-def _removals(effects: Sequence[ComponentEffect]) -> list[Finding]:
+def _removals(effects: Sequence[ComponentEffect], accuracy: str) -> list[Finding]:
     numbers = [effect for effect in effects if effect.mean is not None]
     seeds = max((len(effect.seeds) for effect in numbers), default=0)
-    words = [f"removing {effect.component} {_removed(effect)}" for effect in numbers]
+    words = [f"removing {effect.component} {_removed(effect, accuracy)}" for effect in numbers]
     lead = f"Compared with all components together ({seeds} seed{'' if seeds == 1 else 's'}),"
     claims = [
         Claim("all components", direction(_mean(one)), f"all but {one.component}") for one in numbers if one.supported
@@ -116,11 +117,11 @@ def _removals(effects: Sequence[ComponentEffect]) -> list[Finding]:
     return found + without_claims(Kind.COMPONENTS, _refusals(effects))
 
 
-def _removed(effect: ComponentEffect) -> str:
+def _removed(effect: ComponentEffect, accuracy: str) -> str:
     """What happens without a component; the size is positive, and the interval is that of the change as it is named."""
     gains = _mean(effect) < 0
     size = points(abs(_mean(effect)), signed=False)
-    what = "changes nothing" if float(size) == 0 else f"{'raises' if gains else 'lowers'} mAP50-95 by {size} points"
+    what = "changes nothing" if float(size) == 0 else f"{'raises' if gains else 'lowers'} {accuracy} by {size} points"
     return what + _test(effect, sign=-1 if gains else 1)
 
 

@@ -10,16 +10,17 @@ from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.identical_results import is_identical, is_identity, twins
 from ablate.analysis.number_format import points
-from ablate.analysis.pairing import shared_seeds
+from ablate.analysis.pairing import differences_of, shared_seeds
 from ablate.analysis.phrases import count, estimate_text, listed, points_text
 from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import Variant, configured_imgsz
 from ablate.findings.finding import Claim, Finding, Kind, direction, without_claims
 from ablate.records.trial_record import TrialRecord
-from ablate.statistics.paired import ALPHA, holm, paired_differences, paired_t, t_interval
+from ablate.settings.metric import MAP50_95
+from ablate.statistics.paired import ALPHA, holm, paired_t, t_interval
 
 ALARM = "THE COMPARISON ITSELF IS BROKEN"
-EXACT = 1e-9  # mAP50-95: two trainings that compute the same agree to the last digit
+EXACT = 1e-9  # two trainings that compute the same agree to the last digit
 
 
 def broken(comparison: Comparison) -> list[str]:
@@ -38,13 +39,13 @@ def broken(comparison: Comparison) -> list[str]:
             if threads:
                 sentences.append(
                     f"{control.label} cannot verify the comparison: it was trained with {threads}, which changes "
-                    f"floating-point rounding, and its mAP50-95 differs by up to {size}. Set OMP_NUM_THREADS for both "
-                    "to make them comparable."
+                    f"floating-point rounding, and its {MAP50_95.label} differs by up to {size}. Set OMP_NUM_THREADS "
+                    "for both to make them comparable."
                 )
                 continue
             sentences.append(
                 f"{ALARM}: {control.label} computes the same function as {baseline.label}, but with the same seed its "
-                f"mAP50-95 differs by up to {size}. Either grafting changes the network or training is not "
+                f"{MAP50_95.label} differs by up to {size}. Either grafting changes the network or training is not "
                 "deterministic. Do not trust any difference in this table until this is resolved."
             )
     return sentences
@@ -106,11 +107,11 @@ def _held_against(tests: Sequence[_SizeTest]) -> list[Finding]:
 
 
 def _identities(comparison: Comparison) -> Iterator[tuple[Row, Variant, list[float]]]:
-    """Each identity control with its baseline and their differences on the same seeds."""
+    """Each identity control with its baseline and their differences on the same seeds, in the finest of metrics."""
     for group in comparison.groups:
         for row in group.rows:
             if row.control == "identity" and group.baseline is not None:
-                _, differences = paired_differences(row.variant.accuracy(), group.baseline.accuracy())
+                _, differences = differences_of(row.variant, group.baseline, lambda trial: trial.metrics.map50_95)
                 if differences:
                     yield row, group.baseline, differences
 

@@ -10,6 +10,7 @@ from ablate.analysis.comparison import Comparison
 from ablate.analysis.failure_rates import Losses, LossesCompared, losses_compared
 from ablate.analysis.phrases import count, joined, listed, points_text
 from ablate.findings.finding import Claim, Finding, Kind, direction
+from ablate.settings.metric import MAP50_95
 from ablate.statistics.paired import ALPHA
 from ablate.statistics.sign_flip import least_p, seeds_to_reach
 
@@ -58,7 +59,7 @@ def _losses(one: LossesCompared) -> str:
     mine, base = one.of_variant, one.of_baseline
     rate = mine.rate
     what = [f"{_seeds(mine.failed)} failed"] if mine.failed else []
-    what += [f"{_seeds(mine.collapsed)} collapsed to an mAP50-95 near zero"] if mine.collapsed else []
+    what += [f"{_seeds(mine.collapsed)} collapsed to an {MAP50_95.label} near zero"] if mine.collapsed else []
     verdict = "the rates differ significantly" if one.differs else "no significant difference"
     reasons = f" ({joined(what)})" if what else ""
     text = (

@@ -20,16 +20,12 @@ from ablate.analysis.variants import Variant
 from ablate.findings.finding import Claim, Finding, Kind, direction
 from ablate.records.trial_record import TrialRecord
 from ablate.settings.judge import BEST
+from ablate.settings.metric import METRICS, Metric
 from ablate.statistics.paired import ALPHA, holm, paired_t, t_interval
 
-SIZES: dict[str, Callable[[TrialRecord], float | None]] = {
-    "small": lambda trial: trial.metrics.map50_95_small,
-    "medium": lambda trial: trial.metrics.map50_95_medium,
-    "large": lambda trial: trial.metrics.map50_95_large,
-}
-NOTICEABLE = 0.001  # mAP50-95: smaller differences of opposite sign are not worth a sentence
-APART = 0.005  # mAP50-95: from here on best and last differ enough to be said where their signs agree
-LARGE = 0.01  # mAP: from here on a difference on objects of one size is said
+NOTICEABLE = 0.001  # smaller differences of opposite sign are not worth a sentence
+APART = 0.005  # from here on best and last differ enough to be said where their signs agree
+LARGE = 0.01  # from here on a difference on objects of one size is said
 MOST = 3
 
 
@@ -71,11 +67,12 @@ def epoch_findings(comparison: Comparison) -> list[Finding]:
 
 def size_findings(comparison: Comparison) -> list[Finding]:
     """Large differences on small, medium or large objects, of variants that differ from the baseline."""
+    sizes = [metric for metric in METRICS.values() if metric.size and metric is not comparison.metric]
     tests = [
-        _Test(row, baseline, tuple(differences), f"AP {size}")
+        _Test(row, baseline, tuple(differences), metric.label)
         for row, baseline in _comparable(comparison)
-        for size, read in SIZES.items()
-        if (differences := differences_of(row.variant, baseline, read)[1])
+        for metric in sizes
+        if (differences := differences_of(row.variant, baseline, _by(metric))[1])
     ]
     large = [test for test in _corrected(tests) if test.is_said and abs(test.mean) >= LARGE]
     if not large:
@@ -97,7 +94,7 @@ def _on_size(test: _Test) -> str:
 
 def _epoch_test(row: Row, baseline: Variant) -> _Test | None:
     """The difference at the best epoch minus that at the last, seed by seed."""
-    seeds, last = differences_of(row.variant, baseline, lambda trial: trial.metrics_last.map50_95)
+    seeds, last = differences_of(row.variant, baseline, _last_by(row.variant.metric))
     best = _at_best(row.variant, baseline, seeds)
     between = tuple(a - b for a, b in zip(best, last, strict=True))
     return _Test(row, baseline, between, "best minus last epoch") if seeds else None
@@ -105,13 +102,21 @@ def _epoch_test(row: Row, baseline: Variant) -> _Test | None:
 
 def _epochs(test: _Test) -> str:
     """Both differences where they lead to different conclusions; empty where they do not."""
-    seeds, last = differences_of(test.row.variant, test.baseline, lambda trial: trial.metrics_last.map50_95)
+    seeds, last = differences_of(test.row.variant, test.baseline, _last_by(test.row.variant.metric))
     best = _at_best(test.row.variant, test.baseline, seeds)
     opposite = fmean(best) * fmean(last) < 0 and max(abs(fmean(best)), abs(fmean(last))) >= NOTICEABLE
     if not opposite and abs(test.mean) < APART:
         return ""
     of_best, of_last = (estimate_text(fmean(values), t_interval(values)) for values in (best, last))
     return f"{test.row.label} {of_best} at the best epoch, {of_last} at the last"
+
+
+def _by(metric: Metric) -> Callable[[TrialRecord], float | None]:
+    return lambda trial: trial.metrics.value(metric)
+
+
+def _last_by(metric: Metric) -> Callable[[TrialRecord], float | None]:
+    return lambda trial: trial.metrics_last.value(metric)
 
 
 def _at_best(variant: Variant, baseline: Variant, seeds: Sequence[int]) -> list[float]:

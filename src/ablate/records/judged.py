@@ -15,8 +15,8 @@ import msgspec
 from ablate.records.metrics import EpochRow, Metrics
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import FINISHED, Record, TrialRecord
-from ablate.settings.judge import BEST, LAST, epochs_of_mean
-from ablate.settings.metric import MAP50_95, METRICS, Metric
+from ablate.settings.judge import BEST, LAST, check_judge, epochs_of_mean
+from ablate.settings.metric import MAP50_95, METRICS, Metric, check_metric, metric_named
 
 CROSS_JUDGED = "cross-judged halves"  # in place of a checkpoint's name
 
@@ -33,6 +33,23 @@ def judged_sweep(sweep: Sweep, judge: str | None = None) -> Sweep:
     judge = judge or sweep.manifest.analysis.judge
     trials = sweep.trials if judge == BEST else [judged_record(r, judge, sweep.metric) for r in sweep.trials]
     return replace(sweep, trials=trials, judge=judge)
+
+
+def sweep_as_chosen(
+    sweep: Sweep, *, judge: str | None = None, delta: float | None = None, metric: str | None = None
+) -> Sweep:
+    """Return a sweep as a report was asked to judge it; None: as its command declared.
+
+    Raises:
+        ConfigError: There is no such metric or judge, or the two do not go together.
+    """
+    if judge is not None:
+        check_judge(judge)
+    if metric is not None:
+        metric_named(metric)
+    chosen = sweep.with_metric(metric).with_margin(delta)
+    check_metric(chosen.metric.name, judge or chosen.plan.judge)
+    return judged_sweep(chosen, judge)
 
 
 def judged_record(record: Record, judge: str, metric: Metric) -> Record:

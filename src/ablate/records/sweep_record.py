@@ -195,6 +195,7 @@ class Sweep:
         margin_chosen_after: Margin of equivalence that was chosen after the results; None: the command's holds.
         is_test: Whether the accuracies are of the test split (see `ablate.records.test_split`).
         on_test: What its trials did on the test split; None where that was never opened for them.
+        metric_chosen_after: Metric that was chosen after the results; None: the command's holds.
     """
 
     folder: SweepFolder
@@ -209,6 +210,7 @@ class Sweep:
     margin_chosen_after: float | None = None
     is_test: bool = False
     on_test: TestResults | None = None
+    metric_chosen_after: str | None = None
 
     @property
     def intervals_file(self) -> Path:
@@ -217,10 +219,16 @@ class Sweep:
 
     @property
     def plan(self) -> AnalysisPlan:
-        """What was declared of its analysis, with the margin that a report was given in place of the declared one."""
-        if self.margin_chosen_after is None:
-            return self.manifest.analysis
-        return msgspec.structs.replace(self.manifest.analysis, delta=self.margin_chosen_after)
+        """What was declared of its analysis, with metric and margin that a report was given in place of the declared.
+
+        A margin that was declared for one metric is none of another.
+        """
+        plan = self.manifest.analysis
+        if self.metric_chosen_after is not None:
+            plan = msgspec.structs.replace(plan, metric=self.metric_chosen_after, delta=None)
+        if self.margin_chosen_after is not None:
+            plan = msgspec.structs.replace(plan, delta=self.margin_chosen_after)
+        return plan
 
     @property
     def metric(self) -> Metric:
@@ -229,7 +237,14 @@ class Sweep:
 
     def with_margin(self, delta: float | None) -> Sweep:
         """The sweep, judged by this margin of equivalence; None: by the one that its command declared."""
-        return self if delta in (None, self.manifest.analysis.delta) else replace(self, margin_chosen_after=delta)
+        return self if delta in (None, self.plan.delta) else replace(self, margin_chosen_after=delta)
+
+    def with_metric(self, name: str | None) -> Sweep:
+        """The sweep, its variants compared by this metric; None: by the one that its command declared.
+
+        Comes before `with_margin`: a margin is of one metric.
+        """
+        return self if name in (None, self.manifest.analysis.metric) else replace(self, metric_chosen_after=name)
 
     @property
     def name(self) -> str:

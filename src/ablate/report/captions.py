@@ -6,6 +6,7 @@ from ablate.analysis.columns import columns_in
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.image_groups import drawn_again
 from ablate.findings.facts import latency_facts
+from ablate.settings.metric import MAP50_95
 
 # Of the protocol of a latency measurement: what a caption says.
 PROTOCOL = ("device name", "scope", "batch", "precision", "backend", "imgsz", "threads", "rounds", "processes")
@@ -26,7 +27,8 @@ def accuracy_caption(comparison: Comparison) -> str:
         words.append("std is the sample standard deviation over seeds.")
     if comparison.components:
         words.append("A check mark is a component that the variant has; the baseline has none.")
-    words.append("Δ is the mean over shared seeds of variant minus baseline.")
+    of = "" if comparison.metric is MAP50_95 else f", in {comparison.metric.label}"
+    words.append(f"Δ is the mean over shared seeds of variant minus baseline{of}.")
     if any(difference.p_value is not None for difference in differences):
         words.append(
             "CIs over seeds use Student's t; p is that of the paired t-test, Holm-corrected over all variants."
@@ -47,8 +49,9 @@ def accuracy_caption(comparison: Comparison) -> str:
 
 def details_caption(comparison: Comparison) -> str:
     """What the columns of the table of details mean, as far as they hold anything."""
-    columns = [column for column in columns_in("details") if column.explanation]
-    return " ".join(c.explanation for c in columns if any(c.get(row) is not None for row in comparison.rows))
+    columns = [column for column in columns_in("details", comparison.metric) if column.explanation]
+    known = [column for column in columns if any(column.get(row) is not None for row in comparison.rows)]
+    return " ".join(dict.fromkeys(column.explanation for column in known))
 
 
 def cost_caption(comparison: Comparison) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ablate.analysis.columns import cell
+from ablate.analysis.columns import accuracy_text, cell
 from ablate.analysis.data_sets import AcrossDataSets, DataSetStudy
 from ablate.report.text_table import TableColumn
 
 MOST = 8  # data sets that get a column of their own
 CAPTION = (
-    "Differences to the baseline in mAP50-95, on each data set the mean over its seeds. Mean: unweighted, with "
+    "Differences to the baseline in {}, on each data set the mean over its seeds. Mean: unweighted, with "
     "Student's 95 % interval over data sets. SD between: of the true differences between data sets, without what seeds "
     "add to it. Next data set: 95 % prediction interval of the difference that a data set like these will show, "
     "measured with as many seeds, and the probability that it is above zero; from three data sets on. Rank: mean rank "
@@ -31,7 +31,7 @@ def data_set_columns(study: DataSetStudy) -> list[TableColumn]:
         column("mean", "Mean Δ", lambda v: _signed(v.pooled.mean)),
         column("interval", "95 % CI over data sets", lambda v: cell("delta_ci", v.pooled.interval, signed=True)),
         column("p_holm", "p (Holm)", lambda v: cell("p_holm", v.p_holm)),
-        column("between", "SD between", lambda v: cell("map50_95_std", v.pooled.between)),
+        column("between", "SD between", lambda v: accuracy_text(v.pooled.between)),
         column("higher", "Higher on", lambda v: f"{v.higher} of {len(v.on)}"),
         column("next", "Next data set", _next),
         column("probability", "P(Δ > 0) there", _probability),
@@ -45,7 +45,7 @@ def _on(variant: AcrossDataSets, data: str) -> str:
 
 
 def _signed(difference: float) -> str:
-    return cell("delta_map50_95", difference, signed=True)
+    return accuracy_text(difference, signed=True)
 
 
 def _next(variant: AcrossDataSets) -> str:

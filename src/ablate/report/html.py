@@ -105,7 +105,8 @@ def test_html(comparison: Comparison) -> str:
 
 def trials_html(comparison: Comparison) -> str:
     """Which trials and MLflow runs each row of the comparison comes from, as an HTML fragment."""
-    return _templates().get_template("fragment.html").render(trials=tables.trials(comparison))
+    fragment = _templates().get_template("fragment.html")
+    return fragment.render(trials=tables.trials(comparison), accuracy=comparison.metric.label)
 
 
 def page_html(comparison: Comparison, pictures: list[Picture], caption: str) -> str:
@@ -120,14 +121,15 @@ def page_html(comparison: Comparison, pictures: list[Picture], caption: str) -> 
             table=tables.comparison_table(comparison) if comparison.rows else None,
             caption=caption,
             data_sets=tables.data_sets(comparison),
-            data_sets_caption=minus(DATA_SETS_CAPTION),
             test_split=_test_split(comparison),
+            data_sets_caption=minus(DATA_SETS_CAPTION.format(comparison.metric.label)),
             pictures=[_placed(picture, comparison) for picture in pictures],
             classes=tables.classes(comparison),
             cost=tables.cost(comparison),
             flops=flops_differences(comparison),
             settings=tables.latency_settings(comparison),
             trials=tables.trials(comparison),
+            accuracy=comparison.metric.label,
             latency=latency_facts(comparison),
             recipes=_recipes(comparison),
             unfair=_unfair(comparison),

@@ -7,8 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ablate.analysis.class_accuracy import class_accuracy, class_differences
-from ablate.analysis.columns import BY_NAME, COLUMNS, Column, Value, cell, columns_in, factor_columns
+from ablate.analysis.class_accuracy import class_accuracy, class_differences, class_metric
+from ablate.analysis.columns import (
+    BY_NAME,
+    Column,
+    Value,
+    accuracy_text,
+    cell,
+    columns_in,
+    columns_of,
+    factor_columns,
+)
 from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.data_sets import data_set_studies
 from ablate.analysis.latency_results import Latency
@@ -82,7 +91,7 @@ class PageTrial:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A class: the baseline's AP50-95, and the differences of the variants to it."""
+    """A class: the baseline's average precision, and the differences of the variants to it."""
 
     name: str
     baseline: str
@@ -98,6 +107,7 @@ class ClassTable:
     variants: tuple[str, ...]
     rows: tuple[ClassRow, ...]
     limit: str
+    accuracy: str
 
 
 @dataclass(frozen=True)
@@ -158,12 +168,16 @@ def comparison_table(comparison: Comparison) -> PageTable:
     """The comparison: heads, and rows of cells, each row with what folds out of it."""
     columns = text_columns(comparison, "page", components=False)
     smaller: dict[str, list[tuple[Column, str]]] = {column.name: [] for column in columns}
-    for column in COLUMNS:
+    for column in columns_of(comparison.metric):
         if column.below is not None and column.below[0] in smaller:
             smaller[column.below[0]].append((column, column.below[1]))
     beneath = {column.name for pairs in smaller.values() for column, _ in pairs}
     shown = {*beneath, *smaller, "variant", "comparable", "notes"}
-    folded = [c for c in (*columns_in("table"), *columns_in("details")) if c.name not in shown]
+    folded = [
+        c
+        for c in (*columns_in("table", comparison.metric), *columns_in("details", comparison.metric))
+        if c.name not in shown
+    ]
     folded += factor_columns(comparison.rows)
     marks, best = mark_columns(comparison), best_rows(comparison)
     rows: list[PageRow] = []
@@ -219,7 +233,7 @@ def trials(comparison: Comparison) -> list[PageTrial]:
             anchor=anchor(order[trial.variant]) if trial.variant in order else "",
             seed="" if trial.seed is None else str(trial.seed),
             status=trial.status,
-            accuracy=cell("map50_95", trial.accuracy),
+            accuracy=accuracy_text(trial.accuracy),
             evaluated=trial.evaluated,
             minutes=cell("train_minutes", trial.train_minutes),
             signature=trial.signature,
@@ -231,14 +245,16 @@ def trials(comparison: Comparison) -> list[PageTrial]:
 
 
 def classes(comparison: Comparison) -> list[ClassTable]:
-    """For each comparison group the baseline's AP50-95 of each class, and the differences of its variants."""
+    """For each comparison group the baseline's average precision of each class, and the differences of its variants."""
     tables = [_class_table(group) for group in comparison.groups]
     return [table for table in tables if table is not None]
 
 
 def cost(comparison: Comparison) -> CostTable:
     """Parameters, FLOPs, training time, memory and energy of each variant, as far as any is known."""
-    columns = [c for c in columns_in("page_cost") if any(c.get(row) is not None for row in comparison.rows)]
+    columns = [
+        c for c in columns_in("page_cost", comparison.metric) if any(c.get(row) is not None for row in comparison.rows)
+    ]
     rows = [
         LabelledRow(anchor(position), row.label, tuple(column.text(row) for column in columns))
         for position, row in enumerate(comparison.rows)
@@ -296,9 +312,9 @@ def _class_table(group: Group) -> ClassTable | None:
     rows = [
         ClassRow(
             name.label,
-            cell("map50_95", float(np.mean(list(accuracy[baseline.label][name].values())))),
+            accuracy_text(float(np.mean(list(accuracy[baseline.label][name].values())))),
             tuple(
-                minus(cell("delta_map50_95", float(differences.at[name, label]), signed=True))
+                minus(accuracy_text(float(differences.at[name, label]), signed=True))
                 if differences.at[name, label] == differences.at[name, label]
                 else ""
                 for label in names
@@ -307,7 +323,8 @@ def _class_table(group: Group) -> ClassTable | None:
         for name in differences.index
     ]
     limit = limit_text(len(names), len(compared) - 1, "variants")
-    return ClassTable(group.title, baseline.label, names, tuple(rows), limit)
+    of = class_metric(group.rows).of_class
+    return ClassTable(group.title, baseline.label, names, tuple(rows), limit, of)
 
 
 def _cell(column: TableColumn, row: Row, position: int, smaller: Sequence[tuple[Column, str]], best: bool) -> Cell:
@@ -317,7 +334,7 @@ def _cell(column: TableColumn, row: Row, position: int, smaller: Sequence[tuple[
     if column.name == "params_m" and not (row.cost.params_added_m or 0) > 0:
         small = []
     sort = "" if not text or column.column is None else column.column.get(row)
-    style = "best" if best else _direction(row) if column.name == "delta_map50_95" else ""
+    style = "best" if best else _direction(row) if column.column and column.column.role == "difference" else ""
     return Cell(minus(text), tuple(small), sort, style)
 
 

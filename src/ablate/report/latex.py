@@ -113,7 +113,7 @@ class _Tables:
 
     def table(self, place: Place, caption: str, label: str) -> str:
         """One floating table of the leading columns and of those with any text; '' where none has."""
-        texts = [text_column(self.comparison, column) for column in columns_in(place)]
+        texts = [text_column(self.comparison, column) for column in columns_in(place, self.comparison.metric)]
         filled = [text for text in texts if any(text.cells)]
         if not filled:
             return ""
@@ -148,7 +148,7 @@ class _Tables:
             return rf"\textit{{{escape(text)}}}" if column.name == "variant" and row.is_control else escape(text)
         if not text:
             return ""
-        if column.name == "delta_map50_95":
+        if column.column is not None and column.column.role == "difference":
             mark = "^{*}" if row.supported else r"^{\dagger}" if not row.is_comparable else ""
             return f"${text}{mark}$"
         if text[0] in "+-[":

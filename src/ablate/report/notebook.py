@@ -39,6 +39,7 @@ def execute(
     judge: str = "",
     delta: float | None = None,
     groups: str = AUTO,
+    metric: str | None = None,
     source: Path | None = None,
 ) -> Path:
     """Execute the comparison notebook for a sweep and write it, with its outputs, to `target`.
@@ -60,6 +61,8 @@ def execute(
         parameters["judge"] = judge
     if delta is not None:
         parameters["delta"] = delta
+    if metric is not None:
+        parameters["metric"] = metric
     if groups != AUTO:
         is_file = groups != NONE
         parameters["groups"] = os.path.relpath(Path(groups).resolve(), target.parent) if is_file else groups

@@ -215,7 +215,7 @@ def _grid(
             marks = row.variant.marks
             cells = [_mark(None if marks is None else marks[i], ascii_only) for i in range(len(heads))]
             cells += [Text(one_line(row.label), style="" if row.replicates else "dim")] if label else []
-            cells += [Text(one.cells[position], style=_style(one.name, position, row, best)) for one in columns]
+            cells += [Text(one.cells[position], style=_style(one, position, row, best)) for one in columns]
             cells += [Text(references[position])] if noted else []
             grid.add_row(*cells, end_section=row is group.rows[-1])
             position += 1
@@ -237,7 +237,7 @@ def _what_fits(
     longest = max(len("Variant"), *map(len, labels))
     ranked = sorted((c for c in shown if c.column and "terminal" in c.column.places), key=_rank)
     sizes = {column.name: GAP + _size(column, titles) for column in ranked}
-    must = [column.name for column in ranked if column.name in ("map50_95", "delta_map50_95")]
+    must = [column.name for column in ranked if column.column and column.column.role]
     used = sum(sizes[name] for name in must)
     label = 0
     if broadest is not None:
@@ -268,11 +268,12 @@ def _mark(mark: bool | None, ascii_only: bool) -> Text:
     return Text("" if mark is None else "." if ascii_only else "·", style="dim")
 
 
-def _style(name: str, position: int, row: Row, best: dict[str, set[int]]) -> str:
+def _style(column: TableColumn, position: int, row: Row, best: dict[str, set[int]]) -> str:
     """Bold for the best; green or red for a difference that is supported."""
-    if name in ("delta_map50_95", "delta_ci") and row.difference is not None and row.supported:
+    is_difference = column.name == "delta_ci" or (column.column is not None and column.column.role == "difference")
+    if is_difference and row.difference is not None and row.supported:
         return "green" if row.difference.estimate > 0 else "red"
-    return "bold" if position in best.get(name, ()) else ""
+    return "bold" if position in best.get(column.name, ()) else ""
 
 
 def _print_sentence(console: Console, lead: str, text: str, ascii_only: bool, style: str = "") -> None:

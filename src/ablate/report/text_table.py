@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ablate.analysis.columns import COLUMNS, Column, Place, columns_in, factor_columns
+from ablate.analysis.columns import Column, Place, columns_in, columns_of, factor_columns
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.table import component_columns
 from ablate.report.markdown_text import table_cell
@@ -41,7 +41,7 @@ def text_columns(
     """
     marks = mark_columns(comparison) if components else []
     factors = factor_columns(comparison.rows) if place == "details" else ()
-    texts = [text_column(comparison, column) for column in (*columns_in(place), *factors)]
+    texts = [text_column(comparison, column) for column in (*columns_in(place, comparison.metric), *factors)]
     shown = [text for text in texts if any(text.cells) or (text.column is not None and text.column.always)]
     labels = [text for text in shown if text.name == "variant"]
     return [*(labels if names else []), *marks, *(text for text in shown if text.name != "variant")]
@@ -67,7 +67,7 @@ def best_rows(comparison: Comparison) -> dict[str, set[int]]:
 
     Only rows that may be compared take part, and no controls; ties (as shown) are all best.
     """
-    ranked = [column for column in COLUMNS if column.best]
+    ranked = [column for column in columns_of(comparison.metric) if column.best]
     best: dict[str, set[int]] = {column.name: set() for column in ranked}
     fair = [(i, row) for i, row in enumerate(comparison.rows) if row.is_comparable and not row.is_control]
     for data in {row.data for _, row in fair}:

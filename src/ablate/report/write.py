@@ -133,7 +133,7 @@ def csv_text(comparison: Comparison, beside: Sequence[TableColumn] = ()) -> str:
     """What `comparison.csv` holds: the rows with all columns, rounded, and behind them those of `beside`."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    components, columns = component_columns(comparison), file_columns(comparison.rows)
+    components, columns = component_columns(comparison), file_columns(comparison.rows, comparison.metric)
     writer.writerow([*(column.name for column in columns), *(_csv_cell(name) for name in components),
                      *(column.name for column in beside)])  # fmt: skip
     for position, row in enumerate(comparison.rows):
@@ -207,7 +207,7 @@ def _data_sets(comparison: Comparison) -> list[str]:
     for study in studies:
         parts += [f"{literal(study.title)}:\n"] if study.title else []
         parts.append(markdown_table(data_set_columns(study)))
-    return [*parts, f"{literal(DATA_SETS_CAPTION)}\n"] if studies else []
+    return [*parts, f"{literal(DATA_SETS_CAPTION.format(comparison.metric.label))}\n"] if studies else []
 
 
 def _test_split(split: TestSplit) -> list[str]:
@@ -252,6 +252,7 @@ def _execute(sweep: Sweep, out: Path, strict: bool) -> Path | str:
             judge=sweep.judge_chosen_after,
             delta=sweep.margin_chosen_after,
             groups=sweep.groups,
+            metric=sweep.metric_chosen_after,
         )
     except NotebookError as error:
         return str(error)

@@ -41,6 +41,11 @@ class Metric:
     size: str = ""
     is_of_counts: bool = False
 
+    @property
+    def of_class(self) -> str:
+        """The label of one class's, such as "AP50-95"."""
+        return self.label.removeprefix("m")
+
 
 MAP50_95 = Metric(
     "map50_95", "mAP50-95", r"mAP$_{50\text{-}95}$", is_of_epochs=True, is_of_halves=True, is_of_classes=True

@@ -185,6 +185,7 @@ class Config:
     tune: int = _ranged(0, ">= 0 and <= 9")
     folds: int = _ranged(0, f">= 0 and <= {MOST_FOLDS}")
     split: str = RANDOM
+    metric: str = "map50_95"
 
 
 def schema_node() -> DictConfig:

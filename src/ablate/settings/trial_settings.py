@@ -93,6 +93,7 @@ class CommandSettings:
     tune: int
     folds: int
     split: str
+    metric: str
 
     @classmethod
     def from_plain(cls, config: Plain) -> CommandSettings:

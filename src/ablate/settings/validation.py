@@ -20,6 +20,7 @@ from ablate.settings.imported_network import NETWORK, ImportedNetwork
 from ablate.settings.judge import check_judge, epochs_of_mean
 from ablate.settings.loss_checks import check_loss
 from ablate.settings.losses import PARTS
+from ablate.settings.metric import check_metric
 from ablate.settings.module_checks import check_module
 from ablate.settings.option_files import (
     GROUPS,
@@ -103,6 +104,7 @@ def _check_judging(settings: Config) -> None:
         ConfigError: Options do not go together, or one has no effect.
     """
     check_judge(settings.judge)
+    check_metric(settings.metric, settings.judge)
     epochs = settings.train.get("epochs")
     if isinstance(epochs, int) and (epochs_of_mean(settings.judge) or 0) > epochs:
         raise ConfigError(f"judge={settings.judge}: a training has {epochs} epochs (train.epochs)")

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
-from ablate.analysis.class_accuracy import class_accuracy, class_differences, instances
+from ablate.analysis.class_accuracy import class_accuracy, class_differences, class_metric, instances
 from ablate.analysis.comparison import Group
 from ablate.analysis.phrases import minus
 from ablate.analysis.variant_row import Row
@@ -43,12 +43,13 @@ SLANT, SLANTED = 55, 34  # degrees, and most characters of a line of a slanted h
 
 
 def class_heat_map(group: Group) -> Drawing | None:
-    """Classes (lines) by variants (columns) of one comparison group: the baseline's AP50-95, and differences to it.
+    """Classes (lines) by variants (columns) of one comparison group: the baseline's AP, and differences to it.
 
     Returns:
         A drawing, or None where no class of the baseline and of a variant was recorded with the same seed.
     """
     accuracy = class_accuracy(group.rows)
+    name = class_metric(group.rows).of_class
     differences = class_differences(accuracy, group.rows)
     baseline = next((row for row in group.rows if row.is_baseline), None)
     if differences.empty or baseline is None:
@@ -61,10 +62,10 @@ def class_heat_map(group: Group) -> Drawing | None:
     of_baseline = accuracy[baseline.label]
     before = pd.Series([float(np.mean(list(of_baseline[name].values()))) for name in shown.index], index=shown.index)
     with mpl.rc_context({**SETTINGS, "axes.grid": False}):
-        figure = _figure(before, shown, baseline, rows, instances(group.rows))
+        figure = _figure(before, shown, baseline, rows, instances(group.rows), name)
         fix_layout(figure)
     parts = [
-        "First column: AP50-95 of the baseline in points (100 is perfect), mean over seeds. Other columns: variant "
+        f"First column: {name} of the baseline in points (100 is perfect), mean over seeds. Other columns: variant "
         "minus baseline in points, mean over shared seeds. Blue is better than the baseline, orange is worse. In "
         "parentheses: ground-truth objects of the class.",
         "Single cells are not tested: among so many, some are large by chance.",
@@ -83,7 +84,12 @@ def class_heat_map(group: Group) -> Drawing | None:
 
 
 def _figure(
-    before: pd.Series, shown: pd.DataFrame, baseline: Row, rows: Sequence[Row], boxes: dict[ClassName, int]
+    before: pd.Series,
+    shown: pd.DataFrame,
+    baseline: Row,
+    rows: Sequence[Row],
+    boxes: dict[ClassName, int],
+    accuracy: str,
 ) -> Figure:
     """The baseline's column, and beside it those of the variants with a colour bar."""
     limit = 100 * float(np.nanmax(shown.abs().to_numpy())) or 1.0
@@ -125,7 +131,7 @@ def _figure(
     _heads(right, heads[1:], slanted=slanted)
     right.set_yticks([])
     bar = figure.colorbar(drawn, cax=scale, orientation="horizontal")
-    bar.set_label("difference in AP50-95 to the baseline (points)")
+    bar.set_label(f"difference in {accuracy} to the baseline (points)")
     bar.outline.set_linewidth(0.5)
     return figure
 

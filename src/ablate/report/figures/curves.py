@@ -29,6 +29,7 @@ from ablate.report.figures.style import (
     written_name,
 )
 from ablate.report.foremost_rows import foremost, limit_text
+from ablate.settings.metric import MAP50_95, Metric
 
 STEEP = 0.1  # share of the epochs in which all rise alike, and that would flatten the rest
 LINES = 10  # of one panel
@@ -39,12 +40,13 @@ LONGEST = 100_000  # epochs; more can only be damage
 
 
 def training_curves(comparison: Comparison) -> Drawing | None:
-    """mAP50-95 over epochs, one panel per comparison group and one line per variant.
+    """Accuracy over epochs, one panel per comparison group and one line per variant.
 
     The line is the mean over seeds, as far as all seeds got; the band reaches from the lowest to the
-    highest seed.
+    highest seed. By the metric that variants are compared by, or by mAP50-95 where epochs do not record it.
     """
-    curves = {row.key: trials for row in comparison.rows if (trials := _curves(row.variant))}
+    metric = comparison.metric if comparison.metric.is_of_epochs else MAP50_95
+    curves = {row.key: trials for row in comparison.rows if (trials := _curves(row.variant, metric))}
     groups = [group for group in comparison.groups if any(row.key in curves for row in group.rows)]
     if not groups:
         return None
@@ -65,7 +67,9 @@ def training_curves(comparison: Comparison) -> Drawing | None:
             for row, text in zip(rows, texts, strict=True):
                 _draw_curve(axes, curves[row.key], drawn[row.label], text, band=not row.is_control)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.set(xlabel="epoch", ylabel="mAP50-95 (validation)", title=replace(group, rows=tuple(rows)).title)
+            axes.set(
+                xlabel="epoch", ylabel=f"{metric.label} (validation)", title=replace(group, rows=tuple(rows)).title
+            )
             axes.legend(
                 loc="upper center", bbox_to_anchor=(0.5, -0.19), ncols=across, handlelength=3.8,
                 fontsize=SMALLEST,
@@ -84,7 +88,8 @@ def training_curves(comparison: Comparison) -> Drawing | None:
     band = "mean over seeds up to the last epoch that all seeds reached; band: lowest to highest seed"
     band += ", not drawn for controls." if any(row.is_control for row in rows_shown) else "."
     caption = [
-        f"mAP50-95 on the validation images after each epoch: {band if several else 'one seed each.'}",
+        f"{metric.label} on the validation images after each epoch: {band if several else 'one seed each.'}",
+        "" if metric is comparison.metric else f"{comparison.metric.label} is not recorded after each epoch.",
         "The baseline is the thick black line." if any(row.is_baseline for row in rows_shown) else "",
         "The first epochs are below the panel, so that later ones can be distinguished." if cut else "",
         dagger_caption(rows_shown),
@@ -122,12 +127,12 @@ def _lowest(line: Line2D) -> float:
     return float(np.nanmin(np.asarray(line.get_ydata(), dtype=np.float64)))
 
 
-def _curves(variant: Variant) -> list[np.ndarray]:
+def _curves(variant: Variant, metric: Metric) -> list[np.ndarray]:
     """Accuracy by epoch: an array of shape (epochs,) per measured trial with a history.
 
     Empty where the trials have no epoch in common that all of them were evaluated after.
     """
-    curves = [curve for trial in variant.measured if np.isfinite(curve := _curve(trial)).any()]
+    curves = [curve for trial in variant.measured if np.isfinite(curve := _curve(trial, metric)).any()]
     return curves if curves and len(_shared(curves)[0]) else []
 
 
@@ -139,12 +144,12 @@ def _shared(curves: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return np.arange(1, length + 1)[evaluated], stack[:, evaluated]
 
 
-def _curve(record: TrialRecord) -> np.ndarray:
-    """mAP50-95 by epoch from 1, shape (last epoch,); NaN where an epoch has none."""
+def _curve(record: TrialRecord, metric: Metric) -> np.ndarray:
+    """Accuracy by epoch from 1, shape (last epoch,); NaN where an epoch has none."""
     points = {
         row.epoch: accuracy
         for row in record.history
-        if 1 <= row.epoch <= LONGEST and (accuracy := row.map50_95) is not None
+        if 1 <= row.epoch <= LONGEST and (accuracy := row.value(metric)) is not None
     }
     curve = np.full(max(points, default=0), np.nan)
     for epoch, accuracy in points.items():

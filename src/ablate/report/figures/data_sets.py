@@ -9,7 +9,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ablate.analysis.columns import cell
+from ablate.analysis.columns import accuracy_text, cell
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.data_sets import AcrossDataSets, DataSetStudy, data_set_studies
 from ablate.analysis.phrases import minus
@@ -58,7 +58,7 @@ def over_data_sets(comparison: Comparison) -> Drawing | None:
         for line, (_, variant) in zip((line for line in lines if line.name), items, strict=True):
             _draw(axes, line, variant, data)
         _numbers(axes, lines[0], [line for line in lines if line.name], [variant for _, variant in items])
-        axes.set_xlabel("difference in mAP50-95 to the baseline; further right is more accurate")
+        axes.set_xlabel(f"difference in {comparison.metric.label} to the baseline; further right is more accurate")
         handles = {name: _marker(axes, data.index(name)) for name in data}
         figure.legend(
             [*handles.values()], [in_legend(name) for name in handles], loc="lower center", ncols=min(5, len(data))
@@ -151,7 +151,7 @@ def _numbers(axes: Axes, head: Line, lines: Sequence[Line], variants: Sequence[A
         write(
             line.y,
             (
-                cell("delta_map50_95", variant.pooled.mean, signed=True),
+                accuracy_text(variant.pooled.mean, signed=True),
                 cell("delta_ci", variant.pooled.interval, signed=True),
                 "" if foreseen is None else f"{foreseen.higher:.2f}",
             ),

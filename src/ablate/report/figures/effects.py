@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ablate.analysis.columns import cell
+from ablate.analysis.columns import accuracy_text, cell
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.component_effects import StudyEffects, effects_of
 from ablate.analysis.factor_effects import analyses_of
@@ -73,7 +73,7 @@ def factor_effects(comparison: Comparison) -> Drawing | None:
         items.pop()
     shown = [item for item in items if item.name]
     with mpl.rc_context(SETTINGS):
-        figure = _figure(items)
+        figure = _figure(items, comparison.metric.label)
         fix_layout(figure)
     parts = []
     if analyses:
@@ -123,16 +123,16 @@ def interactions(comparison: Comparison) -> Drawing | None:
         several = len({panel.where for panel in panels}) > 1
         for position, panel in enumerate(shown, start=1):
             axes = figure.add_subplot(1, len(shown), position)
-            _draw_panel(axes, panel)
+            _draw_panel(axes, panel, comparison.metric.label)
             if several:
                 axes.set_xlabel(written(f"{panel.first} ({panel.where})"))
         fix_layout(figure)
     noun = "factor" if comparison.sweep.design is None else "component"
     settings = "the levels of other factors" if noun == "factor" else "the settings of other components"
     parts = [
-        f"Mean mAP50-95 of each pair of levels over seeds and {settings}. Parallel lines: no interaction. Lines that "
-        f"converge or cross: the effect of one {noun} depends on the other. The CIs of the interactions show whether "
-        "that exceeds seed-to-seed variance.",
+        f"Mean {comparison.metric.label} of each pair of levels over seeds and {settings}. Parallel lines: no "
+        f"interaction. Lines that converge or cross: the effect of one {noun} depends on the other. The CIs of the "
+        "interactions show whether that exceeds seed-to-seed variance.",
         f"The first {len(shown)} of {len(panels)} pairs of {noun}s are shown." if len(shown) < len(panels) else "",
     ]
     keys = dict.fromkeys(key for panel in shown for key in panel.keys)
@@ -225,7 +225,7 @@ def _of_components(studies: Sequence[StudyEffects]) -> list[Item]:
     return items
 
 
-def _figure(items: Sequence[Item]) -> Figure:
+def _figure(items: Sequence[Item], accuracy: str) -> Figure:
     """A line for each effect under the head of its term, with its numbers."""
     lines: list[Line] = []
     for item in items:
@@ -256,12 +256,12 @@ def _figure(items: Sequence[Item]) -> Figure:
         axes.plot(ends, [line.y] * 2, color=color, linewidth=2.2, zorder=2, solid_capstyle="butt")
         axes.plot(item.estimate, line.y, marker, color=color, markersize=6, zorder=3,
                   markerfacecolor="white" if item.crossed else color)  # fmt: skip
-        write(estimate, line, cell("delta_map50_95", item.estimate, signed=True))
+        write(estimate, line, accuracy_text(item.estimate, signed=True))
         if item.interval is not None:
             write(interval, line, cell("delta_ci", item.interval, signed=True))
         if item.p_holm is not None:
             write(p_value, line, f"{cell('p_holm', item.p_holm)}{'*' if item.supported else ''}")
-    axes.set_xlabel("effect on mAP50-95; further right is more accurate")
+    axes.set_xlabel(f"effect on {accuracy}; further right is more accurate")
     return figure
 
 
@@ -276,7 +276,7 @@ def _rows_of(comparison: Comparison, analysis: FactorAnalysis) -> list[Row]:
     return rows if not grafted or BASELINE_MODULE in analysis.levels.get("module", []) else grafted
 
 
-def _draw_panel(axes: Axes, panel: Panel) -> None:
+def _draw_panel(axes: Axes, panel: Panel, accuracy: str) -> None:
     """A line for each level of the second factor over the levels of the first."""
     levels, lines = panel.levels
     for index, level in enumerate(lines):
@@ -295,7 +295,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
     if len(levels) > 4 or max(map(len, levels)) > 9:
         axes.tick_params(axis="x", labelrotation=90)
     axes.margins(x=0.12)
-    axes.set(xlabel=panel.first, ylabel="mAP50-95")
+    axes.set(xlabel=panel.first, ylabel=accuracy)
     broad = max(map(len, lines)) >= 12
     axes.legend(
         title=panel.second, title_fontsize=7.5, handlelength=3.4, columnspacing=1.2, loc="lower center",

@@ -13,7 +13,7 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from ablate.analysis.columns import cell
+from ablate.analysis.columns import accuracy_text, cell
 from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.image_groups import drawn_again
 from ablate.analysis.phrases import minus
@@ -57,7 +57,7 @@ def forest(comparison: Comparison) -> Drawing | None:
             axes.axvspan(-comparison.sweep.plan.delta, comparison.sweep.plan.delta, color=MARGIN, linewidth=0, zorder=0)
         axes.axvline(0, color="black", linewidth=0.9, zorder=1)
         cut = [_draw(axes, item, drawn[item.row.label], limit) for item in items]
-        axes.set_xlabel("difference in mAP50-95 to the baseline; further right is more accurate")
+        axes.set_xlabel(f"difference in {comparison.metric.label} to the baseline; further right is more accurate")
         _numbers(axes, layout.lines[0].y, items)
         if handles:
             figure.legend(
@@ -80,7 +80,7 @@ def _head(group: Group, comparison: Comparison) -> str:
     """What a comparison group shares, and the baseline's own number."""
     label = group.rows[0].baseline
     base = next((row for row in comparison.rows if row.label == label), None)
-    number = f", mAP50-95 {cell('map50_95', base.accuracy.primary)}" if base else ""
+    number = f", {comparison.metric.label} {accuracy_text(base.accuracy.primary)}" if base else ""
     return f"{group.title + ': ' if group.title else ''}against {label}{number}"
 
 
@@ -138,7 +138,7 @@ def _numbers(axes: Axes, top: float, items: Sequence[_Item]) -> None:
     if any(difference.p_holm is not None for _, _, difference in items):
         write(p_value, top, "p (Holm)", fontweight="bold")
     for y, row, difference in items:
-        write(estimate, y, cell("delta_map50_95", difference.estimate, signed=True), ha="right")
+        write(estimate, y, accuracy_text(difference.estimate, signed=True), ha="right")
         if difference.over_seeds is not None:
             write(interval, y, cell("delta_ci", difference.over_seeds, signed=True))
         write(p_value, y, f"{cell('p_holm', difference.p_holm)}{'*' if row.supported else ''}{_equivalent(difference)}")

@@ -72,7 +72,7 @@ def accuracy_against_latency(comparison: Comparison) -> Drawing | None:
             _panel(axes, points, drawn)
             axes.set(
                 xlabel="latency, median (ms); further left is faster",
-                ylabel="mAP50-95",
+                ylabel=comparison.metric.label,
                 title=f"data: {data}" if data else "",
             )
             labels = _worth_a_name(points)
