@@ -308,6 +308,12 @@ def factor_columns(rows: Iterable[Row]) -> tuple[Column, ...]:
     return tuple(column for column in OF_FACTORS if any(each[column.name] != STOCK[column.name] for each in levels))
 
 
+@cache
+def by_name(metric: Metric) -> Mapping[str, Column]:
+    """The columns of a sweep with this metric by their names."""
+    return {column.name: column for column in columns_of(metric)}
+
+
 def in_files(metric: Metric) -> tuple[Column, ...]:
     """The columns that the files of all sweeps with this metric have."""
     return tuple(column for column in columns_of(metric) if column.in_files)

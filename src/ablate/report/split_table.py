@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ablate.analysis.columns import BY_NAME, cell
+from ablate.analysis.columns import Column, accuracy_text, by_name
 from ablate.analysis.phrases import count, listed
 from ablate.analysis.split_comparison import SplitRow, TestSplit
 from ablate.analysis.table_summary import TableRow
 from ablate.report.text_table import TableColumn
+from ablate.settings.metric import Metric
 
-BESIDE = ("map50_95", "delta_map50_95", "verdict")  # columns of the files that are there of the validation images too
+
+def _beside(metric: Metric) -> list[Column]:
+    """The columns of the files that are there of the validation images too."""
+    columns = by_name(metric)
+    return [columns[metric.name], columns[f"delta_{metric.name}"], columns["verdict"]]
 
 
 def split_columns(split: TestSplit) -> list[TableColumn]:
@@ -20,20 +25,21 @@ def split_columns(split: TestSplit) -> list[TableColumn]:
         return TableColumn(name, title, "text" if text else "number", tuple(map(read, split.rows)))
 
     def on_test(name: str) -> Callable[[SplitRow], str]:
-        return lambda one: BY_NAME[name].text(one.test)
+        return lambda one: columns_by_name[name].text(one.test)
 
     def before(name: str) -> Callable[[SplitRow], str]:
-        return lambda one: BY_NAME[name].text(one.validation) if one.validation else ""
+        return lambda one: columns_by_name[name].text(one.validation) if one.validation else ""
 
     metric = split.comparison.metric.name
+    columns_by_name = by_name(split.comparison.metric)
     columns = [
         column("variant", "Variant", lambda one: one.test.label, text=True),
         column("seeds", "Seeds", lambda one: str(one.test.replicates)),
         column("validation", "Validation", before(metric)),
         column("test", "Test", on_test(metric)),
         column("fall", "Fall", _fall),
-        column("validation_delta", "Δ validation", before("delta_map50_95")),
-        column("test_delta", "Δ test", on_test("delta_map50_95")),
+        column("validation_delta", "Δ validation", before(f"delta_{metric}")),
+        column("test_delta", "Δ test", on_test(f"delta_{metric}")),
         column("delta_ci", "95 % CI over seeds", on_test("delta_ci")),
         column("images_ci", "95 % CI over images", on_test("images_ci")),
         column("p_holm", "p (Holm)", on_test("p_holm")),
@@ -46,19 +52,19 @@ def split_columns(split: TestSplit) -> list[TableColumn]:
 def columns_beside(split: TestSplit) -> list[TableColumn]:
     """What the validation images said and the fall, as columns of the files, rounded."""
     columns = []
-    for column in (BY_NAME[name] for name in BESIDE):
+    for column in _beside(split.comparison.metric):
         cells = (column.format(column.get(one.validation)) if one.validation else "" for one in split.rows)
         columns.append(TableColumn(f"validation_{column.name}", "", "number", tuple(cells)))
-    falls = tuple(cell("delta_map50_95", one.fall) for one in split.rows)
+    falls = tuple(accuracy_text(one.fall) for one in split.rows)
     return [*columns, TableColumn("fall", "", "number", falls)]
 
 
 def values_beside(one: SplitRow) -> TableRow:
     """The same of one row, unrounded; None is what is not known."""
     row: TableRow = {}
-    for name in BESIDE:
-        value = BY_NAME[name].get(one.validation) if one.validation else None
-        row[f"validation_{name}"] = value if isinstance(value, str | int | float) else None
+    for column in _beside(one.test.variant.metric):
+        value = column.get(one.validation) if one.validation else None
+        row[f"validation_{column.name}"] = value if isinstance(value, str | int | float) else None
     return {**row, "fall": one.fall}
 
 
@@ -99,4 +105,4 @@ def _opening(time: str, sweep: str, command: str, version: str) -> str:
 
 
 def _fall(one: SplitRow) -> str:
-    return cell("delta_map50_95", one.fall, signed=True)
+    return accuracy_text(one.fall, signed=True)

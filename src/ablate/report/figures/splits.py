@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from ablate.analysis.columns import BY_NAME, cell
+from ablate.analysis.columns import accuracy_text
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.phrases import minus
 from ablate.analysis.split_comparison import SplitRow
@@ -70,5 +70,5 @@ def _numbers(axes: Axes, top: float, items: Sequence[tuple[PlacedRow, SplitRow]]
     write(top, ("validation", "test", "fall"), "bold")
     for place, one in items:
         assert one.validation is not None
-        accuracies = [BY_NAME[row.variant.metric.name].text(row) for row in (one.validation, one.test)]
-        write(place.y, (*accuracies, cell("delta_map50_95", one.fall, signed=True)))
+        accuracies = [accuracy_text(row.accuracy.primary) for row in (one.validation, one.test)]
+        write(place.y, (*accuracies, accuracy_text(one.fall, signed=True)))
