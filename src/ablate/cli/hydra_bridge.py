@@ -132,7 +132,7 @@ class Command:
                 raise ConfigError("until=decided: it compares the variants of a sweep: add -m (or --multirun)")
             if single.config.folds:
                 raise ConfigError(
-                    f"folds={single.config.folds}: it makes a sweep, a trial of each: add -m (or --multirun)"
+                    f"folds={single.config.folds}: each fold is a trial of a sweep: add -m (or --multirun)"
                 )
             trials = self.make_trials(lambda cell: single.config, DataFinder(download=not self.plan), [()])
             return self.finish(Request(trials), launch)

@@ -20,6 +20,9 @@ import numpy.typing as npt
 VERSION: Final = 1
 """Goes up when the same images would be divided in another way: their trials are then others."""
 
+WHOLE: Final = 10_000_000
+"""What shares are parts of: whole numbers, so that every machine divides alike."""
+
 
 @dataclass(frozen=True)
 class _Unit:
@@ -60,17 +63,17 @@ def divide(
     share, whole = len(names) // folds, len(names) % folds
     fold_of = np.zeros(len(names), dtype=np.intp)
     sizes = np.zeros(folds, dtype=np.int64)
-    held = np.zeros((folds, objects.shape[1]))  # shares of the objects of each class
+    held = np.zeros((folds, objects.shape[1]), dtype=np.int64)  # shares of the objects of each class
     for number, unit in enumerate(sorted(units, key=place)):
         size = len(unit.images)
-        part = unit.objects / totals
+        part = unit.objects * WHOLE // totals
         larger = whole - int((sizes > share).sum())  # folds that may still have one image more than the others
         room = sizes + size <= share + (1 if larger > 0 else 0)
         if len(units) - number <= int((sizes == 0).sum()):
             room = sizes == 0  # no fold stays empty
         elif not room.any():
             room = sizes == sizes.min()
-        score = held @ part + objects.shape[1] * (sizes / len(names)) * (size / len(names))
+        score = held @ part + objects.shape[1] * (sizes * WHOLE // len(names)) * (size * WHOLE // len(names))
         chosen = int(np.flatnonzero(room)[np.argmin(score[room])])
         fold_of[list(unit.images)] = chosen
         sizes[chosen] += size

@@ -130,7 +130,10 @@ def _settle(job: TrialJob) -> tuple[Trial, InputsChanged | None]:
         if planned is None or trial.identity.signature == planned.trial.identity.signature:
             return trial, None
         now = TrialInputs.of(trial.settings, trial.data.fingerprint)
-        changes = planned.inputs.changes(now, trial.settings) or ["ablate itself was edited"]
+        changes = planned.inputs.changes(now, trial.settings)
+        if not changes and trial.settings.fold != planned.trial.settings.fold:
+            changes = [f"the groups of data set {trial.data.name}, and with them its folds"]
+        changes = changes or ["ablate itself was edited"]
     except (ConfigError, DataError) as error:
         if planned is None:
             raise

@@ -11,6 +11,7 @@ from ablate.data.data_errors import DataError
 from ablate.data.data_settings import DataSettings
 from ablate.data.fold_sets import Division, divided, fold_set
 from ablate.data.groups import ImageGroups, find_groups, read_groups
+from ablate.errors import count
 from ablate.settings.fold import GROUPS, RANDOM
 from ablate.settings.schema import Config, option_file
 from ablate.settings.trial_settings import TrialSettings
@@ -28,6 +29,7 @@ class DataFinder:
     _sets: dict[str, DataSet] = field(default_factory=dict)
     _divisions: dict[str, Division] = field(default_factory=dict)
     _folds: dict[tuple[str, int], DataSet] = field(default_factory=dict)
+    _warnings: list[str] = field(default_factory=list)
 
     def find(self, settings: TrialSettings) -> DataSet:
         """Return the data set that some settings name, or the fold of it.
@@ -43,6 +45,8 @@ class DataFinder:
             return data
         if key not in self._divisions:
             self._divisions[key] = divided(data, settings.fold.folds, _groups(settings, data))
+            if settings.command.split == RANDOM and (apart := _apart(settings, self._divisions[key])):
+                self._warnings.append(apart)
         place = key, settings.fold.index
         if place not in self._folds:
             self._folds[place] = fold_set(self._divisions[key], settings.fold.index)
@@ -51,7 +55,7 @@ class DataFinder:
     @property
     def notes(self) -> list[str]:
         """How each data set is divided into folds, in words."""
-        return [f"folds={len(it.sizes)}: {it.in_words}" for it in self._divisions.values()]
+        return [*(f"folds={len(it.sizes)}: {it.in_words}" for it in self._divisions.values()), *self._warnings]
 
 
 def find_data(settings: TrialSettings) -> DataSet:
@@ -82,6 +86,25 @@ def _groups(settings: TrialSettings, data: DataSet) -> ImageGroups | None:
             f"python -m ablate data audit {_words(settings.data)}{root}"
         )
     return found
+
+
+def _apart(settings: TrialSettings, division: Division) -> str:
+    """Say that folds of single images divide groups that an audit has found; empty where they do not."""
+    try:
+        groups = find_groups(Path(settings.command.root).absolute(), division.data.fingerprint)
+    except DataError:  # damaged, and not asked for
+        groups = None
+    folds_of: dict[str, set[int]] = {}
+    for image, fold in zip(division.images, division.fold_of.tolist(), strict=True):
+        if groups is not None:
+            folds_of.setdefault(groups.group_of(image.name), set()).add(fold)
+    apart = sum(len(folds) > 1 for folds in folds_of.values())
+    if not apart:
+        return ""
+    groups_are = count(apart, "group of images that belong together is", "groups of images that belong together are")
+    return (
+        f"data {division.data.name}: {groups_are} in several folds (found by the audit); split=groups keeps them whole"
+    )
 
 
 def _words(data: DataSettings) -> str:
