@@ -341,8 +341,8 @@ def _reasons_against(variant: Variant, baseline: Variant) -> list[str]:
     if not pairs:
         seeds = [" ".join(map(str, sorted(v.by_replicate))) or "none" for v in (variant, baseline)]
         return [f"no seed in common with the baseline (seeds {seeds[0]} against {seeds[1]})"]
-    # A control of scale is another network than the baseline, and so has other starting weights; one of resolution has
-    # larger images.
+    # A control of scale or of latency is another network than the baseline, and so has other starting weights; one of
+    # resolution has larger images.
     by_design = variant.marks is not None or (variant.control is not None and variant.control.differs_by_design)
     trials, baseline_trials = zip(*pairs, strict=True)
     return differences(trials, baseline_trials, by_design=by_design)

@@ -17,6 +17,7 @@ from ablate.records.graft_report import PlaceReport
 from ablate.records.replicate import Replicate
 from ablate.records.sweep_record import Control, Design, Sweep
 from ablate.records.trial_record import FINISHED, Record, TrialRecord
+from ablate.settings.architecture import WIDTH
 from ablate.settings.metric import MAP50_95, Metric
 
 MATCHED = 0.01  # of a graft's parameters: a control of its size may differ by so much without a note
@@ -150,7 +151,7 @@ def variants_of(sweep: Sweep) -> list[Variant]:
     variants += [
         Variant(
             key, labels[key], tuple(by_key[key]), control.comparison_key, control=control,
-            mismatch=_gflops_ratios(by_key, control) or _mismatch(by_key[key], control), metric=sweep.metric,
+            mismatch=_ratios(by_key, control) or _mismatch(by_key[key], control), metric=sweep.metric,
         )
         for key, control in controls.items()
     ]  # fmt: skip
@@ -164,6 +165,12 @@ def configured_imgsz(records: Sequence[Record]) -> int | None:
     """The image size in pixels that trials of one variant were configured with; None where no record tells it."""
     sizes = (record.setting("train", "imgsz") for record in records if isinstance(record, TrialRecord))
     return next((size for size in sizes if isinstance(size, int)), None)
+
+
+def larger_stock(records: Sequence[Record]) -> str:
+    """What of a larger stock network is not as configured, in words: the name that says its width, or its images."""
+    model = records[0].factors.get("model", "")
+    return model if WIDTH in model else f"{configured_imgsz(records)} px"
 
 
 def studies_of(variants: Sequence[Variant], design: Design) -> list[tuple[list[Variant], str]]:
@@ -208,15 +215,20 @@ def _as_control(records: Sequence[Record], control: Control) -> list[Record]:
         "reset": f"reset of {control.of or first.variant} {optimizer}",
         "scale": f"scale {first.factors.get('model')} {optimizer}",
         "resolution": f"resolution {configured_imgsz(records)} px {optimizer}",
+        "latency": f"latency {larger_stock(records)} {optimizer}",
     }[control.kind]
     return [msgspec.structs.replace(first, variant=f"control: {label}".strip()), *records[1:]]
 
 
-def _gflops_ratios(by_key: Mapping[str, Sequence[Record]], control: Control) -> str:
-    """How the GFLOPs of a control of resolution compare with those of what it is matched with, in words."""
-    known = [(ratio, by_key[key][0].variant) for key, ratio in control.gflops_ratios.items() if key in by_key]
-    texts = [f"{ratio:.2f} times those of {variant}" for ratio, variant in known]
-    return f"GFLOPs {', '.join(texts)}" if texts else ""
+def _ratios(by_key: Mapping[str, Sequence[Record]], control: Control) -> str:
+    """How GFLOPs and latency of a larger stock network compare with those of what it is matched with, in words."""
+    gflops = {key: f"{ratio:.2f}" for key, ratio in control.gflops_ratios.items()}
+    latencies = {key: ratio.in_words for key, ratio in control.latency_ratios.items()}
+    parts = []
+    for what, ratios in (("GFLOPs", gflops), ("latency before the sweep", latencies)):
+        texts = [f"{ratio} times that of {by_key[key][0].variant}" for key, ratio in ratios.items() if key in by_key]
+        parts += [f"{what} {', '.join(texts)}"] if texts else []
+    return "; ".join(parts)
 
 
 def _mismatch(records: Sequence[Record], control: Control) -> str:

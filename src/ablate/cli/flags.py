@@ -103,7 +103,7 @@ def _flag(name: str, word: str) -> Flag:
     if name not in _NAMES:
         valid = [*(flag.name for flag in FLAGS if flag.name != "--run"), "--verbose"]
         guess = nearest(name, valid)
-        raise ConfigError(f"no such flag: {name}. {guess}valid: {', '.join(valid)}; and for plan --json")
+        raise ConfigError(f"no such flag: {name}. {guess}valid: {', '.join(valid)}; and for plan --json, --measure")
     return _NAMES[name]
 
 

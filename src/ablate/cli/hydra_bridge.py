@@ -46,13 +46,14 @@ LOSS_KEYS = tuple(f"loss.{part}" for part in PARTS)
 PATH_KEYS = ("data.path", "model.architecture", "model.weights", "root", "split")
 
 
-def run(arguments: Sequence[str], *, plan: bool = False, as_json: bool = False) -> int:
+def run(arguments: Sequence[str], *, plan: bool = False, as_json: bool = False, measure: bool = False) -> int:
     """Run Hydra on the command line's overrides.
 
     Args:
         arguments: Overrides and Hydra's own flags.
         plan: Show what would run; nothing starts.
         as_json: Show the plan as JSON.
+        measure: Measure for a plan the latencies that controls are to match.
 
     Returns:
         The exit code: 0 done, 1 some trials failed, 2 bad input, 130 interrupted.
@@ -67,7 +68,7 @@ def run(arguments: Sequence[str], *, plan: bool = False, as_json: bool = False) 
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        return Command(arguments, plan=plan, as_json=as_json).run()
+        return Command(arguments, plan=plan, as_json=as_json, measure=measure).run()
     except KeyboardInterrupt as interrupt:
         message = "interrupted; finished trials are kept; the same command resumes from the last checkpoints"
         print("\n" + "\n".join([message, *getattr(interrupt, "__notes__", [])]), file=sys.stderr)  # noqa: T201
@@ -99,10 +100,14 @@ class Command:
         words: The command line as the user wrote it.
         plan: Show what would run; nothing starts, and nothing is downloaded.
         as_json: Show the plan as JSON.
+        measure: Measure for a plan the latencies that controls are to match.
     """
 
-    def __init__(self, words: Sequence[str], *, plan: bool = False, as_json: bool = False) -> None:
+    def __init__(
+        self, words: Sequence[str], *, plan: bool = False, as_json: bool = False, measure: bool = False
+    ) -> None:
         self.words = list(words)
+        self.measures = measure or not plan
         self.plan = plan
         self.as_json = as_json
         self._single: _Single | None = None

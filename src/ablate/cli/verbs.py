@@ -34,9 +34,8 @@ def plan(words: Sequence[str]) -> int:
         flag = word.partition("=")[0]
         if is_mode(flag) and flag not in ("-m", "--multirun"):
             return fail(f"plan: {flag} shows something else than a plan; leave out one of them")
-    as_json = "--json" in words
-    overrides = [word for word in words if word not in ("--json", "-m", "--multirun")]
-    return run([*overrides, "--multirun"], plan=True, as_json=as_json)
+    overrides = [word for word in words if word not in ("--json", "--measure", "-m", "--multirun")]
+    return run([*overrides, "--multirun"], plan=True, as_json="--json" in words, measure="--measure" in words)
 
 
 def status(words: Sequence[str]) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ablate.errors import ConfigError
+from ablate.execution.latency_matches import LatencyMatcher
 from ablate.preflight.estimate import relative_cost
 from ablate.preflight.networks import preflight
 from ablate.records.sweep_record import Control, Design, TunedRate
@@ -59,6 +60,7 @@ def make_request(
     settings: Plain,
     make_trials: Callable[[Sequence[Cell]], list[Trial]],
     find_weights: Callable[[str], str],
+    match_latency: LatencyMatcher,
     finder: DataFinder | None = None,
 ) -> Request:
     """Return the trials that a command means.
@@ -68,10 +70,11 @@ def make_request(
         settings: The configuration with the command's fixed overrides.
         make_trials: Composes and checks cells; one trial each.
         find_weights: Finds a checkpoint by the name under which it was published.
+        match_latency: Finds stock networks that are as slow as a graft.
         finder: Finds the data of folds.
 
     Raises:
-        ConfigError: The command is invalid, or no trial is left.
+        ConfigError: The command is invalid, no trial is left, or a latency that is to be matched cannot be measured.
         DataError: A data set cannot be divided into folds.
     """
     command = CommandSettings.from_plain(settings)
@@ -103,7 +106,7 @@ def make_request(
     staying = _without(trials, reasons)
     if not staying:
         raise ConfigError("nothing is left to do: every trial is excluded or cannot be built")
-    controls = join_controls(staying, command.controls, find_weights, _count_gflops)
+    controls = join_controls(staying, command.controls, find_weights, _count_gflops, match_latency)
     if preflown and controls.trials:
         costs |= preflight(controls.trials, with_cost=True).costs
     names = {trial.identity.signature: trial.identity.name for trial in trials}
@@ -115,6 +118,7 @@ def make_request(
             *finder.notes,
             *(f"exclude: no trial matches {shown(rule)}" for rule in exclusion.unmatched),
             *controls.notes,
+            *match_latency.notes,
         ],
         preflown=preflown,
         controls=controls.controls,

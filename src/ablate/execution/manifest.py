@@ -186,7 +186,10 @@ def _merged(before: Mapping[str, Control], controls: Mapping[str, Control]) -> d
         earlier = before[key].signatures if key in before else ()
         signatures = tuple(dict.fromkeys([*earlier, *control.signatures]))
         ratios = {**(before[key].gflops_ratios if key in before else {}), **control.gflops_ratios}
-        merged[key] = msgspec.structs.replace(control, signatures=signatures, gflops_ratios=ratios)
+        latencies = {**(before[key].latency_ratios if key in before else {}), **control.latency_ratios}
+        merged[key] = msgspec.structs.replace(
+            control, signatures=signatures, gflops_ratios=ratios, latency_ratios=latencies
+        )
     return merged
 
 

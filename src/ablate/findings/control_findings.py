@@ -13,8 +13,9 @@ from ablate.analysis.number_format import points
 from ablate.analysis.pairing import differences_of, shared_seeds
 from ablate.analysis.phrases import count, estimate_text, listed, points_text
 from ablate.analysis.variant_row import Row
-from ablate.analysis.variants import Variant, configured_imgsz
+from ablate.analysis.variants import Variant, configured_imgsz, larger_stock
 from ablate.findings.finding import Claim, Finding, Kind, direction, without_claims
+from ablate.records.sweep_record import Control
 from ablate.records.trial_record import TrialRecord
 from ablate.settings.metric import MAP50_95
 from ablate.statistics.paired import ALPHA, holm, paired_t, t_interval
@@ -82,6 +83,7 @@ def control_findings(comparison: Comparison) -> list[Finding]:
     """What the controls show of size and scale; and that surgery changes nothing, where that is so."""
     found = _held_against([test for group in comparison.groups for test in _size_tests(group)])
     found += _held_against([test for group in comparison.groups for test in _resolution_tests(group)])
+    found += _held_against([test for group in comparison.groups for test in _latency_tests(group)])
     scales = [text for group in comparison.groups for row in group.rows for text in _scale(row, group)]
     found += without_claims(Kind.CONTROLS, scales)
     exact = [
@@ -172,17 +174,38 @@ def _size_tests(group: Group) -> Iterator[_SizeTest]:
 
 def _resolution_tests(group: Group) -> Iterator[_SizeTest]:
     """Each graft of a group with the stock network on images so large that it computes about as much."""
-    by_key = {row.variant.key: row for row in group.rows if not row.is_control and _has_fair_difference(row)}
-    for row in filter(_has_fair_difference, group.rows):
-        control, baseline = row.variant.control, group.baseline
-        if control is None or baseline is None or control.kind != "resolution":
-            continue
+    for row, control in _larger_stocks(group):
         for key, ratio in control.gflops_ratios.items():
             size = configured_imgsz(row.variant.trials)
             lead = f"the stock network at {size} px ({ratio:.2f} times the graft's GFLOPs)"
-            if key in by_key:
-                tests = _test(by_key[key], row, baseline)
-                yield from (replace(test, lead=lead, noun="larger input") for test in tests)
+            yield from _matched_tests(group, key, row, lead, "larger input")
+
+
+def _latency_tests(group: Group) -> Iterator[_SizeTest]:
+    """Each graft of a group with the stock network that is about as slow."""
+    for row, control in _larger_stocks(group):
+        for key, ratio in control.latency_ratios.items():
+            lead = (
+                f"the stock network of about the same latency ({larger_stock(row.variant.trials)}; before the sweep its "
+                f"latency was {ratio.in_words.replace(' (', " times the graft's (", 1)})"
+            )
+            yield from _matched_tests(group, key, row, lead, "equally slow stock network")
+
+
+def _larger_stocks(group: Group) -> Iterator[tuple[Row, Control]]:
+    """Each larger stock network of a group that may be compared, with what it is matched with."""
+    for row in filter(_has_fair_difference, group.rows):
+        if row.variant.control is not None:
+            yield row, row.variant.control
+
+
+def _matched_tests(group: Group, key: str, row: Row, lead: str, noun: str) -> Iterator[_SizeTest]:
+    """The graft of a key beside a larger stock network that is matched with it."""
+    for grafted in group.rows:
+        if grafted.variant.key == key and group.baseline is not None:
+            if not grafted.is_control and _has_fair_difference(grafted):
+                tests = _test(grafted, row, group.baseline)
+                yield from (replace(test, lead=lead, noun=noun) for test in tests)
 
 
 def _test(grafted: Row, control: Row, baseline: Variant) -> Iterator[_SizeTest]:

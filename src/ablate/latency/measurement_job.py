@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ablate.latency.latency_settings import Setting
 from ablate.measuring.machine import Facts
+from ablate.settings.trial_settings import TrialSettings
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,34 @@ class MeasurementJob:
     """
 
     checkpoints: Mapping[str, Checkpoint]
+    settings: tuple[Setting, ...]
+    options: MeasurementOptions
+    refuse_busy: bool = False
+    progress: str | None = None
+
+
+@dataclass(frozen=True)
+class UntrainedNetwork:
+    """The network of a trial that has not been trained.
+
+    Attributes:
+        settings: Of the trial.
+        classes: Names of the classes that it is trained to tell apart.
+        channels: Of the images.
+        head: "one_to_one" or "one_to_many" (see `ablate.latency.backends.deploy`).
+    """
+
+    settings: TrialSettings
+    classes: tuple[str, ...]
+    channels: int
+    head: str
+
+
+@dataclass(frozen=True)
+class UntrainedJob:
+    """What one worker process builds and measures; attributes as those of `MeasurementJob`."""
+
+    networks: Mapping[str, UntrainedNetwork]
     settings: tuple[Setting, ...]
     options: MeasurementOptions
     refuse_busy: bool = False

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ablate.console import print_line
 from ablate.data.plain_paths import plain_path
@@ -28,8 +24,7 @@ from ablate.latency.measurement_job import (
     SettingTimes,
 )
 from ablate.latency.percentiles import INTERVAL, ORDER, variant_latencies
-from ablate.launching.jobs import Observer
-from ablate.launching.local import run_in_worker
+from ablate.latency.processes import in_processes
 from ablate.records.json_struct import JsonValue
 from ablate.records.latency_record import (
     LatencyProtocol,
@@ -49,7 +44,7 @@ from ablate.storage.layout import BEST
 if TYPE_CHECKING:
     from ablate.analysis.variants import Variant
 
-LEAST = 10  # rounds that a process must measure to be worth its start
+MEASURE = "ablate.latency.worker:measure_checkpoints"
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +98,7 @@ def measure_sweep(
         pictures=tuple(_pictures(sweep, chosen)),
     )
     job = MeasurementJob(checkpoints, tuple(settings_of(latency)), options, refuse_busy=latency.busy == "refuse")
-    processes, failure = _in_processes(job, latency.processes, console)
+    processes, failure = in_processes(MEASURE, job, latency.processes, console)
     if failure:
         logger.warning("latency was not measured: %s", failure)
         if again:
@@ -115,31 +110,6 @@ def measure_sweep(
         print_line(console, f"latency: {flag}", "yellow")
     save_latency(sweep.folder, report)
     return report
-
-
-def _in_processes(job: MeasurementJob, processes: int, console: Console) -> tuple[list[ProcessTimes], str]:
-    """Measure in one new process after the other, each its share of the rounds.
-
-    Where a process puts its weights and how its kernels are laid out in memory is random, and stays as long as the
-    process: a second one draws again.
-
-    Returns:
-        What each measured, and the failure of the first that failed.
-    """
-    count = max(min(processes, job.options.rounds // LEAST), 1)
-    rounds = -(-job.options.rounds // count)
-    measured: list[ProcessTimes] = []
-    with tempfile.TemporaryDirectory(prefix="ablate-latency-") as folder, _Bar(console, count) as bar:
-        for number in range(count):
-            path = Path(folder) / f"{number}.json"
-            options = replace(job.options, rounds=rounds, seed=number)
-            part = replace(job, options=options, progress=str(path))
-            observer = Observer(poll=lambda index, number=number, path=path: bar.show(number, path))  # type: ignore[misc]
-            outcome = run_in_worker("ablate.latency.worker:measure_checkpoints", [part], observer)[0]
-            if outcome.failure:
-                return [], outcome.message.removeprefix("ConfigError: ")
-            measured.append(outcome.result)
-    return measured, ""
 
 
 def _report(
@@ -154,7 +124,7 @@ def _report(
     baseline = {key: base.key if base and base.key in chosen else None for key in chosen for base in [reported[key][1]]}
     facts = _facts(processes)
     flags = ["measured in one process: there are no intervals"] if len(processes) == 1 else []
-    flags += _worst([flag for process in processes for flag in process.flags])
+    flags += worst([flag for process in processes for flag in process.flags])
     flags += _left_out(sweep, chosen)
     settings = []
     for times in zip(*(process.settings for process in processes), strict=True):
@@ -205,7 +175,7 @@ def _protocol(facts: Mapping[str, JsonValue], times: Sequence[SettingTimes]) -> 
     )
 
 
-def _worst(flags: Sequence[str]) -> list[str]:
+def worst(flags: Sequence[str]) -> list[str]:
     """Return flags that differ in their numbers alone once: that with the largest, and how many there were."""
     alike: dict[str, list[str]] = {}
     for flag in flags:
@@ -346,25 +316,3 @@ def _as_reported(sweep: Sweep) -> dict[str, tuple[Variant, Variant | None]]:
 
 def _torch_device(device: str) -> str:
     return "cpu" if device == "cpu" else f"cuda:{device.removeprefix('cuda:').split(',')[0]}"
-
-
-class _Bar:
-    """Progress of worker processes, which write it to files; nothing where there is no terminal."""
-
-    def __init__(self, console: Console, processes: int) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._progress.add_task("latency: starting", total=processes)
-
-    def __enter__(self) -> _Bar:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._progress.stop()
-
-    def show(self, number: int, path: Path) -> None:
-        """Show how far the process of this number is."""
-        with suppress(OSError, ValueError, TypeError, ZeroDivisionError):
-            what, done, total = json.loads(path.read_text(encoding="utf-8"))
-            self._progress.update(self._task, description=f"latency: {what}", completed=number + done / total)

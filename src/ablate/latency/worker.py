@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
@@ -35,6 +35,8 @@ from ablate.latency.measurement_job import (
     NetworkTimes,
     ProcessTimes,
     SettingTimes,
+    UntrainedJob,
+    UntrainedNetwork,
 )
 from ablate.latency.pipeline import Pipeline, drawn_pictures, read_pictures
 from ablate.latency.timing import Runner, Stopwatch, one_line, run_rounds
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PICTURES = 8  # images that the pipeline takes in turn
+_Loaded: TypeAlias = "tuple[dict[str, tuple[nn.Module, int]], dict[str, str]]"  # and by key why others are not
 
 
 @dataclass
@@ -70,14 +73,28 @@ def measure_checkpoints(job: MeasurementJob) -> ProcessTimes:
         ConfigError: There is no such device, none of the checkpoints can be loaded, or the device is busy and was to
             be refused.
     """
+    return _measure_all(job, lambda: _load(job.checkpoints), "no checkpoint can be measured")
+
+
+def measure_untrained(job: UntrainedJob) -> ProcessTimes:
+    """Build networks as their trials would start with them, and measure these; runs in a worker.
+
+    Raises:
+        ConfigError: As `measure_checkpoints`; or none of the networks can be built.
+    """
+    return _measure_all(job, lambda: _build(job.networks), "no network can be measured")
+
+
+def _measure_all(job: MeasurementJob | UntrainedJob, load: Callable[[], _Loaded], problem: str) -> ProcessTimes:
+    """Measure what can be loaded; say of the rest why it cannot be, and how others used the device."""
     prepare_environment()
     with output_to(Path(os.devnull)):
         _check_device(job.options.device)
         before, reasons = machine.busy_before(job.options.device)
         _check_quiet(job, reasons)
-        networks, unreadable = _load(job.checkpoints)
+        networks, unreadable = load()
         if not networks:
-            raise ConfigError(f"no checkpoint can be measured: {next(iter(unreadable.values()))}")
+            raise ConfigError(f"{problem}: {next(iter(unreadable.values()))}")
         measured = measure_networks(networks, job.settings, job.options, on_progress=_to_file(job.progress))
         _check_quiet(job, measured.flags)
     without_times = {key: NetworkTimes(reason=reason) for key, reason in unreadable.items()}
@@ -85,7 +102,41 @@ def measure_checkpoints(job: MeasurementJob) -> ProcessTimes:
     return ProcessTimes({**measured.facts, **before}, (*reasons, *measured.flags), tuple(settings))
 
 
-def _load(checkpoints: Mapping[str, Checkpoint]) -> tuple[dict[str, tuple[nn.Module, int]], dict[str, str]]:
+def _build(untrained: Mapping[str, UntrainedNetwork]) -> _Loaded:
+    """Return deployed networks with their image sizes, and why the others cannot be built."""
+    from ablate.checkpoints.stored_network import read_checkpoint
+    from ablate.grafting.imported import allow_code
+    from ablate.training.network import build_network, trained_imgsz
+    from ablate.training.trainer_arguments import network_yaml
+
+    networks: dict[str, tuple[nn.Module, int]] = {}
+    unbuildable: dict[str, str] = {}
+    for key, each in untrained.items():
+        settings = each.settings
+        weights, trust = settings.model.weights, settings.command.trust_weights
+        allow(settings.targets)
+        try:
+            allow_code(settings.grafts)
+            network, _, _ = build_network(
+                network_yaml(settings),
+                classes=len(each.classes),
+                channels=each.channels,
+                names=dict(enumerate(each.classes)),
+                weights=None if weights is None else read_checkpoint(Path(weights), trust=trust).network,
+                source=str(weights),
+            )
+            imgsz = trained_imgsz(network, settings.train.imgsz)
+            network = deploy(network, each.head)
+            with torch.inference_mode():  # not every width fits the heads of an attention
+                network(torch.zeros(1, each.channels, imgsz, imgsz))
+        except Exception as error:  # modules of a user may raise anything
+            unbuildable[key] = f"the network cannot be built: {one_line(error)}"
+            continue
+        networks[key] = network, imgsz
+    return networks, unbuildable
+
+
+def _load(checkpoints: Mapping[str, Checkpoint]) -> _Loaded:
     """Return the deployed networks with their image sizes, and why the others cannot be loaded."""
     from ablate.checkpoints.file_check import UnsafeCheckpoint
     from ablate.checkpoints.stored_network import read_own
@@ -270,7 +321,7 @@ def _check_device(device: str) -> None:
         raise ConfigError(no_such_gpu(f"device={device}", count))
 
 
-def _check_quiet(job: MeasurementJob, reasons: Sequence[str]) -> None:
+def _check_quiet(job: MeasurementJob | UntrainedJob, reasons: Sequence[str]) -> None:
     if job.refuse_busy and reasons:
         raise ConfigError(f"the device is busy, and latency.busy=refuse: {'; '.join(reasons)}")
 

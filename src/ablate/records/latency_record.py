@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from ablate.records.json_struct import ABSENT, JsonStruct, OpenObject, written
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class LatencyProtocol(OpenObject):
@@ -105,3 +109,22 @@ class LatencyReport(JsonStruct, frozen=True, kw_only=True):
     flags: tuple[str, ...] = ABSENT
     asked: LatencyRequest | None = None
     under_load: bool | None = None
+
+
+class LatencyRatio(JsonStruct, frozen=True, kw_only=True):
+    """A ratio of two latencies that were measured in the same rounds.
+
+    Attributes:
+        ratio: Geometric mean over processes.
+        low, high: Its 95 % interval over processes; None of one process.
+    """
+
+    ratio: Positive
+    low: Positive | None = None
+    high: Positive | None = None
+
+    @property
+    def in_words(self) -> str:
+        """The ratio with its interval."""
+        interval = "no CI" if self.low is None or self.high is None else f"95% CI {self.low:.2f} to {self.high:.2f}"
+        return f"{self.ratio:.2f} ({interval})"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import msgspec
 
 from ablate.records.json_struct import JsonStruct, written
-from ablate.records.latency_record import LatencyReport
+from ablate.records.latency_record import LatencyRatio, LatencyReport
 from ablate.records.trial_record import Record
 from ablate.safe_text import one_line
 from ablate.settings.judge import BEST, JUDGE
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LONGEST_NAME = 255  # characters of a sweep's name, which is that of its folder
 
-ControlKind: TypeAlias = Annotated[str, msgspec.Meta(pattern="^(identity|params|reset|scale|resolution)$")]
+ControlKind: TypeAlias = Annotated[str, msgspec.Meta(pattern="^(identity|params|reset|scale|resolution|latency)$")]
 
 
 class Design(JsonStruct, frozen=True, kw_only=True):
@@ -50,12 +50,15 @@ class Control(JsonStruct, frozen=True, kw_only=True):
     Attributes:
         kind: "identity" (a graft that does nothing, or the replaced layer itself), "params" (a plain block with as many
             parameters), "reset" (the replaced layers with weights drawn anew), "scale" (the stock network of the next
-            bigger scale), "resolution" (the stock network on larger images, with as many GFLOPs).
+            bigger scale), "resolution" (the stock network on larger images, with as many GFLOPs), "latency" (the stock
+            network with wider layers, or on larger images, that is as slow).
         comparison_key: Of the variants that it is shown among.
         of: The graft that it is matched with, such as "hmha@c3k2"; empty where there is none.
         signatures: Of its trials that joined the sweep for its sake.
         gflops_ratios: Of a control of resolution: key of each variant that it is matched with -> its GFLOPs as a
             multiple of that variant's.
+        latency_ratios: The same for the latency that was measured before the sweep; of a control of latency, and of one
+            of resolution that is as slow as well.
     """
 
     kind: ControlKind
@@ -63,11 +66,12 @@ class Control(JsonStruct, frozen=True, kw_only=True):
     of: str = written("")
     signatures: tuple[str, ...] = written(())
     gflops_ratios: dict[str, Annotated[float, msgspec.Meta(gt=0)]] = msgspec.field(default_factory=dict)
+    latency_ratios: dict[str, LatencyRatio] = msgspec.field(default_factory=dict)
 
     @property
     def differs_by_design(self) -> bool:
         """Whether its model or its image size is not the baseline's, and with it what follows from these."""
-        return self.kind in ("scale", "resolution")
+        return self.kind in ("scale", "resolution", "latency")
 
 
 class AnalysisPlan(JsonStruct, frozen=True, kw_only=True):

@@ -24,6 +24,10 @@ MOST_TEXT = 200  # characters of a text among a layer's arguments, which may be 
 _REACHING = ("TorchVision",)  # it fetches weights
 _NAME = re.compile(r"[A-Za-z_]\w{0,99}")
 _LAYER = re.compile(r"(?:nn|torchvision\.ops)\.[A-Z]\w*")
+WIDTH = "-width"  # in the name of a stock network: its width multiple follows
+_WITH_WIDTH = re.compile(rf"(?P<stock>[^/]+){WIDTH}(?P<width>\d+(?:\.\d+)?)\.yaml")
+_SCALE = re.compile(r"yolo[v]?\d+([nslmx])")
+WIDEST = 4.0  # of a width multiple; the largest scales have 1.5
 
 
 def read_architecture(architecture: str) -> Plain:
@@ -48,7 +52,7 @@ def check_architecture_file(architecture: str) -> None:
     Raises:
         ConfigError: There is no such file, or it is no network's.
     """
-    if stock_file(architecture) is None:
+    if stock_file(architecture) is None or _WITH_WIDTH.fullmatch(architecture):
         _content(architecture)
 
 
@@ -87,11 +91,53 @@ def check_architecture(content: Mapping[str, Any], where: str, *, any_layer: boo
 
 
 def stock_file(architecture: str) -> Path | None:
-    """Return the file of a network that Ultralytics ships, by its bare name with or without a scale; else None."""
+    """Return the file of a network that Ultralytics ships, by its bare name with or without a scale; else None.
+
+    A name may end with another width (see `with_width`): the file is that of the network.
+    """
     if Path(architecture).name != architecture:
         return None
+    if match := _WITH_WIDTH.fullmatch(architecture):
+        architecture = f"{match['stock']}.yaml"
     names = (architecture, re.sub(r"(\d+)([nslmx])(.+)?$", r"\1\3", architecture))
     return next((_stock()[name] for name in names if name in _stock()), None)
+
+
+def with_width(architecture: str, width: float) -> str:
+    """Return the name of a stock network whose layers have another width: `yolo26n-width0.3125.yaml`.
+
+    Depth and the largest number of channels are those of the network's scale.
+    """
+    return f"{Path(architecture).stem}{WIDTH}{width:.9g}.yaml"
+
+
+def scale_width(architecture: str) -> float | None:
+    """Return the width multiple of a stock network's scale; None of any other network, and of one of another width."""
+    if stock_file(architecture) is None or _WITH_WIDTH.fullmatch(architecture):
+        return None
+    scales = _content(architecture).get("scales") or {}
+    scale = scales.get(_scale(architecture, scales))
+    return float(scale[1]) if scale else None
+
+
+def _scale(architecture: str, scales: Mapping[str, Any]) -> str:
+    """Return the scale that a network's name says; the file's first one where it says none, as Ultralytics does."""
+    match = _SCALE.search(architecture)
+    return match[1] if match else next(iter(scales), "")
+
+
+def _widened(content: Plain, architecture: str) -> Plain:
+    """Return the content of a stock network's yaml with the width that its name says, if any."""
+    match = _WITH_WIDTH.fullmatch(architecture)
+    if match is None or stock_file(architecture) is None:
+        return content
+    width, scales = float(match["width"]), content.get("scales") or {}
+    scale = _scale(architecture, scales)
+    if scale not in scales or not 0 < width <= WIDEST:
+        problem = f"valid widths: above 0, to {WIDEST:g}" if scale in scales else "this network has no scales"
+        raise ConfigError(f"model.architecture={architecture}: {problem}")
+    depth, _, channels = scales[scale]
+    return {**content, "scales": {scale: [depth, width, channels]}}
 
 
 def _content(architecture: str) -> Plain:
@@ -104,6 +150,7 @@ def _content(architecture: str) -> Plain:
         content = read_mapping(file, where, of_hydra=False)
     except YamlFileError as error:
         raise ConfigError(str(error)) from error
+    content = _widened(content, architecture)
     check_architecture(content, where)
     return content
 

@@ -38,7 +38,7 @@ PRECISIONS = ("fp32", "fp16", "bf16")
 BACKENDS = ("eager", "compile", "torchscript", "onnx")
 HEADS = ("validated", "one_to_one", "one_to_many")
 BUSY = ("flag", "refuse")
-CONTROLS = ("identity", "params", "reset", "scale", "resolution")
+CONTROLS = ("identity", "params", "reset", "scale", "resolution", "latency")
 # Of the group `module`, but no levels of a study: no glob means them.
 CONTROL_MODULES = ("identity", "convblock", "stock", "reset")
 

@@ -4,6 +4,7 @@ multirun/trials/<signature>/     one trial, see `TrialFolder`
 multirun/trials/<signature>.lock who trains it
 multirun/sweeps/<name>/          one command, see `SweepFolder`
 multirun/audits/<fingerprint>/   the audit of one data set, see `AuditFolder`
+multirun/latency_matches/        stock networks that are as slow as a graft, see `MatchFile`
 multirun/mlflow.db, mlartifacts  MLflow's store, where no other is asked for
 """
 
@@ -20,6 +21,7 @@ from typing import Final
 from ablate.storage.confined import leads_out
 
 TRIALS, SWEEPS, ARTIFACTS, AUDITS = "trials", "sweeps", "mlartifacts", "audits"
+MATCHES = "latency_matches"
 TRAINING: Final = "train"  # Ultralytics' folder within a trial's
 LOG: Final = "train.log"
 LAST: Final = f"{TRAINING}/weights/last.pt"
@@ -274,6 +276,29 @@ class AuditFolder:
 
 
 @dataclass(frozen=True)
+class MatchFile:
+    """Which stock network is as slow as a graft.
+
+    Attributes:
+        folder: That of all matches.
+        key: Of the graft, its network and its setting.
+    """
+
+    folder: Path
+    key: str
+
+    @property
+    def path(self) -> Path:
+        """What was measured."""
+        return self.folder / f"{self.key}.json"
+
+    @property
+    def copy(self) -> Path:
+        """Its copy, which speaks for it where it is damaged."""
+        return self.folder / f"{self.key}.backup.json"
+
+
+@dataclass(frozen=True)
 class OutputFolder:
     """The folder that all results go to, `root=`."""
 
@@ -340,6 +365,10 @@ class OutputFolder:
     def audit(self, fingerprint: str) -> AuditFolder:
         """Return the folder of the audit of the data set with a fingerprint."""
         return AuditFolder(self.path / AUDITS / fingerprint[:16])
+
+    def match(self, key: str) -> MatchFile:
+        """Return the file of the stock network that is as slow as the graft with a key."""
+        return MatchFile(self.path / MATCHES, key)
 
     def trial_folders(self) -> Iterator[TrialFolder]:
         """Yield all trials' folders by name; what is not called by a signature, or is a link, is none."""

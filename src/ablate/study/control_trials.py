@@ -7,6 +7,7 @@
 | reset | the replaced layers with weights drawn anew | every replacement, where the sweep starts from weights |
 | scale | the stock network of the next bigger scale | every combination of model, optimizer, data and training |
 | resolution | the stock network on larger images, with as many GFLOPs | every graft that adds GFLOPs |
+| latency | the stock network with wider layers, or on larger images, that is as slow | every graft that is slower |
 
 An identity is a graft that returns its input; where a layer is replaced, the layer itself; the stock loss, computed by
 ablate. A block of convolutions keeps the shape of a map, so a module that takes channels in and channels out has none.
@@ -19,13 +20,14 @@ network once a has been trained.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
 from ablate.errors import ConfigError
+from ablate.records.latency_record import LatencyRatio
 from ablate.records.sweep_record import Control
 from ablate.settings.graft import GraftSpec, ModuleSpec
 from ablate.settings.imported_network import ImportedNetwork
@@ -36,6 +38,7 @@ from ablate.settings.trial_settings import TrialSettings
 from ablate.sources.definitions import constructor
 from ablate.sources.module_source import module_source
 from ablate.sources.parameters import output_arguments
+from ablate.study.matched_latency import MatchLatency, SlowerStock
 from ablate.study.matched_resolution import CountGflops, LargerImages, larger_images
 from ablate.study.trial import Trial
 
@@ -58,7 +61,11 @@ class Joined:
 
 
 def join_controls(
-    trials: Sequence[Trial], kinds: Sequence[str], find_weights: Callable[[str], str], count_gflops: CountGflops
+    trials: Sequence[Trial],
+    kinds: Sequence[str],
+    find_weights: Callable[[str], str],
+    count_gflops: CountGflops,
+    match_latency: MatchLatency,
 ) -> Joined:
     """Return the controls of some trials.
 
@@ -67,6 +74,7 @@ def join_controls(
         kinds: Which controls join, of `ablate.settings.schema.CONTROLS`.
         find_weights: Finds a checkpoint by the name under which it was published.
         count_gflops: See `ablate.study.matched_resolution.larger_images`; called for controls of resolution only.
+        match_latency: Returns by signature the stock network that is as slow; called for controls of latency only.
 
     Raises:
         ConfigError: A model has no scales, or the sweep starts from a checkpoint that no bigger network has.
@@ -74,21 +82,21 @@ def join_controls(
     joined = Joined()
     signatures = {trial.identity.signature for trial in trials}
     larger = larger_images(trials, count_gflops, joined.notes) if "resolution" in kinds else {}
+    slower = match_latency(trials) if "latency" in kinds else {}
     for kind in dict.fromkeys(kinds):
         for trial in trials:
-            images = larger.get(trial.identity.signature) if kind == "resolution" else None
-            for settings, of in _controls(kind, trial, joined.notes, find_weights, images):
+            matched = _Matched.of(kind, trial, larger, slower)
+            for settings, of in _controls(kind, trial, joined.notes, find_weights, matched):
                 control = Trial.of(settings, trial.data)
                 identity = control.identity
                 entry = joined.controls.setdefault(
                     identity.variant_key, Control(kind=kind, comparison_key=trial.identity.comparison_key, of=of)
                 )
-                if images is not None:
+                if matched is not None:
                     if entry.comparison_key != trial.identity.comparison_key:
-                        joined.notes.append(_shown_elsewhere(trial, images))
+                        joined.notes.append(_shown_elsewhere(kind, trial, settings))
                         continue
-                    ratios = {**entry.gflops_ratios, trial.identity.variant_key: round(images.ratio, 4)}
-                    entry = msgspec.structs.replace(entry, gflops_ratios=ratios)
+                    entry = matched.written_to(entry, trial.identity.variant_key)
                     joined.controls[identity.variant_key] = entry
                 if identity.signature not in signatures:
                     signatures.add(identity.signature)
@@ -97,15 +105,15 @@ def join_controls(
                     joined.trials.append(control)
     grafted = any(trial.settings.grafts for trial in trials)
     changed = grafted or any(trial.settings.losses != LossSettings() for trial in trials)
-    has = {"identity": changed, "params": grafted, "reset": grafted, "scale": True, "resolution": grafted}
-    if without := [kind for kind in dict.fromkeys(kinds) if not has[kind]]:
+    has = {"identity": changed, "params": grafted, "reset": grafted, "scale": True}
+    if without := [kind for kind in dict.fromkeys(kinds) if not has.get(kind, grafted)]:
         joined.notes.append(f"controls: no trial has a graft that {' and '.join(without)} could be a control of")
     joined.notes[:] = dict.fromkeys(joined.notes)
     return joined
 
 
 def _controls(
-    kind: str, trial: Trial, notes: list[str], find_weights: Callable[[str], str], images: LargerImages | None
+    kind: str, trial: Trial, notes: list[str], find_weights: Callable[[str], str], matched: _Matched | None
 ) -> Iterator[tuple[TrialSettings, str]]:
     """Yield the control of a trial, at most one, and what it is matched with."""
     settings, grafts = trial.settings, trial.settings.grafts
@@ -115,8 +123,8 @@ def _controls(
         bigger = _bigger(settings, notes, find_weights)
         if bigger is not None:
             yield bigger, ""
-    elif images is not None:
-        yield images.settings, ""
+    elif matched is not None:
+        yield matched.settings, ""
     elif kind == "identity" and (studied or losses != settings.losses):
         yield replace(settings, grafts=_identities(studied), losses=losses), ""
     elif studied and kind == "params":
@@ -131,11 +139,46 @@ def _controls(
         yield from _reset(settings, studied, notes)
 
 
-def _shown_elsewhere(trial: Trial, images: LargerImages) -> str:
+@dataclass(frozen=True)
+class _Matched:
+    """The stock network that costs as much as a graft.
+
+    Attributes:
+        settings: Of its trial.
+        gflops: Its GFLOPs as a multiple of the graft's; None where latency is matched.
+        latency: The same of latency; None where GFLOPs are.
+    """
+
+    settings: TrialSettings
+    gflops: float | None = None
+    latency: LatencyRatio | None = None
+
+    @classmethod
+    def of(
+        cls, kind: str, trial: Trial, larger: Mapping[str, LargerImages], slower: Mapping[str, SlowerStock]
+    ) -> _Matched | None:
+        """Return the match of a trial for a kind of control; None where there is none."""
+        signature = trial.identity.signature
+        if kind == "resolution" and signature in larger:
+            return cls(larger[signature].settings, gflops=round(larger[signature].ratio, 4))
+        if kind == "latency" and signature in slower:
+            return cls(slower[signature].settings, latency=slower[signature].ratio)
+        return None
+
+    def written_to(self, entry: Control, variant_key: str) -> Control:
+        """Return the entry of a control with the ratio to a variant."""
+        if self.gflops is not None:
+            return msgspec.structs.replace(entry, gflops_ratios={**entry.gflops_ratios, variant_key: self.gflops})
+        if self.latency is not None:
+            return msgspec.structs.replace(entry, latency_ratios={**entry.latency_ratios, variant_key: self.latency})
+        return entry
+
+
+def _shown_elsewhere(kind: str, trial: Trial, settings: TrialSettings) -> str:
     """Say why a graft has no control although there is a trial of it: a variant is shown as one control only."""
     return (
-        f"controls: {trial.identity.variant} at train.imgsz={trial.settings.train.imgsz} has no control of resolution: "
-        f"the stock network at train.imgsz={images.settings.train.imgsz} is shown as that of another image size"
+        f"controls: {trial.identity.variant} at train.imgsz={trial.settings.train.imgsz} has no control of {kind}: "
+        f"the stock network at train.imgsz={settings.train.imgsz} is shown as that of another image size"
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ablate.settings.losses import LossSettings
 from ablate.settings.schema import CONTROL_MODULES
@@ -49,7 +50,7 @@ def larger_images(trials: Sequence[Trial], count_gflops: CountGflops, notes: lis
     for trial in studied:
         of_graft = gflops[trial.identity.variant_key]
         ratio = of_graft / gflops[stocks[trial.identity.signature].identity.variant_key]
-        imgsz, step = trial.settings.train.imgsz, _step(trial.settings)
+        imgsz, step = trial.settings.train.imgsz, stock_step(trial.settings)
         sizes = _sizes_around(imgsz, ratio, step)
         if imgsz % step:
             why = f"train.imgsz={imgsz} is no multiple of {step}, so the trained size is another one"
@@ -90,9 +91,9 @@ def _sizes_around(imgsz: int, ratio: float, step: int) -> list[int]:
     return [size for size in sorted({math.floor(exact) * step, math.ceil(exact) * step}) if imgsz < size <= LARGEST]
 
 
-def _step(settings: TrialSettings) -> int:
+def stock_step(settings: TrialSettings) -> int:
     """Return the stride in pixels of a stock network: sizes between its multiples are rounded up."""
-    return 64 if settings.model.architecture.removesuffix(".yaml").endswith("-p6") else 32
+    return 64 if "-p6" in Path(settings.model.architecture).name else 32
 
 
 def _text(trial: Trial) -> str:

@@ -47,6 +47,8 @@ class AblateSweeper(Sweeper):  # type: ignore[misc]
     def sweep(self, arguments: list[str]) -> Any:
         """Run the sweep that the overrides describe; end the program with its exit code."""
         from ablate.cli.hydra_bridge import plain
+        from ablate.console import Terminal
+        from ablate.execution.latency_matches import LatencyMatcher
         from ablate.execution.make_request import make_request
         from ablate.study.fold_data import DataFinder
 
@@ -64,6 +66,7 @@ class AblateSweeper(Sweeper):  # type: ignore[misc]
             plain(self.config, download=not self.command.plan),
             partial(self.command.make_trials, load, finder),
             self.command.weights_file,
+            LatencyMatcher(self.launcher, self.command.measures, Terminal(stderr=self.command.as_json)),
             finder,
         )
         raise SystemExit(self.command.finish(request, self.launcher))
