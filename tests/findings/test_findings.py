@@ -224,6 +224,38 @@ def test_a_graft_is_held_against_the_stock_network_on_images_of_its_cost(
     assert words in text
 
 
+@pytest.mark.parametrize(
+    ("by", "words"),
+    [
+        (0.040, "underperforms the equally slow stock network"),
+        (0.002, "outperforms the equally slow stock network"),
+        (0.010, "cannot be distinguished from the equally slow stock network"),
+    ],
+)
+def test_a_graft_is_held_against_the_wider_network_of_its_latency(
+    record: Make, write: Write, by: float, words: str
+) -> None:
+    made = [*trials(record, "none", BASE), *trials(record, "hmha", gained(0.01, 0.001))]
+    wider = trials(record, "none", gained(by, -0.001), variant_key="wider", comparison_key="its own")
+    for found in wider:
+        found["signature"] = found["signature"][::-1]
+        found["factors"] = {**found["factors"], "model": "yolo26n-width0.3125"}
+    directory = write([*made, *wider], latency=False)
+    head = json.loads((directory / "sweep.json").read_text())
+    ratios = {made[3]["variant_key"]: {"ratio": 0.98, "low": 0.95, "high": 1.01}}
+    control = {"kind": "latency", "comparison_key": made[0]["comparison_key"], "latency_ratios": ratios}
+    (directory / "sweep.json").write_text(json.dumps({**head, "controls": {"wider": control}}))
+    table, said = told(directory)
+    row = table[table["control"] == "latency"].iloc[0]
+
+    assert row["variant"] == "control: latency yolo26n-width0.3125 musgd"
+    assert row["comparable"] == "yes"
+    assert row["notes"] == "latency before the sweep 0.98 (95% CI 0.95 to 1.01) times that of hmha@c3k2 musgd"
+    (text,) = [text for text in said if "0.98 times the graft's before the sweep, 95% CI 0.95 to 1.01" in text]
+    assert text.startswith("hmha@c3k2 musgd measured +1.00 points")
+    assert words in text
+
+
 def test_larger_images_that_were_not_trained_as_configured_are_flagged(record: Make, write: Write) -> None:
     table, said = told(with_larger_images(record, write, 288, 0.04))
     row = table[table["control"] == "resolution"].iloc[0]

@@ -12,7 +12,9 @@ from ablate.settings.architecture import (
     check_architecture,
     check_architecture_file,
     read_architecture,
+    scale_width,
     stock_file,
+    with_width,
 )
 from ablate.settings.signature import architecture_hash
 from ablate.storage.plain_values import Plain
@@ -119,3 +121,29 @@ def test_all_networks_that_detect_pass() -> None:
 def test_a_network_that_does_not_exist_is_named() -> None:
     with pytest.raises(ConfigError, match=r"yolo26n\.yml: no such file"):
         check_architecture_file("yolo26n.yml")
+
+
+def test_a_stock_network_of_another_width_differs_in_that_alone() -> None:
+    stock, wider = (read_architecture(name) for name in ("yolo26n.yaml", with_width("yolo26n.yaml", 0.3125)))
+
+    assert stock["scales"]["n"] == [0.5, 0.25, 1024]
+    assert wider["scales"] == {"n": [0.5, 0.3125, 1024]}
+    assert wider["scale"] == "n"
+    unlike = {name for name in stock if stock[name] != wider[name]}
+    assert unlike == {"scales", "yaml_file"}
+    assert architecture_hash("yolo26n-width0.3125.yaml") == "name:yolo26n-width0.3125.yaml"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "width"),
+    [("yolo26n.yaml", 0.25), ("yolo26n-p6.yaml", 0.25), ("yolov10b.yaml", 1.0), ("yolo26n-width0.5.yaml", None),
+     ("mine.yaml", None)],
+)  # fmt: skip
+def test_the_width_of_a_scale_is_read_from_its_name(architecture: str, width: float | None) -> None:
+    assert scale_width(architecture) == width
+
+
+@pytest.mark.parametrize("width", ["0", "4.5", "100000"])
+def test_a_width_that_no_network_has_is_refused_with_the_valid_ones(width: str) -> None:
+    with pytest.raises(ConfigError, match=r"valid widths: above 0, to 4"):
+        check_architecture_file(f"yolo26n-width{width}.yaml")

@@ -15,11 +15,14 @@ import pytest
 from ablate.analysis.variants import variants_of
 from ablate.data.catalogue import DataSet
 from ablate.errors import ConfigError
+from ablate.records.latency_record import LatencyRatio
 from ablate.records.loading import load_sweep
+from ablate.settings.losses import LossSettings
 from ablate.settings.schema import Config, OptimizerSettings, option_file
 from ablate.settings.trial_settings import TrialSettings
 from ablate.settings.validation import check
 from ablate.study.control_trials import Joined, join_controls
+from ablate.study.matched_latency import MatchLatency, SlowerStock, stock_settings
 from ablate.study.trial import Trial
 
 DATA = DataSet("mine", Path("mine.yaml"), ["a", "b", "c"], {"train": 8, "val": 4}, {"train": 8, "val": 4}, "f" * 64)
@@ -45,13 +48,18 @@ def not_counted(trials: Sequence[Trial]) -> dict[str, float]:
     raise AssertionError(f"GFLOPs are counted of {len(trials)} trials")
 
 
+def not_measured(trials: Sequence[Trial]) -> dict[str, SlowerStock]:
+    raise AssertionError(f"latency is measured of {len(trials)} trials")
+
+
 def join(
     *trials: Trial,
     kinds: tuple[str, ...] = KINDS,
     find: Callable[[str], str] = not_asked,
     count: Callable[[Sequence[Trial]], dict[str, float]] = not_counted,
+    match: MatchLatency = not_measured,
 ) -> Joined:
-    joined = join_controls(trials, kinds, find, count)
+    joined = join_controls(trials, kinds, find, count, match)
     for control in joined.trials:
         check(control.settings.to_plain())
     return joined
@@ -70,7 +78,7 @@ def test_each_graft_gets_a_block_each_insertion_point_an_identity_each_group_a_b
         "convblock[like=hmha]@c3k2 musgd s0 yolo26n",
         "convblock[like=hmha]@head musgd s0 yolo26n",
         "convblock[like=acmix]@head musgd s0 yolo26n",
-        "baseline musgd s0 yolo26s",
+        "control: scale yolo26s musgd s0 yolo26s",
     ]
     group = trial().identity.comparison_key
     entries = [joined.controls[control.identity.variant_key] for control in joined.trials]
@@ -141,7 +149,7 @@ def test_a_block_is_another_trial_once_the_source_of_its_graft_changes(
 def test_a_baseline_alone_has_a_control_of_scale_only_and_that_is_said() -> None:
     joined = join(trial())
 
-    assert names(joined) == ["baseline musgd s0 yolo26s"]
+    assert names(joined) == ["control: scale yolo26s musgd s0 yolo26s"]
     assert joined.notes == ["controls: no trial has a graft that identity and params could be a control of"]
 
 
@@ -149,7 +157,7 @@ def test_what_was_asked_for_anyway_does_not_run_twice() -> None:
     bigger = [trial(model="yolo26s"), trial("sta", model="yolo26s")]
     joined = join(trial(), trial("sta"), *bigger, kinds=("scale",))
 
-    assert names(joined) == ["baseline musgd s0 yolo26m"]
+    assert names(joined) == ["control: scale yolo26m musgd s0 yolo26m"]
     entry = joined.controls[bigger[0].identity.variant_key]
     assert (entry.kind, entry.comparison_key, entry.signatures) == (
         "scale",
@@ -171,7 +179,8 @@ def test_the_next_bigger_scale_is_of_the_same_family(model: str, bigger: str) ->
     (control,) = join(trial(model=model), kinds=("scale",)).trials
     expected = trial(model=bigger)
 
-    assert control.identity == expected.identity
+    assert control.identity.signature == expected.identity.signature
+    assert control.identity.name == f"control: scale {bigger} musgd s0"
 
 
 def test_the_biggest_scale_has_no_bigger_one_and_that_is_said() -> None:
@@ -202,6 +211,52 @@ def test_other_weights_and_networks_have_no_bigger_scale(tmp_path: Path) -> None
             join(given, kinds=("scale",))
         assert "leave scale out" in str(refused.value)
         assert "\n" not in str(refused.value)
+
+
+# -- of latency: the stock network that is as slow ---------------------------------------------------------------------
+
+
+def slower(by: str, size: float) -> MatchLatency:
+    """Every graft has the stock network of this size as its match."""
+    ratio = LatencyRatio(ratio=0.98, low=0.95, high=1.01)
+
+    def match(trials: Sequence[Trial]) -> dict[str, SlowerStock]:
+        grafted = [one for one in trials if one.settings.grafts]
+        return {one.identity.signature: SlowerStock(stock_settings(one.settings, by, size), ratio) for one in grafted}
+
+    return match
+
+
+def test_each_seed_of_a_graft_has_the_wider_network_of_its_latency_as_control() -> None:
+    given = [trial("hmha", seed=seed) for seed in (0, 1)]
+    joined = join(trial(), *given, kinds=("latency",), match=slower("width", 0.3125))
+    (entry,) = joined.controls.values()
+
+    assert names(joined) == [
+        "control: latency yolo26n-width0.3125 musgd s0 yolo26n-width0.3125",
+        "control: latency yolo26n-width0.3125 musgd s1 yolo26n-width0.3125",
+    ]
+    assert {one.settings.model.architecture for one in joined.trials} == {"yolo26n-width0.3125.yaml"}
+    assert (entry.kind, entry.comparison_key) == ("latency", given[0].identity.comparison_key)
+    assert entry.latency_ratios == {given[0].identity.variant_key: LatencyRatio(ratio=0.98, low=0.95, high=1.01)}
+    assert entry.signatures == tuple(one.identity.signature for one in joined.trials)
+
+
+def test_larger_images_that_match_in_flops_and_in_latency_are_one_control_with_both_ratios() -> None:
+    given = at(224, "hmha")
+    joined = join(given, kinds=("resolution", "latency"), count=counted({"hmha": 0.3}), match=slower("imgsz", 256))
+    (entry,) = joined.controls.values()
+
+    assert len(joined.trials) == 1
+    assert entry.kind == "resolution"
+    assert entry.gflops_ratios.keys() == entry.latency_ratios.keys() == {given.identity.variant_key}
+
+
+def test_a_sweep_without_grafts_has_no_control_of_latency_and_that_is_said() -> None:
+    joined = join(trial(), kinds=("latency",), match=slower("width", 0.5))
+
+    assert joined.trials == []
+    assert joined.notes == ["controls: no trial has a graft that latency could be a control of"]
 
 
 # -- of resolution: the stock network on larger images -----------------------------------------------------------------
@@ -242,7 +297,7 @@ def test_larger_images_cost_the_stock_network_as_much_as_its_graft(added: float,
 
     assert control.settings.grafts == ()
     assert (control.settings.train.imgsz, control.settings.train.arguments["imgsz"]) == (imgsz, imgsz)
-    assert control.identity == at(imgsz).identity
+    assert control.identity == at(imgsz).identity.called(f"control: resolution {imgsz} px musgd")
     assert (entry.kind, entry.comparison_key) == ("resolution", given.identity.comparison_key)
     assert entry.gflops_ratios == {given.identity.variant_key: pytest.approx(ratio, rel=1e-3)}
     assert entry.signatures == (control.identity.signature,)
@@ -339,7 +394,7 @@ def test_a_plan_counts_larger_images_whose_stock_network_costs_as_much(ablate_he
     baseline, graft, control = found["trials"]
 
     assert (baseline["control"], graft["control"], control["control"]) == (None, None, "resolution")
-    assert control["variant"] == baseline["variant"]
+    assert control["variant"] == "control: resolution 160 px musgd"
     assert control["params"] == baseline["params"]
     assert control["gflops"] / baseline["gflops"] == pytest.approx((160 / 128) ** 2, rel=0.01)
     assert graft["gflops"] > 1.03 * baseline["gflops"]
@@ -515,7 +570,8 @@ def test_a_changed_loss_has_the_stock_loss_by_the_same_path_as_its_identity() ->
 
 def test_the_control_of_scale_has_the_stock_losses() -> None:
     (control,) = join(trial(loss={"box": "siou"}), kinds=("scale",)).trials
-    assert (control.identity.variant, control.settings.model.name) == ("baseline musgd", "yolo26s")
+    assert control.settings.losses == LossSettings()
+    assert control.identity.variant == "control: scale yolo26s musgd"
 
 
 def test_losses_alone_have_no_control_of_size_and_that_is_said() -> None:

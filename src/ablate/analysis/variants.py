@@ -225,8 +225,8 @@ def _ratios(by_key: Mapping[str, Sequence[Record]], control: Control) -> str:
     gflops = {key: f"{ratio:.2f}" for key, ratio in control.gflops_ratios.items()}
     latencies = {key: ratio.in_words for key, ratio in control.latency_ratios.items()}
     parts = []
-    for what, ratios in (("GFLOPs", gflops), ("latency before the sweep", latencies)):
-        texts = [f"{ratio} times that of {by_key[key][0].variant}" for key, ratio in ratios.items() if key in by_key]
+    for what, that, ratios in (("GFLOPs", "those", gflops), ("latency before the sweep", "that", latencies)):
+        texts = [f"{ratio} times {that} of {by_key[key][0].variant}" for key, ratio in ratios.items() if key in by_key]
         parts += [f"{what} {', '.join(texts)}"] if texts else []
     return "; ".join(parts)
 

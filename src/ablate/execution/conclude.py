@@ -109,8 +109,9 @@ def conclude_here(job: ConcludeJob) -> Conclusion:
             measure_sweep(directory, command.latency, console, trust=trust, named=job.targets)
         sweep = load_sweep(directory)
         note, table = _report(sweep, command, console)
+    names = sweep.manifest.names  # a record has the name that its trial has anywhere, also where it is a control
     failures = [
-        FailedTrial(trial.signature, trial.name or short(trial.signature), trial.failure)
+        FailedTrial(trial.signature, names.get(trial.signature) or trial.name or short(trial.signature), trial.failure)
         for trial in sweep.trials
         if trial.failure is not None and trial.signature in signatures
     ]

@@ -97,7 +97,7 @@ def _group(group: Sequence[PlanRow], varying: Sequence[str]) -> Row:
     memory = next((trial.peak_memory_gb for trial in group if trial.peak_memory_gb is not None), None)
     failure = next((trial.probe_failure for trial in group if trial.probe_failure), None)
     return [
-        first.variant + (f" (control: {first.control})" if first.control else ""),
+        first.variant + (f" (control: {first.control})" if first.control and not _is_named(first) else ""),
         *(first.factors[name] for name in varying),
         _counts(Counter(trial.state for trial in group)),
         str(len(first.places)),
@@ -108,6 +108,11 @@ def _group(group: Sequence[PlanRow], varying: Sequence[str]) -> Row:
         failure.type if failure else duration(max(seconds)) if seconds else "",
         "" if memory is None else f"{memory:.1f}",
     ]
+
+
+def _is_named(row: PlanRow) -> bool:
+    """Whether the name of a control says that it is one."""
+    return row.variant.startswith("control: ")
 
 
 def _totals(plan: Plan) -> list[str]:

@@ -55,7 +55,8 @@ class Arm:
         """Return its trial with this seed, which is part of the sweep from now on."""
         trial = self.first
         if seed != trial.identity.seed:
-            trial = Trial.of(replace(trial.settings, seed=seed), trial.data)
+            seeded = Trial.of(replace(trial.settings, seed=seed), trial.data)
+            trial = replace(seeded, identity=seeded.identity.called(trial.identity.variant))
         self.trials[seed] = trial
         self.read(seed)
         return trial

@@ -185,10 +185,9 @@ def _latency_tests(group: Group) -> Iterator[_SizeTest]:
     """Each graft of a group with the stock network that is about as slow."""
     for row, control in _larger_stocks(group):
         for key, ratio in control.latency_ratios.items():
-            lead = (
-                f"the stock network of about the same latency ({larger_stock(row.variant.trials)}; before the sweep its "
-                f"latency was {ratio.in_words.replace(' (', " times the graft's (", 1)})"
-            )
+            stock = larger_stock(row.variant.trials)
+            latency = f"{ratio.ratio:.2f} times the graft's before the sweep, {ratio.interval_in_words}"
+            lead = f"the stock network of about the same latency ({stock}; {latency})"
             yield from _matched_tests(group, key, row, lead, "equally slow stock network")
 
 
@@ -202,10 +201,9 @@ def _larger_stocks(group: Group) -> Iterator[tuple[Row, Control]]:
 def _matched_tests(group: Group, key: str, row: Row, lead: str, noun: str) -> Iterator[_SizeTest]:
     """The graft of a key beside a larger stock network that is matched with it."""
     for grafted in group.rows:
-        if grafted.variant.key == key and group.baseline is not None:
-            if not grafted.is_control and _has_fair_difference(grafted):
-                tests = _test(grafted, row, group.baseline)
-                yield from (replace(test, lead=lead, noun=noun) for test in tests)
+        is_fair = not grafted.is_control and _has_fair_difference(grafted)
+        if grafted.variant.key == key and is_fair and group.baseline is not None:
+            yield from (replace(test, lead=lead, noun=noun) for test in _test(grafted, row, group.baseline))
 
 
 def _test(grafted: Row, control: Row, baseline: Variant) -> Iterator[_SizeTest]:

@@ -168,7 +168,7 @@ def _trials(trials: Sequence[TrialState], width: int | None, controls: Mapping[s
 
 def _mark(trial: TrialState, controls: Mapping[str, str]) -> str:
     kind = controls.get(trial.signature)
-    return f" (control: {kind})" if kind else ""
+    return f" (control: {kind})" if kind and not trial.name.startswith("control: ") else ""
 
 
 def _why(trial: TrialState, whole: bool) -> str:

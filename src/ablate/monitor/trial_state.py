@@ -7,7 +7,7 @@ Any of them may be missing, old, truncated or of an earlier attempt; then only i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -144,8 +144,14 @@ class SweepStates:
     def read(self) -> list[TrialState]:
         """Return all trials as they are now, in the sweep's order; a named sweep may have grown meanwhile."""
         self._manifest = self._read_manifest()
-        names = self._manifest.names
-        return [self._state(signature, names.get(signature, "?")) for signature in self._manifest.signatures]
+        names, controls = self._manifest.names, self.controls
+        states = [self._state(signature, names.get(signature, "?")) for signature in self._manifest.signatures]
+        return [
+            replace(state, name=names[state.signature])  # a record has the name that its trial has anywhere
+            if state.signature in controls and state.signature in names
+            else state
+            for state in states
+        ]
 
     def _read_manifest(self) -> SweepManifest:
         self.ignored.clear()

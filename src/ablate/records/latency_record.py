@@ -124,7 +124,13 @@ class LatencyRatio(JsonStruct, frozen=True, kw_only=True):
     high: Positive | None = None
 
     @property
+    def interval_in_words(self) -> str:
+        """Its interval."""
+        if self.low is None or self.high is None:
+            return "no CI"
+        return f"95% CI {self.low:.2f} to {self.high:.2f}"
+
+    @property
     def in_words(self) -> str:
         """The ratio with its interval."""
-        interval = "no CI" if self.low is None or self.high is None else f"95% CI {self.low:.2f} to {self.high:.2f}"
-        return f"{self.ratio:.2f} ({interval})"
+        return f"{self.ratio:.2f} ({self.interval_in_words})"

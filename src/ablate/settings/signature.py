@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ablate.settings.architecture import stock_file
@@ -55,6 +55,10 @@ class Identity:
     def short(self) -> str:
         """The signature as it is displayed."""
         return self.signature[:SHOWN]
+
+    def called(self, variant: str) -> Identity:
+        """Return the identity under another name of the variant, as in a sweep where it is a control."""
+        return replace(self, variant=variant, name=variant + self.name.removeprefix(self.variant))
 
 
 def identify(settings: TrialSettings, data_fingerprint: str) -> Identity:

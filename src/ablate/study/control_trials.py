@@ -29,6 +29,7 @@ import msgspec
 from ablate.errors import ConfigError
 from ablate.records.latency_record import LatencyRatio
 from ablate.records.sweep_record import Control
+from ablate.settings.architecture import WIDTH
 from ablate.settings.graft import GraftSpec, ModuleSpec
 from ablate.settings.imported_network import ImportedNetwork
 from ablate.settings.losses import PARTS, LossSettings, LossSpec
@@ -87,7 +88,7 @@ def join_controls(
         for trial in trials:
             matched = _Matched.of(kind, trial, larger, slower)
             for settings, of in _controls(kind, trial, joined.notes, find_weights, matched):
-                control = Trial.of(settings, trial.data)
+                control = _named(kind, Trial.of(settings, trial.data))
                 identity = control.identity
                 entry = joined.controls.setdefault(
                     identity.variant_key, Control(kind=kind, comparison_key=trial.identity.comparison_key, of=of)
@@ -172,6 +173,18 @@ class _Matched:
         if self.latency is not None:
             return msgspec.structs.replace(entry, latency_ratios={**entry.latency_ratios, variant_key: self.latency})
         return entry
+
+
+def _named(kind: str, control: Trial) -> Trial:
+    """Return a control under the name by which it is shown, where its own would be that of a baseline."""
+    settings, identity = control.settings, control.identity
+    if kind == "scale":
+        what = settings.model.name
+    elif kind in ("resolution", "latency"):
+        what = settings.model.name if WIDTH in settings.model.name else f"{settings.train.imgsz} px"
+    else:
+        return control
+    return replace(control, identity=identity.called(f"control: {kind} {what} {identity.factors['optimizer']}"))
 
 
 def _shown_elsewhere(kind: str, trial: Trial, settings: TrialSettings) -> str:

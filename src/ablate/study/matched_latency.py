@@ -29,7 +29,7 @@ MOST_SIZES = 3.0  # times the stock network's width, or side of its images: of t
 WIDTH_STEP = 1 / 128  # of width multiples: 8 channels, the least step of Ultralytics, of a layer with 1024
 CLOSE = 0.01  # a size whose ratio is so near to 1 ends the search
 ROUNDS = 5  # measurements of a search at most
-EXPONENTS = (1.0, 1.4, 2.0)  # of latency as a power of the size, where no larger size has been measured yet
+EXPONENTS = (0.6, 1.2, 2.0)  # of latency as a power of the size, where no larger size has been measured yet
 
 Measure = Callable[[Sequence[float]], Mapping[float, float | None]]
 """Measures sizes; returns the latency of each as a multiple of the graft's, None where it cannot be built."""

@@ -90,9 +90,9 @@ def _of_variant(trial: Trial) -> ShortTrials:
 def _with_rate(trial: Trial, rate: TunedRate) -> Trial:
     settings = trial.settings
     tuning = replace(settings.tuning or Tuning(0, 1), given=rate.given)
-    return Trial.of(
-        replace(settings, optimizer=replace(settings.optimizer, lr0=rate.chosen), tuning=tuning), trial.data
-    )
+    tuned = replace(settings, optimizer=replace(settings.optimizer, lr0=rate.chosen), tuning=tuning)
+    changed = Trial.of(tuned, trial.data)
+    return replace(changed, identity=changed.identity.called(trial.identity.variant))
 
 
 def _is_open(trial: Trial) -> bool:

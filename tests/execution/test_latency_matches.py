@@ -1,0 +1,186 @@
+"""A match of latency is measured once, kept in the output folder, and never measured where nothing trains."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablate.console import Terminal
+from ablate.data.catalogue import DataSet
+from ablate.errors import ConfigError
+from ablate.execution import latency_matches
+from ablate.execution.latency_matches import LatencyMatcher
+from ablate.latency.measurement_job import NetworkTimes, ProcessTimes, SettingTimes, UntrainedJob
+from ablate.launching.devices import DEVICE, Slot
+from ablate.launching.jobs import Observer
+from ablate.launching.sharing import Layout
+from ablate.settings.schema import Config, option_file
+from ablate.settings.trial_settings import TrialSettings
+from ablate.study.trial import Trial
+
+DATA = DataSet("mine", Path("mine.yaml"), ["a", "b"], {"train": 8, "val": 4}, {"train": 8, "val": 4}, "f" * 64)
+HERE = (Slot("cpu", {DEVICE: "cpu"}),)
+
+
+def trial(root: Path, module: str = "hmha", **changes: Any) -> Trial:
+    content = asdict(Config()) | {"root": str(root), "data": {"name": "mine", "path": "mine.yaml"}}
+    content["module"] = option_file("module", module)
+    return Trial.of(TrialSettings.from_plain({**content, **changes}), DATA)
+
+
+class Slots:
+    """A launch with slots on this machine, or without any."""
+
+    def __init__(self, local: Sequence[Slot] = HERE) -> None:
+        self._local = local
+
+    def check(self, device: str) -> None: ...
+
+    def slots(self, device: str) -> int:
+        return 1
+
+    def local_slots(self, device: str) -> Sequence[Slot]:
+        return self._local
+
+    def open_cores(self, device: str) -> int | None:
+        return None
+
+    def share(self, layout: Layout) -> None: ...
+
+    def run(self, function: str, payloads: Sequence[Any], device: str, observer: Observer) -> None:
+        pytest.fail("nothing is trained")
+
+
+class Clock:
+    """Stands in for the processes that measure: milliseconds of the graft, and of the stock network by its width."""
+
+    def __init__(self, graft: float, exponent: float = 1.0, least: float = 0.0) -> None:
+        self.graft, self.exponent, self.least = graft, exponent, least
+        self.jobs: list[tuple[list[str], int]] = []
+
+    def __call__(
+        self, function: str, job: UntrainedJob, processes: int, console: Any, environment: Mapping[str, str]
+    ) -> tuple[list[ProcessTimes], str]:
+        self.jobs.append((list(job.networks), processes))
+        times = {key: NetworkTimes(parts=((self._milliseconds(key),),) * 3) for key in job.networks}
+        one = SettingTimes(job.settings[0], 64, 0, None, "", "", None, (), times)
+        return [ProcessTimes({"device": "cpu", "device_name": "a processor", "threads": 1}, (), (one,))] * processes, ""
+
+    def _milliseconds(self, key: str) -> float:
+        if key == "graft":
+            return self.graft
+        width = 0.25 if key == "stock" else float(key)
+        return max(4 * (width / 0.25) ** self.exponent, 0 if key == "stock" else self.least)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock(graft=5.0)
+    monkeypatch.setattr(latency_matches, "in_processes", clock)
+    return clock
+
+
+def matcher(*, measuring: bool = True, local: Sequence[Slot] = HERE) -> LatencyMatcher:
+    return LatencyMatcher(Slots(local), measuring, Terminal(stderr=True))
+
+
+def test_the_width_that_is_as_slow_is_measured_once_for_all_seeds_and_read_ever_after(
+    tmp_path: Path, clock: Clock
+) -> None:
+    trials = [trial(tmp_path, seed=seed) for seed in (0, 1)]
+    first = matcher()(trials)
+    measured = len(clock.jobs)
+    again = matcher()(trials)
+    elsewhere = matcher(measuring=False)(trials)
+
+    assert {found.settings.model.name for found in first.values()} == {"yolo26n-width0.3125"}
+    assert [first[one.identity.signature].settings.seed for one in trials] == [0, 1]
+    assert first[trials[0].identity.signature].ratio.ratio == 1.0
+    assert first == again == elsewhere
+    assert len(clock.jobs) == measured <= 6
+    assert all(keys[:2] == ["graft", "stock"] for keys, _ in clock.jobs)  # interleaved in every measurement
+    assert clock.jobs[-1][1] == 6  # the match itself is measured as the sweep's latencies are
+
+
+def test_a_plan_measures_nothing_and_says_what_must_be_measured(tmp_path: Path, clock: Clock) -> None:
+    plan = matcher(measuring=False)
+
+    assert plan([trial(tmp_path)]) == {}
+    assert clock.jobs == []
+    assert list(tmp_path.iterdir()) == []
+    (note,) = plan.notes
+    assert "hmha@c3k2" in note
+    assert re.search(r"about \d min", note)
+    assert "plan --measure" in note
+
+
+@pytest.mark.parametrize(
+    ("clock_of", "words"),
+    [
+        (Clock(graft=4.0), "it is 1.00 (no CI) times as slow as the stock network: none is needed"),
+        (Clock(graft=3.0), "it is 0.75"),
+        (Clock(graft=4.2, least=5.0), "the stock network itself is nearest: it is 0.95 times as slow as the graft"),
+        (Clock(graft=40.0), "no width up to 0.75 is as slow"),
+    ],
+)
+def test_a_graft_without_a_match_has_a_reason_that_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock_of: Clock, words: str
+) -> None:
+    monkeypatch.setattr(latency_matches, "in_processes", clock_of)
+    run = matcher()
+    assert run([trial(tmp_path)]) == {}
+    measured = len(clock_of.jobs)
+    plan = matcher(measuring=False)
+    assert plan([trial(tmp_path)]) == {}
+
+    assert run.notes == plan.notes
+    assert "hmha@c3k2 has no control of latency" in run.notes[0]
+    assert words in run.notes[0]
+    assert len(clock_of.jobs) == measured
+
+
+def test_where_the_trials_run_elsewhere_nothing_is_measured_and_it_is_said_what_to_do(
+    tmp_path: Path, clock: Clock
+) -> None:
+    with pytest.raises(ConfigError, match=r"plan --measure") as refused:
+        matcher(local=())([trial(tmp_path)])
+    assert "\n" not in str(refused.value)
+    assert clock.jobs == []
+
+    here = matcher()([trial(tmp_path, device="cpu")])
+    assert matcher(local=())([trial(tmp_path, device="cpu")]) == here  # measured on a node, used by the cluster
+
+
+def test_a_damaged_match_is_read_from_its_copy_and_measured_again_without_one(tmp_path: Path, clock: Clock) -> None:
+    trials = [trial(tmp_path)]
+    first = matcher()(trials)
+    measured = len(clock.jobs)
+    files = sorted((tmp_path / "latency_matches").iterdir())
+    assert len(files) == 2
+    next(file for file in files if "backup" not in file.name).write_text("{", encoding="utf-8")
+    assert matcher()(trials) == first
+    assert len(clock.jobs) == measured
+    for file in files:
+        file.write_text("{}", encoding="utf-8")
+    again = matcher()
+    assert again(trials) == first
+    assert len(clock.jobs) > measured
+    assert "it is measured again" in again.notes[0]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(ConfigError, match="results cannot be written there"):
+        matcher()([trial(tmp_path / "file" / "root")])
+    assert clock.jobs == []
+
+
+def test_a_network_that_cannot_be_built_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latency_matches, "in_processes", lambda *_: ([], "no network can be measured: no such place"))
+    with pytest.raises(ConfigError, match=r"hmha@c3k2: latency was not measured: no network .*: no such place"):
+        matcher()([trial(tmp_path)])
