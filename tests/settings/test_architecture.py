@@ -14,8 +14,8 @@ from ablate.settings.architecture import (
     read_architecture,
     scale_width,
     stock_file,
-    with_width,
 )
+from ablate.settings.network_width import with_width
 from ablate.settings.signature import architecture_hash
 from ablate.storage.plain_values import Plain
 from ablate.storage.yaml_files import read_mapping

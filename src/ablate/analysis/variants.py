@@ -17,8 +17,8 @@ from ablate.records.graft_report import PlaceReport
 from ablate.records.replicate import Replicate
 from ablate.records.sweep_record import Control, Design, Sweep
 from ablate.records.trial_record import FINISHED, Record, TrialRecord
-from ablate.settings.architecture import WIDTH
 from ablate.settings.metric import MAP50_95, Metric
+from ablate.settings.network_width import WIDTH
 
 MATCHED = 0.01  # of a graft's parameters: a control of its size may differ by so much without a note
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from ablate.errors import ConfigError, nearest
 from ablate.safe_text import escaped
+from ablate.settings.network_width import WIDEST, width_in, without_width
 from ablate.storage.plain_values import Plain
 from ablate.storage.yaml_files import YamlFileError, read_mapping
 
@@ -24,10 +25,7 @@ MOST_TEXT = 200  # characters of a text among a layer's arguments, which may be 
 _REACHING = ("TorchVision",)  # it fetches weights
 _NAME = re.compile(r"[A-Za-z_]\w{0,99}")
 _LAYER = re.compile(r"(?:nn|torchvision\.ops)\.[A-Z]\w*")
-WIDTH = "-width"  # in the name of a stock network: its width multiple follows
-_WITH_WIDTH = re.compile(rf"(?P<stock>[^/]+){WIDTH}(?P<width>\d+(?:\.\d+)?)\.yaml")
 _SCALE = re.compile(r"yolo[v]?\d+([nslmx])")
-WIDEST = 4.0  # of a width multiple; the largest scales have 1.5
 
 
 def read_architecture(architecture: str) -> Plain:
@@ -52,7 +50,7 @@ def check_architecture_file(architecture: str) -> None:
     Raises:
         ConfigError: There is no such file, or it is no network's.
     """
-    if stock_file(architecture) is None or _WITH_WIDTH.fullmatch(architecture):
+    if stock_file(architecture) is None or width_in(architecture) is not None:
         _content(architecture)
 
 
@@ -97,23 +95,14 @@ def stock_file(architecture: str) -> Path | None:
     """
     if Path(architecture).name != architecture:
         return None
-    if match := _WITH_WIDTH.fullmatch(architecture):
-        architecture = f"{match['stock']}.yaml"
+    architecture = without_width(architecture)
     names = (architecture, re.sub(r"(\d+)([nslmx])(.+)?$", r"\1\3", architecture))
     return next((_stock()[name] for name in names if name in _stock()), None)
 
 
-def with_width(architecture: str, width: float) -> str:
-    """Return the name of a stock network whose layers have another width: `yolo26n-width0.3125.yaml`.
-
-    Depth and the largest number of channels are those of the network's scale.
-    """
-    return f"{Path(architecture).stem}{WIDTH}{width:.9g}.yaml"
-
-
 def scale_width(architecture: str) -> float | None:
     """Return the width multiple of a stock network's scale; None of any other network, and of one of another width."""
-    if stock_file(architecture) is None or _WITH_WIDTH.fullmatch(architecture):
+    if stock_file(architecture) is None or width_in(architecture) is not None:
         return None
     scales = _content(architecture).get("scales") or {}
     scale = scales.get(_scale(architecture, scales))
@@ -128,10 +117,10 @@ def _scale(architecture: str, scales: Mapping[str, Any]) -> str:
 
 def _widened(content: Plain, architecture: str) -> Plain:
     """Return the content of a stock network's yaml with the width that its name says, if any."""
-    match = _WITH_WIDTH.fullmatch(architecture)
-    if match is None or stock_file(architecture) is None:
+    width = width_in(architecture)
+    if width is None or stock_file(architecture) is None:
         return content
-    width, scales = float(match["width"]), content.get("scales") or {}
+    scales = content.get("scales") or {}
     scale = _scale(architecture, scales)
     if scale not in scales or not 0 < width <= WIDEST:
         problem = f"valid widths: above 0, to {WIDEST:g}" if scale in scales else "this network has no scales"

@@ -29,10 +29,10 @@ import msgspec
 from ablate.errors import ConfigError
 from ablate.records.latency_record import LatencyRatio
 from ablate.records.sweep_record import Control
-from ablate.settings.architecture import WIDTH
 from ablate.settings.graft import GraftSpec, ModuleSpec
 from ablate.settings.imported_network import ImportedNetwork
 from ablate.settings.losses import PARTS, LossSettings, LossSpec
+from ablate.settings.network_width import WIDTH
 from ablate.settings.option_files import module_file
 from ablate.settings.schema import CONTROL_MODULES, ModelSettings, option_file, options
 from ablate.settings.trial_settings import TrialSettings

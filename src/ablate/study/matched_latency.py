@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ablate.records.latency_record import LatencyRatio
-from ablate.settings.architecture import WIDEST, scale_width, with_width
+from ablate.settings.architecture import scale_width
 from ablate.settings.losses import LossSettings
+from ablate.settings.network_width import WIDEST, with_width
 from ablate.settings.schema import CONTROL_MODULES
 from ablate.settings.signature import file_hash
 from ablate.settings.trial_settings import TrialSettings
