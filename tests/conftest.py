@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from tests.fixtures.comparisons import as_failed, multirun, record, records, study, write  # noqa: F401
+from tests.fixtures.fake_slurm import slurm  # noqa: F401
 from tests.fixtures.planted_sweeps import swept  # noqa: F401
 from tests.fixtures.trials import holder, sweep_of, terminal_of, written  # noqa: F401
 from xdist.scheduler import LoadScopeScheduling

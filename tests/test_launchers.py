@@ -1,4 +1,4 @@
-"""The same sweep through every launcher: the same records."""
+"""The same sweep through every launcher: the same records; and seeds that are added until variants are decided."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ablate.analysis.comparison import compare
+from ablate.records.loading import load_sweep
 
 pytestmark = pytest.mark.slow  # three sweeps, two of them through Ray and Submitit
 
@@ -80,3 +83,81 @@ def test_the_records_are_those_of_the_local_launcher(
 
     assert sorted(there) == ["baseline musgd s0", "sta@head musgd s0"]
     assert there == local
+
+
+PLANTED = """
+import sys
+from ablate.execution import scheduler
+scheduler.RUN = "simulated.planted_trainer:run_job"  # real processes of the launcher, which train nothing
+from ablate.__main__ import main
+sys.exit(main())
+"""
+DECIDED = [
+    "module=acmix,sta", "until=decided", "delta=0.02", "controls=[identity]", "train=smoke", "data.train_images=8",
+    "data.val_images=4", "data.imgsz=64", "latency.enabled=false", "notebook=false",
+    "figures=false", "device=cpu", "-m",
+]  # fmt: skip
+SEQUENTIAL = {**LAUNCHERS, "local": ["hydra.launcher.cpu_workers=2"], "fake slurm": ["hydra/launcher=slurm"]}
+
+
+def decided(folder: Path, launcher: str, root: str, kill: str = "") -> dict[str, tuple[str, int]]:
+    """Run a sweep whose seeds are added; return for each module its verdict and on how many seeds it rests."""
+    repository = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", PLANTED, *DECIDED, *SEQUENTIAL[launcher], f"root={root}"],
+        cwd=folder,
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join([str(repository), os.environ.get("PYTHONPATH", "")]),
+            "ABLATE_PLANTED_KILL": kill,
+        },
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (sweep,) = (folder / root / "sweeps").iterdir()
+    comparison = compare(load_sweep(sweep))
+    assert not comparison.sweep.missing
+    return {
+        row.module: (str(row.difference.verdict), len(row.difference.looks.differences))
+        for row in comparison.rows
+        if row.difference is not None and row.difference.looks is not None
+    }
+
+
+@pytest.fixture(scope="module")
+def decided_locally(folder: Path) -> dict[str, tuple[str, int]]:
+    found = decided(folder, "local", "decided-local")
+    assert {module: verdict for module, (verdict, _) in found.items()} == {
+        "acmix": "equivalent", "sta": "worse", "identity": "equivalent",
+    }  # fmt: skip
+    assert found["acmix"][1] > 4  # seeds were added more than once
+    return found
+
+
+@pytest.mark.parametrize("launcher", ["ray", "slurm"])
+def test_seeds_are_added_by_every_launcher_and_decide_the_same(
+    launcher: str, folder: Path, decided_locally: dict[str, tuple[str, int]]
+) -> None:
+    pytest.importorskip("ray" if launcher == "ray" else "submitit")
+    assert decided(folder, launcher, f"decided-{launcher}") == decided_locally
+
+
+def test_seeds_are_added_by_slurm(folder: Path, slurm: Path, decided_locally: dict[str, tuple[str, int]]) -> None:
+    pytest.importorskip("submitit")
+    assert decided(folder, "fake slurm", "decided-fake") == decided_locally
+    assert len(list(slurm.glob("*.sh"))) >= 12  # a job for each trial
+
+
+@pytest.mark.parametrize("launcher", ["local", "ray"])
+@pytest.mark.parametrize("killed", ["sta@head musgd s1", "acmix@head musgd s4"])
+def test_a_killed_worker_does_not_change_what_is_decided(
+    launcher: str, killed: str, folder: Path, decided_locally: dict[str, tuple[str, int]]
+) -> None:
+    pytest.importorskip("ray" if launcher == "ray" else "ablate")
+    root = f"killed-{launcher}-{killed[:3]}"
+    assert decided(folder, launcher, root, kill=killed) == decided_locally
+    assert (folder / root / "killed").exists()

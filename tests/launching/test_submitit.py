@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Any
 import psutil
 import pytest
 
-from ablate.launching import submitit as backend_module
 from ablate.launching.jobs import Limits, Observer, Outcome, run_jobs
 from ablate.launching.remote import NoCluster
 from ablate.launching.submitit import SubmititBackend
@@ -61,73 +59,11 @@ def job(word):
     return os.environ["OMP_NUM_THREADS"], os.environ.get("ABLATE_DEVICE")
 """
 
-SLURM = """#!{python}
-import os, pathlib, signal, subprocess, sys
-
-home = pathlib.Path(os.environ["FAKE_SLURM"])
-command, words = pathlib.Path(sys.argv[0]).name, sys.argv[1:]
-
-def start(job):
-    quiet = {{"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}}
-    subprocess.Popen([home / "keeper", job], start_new_session=True, **quiet)
-
-if command == "sbatch":
-    job = str(len(list(home.glob("*.sh"))) + 1)
-    if int(job) > int(os.environ.get("FAKE_LIMIT", 99)):
-        sys.exit("sbatch: error: Batch job submission failed: Job violates accounting/QOS policy")
-    (home / f"{{job}}.sh").write_text(pathlib.Path(words[0]).read_text())
-    start(job)
-    print(f"Submitted batch job {{job}}")
-elif command == "keeper":
-    script, state, end, owner = (home / f"{{words[0]}}.{{kind}}" for kind in ("sh", "state", "end", "pid"))
-    owner.write_text(str(os.getpid()))
-    state.write_text("RUNNING")
-    code = subprocess.call(["bash", script], env={{**os.environ, "SLURM_JOB_ID": words[0], "SLURM_PROCID": "0"}})
-    if owner.read_text() == str(os.getpid()) and state.read_text() == "RUNNING":  # else it is in the queue again
-        state.write_text(end.read_text() if end.exists() else "FAILED" if code else "COMPLETED")
-elif command == "srun":
-    files = []
-    for word in ("--output", "--error"):
-        name = words[words.index(word) + 1]
-        path = pathlib.Path(name.replace("%j", os.environ["SLURM_JOB_ID"]).replace("%t", "0"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.append(path.open("a"))
-    sys.exit(subprocess.call(words[words.index(name) + 1:], stdout=files[0], stderr=files[1]))
-elif command == "sacct":
-    print("JobID|State|NodeList")
-    for state in home.glob("*.state"):
-        print(f"{{state.stem}}|{{state.read_text()}}|here")
-elif command == "scancel":
-    (home / f"{{words[0]}}.state").write_text("CANCELLED by 0")
-    os.killpg(int((home / f"{{words[0]}}.pid").read_text()), signal.SIGKILL)
-elif command == "scontrol":
-    (home / f"{{words[1]}}.state").write_text("PENDING")
-    start(words[1])
-"""
-
 
 @pytest.fixture(autouse=True)
 def jobs_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "the_jobs.py").write_text(JOBS, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-
-
-@pytest.fixture
-def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put the commands of a Slurm cluster on the path; return the folder where it keeps its jobs."""
-    from submitit import SlurmJob
-
-    SlurmJob.watcher.clear()  # each test's cluster counts its jobs from 1
-    home = tmp_path / "slurm"
-    home.mkdir()
-    for command in ("sbatch", "srun", "sacct", "scancel", "scontrol", "keeper"):
-        (home / command).write_text(SLURM.format(python=sys.executable), encoding="utf-8")
-        (home / command).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{home}:{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_SLURM", str(home))
-    monkeypatch.setattr(backend_module, "QUERY", 0.5)
-    monkeypatch.setattr(backend_module, "LATE", 0.0)
-    return home
 
 
 @pytest.fixture
