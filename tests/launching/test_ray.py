@@ -7,16 +7,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ablate.launching import ray as backend_module
-from ablate.launching.jobs import Limits, Observer, run_jobs
+from ablate.launching.jobs import Limits, Observer, Outcome, run_jobs
 from ablate.launching.nodes import Node, large_enough, node_slots
 from ablate.launching.ray import RayBackend
 from ablate.launching.remote import NoCluster, share
+from hydra_plugins.ablate_plugins.ray_launcher import RayLauncher
 
 pytest.importorskip("ray")
 
@@ -247,3 +250,37 @@ def test_what_ray_cannot_do_is_said_in_one_line_before_anything_starts(
     assert expected in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "multirun" / "trials").exists()
+
+
+def test_trials_at_a_time_are_those_of_the_nodes_that_there_are_while_trials_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A sweep whose seeds are added asks while it runs; a node that has joined since gets trials too."""
+
+    class Growing:
+        """A backend that has another node after each job."""
+
+        count = 1
+
+        def __enter__(self) -> Growing:
+            return self
+
+        def __exit__(self, *exception: Any) -> None: ...
+
+        def slots(self) -> list[str]:
+            return [f"node {number}" for number in range(self.count)]
+
+        def submit(self, slot: str, function: str, payload: Any) -> Future[Outcome]:
+            self.count += 1
+            future: Future[Outcome] = Future()
+            future.set_result(Outcome())
+            return future
+
+    launcher = RayLauncher(num_cpus=1)
+    monkeypatch.setattr(launcher, "backend", lambda device, shared=None: Growing())
+    monkeypatch.setattr(launcher, "_count", lambda device: 1)
+    seen = []
+    job = SimpleNamespace(settings=SimpleNamespace(command=SimpleNamespace(root=".")))
+    launcher.run("", [job], "cpu", Observer(end=lambda index, outcome: seen.append(launcher.slots("cpu"))))
+    assert seen == [2]
+    assert launcher.slots("cpu") == 1

@@ -46,6 +46,7 @@ class RayLauncher(JobLauncher):
         super().__init__(**limits)
         self._address, self._resources = address, _Resources(num_cpus, num_gpus)
         self._counted: dict[str, int] = {}
+        self._running: RayBackend | None = None
 
     def backend(self, device: str, shared: Path | None = None) -> "RayBackend":
         """Return actors on the nodes; all of these must see the `shared` folder."""
@@ -60,7 +61,9 @@ class RayLauncher(JobLauncher):
         self._counted[device] = self._count(device)
 
     def slots(self, device: str) -> int:
-        """Return how many trials that ask for this device run at a time."""
+        """Return how many trials that ask for this device run at a time; while trials run, on the nodes of now."""
+        if self._running is not None:
+            return max(len(self._running.slots()), 1)
         if device not in self._counted:
             self.check(device)
         return self._counted[device]
@@ -70,7 +73,11 @@ class RayLauncher(JobLauncher):
         from ablate.launching.jobs import run_jobs
 
         shared = Path(payloads[0].settings.command.root).absolute()
-        run_jobs(self.backend(device, shared), function, payloads, observer, self.limits)
+        self._running = self.backend(device, shared)
+        try:
+            run_jobs(self._running, function, payloads, observer, self.limits)
+        finally:
+            self._running = None
 
     def _count(self, device: str) -> int:
         from ablate.launching.nodes import large_enough, this_machine
