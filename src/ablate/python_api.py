@@ -269,16 +269,19 @@ class VariantResults:
         return self._row.notes
 
     @cached_property
-    def predictions(self) -> dict[int, Predictions]:
-        """Seed -> the stored predictions of its measured trials, as far as they kept some.
+    def predictions(self) -> dict[int | tuple[int, int], Predictions]:
+        """Seed -> the stored predictions of its measured trials, as far as they kept some; with folds (seed, fold) ->.
 
         Raises:
             FileNotFoundError: The record names a file that is not there.
             DamagedRecordError: A file cannot be read.
         """
         trials = self._row.variant.by_replicate
-        paths = {replicate.seed: self._predictions_path(trial) for replicate, trial in trials.items()}
-        return {seed: load_predictions(path) for seed, path in paths.items() if path is not None}
+        paths = {
+            one.seed if one.fold is None else (one.seed, one.fold): self._predictions_path(trial)
+            for one, trial in trials.items()
+        }
+        return {place: load_predictions(path) for place, path in paths.items() if path is not None}
 
     @property
     def history(self) -> pd.DataFrame:

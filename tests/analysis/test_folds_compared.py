@@ -6,10 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from tests.factories import make_record
 
+from ablate.analysis.comparability import differences, disagreements
 from ablate.analysis.comparison import Comparison, compare
+from ablate.analysis.table import trial_frame, trial_rows
 from ablate.records.loading import load_sweep
+from ablate.records.trial_record import TrialRecord, decode_record
 from ablate.report.captions import accuracy_caption
 from ablate.statistics.paired import paired_t, t_interval
 
@@ -59,3 +64,33 @@ def test_the_reader_is_told(comparison: Comparison) -> None:
     row = next(row for row in comparison.rows if row.module == "hmha")
     assert any("5 of 5 folds" in note for note in row.notes)
     assert "corrected resampled t-test" in accuracy_caption(comparison)
+
+
+def test_trials_are_listed_by_seed_and_fold(comparison: Comparison) -> None:
+    rows = trial_rows(comparison)
+    assert [row.replicate for row in rows[:6]] == ["0 f0", "0 f1", "0 f2", "0 f3", "0 f4", "1 f0"]
+    frame = trial_frame(comparison)
+    assert list(frame["fold"][:6]) == [0, 1, 2, 3, 4, 0]
+    assert list(frame["seed"][:6]) == [0, 0, 0, 0, 0, 1]
+
+
+def test_without_folds_no_list_of_trials_has_a_column_of_them(record: Make, write: Write) -> None:
+    comparison = compare(load_sweep(write([record("none"), record("hmha")])))
+    assert [row.replicate for row in trial_rows(comparison)] == ["0", "0"]
+    assert "fold" not in trial_frame(comparison)
+
+
+def used(fold: int, seed: int, images: int) -> TrialRecord:
+    """A trial of a fold, trained on so many images."""
+    found = decode_record(make_record(signature=f"{fold}{seed}" * 32, seed=seed, fold=fold))
+    realised = msgspec.structs.replace(found.realised, images={"train": images, "val": 5}, instances={})
+    return msgspec.structs.replace(found, realised=realised)
+
+
+def test_folds_have_other_images_and_seeds_of_one_fold_the_same() -> None:
+    folds = [used(fold, seed, 20 + fold) for fold in range(2) for seed in range(2)]
+
+    assert disagreements(folds) == []
+    assert differences(folds, folds[:2]) == []  # a side may lack a fold
+    assert "fold 1: train 99 images" in disagreements([*folds, used(1, 2, 99)])[0]
+    assert "fold 0: train 99 images" in differences(folds, [used(0, 0, 99)])[0]

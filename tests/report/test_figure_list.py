@@ -285,6 +285,21 @@ def test_objects_are_counted_by_who_found_them(records: Grid, write: Write, mult
     assert sum(len(axes.images) for axes in drawing.figure.axes) == 3
 
 
+def test_pictures_show_trials_of_the_same_fold(records: Grid, write: Write, multirun: Path) -> None:
+    made = records(("none", "hmha"), ("sgd",), (0, 1))
+    for record in made:
+        record |= {"fold": record["seed"], "seed": 0}
+        record["config"] = {**record["config"], "fold": {"folds": 2, "index": record["fold"], "by_groups": False}}
+    with_evidence(made, multirun, None)
+    lacking = [record for record in made if (record["factors"]["module"], record["fold"]) != ("hmha", 0)]
+
+    comparison = compare_detections(*first(write(lacking)))
+
+    assert comparison is not None
+    assert comparison.replicate.in_words == "seed 0, fold 1"
+    assert comparison.trial.fold == 1
+
+
 def test_evidence_in_another_order_is_of_the_same_objects(records: Grid, write: Write, multirun: Path) -> None:
     made = records(("none", "hmha"), ("sgd",), (0,))
     with_evidence(made, multirun, None)

@@ -12,6 +12,7 @@ from ablate.analysis.measurements import evaluated, status
 from ablate.analysis.table_summary import TableRow, TableSummary, TableValue
 from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import is_measured
+from ablate.records.replicate import Replicate
 from ablate.records.trial_record import FAILED, Record, TrialRecord
 from ablate.settings.metric import Metric
 
@@ -87,6 +88,12 @@ class TrialRow:
     train_minutes: float | None
     signature: str
     mlflow_run: str
+    fold: int | None = None
+
+    @property
+    def replicate(self) -> str:
+        """Its seed, with its fold where there are some; empty where it is not known."""
+        return "" if self.seed is None else str(Replicate(self.seed, self.fold))
 
 
 def trial_rows(comparison: Comparison) -> list[TrialRow]:
@@ -100,10 +107,13 @@ def trial_rows(comparison: Comparison) -> list[TrialRow]:
 
 
 def trial_frame(comparison: Comparison) -> pd.DataFrame:
-    """`trial_rows` as a data frame, the accuracy under the name of its metric."""
+    """`trial_rows` as a data frame, the accuracy under the name of its metric; with folds where there are some."""
     rows = trial_rows(comparison)
     frame = pd.DataFrame([vars(row) for row in rows], columns=list(TrialRow.__dataclass_fields__))
-    frame["seed"] = pd.Series([row.seed for row in rows], dtype="Int64")
+    for name in ("seed", "fold"):
+        frame[name] = pd.Series([getattr(row, name) for row in rows], dtype="Int64")
+    if all(row.fold is None for row in rows):
+        frame = frame.drop(columns="fold")
     typed = frame.astype({"accuracy": "float64", "train_minutes": "float64"})
     return typed.rename(columns={"accuracy": comparison.metric.name})
 
@@ -119,6 +129,7 @@ def _trial_row(record: Record, labels: dict[str, str], run_ids: dict[str, str], 
         train_minutes=record.cost.train_minutes if isinstance(record, TrialRecord) else None,
         signature=signature,
         mlflow_run=run_ids.get(signature, ""),
+        fold=record.fold if isinstance(record, TrialRecord) else None,
     )
 
 

@@ -24,5 +24,10 @@ class Replicate:
         return str(self.seed) if self.fold is None else f"{self.seed} f{self.fold}"
 
     @property
+    def in_words(self) -> str:
+        """Its seed, and its fold where there are some."""
+        return f"seed {self.seed}" if self.fold is None else f"seed {self.seed}, fold {self.fold}"
+
+    @property
     def _place(self) -> tuple[int, int]:
         return self.seed, -1 if self.fold is None else self.fold

@@ -231,7 +231,7 @@ def trials(comparison: Comparison) -> list[PageTrial]:
         PageTrial(
             variant=trial.variant,
             anchor=anchor(order[trial.variant]) if trial.variant in order else "",
-            seed="" if trial.seed is None else str(trial.seed),
+            seed=trial.replicate,
             status=trial.status,
             accuracy=accuracy_text(trial.accuracy),
             evaluated=trial.evaluated,

@@ -190,7 +190,7 @@ def markdown(comparison: Comparison, *, figures: Sequence[str] = ()) -> str:
             TableColumn(title, title, "text", tuple(cells))
             for title, cells in (
                 ("Variant", [trial.variant for trial in trials]),
-                ("Seed", ["" if trial.seed is None else str(trial.seed) for trial in trials]),
+                ("Seed", [trial.replicate for trial in trials]),
                 ("Status", [trial.status for trial in trials]),
                 ("Signature", [short(trial.signature) for trial in trials]),
                 ("MLflow run", [trial.mlflow_run for trial in trials]),

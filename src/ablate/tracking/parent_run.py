@@ -58,7 +58,8 @@ def of_sweep(directory: Path, table: TableSummary) -> Summary:
     recorded = {factor for record in records for factor in record.factors}
     stock = {factor: level for factor, level in STOCK.items() if factor in recorded}
     for record in records:
-        for factor, level in {**stock, **record.factors, "seed": str(record.seed)}.items():
+        fold = {} if record.fold is None else {"fold": str(record.fold)}
+        for factor, level in {**stock, **record.factors, "seed": str(record.seed), **fold}.items():
             if level not in levels.setdefault(factor, []):
                 levels[factor].append(level)
     tags = {

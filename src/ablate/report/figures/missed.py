@@ -12,6 +12,7 @@ from ablate.evaluation.boxes import overlaps
 from ablate.evaluation.image_bootstrap import NotPaired, same_objects
 from ablate.records.loading import DamagedRecordError
 from ablate.records.predictions import STEPS, Predictions, load_predictions, predictions_path
+from ablate.records.replicate import Replicate
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import TrialRecord
 from ablate.report.figures.style import CountTable, written_name
@@ -49,13 +50,13 @@ class Detected:
 
 @dataclass(frozen=True)
 class GroupDetections:
-    """The stored predictions of one comparison group, box by box, for one seed.
+    """The stored predictions of one comparison group, box by box, for one seed, and fold.
 
     Attributes:
         predictions: The baseline's; its images and ground truth are those of all.
         baseline: The baseline's row.
         trial: The baseline's trial.
-        seed: Of all trials.
+        replicate: Of all trials.
         variants: One for each variant that has predictions on the same images.
         unread: Why others have none, in words.
     """
@@ -63,7 +64,7 @@ class GroupDetections:
     predictions: Predictions
     baseline: Row
     trial: TrialRecord
-    seed: int
+    replicate: Replicate
     variants: list[Detected]
     unread: list[str]
 
@@ -85,28 +86,29 @@ class GroupDetections:
 
 
 def compare_detections(sweep: Sweep, group: Group) -> GroupDetections | None:
-    """Match the predictions of one comparison group, box by box, for the seed that most variants have them for.
+    """Match the predictions of one comparison group, box by box, for the seed (and fold) that most variants have.
 
-    Returns None where the baseline and at least one variant have no predictions of the same seed. Predictions that are
+    Returns None where the baseline and at least one variant have no predictions of the same one. Predictions that are
     damaged, missing or of other images or ground truth (`same_objects`) are left out and named.
     """
     baseline = next((row for row in group.rows if row.is_baseline), None)
     if baseline is None:
         return None
     trials = _with_predictions(group)
-    seeds = [seed for seed, by_key in trials.items() if baseline.key in by_key and len(by_key) > 1]
+    shared = [one for one, by_key in trials.items() if baseline.key in by_key and len(by_key) > 1]
     unread: list[str] = []
-    for seed in sorted(seeds, key=lambda seed: (-len(trials[seed]), str(seed))):
-        record = trials[seed][baseline.key]
+    for replicate in sorted(shared, key=lambda one: (-len(trials[one]), str(one))):
+        of_replicate = trials[replicate]
+        record = of_replicate[baseline.key]
         predictions = _load(sweep, record, "the baseline", unread)
         if predictions is None:
             continue
         of_baseline = found_objects(predictions)
         variants = []
         for row in [row for row in group.rows if not row.is_control][: COUNTED + 1]:
-            if row.key == baseline.key or row.key not in trials[seed]:
+            if row.key == baseline.key or row.key not in of_replicate:
                 continue
-            other = _load(sweep, trials[seed][row.key], row.label, unread)
+            other = _load(sweep, of_replicate[row.key], row.label, unread)
             if other is None:
                 continue
             try:
@@ -116,7 +118,7 @@ def compare_detections(sweep: Sweep, group: Group) -> GroupDetections | None:
                 continue
             variants.append(Detected(row, found_objects(other)[index], of_baseline))
         if variants:
-            return GroupDetections(predictions, baseline, record, seed, variants, unread)
+            return GroupDetections(predictions, baseline, record, replicate, variants, unread)
     return None
 
 
@@ -149,13 +151,13 @@ def found_objects(predictions: Predictions) -> np.ndarray:
     return detected
 
 
-def _with_predictions(group: Group) -> dict[int, dict[str, TrialRecord]]:
-    """Seed -> variant key -> trial, for the trials whose record names stored predictions."""
-    trials: dict[int, dict[str, TrialRecord]] = {}
+def _with_predictions(group: Group) -> dict[Replicate, dict[str, TrialRecord]]:
+    """Replicate -> variant key -> trial, for the trials whose record names stored predictions."""
+    trials: dict[Replicate, dict[str, TrialRecord]] = {}
     for row in group.rows:
         for trial in row.variant.measured:
             if "best" in trial.artifacts.predictions:
-                trials.setdefault(trial.seed, {}).setdefault(row.key, trial)
+                trials.setdefault(trial.replicate, {}).setdefault(row.key, trial)
     return trials
 
 

@@ -18,6 +18,7 @@ from ablate.analysis.comparison import Group
 from ablate.analysis.variant_row import Row
 from ablate.evaluation.boxes import overlaps
 from ablate.records.class_names import ClassName, class_names
+from ablate.records.replicate import Replicate
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import TrialRecord
 from ablate.report.figures.image_files import UNREADABLE, open_image
@@ -68,7 +69,7 @@ def sample_detections(sweep: Sweep, group: Group) -> Drawing | None:
         A drawing, or None where no trial recorded samples that can be read.
     """
     rows = foremost([row for row in group.rows if not row.is_control], VARIANTS)
-    chosen = _one_seed(rows)
+    chosen = _one_replicate(rows)
     columns = [(row, panels) for row, trial in chosen if (panels := _panels(sweep, trial))]
     if not columns:
         return None
@@ -111,7 +112,7 @@ def sample_detections(sweep: Sweep, group: Group) -> Drawing | None:
         fix_layout(figure)
     drawn = [row for row, _ in columns]
     caption = [
-        f"Predictions on the same images, seed {chosen[0][1].seed}. Solid: true positive (correct class, IoU "
+        f"Predictions on the same images, {chosen[0][1].replicate.in_words}. Solid: true positive (correct class, IoU "
         f"at least {IOU}); dashed: false positive; dotted: missed. Confidence at least {CONFIDENCE}.",
         dagger_caption(drawn),
         limit_text(len(drawn), sum(not row.is_control for row in group.rows), "variants"),
@@ -129,17 +130,17 @@ def _handles(classes: Sequence[ClassName], kinds: set[int]) -> list[Line2D]:
     return handles
 
 
-def _one_seed(rows: Sequence[Row]) -> list[tuple[Row, TrialRecord]]:
-    """Row and trial per variant, all of the first seed that most variants have samples for."""
-    by_seed: dict[int, dict[str, TrialRecord]] = {}
+def _one_replicate(rows: Sequence[Row]) -> list[tuple[Row, TrialRecord]]:
+    """Row and trial per variant, all of the first seed, and fold, that most variants have samples for."""
+    found: dict[Replicate, dict[str, TrialRecord]] = {}
     for row in rows:
         for trial in row.variant.measured:
             if trial.samples:
-                by_seed.setdefault(trial.seed, {}).setdefault(row.key, trial)
-    if not by_seed:
+                found.setdefault(trial.replicate, {}).setdefault(row.key, trial)
+    if not found:
         return []
-    seed = max(by_seed, key=lambda seed: (rows[0].key in by_seed[seed], len(by_seed[seed])))
-    return [(row, by_seed[seed][row.key]) for row in rows if row.key in by_seed[seed]]
+    best = max(found.values(), key=lambda trials: (rows[0].key in trials, len(trials)))
+    return [(row, best[row.key]) for row in rows if row.key in best]
 
 
 def _panels(sweep: Sweep, record: TrialRecord) -> dict[str, Panel]:
