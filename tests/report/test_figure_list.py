@@ -417,7 +417,7 @@ def test_where_originals_are_gone_the_copies_are_shown_or_nothing(
         path.write_text(json.dumps(found))
     drawing = found_and_missed(*first(directory))
     assert drawing is not None
-    assert "reduced copies are shown" in drawing.caption
+    assert "Reduced copies are shown" in drawing.caption
     assert sum(len(axes.images) for axes in drawing.figure.axes) == 1
 
 

@@ -159,7 +159,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("delta_ci_low", _end(_over_seeds, "low"), decimals=4),
     Column("delta_ci_high", _end(_over_seeds, "high"), decimals=4),
     Column("p_value", _difference(lambda d: d.p_value), "p", latex="$p$", decimals=4, is_scientific=True,
-           below=("p_holm", "raw {}"), places={"table": 7, "terminal": 17, "latex_accuracy": 9}),
+           below=("p_holm", "uncorrected {}"), places={"table": 7, "terminal": 17, "latex_accuracy": 9}),
     Column("p_holm", _difference(lambda d: d.p_holm), "p (Holm)", short="p Holm", latex=r"$p_{\mathrm{Holm}}$",
            decimals=4, is_scientific=True,
            places={"table": 8, "terminal": 9, "description": 6, "page": 8, "latex_differences": 7}),
@@ -189,8 +189,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("evaluated", lambda r: r.accuracy.evaluated, is_text=True),
     Column("gflops_ultralytics", lambda r: r.cost.gflops_ultralytics, "GFLOPs (Ultralytics)", decimals=3,
            places={"details": 13, "page_cost": 4},
-           explanation="Ultralytics' own number of GFLOPs counts the network as it is trained, with heads that are "
-           "not deployed, at a small image and from there by its area, and no products that are no layer."),
+           explanation="GFLOPs (Ultralytics) are of Ultralytics' own counter: of the network as it is trained, with "
+           "heads that are not deployed, extrapolated from a small image, without products outside of layers."),
     Column("mlflow_runs", lambda r: " ".join(r.run_ids), is_text=True),
     Column("variant_key", lambda r: r.key, is_text=True),
     Column("comparison_key", lambda r: r.variant.comparison_key, is_text=True),
@@ -204,7 +204,7 @@ COLUMNS: tuple[Column, ...] = (
            decimals=4, places={"details": 11, "latex_accuracy": 5}, explanation=_SIZES),
     Column("map50_95_last", lambda r: r.accuracy.last, "mAP50-95, last epoch",
            latex=r"mAP$_{\mathrm{last}}$", decimals=4, places={"details": 6, "latex_accuracy": 6},
-           explanation="The last epoch is evaluated as the best one is."),
+           explanation="The last epoch is evaluated on the same images as the best one."),
     Column("delta_last", _difference(lambda d: d.last_epoch), "Δ, last epoch", decimals=4, is_signed=True,
            places={"details": 7}),
     Column("images_ci", _over_images, "95 % CI of Δ over images", latex=r"95\,\% CI, images", decimals=4,
@@ -216,9 +216,9 @@ COLUMNS: tuple[Column, ...] = (
            places={"details": 3}, explanation="The effect size is Hedges' g of the paired differences."),
     Column("smallest_detectable", _difference(lambda d: d.smallest_detectable), "Detectable Δ", decimals=4,
            places={"details": 4},
-           explanation="Detectable is the smallest difference that as many seeds detect with 80 % power; "
-           "seeds for 0.005 is how many detect half a point. Both take an 80 % upper bound of the standard deviation "
-           "over seeds and a single test, before correction."),
+           explanation="Detectable Δ is the smallest true difference that as many seeds detect with 80 % power; "
+           "Seeds for 0.005 is how many seeds detect a true difference of half a point with 80 % power. Both take an "
+           "80 % upper bound of the standard deviation over seeds, and a single test without correction."),
     Column("seeds_needed", _difference(lambda d: d.seeds_needed), "Seeds for 0.005", decimals=0,
            places={"details": 5}),
     Column("params_added_m", lambda r: r.cost.params_added_m, "Added (M)", latex="added (M)", decimals=3,
@@ -235,16 +235,18 @@ COLUMNS: tuple[Column, ...] = (
     Column("control", lambda r: r.control, is_text=True),
     Column("p_sign_flip", _difference(lambda d: d.p_sign_flip), "p (sign flip)", decimals=4, is_scientific=True,
            places={"details": 3},
-           explanation="p (sign flip) is the exact test over all signs of the differences, which assumes no normal "
-           "distribution; three seeds cannot go below 0.25, five not below 0.0625. It is not corrected."),
+           explanation="p (sign flip) is of the exact test over all signs of the differences: it assumes symmetric "
+           "differences and no normal distribution. With three seeds it cannot be below 0.25, with five not below "
+           "0.0625. It is not corrected."),
     Column("verdict", _difference(lambda d: d.verdict), "Verdict", is_text=True, below=("p_holm", "{}"),
            places={"table": 8, "terminal": 9, "latex_accuracy": 9}),
     Column("p_sequential", _difference(lambda d: d.p_sequential), "p (sequential)", decimals=4, is_scientific=True,
            places={"details": 2},
-           explanation="The sequential p is corrected for all variants, and valid however often one has looked."),
+           explanation="p (sequential) is corrected for all variants and valid at any number of looks."),
     Column("p_equivalence", _difference(lambda d: d.p_equivalence), "p (equivalence)",
            latex=r"$p_{\mathrm{equiv}}$", decimals=4, is_scientific=True, places={"details": 2, "latex_accuracy": 9},
-           explanation="The p of equivalence is that of two one-sided t-tests against the margin, Holm-corrected."),
+           explanation="p (equivalence) is of two one-sided t-tests against the margin, Holm-corrected over the "
+           "variants; that of an identity control is not corrected."),
     Column("margin", _difference(lambda d: d.margin), "Margin", decimals=4, places={"details": 2}),
     Column("both_ci", _over_both, "95 % CI of Δ over seeds and images", latex=r"95\,\% CI, both", decimals=4,
            is_signed=True, in_files=False, below=("delta_map50_95", "both {}"),
@@ -252,8 +254,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("both_ci_low", _end(_over_both, "low"), decimals=4),
     Column("both_ci_high", _end(_over_both, "high"), decimals=4),
     Column("error_seeds", _component(lambda v: v.of_seeds), "Error, seeds", decimals=4, places={"details": 2},
-           explanation="Errors are standard errors of Δ: over seeds, over images (what all seeds share), and the part "
-           "of that over seeds that is a seed on these images (seed x image), which more images reduce as well."),
+           explanation="Errors are standard errors of Δ. Error, seeds: over seeds. Error, images: of the sampling of "
+           "images that all seeds share. Error, seed x image: the part of that over seeds that more images reduce."),
     Column("error_images", _component(lambda v: v.of_images), "Error, images", decimals=4, places={"details": 2}),
     Column("error_seed_by_image", _component(lambda v: v.of_both), "Error, seed x image", decimals=4,
            places={"details": 2}),

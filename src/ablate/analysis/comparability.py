@@ -105,6 +105,11 @@ def disagreements(replicates: Sequence[TrialRecord]) -> list[str]:
     return reasons
 
 
+def compared_titles(trials: Sequence[TrialRecord]) -> list[str]:
+    """Titles of all realised values in which these trials are compared."""
+    return list(_readers(trials))
+
+
 def coverage(record: TrialRecord) -> str:
     """Starting weights of a trial: where from, and how many of the tensors that should arrive did."""
     weights = record.realised.weights

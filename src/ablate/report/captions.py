@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ablate.analysis.columns import columns_in
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.image_groups import drawn_again
+from ablate.analysis.phrases import count
+from ablate.analysis.variant_row import Difference, Row
 from ablate.findings.facts import latency_facts
+from ablate.report.text_table import best_rows
 from ablate.settings.metric import MAP50_95
+from ablate.statistics.paired import ALPHA
 
 # Of the protocol of a latency measurement: what a caption says.
 PROTOCOL = ("device name", "scope", "batch", "precision", "backend", "imgsz", "threads", "rounds", "processes")
@@ -29,22 +35,60 @@ def accuracy_caption(comparison: Comparison) -> str:
         words.append("A check mark is a component that the variant has; the baseline has none.")
     of = "" if comparison.metric is MAP50_95 else f", in {comparison.metric.label}"
     words.append(f"Δ is the mean over shared seeds of variant minus baseline{of}.")
-    if any(difference.p_value is not None for difference in differences):
-        words.append(
-            "CIs over seeds use Student's t; p is that of the paired t-test, Holm-corrected over all variants."
-        )
-    if any(difference.fold_share is not None for difference in differences):
+    words += [*_tests(comparison, differences), *_intervals(rows, differences)]
+    if any(best_rows(comparison).values()):
+        words.append("Bold is the best measured value of the comparable rows on the same data, controls apart.")
+    return " ".join(words)
+
+
+def _tests(comparison: Comparison, differences: Sequence[Difference]) -> list[str]:
+    """How the intervals and p-values over seeds, or over folds, are computed, and what a verdict means."""
+    words, plan = [], comparison.sweep.plan
+    if any(d.p_value is not None and d.fold_share is None for d in differences):
+        words.append("CIs over seeds are Student's t intervals, each for one variant; p is of the paired t-test.")
+    if any(d.fold_share is not None for d in differences):
         words.append(
             "Over folds, CI and p are those of the corrected resampled t-test (Nadeau and Bengio), on the mean of each "
             "fold over its seeds: folds share training images."
         )
-    if any(difference.over_images is not None for difference in differences):
+    if any(d.looks is not None for d in differences):
+        together = f" and for all {plan.tests} comparisons together" if plan.tests > 1 else ""
+        words.append(f"Seeds were added until a verdict: CIs over seeds and p (Holm) hold at all looks{together}.")
+    elif comparison.tests:
         words.append(
-            "The CI over seeds covers seed-to-seed variance on the same images, the CI over images (paired bootstrap) "
-            f"the sampling of {drawn_again(rows)} for the same trained networks, the CI over both seeds and images."
+            f"p (Holm) is p corrected for {count(comparison.tests, 'test')}, one for each comparable variant; controls "
+            "are not among them."
         )
-    words.append("Bold is the best of the comparable rows on the same data.")
-    return " ".join(words)
+    if any(d.verdict is not None for d in differences):
+        margin = f", equivalent if the difference is shown to be within ±{plan.delta:g}" if plan.delta else ""
+        better = f"better or worse if p (Holm) is below {ALPHA:g}{also_required(comparison)}"
+        words.append(f"Verdict: {better}{margin}, else undecided.")
+    return words
+
+
+def also_required(comparison: Comparison) -> str:
+    """What beside the corrected p-value decides whether a difference is significant; empty where nothing does."""
+    skewness, found = comparison.skewness, [row.difference for row in comparison.rows if row.difference is not None]
+    text = ", and the tests that allow for skewness agree" if skewness is not None and skewness.is_notable else ""
+    if any(d.p_sequential is not None and d.looks is None for d in found):
+        text += ", and so is p (sequential)"
+    return text
+
+
+def _intervals(rows: Sequence[Row], differences: Sequence[Difference]) -> list[str]:
+    """What each kind of interval covers, of those that are there."""
+    covers = []
+    if any(d.over_seeds is not None and d.fold_share is None for d in differences):
+        covers.append("the CI over seeds covers seed-to-seed variance on the same images")
+    if any(d.over_images is not None for d in differences):
+        covers.append(
+            f"the CI over images (paired bootstrap) covers the sampling of {drawn_again(rows)} for the same trained "
+            "networks"
+        )
+    if any(d.over_both is not None for d in differences):
+        covers.append("the CI over both covers seeds and images together")
+    text = "; ".join(covers)
+    return [f"{text[0].upper()}{text[1:]}."] if text else []
 
 
 def details_caption(comparison: Comparison) -> str:
@@ -56,9 +100,14 @@ def details_caption(comparison: Comparison) -> str:
 
 def cost_caption(comparison: Comparison) -> str:
     """What the columns on cost mean."""
+    rows = comparison.rows
     words = ["Training time is the mean, memory the highest peak over seeds."]
     protocol = latency_facts(comparison)
-    if protocol and any(row.latency.median_ms is not None for row in comparison.rows):
+    if protocol and any(row.latency.median_ms is not None for row in rows):
         facts = ", ".join(f"{key} {protocol[key]}" for key in PROTOCOL if key in protocol)
-        words.append(f"Latency is the median ({facts}).")
+        many = any(row.latency.over_processes for row in rows)
+        median = "geometric mean over processes of each one's median over its rounds" if many else "median over rounds"
+        words.append(f"Latency is the {median} ({facts}).")
+    if any(row.latency.ratio is not None for row in rows):
+        words.append("The ratio to the baseline is of times that were measured in the same rounds.")
     return " ".join(words)

@@ -10,11 +10,12 @@ from ablate.report.text_table import TableColumn
 
 MOST = 8  # data sets that get a column of their own
 CAPTION = (
-    "Differences to the baseline in {}, on each data set the mean over its seeds. Mean: unweighted, with "
-    "Student's 95 % interval over data sets. SD between: of the true differences between data sets, without what seeds "
-    "add to it. Next data set: 95 % prediction interval of the difference that a data set like these will show, "
-    "measured with as many seeds, and the probability that it is above zero; from three data sets on. Rank: mean rank "
-    "over the data sets, 1 is the most accurate."
+    "Differences to the baseline in {}, on each data set the mean over its seeds. Mean: over the data sets, "
+    "unweighted, with Student's 95 % interval over data sets; p (Holm) is corrected over the variants. SD between: "
+    "standard deviation of the true differences between data sets, seed-to-seed variance removed. Next data set: 95 % "
+    "prediction interval of the difference that a data set like these will show, measured with as many seeds, and the "
+    "probability that it is above zero; from three data sets on. Rank: mean rank over the data sets, 1 is the most "
+    "accurate."
 )
 
 

@@ -54,20 +54,20 @@ def figure_list(comparison: Comparison) -> list[FigureEntry]:
     def each_group(name: str, title: str, draw: Callable[[Group], Drawing | None]) -> Iterator[FigureEntry]:
         return _each_group(comparison.groups, name, title, draw)
 
-    sweep = comparison.sweep
+    sweep, noun = comparison.sweep, "factors" if comparison.sweep.design is None else "components"
     return [
         FigureEntry("differences", "Differences to the baseline", lambda: forest(comparison)),
         FigureEntry("looks", "Looks at a growing number of seeds", lambda: looks_by_seeds(comparison)),
         FigureEntry("accuracy_latency", "Accuracy against latency", lambda: accuracy_against_latency(comparison)),
         FigureEntry("training_curves", "Training curves", lambda: training_curves(comparison)),
-        *each_group("per_class", "Classes", class_heat_map),
-        FigureEntry("effects", "Effects of factors", lambda: factor_effects(comparison)),
-        FigureEntry("interactions", "Interactions of factors", lambda: interactions(comparison)),
-        FigureEntry("data_sets", "Several data sets", lambda: over_data_sets(comparison)),
+        *each_group("per_class", "Accuracy by class", class_heat_map),
+        FigureEntry("effects", f"Effects of {noun}", lambda: factor_effects(comparison)),
+        FigureEntry("interactions", f"Interactions of {noun}", lambda: interactions(comparison)),
+        FigureEntry("data_sets", "Differences on several data sets", lambda: over_data_sets(comparison)),
         FigureEntry("critical_difference", "Mean ranks over data sets", lambda: critical_difference(comparison)),
         FigureEntry("validation_test", "Validation images and test split", lambda: validation_and_test(comparison)),
         FigureEntry("latency", "Distribution of latency", lambda: latency_distribution(comparison)),
-        *each_group("found_missed", "What is found and missed", lambda group: found_and_missed(sweep, group)),
+        *each_group("found_missed", "Objects detected and missed", lambda group: found_and_missed(sweep, group)),
         *each_group("samples", "Sample detections", lambda group: sample_detections(sweep, group)),
     ]
 

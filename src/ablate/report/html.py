@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import jinja2
 
+from ablate.analysis.comparability import compared_titles
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.flops_note import flops_differences
-from ablate.analysis.phrases import minus
+from ablate.analysis.phrases import joined, minus
 from ablate.analysis.variants import variant_key
 from ablate.findings.all_findings import sentences
 from ablate.findings.facts import Facts, data_facts, headline, latency_facts, recipe_facts
@@ -133,6 +134,7 @@ def page_html(comparison: Comparison, pictures: list[Picture], caption: str) -> 
             latency=latency_facts(comparison),
             recipes=_recipes(comparison),
             unfair=_unfair(comparison),
+            alike=_alike(comparison),
             data=data_facts(comparison),
             many=MANY,
             few=FEW,
@@ -178,6 +180,14 @@ def _unfair(comparison: Comparison) -> list[UnfairRow]:
         if not row.is_comparable
     ]
     return rows + [UnfairRow("", label, f"left out: {why}") for label, why in comparison.left_out.items()]
+
+
+def _alike(comparison: Comparison) -> str:
+    """In what the rows were held against their baselines, where none differs; empty where there is none to hold."""
+    if not any(group.compared for group in comparison.groups):
+        return ""
+    titles = compared_titles([trial for row in comparison.rows for trial in row.variant.measured])
+    return f"Each row was trained as its baseline was, as far as the records tell. Compared: {joined(titles)}."
 
 
 @cache

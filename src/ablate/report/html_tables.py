@@ -360,7 +360,8 @@ def _timing(latency: Latency | None) -> TimingCell:
     if latency is None:
         return TimingCell()
     interval = latency.interval
-    title = f"95 % interval {interval.low:.2f} to {interval.high:.2f} ms" if interval else ""
+    over = "processes" if latency.over_processes else "rounds of one process"
+    title = f"95 % CI over {over}: {interval.low:.2f} to {interval.high:.2f} ms" if interval else ""
     if latency.ratio is not None:
         small = f"{cell('latency_ratio', latency.ratio)} ×"  # noqa: RUF001
     else:

@@ -8,6 +8,7 @@ from ablate.analysis.columns import BY_NAME, Place, columns_in
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.split_comparison import TestSplit
 from ablate.analysis.variant_row import Row
+from ablate.report.captions import also_required
 from ablate.report.split_table import openings_text, split_caption, split_columns
 from ablate.report.text_table import CHECK, TableColumn, best_rows, mark_columns, text_column
 from ablate.safe_text import one_line
@@ -47,7 +48,8 @@ SPECIAL = {
     "\n": " ",
     CHECK: r"\checkmark{}",
 }
-COST_CAPTION = "What the variants cost, as the mean over seeds; memory is the highest peak."
+FURTHER_CAPTION = r"Further accuracies and tests of the variants of Table~\ref{tab:accuracy}."
+COST_CAPTION = "Cost of the variants: training time and energy are means over seeds, memory is the highest peak."
 LATIN = 0x17F  # the last letter that LaTeX knows without further packages
 
 
@@ -64,12 +66,12 @@ def latex(comparison: Comparison, accuracy_caption: str, cost_caption: str) -> s
     parts = [
         f"% {_comment(comparison.sweep.name)}: comparison tables; \\usepackage{{{packages}}}",
         tables.table("latex_differences", escape(accuracy_caption) + _legend(comparison), "accuracy"),
-        tables.table("latex_accuracy", "Further accuracies of the variants of Table~\\ref{tab:accuracy}.", "further"),
+        tables.table("latex_accuracy", FURTHER_CAPTION, "further"),
         tables.table("latex_cost", COST_CAPTION, "cost"),
         tables.table("latex_latency", escape(cost_caption), "latency"),
         *([_of_test_split(comparison.on_test)] if comparison.on_test else []),
         _notes(comparison),
-        "% where the numbers come from:",
+        "% trials behind the numbers:",
     ]
     for row in comparison.rows:
         runs = " ".join(row.run_ids) or "none"
@@ -95,11 +97,11 @@ def _legend(comparison: Comparison) -> str:
     """What marks mean, for a caption."""
     words = []
     if any(row.supported for row in comparison.rows):
-        words.append(rf"$^{{*}}$ $p_{{\mathrm{{Holm}}}} < {ALPHA:g}$.")
+        words.append(rf"$^{{*}}$ Significant: $p_{{\mathrm{{Holm}}}} < {ALPHA:g}${also_required(comparison)}.")
     if not all(row.is_comparable for row in comparison.rows):
         words.append(r"$^{\dagger}$ Not comparable with its baseline; see the notes.")
     if any(row.is_control for row in comparison.rows):
-        words.append("Controls, in italics, take no part in the correction.")
+        words.append("Controls are in italics.")
     return "".join(f" {text}" for text in words)
 
 

@@ -196,7 +196,7 @@ def markdown(comparison: Comparison, *, figures: Sequence[str] = ()) -> str:
                 ("MLflow run", [trial.mlflow_run for trial in trials]),
             )
         ]
-        parts += ["## Where the numbers come from\n", markdown_table(columns)]
+        parts += ["## Trials behind the numbers\n", markdown_table(columns)]
     return "\n".join(parts)
 
 

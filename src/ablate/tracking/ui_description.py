@@ -27,13 +27,13 @@ its artifacts the report (`report/comparison.html`), the figures, and the table 
 - **Group by** a tag: `ablate.variant`, or a factor: `ablate.module`, `ablate.insertion`, `ablate.optimizer`, \
 `ablate.model`, `ablate.data`, and where they are not the stock network's `ablate.box_loss`, `ablate.cls_loss`, \
 `ablate.assigner`, `ablate.head`; `ablate.sweep` is the sweep that trained it.
-- **Compare**: tick trials, press *Compare*, and switch on *Show diff only*: what remains is what differs, also in how \
-they were really trained (`realised.*`).
+- **Compare**: tick trials, press *Compare*, and switch on *Show diff only*: it shows what differs, also in the \
+realised recipe (`realised.*`).
 - **Search**: `tags."ablate.module" = "hmha" and metrics."final/map50_95" > 0.3`.
-- Metrics: `final/` of the best epoch (the table's), `last/` of the last one, `per_class_map50_95/`, `cost/`; without \
-a slash: each epoch's.
+- Metrics: `final/` of the best epoch, `last/` of the last one, `per_class_map50_95/`, `cost/`; those of each epoch \
+have no slash. The table is of the best epoch unless the sweep declared another `judge`.
 
-The report's intervals and tests are not MLflow's averages: what can be concluded stands in the report.
+MLflow shows means without intervals or tests; the report has both, and the findings.
 """
 
 _LIST = {"orderByKey": "attributes.start_time", "orderByAsc": False, "startTime": "ALL", "lifecycleFilter": "Active"}

@@ -68,7 +68,7 @@ def class_heat_map(group: Group) -> Drawing | None:
         f"First column: {name} of the baseline in points (100 is perfect), mean over seeds. Other columns: variant "
         "minus baseline in points, mean over shared seeds. Blue is better than the baseline, orange is worse. In "
         "parentheses: ground-truth objects of the class.",
-        "Single cells are not tested: among so many, some are large by chance.",
+        "No cell is tested: among many cells, some are large by chance.",
     ]
     if len(shown) < len(differences):
         parts.append(f"The {len(shown)} of {len(differences)} classes that differ most are shown.")

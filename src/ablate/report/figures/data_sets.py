@@ -23,6 +23,7 @@ from ablate.report.figures.style import (
     TWO_COLUMNS,
     Drawing,
     fix_layout,
+    in_words,
     paragraph,
 )
 from ablate.statistics.paired import ALPHA, LEVEL
@@ -50,14 +51,15 @@ def over_data_sets(comparison: Comparison) -> Drawing | None:
     if not items:
         return None
     data = list(dict.fromkeys(name for study, _ in items for name in study.data))
+    variants = [variant for _, variant in items]
     with mpl.rc_context(SETTINGS):
         figure, axes = canvas(lines, right=RIGHT, below=0.75)
-        limit = _limit([variant for _, variant in items])
+        limit = _limit(variants)
         axes.set_xlim(-limit, limit)
         axes.axvline(0, color="black", linewidth=0.9, zorder=1)
         for line, (_, variant) in zip((line for line in lines if line.name), items, strict=True):
             _draw(axes, line, variant, data)
-        _numbers(axes, lines[0], [line for line in lines if line.name], [variant for _, variant in items])
+        _numbers(axes, lines[0], [line for line in lines if line.name], variants)
         axes.set_xlabel(f"difference in {comparison.metric.label} to the baseline; further right is more accurate")
         handles = {name: _marker(axes, data.index(name)) for name in data}
         figure.legend(
@@ -65,13 +67,17 @@ def over_data_sets(comparison: Comparison) -> Drawing | None:
         )
         fix_layout(figure)
     parts = [
-        f"Markers: data sets. Thick bar: {100 * LEVEL:.0f}% CI of the mean over data sets; thin bar: "
-        f"{100 * LEVEL:.0f}% prediction interval of the difference on the next data set. A bar that reaches beyond the "
-        "figure is cut off.",
+        f"Markers: the difference on each data set; vertical line: their mean. Thick bar: {100 * LEVEL:.0f}% CI of the "
+        "mean over data sets.",
+        f"Thin bar: {100 * LEVEL:.0f}% prediction interval of the difference on the next data set."
+        if any(variant.pooled.prediction is not None for variant in variants)
+        else "",
+        "Bars that reach beyond the figure are cut off." if max(_ends(variants)) > limit else "",
         f"The first {len(items)} of {total} variants are shown." if len(items) < total else "",
     ]
-    keys = dict.fromkeys(one.row.key for _, variant in items for one in variant.on)
-    return Drawing(figure, paragraph(parts), tuple(keys))
+    keys = dict.fromkeys(one.row.key for variant in variants for one in variant.on)
+    alt = in_words((variant.label, variant.pooled.mean, variant.pooled.interval) for variant in variants)
+    return Drawing(figure, paragraph(parts), tuple(keys), alt=f"Mean differences over data sets. {alt}")
 
 
 def critical_difference(comparison: Comparison) -> Drawing | None:
@@ -95,10 +101,11 @@ def critical_difference(comparison: Comparison) -> Drawing | None:
         f"{', '.join(tests)}.",
         ""
         if all(s.ranks and s.ranks.can_differ for s in studies)
-        else "With so few data sets no two ranks can differ by more than the critical distance.",
+        else "With so few data sets no two mean ranks can differ by more than the critical distance.",
     ]
     keys = dict.fromkeys(one.row.key for study in studies for variant in study.variants for one in variant.on)
-    return Drawing(figure, paragraph(parts), tuple(keys))
+    ranks = [f"{label} {rank:.2f}" for study in studies for label, rank in study.rank_of.items()]
+    return Drawing(figure, paragraph(parts), tuple(keys), alt=f"Mean ranks: {', '.join(ranks)}.")
 
 
 def _draw(axes: Axes, line: Line, variant: AcrossDataSets, data: Sequence[str]) -> None:
@@ -120,10 +127,14 @@ def _draw(axes: Axes, line: Line, variant: AcrossDataSets, data: Sequence[str]) 
 def _limit(variants: Sequence[AcrossDataSets]) -> float:
     """How far the axis reaches to either side: bars of two or three data sets may be cut off."""
     largest = max(abs(one.estimate) for variant in variants for one in variant.on)
+    return 1.08 * min(max(largest, *_ends(variants)), 3 * largest) or 0.01
+
+
+def _ends(variants: Sequence[AcrossDataSets]) -> list[float]:
+    """How far the bars reach from zero."""
     bars = [variant.pooled.interval for variant in variants]
     bars += [variant.pooled.prediction.interval for variant in variants if variant.pooled.prediction]
-    furthest = max([largest, *(abs(end) for bar in bars if bar for end in bar[1:])])
-    return 1.08 * min(furthest, 3 * largest) or 0.01
+    return [0.0, *(abs(end) for bar in bars if bar for end in bar[1:])]
 
 
 def _marker(axes: Axes, index: int) -> Artist:

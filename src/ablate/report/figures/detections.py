@@ -79,9 +79,10 @@ def found_and_missed(sweep: Sweep, group: Group) -> Drawing | None:
         f"Crops of validation images, {detections.replicate.in_words}. Boxes: ground truth. Thick solid blue: detected "
         f"by the variant, missed by {base.label}; thick dashed orange: the reverse; thin white: detected by both; "
         f"dotted: missed by both. Detected: correct class, IoU of at least {IOU}, confidence of at least {CONFIDENCE}. "
-        "The images that differ most are shown; the counts below are over all images.",
+        "The images that differ most are shown. The counts below are over all images of this training of each, and are not "
+        "tested.",
         limit_text(len(chosen), len(detections.variants), "variants", "by objects detected by one only"),
-        "Original images are no longer in their place: reduced copies are shown." if library.copied else "",
+        "Reduced copies are shown, as original images are no longer where they were." if library.copied else "",
         "; ".join(detections.unread).capitalize() + "." if detections.unread else "",
     ]
     labels = {base.label, *(one.row.label for one in detections.variants)}

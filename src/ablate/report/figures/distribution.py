@@ -54,26 +54,30 @@ def latency_distribution(comparison: Comparison) -> Drawing | None:
         median, p95 = (1 + inches / (TWO_COLUMNS - LEFT - RIGHT) for inches in (0.5, 0.95))
         style: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "fontsize": SMALLEST}
         style |= {"ha": "right", "va": "center"}
-        for text, x in (("median", median), ("p95", p95)):
+        for text, x in (("latency", median), ("p95", p95)):
             axes.text(x, layout.lines[0].y, text, fontweight="bold", **style)
         for y, row in placed:
             axes.text(median, y, cell("latency_ms", row.latency.median_ms), **style)
             axes.text(p95, y, cell("latency_p95_ms", row.latency.p95_ms), **style)
         fix_layout(figure)
-    counts = sorted({len(samples[row.key]) for _, row in placed})
+    rows = [row for _, row in placed]
+    counts = sorted({len(samples[row.key]) for row in rows})
     many = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     parts = [
-        f"{many} measurements per variant, in rounds interleaved with the other variants.",
+        f"{many} measurements per variant, one in each round; a round measures all variants.",
         "Box: interquartile range; white line: median; tick: 95th percentile; whiskers: 1st to 99th percentile; shape: "
         "density."
         if counts[-1] >= VIOLIN
         else "Ticks are single measurements; the marker is their median.",
-        "The dotted line is the baseline's median." if any(row.is_baseline for row in comparison.rows) else "",
+        "The dotted line is the median of the baseline's measurements." if any(row.is_baseline for row in rows) else "",
+        "Numbers at the right: geometric mean over processes of each one's median; 95th percentile."
+        if any(row.latency.over_processes for row in rows)
+        else "",
         f"{beyond} measurements lie beyond the right edge." if beyond else "",
-        dagger_caption(row for _, row in placed),
+        dagger_caption(rows),
         layout.limit,
     ]
-    return Drawing(figure, paragraph(parts), tuple(row.key for _, row in placed))
+    return Drawing(figure, paragraph(parts), tuple(row.key for row in rows))
 
 
 def samples_of(comparison: Comparison) -> dict[str, np.ndarray]:

@@ -31,6 +31,7 @@ from ablate.report.figures.style import (
     TWO_COLUMNS,
     Drawing,
     fix_layout,
+    in_words,
     paragraph,
 )
 from ablate.statistics.factorial_model import BASELINE as BASELINE_MODULE
@@ -77,22 +78,28 @@ def factor_effects(comparison: Comparison) -> Drawing | None:
         fix_layout(figure)
     parts = []
     if analyses:
-        parts.append(
-            "Main effect: mean of a level over all levels of the other factors, minus the overall mean. Interaction "
-            "(hollow): what a pair of levels adds to the sum of its main effects."
-        )
+        parts.append("Main effect: mean of a level over all levels of the other factors, minus the overall mean.")
+        if any(item.crossed for item in shown):
+            parts.append("Interaction (hollow): what a pair of levels adds to the sum of its main effects.")
         parts += [f"{analysis.note.capitalize()}." for analysis in analyses if analysis.note]
     else:
         parts.append(
             "Effect of a component: all components minus all but this one."
             if studies[0].is_removal
-            else "Effect of a component: with it minus without it, mean over the settings of the other components. "
-            "Interaction (hollow): what two components give together beyond the sum of what each adds alone."
+            else "Effect of a component: with it minus without it, mean over the settings of the other components."
         )
-    parts.append(f"Bars: {100 * LEVEL:.0f}% CI over seeds. *: p < {ALPHA:g} after Holm correction.")
+        if any(item.crossed for item in shown):
+            parts.append(
+                "Interaction (hollow): what two components give together beyond the sum of what each adds alone."
+            )
+    if any(item.interval is not None for item in shown):
+        parts.append(f"Bars: {100 * LEVEL:.0f}% CI over seeds, each for one effect.")
+    if any(item.supported for item in shown):
+        parts.append(f"*: significant, p < {ALPHA:g} after Holm correction.")
     parts.append(f"The first {len(shown)} of {total} effects are shown." if len(shown) < total else "")
     rows = [row for row in comparison.rows if not row.is_control and row.accuracy.primary is not None]
-    return Drawing(figure, paragraph(parts), tuple(row.key for row in rows))
+    alt = in_words((item.name, item.estimate, item.interval) for item in shown)
+    return Drawing(figure, paragraph(parts), tuple(row.key for row in rows), alt=f"Effects. {alt}")
 
 
 class Panel(NamedTuple):
@@ -130,9 +137,9 @@ def interactions(comparison: Comparison) -> Drawing | None:
     noun = "factor" if comparison.sweep.design is None else "component"
     settings = "the levels of other factors" if noun == "factor" else "the settings of other components"
     parts = [
-        f"Mean {comparison.metric.label} of each pair of levels over seeds and {settings}. Parallel lines: no "
-        f"interaction. Lines that converge or cross: the effect of one {noun} depends on the other. The CIs of the "
-        "interactions show whether that exceeds seed-to-seed variance.",
+        f"Mean {comparison.metric.label} of each pair of levels over seeds and {settings}. Parallel lines: no interaction as "
+        f"measured. Lines that converge or cross: the effect of one {noun} depends on the other, as measured. Whether "
+        "that is more than seed-to-seed variance is shown by the CIs of the interactions.",
         f"The first {len(shown)} of {len(panels)} pairs of {noun}s are shown." if len(shown) < len(panels) else "",
     ]
     keys = dict.fromkeys(key for panel in shown for key in panel.keys)

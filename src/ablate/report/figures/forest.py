@@ -16,8 +16,9 @@ from matplotlib.patches import Patch, Rectangle
 from ablate.analysis.columns import accuracy_text, cell
 from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.image_groups import drawn_again
-from ablate.analysis.phrases import minus
+from ablate.analysis.phrases import joined, minus
 from ablate.analysis.variant_row import Difference, Row
+from ablate.report.captions import also_required
 from ablate.report.figures.rows import LEFT, canvas, line_up
 from ablate.report.figures.style import (
     SETTINGS,
@@ -26,6 +27,7 @@ from ablate.report.figures.style import (
     Drawing,
     Style,
     fix_layout,
+    in_words,
     paragraph,
     styles,
 )
@@ -33,6 +35,7 @@ from ablate.statistics.paired import ALPHA, LEVEL
 from ablate.statistics.verdict import Verdict
 
 RIGHT = 2.3  # inches for the numbers
+_NO_INTERVAL = "There is no CI over seeds."
 MARGIN = "#dfeaf4"  # color of the band in which differences are equivalent
 BOX = 0.34  # half the height of the box that stands for the images
 
@@ -65,7 +68,9 @@ def forest(comparison: Comparison) -> Drawing | None:
                 handler_map={tuple: HandlerTuple(ndivide=None, pad=-1.0)},
             )  # fmt: skip
         fix_layout(figure)
-    return Drawing(figure, _caption(items, layout.limit, any(cut)), tuple(item.row.key for item in items))
+    caption = _caption(items, layout.limit, any(cut), also_required(comparison))
+    alt = in_words((item.row.label, item.difference.estimate, item.difference.over_seeds) for item in items)
+    return Drawing(figure, caption, tuple(item.row.key for item in items), alt=f"Differences to the baseline. {alt}")
 
 
 class _Item(NamedTuple):
@@ -134,7 +139,8 @@ def _numbers(axes: Axes, top: float, items: Sequence[_Item]) -> None:
 
     write(estimate, top, "Δ", fontweight="bold", ha="right")
     if any(difference.over_seeds is not None for _, _, difference in items):
-        write(interval, top, f"{100 * LEVEL:.0f}% CI (seeds)", fontweight="bold")
+        over = "folds" if all(d.fold_share for _, _, d in items if d.over_seeds) else "seeds"
+        write(interval, top, f"{100 * LEVEL:.0f}% CI ({over})", fontweight="bold")
     if any(difference.p_holm is not None for _, _, difference in items):
         write(p_value, top, "p (Holm)", fontweight="bold")
     for y, row, difference in items:
@@ -155,7 +161,8 @@ def _handles(items: Sequence[_Item], margin: float | None) -> tuple[list[Any], l
     if any(item.difference.over_seeds for item in items):
         line, dot = Line2D([], [], color="#444444", linewidth=2.4), Line2D([], [], marker="o", color="#444444")
         handles.append((line, dot))
-        labels.append("mean difference, 95% CI over seeds")
+        over = "folds" if all(item.difference.fold_share for item in items if item.difference.over_seeds) else "seeds"
+        labels.append(f"mean difference, 95% CI over {over}")
     if any(item.difference.over_images for item in items):
         handles.append(Patch(facecolor="#f1f1f1", edgecolor="#444444", linewidth=0.8))
         labels.append(f"95% CI over {drawn_again([item.row for item in items], 'images')}")
@@ -170,26 +177,30 @@ def _handles(items: Sequence[_Item], margin: float | None) -> tuple[list[Any], l
     return handles, labels
 
 
-def _caption(items: Sequence[_Item], limit: str, cut: bool) -> str:
+def _kind_of_interval(difference: Difference) -> str:
+    if difference.looks is not None:
+        return "seeds, valid at all looks"
+    return "folds (corrected resampled t)" if difference.fold_share else "seeds (Student's t)"
+
+
+def _caption(items: Sequence[_Item], limit: str, cut: bool, also: str) -> str:
     percent = f"{100 * LEVEL:.0f}%"
     parts = ["Difference: variant minus baseline, mean over shared seeds. Rows are in the order of the table."]
-    if any(item.difference.over_seeds for item in items):
-        parts.append(f"Thick lines: {percent} CI over seeds (Student's t).")
-    else:
-        parts.append("There is no CI over seeds.")
+    kinds = [_kind_of_interval(item.difference) for item in items if item.difference.over_seeds]
+    parts.append(f"Thick lines: {percent} CI over {joined(dict.fromkeys(kinds))}." if kinds else _NO_INTERVAL)
     if any(item.difference.over_images for item in items):
         parts.append(
             f"Boxes: {percent} CI of the paired bootstrap over {drawn_again([item.row for item in items])}, for the "
             "same trained networks."
         )
     if any(item.row.supported for item in items):
-        parts.append(f"*: p < {ALPHA:g} after Holm correction.")
+        parts.append(f"*: significant, p (Holm) < {ALPHA:g}{also}.")
     if any(_equivalent(item.difference) for item in items):
-        parts.append("≈: equivalent, that is within the margin (shaded band).")
+        parts.append("≈: shown to be within the margin of equivalence (shaded band).")
     if not all(item.row.is_comparable for item in items):
         parts.append("†: not trained as the baseline was.")
     if any(item.row.is_control for item in items):
-        parts.append("Controls are below the rule, hollow and dashed; they are not part of the Holm correction.")
+        parts.append("Controls stand below the rule, hollow and dashed; the Holm correction leaves them out.")
     if cut:
         parts.append("An arrowhead marks an interval that extends beyond the panel.")
     return paragraph([*parts, limit])

@@ -21,6 +21,7 @@ from ablate.analysis.comparison import Comparison
 from ablate.analysis.variant_row import Row
 from ablate.records.factor_levels import STOCK
 from ablate.report.figures.lettering import make_drawable, written
+from ablate.statistics.interval import Interval
 
 TWO_COLUMNS = 7.16  # inches: the width of every figure, so that all of a page are equally wide
 SMALLEST = 7.0  # points
@@ -154,6 +155,14 @@ def ink(ground: Any) -> str:
 def paragraph(parts: Iterable[str]) -> str:
     """Sentences as one paragraph."""
     return " ".join(part.strip() for part in parts if part.strip())
+
+
+def in_words(estimates: Iterable[tuple[str, float, Interval | None]]) -> str:
+    """Names, differences and their 95 % intervals, for who does not see a figure."""
+    return paragraph(
+        f"{name}: {estimate:+.4f}{f' ({interval.low:+.4f} to {interval.high:+.4f})' if interval else ''}."
+        for name, estimate, interval in estimates
+    )
 
 
 def fix_layout(figure: Figure) -> None:

@@ -71,7 +71,7 @@ def accuracy_against_latency(comparison: Comparison) -> Drawing | None:
             axes = figure.add_subplot(len(shown), 1, position)
             _panel(axes, points, drawn)
             axes.set(
-                xlabel="latency, median (ms); further left is faster",
+                xlabel="latency (ms); further left is faster",
                 ylabel=comparison.metric.label,
                 title=f"data: {data}" if data else "",
             )
@@ -80,7 +80,9 @@ def accuracy_against_latency(comparison: Comparison) -> Drawing | None:
             _label_points(axes, points, labels)
         fix_layout(figure)
     points = [point for _, group in shown for point in group]
-    return Drawing(figure, _caption(points, named, len(panels)), tuple(point.row.key for point in points))
+    alt = [f"{point.row.label} {point.accuracy:.4f} at {point.latency:.2f} ms" for point in points]
+    keys = tuple(point.row.key for point in points)
+    return Drawing(figure, _caption(points, named, len(panels)), keys, alt=f"Accuracy and latency: {', '.join(alt)}.")
 
 
 def pareto(points: Sequence[Point]) -> list[Point]:
@@ -111,7 +113,8 @@ def point_of(row: Row) -> Point | None:
 def _vertical(row: Row, accuracy: float) -> tuple[Interval | None, str]:
     """The interval of the accuracy over seeds, or else over images: around what the baseline has."""
     std, seeds = row.accuracy.std, row.replicates
-    if std is not None and seeds >= 2:
+    over_folds = any(trial.fold is not None for trial in row.variant.measured)  # their trainings are not independent
+    if std is not None and seeds >= 2 and not over_folds:
         reach = float(special.stdtrit(seeds - 1, 0.5 + LEVEL / 2) * std / np.sqrt(seeds))
         return Interval(accuracy, accuracy - reach, accuracy + reach), "seeds"
     if row.difference is not None and row.difference.over_images is not None:
@@ -193,7 +196,7 @@ def _caption(points: Sequence[Point], named: int, panels: int) -> str:
     parts = ["One point per variant; up and to the left is better."]
     front = pareto(points)
     if len(front) > 1:
-        parts.append("Dashed: the Pareto front; no variant is both faster and more accurate than one on it.")
+        parts.append("Dashed: the Pareto front; no variant was measured both faster and more accurate than one on it.")
     elif front and panels == 1:
         parts.append(f"The Pareto front is {front[0].row.label} alone.")
     if not all(row.is_comparable for row in rows):
@@ -209,9 +212,10 @@ def _caption(points: Sequence[Point], named: int, panels: int) -> str:
             f"{drawn_again(rows)}, drawn around the point."
         )
     if not covers - {""}:
-        parts.append("There are no vertical bars: neither seeds nor images gave a CI.")
+        parts.append("There are no vertical bars: there is no CI over seeds or images.")
     if any(point.horizontal for point in points):
-        parts.append(f"Horizontal bars: {percent} CI of the median latency.")
+        over = "processes" if all(row.latency.over_processes for row in rows if row.latency.interval) else "rounds"
+        parts.append(f"Horizontal bars: {percent} CI of the latency over {over}.")
     spread = max(point.accuracy for point in points) - min(point.accuracy for point in points)
     if any(point.vertical is not None and point.vertical.high - point.accuracy > spread for point in points):
         parts.append("Bars longer than the range of the points are cut off at the edge of the panel.")
