@@ -128,7 +128,8 @@ def _signatures(row: Row) -> str:
     return " ".join(short(trial.signature) for trial in row.variant.trials)
 
 
-_SIZES = "AP small, medium and large are COCO's, by area: under 32², to 96², above."
+_SIZES = "AP small, medium and large are of objects with an area below 32², up to 96² and above, in pixels (COCO)."
+
 COLUMNS: tuple[Column, ...] = (
     Column("variant", lambda r: r.label, "Variant", is_text=True, always=True,
            places={"table": 1, "details": 1, "description": 1}),

@@ -137,9 +137,9 @@ def interactions(comparison: Comparison) -> Drawing | None:
     noun = "factor" if comparison.sweep.design is None else "component"
     settings = "the levels of other factors" if noun == "factor" else "the settings of other components"
     parts = [
-        f"Mean {comparison.metric.label} of each pair of levels over seeds and {settings}. Parallel lines: no interaction as "
-        f"measured. Lines that converge or cross: the effect of one {noun} depends on the other, as measured. Whether "
-        "that is more than seed-to-seed variance is shown by the CIs of the interactions.",
+        f"Mean {comparison.metric.label} of each pair of levels over seeds and {settings}. Parallel lines: no "
+        f"interaction as measured. Lines that converge or cross: the effect of one {noun} depends on the other, as "
+        "measured. Whether that is more than seed-to-seed variance is shown by the CIs of the interactions.",
         f"The first {len(shown)} of {len(panels)} pairs of {noun}s are shown." if len(shown) < len(panels) else "",
     ]
     keys = dict.fromkeys(key for panel in shown for key in panel.keys)
