@@ -79,8 +79,8 @@ def found_and_missed(sweep: Sweep, group: Group) -> Drawing | None:
         f"Crops of validation images, {detections.replicate.in_words}. Boxes: ground truth. Thick solid blue: detected "
         f"by the variant, missed by {base.label}; thick dashed orange: the reverse; thin white: detected by both; "
         f"dotted: missed by both. Detected: correct class, IoU of at least {IOU}, confidence of at least {CONFIDENCE}. "
-        "The images that differ most are shown. The counts below are over all images of this training of each, and are not "
-        "tested.",
+        "The images that differ most are shown. The counts below are over all images, of one training each, and are "
+        "not tested.",
         limit_text(len(chosen), len(detections.variants), "variants", "by objects detected by one only"),
         "Reduced copies are shown, as original images are no longer where they were." if library.copied else "",
         "; ".join(detections.unread).capitalize() + "." if detections.unread else "",
