@@ -16,7 +16,7 @@ import time
 import numpy as np
 from common import keep
 
-from ablate.evaluation.image_bootstrap import draw, paired_bootstrap, resampled_map
+from ablate.evaluation.image_bootstrap import draw, paired_bootstrap, resampled_accuracy
 from ablate.records.predictions import Predictions
 
 CLASSES = 80
@@ -90,7 +90,7 @@ def by_ultralytics(evidence: Predictions) -> tuple[float, float]:
     """Seconds that Ultralytics takes for one resample, and the largest difference of its mAP from ours."""
     from ultralytics.utils.metrics import ap_per_class
 
-    ours = resampled_map(evidence, resamples=PLAIN)[1:]
+    ours = resampled_accuracy(evidence, resamples=PLAIN)[1:]
     order = np.argsort(-evidence.conf, kind="stable")
     seconds, worst = [], 0.0
     for index in range(PLAIN):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from ablate.evaluation.image_bootstrap import image_interval, resampled_map
+from ablate.evaluation.image_bootstrap import image_interval, resampled_accuracy
 from ablate.records.predictions import Predictions
 from ablate.statistics.paired import LEVEL
 from simulated.known_truth import THRESHOLDS, Population
@@ -97,7 +97,9 @@ def clip_coverage(
     for index in range(count):
         (baseline, variant), of_clip = whole.sample(random, clips)
         groups = None if naive else of_clip
-        pair = tuple(resampled_map(one, resamples=resamples, seed=index, groups=groups) for one in (variant, baseline))
+        pair = tuple(
+            resampled_accuracy(one, resamples=resamples, seed=index, groups=groups) for one in (variant, baseline)
+        )
         interval = image_interval([(pair[0], pair[1])], LEVEL, baseline, groups).interval
         held += interval.low <= whole.images.difference <= interval.high
     return held / count

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from ablate.evaluation.image_bootstrap import image_interval, resampled_map
+from ablate.evaluation.image_bootstrap import image_interval, resampled_accuracy
 from ablate.records.predictions import Predictions
 from ablate.statistics.factorial_model import FactorAnalysis, factor_analysis
 from ablate.statistics.interval import Interval
@@ -145,7 +145,7 @@ class Population:
         cls, images: int, true: tuple[np.ndarray, np.ndarray], found: Sequence[tuple[np.ndarray, ...]]
     ) -> Population:
         """The population of these images, objects and detections (see `Population`), with its difference."""
-        baseline, variant = (resampled_map(_evidence(images, true, one), resamples=0)[0] for one in found)
+        baseline, variant = (resampled_accuracy(_evidence(images, true, one), resamples=0)[0] for one in found)
         return cls(images, true, list(found), float(variant - baseline))
 
 
@@ -214,8 +214,8 @@ def image_coverage(
     student = special.stdtrit(images - 1, 0.975) * np.sqrt(images / (images - 1))
     for index in range(count):
         baseline, variant = whole.sample(random, images)
-        better = resampled_map(variant, resamples=resamples, seed=index)
-        plain = resampled_map(baseline, resamples=resamples, seed=index + count * apart)
+        better = resampled_accuracy(variant, resamples=resamples, seed=index)
+        plain = resampled_accuracy(baseline, resamples=resamples, seed=index + count * apart)
         found = image_interval([(better, plain)], LEVEL, baseline).interval
         held["below"] += truth < found.low
         held["above"] += truth > found.high

@@ -327,7 +327,8 @@ class VariantResults:
             check_groups(str(groups))
         sweep = self._sweep if groups is None else replace(self._sweep, groups=str(groups))
         of_images = groups_for(sweep, self._row.variant.measured[0])
-        return paired_bootstrap(pairs, resamples=resamples, groups=fit_groups(of_images, pairs[0][0]))
+        groups_of_images = fit_groups(of_images, pairs[0][0])
+        return paired_bootstrap(pairs, resamples=resamples, groups=groups_of_images, metric=self._sweep.metric)
 
     def _baseline_variant(self) -> Variant | None:
         variant = self._row.variant

@@ -19,12 +19,14 @@ from ablate.analysis.image_intervals import compute_intervals
 from ablate.analysis.table import comparison_frame
 from ablate.errors import ConfigError
 from ablate.evaluation.average_precision import ultralytics_ap
-from ablate.evaluation.image_bootstrap import paired_bootstrap
+from ablate.evaluation.image_bootstrap import paired_bootstrap, resampled_accuracy
 from ablate.findings.all_findings import sentences
+from ablate.records.judged import sweep_as_chosen
 from ablate.records.loading import load_sweep
 from ablate.records.predictions import Predictions, load_predictions, save_predictions
 from ablate.report.captions import accuracy_caption
 from ablate.report.figure_list import figure_list
+from ablate.settings.metric import METRICS
 from ablate.storage.layout import SweepFolder
 
 Grid = Callable[..., list[dict[str, Any]]]
@@ -88,6 +90,40 @@ def test_the_interval_is_that_of_the_paired_bootstrap(with_evidence: Callable[..
     assert row[BOUNDS].tolist() == pytest.approx([expected.interval.low, expected.interval.high])
     assert row["delta_map50_95"] == pytest.approx(expected.interval.estimate)
     assert row["images_ci_low"] < row["delta_map50_95"] < row["images_ci_high"]
+
+
+@pytest.mark.parametrize("name", ["map50", "map75", "precision", "recall"])
+def test_the_interval_is_of_the_metric_of_the_sweep(with_evidence: Callable[..., Any], name: str) -> None:
+    directory, files = with_evidence()
+    evidence = [load_predictions(path) for path in files]
+    metric = METRICS[name]
+    for path, one in zip(files, evidence, strict=True):
+        result = path.parents[1] / "result.json"
+        record = json.loads(result.read_text())
+        record["metrics"][name] = resampled_accuracy(one, metric=metric, resamples=0)[0]
+        result.write_text(json.dumps(record))
+    usual = row_of(directory)
+    sweep = sweep_as_chosen(load_sweep(directory), metric=name)
+    assert compute_intervals(sweep, resamples=60) == 1
+    row = comparison_frame(compare(sweep)).set_index("module").loc["hmha"]
+    pairs = [(evidence[2], evidence[0]), (evidence[3], evidence[1])]
+    expected = paired_bootstrap(pairs, resamples=60, metric=metric).interval
+    assert row[BOUNDS].tolist() == pytest.approx([expected.low, expected.high])
+    assert row[f"delta_{name}"] == pytest.approx(expected.estimate)
+    assert row[BOUNDS].tolist() != usual[BOUNDS].tolist()
+    assert row["both_ci_low"] < row[f"delta_{name}"] < row["both_ci_high"]
+    variant = ablate.load_sweep(directory, metric=name)["hmha@c3k2"].resample_images(60)
+    assert variant is not None
+    assert variant.interval == expected
+
+
+def test_predictions_that_do_not_give_the_recorded_metric_are_told(
+    with_evidence: Callable[..., Any],
+) -> None:
+    directory, _ = with_evidence()
+    sweep = sweep_as_chosen(load_sweep(directory), metric="map50")  # recorded as 1.55 times mAP50-95
+    compute_intervals(sweep, resamples=60)
+    assert any("gives mAP50 " in note for note in compare(sweep).rows[1].notes)
 
 
 def test_one_seed_has_an_interval_over_images_and_the_words_say_what_it_covers(

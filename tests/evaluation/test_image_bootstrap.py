@@ -10,7 +10,7 @@ from ultralytics.utils.metrics import Metric, ap_per_class
 
 from ablate.evaluation import image_bootstrap as bootstrap
 from ablate.evaluation.average_precision import ultralytics_ap
-from ablate.evaluation.image_bootstrap import NotPaired, draw, paired_bootstrap, resampled_map
+from ablate.evaluation.image_bootstrap import NotPaired, draw, paired_bootstrap, resampled_accuracy
 from ablate.records.predictions import Predictions
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -94,7 +94,7 @@ def without_objects(evidence: Predictions, keep: int) -> Predictions:
 @pytest.mark.parametrize("seed", range(12))
 def test_each_resample_equals_a_plain_evaluation_by_ultralytics(seed: int) -> None:
     evidence = small_evidence(seed, images=2 + seed, grid=[6, 20, 1000][seed % 3])
-    found = resampled_map(evidence, resamples=40, seed=seed)
+    found = resampled_accuracy(evidence, resamples=40, seed=seed)
     assert found[0] == pytest.approx(ultralytics_ap(evidence).map50_95, abs=1e-12)
     expected = [plain_map(evidence, seed, index) for index in range(40)]
     np.testing.assert_allclose(found[1:], expected, atol=1e-9, rtol=0)
@@ -123,7 +123,7 @@ def test_a_larger_evaluation_equals_plain_ones_too() -> None:
         true_cls=true_cls,
         true_box=np.zeros((len(true_cls), 4), dtype=np.uint16),
     )
-    found = resampled_map(evidence, resamples=30, seed=5)
+    found = resampled_accuracy(evidence, resamples=30, seed=5)
     assert found[0] == pytest.approx(ultralytics_ap(evidence).map50_95, abs=1e-12)
     np.testing.assert_allclose(found[1:], [plain_map(evidence, 5, index) for index in range(30)], atol=1e-9, rtol=0)
 
@@ -131,7 +131,7 @@ def test_a_larger_evaluation_equals_plain_ones_too() -> None:
 def test_a_detector_that_sees_nothing_has_no_accuracy_in_any_resample() -> None:
     evidence = small_evidence(3)
     blind = replace(evidence, **{name: getattr(evidence, name)[:0] for name in ("image", "cls", "conf", "box", "hit")})
-    assert np.unique(resampled_map(blind, resamples=20)).tolist() == [0.0]
+    assert np.unique(resampled_accuracy(blind, resamples=20)).tolist() == [0.0]
     found = paired_bootstrap([(blind, evidence)], resamples=20)
     assert found.interval.estimate == pytest.approx(-ultralytics_ap(evidence).map50_95, abs=1e-12)
     assert paired_bootstrap([(blind, blind)], resamples=20).interval == (0.0, 0.0, 0.0)
@@ -142,7 +142,7 @@ def test_a_detector_that_sees_nothing_has_no_accuracy_in_any_resample() -> None:
 
 def test_a_resample_without_true_objects_is_left_out_and_one_class_after_another_may_vanish() -> None:
     evidence = without_objects(small_evidence(3), 2)
-    found = resampled_map(evidence, resamples=60, seed=1)
+    found = resampled_accuracy(evidence, resamples=60, seed=1)
     expected = [plain_map(evidence, 1, index) for index in range(60)]
     np.testing.assert_allclose(found[1:], expected, atol=1e-9, rtol=0)
     empty = int(np.isnan(expected).sum())
@@ -155,7 +155,7 @@ def test_without_any_detection_accuracy_is_zero() -> None:
     nothing = replace(
         evidence, **{name: getattr(evidence, name)[:0] for name in ("image", "cls", "conf", "box", "hit")}
     )
-    assert resampled_map(nothing, resamples=5).tolist() == [0] * 6
+    assert resampled_accuracy(nothing, resamples=5).tolist() == [0] * 6
     assert paired_bootstrap([(evidence, nothing)], resamples=50).interval.estimate > 0
 
 

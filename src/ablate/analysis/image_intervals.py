@@ -25,7 +25,7 @@ from ablate.analysis.variants import Variant, accuracy_by, variants_of
 from ablate.data.data_errors import DataError
 from ablate.data.groups import ImageGroups
 from ablate.errors import AblateError
-from ablate.evaluation.image_bootstrap import RESAMPLES, NotPaired, image_interval, resampled_map, same_objects
+from ablate.evaluation.image_bootstrap import RESAMPLES, NotPaired, image_interval, resampled_accuracy, same_objects
 from ablate.records.json_struct import JsonStruct, from_json, to_json, written
 from ablate.records.judged import judged_sweep
 from ablate.records.loading import DamagedRecordError, load_object
@@ -235,8 +235,11 @@ class _Evaluations:
                 self._on_progress(task.variant.label, (ahead + done / self.resamples) / self._trials)
 
         groups = numbered_groups(task.groups, predictions)
-        accuracies = resampled_map(predictions, resamples=self.resamples, seed=SEED, groups=groups, on_progress=report)
-        _check_agreement(record, task.variant.metric, accuracies[0], trial)
+        metric = task.variant.metric
+        accuracies = resampled_accuracy(
+            predictions, metric=metric, resamples=self.resamples, seed=SEED, groups=groups, on_progress=report
+        )
+        _check_agreement(record, metric, accuracies[0], trial)
         self.images.setdefault(task.variant.comparison_key, predictions)
         return accuracies
 

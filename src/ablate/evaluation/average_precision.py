@@ -94,11 +94,25 @@ def _area(recall: np.ndarray, precision: np.ndarray) -> float:
     return float(np.trapezoid(np.interp(RECALLS, curve, envelope), RECALLS))
 
 
-def coco_ap(predictions: Predictions) -> dict[str, float | None]:
-    """COCO's AP (mean over classes and thresholds) of small, medium and large objects, by their boxes' areas.
+@dataclass(frozen=True)
+class CocoMatches:
+    """Detections matched with true objects as COCO matches them, for each of the S sizes of `SIZES`.
 
-    A size is None where no true object has it. Areas are those of the original images.
+    Attributes:
+        matched: Whether each of N detections finds a true object at each of K thresholds, (S, K, N).
+        left_out: Whether it counts neither as true nor as false, (S, K, N): it, or what it finds, is of another size.
+        ignored: Whether each of T true objects is of another size, (S, T).
+        counted: Whether a detection is among the most confident of its class and image, (N,).
     """
+
+    matched: np.ndarray
+    left_out: np.ndarray
+    ignored: np.ndarray
+    counted: np.ndarray
+
+
+def coco_matches(predictions: Predictions) -> CocoMatches:
+    """Match detections with true objects as COCO does, size by size. Areas are those of the original images."""
     boxes, true_boxes = predictions.pixels()
     areas_found, true_areas = areas(boxes), areas(true_boxes)
     ranges = np.array(list(SIZES.values()))
@@ -113,7 +127,17 @@ def coco_ap(predictions: Predictions) -> dict[str, float | None]:
             shared = overlaps(boxes[detected][:, None], true_boxes[true][None])
             matched[..., detected], left_out[..., detected] = _match(shared, ignored[:, true], predictions.thresholds)
     left_out |= ~matched & outside[:, None]
-    order = np.flatnonzero(counted)
+    return CocoMatches(matched, left_out, ignored, counted)
+
+
+def coco_ap(predictions: Predictions) -> dict[str, float | None]:
+    """COCO's AP (mean over classes and thresholds) of small, medium and large objects, by their boxes' areas.
+
+    A size is None where no true object has it.
+    """
+    matches = coco_matches(predictions)
+    matched, left_out, ignored = matches.matched, matches.left_out, matches.ignored
+    order = np.flatnonzero(matches.counted)
     order = order[np.argsort(-predictions.conf[order], kind="stable")]
     cls = predictions.cls[order]
     answers: dict[str, float | None] = {}

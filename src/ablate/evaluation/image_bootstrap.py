@@ -1,4 +1,4 @@
-"""How far a difference in mAP would move with other images of the same kind: the paired bootstrap over images.
+"""How far a difference in accuracy would move with other images of the same kind: the paired bootstrap over images.
 
 | problem | customary | here |
 |---|---|---|
@@ -9,7 +9,7 @@
 
 A resample counts each image zero, one or several times. Nothing is copied for it: with detections in the order of their
 confidence, the counts of true and of all detections up to each of them are sums of their images' counts, and only
-where a detection is true does recall move. mAP is Ultralytics' (`ablate.evaluation.average_precision`), to rounding.
+where a detection is true does recall move (`ablate.evaluation.weighted_curves`).
 
 The interval speaks of images and of nothing else: what another seed would have changed is not in it.
 """
@@ -18,21 +18,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from scipy import special
 
 from ablate.errors import AblateError
+from ablate.evaluation.weighted_accuracy import weighted_accuracy
+from ablate.evaluation.weighted_curves import image_rank
 from ablate.records.predictions import Predictions
 from ablate.settings.environment import cpu_threads
+from ablate.settings.metric import MAP50_95, Metric
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import LEVEL
 from ablate.statistics.seeds_and_images import ImageVariance, image_variance
 
 RESAMPLES = 1000
-GRID = 100  # recall is sampled at 0, 1/100, ..., 1
 CHUNK = 100_000  # numbers that a pass over some resamples works on: small enough to stay near the processor
 MOST_THREADS = 8  # each holds a chunk; beyond it memory is what limits
 BOX_TOLERANCE = 656  # 1 % of an image's side: as far as the same true box may move by being scaled for another size
@@ -43,7 +44,7 @@ class NotPaired(AblateError, ValueError):
 
 
 class ImageInterval(NamedTuple):
-    """A difference in mAP50-95 with its interval over images, in fractions.
+    """A difference in accuracy with its interval over images, in fractions.
 
     Attributes:
         interval: Variant - baseline on the images as they are, mean over the seeds, with its interval over images, for
@@ -70,9 +71,10 @@ def paired_bootstrap(
     seed: int = 0,
     level: float = LEVEL,
     groups: np.ndarray | None = None,
+    metric: Metric = MAP50_95,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ImageInterval:
-    """Difference variant - baseline of mAP50-95 with its interval over images.
+    """Difference variant - baseline of an accuracy with its interval over images.
 
     The interval says how far the difference, between these trained networks, would move on other images of the same
     kind. Averaging over several seeds narrows what the images alone contribute; it does not put the seeds' own spread
@@ -83,7 +85,8 @@ def paired_bootstrap(
         resamples: How many.
         seed: The same seed gives the same resamples, whatever the predictions, the machine or the number of threads.
         level: Of the interval.
-        groups: Number of the group of each image of the first pair's variant, (I,), as in `resampled_map`.
+        groups: Number of the group of each image of the first pair's variant, (I,), as in `resampled_accuracy`.
+        metric: Which accuracy.
         on_progress: Called with (done, total), in evaluations of a resample, now and then, from this thread.
 
     Raises:
@@ -105,8 +108,8 @@ def paired_bootstrap(
                 on_progress(ahead + done, len(members) * resamples)
 
         of_these = None if groups is None else _in_order_of(predictions, members[0], groups)
-        accuracies[id(predictions)] = resampled_map(
-            predictions, resamples=resamples, seed=seed, groups=of_these, on_progress=report
+        accuracies[id(predictions)] = resampled_accuracy(
+            predictions, metric=metric, resamples=resamples, seed=seed, groups=of_these, on_progress=report
         )
     resampled = [(accuracies[id(variant)], accuracies[id(baseline)]) for variant, baseline in pairs]
     return image_interval(resampled, level, members[0], groups)
@@ -118,12 +121,12 @@ def image_interval(
     predictions: Predictions,
     groups: np.ndarray | None = None,
 ) -> ImageInterval:
-    """The interval from what `resampled_map` gave for variant and baseline, pair by pair, shape (1 + resamples,) each.
+    """The interval from what `resampled_accuracy` gave for variant and baseline, pair by pair, (1 + resamples,) each.
 
     Percentile interval, each tail widened as Hesterberg (2015, The American Statistician 69:371) advises: at the
     quantiles that the normal distribution has where Student's, with one degree of freedom less than images, has its
     tails, and by sqrt(n / (n - 1)), for the plain one is too narrow on few images. Where groups are drawn, (I,) as in
-    `resampled_map`, n is their number.
+    `resampled_accuracy`, n is their number.
     """
     by_seed = np.array([variant - baseline for variant, baseline in pairs])  # (n, 1 + R)
     differences = by_seed.mean(axis=0)
@@ -183,7 +186,7 @@ def _equal(one: np.ndarray, other: np.ndarray) -> bool:
 
 def _true_objects(predictions: Predictions) -> np.ndarray:
     """Image by name, class and box of the true objects, (T, 6)."""
-    columns = [_rank(predictions)[predictions.true_image], predictions.true_cls, predictions.true_box]
+    columns = [image_rank(predictions)[predictions.true_image], predictions.true_cls, predictions.true_box]
     return np.asarray(np.column_stack(columns).astype(int))
 
 
@@ -193,27 +196,22 @@ def _order(objects: np.ndarray, place: bool) -> np.ndarray:
     return np.asarray(np.lexsort(keys))
 
 
-def _rank(predictions: Predictions) -> np.ndarray:
-    """Place of each image among their names in alphabetical order, (I,): what pairs images of two evaluations."""
-    rank = np.empty(len(predictions.names), dtype=np.intp)
-    rank[np.argsort(predictions.names, kind="stable")] = np.arange(len(predictions.names))
-    return rank
-
-
-def resampled_map(
+def resampled_accuracy(
     predictions: Predictions,
     *,
+    metric: Metric = MAP50_95,
     resamples: int = RESAMPLES,
     seed: int = 0,
     groups: np.ndarray | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """mAP50-95 of the images as they are, and of each resample of them.
+    """The accuracy of the images as they are, and of each resample of them.
 
     What `paired_bootstrap` computes for each of its members; call it to keep a baseline's for many variants.
 
     Args:
         predictions: Of I images.
+        metric: Which accuracy.
         resamples: R.
         seed: Decides the resamples.
         groups: Number of the group of each image, (I,): whole groups are drawn (the cluster bootstrap; Davison and
@@ -224,17 +222,17 @@ def resampled_map(
         Shape (1 + R,); NaN where a resample has no true object. A class without a true object in a resample takes no
         part in its mean, as in Ultralytics.
     """
-    curves = _Curves.of(predictions)
+    weighted = weighted_accuracy(predictions, metric)
     groups = None if groups is None else _by_rank(groups, predictions)
     answers = np.empty(1 + resamples)
-    answers[0] = curves.weighted_map(np.ones((1, curves.images), dtype=np.int32))[0]
+    answers[0] = weighted.accuracy(np.ones((1, weighted.images), dtype=np.int32))[0]
 
     def work(chunk: range) -> range:
-        weights = np.stack([draw(curves.images, seed, index, groups) for index in chunk])
-        answers[1 + chunk.start : 1 + chunk.stop] = curves.weighted_map(weights)
+        weights = np.stack([draw(weighted.images, seed, index, groups) for index in chunk])
+        answers[1 + chunk.start : 1 + chunk.stop] = weighted.accuracy(weights)
         return chunk
 
-    chunks = list(_chunks(resamples, curves.load))
+    chunks = list(_chunks(resamples, weighted.load))
     done = 0
     with ThreadPoolExecutor(max(1, min(len(chunks), cpu_threads(), MOST_THREADS))) as threads:
         try:
@@ -269,8 +267,8 @@ def _by_rank(groups: np.ndarray, predictions: Predictions) -> np.ndarray:
 def _in_order_of(predictions: Predictions, other: Predictions, groups: np.ndarray) -> np.ndarray:
     """Groups of the images of another evaluation, (I,), in the order of these."""
     ordered = np.empty_like(groups)
-    ordered[_rank(other)] = groups
-    return np.asarray(ordered[_rank(predictions)])
+    ordered[image_rank(other)] = groups
+    return np.asarray(ordered[image_rank(predictions)])
 
 
 def _chunks(resamples: int, load: int) -> Iterator[range]:
@@ -278,120 +276,3 @@ def _chunks(resamples: int, load: int) -> Iterator[range]:
     size = max(1, CHUNK // max(1, load))
     for start in range(0, resamples, size):
         yield range(start, min(resamples, start + size))
-
-
-@dataclass(frozen=True)
-class _Curves:
-    """Detections and true objects in the order in which average precision needs them.
-
-    N detections of the C classes that have true objects, by class and then by falling confidence (equal ones in the
-    order of the file). M true detections in S segments: one segment for each class and threshold that has any, by class
-    and then threshold, each in the order of the detections. T true objects, by class.
-
-    Attributes:
-        images: I.
-        thresholds: K.
-        image: Rank of each detection's image, (N,).
-        place: Which detection each true one is, (M,).
-        starts: First true detection of each segment, (S,).
-        segment: Segment of each true detection, (M,).
-        cls: Index of the class of each segment, (S,).
-        first: First detection of each class, (C,).
-        true_image: Rank of each true object's image, (T,).
-        true_starts: First true object of each class, (C,).
-    """
-
-    images: int
-    thresholds: int
-    image: np.ndarray
-    place: np.ndarray
-    starts: np.ndarray
-    segment: np.ndarray
-    cls: np.ndarray
-    first: np.ndarray
-    true_image: np.ndarray
-    true_starts: np.ndarray
-
-    @classmethod
-    def of(cls, predictions: Predictions) -> _Curves:
-        """Sort an evaluation's predictions."""
-        rank = _rank(predictions)
-        classes, true_starts = np.unique(np.sort(predictions.true_cls), return_index=True)
-        order = np.lexsort((-predictions.conf, predictions.cls))
-        order = order[np.isin(predictions.cls[order], classes)]
-        which = np.searchsorted(classes, predictions.cls[order])
-        thresholds = len(predictions.thresholds)
-        place, threshold = np.nonzero(predictions.hit[order])
-        key = which[place] * thresholds + threshold
-        by_segment = np.argsort(key, kind="stable")
-        segments, starts, segment = np.unique(key[by_segment], return_index=True, return_inverse=True)
-        return cls(
-            images=len(predictions.names),
-            thresholds=thresholds,
-            image=rank[predictions.image[order]],
-            place=place[by_segment],
-            starts=starts,
-            segment=segment,
-            cls=segments // max(1, thresholds),
-            first=np.searchsorted(which, np.arange(len(classes))),
-            true_image=rank[predictions.true_image[np.argsort(predictions.true_cls, kind="stable")]],
-            true_starts=true_starts,
-        )
-
-    @property
-    def load(self) -> int:
-        """Numbers that one resample works on."""
-        return len(self.image) + len(self.place) + len(self.true_image) + self.images
-
-    def weighted_map(self, weights: np.ndarray) -> np.ndarray:
-        """mAP50-95 with each image counted so many times.
-
-        Args:
-            weights: Of the images by rank, (R, I), int32.
-
-        Returns:
-            (R,); NaN where no true object is left.
-        """
-        if not len(self.true_image):
-            return np.full(len(weights), np.nan)
-        instances = np.add.reduceat(weights.take(self.true_image, axis=1), self.true_starts, axis=1)  # (R, C)
-        present = (instances > 0).sum(axis=1)
-        total = self._areas(weights, instances).sum(axis=1) if len(self.place) else np.zeros(len(weights))
-        with np.errstate(invalid="ignore"):
-            return np.asarray(np.where(present > 0, total / (self.thresholds * present), np.nan))
-
-    def _areas(self, weights: np.ndarray, instances: np.ndarray) -> np.ndarray:
-        """Average precision of each segment, (R, S), from weights (R, I) and true objects of each class (R, C).
-
-        Between two recalls reached, the envelope of precision is level: it is what the next true detection has. So
-        the trapezoids of Ultralytics' 101 samples come to: how many samples lie below the recall that a true
-        detection reaches and not below the one before, times its envelope; the first sample, at 0, counts half, and
-        behind the last true detection precision is 0.
-        """
-        weight = weights.take(self.image, axis=1)  # (R, N)
-        seen = weight.cumsum(axis=1, dtype=np.int32)
-        true = weight.take(self.place, axis=1)  # (R, M)
-        at_start = true[:, self.starts].copy()
-        true = true.cumsum(axis=1, dtype=np.int32)
-        true -= (true[:, self.starts] - at_start).take(self.segment, axis=1)  # true ones of the segment up to here
-        before = np.where(self.first > 0, seen.take(self.first - 1, axis=1, mode="wrap"), 0)  # (R, C)
-        passed = seen.take(self.place, axis=1)
-        passed -= before.take(self.cls, axis=1).take(self.segment, axis=1)  # all ones of the class up to here
-        del seen, weight
-        np.maximum(passed, 1, out=passed)  # 0 of 0 is no precision; of weight 0, it adds nothing
-        envelope = true / passed
-        # One running maximum for all segments: each stands above all that come behind it.
-        floor = 2.0 * np.arange(len(self.starts) - 1, -1, -1)
-        envelope += floor.take(self.segment)
-        backwards = envelope[:, ::-1]
-        np.maximum.accumulate(backwards, axis=1, out=backwards)
-        envelope -= floor.take(self.segment)
-        # Samples below each recall. Exact also where recall is k/100: the sample there is not below.
-        count = np.maximum(instances, 1).take(self.cls, axis=1).take(self.segment, axis=1)
-        below = np.ceil(np.divide(GRID * true, count))
-        step = np.empty_like(below)
-        step[:, 1:] = below[:, 1:] - below[:, :-1]
-        step[:, self.starts] = below[:, self.starts]
-        first = envelope[:, self.starts]
-        step *= envelope
-        return np.asarray((np.add.reduceat(step, self.starts, axis=1) - first / 2) / GRID)
