@@ -17,9 +17,9 @@ from ablate.execution.make_request import Request, make_request
 from ablate.settings.schema import Config, option_file
 from ablate.settings.trial_settings import TrialSettings
 from ablate.storage.layout import OutputFolder
-from ablate.study.fold_data import DataFinder, of_each_fold
+from ablate.study.fold_data import DataFinder
 from ablate.study.rate_tuning import short_trials
-from ablate.study.trial import Trial
+from ablate.study.trial import Trial, of_each_fold
 
 SHAPES = {"name": "shapes", "path": None, "train_images": 8, "val_images": 4, "imgsz": 64, "seed": 0}
 
@@ -32,7 +32,7 @@ def settings(tmp_path: Path, module: str = "none", **changes: Any) -> TrialSetti
 
 def of_folds(first: TrialSettings) -> list[Trial]:
     finder = DataFinder()
-    return [Trial.of(each, finder.find(each)) for each in of_each_fold(first)]
+    return of_each_fold(Trial.of(first, finder.find(first)), finder)
 
 
 def requested(tmp_path: Path, axes: dict[str, list[str]], **changes: Any) -> Request:

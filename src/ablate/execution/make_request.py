@@ -16,10 +16,10 @@ from ablate.settings.trial_settings import CommandSettings
 from ablate.storage.plain_values import Plain
 from ablate.study.control_trials import join_controls
 from ablate.study.designs import SUBSETS, lay_out
-from ablate.study.fold_data import DataFinder, of_each_fold
+from ablate.study.fold_data import DataFinder
 from ablate.study.grid import Axes, Cell
 from ablate.study.selection import check_rules, exclude, lonely_baselines, ordered
-from ablate.study.trial import Trial
+from ablate.study.trial import Trial, of_each_fold
 
 EXCLUDED = "excluded"
 LONELY = "a baseline that nothing is left to be compared with"
@@ -85,9 +85,8 @@ def make_request(
             "optimizer or model, so no control would match it; they go with design=product and design=one_at_a_time"
         )
     layout, finder = lay_out(axes, settings), finder or DataFinder()
-    first = make_trials(layout.cells)
+    trials = [each for trial in make_trials(layout.cells) for each in of_each_fold(trial, finder)]
     layout = layout.over_folds(command.folds)
-    trials = [Trial.of(each, finder.find(each)) for trial in first for each in of_each_fold(trial.settings)]
     signatures = [trial.identity.signature for trial in trials]
     requested = {signature for signature, joined in zip(signatures, layout.joined, strict=True) if not joined}
     joined = set(signatures) - requested

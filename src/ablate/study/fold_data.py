@@ -1,9 +1,9 @@
-"""The data of a trial, and the trials of all folds of a cross-validation."""
+"""The data of a trial: a data set as its files divide it, or a fold of it."""
 
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ablate.data.catalogue import DataSet, resolve
@@ -61,14 +61,6 @@ class DataFinder:
 def find_data(settings: TrialSettings) -> DataSet:
     """Return the data of one trial; see `DataFinder.find`."""
     return DataFinder().find(settings)
-
-
-def of_each_fold(settings: TrialSettings) -> list[TrialSettings]:
-    """Return the settings of the trials of all folds; without folds those that are given."""
-    fold = settings.fold
-    if fold is None:
-        return [settings]
-    return [replace(settings, fold=replace(fold, index=index)) for index in range(fold.folds)]
 
 
 def _groups(settings: TrialSettings, data: DataSet) -> ImageGroups | None:

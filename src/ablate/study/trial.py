@@ -16,7 +16,7 @@ from ablate.records.trial_record import DataSummary, TrialHeader, TrialRecord
 from ablate.settings.signature import Identity, identify
 from ablate.settings.trial_settings import TrialSettings
 from ablate.storage.layout import OutputFolder, TrialFolder
-from ablate.study.fold_data import find_data
+from ablate.study.fold_data import DataFinder, find_data
 from ablate.training.history import history
 from ablate.training.trainer_arguments import trained_classes
 
@@ -102,6 +102,15 @@ class Trial:
                 root=str(data.yaml.parent),
             ),
         )
+
+
+def of_each_fold(trial: Trial, finder: DataFinder) -> list[Trial]:
+    """Return the trials of all folds, given that of the first one; without folds the trial alone."""
+    settings, fold = trial.settings, trial.settings.fold
+    if fold is None:
+        return [trial]
+    others = [replace(settings, fold=replace(fold, index=index)) for index in range(1, fold.folds)]
+    return [trial, *(Trial.of(each, finder.find(each)) for each in others)]
 
 
 def data_warnings(trials: Sequence[Trial]) -> list[str]:
