@@ -14,6 +14,7 @@ import msgspec
 from ablate.data.groups import GroupsFile
 from ablate.records.audit_record import AuditRecord
 from ablate.records.json_struct import OpenObject
+from ablate.records.latency_match import LatencyMatch
 from ablate.records.latency_record import LatencyReport
 from ablate.records.run_link import RunLink
 from ablate.records.sweep_record import SweepManifest
@@ -21,7 +22,7 @@ from ablate.records.trial_record import TrialRecord, TryList
 
 FOLDER = Path(__file__).parents[2] / "docs" / "schema"
 FILES = {"result": TrialRecord, "sweep": SweepManifest, "latency": LatencyReport, "tries": TryList, "mlflow": RunLink}
-FILES |= {"audit": AuditRecord, "groups": GroupsFile}
+FILES |= {"audit": AuditRecord, "groups": GroupsFile, "latency_match": LatencyMatch}
 
 
 def schema_text(kind: type[msgspec.Struct]) -> str:

@@ -13,9 +13,10 @@ from ablate.analysis.comparability import differences
 from ablate.data.catalogue import DataSet
 from ablate.errors import ConfigError
 from ablate.execution.make_request import Request
-from ablate.execution.tune import with_chosen_rates
+from ablate.execution.tune import ended, with_chosen_rates
+from ablate.records.json_struct import from_json, to_json
 from ablate.records.loading import save_record
-from ablate.records.sweep_record import Control
+from ablate.records.sweep_record import Control, TunedRate
 from ablate.records.trial_record import decode_record
 from ablate.settings.schema import Config, option_file
 from ablate.settings.trial_settings import TrialSettings
@@ -77,14 +78,43 @@ def test_a_share_of_a_time_limit_is_refused() -> None:
         short_trials([trial(train={"time": 0.5})])
 
 
-def test_the_best_rate_is_chosen_and_the_given_one_where_nothing_tells_them_apart() -> None:
-    short = short_trials([trial()])[0]
+@pytest.mark.parametrize(
+    ("accuracies", "chosen", "end", "words"),
+    [
+        ([0.2, 0.1, 0.3], 0.03, "highest", "lr0 0.03 of 0.00333 0.1000, 0.01 0.2000, 0.03 0.3000: the highest tried"),
+        ([0.1, 0.3, 0.2], 0.00333, "lowest", "the lowest tried, one beyond it may be better"),
+        ([0.3, 0.1, 0.2], 0.01, "", "0.03 0.2000"),
+        ([0.2, 0.2, 0.2], 0.01, "", "0.03 0.2000"),  # of equal ones the given rate
+        ([0.1, 0.2, 0.2], 0.00333, "lowest", "the lowest tried"),  # that which was tried first
+        ([0.2, None, 0.1], 0.01, "", "0.00333 failed"),
+        ([None, None, 0.2], 0.03, "highest", "0.01 failed"),
+        ([0.0, 0.0, 0.0], 0.01, "", "the given rate, because no short trial learned anything"),
+        ([4e-5, 2e-6, 3e-3], 0.01, "", "the given rate, because no short trial learned anything"),
+        ([0.0, None, None], 0.01, "", "the given rate, because no short trial learned anything"),
+        ([None, None, None], 0.01, "", "the given rate, because every short trial failed"),
+    ],
+)
+def test_the_best_rate_is_chosen_and_the_given_one_where_nothing_was_learned(
+    accuracies: list[float | None], chosen: float, end: str, words: str
+) -> None:
+    rate = chosen_rate(short_trials([trial()])[0], accuracies)
 
-    assert chosen_rate(short, [0.1, 0.3, 0.2]).chosen == 0.00333
-    assert chosen_rate(short, [0.1, 0.3, 0.2]).is_at_an_end
-    assert chosen_rate(short, [0.2, 0.2, 0.2]).chosen == 0.01
-    assert chosen_rate(short, [None, None, 0.0]).chosen == 0.03
-    assert chosen_rate(short, [None, None, None]).chosen == 0.01
+    assert (rate.chosen, rate.end) == (chosen, end)
+    assert words in rate.in_words
+    assert from_json(to_json(rate), TunedRate) == rate
+
+
+def test_a_plan_takes_the_rate_of_a_variant_once_all_of_its_short_trials_have_ended(tmp_path: Path) -> None:
+    requested = [trial(module, root=str(tmp_path)) for module in ("none", "eca")]
+    short = short_trials(requested)
+    for _, one in short[0].trials:
+        finish(one, 0.3 if one.settings.optimizer.lr0 == 0.03 else 0.1)
+    finish(short[1].trials[1][1], 0.3)
+
+    assert ended(short) == [short[0]]
+    planned = with_chosen_rates(Request(requested), ended(short))
+    assert [it.settings.optimizer.lr0 for it in planned.trials] == [0.03, 0.01]
+    assert list(planned.tuned) == [requested[0].identity.variant_key]
 
 
 def test_trials_get_the_chosen_rates_and_variants_stay_comparable(tmp_path: Path) -> None:

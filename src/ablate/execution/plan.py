@@ -13,7 +13,7 @@ from ablate.execution.launch import Launch
 from ablate.execution.make_request import LeftOut, Request
 from ablate.execution.output_root import check_makeable
 from ablate.execution.reconcile import Job, reconcile
-from ablate.execution.tune import tuning_note, with_chosen_rates
+from ablate.execution.tune import ended, rates_in_words, tuning_note, with_chosen_rates
 from ablate.launching.devices import Slot
 from ablate.launching.sharing import Sharing
 from ablate.measuring.processor import total_memory_gb
@@ -142,7 +142,8 @@ def make_plan(request: Request, launch: Launch) -> Plan:
     settings = request.trials[0].settings
     check_makeable(Path(settings.command.root).absolute())
     short = short_trials(request.trials)
-    request = with_chosen_rates(request, short)
+    tuned = ended(short)
+    request = with_chosen_rates(request, tuned)
     reconciled = reconcile([*(trial for it in short for _, trial in it.trials), *request.trials])
     networks = preflight(reconciled.trials, with_cost=True)
     running = [job.trial for job in reconciled.jobs]
@@ -172,6 +173,7 @@ def make_plan(request: Request, launch: Launch) -> Plan:
         notes=[
             *request.notes,
             *([tuning_note(short)] if short else []),
+            *rates_in_words(tuned, request.tuned),
             *([_seeds_note(request)] if settings.command.until else []),
             *contract_notes(reconciled.trials, networks.answers),
             *data_warnings(request.trials),

@@ -75,7 +75,7 @@ def tune(request: Request, launch: Launch, console: Console) -> Request:
 
 
 def with_chosen_rates(request: Request, short: Sequence[ShortTrials]) -> Request:
-    """Return a request whose trials have the learning rates that finished short trials chose.
+    """Return a request whose trials have the learning rates that short trials chose, of the variants of these.
 
     The signatures that name trials of the request are those of the new trials; the keys of the variants stay.
     """
@@ -85,6 +85,11 @@ def with_chosen_rates(request: Request, short: Sequence[ShortTrials]) -> Request
     signatures = {before.identity.signature: after.identity.signature for before, after in pairs}
     controls = {key: _renamed(control, signatures) for key, control in request.controls.items()}
     return replace(request, trials=trials, controls=controls, tuned={**request.tuned, **chosen})
+
+
+def ended(short: Sequence[ShortTrials]) -> list[ShortTrials]:
+    """Return those variants all of whose short trials have ended, so that their rate is known."""
+    return [variant for variant in short if all(trial.record() is not None for _, trial in variant.trials)]
 
 
 def rates_in_words(short: Sequence[ShortTrials], tuned: Mapping[str, TunedRate]) -> list[str]:

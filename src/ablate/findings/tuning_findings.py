@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.phrases import listed
+from ablate.statistics.verdict import LEARNED
 
 MOST_NAMED = 6
 
@@ -20,7 +21,16 @@ def tuning_findings(comparison: Comparison) -> list[str]:
         f"Each variant trains with its own learning rate, chosen by {tries} short trials, all with one seed that "
         f"no comparison uses: {numbers}. The choice is itself uncertain; the notes have the accuracies."
     ]
-    ends = [row.label for row, rate in rows if rate.is_at_an_end]
+    failed = [row.label for row, rate in rows if all(one.accuracy is None for one in rate.tried)]
+    unlearned = [row.label for row, rate in rows if not rate.has_learned and row.label not in failed]
+    if failed:
+        sentences.append(f"All short trials of {listed(failed, MOST_NAMED)} failed, so the given rate was used.")
+    if unlearned:
+        sentences.append(
+            f"No short trial of {listed(unlearned, MOST_NAMED)} learned anything (an accuracy of {LEARNED:g} or more), "
+            "so the given rate was used: short trials must be long enough to tell rates apart."
+        )
+    ends = [f"{row.label} (the {rate.end})" for row, rate in rows if rate.end]
     if ends:
         sentences.append(
             f"The chosen learning rate is the lowest or highest of those tried for {listed(ends, MOST_NAMED)}; one "

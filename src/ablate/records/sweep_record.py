@@ -124,24 +124,33 @@ class TunedRate(JsonStruct, frozen=True, kw_only=True):
         given: That of the command.
         chosen: That of the variant's trials.
         tried: The short trials, the given rate first.
+        has_learned: Whether any of them has learned anything; where none has, the given rate stays.
     """
 
     given: Annotated[float, msgspec.Meta(gt=0)]
     chosen: Annotated[float, msgspec.Meta(gt=0)]
     tried: tuple[TriedRate, ...] = ()
+    has_learned: bool = True
 
     @property
-    def is_at_an_end(self) -> bool:
+    def end(self) -> str:
         """Whether the chosen rate is the lowest or the highest of several, so that one beyond may be better."""
         rates = [one.rate for one in self.tried]
-        return len(rates) > 1 and self.chosen in (min(rates), max(rates))
+        if not self.has_learned or len(rates) < 2 or self.chosen not in (min(rates), max(rates)):
+            return ""
+        return "lowest" if self.chosen == min(rates) else "highest"
 
     @property
     def in_words(self) -> str:
         """The chosen rate, and what it was chosen from."""
         tried = sorted(self.tried, key=lambda one: one.rate)
         numbers = [f"{one.rate:g} {'failed' if one.accuracy is None else f'{one.accuracy:.4f}'}" for one in tried]
-        return f"lr0 {self.chosen:g} of {', '.join(numbers)}"
+        text = f"lr0 {self.chosen:g} of {', '.join(numbers)}"
+        if all(one.accuracy is None for one in tried):
+            return f"{text}: the given rate, because every short trial failed"
+        if not self.has_learned:
+            return f"{text}: the given rate, because no short trial learned anything"
+        return f"{text}: the {self.end} tried, one beyond it may be better" if self.end else text
 
 
 class SweepManifest(JsonStruct, frozen=True, kw_only=True):

@@ -7,12 +7,13 @@ is compared has been looked at before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ablate.errors import ConfigError
 from ablate.records.sweep_record import TriedRate, TunedRate
 from ablate.settings.tuning import Tuning
+from ablate.statistics.verdict import LEARNED
 from ablate.study.trial import Trial
 
 SEED = 4294967294  # of every short trial: the last one that is valid, which nobody takes for a replicate
@@ -46,7 +47,7 @@ def short_trials(trials: Sequence[Trial]) -> list[ShortTrials]:
 
 
 def chosen_rate(short: ShortTrials, accuracies: Sequence[float | None]) -> TunedRate:
-    """Return the learning rate with the highest accuracy; the given one where no short trial has any.
+    """Return the learning rate with the highest accuracy; the given one where no short trial has learned anything.
 
     Of equal accuracies that of the rate that was tried first counts, which is nearer to the given one.
 
@@ -58,14 +59,15 @@ def chosen_rate(short: ShortTrials, accuracies: Sequence[float | None]) -> Tuned
         TriedRate(rate=rate, signature=trial.identity.signature, accuracy=accuracy)
         for (rate, trial), accuracy in zip(short.trials, accuracies, strict=True)
     )
-    measured = [(one.accuracy, one.rate) for one in tried if one.accuracy is not None]
-    best = max(measured, key=lambda one: one[0], default=(0.0, short.given))
-    return TunedRate(given=short.given, chosen=best[1], tried=tried)
+    learned = [(one.accuracy, one.rate) for one in tried if one.accuracy is not None and one.accuracy >= LEARNED]
+    best = max(learned, key=lambda one: one[0], default=(0.0, short.given))
+    return TunedRate(given=short.given, chosen=best[1], tried=tried, has_learned=bool(learned))
 
 
-def with_rates(trials: Sequence[Trial], chosen: dict[str, TunedRate]) -> list[Trial]:
-    """Return trials with the learning rate that was chosen for their variant, by variant key."""
-    return [_with_rate(trial, chosen[trial.identity.variant_key]) if _is_open(trial) else trial for trial in trials]
+def with_rates(trials: Sequence[Trial], chosen: Mapping[str, TunedRate]) -> list[Trial]:
+    """Return trials with the learning rate that was chosen for their variant, by variant key, as far as one was."""
+    rates = [chosen.get(trial.identity.variant_key) if _is_open(trial) else None for trial in trials]
+    return [trial if rate is None else _with_rate(trial, rate) for trial, rate in zip(trials, rates, strict=True)]
 
 
 def _of_variant(trial: Trial) -> ShortTrials:
