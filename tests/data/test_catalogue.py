@@ -327,11 +327,14 @@ def test_fetch_runs_the_download_that_a_data_file_describes(
     assert not (tmp_path / "config").exists()
 
 
-def test_a_download_that_fails_is_one_line_and_leaves_nothing(tmp_path: Path, cache: Path) -> None:
+def test_a_download_that_fails_is_one_line_and_leaves_nothing(
+    tmp_path: Path, cache: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("path: mine\ntrain: a\nval: b\nnames: [cat]\ndownload: raise OSError('gone')\n")
-    with pytest.raises(DataError, match=r"mine\.yaml: the download failed"):
+    with pytest.raises(DataError, match=r"^mine\.yaml: the download failed \(gone\)$"):
         fetch(DataSettings.from_plain({"name": "custom", "path": str(file)}))
+    assert capfd.readouterr() == ("", "")  # no traceback of another process
     assert list((cache / "datasets").iterdir()) == []
 
 

@@ -20,6 +20,7 @@ from ablate.data.data_settings import DataSettings
 from ablate.data.datafile import DataFile, datasets_dir, is_shipped, locate, read
 from ablate.data.scanning import passed_over, scan
 from ablate.data.view import ensure_view
+from ablate.safe_text import escaped
 
 __all__ = ["DataError", "DataSet", "FoldOf", "NotDownloaded", "check", "fetch", "fingerprint_on_disk", "resolve"]
 
@@ -184,29 +185,49 @@ def _read(data: DataSettings) -> DataFile:
 _FETCH = """
 import sys
 from pathlib import Path
-from ultralytics.data import utils
-utils.DATASETS_DIR = Path(sys.argv[2])
-utils.check_det_dataset(sys.argv[1])
+try:
+    from ultralytics.data import utils
+    utils.DATASETS_DIR = Path(sys.argv[2])
+    utils.check_det_dataset(sys.argv[1])
+except KeyboardInterrupt:
+    sys.exit(130)
+except Exception as error:  # a data file's own script may raise anything
+    Path(sys.argv[3]).write_text(str(error) or type(error).__name__, encoding="utf-8")
+    sys.exit(1)
 """
 
 
 def _fetch_with_ultralytics(file: Path) -> None:
-    """Let Ultralytics run a data file's download, away from the user's settings and folders."""
+    """Let Ultralytics run a data file's download, away from the user's settings and folders.
+
+    What it prints is progress, for a terminal; why it failed is in the error.
+    """
     target = datasets_dir()
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=target) as work:
         for name in ("data", "settings", "here"):
             (Path(work) / name).mkdir()
+        output = sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL
         done = subprocess.run(
-            [sys.executable, "-P", "-c", _FETCH, str(file), f"{work}/data"],
+            [sys.executable, "-P", "-c", _FETCH, str(file), f"{work}/data", f"{work}/why"],
             cwd=f"{work}/here",
             env={**os.environ, "YOLO_CONFIG_DIR": f"{work}/settings", "MPLCONFIGDIR": f"{work}/settings"},
-            stdout=sys.stderr,
+            stdout=output,
+            stderr=output,
             check=False,
         )
         if done.returncode:
-            raise DataError(f"{file}: the download failed; what Ultralytics said is above")
+            raise DataError(f"{file.name}: the download failed ({_reason(Path(work) / 'why', done.returncode)})")
         for made in (Path(work) / "data").iterdir():
             if made.is_dir():
                 shutil.rmtree(target / made.name, ignore_errors=True)
                 made.rename(target / made.name)
+
+
+def _reason(file: Path, code: int) -> str:
+    """Return why a download failed, in one line."""
+    try:
+        words = file.read_text(encoding="utf-8", errors="replace").split()
+    except OSError:
+        return f"its process ended with code {code}"
+    return escaped(" ".join(words).lstrip("\u274c\u26a0\ufe0f "), 200)  # Ultralytics' pictures
