@@ -112,7 +112,7 @@ class SweepResults:
 
     @property
     def trials(self) -> pd.DataFrame:
-        """One row per trial: variant, seed, status, accuracy (a fraction), minutes, signature, MLflow run."""
+        """One row per trial: variant, seed, fold, status, accuracy (a fraction), minutes, signature, MLflow run."""
         return trial_frame(self.comparison)
 
     @property
@@ -259,6 +259,11 @@ class VariantResults:
         return self._row.difference
 
     @property
+    def fold_share(self) -> float | None:
+        """Images validated on by images trained on, of each fold of a cross-validation; None without folds."""
+        return self._row.variant.fold_share
+
+    @property
     def is_comparable(self) -> bool:
         """Whether it was trained as its baseline was; `notes` has what differs."""
         return self._row.is_comparable
@@ -271,6 +276,8 @@ class VariantResults:
     @cached_property
     def predictions(self) -> dict[int | tuple[int, int], Predictions]:
         """Seed -> the stored predictions of its measured trials, as far as they kept some; with folds (seed, fold) ->.
+
+        Over the folds of a cross-validation seed and fold are the key, such as (0, 3).
 
         Raises:
             FileNotFoundError: The record names a file that is not there.

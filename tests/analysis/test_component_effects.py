@@ -286,7 +286,7 @@ def test_leaving_a_component_out_is_compared_with_all_together(study: Study, wri
     expected = accuracy(records, "hmha+acmix", "musgd") - accuracy(records, "acmix", "musgd")
     assert [effect.component for effect in found] == NAMES
     assert found[0].mean == pytest.approx(expected.mean())
-    assert found[0].seeds == (0, 1, 2)
+    assert [one.seed for one in found[0].replicates] == [0, 1, 2]
     assert found[0].interval is not None
     assert found[0].interval.low < expected.mean() < found[0].interval.high
     assert f"removing hmha@c3k2 lowers mAP50-95 by {100 * expected.mean():.2f} points (95% CI +" in text_of(directory)
@@ -391,7 +391,7 @@ def test_seeds_that_only_some_variants_have_are_left_out(study: Study, write: Wr
     records, design = study("factorial")
     kept = [r for r in records if not (r["factors"]["module"] == "hmha" and r["seed"] == 1)]
     found = effects(write(kept, design=design))
-    assert found[0].seeds == (0, 2)
+    assert [one.seed for one in found[0].replicates] == [0, 2]
 
 
 def test_adding_one_in_has_no_effects_of_its_own(study: Study, write: Write) -> None:

@@ -1,69 +1,287 @@
-"""What a report says of a cross-validation: trials of two variants are paired by seed and fold."""
+"""What a report says of a cross-validation: trials of two variants are paired by seed and fold, tested over folds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from tests.factories import make_record
 
+import ablate
+from ablate.analysis.all_pairs_compared import best_of_many, groups_of_pairs
+from ablate.analysis.columns import BY_NAME
 from ablate.analysis.comparability import differences, disagreements
 from ablate.analysis.comparison import Comparison, compare
-from ablate.analysis.table import trial_frame, trial_rows
+from ablate.analysis.component_effects import effects_of
+from ablate.analysis.data_sets import data_set_studies
+from ablate.analysis.factor_effects import analyses_of
+from ablate.analysis.table import comparison_frame, trial_frame, trial_rows
+from ablate.analysis.variant_row import Row
+from ablate.findings.all_findings import findings, sentences
+from ablate.findings.finding import Kind
 from ablate.records.loading import load_sweep
 from ablate.records.trial_record import TrialRecord, decode_record
-from ablate.report.captions import accuracy_caption
-from ablate.statistics.paired import paired_t, t_interval
+from ablate.report.captions import accuracy_caption, cost_caption
+from ablate.report.figure_list import figure_list
+from ablate.report.write import markdown
+from ablate.statistics.equivalence import equivalence_p
+from ablate.statistics.paired import paired_t, smallest_detectable, t_interval, upper_std
+from ablate.statistics.sequential import spent_p
 
 Make = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
-GAINS = [0.011, 0.004, 0.013, 0.007, 0.009]
+Trials = list[dict[str, Any]]
+GAINS = (0.011, 0.004, 0.013, 0.007, 0.009)
+SHARE = 0.25  # n_test / n_train of five folds
+
+
+def over_folds(trial: dict[str, Any], seed: int, fold: int, accuracy: float) -> dict[str, Any]:
+    """The trial as one of this seed and fold."""
+    trial["metrics"]["map50_95"] = accuracy
+    config = {**trial["config"], "fold": {"folds": 5, "index": fold, "by_groups": False, "assignment": "a"}}
+    return trial | {"seed": seed, "fold": fold, "config": config}
+
+
+def variants(record: Make, gains: dict[str, Sequence[float]], *, seeds: int = 2, **options: Any) -> Trials:
+    """Trials of some modules that gain so much on each fold; folds differ in difficulty, and by seed."""
+    return [
+        over_folds(
+            record(module, seed=10 * seed + fold, **options),
+            seed,
+            fold,
+            0.3 + 0.05 * fold + (0 if module == "none" else gain + 0.002 * seed),
+        )
+        for module, of_folds in gains.items()
+        for seed in range(seeds)
+        for fold, gain in enumerate(of_folds)
+    ]
+
+
+def row_of(comparison: Comparison, module: str = "hmha") -> Row:
+    return next(row for row in comparison.rows if row.module == module)
 
 
 @pytest.fixture
-def comparison(record: Make, write: Write) -> Comparison:
-    made = []
-    for module in ("none", "hmha"):
-        for seed in (0, 1):
-            for fold, gain in enumerate(GAINS):
-                trial = record(module, seed=10 * seed + fold)
-                trial["metrics"]["map50_95"] = 0.3 + 0.01 * fold + (0 if module == "none" else gain + 0.002 * seed)
-                trial |= {"seed": seed, "fold": fold}
-                trial["config"] = {**trial["config"], "fold": {"folds": 5, "index": fold, "by_groups": False}}
-                made.append(trial)
-    return compare(load_sweep(write(made)))
+def trials(record: Make) -> Trials:
+    return variants(record, {"none": [0.0] * 5, "hmha": GAINS})
+
+
+@pytest.fixture
+def comparison(trials: Trials, write: Write) -> Comparison:
+    return compare(load_sweep(write(trials)))
 
 
 def test_the_test_is_the_corrected_one_over_folds(comparison: Comparison) -> None:
-    row = next(row for row in comparison.rows if row.module == "hmha")
+    row = row_of(comparison)
     assert row.is_comparable, row.notes
     difference = row.difference
     assert difference is not None
     means = [gain + 0.001 for gain in GAINS]
-    assert difference.fold_means == pytest.approx(means)
-    assert difference.p_value == pytest.approx(paired_t(means, 0.25))
-    assert difference.over_seeds == pytest.approx(t_interval(means, share=0.25))
+    assert difference.samples.values == pytest.approx(means)
+    assert difference.p_value == pytest.approx(paired_t(means, SHARE))
+    assert difference.over_seeds == pytest.approx(t_interval(means, share=SHARE))
     assert len(difference.replicates) == 10
     assert difference.p_holm == difference.p_value
 
 
+def test_power_is_that_of_the_corrected_test(comparison: Comparison) -> None:
+    difference = row_of(comparison).difference
+    assert difference is not None
+    spread = (upper_std([gain + 0.001 for gain in GAINS]) or 0.0) * np.sqrt(1 + 5 * SHARE)
+    assert difference.smallest_detectable == pytest.approx(smallest_detectable(spread, 5))
+
+
 def test_what_needs_independent_replicates_is_left_out(comparison: Comparison) -> None:
-    difference = next(row.difference for row in comparison.rows if row.module == "hmha")
+    difference = row_of(comparison).difference
     assert difference is not None
     assert difference.p_sign_flip is None
-    assert difference.smallest_detectable is None
+    assert difference.effect_size is None
     assert difference.seeds_needed is None
+    assert difference.over_images is None
     assert difference.over_both is None
-    assert comparison.skewness is None
 
 
-def test_the_reader_is_told(comparison: Comparison) -> None:
-    row = next(row for row in comparison.rows if row.module == "hmha")
+def test_the_reader_is_told_how_many_seeds_and_folds_there_are(comparison: Comparison) -> None:
+    row = row_of(comparison)
+    assert BY_NAME["replicates"].text(row) == "2 x 5 folds"
+    text = " ".join(sentences(comparison))
+    assert "2 seeds x 5 folds" in text
+    assert "over 5 folds" in text
+    assert "seed-to-seed" not in text
     assert any("5 of 5 folds" in note for note in row.notes)
-    assert "corrected resampled t-test" in accuracy_caption(comparison)
+    frame = comparison_frame(comparison).set_index("module").loc["hmha"]
+    assert (frame["replicates"], frame["folds"], frame["seeds"]) == (10, 5, "0 1")
+
+
+def test_captions_say_folds_where_folds_are_meant(comparison: Comparison) -> None:
+    caption = accuracy_caption(comparison) + cost_caption(comparison)
+    assert "corrected resampled t-test" in caption
+    assert "over seeds and folds" in caption
+    assert "Student" not in caption
+    drawings = {entry.name: entry.draw() for entry in figure_list(comparison)}
+    texts = {name: drawing.caption for name, drawing in drawings.items() if drawing is not None}
+    assert "95% CI over folds (corrected resampled t)" in texts["differences"]
+    assert any("CI of the mean over folds" in text for text in texts.values())
+    assert not [name for name, text in texts.items() if "over seeds." in text or "CI over seeds" in text]
+    text = markdown(comparison)
+    assert "| 2 x 5 folds |" in text
+    assert "| 1 f4 |" in text
+
+
+def test_the_spread_of_a_variant_is_that_of_its_folds(comparison: Comparison) -> None:
+    accuracy = row_of(comparison, "none").accuracy
+    assert accuracy.std == pytest.approx(np.std([0.3 + 0.05 * fold for fold in range(5)], ddof=1))
+
+
+def test_equivalence_is_tested_over_folds(trials: Trials, write: Write) -> None:
+    comparison = compare(load_sweep(write(trials)).with_margin(0.03))
+    difference = row_of(comparison).difference
+    assert difference is not None
+    assert difference.p_equivalence == pytest.approx(equivalence_p([g + 0.001 for g in GAINS], 0.03, SHARE))
+    (finding,) = [one for one in findings(comparison) if one.kind is Kind.EQUIVALENCE]
+    assert "over folds:" in finding.text
+
+
+def test_a_fold_without_a_result_is_left_out_of_both_sides(trials: Trials, write: Write, as_failed: Make) -> None:
+    trials[5 + 3] = as_failed(trials[5 + 3], "diverged") | {"fold": 3}  # the baseline's seed 1
+    comparison = compare(load_sweep(write(trials)))
+    row = row_of(comparison)
+    difference = row.difference
+    assert difference is not None
+    means = [gain + (0.0 if fold == 3 else 0.001) for fold, gain in enumerate(GAINS)]
+    assert difference.samples.values == pytest.approx(means)
+    assert any("9 shared trials; one side lacks 1 f3" in note for note in row.notes)
+    (lost,) = [one for one in findings(comparison) if one.kind is Kind.FAILURES] or [None]
+    assert lost is None, "the variant lost none"
+
+
+def test_lost_trainings_are_counted_by_seed_and_fold_and_not_tested(
+    trials: Trials, write: Write, as_failed: Make
+) -> None:
+    for place, (seed, fold) in {10 + 2: (0, 2), 15 + 2: (1, 2)}.items():
+        trials[place] = as_failed(trials[place], "diverged") | {"seed": seed, "fold": fold}
+    trials[10 + 4]["metrics"]["map50_95"] = 0.001
+    comparison = compare(load_sweep(write(trials)))
+    (lost,) = [one for one in findings(comparison) if one.kind is Kind.FAILURES]
+    assert "3 of 10 trainings" in lost.text
+    assert "seed 0 fold 2, seed 1 fold 2 failed" in lost.text
+    assert "seed 0 fold 4 collapsed" in lost.text
+    assert "not tested" in lost.text
+    assert "95% CI" not in lost.text
+    assert not lost.claims
+    assert "4 of 5 folds" in " ".join(row_of(comparison).notes)
+
+
+def test_folds_are_of_their_own_where_a_sweep_looks_more_than_once(trials: Trials, write: Write) -> None:
+    directory = write(trials)
+    manifest = json.loads((directory / "sweep.json").read_text()) | {"looks": [1]}
+    (directory / "sweep.json").write_text(json.dumps(manifest))
+    difference = row_of(compare(load_sweep(directory))).difference
+    assert difference is not None
+    assert difference.p_value is not None
+    assert difference.p_sequential == pytest.approx(spent_p(difference.p_value, 2))
+    assert difference.p_sequential == pytest.approx(6 * difference.p_value)
+
+
+def test_pairs_and_the_best_of_many_are_of_the_means_of_folds(record: Make, write: Write) -> None:
+    gains: dict[str, Sequence[float]] = {
+        "none": [0.0] * 5,
+        "hmha": [0.05 + gain for gain in GAINS],
+        "acmix": GAINS[::-1],
+        "sta": [-gain for gain in GAINS],
+    }
+    comparison = compare(load_sweep(write(variants(record, gains))))
+    (group,) = groups_of_pairs(comparison)
+    pair = next(one for one in group.pairs if {one.first.module, one.second.module} == {"hmha", "acmix"})
+    expected = t_interval([0.05 + a - b for a, b in zip(GAINS, GAINS[::-1], strict=True)], share=SHARE)
+    assert expected is not None
+    assert abs(pair.interval.estimate) == pytest.approx(expected.estimate)
+    assert pair.interval.high - pair.interval.low == pytest.approx(expected.high - expected.low)
+    best = best_of_many(comparison.groups[0])
+    assert best is not None
+    assert best.row.module == "hmha"
+    assert 0 < best.shrunken < best.measured
+
+
+def test_effects_of_factors_are_computed_fold_by_fold(record: Make, write: Write, as_failed: Make) -> None:
+    made = []
+    for optimizer in ("sgd", "musgd"):
+        for module, of_folds in {"hmha": GAINS, "acmix": GAINS[::-1]}.items():
+            for seed in (0, 1):
+                for fold, gain in enumerate(of_folds):
+                    trial = record(module, optimizer, 10 * seed + fold)
+                    extra = 0.01 * (optimizer == "musgd" and module == "hmha") * (1 + 0.1 * fold)
+                    made.append(over_folds(trial, seed, fold, 0.3 + 0.05 * fold + gain + extra + 0.001 * seed))
+    for optimizer in ("sgd", "musgd"):
+        made += variants(record, {"none": [0.0] * 5}, optimizer=optimizer)
+    comparison = compare(load_sweep(write(made)))
+    (analysis,) = analyses_of(comparison)
+    assert not analysis.refusal, analysis.refusal
+    assert (analysis.unit, analysis.freedom, analysis.share) == ("fold", 4, SHARE)
+    effect = next(one for one in analysis.effects if one.level == "hmha")
+    halves = [
+        (a - b) / 2 + 0.0025 * (1 + 0.1 * fold) for fold, (a, b) in enumerate(zip(GAINS, GAINS[::-1], strict=True))
+    ]
+    assert effect.interval == pytest.approx(t_interval(halves, share=SHARE))
+    assert "(5 folds, relative to" in " ".join(sentences(comparison))
+    made[3] = as_failed(made[3], "diverged") | {"fold": 3}
+    (analysis,) = analyses_of(compare(load_sweep(write(made))))
+    assert "has folds 0, 1, 2, 4" in analysis.refusal
+
+
+def test_effects_of_components_are_computed_fold_by_fold(
+    study: Callable[..., tuple[Trials, dict[str, Any]]], write: Write
+) -> None:
+    records, design = study("factorial", seeds=range(5))
+    made = [
+        over_folds(one, 0, one["seed"], 0.3 + 0.01 * sum(design["marks"][one["variant_key"]]) + 0.001 * (index % 7))
+        for index, one in enumerate(records)
+    ]
+    comparison = compare(load_sweep(write(made, design=design)))
+    (found,) = effects_of(comparison)
+    effect = found.effects[0]
+    assert len(effect.replicates) == 5
+    assert effect.interval is not None
+    assert effect.interval.low < (effect.mean or 0.0) < effect.interval.high
+    assert "seed-to-seed" not in " ".join(sentences(comparison))
+
+
+def test_several_data_sets_with_lost_folds_are_pooled(record: Make, write: Write, as_failed: Make) -> None:
+    made: Trials = []
+    for number, data in enumerate(("shapes", "coco8", "bccd")):
+        made += variants(record, {"none": [0.0] * 5, "hmha": [g + 0.002 * number for g in GAINS]}, seeds=1, data=data)
+    made[2] = as_failed(made[2], "diverged") | {"fold": 2}  # the baseline's on the first
+    made[5 + 4] = as_failed(made[5 + 4], "diverged") | {"fold": 4}
+    comparison = compare(load_sweep(write(made)))
+    (found,) = data_set_studies(comparison)
+    (across,) = found.variants
+    kept = [GAINS[fold] for fold in (0, 1, 3)]
+    assert across.on[0].estimate == pytest.approx(np.mean(kept))
+    assert across.on[0].error == pytest.approx(np.std(kept, ddof=1) * np.sqrt(1 / 3 + SHARE))
+    assert across.higher == 3
+    assert "as many seeds and folds" in " ".join(sentences(comparison))
+
+
+def test_python_users_get_predictions_by_seed_and_fold_and_no_interval_over_images(
+    trials: Trials, write: Write
+) -> None:
+    sweep = ablate.load_sweep(write(trials))
+    variant = (
+        sweep["hmha@c3k2 sgd"]
+        if "hmha@c3k2 sgd" in [one.label for one in sweep]
+        else next(one for one in sweep if one.baseline)
+    )
+    assert variant.fold_share == SHARE
+    assert variant.predictions == {}
+    assert set(sweep.trials["fold"]) == set(range(5))
+    assert set(variant.history["fold"]) == set(range(5))
+    with pytest.raises(ValueError, match="other images"):
+        variant.resample_images(10)
 
 
 def test_trials_are_listed_by_seed_and_fold(comparison: Comparison) -> None:

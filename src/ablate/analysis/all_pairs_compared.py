@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ablate.analysis.comparison import Comparison, Group
+from ablate.analysis.pairing import samples_of
 from ablate.analysis.variant_row import Row
-from ablate.statistics.all_pairs import all_pairs, letters
+from ablate.statistics.all_pairs import Pair, all_pairs, letters
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import ALPHA, holm
 from ablate.statistics.shrinkage import shrunken
@@ -62,8 +63,7 @@ def groups_of_pairs(comparison: Comparison) -> list[GroupOfPairs]:
     """The comparison groups with two variants or more beside the baseline; Holm's correction is over all pairs."""
     is_skewed = comparison.skewness is not None and comparison.skewness.is_notable
     groups = [g for g in comparison.groups if g.baseline is not None and 2 <= len(g.compared) <= MOST_VARIANTS]
-    groups = [g for g in groups if all(r.difference is None or r.difference.fold_share is None for r in g.compared)]
-    tested = [all_pairs([r.variant.accuracy() for r in g.compared], is_skewed=is_skewed) for g in groups]
+    tested = [_pairs(group, is_skewed) for group in groups]
     corrected = iter(holm([pair.p_value for pairs in tested for pair in pairs]))
     compared = []
     for group, pairs in zip(groups, tested, strict=True):
@@ -80,20 +80,30 @@ def groups_of_pairs(comparison: Comparison) -> list[GroupOfPairs]:
 def best_of_many(group: Group) -> BestOfMany | None:
     """The best of a group's variants with its shrunken difference; None below three variants or two shared seeds.
 
-    None over folds too, whose differences are not independent.
+    Over folds it is of the means of two folds or more.
     """
     compared = [(row, row.difference) for row in group.compared if row.difference is not None]
-    if any(difference.fold_share is not None for _, difference in compared):
-        return None
     by_replicate = [dict(zip(d.replicates, d.values, strict=True)) for _, d in compared]
     shared = sorted(set.intersection(*map(set, by_replicate))) if by_replicate else []
-    table = np.array([[values[replicate] for replicate in shared] for values in by_replicate])
-    estimate = shrunken(table) if table.ndim == 2 else None
+    share = compared[0][1].fold_share if compared else None
+    samples = [samples_of(shared, [values[one] for one in shared], share).values for values in by_replicate]
+    table = np.array(samples)
+    estimate = shrunken(table, share or 0.0) if table.ndim == 2 else None
     if estimate is None:
         return None
     means = table.mean(axis=1)
     best = int(np.argmax(means))
     return BestOfMany(compared[best][0], len(compared), float(means[best]), estimate.differences[best])
+
+
+def _pairs(group: Group, is_skewed: bool) -> list[Pair]:
+    """The tested pairs of a group; over folds there is no sign-flip test that could be asked where they look skewed."""
+    variants = [row.variant for row in group.compared]
+    share = variants[0].fold_share
+    accuracies = [variant.accuracy() for variant in variants]
+    if share is None:
+        return all_pairs(accuracies, is_skewed=is_skewed)
+    return all_pairs(accuracies, samples=lambda shared, values: samples_of(shared, values, share))
 
 
 def _with_letters(group: Group, pairs: tuple[PairCompared, ...]) -> GroupOfPairs:

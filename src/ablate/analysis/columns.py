@@ -6,12 +6,14 @@ Accuracies are fractions from 0 to 1. docs/reports.md says what each column mean
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from math import sqrt
 from typing import Literal
 
+from ablate.analysis.phrases import number_of
 from ablate.analysis.variant_row import Difference, Row
 from ablate.records.factor_levels import STOCK
 from ablate.records.trial_record import short
@@ -20,6 +22,7 @@ from ablate.statistics.interval import Interval
 from ablate.statistics.seeds_and_images import SeedsAndImages
 
 Value = str | int | float | Interval | None
+UNITS = "<units>"  # in heads and words: what intervals are over, seeds or folds
 Place = Literal[
     "table",  # the main table of Markdown, terminal and notebook
     "details",  # the second table, and what folds out of a row of the page
@@ -41,6 +44,7 @@ class Column:
     Attributes:
         name: Of the column in `comparison.csv`, in `Comparison.table` and in JSON.
         get: Reads its value from a row.
+        words: Reads what people are shown in its place; None: the value.
         title: Head in tables for people.
         short: Head on a terminal; `title` where it is empty.
         latex: Head in LaTeX; `title` where it is empty.
@@ -73,6 +77,12 @@ class Column:
     in_files: bool = True
     role: Literal["", "accuracy", "difference"] = ""
     explanation: str = ""
+    words: Callable[[Row], str] | None = None
+
+    def over(self, units: str) -> Column:
+        """The column of a comparison whose intervals are over these: seeds, or folds."""
+        below = self.below and (self.below[0], self.below[1].replace(UNITS, units))
+        return replace(self, latex=self.latex.replace(UNITS, units), below=below)
 
     def format(self, value: Value, *, signed: bool = False) -> str:
         """A value of this column as text in ASCII; empty where it is not known."""
@@ -89,6 +99,8 @@ class Column:
 
     def text(self, row: Row) -> str:
         """The value of a row as tables for people show it."""
+        if self.words is not None:
+            return self.words(row)
         return self.format(self.get(row), signed=self.is_signed)
 
 
@@ -124,6 +136,13 @@ def _component(get: Callable[[SeedsAndImages], float]) -> Callable[[Row], Value]
     return _difference(lambda d: None if d.over_both is None else sqrt(get(d.over_both)))
 
 
+def _replicates(row: Row) -> str:
+    """How many trials were measured; with folds how many seeds and folds they are, such as '3 x 5 folds'."""
+    if not row.folds:
+        return str(row.replicates)
+    return re.sub(" seeds? ", " ", number_of(row.variant.by_replicate))
+
+
 def _signatures(row: Row) -> str:
     return " ".join(short(trial.signature) for trial in row.variant.trials)
 
@@ -138,7 +157,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("optimizer", lambda r: r.optimizer, is_text=True),
     Column("model", lambda r: r.model, is_text=True),
     Column("data", lambda r: r.data, is_text=True),
-    Column("replicates", lambda r: r.replicates, "Seeds", short="n", latex="$n$", always=True,
+    Column("replicates", lambda r: r.replicates, "Seeds", short="n", latex="$n$", always=True, words=_replicates,
            places={"table": 2, "terminal": 11, "description": 2, "page": 2, "latex_differences": 1}),
     Column("map50_95", lambda r: r.accuracy.primary, "mAP50-95", latex=r"mAP$_{50\text{-}95}$", decimals=4,
            best="highest", always=True, role="accuracy",
@@ -154,8 +173,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("delta_map50_95", _difference(lambda d: d.estimate), "Δ mAP50-95", short="Δ", latex=r"$\Delta$",
            decimals=4, is_signed=True, role="difference",
            places={"table": 5, "terminal": 2, "description": 4, "page": 5, "latex_differences": 4}),
-    Column("delta_ci", _over_seeds, "95 % CI of Δ", short="95% CI", latex=r"95\,\% CI, seeds", decimals=4,
-           is_signed=True, in_files=False, below=("delta_map50_95", "seeds {}"),
+    Column("delta_ci", _over_seeds, "95 % CI of Δ", short="95% CI", latex=rf"95\,\% CI, {UNITS}", decimals=4,
+           is_signed=True, in_files=False, below=("delta_map50_95", f"{UNITS} {{}}"),
            places={"table": 6, "terminal": 3, "description": 5, "latex_differences": 5}),
     Column("delta_ci_low", _end(_over_seeds, "low"), decimals=4),
     Column("delta_ci_high", _end(_over_seeds, "high"), decimals=4),
@@ -219,7 +238,7 @@ COLUMNS: tuple[Column, ...] = (
            places={"details": 4},
            explanation="Detectable Δ is the smallest true difference that as many seeds detect with 80 % power; "
            "Seeds for 0.005 is how many seeds detect a true difference of half a point with 80 % power. Both take an "
-           "80 % upper bound of the standard deviation over seeds, and a single test without correction."),
+           "80 % upper bound of the standard deviation, and a single test without correction."),
     Column("seeds_needed", _difference(lambda d: d.seeds_needed), "Seeds for 0.005", decimals=0,
            places={"details": 5}),
     Column("params_added_m", lambda r: r.cost.params_added_m, "Added (M)", latex="added (M)", decimals=3,
@@ -260,6 +279,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("error_images", _component(lambda v: v.of_images), "Error, images", decimals=4, places={"details": 2}),
     Column("error_seed_by_image", _component(lambda v: v.of_both), "Error, seed x image", decimals=4,
            places={"details": 2}),
+    Column("folds", lambda r: r.folds or None, decimals=0),
+    Column("image_groups", _difference(lambda d: d.image_groups), "Groups of images", decimals=0,
+           places={"details": 2}, explanation="Where images belong to groups, intervals over images draw these whole."),
 )  # fmt: skip
 BY_NAME = {column.name: column for column in COLUMNS}
 _NAMED_BY_METRIC = ("map50_95", "map50_95_std", "delta_map50_95", "map50_95_last")

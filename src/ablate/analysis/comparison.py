@@ -20,7 +20,15 @@ from ablate.analysis.image_intervals import StoredInterval, stored_intervals
 from ablate.analysis.latency_results import Latency, LatencyResults, against, latency_results
 from ablate.analysis.looks import Looks, variant_looks
 from ablate.analysis.measurements import accuracy_of, cost_of, trial_notes
-from ablate.analysis.pairing import VariantGroup, comparison_groups, differences_of, shared_replicates, trial_pairs
+from ablate.analysis.pairing import (
+    VariantGroup,
+    comparison_groups,
+    differences_of,
+    samples_of,
+    shared_replicates,
+    trial_pairs,
+)
+from ablate.analysis.phrases import listed
 from ablate.analysis.variant_row import TO_FIND, Difference, Row
 from ablate.analysis.variants import Variant, learned_by, variants_of
 from ablate.analysis.verdicts import with_verdicts
@@ -32,15 +40,11 @@ from ablate.settings.metric import MAP50_95, Metric
 from ablate.statistics.paired import (
     effect_size,
     holm,
-    paired_t,
     seeds_needed,
     smallest_detectable,
-    t_interval,
-    upper_std,
 )
-from ablate.statistics.resampled import fold_means, share_of_folds
 from ablate.statistics.seeds_and_images import seeds_and_images
-from ablate.statistics.sequential import anytime_p
+from ablate.statistics.sequential import anytime_p, spent_p
 from ablate.statistics.sign_flip import sign_flip
 from ablate.statistics.skewness import PooledSkewness, pooled_skewness, skewed_p
 from ablate.statistics.verdict import LEARNED, NOTHING_LEARNED, has_learned
@@ -114,9 +118,20 @@ class Comparison:
         return sum(row.difference is not None and row.difference.is_tested for row in self.rows)
 
     @cached_property
+    def units(self) -> str:
+        """What its intervals and tests are over: seeds, or folds."""
+        measured = [row.variant for row in self.rows if row.variant.measured]
+        return "folds" if measured and all(variant.folds is not None for variant in measured) else "seeds"
+
+    @property
+    def averaged_over(self) -> str:
+        """What its means are over, in words."""
+        return "seeds and folds" if self.units == "folds" else "seeds"
+
+    @cached_property
     def skewness(self) -> PooledSkewness | None:
-        """Of the differences that are corrected together; None where none has three seeds."""
-        return pooled_skewness(_independent(_family(self.rows)))
+        """Of the differences that are corrected together; None where none has three seeds, or three folds."""
+        return _skewness(_family(self.rows))
 
     @cached_property
     def is_named_by_marks(self) -> bool:
@@ -154,7 +169,7 @@ def compare(sweep: Sweep, *, strict: bool = False) -> Comparison:
     return Comparison(
         sweep,
         tuple(variants),
-        tuple(_corrected([group for group in shown if group.rows], sweep.plan, bool(sweep.manifest.looks))),
+        tuple(_corrected([group for group in shown if group.rows], sweep.plan, len(sweep.manifest.looks))),
         left_out,
         tuple(sweep.design.components) if sweep.design else (),
         latency,
@@ -218,48 +233,30 @@ def _difference(variant: Variant, baseline: Variant, stored: StoredInterval | No
     shared, paired = _paired(variant, baseline)
     if not shared:
         return None
-    if any(replicate.fold is not None for replicate in shared):
-        return _over_folds(variant, shared, paired)
-    _, last = differences_of(variant, baseline, lambda trial: trial.metrics_last.value(variant.metric))
-    interval = t_interval(paired)
-    spread = upper_std(paired)
+    share = variant.fold_share
+    samples = samples_of(shared, paired, share)
+    measured, last = differences_of(variant, baseline, lambda trial: trial.metrics_last.value(variant.metric))
+    spread = samples.upper_spread
+    stored = None if samples.is_of_folds else stored
     variance = stored.variance if stored else None
     return Difference(
-        estimate=fmean(paired),
+        estimate=samples.mean,
         replicates=tuple(shared),
         is_comparable=False,
         is_of_control=variant.control is not None,
-        over_seeds=interval,
+        over_seeds=samples.interval(),
         over_images=stored.interval if stored else None,
         over_both=seeds_and_images(paired, variance) if variance else None,
         image_groups=stored.groups if stored and stored.interval else None,
-        p_value=paired_t(paired),
-        p_sign_flip=sign_flip(paired),
-        values=tuple(paired),
-        has_learned=has_learned(*_learned(variant, baseline)),
-        effect_size=effect_size(paired),
-        smallest_detectable=smallest_detectable(spread, len(paired)),
-        seeds_needed=seeds_needed(spread, TO_FIND),
-        last_epoch=fmean(last) if len(last) == len({replicate.seed for replicate in shared}) else None,
-    )
-
-
-def _over_folds(variant: Variant, shared: Sequence[Replicate], paired: Sequence[float]) -> Difference | None:
-    """The difference of a cross-validation; what needs independent replicates is left out."""
-    folds = [replicate.fold for replicate in shared if replicate.fold is not None]
-    number = variant.measured[0].setting("fold", "folds")
-    if len(folds) < len(paired) or not isinstance(number, int) or number < 2:
-        return None
-    means, share = fold_means(folds, paired), share_of_folds(number)
-    return Difference(
-        estimate=fmean(means),
-        replicates=tuple(shared),
-        is_comparable=False,
-        is_of_control=variant.control is not None,
-        over_seeds=t_interval(means, share=share),
-        p_value=paired_t(means, share),
+        p_value=samples.p_value,
+        p_sign_flip=None if samples.is_of_folds else sign_flip(paired),
         values=tuple(paired),
         fold_share=share,
+        has_learned=has_learned(*_learned(variant, baseline)),
+        effect_size=None if samples.is_of_folds else effect_size(paired),
+        smallest_detectable=smallest_detectable(spread, len(samples.values)),
+        seeds_needed=None if samples.is_of_folds else seeds_needed(spread, TO_FIND),
+        last_epoch=samples_of(measured, last, share).mean if measured == shared else None,
     )
 
 
@@ -312,17 +309,19 @@ def _thin_notes(variant: Variant, baseline: Variant, difference: Difference | No
     if not difference.has_learned:
         labels = dict.fromkeys([variant.metric.label, MAP50_95.label])
         notes.append(f"{NOTHING_LEARNED}: {' or '.join(labels)} of both below {LEARNED:g}")
-    if difference.fold_share is not None:
-        folds = round(1 / difference.fold_share) + 1
-        notes.append(
-            f"over {len(difference.fold_means)} of {folds} folds: interval and p by the corrected resampled t-test"
-        )
-    elif difference.over_seeds is None and len(shared) > 1:
-        notes.append("the same difference on every seed: no variance to test against")
+    samples = difference.samples
+    if samples.is_of_folds:
+        folds = f"{len(samples.values)} of {variant.folds} folds"
+        notes.append(f"over {folds}: interval and p by the corrected resampled t-test")
+    if difference.over_seeds is None and len(samples.values) > 1:
+        notes.append(f"the same difference on every {samples.unit}: no variance to test against")
     if len(shared) < max(len(variant.by_replicate), len(baseline.by_replicate)):
         plural = "s" if len(shared) > 1 else ""
-        what = "seed" if difference.fold_share is None else "trial"
-        notes.append(f"difference over shared {what}{plural} {', '.join(map(str, shared))} only")
+        if samples.is_of_folds:
+            lost = sorted((variant.by_replicate.keys() | baseline.by_replicate.keys()) - set(shared))
+            notes.append(f"difference over {len(shared)} shared trial{plural}; one side lacks {listed(lost)}")
+        else:
+            notes.append(f"difference over shared seed{plural} {', '.join(map(str, shared))} only")
     return notes
 
 
@@ -340,7 +339,8 @@ def _reasons_against(variant: Variant, baseline: Variant) -> list[str]:
     pairs = trial_pairs(variant, baseline)
     if not pairs:
         seeds = [" ".join(map(str, sorted(v.by_replicate))) or "none" for v in (variant, baseline)]
-        return [f"no seed in common with the baseline (seeds {seeds[0]} against {seeds[1]})"]
+        what = "seed" if variant.folds is None else "seed and fold"
+        return [f"no {what} in common with the baseline ({what}s {seeds[0]} against {seeds[1]})"]
     # A control of scale or of latency is another network than the baseline, and so has other starting weights; one of
     # resolution has larger images.
     by_design = variant.marks is not None or (variant.control is not None and variant.control.differs_by_design)
@@ -348,15 +348,15 @@ def _reasons_against(variant: Variant, baseline: Variant) -> list[str]:
     return differences(trials, baseline_trials, by_design=by_design)
 
 
-def _corrected(groups: Sequence[Group], plan: AnalysisPlan, has_earlier_looks: bool) -> list[Group]:
+def _corrected(groups: Sequence[Group], plan: AnalysisPlan, earlier_looks: int) -> list[Group]:
     """The groups with verdicts, after Holm's correction over all differences that are comparable and no control's."""
     family = _family(row for group in groups for row in group.rows)
-    skewness = pooled_skewness(_independent(family))
+    skewness = _skewness(family)
     p_holm = holm([difference.p_value for difference in family])
     p_holm = [p if one.looks is None else one.looks.p_value for one, p in zip(family, p_holm, strict=True)]
     sequential = [difference.p_sequential for difference in family]
-    if has_earlier_looks:
-        sequential = holm([anytime_p(values) for values in _independent(family)])
+    if earlier_looks:
+        sequential = holm([_p_of_looks(difference, earlier_looks + 1) for difference in family])
     p_skewed: list[float | None] = [None] * len(family)
     if skewness is not None and skewness.is_notable:
         p_skewed = holm([_largest_p(difference, skewness.population) for difference in family])
@@ -376,13 +376,19 @@ def _family(rows: Iterable[Row]) -> list[Difference]:
     return [row.difference for row in rows if row.difference and row.is_comparable and not row.is_control]
 
 
-def _independent(family: Sequence[Difference]) -> list[tuple[float, ...]]:
-    """The differences of each, of independent replicates: none of one over folds."""
-    return [() if difference.fold_share is not None else difference.values for difference in family]
+def _skewness(family: Sequence[Difference]) -> PooledSkewness | None:
+    return pooled_skewness([difference.samples.values for difference in family])
+
+
+def _p_of_looks(difference: Difference, looks: int) -> float | None:
+    """The p-value that is valid after so many looks: seeds come one by one, folds are the same ones at each look."""
+    if difference.samples.is_of_folds:
+        return None if difference.p_value is None else spent_p(difference.p_value, looks)
+    return anytime_p(difference.values)
 
 
 def _largest_p(difference: Difference, skewness: float) -> float | None:
-    """The p-value on which three tests agree, of which two do not need the normal distribution."""
+    """The p-value on which three tests agree, of which two do not need the normal distribution; none over folds."""
     p_values = (difference.p_value, difference.p_sign_flip, skewed_p(difference.values, skewness))
     return None if None in p_values else max(p for p in p_values if p is not None)
 

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
-from statistics import fmean
 
 from ablate.analysis.comparability import differences
 from ablate.analysis.comparison import Comparison
-from ablate.analysis.pairing import trial_pairs
+from ablate.analysis.pairing import samples_of, trial_pairs
 from ablate.analysis.variants import Variant, studies_of
+from ablate.records.replicate import Replicate
 from ablate.statistics.component_contrasts import gains, two_components
 from ablate.statistics.interval import Interval
-from ablate.statistics.paired import holm, is_significant, main_effect, paired_differences, paired_t, t_interval
+from ablate.statistics.paired import holm, is_significant, main_effect, paired_differences
+from ablate.statistics.resampled import Samples
 
 Marks = tuple[bool, ...]
 VariantsByMarks = dict[Marks, Variant]  # the variants that differ in components alone, by the components that they have
@@ -26,16 +27,16 @@ class ComponentEffect:
 
     Attributes:
         component: Its name.
-        seeds: Seeds that it rests on.
+        replicates: Seeds, and folds where there are some, that it rests on.
         mean: Mean difference in accuracy, None where it cannot be given.
-        interval: 95 % interval over the seeds, None where they are too few.
+        interval: 95 % interval over the seeds, or the folds; None where they are too few.
         p_holm: Of the paired t-test, corrected over the components of the study.
         pairs: Pairs of variants that it is the mean over.
         reason: Why it cannot be given.
     """
 
     component: str
-    seeds: tuple[int, ...] = ()
+    replicates: tuple[Replicate, ...] = ()
     mean: float | None = None
     interval: Interval | None = None
     p_holm: float | None = None
@@ -50,7 +51,7 @@ class ComponentEffect:
 
 @dataclass(frozen=True)
 class MeanOverSeeds:
-    """A mean difference in accuracy with its 95 % interval over the seeds, None where they are too few."""
+    """A mean difference in accuracy with its 95 % interval over seeds or folds; None where they are too few."""
 
     mean: float
     interval: Interval | None
@@ -72,14 +73,14 @@ class ComponentInteraction:
 
     Attributes:
         components: Their names.
-        seeds: Seeds that it rests on.
+        replicates: Seeds, and folds where there are some, that it rests on.
         value: The interaction, the mean over the settings of the other components.
         p_holm: Of the paired t-test, corrected over the interactions of the study.
         simple: What each of the two adds without the other and with it.
     """
 
     components: tuple[str, str]
-    seeds: tuple[int, ...]
+    replicates: tuple[Replicate, ...]
     value: MeanOverSeeds
     p_holm: float | None
     simple: tuple[GivenOther, GivenOther]
@@ -130,7 +131,7 @@ class SumOfGains:
 
     Attributes:
         title: As of `StudyEffects`.
-        seeds: Seeds that it rests on.
+        replicates: Seeds, and folds where there are some, that it rests on.
         together: Gain of all together.
         summed: Sum of the gains of each alone.
         difference: The first minus the second: more than zero where they support each other.
@@ -138,7 +139,7 @@ class SumOfGains:
     """
 
     title: str
-    seeds: tuple[int, ...]
+    replicates: tuple[Replicate, ...]
     together: MeanOverSeeds
     summed: MeanOverSeeds
     difference: MeanOverSeeds
@@ -175,8 +176,14 @@ def sums_of(comparison: Comparison) -> list[SumOfGains]:
         found = gains({marks: variant.accuracy() for marks, variant in study.items()})
         if found.seeds:
             beyond = [a - b for a, b in zip(found.together, found.summed, strict=True)]
-            together, summed = _mean(found.together), _mean(found.summed)
-            sums.append(SumOfGains(title, tuple(found.seeds), together, summed, _mean(beyond), paired_t(beyond)))
+            together, summed, difference = (
+                samples_of(found.seeds, values, none.fold_share) for values in (found.together, found.summed, beyond)
+            )
+            sums.append(
+                SumOfGains(
+                    title, tuple(found.seeds), _mean(together), _mean(summed), _mean(difference), difference.p_value
+                )
+            )
     return sums
 
 
@@ -189,8 +196,8 @@ def _removal(component: str, index: int, study: VariantsByMarks) -> ComponentEff
     problem = _reasons_against(study[full], study[without])
     if problem:
         return ComponentEffect(component, reason=f"{study[without].label} was trained differently ({problem})")
-    seeds, values = paired_differences(study[full].accuracy(), study[without].accuracy())
-    return _effect(component, seeds, values, 1)
+    replicates, values = paired_differences(study[full].accuracy(), study[without].accuracy())
+    return _effect(component, replicates, samples_of(replicates, values, study[full].fold_share), 1)
 
 
 def _main(component: str, index: int, study: VariantsByMarks) -> ComponentEffect:
@@ -198,7 +205,7 @@ def _main(component: str, index: int, study: VariantsByMarks) -> ComponentEffect
     effect = main_effect(measured, index, fair=lambda a, b: not _reasons_against(study[a], study[b]))
     if not effect.pairs:
         return ComponentEffect(component, reason="no two comparable variants differ in it alone")
-    return _effect(component, effect.seeds, effect.effects, effect.pairs)
+    return _effect(component, effect.seeds, samples_of(effect.seeds, effect.effects, _share(study)), effect.pairs)
 
 
 def _interactions(components: Sequence[str], study: VariantsByMarks) -> tuple[ComponentInteraction, ...]:
@@ -214,18 +221,24 @@ def _interactions(components: Sequence[str], study: VariantsByMarks) -> tuple[Co
         two = two_components(measured, first, second, fair=is_fair)
         if two.seeds:
             names = components[first], components[second]
-            simple = (
-                GivenOther(*names, _mean(two.first_alone), _mean(two.first_with)),
-                GivenOther(*names[::-1], _mean(two.second_alone), _mean(two.second_with)),
+            sides = (two.first_alone, two.first_with, two.second_alone, two.second_with)
+            first_alone, first_with, second_alone, second_with = (
+                _mean(samples_of(two.seeds, side, _share(study))) for side in sides
             )
-            value, p_value = _mean(two.interaction), paired_t(two.interaction)
-            found.append(ComponentInteraction(names, tuple(two.seeds), value, p_value, simple))
+            simple = GivenOther(*names, first_alone, first_with), GivenOther(*names[::-1], second_alone, second_with)
+            value = samples_of(two.seeds, two.interaction, _share(study))
+            found.append(ComponentInteraction(names, tuple(two.seeds), _mean(value), value.p_value, simple))
     corrected = holm([one.p_holm for one in found])
     return tuple(replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True))
 
 
-def _mean(values: Sequence[float]) -> MeanOverSeeds:
-    return MeanOverSeeds(fmean(values), t_interval(values))
+def _mean(samples: Samples) -> MeanOverSeeds:
+    return MeanOverSeeds(samples.mean, samples.interval())
+
+
+def _share(study: VariantsByMarks) -> float | None:
+    """`Variant.fold_share` of the variants of a study."""
+    return next((variant.fold_share for variant in study.values() if variant.measured), None)
 
 
 def _reasons_against(variant: Variant, without: Variant) -> str:
@@ -237,10 +250,10 @@ def _reasons_against(variant: Variant, without: Variant) -> str:
     return "; ".join(differences(trials, others, by_design=True))
 
 
-def _effect(component: str, seeds: Sequence[int], values: Sequence[float], pairs: int) -> ComponentEffect:
-    if not seeds:
+def _effect(component: str, replicates: Sequence[Replicate], samples: Samples, pairs: int) -> ComponentEffect:
+    if not replicates:
         return ComponentEffect(component, pairs=pairs, reason="the variants have no seed in common")
-    return ComponentEffect(component, tuple(seeds), fmean(values), t_interval(values), paired_t(values), pairs)
+    return ComponentEffect(component, tuple(replicates), samples.mean, samples.interval(), samples.p_value, pairs)
 
 
 def _corrected(effects: Sequence[ComponentEffect]) -> tuple[ComponentEffect, ...]:

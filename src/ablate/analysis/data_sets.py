@@ -16,7 +16,7 @@ from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.variant_names import display_labels, settings_of
 from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import Variant
-from ablate.statistics.paired import holm, is_significant, paired_differences, standard_error
+from ablate.statistics.paired import holm, is_significant, standard_error
 from ablate.statistics.random_effects import Pooled, pooled
 from ablate.statistics.ranks import Ranks, ranks
 
@@ -25,7 +25,7 @@ _NOT_OF_A_VARIANT = ("data", "tracking", "latency")  # groups of a configuration
 
 @dataclass(frozen=True)
 class OnDataSet:
-    """A variant's difference to the baseline on one data set; `error` is its standard error over seeds."""
+    """A variant's difference to the baseline on one data set; `error` is its standard error over seeds, or folds."""
 
     data: str
     row: Row
@@ -121,7 +121,8 @@ def _study(groups: dict[str, Group]) -> DataSetStudy:
     baseline = next(iter(accuracies))
     for variant in variants:
         if len(variant.on) == len(groups):
-            accuracies[variant.label] = [_accuracy(one.row.variant) for one in variant.on]
+            gains = zip(accuracies[baseline], variant.on, strict=True)  # paired: folds and seeds may lack a trial
+            accuracies[variant.label] = [accuracy + one.estimate for accuracy, one in gains]
     found = ranks(list(zip(*accuracies.values(), strict=True)))
     means = dict(zip(accuracies, found.means, strict=True)) if found else {}
     variants = [replace(variant, mean_rank=means.get(variant.label)) for variant in variants]
@@ -134,13 +135,15 @@ def _across(label: str, groups: dict[str, Group], rows: dict[str, Row]) -> Acros
     for data, group in groups.items():
         row = rows.get(data)
         if row is not None and group.baseline is not None:
-            _, differences = paired_differences(row.variant.accuracy(), group.baseline.accuracy())
-            on.append(OnDataSet(data, row, fmean(differences), standard_error(differences)))
+            difference = row.difference
+            assert difference is not None  # of `Group.compared`
+            error = standard_error(difference.samples.values, difference.samples.share)
+            on.append(OnDataSet(data, row, difference.estimate, error))
     return AcrossDataSets(label, tuple(on), pooled([one.estimate for one in on], [one.error for one in on]))
 
 
 def _accuracy(variant: Variant) -> float:
-    """Mean accuracy over the seeds."""
+    """Mean accuracy over the seeds, and over the folds where there are some."""
     return fmean(variant.accuracy().values())
 
 

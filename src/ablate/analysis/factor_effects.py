@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Set
+from statistics import fmean
+
 import pandas as pd
 
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.variant_row import Row
 from ablate.records.factor_levels import ALL_FACTORS
+from ablate.records.replicate import Replicate
 from ablate.statistics.factorial_model import FactorAnalysis, factor_analysis
 
 
@@ -17,13 +21,29 @@ def analyses_of(comparison: Comparison) -> list[FactorAnalysis]:
     """
     if comparison.sweep.design is not None:
         return []
+    rows = analysed_rows(comparison)
+    share = next((share for row in rows if (share := row.variant.fold_share) is not None), None)
+    accuracies = [(row, row.variant.accuracy()) for row in rows]
+    everywhere = {one for _, by_replicate in accuracies for one in by_replicate}
     trials = [
-        {**row.variant.factors, "seed": seed, "accuracy": accuracy}
-        for row in analysed_rows(comparison)
-        for seed, accuracy in row.variant.accuracy().items()
+        {**row.variant.factors, "seed": unit, "accuracy": accuracy}
+        for row, by_replicate in accuracies
+        for unit, accuracy in (_by_seed(by_replicate) if share is None else _by_fold(by_replicate, everywhere))
     ]
     frame = pd.DataFrame(trials, columns=[*ALL_FACTORS, "seed", "accuracy"])
-    return [analysis for analysis in factor_analysis(frame) if len(analysis.levels) > 1]
+    return [analysis for analysis in factor_analysis(frame, share=share or 0.0) if len(analysis.levels) > 1]
+
+
+def _by_seed(accuracies: Mapping[Replicate, float]) -> Iterator[tuple[int, float]]:
+    return ((replicate.seed, accuracy) for replicate, accuracy in accuracies.items())
+
+
+def _by_fold(accuracies: Mapping[Replicate, float], everywhere: Set[Replicate]) -> Iterator[tuple[int, float]]:
+    """Index and mean accuracy of each fold that has all seeds which that fold has anywhere: others are not balanced."""
+    for fold in sorted({replicate.fold for replicate in accuracies if replicate.fold is not None}):
+        seeds = [replicate for replicate in everywhere if replicate.fold == fold]
+        if accuracies.keys() >= set(seeds):
+            yield fold, fmean(accuracies[replicate] for replicate in seeds)
 
 
 def analysed_rows(comparison: Comparison) -> list[Row]:

@@ -2,6 +2,9 @@
 
 A mean over the seeds that came through is silent about those that did not, and a mean over all seeds mixes two things:
 how good a usual training is and how often one is lost.
+
+Over folds losses are counted and not tested: trainings of different folds share most of their images, and neither the
+interval of a rate nor Fisher's test allows for that.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from statistics import median
 from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import Variant
+from ablate.records.replicate import Replicate
 from ablate.records.trial_record import FAILED, Record, TrialRecord
 from ablate.settings.metric import MAP50_95
 from ablate.statistics.interval import Interval
@@ -28,14 +32,16 @@ class Losses:
     """The trainings of a variant that were lost.
 
     Attributes:
-        failed: Seeds whose training ended without a result for a reason that the variant may have caused.
-        collapsed: Seeds whose accuracy is near zero beside that of the others.
+        failed: Those that ended without a result for a reason that the variant may have caused.
+        collapsed: Those whose accuracy is near zero beside that of the others.
         trials: Trainings that ended, lost or not.
+        over_folds: Whether they are trainings of a cross-validation.
     """
 
-    failed: tuple[int, ...]
-    collapsed: tuple[int, ...]
+    failed: tuple[Replicate, ...]
+    collapsed: tuple[Replicate, ...]
     trials: int
+    over_folds: bool = False
 
     @property
     def count(self) -> int:
@@ -50,7 +56,10 @@ class Losses:
 
 @dataclass(frozen=True)
 class LossesCompared:
-    """The lost trainings of a variant and of its baseline; `p_holm` of Fisher's test, corrected over the variants."""
+    """The lost trainings of a variant and of its baseline; `p_holm` of Fisher's test, corrected over the variants.
+
+    None over folds.
+    """
 
     row: Row
     baseline: Variant
@@ -67,27 +76,35 @@ class LossesCompared:
 def losses_compared(comparison: Comparison) -> list[LossesCompared]:
     """Every variant whose own or whose baseline's trainings were lost in part, in the order of the table."""
     compared = [one for group in comparison.groups for one in _of_group(group)]
-    p_values = holm(
-        [rates_p(o.of_variant.count, o.of_variant.trials, o.of_baseline.count, o.of_baseline.trials) for o in compared]
-    )
+    p_values = holm([_rates_p(one.of_variant, one.of_baseline) for one in compared])
     return [replace(one, p_holm=p) for one, p in zip(compared, p_values, strict=True)]
 
 
 def losses_of(trials: Sequence[Record], usual: float) -> Losses | None:
     """The losses among trials; `usual` is the mAP of a training that came through. None where none ended."""
     ended = [trial for trial in trials if isinstance(trial, TrialRecord) and trial.is_ours]
-    failed = [trial.seed for trial in ended if _is_lost(trial)]
+    failed = [trial.replicate for trial in ended if _is_lost(trial)]
     accuracies = {
-        trial.seed: accuracy for trial in ended if trial.status != FAILED and (accuracy := _usual(trial)) is not None
+        trial.replicate: accuracy
+        for trial in ended
+        if trial.status != FAILED and (accuracy := _usual(trial)) is not None
     }
-    collapsed = [seed for seed, accuracy in accuracies.items() if accuracy < COLLAPSED * usual]
+    collapsed = [one for one, accuracy in accuracies.items() if accuracy < COLLAPSED * usual]
+    over_folds = any(one.fold is not None for one in (*failed, *accuracies))
     count = len(failed) + len(accuracies)
-    return Losses(tuple(failed), tuple(collapsed), count) if count else None
+    return Losses(tuple(failed), tuple(collapsed), count, over_folds) if count else None
+
+
+def _rates_p(one: Losses, other: Losses) -> float | None:
+    """P-value of Fisher's test of two rates; None over folds."""
+    if one.over_folds or other.over_folds:
+        return None
+    return rates_p(one.count, one.trials, other.count, other.trials)
 
 
 def _of_group(group: Group) -> list[LossesCompared]:
     """The variants of one group; none where nothing was lost."""
-    accuracies = [accuracy for row in group.rows for accuracy in row.variant.by_seed(_usual).values()]
+    accuracies = [accuracy for row in group.rows for accuracy in row.variant.accuracy(_usual).values()]
     if group.baseline is None or not accuracies:
         return []
     usual = median(accuracies)

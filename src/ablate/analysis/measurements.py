@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from ablate.analysis.comparability import stops
+from ablate.analysis.pairing import samples_of
 from ablate.analysis.variants import Variant, fraction, is_measured
 from ablate.records.trial_record import FAILED, FINISHED, SCHEMA, DamagedTrial, Record, TrialRecord
 from ablate.settings.metric import Metric
@@ -22,7 +23,7 @@ class Accuracy:
 
     Attributes:
         primary: By the metric that variants are compared by; one of the others.
-        std: Its sample standard deviation over the trials.
+        std: Its sample standard deviation over the trials; with folds over these, each the mean over its seeds.
         last: The same after the last epoch; the others are of the checkpoint that was evaluated.
         evaluated: Split and checkpoint, such as "val, best".
     """
@@ -68,7 +69,7 @@ def accuracy_of(variant: Variant) -> Accuracy:
     trials = variant.measured
     return Accuracy(
         primary=_accuracy(trials, variant.value),
-        std=sample_std([variant.value(trial) for trial in trials]),
+        std=_std(variant),
         last=_accuracy(trials, lambda t: t.metrics_last.value(variant.metric)),
         map50_95=_accuracy(trials, lambda t: t.metrics.map50_95),
         map50=_accuracy(trials, lambda t: t.metrics.map50),
@@ -80,6 +81,13 @@ def accuracy_of(variant: Variant) -> Accuracy:
         map50_95_large=_accuracy(trials, lambda t: t.metrics.map50_95_large),
         evaluated=evaluated(trials),
     )
+
+
+def _std(variant: Variant) -> float | None:
+    if variant.folds is None:
+        return sample_std([variant.value(trial) for trial in variant.measured])
+    accuracies = variant.accuracy()
+    return sample_std(samples_of(list(accuracies), list(accuracies.values()), variant.fold_share).values)
 
 
 def cost_of(variant: Variant) -> Cost:
@@ -107,9 +115,10 @@ def trial_notes(variant: Variant) -> list[str]:
         notes.append(f"{count} of {total} trials {trouble}" if total > 1 else f"trial {trouble}")
     again = len(variant.measured) - len(variant.by_replicate)
     if again:
-        notes.append(f"{again} more trials of a seed that was already there or has no number")
+        of = "a seed" if variant.folds is None else "a seed and fold"
+        notes.append(f"{again} more trials of {of} that was already there or has no number")
     if len(variant.measured) == 1:
-        notes.append("one seed: no interval")
+        notes.append("one seed: no interval" if variant.folds is None else "one trial: no interval")
     # Measured by `ablate test` it is another matter: the record then has no epochs (see `split_comparison`).
     if any(t.metrics.split == "test" and t.setting("train", "split") != "val" and t.history for t in variant.measured):
         notes.append("validated on the test split after every epoch: that split is no longer held out")

@@ -9,6 +9,7 @@ from ablate.analysis.variants import Variant
 from ablate.records.replicate import Replicate
 from ablate.records.trial_record import TrialRecord
 from ablate.statistics.paired import paired_differences
+from ablate.statistics.resampled import Samples, fold_means
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,6 @@ def shared_replicates(variant: Variant, baseline: Variant) -> list[Replicate]:
     return sorted(variant.by_replicate.keys() & baseline.by_replicate.keys())
 
 
-def shared_seeds(variant: Variant, baseline: Variant) -> list[int]:
-    """Seeds of which both have an accuracy, over all folds where there are some; ascending."""
-    return sorted(variant.accuracy().keys() & baseline.accuracy().keys())
-
-
 def trial_pairs(variant: Variant, baseline: Variant) -> list[tuple[TrialRecord, TrialRecord]]:
     """The trials of the shared replicates, in the order of `shared_replicates`."""
     shared = shared_replicates(variant, baseline)
@@ -57,17 +53,29 @@ def trial_pairs(variant: Variant, baseline: Variant) -> list[tuple[TrialRecord, 
 
 def differences_of(
     variant: Variant, baseline: Variant, read: Callable[[TrialRecord], float | None]
-) -> tuple[list[int], list[float]]:
-    """Differences of a recorded accuracy over the seeds at which both have it; as `paired_differences`.
-
-    Where there are folds each is the mean over them.
+) -> tuple[list[Replicate], list[float]]:
+    """Differences of a recorded accuracy over the replicates of which both have it; as `paired_differences`.
 
     Args:
         variant: One variant.
         baseline: What it is compared with.
         read: Reads the accuracy from a trial.
     """
-    return paired_differences(variant.by_seed(read), baseline.by_seed(read))
+    return paired_differences(variant.accuracy(read), baseline.accuracy(read))
+
+
+def samples_of(replicates: Sequence[Replicate], values: Sequence[float], share: float | None) -> Samples:
+    """What is tested of a contrast that has a value for each replicate: the values, or with folds the mean of each.
+
+    Args:
+        replicates: Shape (n,).
+        values: Of the contrast, shape (n,).
+        share: `Variant.fold_share` of the variants.
+    """
+    if share is None:
+        return Samples(tuple(values))
+    folds = [-1 if replicate.fold is None else replicate.fold for replicate in replicates]
+    return Samples(tuple(fold_means(folds, values)), share)
 
 
 def _baseline(members: Sequence[Variant]) -> Variant | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from ablate.analysis.number_format import points
 from ablate.errors import count as count
+from ablate.records.replicate import Replicate
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import LEVEL
 
@@ -28,6 +29,34 @@ def limited(texts: Sequence[str], most: int, noun: str = "") -> str:
     """The first few of texts between semicolons, and how many more there are, of what."""
     more = f"; and {len(texts) - most} more{noun and ' ' + noun}" if len(texts) > most else ""
     return "; ".join(texts[:most]) + more
+
+
+def number_of(replicates: Collection[Replicate]) -> str:
+    """How many seeds there are, and with folds how many of these: '3 seeds', '3 seeds x 5 folds'."""
+    seeds = {replicate.seed for replicate in replicates}
+    folds = {replicate.fold for replicate in replicates if replicate.fold is not None}
+    if not folds:
+        return count(len(seeds), "seed")
+    text, pairs = f"{count(len(seeds), 'seed')} x {count(len(folds), 'fold')}", len(seeds) * len(folds)
+    return text if len(replicates) == pairs else f"{text}, {len(replicates)} of {pairs}"
+
+
+def unit_of(replicates: Collection[Replicate]) -> str:
+    """What tests take these replicates to be several of, in a word: seeds, or folds where there are some."""
+    return "seed" if all(replicate.fold is None for replicate in replicates) else "fold"
+
+
+def units_of(replicates: Collection[Replicate]) -> int:
+    """How many seeds there are, or folds where there are some."""
+    folds = {replicate.fold for replicate in replicates if replicate.fold is not None}
+    return len(folds or {replicate.seed for replicate in replicates})
+
+
+def named(replicates: Sequence[Replicate]) -> str:
+    """Replicates by name: 'seeds 0, 2', or with folds 'seed 0 fold 3, seed 2 fold 3'."""
+    if unit_of(replicates) == "seed":
+        return f"seed{'s' * (len(replicates) > 1)} {listed(replicate.seed for replicate in replicates)}"
+    return listed(f"seed {replicate.seed} fold {replicate.fold}" for replicate in replicates)
 
 
 def minus(text: str) -> str:

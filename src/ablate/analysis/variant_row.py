@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ablate.analysis.latency_results import Latency
 from ablate.analysis.looks import Looks
 from ablate.analysis.measurements import Accuracy, Cost
+from ablate.analysis.pairing import samples_of
+from ablate.analysis.phrases import number_of
 from ablate.analysis.variants import Variant
 from ablate.records.replicate import Replicate
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import ALPHA
-from ablate.statistics.resampled import fold_means
+from ablate.statistics.resampled import Samples
 from ablate.statistics.seeds_and_images import SeedsAndImages
 from ablate.statistics.verdict import Verdict
 
@@ -39,13 +40,14 @@ class Difference:
         p_skewed: Where the differences of the table look skewed: the largest p-value of the t-test, the sign-flip test
             and a t-test that allows for the skewness, after Holm's correction. None where they do not.
         values: The differences, in the order of the replicates.
-        fold_share: Images validated on by images trained on, where the replicates are folds of a cross-validation: the
-            test and the interval over seeds are then of the means of folds (`statistics.resampled`), and what needs
-            independent replicates is None. None without folds.
+        fold_share: Images validated on by images trained on, where the replicates are folds of a cross-validation: all
+            tests and intervals are then of the means of folds (`statistics.resampled`), and what needs independent
+            replicates is None. None without folds.
         effect_size: Hedges' g of the paired differences.
         smallest_detectable: The smallest difference that as many seeds find in 80 % of studies, by an upper bound of
             the spread over seeds. None below three seeds.
-        seeds_needed: How many seeds would find a difference of `TO_FIND`, by the same bound.
+        seeds_needed: How many seeds would find a difference of `TO_FIND`, by the same bound. None over folds, where
+            seeds narrow a part of the spread only.
         last_epoch: The mean difference after the last epoch; None where a trial lacks it.
         margin: The margin of equivalence; None where none was declared.
         p_equivalence: Of the two one-sided tests that the true difference lies within the margin, after Holm's
@@ -101,20 +103,14 @@ class Difference:
         }
 
     @property
-    def fold_means(self) -> list[float]:
-        """The mean difference of each fold over its seeds, by fold; empty without folds."""
-        folds = [replicate.fold for replicate in self.replicates if replicate.fold is not None]
-        return fold_means(folds, self.values) if self.fold_share else []
+    def samples(self) -> Samples:
+        """What the tests are made of: the differences of the seeds, or with folds the mean of each fold."""
+        return samples_of(self.replicates, self.values, self.fold_share)
 
     @property
-    def samples(self) -> Sequence[float]:
-        """What the tests take for independent: the differences over seeds, or with folds the mean of each fold."""
-        return self.fold_means if self.fold_share else self.values
-
-    @property
-    def share(self) -> float:
-        """`fold_share` for the tests of `samples`; 0 without folds."""
-        return self.fold_share or 0.0
+    def number(self) -> str:
+        """How many seeds it rests on, in words, and with folds how many of these: '3 seeds', '3 seeds x 5 folds'."""
+        return number_of(self.replicates)
 
     @property
     def is_tested(self) -> bool:
@@ -202,6 +198,11 @@ class Row:
     def seeds(self) -> list[int]:
         """Seeds that it was measured with, ascending."""
         return list(self.variant.seeds)
+
+    @property
+    def folds(self) -> int:
+        """Folds that it was measured on; 0 without a cross-validation."""
+        return len({one.fold for one in self.variant.by_replicate if one.fold is not None})
 
     @property
     def replicates(self) -> int:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from statistics import fmean
 from typing import TypeGuard
 
 import msgspec
@@ -19,6 +18,7 @@ from ablate.records.sweep_record import Control, Design, Sweep
 from ablate.records.trial_record import FINISHED, Record, TrialRecord
 from ablate.settings.metric import MAP50_95, Metric
 from ablate.settings.network_width import WIDTH
+from ablate.statistics.resampled import share_of_folds
 
 MATCHED = 0.01  # of a graft's parameters: a control of its size may differ by so much without a note
 
@@ -76,22 +76,28 @@ class Variant:
             return not any(self.marks)
         return is_stock(self.factors)
 
-    def accuracy(self) -> dict[int, float]:
-        """Seed -> accuracy; where there are folds the mean over them, of the seeds that have all."""
-        return self.by_seed(self.value)
-
     def value(self, trial: TrialRecord) -> float:
         """The accuracy of one of its measured trials."""
         return accuracy_by(trial, self.metric)
 
-    def by_seed(self, read: Callable[[TrialRecord], float | None]) -> dict[int, float]:
-        """Seed -> a recorded accuracy, as `accuracy`; without the seeds of which a trial lacks it."""
-        accuracies: dict[int, list[float]] = {}
-        for replicate, trial in self.by_replicate.items():
-            if (accuracy := fraction(read(trial))) is not None:
-                accuracies.setdefault(replicate.seed, []).append(accuracy)
-        folds = len({replicate.fold for replicate in self.by_replicate})
-        return {seed: fmean(values) for seed, values in accuracies.items() if len(values) == folds}
+    @cached_property
+    def folds(self) -> int | None:
+        """How many folds its images were divided into; None without a cross-validation."""
+        measured = [one.fold for one in self.by_replicate if one.fold is not None]
+        if not measured:
+            return None
+        recorded = self.measured[0].setting("fold", "folds")
+        return max(recorded if isinstance(recorded, int) else 0, 2, *(fold + 1 for fold in measured))
+
+    @property
+    def fold_share(self) -> float | None:
+        """Images validated on by images trained on, of each fold; None without folds."""
+        return None if self.folds is None else share_of_folds(self.folds)
+
+    def accuracy(self, read: Callable[[TrialRecord], float | None] | None = None) -> dict[Replicate, float]:
+        """Replicate -> a recorded accuracy, that of its metric by default; without the trials that lack it."""
+        accuracies = {one: fraction((read or self.value)(trial)) for one, trial in self.by_replicate.items()}
+        return {one: accuracy for one, accuracy in accuracies.items() if accuracy is not None}
 
 
 def is_measured(record: Record, metric: Metric) -> TypeGuard[TrialRecord]:

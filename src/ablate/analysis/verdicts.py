@@ -61,4 +61,5 @@ def _equivalence_p(row: Row, plan: AnalysisPlan) -> float | None:
         return None
     if row.difference.p_sequential is not None:  # reported before: the test is for a number of seeds fixed beforehand
         return None
-    return equivalence_p(row.difference.samples, plan.delta, row.difference.share)
+    samples = row.difference.samples
+    return equivalence_p(samples.values, plan.delta, samples.share)

@@ -9,6 +9,7 @@ from ablate.records.loading import load_manifest
 from ablate.records.sweep_record import SweepManifest
 from ablate.storage.layout import SweepFolder
 
+_FOLD = re.compile(r" s\d+ f\d+$")
 _SEED = re.compile(r" s(\d+)(?: f\d+)?$")  # at the end of a trial's name, with its fold where there are some
 
 
@@ -31,7 +32,8 @@ def earlier_looks(folder: SweepFolder, names: Mapping[str, str]) -> tuple[int, .
             looks |= set(manifest.looks)
         if _is_part(manifest, names):
             looks.add(_seeds(manifest.names[signature] for signature in manifest.signatures))
-    return tuple(sorted(look for look in looks if 1 < look < now))
+    fewest = 1 if any(_FOLD.search(name) for name in names.values()) else 2  # one seed has folds to test
+    return tuple(sorted(look for look in looks if fewest <= look < now))
 
 
 def _is_part(manifest: SweepManifest, names: Mapping[str, str]) -> bool:

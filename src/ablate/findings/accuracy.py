@@ -8,7 +8,7 @@ from dataclasses import replace
 from ablate.analysis.columns import accuracy_text, cell
 from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.number_format import points
-from ablate.analysis.phrases import count, interval_text, limited, listed, points_text, span
+from ablate.analysis.phrases import count, interval_text, limited, listed, number_of, points_text, span
 from ablate.analysis.variant_row import TO_FIND, Difference, Row
 from ablate.findings.finding import Claim, Finding, Kind, Relation, direction, without_claims
 from ablate.statistics.equivalence import equivalence_p
@@ -71,7 +71,7 @@ def _baseline_number(group: Group, label: str, accuracy: str) -> str:
     row = next((row for row in group.rows if row.label == label), None)
     if row is None:
         return ""
-    return f" ({accuracy} {accuracy_text(row.accuracy.primary)}, {count(row.replicates, 'seed')})"
+    return f" ({accuracy} {accuracy_text(row.accuracy.primary)}, {number_of(row.variant.by_replicate)})"
 
 
 def _tested(compared: Sequence[Compared], tests: int, accuracy: str) -> list[Finding]:
@@ -127,7 +127,8 @@ def _is_surely_small(difference: Difference, tests: int) -> bool:
 
     Not asked where a margin is declared: that margin then says what is small.
     """
-    p_value = None if difference.margin is not None else equivalence_p(difference.samples, TO_FIND, difference.share)
+    samples = difference.samples
+    p_value = None if difference.margin is not None else equivalence_p(samples.values, TO_FIND, samples.share)
     return p_value is not None and p_value < ALPHA / max(1, tests)
 
 
@@ -146,17 +147,22 @@ def _undetectable(differences: Sequence[Difference], tests: int) -> str:
     By the test that `p_holm` makes, at its strictest step; the columns of the table are of a single test.
     """
     level = 1 - ALPHA / max(1, tests)
-    with_spread = [(d.smallest_detectable, len(d.seeds)) for d in differences if d.smallest_detectable is not None]
+    units = differences[0].samples.unit
+    with_spread = [
+        (d.smallest_detectable, len(d.samples.values)) for d in differences if d.smallest_detectable is not None
+    ]
     seeds = [n for _, n in with_spread]
     spreads = [_spread(size, n) for size, n in with_spread]
     sizes = [smallest_detectable(std, n, level) for std, n in zip(spreads, seeds, strict=True)]
     if not sizes or None in sizes:
         return "."
     least = span(points(size, signed=False) for size in sorted(size for size in sizes if size is not None))
-    with_seeds = f"{span(str(n) for n in sorted(seeds))} seeds"
+    with_seeds = f"{span(str(n) for n in sorted(seeds))} {units}s"
     how = "80% power" if tests < 2 else f"80% power, Holm-corrected for {tests} tests"
-    bound = "an 80% upper bound of the seed-to-seed variance"
+    bound = f"an 80% upper bound of the {units}-to-{units} variance"
     text = f". With {with_seeds}, the detectable difference is {least} points ({how}, by {bound})."
+    if differences[0].samples.is_of_folds:
+        return f"{text} No number of seeds is given: more seeds narrow only what seeds add, not what the images add."
     needed = [n for n in (seeds_needed(std, TO_FIND, level) for std in spreads) if n is not None]
     if len(needed) == len(spreads):
         text += f" By the same bound, detecting 0.5 points takes {span(str(n) for n in sorted(needed))} seeds."
@@ -183,17 +189,21 @@ def _untested(compared: Sequence[Compared]) -> Finding:
 
 
 def _why_untested(compared: Sequence[Compared]) -> str:
-    """Why there is no interval over seeds, and what would give one."""
-    lack = "so there is no CI over seeds, and an effect cannot be separated from seed-to-seed variance."
-    numbers = [len(difference.seeds) for _, difference in compared]
+    """Why there is no interval over seeds, or over folds, and what would give one."""
+    unit = compared[0][1].samples.unit
+    lack = f"so there is no CI over {unit}s, and an effect cannot be separated from {unit}-to-{unit} variance."
+    numbers = [len(difference.samples.values) for _, difference in compared]
     fewest, most = min(numbers), max(numbers)
     if most == 1:
         shared = "shared " if any(row.replicates > 1 for row, _ in compared) else ""
-        return f"There is one {shared}seed, {lack} Run more seeds, such as seed=range(0,3)."
-    seeds = f"{most} shared seeds" if fewest == most else f"{fewest} to {most} shared seeds"
+        run = "Run more seeds, such as seed=range(0,3)" if unit == "seed" else "Run the folds that are missing"
+        return f"There is one {shared}{unit}, {lack} {run}."
+    units = f"{most} shared {unit}s" if fewest == most else f"{fewest} to {most} shared {unit}s"
     if fewest == 1:
-        return f"With one shared seed there is no variance, with more seeds the difference is the same on each, {lack}"
-    return f"The difference is the same on each of {seeds}, {lack}"
+        return (
+            f"With one shared {unit} there is no variance, with more {unit}s the difference is the same on each, {lack}"
+        )
+    return f"The difference is the same on each of {units}, {lack}"
 
 
 def _with_intervals(compared: Sequence[Compared], tests: int) -> str:

@@ -15,6 +15,7 @@ from ablate.findings.equivalence_findings import equivalence_findings
 from ablate.findings.factor_findings import factor_findings
 from ablate.findings.facts import levels
 from ablate.findings.finding import Finding, Kind, without_claims
+from ablate.findings.fold_findings import fold_findings
 from ablate.findings.images_and_seeds import image_findings
 from ablate.findings.judging import judge_remarks
 from ablate.findings.looks_findings import looks_findings
@@ -44,7 +45,7 @@ def findings(comparison: Comparison) -> list[Finding]:
     found += looks_findings(comparison) if is_sequential else _of_fixed_seeds(comparison)
     found += test_split_findings(comparison)
     found += [*failure_findings(comparison), *unfair_findings(comparison), *control_findings(comparison)]
-    images = image_findings(comparison)
+    images = [*image_findings(comparison), *fold_findings(comparison)]
     found += images
     if not images and any(row.difference is not None and row.difference.p_value is not None for row in rows):
         text = "The CIs (95%) and p-values cover seed-to-seed variance, not the sampling of validation images."

@@ -16,7 +16,16 @@ from ablate.analysis.component_effects import (
     sums_of,
 )
 from ablate.analysis.number_format import points
-from ablate.analysis.phrases import estimate_text, interval_text, joined, limited, points_text
+from ablate.analysis.phrases import (
+    estimate_text,
+    interval_text,
+    joined,
+    limited,
+    number_of,
+    points_text,
+    unit_of,
+    units_of,
+)
 from ablate.findings.finding import Claim, Finding, Kind, direction, without_claims
 from ablate.statistics.paired import ALPHA
 
@@ -44,8 +53,9 @@ def sum_findings(comparison: Comparison) -> list[Finding]:
         )
         beyond = points_text(total.difference.mean)
         if total.difference.interval is None or total.p_value is None:
-            seeds = "one seed" if len(total.seeds) == 1 else "these seeds"
-            text += f"The difference of {beyond} cannot be separated from seed-to-seed variance with {seeds}."
+            unit = unit_of(total.replicates)
+            few = f"one {unit}" if units_of(total.replicates) == 1 else f"these {unit}s"
+            text += f"The difference of {beyond} cannot be separated from {unit}-to-{unit} variance with {few}."
         else:
             beyond = estimate_text(
                 total.difference.mean, total.difference.interval, f"p {cell('p_value', total.p_value)}"
@@ -106,9 +116,9 @@ def _given(each: GivenOther, accuracy: str) -> str:
 
 def _removals(effects: Sequence[ComponentEffect], accuracy: str) -> list[Finding]:
     numbers = [effect for effect in effects if effect.mean is not None]
-    seeds = max((len(effect.seeds) for effect in numbers), default=0)
+    most = max((effect.replicates for effect in numbers), key=len, default=())
     words = [f"removing {effect.component} {_removed(effect, accuracy)}" for effect in numbers]
-    lead = f"Compared with all components together ({seeds} seed{'' if seeds == 1 else 's'}),"
+    lead = f"Compared with all components together ({number_of(most)}),"
     claims = [
         Claim("all components", direction(_mean(one)), f"all but {one.component}") for one in numbers if one.supported
     ]
@@ -151,9 +161,10 @@ def _doubts(effects: Sequence[ComponentEffect]) -> str:
         text += f" The {effect.format(joined(unclear))} not significant after Holm correction; an effect within the CI "
         text += "cannot be ruled out."
     if any(effect.interval is None for effect in effects):
-        one = max(len(effect.seeds) for effect in effects) == 1
-        few = "There is one seed" if one else "There are too few seeds, or they do not differ"
-        text += f" {few}, so there is no CI, and an effect cannot be separated from seed-to-seed variance."
+        most = max((effect.replicates for effect in effects), key=len)
+        unit = unit_of(most)
+        few = f"There is one {unit}" if units_of(most) == 1 else f"There are too few {unit}s, or they do not differ"
+        text += f" {few}, so there is no CI, and an effect cannot be separated from {unit}-to-{unit} variance."
     return text
 
 

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.identical_results import is_identical, is_identity, twins
 from ablate.analysis.number_format import points
-from ablate.analysis.pairing import differences_of, shared_seeds
-from ablate.analysis.phrases import count, estimate_text, listed, points_text
+from ablate.analysis.pairing import differences_of, samples_of
+from ablate.analysis.phrases import estimate_text, listed, number_of, points_text
 from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import Variant, configured_imgsz, larger_stock
 from ablate.findings.finding import Claim, Finding, Kind, direction, without_claims
+from ablate.records.replicate import Replicate
 from ablate.records.sweep_record import Control
 from ablate.records.trial_record import TrialRecord
 from ablate.settings.metric import MAP50_95
-from ablate.statistics.paired import ALPHA, holm, paired_t, t_interval
+from ablate.statistics.paired import ALPHA, holm
+from ablate.statistics.resampled import Samples
 
 ALARM = "THE COMPARISON ITSELF IS BROKEN"
 EXACT = 1e-9  # two trainings that compute the same agree to the last digit
@@ -33,8 +34,8 @@ def broken(comparison: Comparison) -> list[str]:
                 f"{control.label} cannot verify the comparison: its training differed from that of {baseline.label}; "
                 "see the notes."
             )
-        elif max(map(abs, differences)) > EXACT:
-            most = points(max(map(abs, differences)), signed=False)
+        elif max(map(abs, differences.values())) > EXACT:
+            most = points(max(map(abs, differences.values())), signed=False)
             size = f"{most} points" if float(most) else "less than 0.01 points"
             threads = _other_threads(control.variant, baseline)
             if threads:
@@ -87,13 +88,13 @@ def control_findings(comparison: Comparison) -> list[Finding]:
     scales = [text for group in comparison.groups for row in group.rows for text in _scale(row, group)]
     found += without_claims(Kind.CONTROLS, scales)
     exact = [
-        (control.label, len(differences))
+        (control.label, differences)
         for control, _, differences in _identities(comparison)
-        if control.is_comparable and max(map(abs, differences)) <= EXACT
+        if control.is_comparable and max(map(abs, differences.values())) <= EXACT
     ]
     if exact:
-        seeds = count(min(number for _, number in exact), "seed")
-        each = f"each with {seeds}" if len(exact) > 1 else f"with {seeds}"
+        fewest = number_of(min((differences for _, differences in exact), key=len))
+        each = f"each with {fewest}" if len(exact) > 1 else f"with {fewest}"
         text = (
             f"{listed(label for label, _ in exact)} reproduced the baseline exactly, {each}: grafting by itself "
             "changes nothing."
@@ -104,36 +105,36 @@ def control_findings(comparison: Comparison) -> list[Finding]:
 
 def _held_against(tests: Sequence[_SizeTest]) -> list[Finding]:
     """Each graft beside its controls of one kind, corrected over these."""
-    p_values = holm([paired_t(test.beyond) for test in tests])
+    p_values = holm([test.beyond.p_value for test in tests])
     return [_size(replace(test, p_holm=p), len(tests)) for test, p in zip(tests, p_values, strict=True)]
 
 
-def _identities(comparison: Comparison) -> Iterator[tuple[Row, Variant, list[float]]]:
-    """Each identity control with its baseline and their differences on the same seeds, in the finest of metrics."""
+def _identities(comparison: Comparison) -> Iterator[tuple[Row, Variant, dict[Replicate, float]]]:
+    """Each identity control with its baseline and their differences by seed (and fold), in the finest of metrics."""
     for group in comparison.groups:
         for row in group.rows:
             if row.control == "identity" and group.baseline is not None:
-                _, differences = differences_of(row.variant, group.baseline, lambda trial: trial.metrics.map50_95)
-                if differences:
-                    yield row, group.baseline, differences
+                shared, differences = differences_of(row.variant, group.baseline, lambda trial: trial.metrics.map50_95)
+                if shared:
+                    yield row, group.baseline, dict(zip(shared, differences, strict=True))
 
 
-def _threads(variant: Variant) -> dict[int, str]:
-    """By seed the threads of a variant's trials on processors, in words: ``2 threads``, ``2, from epoch 4 on 1``."""
-    threads_by_seed = {}
+def _threads(variant: Variant) -> dict[Replicate, str]:
+    """By replicate the threads of trials on processors, in words: ``2 threads``, ``2, from epoch 4 on 1``."""
+    threads: dict[Replicate, str] = {}
     for trial in variant.trials:
         if not isinstance(trial, TrialRecord) or trial.realised.device != "cpu":
             continue
         (_, first), *changes = trial.realised.threads_by_epoch or ((1, trial.realised.threads),)
-        later = "".join(f", from epoch {epoch} on {threads}" for epoch, threads in changes)
-        threads_by_seed[trial.seed] = f"{first} thread{'s' * (first != 1)}{later}"
-    return threads_by_seed
+        later = "".join(f", from epoch {epoch} on {number}" for epoch, number in changes)
+        threads[trial.replicate] = f"{first} thread{'s' * (first != 1)}{later}"
+    return threads
 
 
 def _other_threads(control: Variant, baseline: Variant) -> str:
-    """Name a seed's numbers of threads where they differ; empty where none does."""
+    """Name a replicate's numbers of threads where they differ; empty where none does."""
     threads, of_baseline = _threads(control), _threads(baseline)
-    pairs = [(threads[seed], of_baseline[seed]) for seed in sorted(threads.keys() & of_baseline.keys())]
+    pairs = [(threads[one], of_baseline[one]) for one in sorted(threads.keys() & of_baseline.keys())]
     differing = next((pair for pair in pairs if pair[0] != pair[1]), None)
     return "" if differing is None else f"{differing[0]} (the baseline with {differing[1]})"
 
@@ -148,15 +149,12 @@ class _SizeTest:
 
     grafted: Row
     block: Row
-    gained: tuple[float, ...]
-    of_block: tuple[float, ...]
+    gained: Samples
+    of_block: Samples
+    beyond: Samples
     lead: str = "a plain block of the same size"
     noun: str = "block"
     p_holm: float | None = None
-
-    @property
-    def beyond(self) -> list[float]:
-        return [a - b for a, b in zip(self.gained, self.of_block, strict=True)]
 
 
 def _size_tests(group: Group) -> Iterator[_SizeTest]:
@@ -208,18 +206,21 @@ def _matched_tests(group: Group, key: str, row: Row, lead: str, noun: str) -> It
 
 def _test(grafted: Row, control: Row, baseline: Variant) -> Iterator[_SizeTest]:
     """A graft beside a control, where they and their baseline have a seed in common."""
-    seeds = sorted(set(shared_seeds(grafted.variant, control.variant)) & baseline.accuracy().keys())
     of_graft, of_control, base = (v.accuracy() for v in (grafted.variant, control.variant, baseline))
-    gained, of_block = (tuple(v[seed] - base[seed] for seed in seeds) for v in (of_graft, of_control))
-    if seeds:
-        yield _SizeTest(grafted, control, gained, of_block)
+    shared = sorted(of_graft.keys() & of_control.keys() & base.keys())
+    gained, of_block = ([v[one] - base[one] for one in shared] for v in (of_graft, of_control))
+    beyond = [a - b for a, b in zip(gained, of_block, strict=True)]
+    if shared:
+        share = grafted.variant.fold_share
+        tested, of_this, of_that = (samples_of(shared, values, share) for values in (beyond, gained, of_block))
+        yield _SizeTest(grafted, control, of_this, of_that, tested)
 
 
 def _size(test: _SizeTest, tests: int) -> Finding:
     """What a graft gains beyond a control of its size or cost."""
     graft = test.grafted.label
     lead = f"{graft} measured {_of(test.gained)} relative to the baseline, {test.lead} {_of(test.of_block)}."
-    beyond, difference = fmean(test.beyond), test.grafted.difference
+    beyond, difference = test.beyond.mean, test.grafted.difference
     if test.p_holm is None:
         text = f"The difference between the two, {points_text(beyond)}, cannot be tested."
         return Finding(f"{lead} {text}", Kind.CONTROLS)
@@ -238,9 +239,9 @@ def _size(test: _SizeTest, tests: int) -> Finding:
     return Finding(f"{lead} The graft {what} the {test.noun}: {numbers}.", Kind.CONTROLS, (claim,))
 
 
-def _of(differences: Sequence[float], *more: str) -> str:
-    """The mean of differences over seeds with its interval."""
-    return estimate_text(fmean(differences), t_interval(differences), *more)
+def _of(differences: Samples, *more: str) -> str:
+    """The mean of differences with its interval."""
+    return estimate_text(differences.mean, differences.interval(), *more)
 
 
 def _scale(row: Row, group: Group) -> Iterator[str]:

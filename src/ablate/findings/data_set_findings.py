@@ -23,7 +23,9 @@ def data_set_findings(comparison: Comparison) -> list[Finding]:
     for study in data_set_studies(comparison):
         lead = f"Over {len(study.data)} data sets ({listed(study.data, MOST)})"
         lead += f" with {study.title}" if study.title else ""
-        text = f"{lead}, compared with {study.baseline}: {_means(study.variants)}.{_next(study)}"
+        text = (
+            f"{lead}, compared with {study.baseline}: {_means(study.variants)}.{_next(study, comparison.averaged_over)}"
+        )
         claims = [
             Claim(variant.label, direction(variant.pooled.mean), study.baseline, "mean accuracy over data sets")
             for variant in study.variants
@@ -52,13 +54,13 @@ def _mean(variant: AcrossDataSets) -> str:
     return text if foreseen is None else f"{text} and on the next one with probability {foreseen.higher:.2f}"
 
 
-def _next(study: DataSetStudy) -> str:
+def _next(study: DataSetStudy, averaged_over: str) -> str:
     """What the probabilities hold for, or why there are none."""
     if len(study.data) < FEWEST:
         return " Two data sets do not tell what the next one will show."
     if any(variant.pooled.prediction is not None for variant in study.variants):
         chosen = ", and are too high for the best of several variants" if len(study.variants) > 1 else ""
-        return f" The probabilities hold for a data set like these, measured with as many seeds{chosen}."
+        return f" The probabilities hold for a data set like these, measured with as many {averaged_over}{chosen}."
     return ""
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from statistics import fmean
-
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.failure_rates import Losses, LossesCompared, losses_compared
-from ablate.analysis.phrases import count, joined, listed, points_text
+from ablate.analysis.pairing import samples_of
+from ablate.analysis.phrases import count, joined, listed, named, points_text
 from ablate.findings.finding import Claim, Finding, Kind, direction
 from ablate.settings.metric import MAP50_95
 from ablate.statistics.paired import ALPHA
@@ -24,11 +22,21 @@ def skewness_findings(comparison: Comparison) -> list[Finding]:
         return []
     differences = [row.difference for row in comparison.rows if row.difference is not None and row.difference.is_tested]
     seeds = max(len(difference.seeds) for difference in differences)
+    unit = differences[0].samples.unit
     of = "the differences" if skewness.samples == 1 else f"the differences of {skewness.samples} variants"
     text = (
-        f"Over seeds, {of} look skewed (mean skewness {skewness.mean:+.2f}; normal samples of this size stay within "
-        f"{skewness.limit:.2f} nine times out of ten). Student's test alone would call too many of them real, so a "
-        "difference is called significant only if the exact sign-flip test and a t-test that allows for skewness agree."
+        f"Over {unit}s, {of} look skewed (mean skewness {skewness.mean:+.2f}; normal samples of this size stay within "
+        f"{skewness.limit:.2f} nine times out of ten). "
+    )
+    if unit == "fold":
+        text += (
+            "The corrected t-test then calls too many of them real, and there is no exact test over folds, because "
+            "folds share training images: look at the differences fold by fold before you claim one."
+        )
+        return [Finding(text, Kind.ACCURACY)]
+    text += (
+        "Student's test alone would call too many of them real, so a difference is called significant only if the "
+        "exact sign-flip test and a t-test that allows for skewness agree."
     )
     if least_p(seeds) * tests >= ALPHA:
         text += (
@@ -58,16 +66,17 @@ def _claims(one: LossesCompared) -> tuple[Claim, ...]:
 def _losses(one: LossesCompared) -> str:
     mine, base = one.of_variant, one.of_baseline
     rate = mine.rate
-    what = [f"{_seeds(mine.failed)} failed"] if mine.failed else []
-    what += [f"{_seeds(mine.collapsed)} collapsed to an {MAP50_95.label} near zero"] if mine.collapsed else []
+    what = [f"{named(mine.failed)} failed"] if mine.failed else []
+    what += [f"{named(mine.collapsed)} collapsed to an {MAP50_95.label} near zero"] if mine.collapsed else []
     verdict = "the rates differ significantly" if one.differs else "no significant difference"
     reasons = f" ({joined(what)})" if what else ""
-    text = (
-        f"{mine.count} of {count(mine.trials, 'training')} of {one.row.label} {_were(mine.count)} lost{reasons}: "
-        f"{rate.estimate:.0%}, 95% CI {rate.low:.0%} to {rate.high:.0%}. "
-        f"Of {one.baseline.label}, {base.count} of {base.trials} {_were(base.count)} lost: {verdict} "
-        f"(Fisher's exact test, Holm-corrected p {cell('p_holm', one.p_holm)})."
-    )
+    text = f"{mine.count} of {count(mine.trials, 'training')} of {one.row.label} {_were(mine.count)} lost{reasons}: "
+    text += f"{rate.estimate:.0%}" + ("" if mine.over_folds else f", 95% CI {rate.low:.0%} to {rate.high:.0%}") + ". "
+    text += f"Of {one.baseline.label}, {base.count} of {base.trials} {_were(base.count)} lost"
+    if one.p_holm is None:
+        text += ". The rates are not tested: trainings of different folds share images."
+    else:
+        text += f": {verdict} (Fisher's exact test, Holm-corrected p {cell('p_holm', one.p_holm)})."
     return f"{text}{_without(one, mine, base)}"
 
 
@@ -75,16 +84,15 @@ def _were(number: int) -> str:
     return "was" if number == 1 else "were"
 
 
-def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed{'s' * (len(seeds) > 1)} {listed(seeds)}"
-
-
 def _without(one: LossesCompared, mine: Losses, base: Losses) -> str:
-    """The mean difference over the seeds of which neither side collapsed."""
+    """The mean difference over the seeds, or seeds and folds, of which neither side collapsed."""
     difference, collapsed = one.row.difference, {*mine.collapsed, *base.collapsed}
-    if difference is None or not collapsed & set(difference.seeds):
+    if difference is None or not collapsed & set(difference.replicates):
         return ""
-    values = zip(difference.replicates, difference.values, strict=True)
-    kept = [value for replicate, value in values if replicate.seed not in collapsed]
+    values = dict(zip(difference.replicates, difference.values, strict=True))
+    kept = [replicate for replicate in difference.replicates if replicate not in collapsed]
     text = f" Its mean difference, {points_text(difference.estimate)}, includes collapsed trainings"
-    return f"{text}; without those seeds it is {points_text(fmean(kept))}." if kept else f"{text}."
+    if not kept:
+        return f"{text}."
+    without = samples_of(kept, [values[replicate] for replicate in kept], difference.fold_share)
+    return f"{text}; without those {'trainings' if mine.over_folds else 'seeds'} it is {points_text(without.mean)}."

@@ -8,7 +8,6 @@ from ablate.analysis.number_format import points
 from ablate.analysis.phrases import interval_text, limited, listed, points_text
 from ablate.analysis.variant_row import Row
 from ablate.findings.finding import Claim, Finding, Kind, Relation
-from ablate.statistics.paired import t_interval
 from ablate.statistics.verdict import Verdict
 
 MOST = 4  # variants whose interval is said
@@ -48,7 +47,9 @@ def equivalence_findings(comparison: Comparison) -> list[Finding]:
     lead = (
         f"Equivalence within ±{size}{' (declared after the results)' if comparison.sweep.margin_chosen_after else ''}"
     )
-    return [Finding(f"{lead}, over seeds: {' '.join(texts)}", Kind.EQUIVALENCE, tuple(claims))]
+    units = {row.difference.samples.unit for row in rows if row.difference is not None}
+    over = " and ".join(f"{unit}s" for unit in sorted(units, reverse=True))
+    return [Finding(f"{lead}, over {over}: {' '.join(texts)}", Kind.EQUIVALENCE, tuple(claims))]
 
 
 def _verdict(row: Row) -> Verdict | None:
@@ -63,9 +64,9 @@ def _tested_margin(row: Row) -> str:
     """Name, difference, the 90 % interval that the two one-sided tests compare with the margin, corrected p-value."""
     difference = row.difference
     assert difference is not None
-    interval = t_interval(difference.samples, 0.9, difference.share)
+    interval = difference.samples.interval(0.9)
     if interval is None:
-        return f"{row.label} ({points_text(difference.estimate)} on every seed)"
+        return f"{row.label} ({points_text(difference.estimate)} on every {difference.samples.unit})"
     return (
         f"{row.label} ({points_text(difference.estimate)}, {interval_text(interval.low, interval.high, 0.9)}, "
         f"Holm-corrected p {cell('p_equivalence', difference.p_equivalence)})"

@@ -41,9 +41,8 @@ def _refused(analysis: FactorAnalysis) -> str:
 def _supported(analysis: FactorAnalysis) -> list[Finding]:
     """What is supported, interactions first; each text continues 'The ...'."""
     interactions = [effect for effect in analysis.interactions if effect.supported]
-    text = (
-        f"effects of {joined(analysis.levels)} ({count(len(analysis.seeds), 'seed')}, relative to the overall mean): "
-    )
+    units = count(len(analysis.seeds), analysis.unit)
+    text = f"effects of {joined(analysis.levels)} ({units}, relative to the overall mean): "
     text += f"significant interactions: {_largest(interactions)}." if interactions else "no interaction is significant."
     told = _told_apart(analysis.dependent, list(analysis.levels))
     apart = {(each.main.term, each.main.level) for each in analysis.dependent}

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison
-from ablate.analysis.pairing import differences_of
+from ablate.analysis.pairing import differences_of, samples_of
 from ablate.analysis.phrases import estimate_text, limited
 from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import Variant
 from ablate.findings.finding import Claim, Finding, Kind, direction
+from ablate.records.replicate import Replicate
 from ablate.records.trial_record import TrialRecord
 from ablate.settings.judge import BEST
 from ablate.settings.metric import METRICS, Metric
-from ablate.statistics.paired import ALPHA, holm, paired_t, t_interval
+from ablate.statistics.paired import ALPHA, holm
+from ablate.statistics.resampled import Samples
 
 NOTICEABLE = 0.001  # smaller differences of opposite sign are not worth a sentence
 APART = 0.005  # from here on best and last differ enough to be said where their signs agree
@@ -31,17 +32,17 @@ MOST = 3
 
 @dataclass(frozen=True)
 class _Test:
-    """One test of a family: differences of a row to its baseline, seed by seed, and its corrected p-value."""
+    """One test of a family: differences of a row to its baseline, seed or fold by seed, and its corrected p-value."""
 
     row: Row
     baseline: Variant
-    differences: tuple[float, ...]
+    differences: Samples
     outcome: str
     p_holm: float | None = None
 
     @property
     def mean(self) -> float:
-        return fmean(self.differences)
+        return self.differences.mean
 
     @property
     def is_said(self) -> bool:
@@ -69,10 +70,11 @@ def size_findings(comparison: Comparison) -> list[Finding]:
     """Large differences on small, medium or large objects, of variants that differ from the baseline."""
     sizes = [metric for metric in METRICS.values() if metric.size and metric is not comparison.metric]
     tests = [
-        _Test(row, baseline, tuple(differences), metric.label)
+        _Test(row, baseline, samples_of(replicates, differences, row.variant.fold_share), metric.label)
         for row, baseline in _comparable(comparison)
         for metric in sizes
-        if (differences := differences_of(row.variant, baseline, _by(metric))[1])
+        for replicates, differences in [differences_of(row.variant, baseline, _by(metric))]
+        if replicates
     ]
     large = [test for test in _corrected(tests) if test.is_said and abs(test.mean) >= LARGE]
     if not large:
@@ -89,25 +91,28 @@ def size_findings(comparison: Comparison) -> list[Finding]:
 def _on_size(test: _Test) -> str:
     p_value = f"Holm-corrected p {cell('p_holm', test.p_holm)}"
     size = test.outcome.removeprefix("AP ")
-    return f"{test.row.label} on {size} objects {estimate_text(test.mean, t_interval(test.differences), p_value)}"
+    return f"{test.row.label} on {size} objects {estimate_text(test.mean, test.differences.interval(), p_value)}"
 
 
 def _epoch_test(row: Row, baseline: Variant) -> _Test | None:
     """The difference at the best epoch minus that at the last, seed by seed."""
-    seeds, last = differences_of(row.variant, baseline, _last_by(row.variant.metric))
-    best = _at_best(row.variant, baseline, seeds)
-    between = tuple(a - b for a, b in zip(best, last, strict=True))
-    return _Test(row, baseline, between, "best minus last epoch") if seeds else None
+    replicates, last = differences_of(row.variant, baseline, _last_by(row.variant.metric))
+    best = _at_best(row.variant, baseline, replicates)
+    between = [a - b for a, b in zip(best, last, strict=True)]
+    samples = samples_of(replicates, between, row.variant.fold_share)
+    return _Test(row, baseline, samples, "best minus last epoch") if replicates else None
 
 
 def _epochs(test: _Test) -> str:
     """Both differences where they lead to different conclusions; empty where they do not."""
-    seeds, last = differences_of(test.row.variant, test.baseline, _last_by(test.row.variant.metric))
-    best = _at_best(test.row.variant, test.baseline, seeds)
-    opposite = fmean(best) * fmean(last) < 0 and max(abs(fmean(best)), abs(fmean(last))) >= NOTICEABLE
+    variant = test.row.variant
+    replicates, differences = differences_of(variant, test.baseline, _last_by(variant.metric))
+    last = samples_of(replicates, differences, variant.fold_share)
+    best = samples_of(replicates, _at_best(variant, test.baseline, replicates), variant.fold_share)
+    opposite = best.mean * last.mean < 0 and max(abs(best.mean), abs(last.mean)) >= NOTICEABLE
     if not opposite and abs(test.mean) < APART:
         return ""
-    of_best, of_last = (estimate_text(fmean(values), t_interval(values)) for values in (best, last))
+    of_best, of_last = (estimate_text(samples.mean, samples.interval()) for samples in (best, last))
     return f"{test.row.label} {of_best} at the best epoch, {of_last} at the last"
 
 
@@ -119,14 +124,14 @@ def _last_by(metric: Metric) -> Callable[[TrialRecord], float | None]:
     return lambda trial: trial.metrics_last.value(metric)
 
 
-def _at_best(variant: Variant, baseline: Variant, seeds: Sequence[int]) -> list[float]:
+def _at_best(variant: Variant, baseline: Variant, replicates: Sequence[Replicate]) -> list[float]:
     of_variant, of_baseline = variant.accuracy(), baseline.accuracy()
-    return [of_variant[seed] - of_baseline[seed] for seed in seeds]
+    return [of_variant[one] - of_baseline[one] for one in replicates]
 
 
 def _corrected(tests: Sequence[_Test]) -> list[_Test]:
     """The tests with Holm's correction over all of them."""
-    p_values = holm([paired_t(test.differences) for test in tests])
+    p_values = holm([test.differences.p_value for test in tests])
     return [
         _Test(test.row, test.baseline, test.differences, test.outcome, p)
         for test, p in zip(tests, p_values, strict=True)

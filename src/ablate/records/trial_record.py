@@ -266,6 +266,7 @@ class DamagedTrial(JsonStruct, frozen=True, kw_only=True):
     factors: dict[str, str] = msgspec.field(default_factory=dict)
     seed: int | None = None
     status: str = DAMAGED
+    fold: int | None = None
 
 
 Record: TypeAlias = TrialRecord | DamagedTrial
@@ -314,7 +315,11 @@ def damaged_trial(signature: str, reason: str, salvaged: JsonObject) -> DamagedT
         value = salvaged.get(name)
         return value if isinstance(value, str) else ""
 
-    factors, seed = salvaged.get("factors"), salvaged.get("seed")
+    def number(name: str) -> int | None:
+        value = salvaged.get(name)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+    factors = salvaged.get("factors")
     return DamagedTrial(
         signature=signature,
         failure=Failure(type=DAMAGED, message=f"result.json {reason}"),
@@ -323,5 +328,6 @@ def damaged_trial(signature: str, reason: str, salvaged: JsonObject) -> DamagedT
         variant_key=text("variant_key") or signature,
         comparison_key=text("comparison_key"),
         factors={k: v for k, v in factors.items() if isinstance(v, str)} if isinstance(factors, dict) else {},
-        seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
+        seed=number("seed"),
+        fold=number("fold"),
     )

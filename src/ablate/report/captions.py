@@ -28,13 +28,17 @@ def accuracy_caption(comparison: Comparison) -> str:
     rows = comparison.rows
     differences = [row.difference for row in rows if row.difference is not None]
     measured = " | ".join(dict.fromkeys(row.accuracy.evaluated for row in rows if row.accuracy.evaluated))
-    words = ["Accuracies are fractions from 0 to 1, means over seeds" + (f" ({measured})." if measured else ".")]
+    over_folds, replicates = comparison.units == "folds", comparison.averaged_over
+    words = [
+        f"Accuracies are fractions from 0 to 1, means over {replicates}" + (f" ({measured})." if measured else ".")
+    ]
     if any(row.accuracy.std is not None for row in rows):
-        words.append("std is the sample standard deviation over seeds.")
+        of_each = ", each the mean over its seeds" if over_folds else ""
+        words.append(f"std is the sample standard deviation over {comparison.units}{of_each}.")
     if comparison.components:
         words.append("A check mark is a component that the variant has; the baseline has none.")
     of = "" if comparison.metric is MAP50_95 else f", in {comparison.metric.label}"
-    words.append(f"Δ is the mean over shared seeds of variant minus baseline{of}.")
+    words.append(f"Δ is the mean over shared {replicates} of variant minus baseline{of}.")
     words += [*_tests(comparison, differences), *_intervals(rows, differences)]
     if any(best_rows(comparison).values()):
         words.append("Bold is the best measured value of the comparable rows on the same data, controls apart.")
@@ -46,10 +50,11 @@ def _tests(comparison: Comparison, differences: Sequence[Difference]) -> list[st
     words, plan = [], comparison.sweep.plan
     if any(d.p_value is not None and d.fold_share is None for d in differences):
         words.append("CIs over seeds are Student's t intervals, each for one variant; p is of the paired t-test.")
-    if any(d.fold_share is not None for d in differences):
+    if any(d.p_value is not None and d.fold_share is not None for d in differences):
         words.append(
-            "Over folds, CI and p are those of the corrected resampled t-test (Nadeau and Bengio), on the mean of each "
-            "fold over its seeds: folds share training images."
+            "CIs over folds, each for one variant, and p are of the corrected resampled t-test (Nadeau and Bengio "
+            "2003) on the mean of each fold over its seeds, because folds share training images. What needs independent "
+            "replicates (sign-flip test, effect size, number of seeds needed) is left out."
         )
     if any(d.looks is not None for d in differences):
         together = f" and for all {plan.tests} comparisons together" if plan.tests > 1 else ""
@@ -101,7 +106,7 @@ def details_caption(comparison: Comparison) -> str:
 def cost_caption(comparison: Comparison) -> str:
     """What the columns on cost mean."""
     rows = comparison.rows
-    words = ["Training time is the mean, memory the highest peak over seeds."]
+    words = [f"Training time is the mean, memory the highest peak over {comparison.averaged_over}."]
     protocol = latency_facts(comparison)
     if protocol and any(row.latency.median_ms is not None for row in rows):
         facts = ", ".join(f"{key} {protocol[key]}" for key in PROTOCOL if key in protocol)

@@ -9,14 +9,19 @@ from ablate.analysis.data_sets import AcrossDataSets, DataSetStudy
 from ablate.report.text_table import TableColumn
 
 MOST = 8  # data sets that get a column of their own
-CAPTION = (
-    "Differences to the baseline in {}, on each data set the mean over its seeds. Mean: over the data sets, "
-    "unweighted, with Student's 95 % interval over data sets; p (Holm) is corrected over the variants. SD between: "
-    "standard deviation of the true differences between data sets, seed-to-seed variance removed. Next data set: 95 % "
-    "prediction interval of the difference that a data set like these will show, measured with as many seeds, and the "
-    "probability that it is above zero; from three data sets on. Rank: mean rank over the data sets, 1 is the most "
-    "accurate."
-)
+
+
+def data_set_caption(metric: str, averaged_over: str) -> str:
+    """What the columns mean, by the metric's label; `Comparison.averaged_over` says what the means are over."""
+    unit = "seed" if averaged_over == "seeds" else "fold"
+    return (
+        f"Differences to the baseline in {metric}, on each data set the mean over its {averaged_over}. Mean: over the "
+        "data sets, unweighted, with Student's 95 % interval over data sets; p (Holm) is corrected over the variants. "
+        f"SD between: standard deviation of the true differences between data sets, {unit}-to-{unit} variance removed. "
+        "Next data set: 95 % prediction interval of the difference that a data set like these will show, measured with "
+        f"as many {averaged_over}, and the probability that it is above zero; from three data sets on. Rank: mean rank "
+        "over the data sets, 1 is the most accurate."
+    )
 
 
 def data_set_columns(study: DataSetStudy) -> list[TableColumn]:

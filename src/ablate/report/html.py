@@ -17,7 +17,7 @@ from ablate.analysis.variants import variant_key
 from ablate.findings.all_findings import sentences
 from ablate.findings.facts import Facts, data_facts, headline, latency_facts, recipe_facts
 from ablate.report import html_tables as tables
-from ablate.report.data_set_table import CAPTION as DATA_SETS_CAPTION
+from ablate.report.data_set_table import data_set_caption
 from ablate.report.split_table import openings_text, split_caption
 from ablate.safe_text import visible
 
@@ -122,8 +122,9 @@ def page_html(comparison: Comparison, pictures: list[Picture], caption: str) -> 
             table=tables.comparison_table(comparison) if comparison.rows else None,
             caption=caption,
             data_sets=tables.data_sets(comparison),
+            data_sets_caption=minus(data_set_caption(comparison.metric.label, comparison.averaged_over)),
+            averaged_over=comparison.averaged_over,
             test_split=_test_split(comparison),
-            data_sets_caption=minus(DATA_SETS_CAPTION.format(comparison.metric.label)),
             pictures=[_placed(picture, comparison) for picture in pictures],
             classes=tables.classes(comparison),
             cost=tables.cost(comparison),

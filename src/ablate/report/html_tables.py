@@ -168,7 +168,7 @@ def comparison_table(comparison: Comparison) -> PageTable:
     """The comparison: heads, and rows of cells, each row with what folds out of it."""
     columns = text_columns(comparison, "page", components=False)
     smaller: dict[str, list[tuple[Column, str]]] = {column.name: [] for column in columns}
-    for column in columns_of(comparison.metric):
+    for column in [column.over(comparison.units) for column in columns_of(comparison.metric)]:
         if column.below is not None and column.below[0] in smaller:
             smaller[column.below[0]].append((column, column.below[1]))
     beneath = {column.name for pairs in smaller.values() for column, _ in pairs}
@@ -343,6 +343,7 @@ def _details(columns: Sequence[Column], row: Row) -> list[tuple[str, str]]:
     details = [(column.title, minus(text)) for column in columns if (text := column.text(row))]
     seeds = ", ".join(map(str, row.seeds))
     details += [("Seeds measured", seeds)] if seeds else []
+    details += [("Folds measured", f"{row.folds} of {row.variant.folds}")] if row.folds else []
     shared = ", ".join(map(str, row.difference.seeds)) if row.difference else ""
     details += [("Seeds shared with the baseline", shared)] if shared and shared != seeds else []
     details += [("Measured on", row.accuracy.evaluated)] if row.accuracy.evaluated else []

@@ -49,7 +49,7 @@ SPECIAL = {
     CHECK: r"\checkmark{}",
 }
 FURTHER_CAPTION = r"Further accuracies and tests of the variants of Table~\ref{tab:accuracy}."
-COST_CAPTION = "Cost of the variants: training time and energy are means over seeds, memory is the highest peak."
+COST_CAPTION = "Cost of the variants: training time and energy are means over <over>, memory is the highest peak."
 LATIN = 0x17F  # the last letter that LaTeX knows without further packages
 
 
@@ -67,7 +67,7 @@ def latex(comparison: Comparison, accuracy_caption: str, cost_caption: str) -> s
         f"% {_comment(comparison.sweep.name)}: comparison tables; \\usepackage{{{packages}}}",
         tables.table("latex_differences", escape(accuracy_caption) + _legend(comparison), "accuracy"),
         tables.table("latex_accuracy", FURTHER_CAPTION, "further"),
-        tables.table("latex_cost", COST_CAPTION, "cost"),
+        tables.table("latex_cost", COST_CAPTION.replace("<over>", comparison.averaged_over), "cost"),
         tables.table("latex_latency", escape(cost_caption), "latency"),
         *([_of_test_split(comparison.on_test)] if comparison.on_test else []),
         _notes(comparison),

@@ -24,8 +24,7 @@ from ablate.findings.facts import headline
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import short
 from ablate.report.captions import accuracy_caption, caption, cost_caption, details_caption
-from ablate.report.data_set_table import CAPTION as DATA_SETS_CAPTION
-from ablate.report.data_set_table import data_set_columns
+from ablate.report.data_set_table import data_set_caption, data_set_columns
 from ablate.report.figures import KINDS
 from ablate.report.markdown_text import literal
 from ablate.report.split_table import columns_beside, openings_text, split_caption, split_columns, values_beside
@@ -207,7 +206,8 @@ def _data_sets(comparison: Comparison) -> list[str]:
     for study in studies:
         parts += [f"{literal(study.title)}:\n"] if study.title else []
         parts.append(markdown_table(data_set_columns(study)))
-    return [*parts, f"{literal(DATA_SETS_CAPTION.format(comparison.metric.label))}\n"] if studies else []
+    caption = literal(data_set_caption(comparison.metric.label, comparison.averaged_over))
+    return [*parts, f"{caption}\n"] if studies else []
 
 
 def _test_split(split: TestSplit) -> list[str]:

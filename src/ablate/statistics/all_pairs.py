@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
 from ablate.statistics.interval import Interval
-from ablate.statistics.paired import paired_differences, paired_t, t_interval
+from ablate.statistics.paired import Key, paired_differences
+from ablate.statistics.resampled import Samples, of_seeds
 from ablate.statistics.sign_flip import sign_flip
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
@@ -22,7 +23,12 @@ class Pair(NamedTuple):
     p_value: float
 
 
-def all_pairs(accuracy: Sequence[Mapping[int, float]], *, is_skewed: bool = False) -> list[Pair]:
+def all_pairs(
+    accuracy: Sequence[Mapping[Key, float]],
+    *,
+    is_skewed: bool = False,
+    samples: Callable[[Sequence[Key], Sequence[float]], Samples] = of_seeds,
+) -> list[Pair]:
     """Paired t-tests of all pairs of variants, to be corrected by Holm over all pairs.
 
     Tukey's range test would gain a little power from one common variance, but its error rate rests on all differences
@@ -32,16 +38,17 @@ def all_pairs(accuracy: Sequence[Mapping[int, float]], *, is_skewed: bool = Fals
     Args:
         accuracy: For each variant seed -> metric.
         is_skewed: Take the larger of Student's p-value and that of the sign-flip test.
+        samples: The shared seeds and their differences -> what is tested; over folds their means.
 
     Returns:
         The pairs that can be tested: with two shared seeds or more, and differences that vary.
     """
     made = []
     for first, second in combinations(range(len(accuracy)), 2):
-        _, differences = paired_differences(accuracy[first], accuracy[second])
-        interval, p_value = t_interval(differences), paired_t(differences)
+        tested = samples(*paired_differences(accuracy[first], accuracy[second]))
+        interval, p_value = tested.interval(), tested.p_value
         if interval is not None and p_value is not None:
-            exact = sign_flip(differences) if is_skewed else None
+            exact = sign_flip(tested.values) if is_skewed else None
             made.append(Pair(first, second, interval, max(p_value, exact or 0.0)))
     return made
 

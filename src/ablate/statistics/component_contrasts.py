@@ -8,14 +8,16 @@ over the seeds that all subsets involved have, so that Student's interval over i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeAlias
+
+from ablate.statistics.paired import Key
 
 Subset = tuple[bool, ...]
-Accuracies = Mapping[Subset, Mapping[int, float]]
+Accuracies: TypeAlias = Mapping[Subset, Mapping[Key, float]]
 Fair = Callable[[Subset, Subset], bool]
 
 
-class TwoComponents(NamedTuple):
+class TwoComponents(NamedTuple, Generic[Key]):
     """Two components with and without one another.
 
     Attributes:
@@ -25,7 +27,7 @@ class TwoComponents(NamedTuple):
         settings: Settings of the other components that these are means over; 0 where there is none.
     """
 
-    seeds: list[int]
+    seeds: list[Key]
     first_alone: list[float]
     first_with: list[float]
     second_alone: list[float]
@@ -38,17 +40,17 @@ class TwoComponents(NamedTuple):
         return [together - alone for together, alone in zip(self.first_with, self.first_alone, strict=True)]
 
 
-class Gains(NamedTuple):
+class Gains(NamedTuple, Generic[Key]):
     """The gain of all components together, and the sum of the gains of each alone, over the same seeds, (n,) each."""
 
-    seeds: list[int]
+    seeds: list[Key]
     together: list[float]
     summed: list[float]
 
 
 def two_components(
-    accuracy: Accuracies, first: int, second: int, *, fair: Fair = lambda one, other: True
-) -> TwoComponents:
+    accuracy: Accuracies[Key], first: int, second: int, *, fair: Fair = lambda one, other: True
+) -> TwoComponents[Key]:
     """Effects of two components with and without one another, means over the settings of the other components.
 
     Args:
@@ -77,7 +79,7 @@ def two_components(
     )
 
 
-def gains(accuracy: Accuracies) -> Gains:
+def gains(accuracy: Accuracies[Key]) -> Gains[Key]:
     """The gain of all components together and the sum of their single gains; no seeds where a subset is missing."""
     count = len(next(iter(accuracy), ()))
     nothing = (False,) * count
@@ -98,7 +100,7 @@ def _changed(subset: Subset, marks: Mapping[int, bool]) -> Subset:
     return tuple(marks.get(index, mark) for index, mark in enumerate(subset))
 
 
-def _shared(accuracy: Accuracies, subsets: Sequence[Subset]) -> list[int]:
+def _shared(accuracy: Accuracies[Key], subsets: Sequence[Subset]) -> list[Key]:
     """Seeds that all these subsets have, ascending."""
     return sorted(set.intersection(*(set(accuracy[subset]) for subset in subsets))) if subsets else []
 

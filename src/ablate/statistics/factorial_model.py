@@ -3,7 +3,8 @@
 Effects sum to zero over the levels of a factor: a main effect is how far a level's mean, over all levels of the other
 factors, lies from the mean of all; an interaction is what a pair of levels gives beyond the sum of its main effects
 (Fisher 1935; Montgomery, Design and Analysis of Experiments). Each effect is computed for every seed apart, and its
-interval is Student's over these values. So each effect has the error of its own: what seeds do to all variants alike
+interval is Student's over these values; over the folds of a cross-validation it is computed for every fold apart, with
+the variance that folds need (`resampled`). So each effect has the error of its own: what seeds do to all variants alike
 cancels in it, and what they do to one level enters the effects of that level. A single error for all effects, as the
 residuals of a linear model give it, is too small wherever seeds do not act on all levels alike, and the factor's own
 (that of a mixed model with a variance of seeds within each factor) where they act on one of its levels.
@@ -46,7 +47,7 @@ class FactorEffect(NamedTuple):
     Attributes:
         term: "module", or "module x insertion".
         level: "hmha", or "hmha x head".
-        interval: Against the mean over all levels, with its 95 % interval over seeds, of this effect alone.
+        interval: Against the mean over all levels, with its 95 % interval over seeds or folds, of this effect alone.
         p_value: That it is zero, after Holm's correction over the main effects, or over the interactions, of this
             analysis. Effects that are one another's mirror image, as those of two levels are, count as one test.
     """
@@ -63,7 +64,7 @@ class FactorEffect(NamedTuple):
 
 
 class SimpleEffect(NamedTuple):
-    """The effect of a level at one level of another factor, in fractions, with its own 95 % interval over seeds.
+    """The effect of a level at one level of another factor, in fractions, with its own interval over seeds or folds.
 
     `at` is the other factor's level. The effect is against the mean over all levels of the first factor there.
     """
@@ -103,8 +104,10 @@ class FactorAnalysis:
         refusal: Why there are no effects, in words; else empty.
         note: What a reader must know of the effects, in words, or empty.
         levels: Levels of each factor that takes part.
-        seeds: Seeds of every cell.
-        freedom: Degrees of freedom of each interval and test: seeds - 1.
+        seeds: Seeds of every cell; with folds these, by their index.
+        unit: "seed" or "fold": what the effects are computed for apart.
+        share: n_test / n_train of folds; 0 of seeds.
+        freedom: Degrees of freedom of each interval and test: seeds, or folds, - 1.
         std: Residual standard deviation of a trial, over all cells, a fraction; None where refused. No test uses it.
     """
 
@@ -117,17 +120,21 @@ class FactorAnalysis:
     note: str = ""
     levels: dict[str, list[str]] = field(default_factory=dict)
     seeds: list[int] = field(default_factory=list)
+    unit: str = "seed"
+    share: float = 0.0
     freedom: int = 0
     std: float | None = None
 
 
-def factor_analysis(trials: pd.DataFrame) -> list[FactorAnalysis]:
+def factor_analysis(trials: pd.DataFrame, *, share: float = 0.0) -> list[FactorAnalysis]:
     """Analyse the factors of finished trials.
 
     Args:
         trials: One row a trial, with a column for each of `FACTORS` that is of interest, and columns model, data, seed
             and accuracy (a fraction; a trial without one counts as not there). Trials that may not be compared are for
-            the caller to leave out: a refusal calls what is lacking comparable ones.
+            the caller to leave out: a refusal calls what is lacking comparable ones. Over folds a row is a fold, its
+            accuracy the mean over its seeds, and its index stands in the place of the seed.
+        share: n_test / n_train of folds; 0 of seeds.
 
     Returns:
         One analysis for each model and data set, in order of appearance.
@@ -135,7 +142,9 @@ def factor_analysis(trials: pd.DataFrame) -> list[FactorAnalysis]:
     analyses = []
     for (model, data), group in trials.groupby(["model", "data"], sort=False):
         rows = _of_the_design(group[group["accuracy"].notna()])
-        analyses.append(_analysed(str(model), str(data), rows))
+        analyses.append(
+            _analysed(FactorAnalysis(str(model), str(data), unit="fold" if share else "seed", share=share), rows)
+        )
     return analyses
 
 
@@ -146,7 +155,7 @@ def _of_the_design(rows: pd.DataFrame) -> pd.DataFrame:
     return rows if varies and (grafted.empty or grafted["insertion"].nunique() == 1) else grafted
 
 
-def _analysed(model: str, data: str, rows: pd.DataFrame) -> FactorAnalysis:
+def _analysed(analysis: FactorAnalysis, rows: pd.DataFrame) -> FactorAnalysis:
     """The analysis of one model and data set, from its finished trials."""
     levels = {name: list(dict.fromkeys(rows[name].astype(str))) for name in FACTORS if name in rows}
     levels["insertion"] = [level for level in levels["insertion"] if level != BASELINE]
@@ -156,17 +165,18 @@ def _analysed(model: str, data: str, rows: pd.DataFrame) -> FactorAnalysis:
     if {"module", "insertion"} <= set(varying) and (places == 1).all():
         varying.remove("insertion")
         note = "each module is used at one insertion point only: the effects of the two cannot be separated"
-    levels = {name: levels[name] for name in varying}
-    refusal = _too_few_factors(varying, len(rows)) or _unbalanced(rows, levels)
-    if refusal:
-        return FactorAnalysis(model, data, refusal=refusal, note=note, levels=levels)
+    levels, unit = {name: levels[name] for name in varying}, analysis.unit
+    analysis = replace(analysis, note=note, levels=levels)
+    if refusal := _too_few_factors(varying, len(rows)) or _unbalanced(rows, levels, unit):
+        return replace(analysis, refusal=refusal)
     seeds = sorted({int(seed) for seed in rows["seed"]})
     if len(seeds) < 2:
         refusal = (
-            f"only one seed ({seeds[0]}): without replicates an effect cannot be separated from seed-to-seed variance"
+            f"only one {unit} ({seeds[0]}): without replicates an effect cannot be separated from {unit}-to-{unit} "
+            "variance"
         )
-        return FactorAnalysis(model, data, refusal=refusal, note=note, levels=levels, seeds=seeds)
-    return _estimated(FactorAnalysis(model, data, note=note, levels=levels, seeds=seeds), rows)
+        return replace(analysis, refusal=refusal, seeds=seeds)
+    return _estimated(replace(analysis, seeds=seeds), rows)
 
 
 def _too_few_factors(varying: list[str], trials: int) -> str:
@@ -180,7 +190,7 @@ def _too_few_factors(varying: list[str], trials: int) -> str:
     return ""
 
 
-def _unbalanced(rows: pd.DataFrame, levels: dict[str, list[str]]) -> str:
+def _unbalanced(rows: pd.DataFrame, levels: dict[str, list[str]], unit: str) -> str:
     """Which cells of the design lack what, or nothing."""
     seeds: dict[Cell, list[int]] = {cell: [] for cell in product(*levels.values())}
     for *cell, seed in rows[[*levels, "seed"]].itertuples(index=False):
@@ -189,11 +199,11 @@ def _unbalanced(rows: pd.DataFrame, levels: dict[str, list[str]]) -> str:
     for cell, owned in seeds.items():
         twice = [seed for seed, count in Counter(owned).items() if count > 1]
         if twice:
-            return f"{_named(cell, levels, module)} has seed {twice[0]} more than once: incomparable trials are mixed"
+            return f"{_named(cell, levels, module)} has {unit} {twice[0]} more than once: incomparable trials are mixed"
     usual, _ = Counter(tuple(sorted(owned)) for owned in seeds.values() if owned).most_common(1)[0]
     missing = [cell for cell, owned in seeds.items() if not owned]
     other = [cell for cell, owned in seeds.items() if owned and tuple(sorted(owned)) != usual]
-    problems = [f"{_named(cell, levels, module)} has {_seeds(seeds[cell])}" for cell in other[:NAMED]]
+    problems = [f"{_named(cell, levels, module)} has {_seeds(seeds[cell], unit)}" for cell in other[:NAMED]]
     if problems:
         problems[-1] += f", the others {_numbers(usual)}"
     problems += [f"{_named(cell, levels, module)} has no comparable trial" for cell in missing[:NAMED]]
@@ -201,7 +211,7 @@ def _unbalanced(rows: pd.DataFrame, levels: dict[str, list[str]]) -> str:
     if more:
         problems.append(f"and {more} more such cells")
     if other and not set.intersection(*(set(owned) for owned in seeds.values() if owned)):
-        problems.append("no seed is common to all")
+        problems.append(f"no {unit} is common to all")
     return "unbalanced: " + "; ".join(problems) if problems else ""
 
 
@@ -214,8 +224,8 @@ def _named(cell: Cell, levels: dict[str, list[str]], module: str) -> str:
     return " ".join(parts)
 
 
-def _seeds(seeds: list[int]) -> str:
-    return f"{'seed' if len(seeds) == 1 else 'seeds'} {_numbers(sorted(seeds))}"
+def _seeds(seeds: list[int], unit: str) -> str:
+    return f"{unit}{'s' * (len(seeds) != 1)} {_numbers(sorted(seeds))}"
 
 
 def _numbers(seeds: list[int] | tuple[int, ...]) -> str:
@@ -225,7 +235,7 @@ def _numbers(seeds: list[int] | tuple[int, ...]) -> str:
 def _estimated(analysis: FactorAnalysis, rows: pd.DataFrame) -> FactorAnalysis:
     """Estimate the effects of a balanced design."""
     accuracy = _by_seed(analysis, rows)
-    seeds = len(analysis.seeds)
+    seeds, unit = len(analysis.seeds), analysis.unit
     cells = accuracy.size // seeds
     residuals = accuracy.reshape(cells, seeds)
     residuals = residuals - residuals.mean(axis=1, keepdims=True) - residuals.mean(axis=0) + residuals.mean()
@@ -242,10 +252,11 @@ def _estimated(analysis: FactorAnalysis, rows: pd.DataFrame) -> FactorAnalysis:
     note = [analysis.note] if analysis.note else []
     if seeds == 2:
         note.append(
-            "with two seeds the intervals hold, but only effects many times the seed-to-seed variance can be detected"
+            f"with two {unit}s the intervals hold, but only effects many times the {unit}-to-{unit} variance can be "
+            "detected"
         )
     if constant:
-        note.append(f"not tested, as the seeds do not differ in it at all: {', '.join(constant)}")
+        note.append(f"not tested, as the {unit}s do not differ in it at all: {', '.join(constant)}")
     return replace(
         analysis,
         effects=main,
@@ -290,12 +301,12 @@ def _tested(analysis: FactorAnalysis, parts: dict[tuple[int, ...], np.ndarray]) 
     for term, part in parts.items():
         for choice, level in _levels_of(analysis, term):
             by_seed = part[choice].tolist()
-            interval = t_interval(by_seed)
+            interval = t_interval(by_seed, share=analysis.share)
             if interval is None:
                 constant.append(level)
                 continue
             tests.append((term, *(0 if sizes[i] == 2 else place for i, place in zip(term, choice, strict=True))))
-            p_values.setdefault(tests[-1], paired_t(by_seed))
+            p_values.setdefault(tests[-1], paired_t(by_seed, analysis.share))
             effects.append(FactorEffect(" x ".join(list(analysis.levels)[i] for i in term), level, interval, 1.0))
     corrected = dict(zip(p_values, holm(list(p_values.values())), strict=True))
     return [
@@ -335,17 +346,17 @@ def _dependent(
             )
             is_large = np.ptp(pairs.mean(axis=1)) >= abs(effect.interval.estimate)
             if found or (effect.supported and is_large):
-                simple = _simple_effects(parts[one,][place] + pairs, levels[other])
+                simple = _simple_effects(parts[one,][place] + pairs, levels[other], analysis.share)
                 dependent.append(DependentEffect(effect, names[other], simple, found))
     return sorted(dependent, key=lambda each: not each.is_supported)
 
 
-def _simple_effects(values: np.ndarray, levels: list[str]) -> tuple[SimpleEffect, ...]:
+def _simple_effects(values: np.ndarray, levels: list[str], share: float) -> tuple[SimpleEffect, ...]:
     """Effects of one level at each level of another factor, from their values by seed, (levels, seeds)."""
     effects = []
     for level, by_seed in zip(levels, values.tolist(), strict=True):
         mean = float(np.mean(by_seed))
-        effects.append(SimpleEffect(level, t_interval(by_seed) or Interval(mean, mean, mean)))
+        effects.append(SimpleEffect(level, t_interval(by_seed, share=share) or Interval(mean, mean, mean)))
     return tuple(effects)
 
 

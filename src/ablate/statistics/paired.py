@@ -13,9 +13,9 @@ Accuracies are fractions from 0 to 1. Where a number cannot be known the answer 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cache, lru_cache
-from typing import NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from scipy import special
@@ -29,11 +29,21 @@ PLANNED = 0.8  # share of the studies in which a plan is to hold: level of the u
 MOST_SEEDS = 100_000  # more than anybody trains: beyond it a difference counts as out of reach
 
 
-def paired_differences(variant: Mapping[int, float], baseline: Mapping[int, float]) -> tuple[list[int], list[float]]:
+class Sortable(Hashable, Protocol):
+    """What repetitions are told apart by: seeds, or seeds and folds."""
+
+    def __lt__(self, other: Any, /) -> bool:
+        """Whether it comes first."""
+
+
+Key = TypeVar("Key", bound=Sortable)
+
+
+def paired_differences(variant: Mapping[Key, float], baseline: Mapping[Key, float]) -> tuple[list[Key], list[float]]:
     """Differences variant - baseline over the seeds that both have.
 
     Args:
-        variant: seed -> metric.
+        variant: seed, or whatever a repetition is called -> metric.
         baseline: seed -> metric, same unit.
 
     Returns:
@@ -43,20 +53,20 @@ def paired_differences(variant: Mapping[int, float], baseline: Mapping[int, floa
     return seeds, [variant[seed] - baseline[seed] for seed in seeds]
 
 
-class MainEffect(NamedTuple):
+class MainEffect(NamedTuple, Generic[Key]):
     """What a component adds, averaged over the other components."""
 
-    seeds: list[int]
+    seeds: list[Key]
     effects: list[float]
     pairs: int
 
 
 def main_effect(
-    accuracy: Mapping[tuple[bool, ...], Mapping[int, float]],
+    accuracy: Mapping[tuple[bool, ...], Mapping[Key, float]],
     component: int,
     *,
     fair: Callable[[tuple[bool, ...], tuple[bool, ...]], bool] = lambda subset, without: True,
-) -> MainEffect:
+) -> MainEffect[Key]:
     """Differences with - without one component, for each seed the mean over the settings of the other components.
 
     Args:

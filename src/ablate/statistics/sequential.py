@@ -192,6 +192,19 @@ def likelihood_ratio(statistic: np.ndarray | float, seeds: np.ndarray | int, mix
     return np.asarray(np.exp(-np.log(wide) / 2 + seeds / 2 * (np.log1p(squared) - np.log1p(squared / wide))))
 
 
+def spent_p(p_value: float, looks: int) -> float:
+    """P-value of the last of so many looks that is valid at all of them, whatever the looks have in common.
+
+    A level alpha is spent as alpha / (j (j + 1)) at the j-th look, which sums to alpha over looks without an end
+    (Lan and DeMets 1983, by Bonferroni). For looks at the same folds with more seeds, which no martingale describes.
+
+    Args:
+        p_value: Of the test at the last look.
+        looks: How many there were, that one among them.
+    """
+    return min(1.0, p_value * looks * (looks + 1))
+
+
 def anytime_p(differences: Sequence[float]) -> float | None:
     """P-value of paired differences that is valid after any number of seeds, declared or not; shape (n,), in order.
 

@@ -20,7 +20,7 @@ class Shrunken(NamedTuple):
     kept: float
 
 
-def shrunken(differences: np.ndarray) -> Shrunken | None:
+def shrunken(differences: np.ndarray, share: float = 0.0) -> Shrunken | None:
     """Empirical Bayes estimates of the differences of several variants to one baseline.
 
     Variants are blocks over seeds: what a seed does to all of them, the baseline's part among it, cancels in the
@@ -29,7 +29,9 @@ def shrunken(differences: np.ndarray) -> Shrunken | None:
     positive part (Efron and Morris 1973, JASA 68, 117-130; Robbins 1956).
 
     Args:
-        differences: Shape (variants, seeds), variant minus baseline.
+        differences: Shape (variants, seeds), variant minus baseline; of folds the means, (variants, folds).
+        share: n_test / n_train of folds, whose means vary by 1 + folds * share times what the residuals say
+            (`resampled`).
 
     Returns:
         None below `FEWEST` variants or two seeds.
@@ -39,7 +41,7 @@ def shrunken(differences: np.ndarray) -> Shrunken | None:
         return None
     means, mean = differences.mean(axis=1), differences.mean()
     residual = differences - means[:, None] - differences.mean(axis=0) + mean
-    within = float((residual**2).sum()) / ((variants - 1) * (seeds - 1))
+    within = float((residual**2).sum()) / ((variants - 1) * (seeds - 1)) * (1 + seeds * share)
     between = seeds * float(((means - mean) ** 2).sum()) / (variants - 1)
     kept = max(0.0, 1 - within / between) if between > 0 else 0.0
     return Shrunken(tuple((mean + kept * (means - mean)).tolist()), kept)

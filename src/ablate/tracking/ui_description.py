@@ -19,11 +19,11 @@ RUN_NAME = "attributes.`Run Name`"
 FLAT = {"Trials": "metrics.`final/map50_95`", "Failed trials": "tags.`ablate.variant`"}  # view -> its order
 
 DESCRIPTION = """\
-**Views** (top right) has ready-made lists: *Variants* (mean over seeds), *Trials*, *Sweeps*, *Failed trials*.
+**Views** (top right) has ready-made lists: *Variants* (mean over trials), *Trials*, *Sweeps*, *Failed trials*.
 
 - Each **sweep** (one `python -m ablate ... -m`) is a parent run: its description holds the table of the comparison, \
 its artifacts the report (`report/comparison.html`), the figures, and the table (`comparison.json`). Each **trial** \
-(one variant, one seed) is a run below it.
+(one variant, one seed, and of a cross-validation one fold) is a run below it.
 - **Group by** a tag: `ablate.variant`, or a factor: `ablate.module`, `ablate.insertion`, `ablate.optimizer`, \
 `ablate.model`, `ablate.data`, and where they are not the stock network's `ablate.box_loss`, `ablate.cls_loss`, \
 `ablate.assigner`, `ablate.head`; `ablate.sweep` is the sweep that trained it.
@@ -51,7 +51,7 @@ def experiment_tags(now: int, existing: Mapping[str, str] | None = None) -> dict
     cost = ["cost/params", "cost/gflops", "cost/train_minutes"]
     factors = ["ablate.module", "ablate.insertion", "ablate.optimizer", "ablate.model", "ablate.data"]
     states = {
-        BY_VARIANT: ("Variants: mean over seeds", trials, _columns([], [*accuracy, *cost]), "ablate.variant"),
+        BY_VARIANT: ("Variants: mean over trials", trials, _columns([], [*accuracy, *cost]), "ablate.variant"),
         "ablate-trials": ("Trials", trials, _columns(["ablate.seed", *factors], [*accuracy, *cost]), None),
         "ablate-sweeps": (
             "Sweeps",

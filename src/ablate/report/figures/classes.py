@@ -64,9 +64,10 @@ def class_heat_map(group: Group) -> Drawing | None:
     with mpl.rc_context({**SETTINGS, "axes.grid": False}):
         figure = _figure(before, shown, baseline, rows, instances(group.rows), name)
         fix_layout(figure)
+    over = "seeds and folds" if baseline.folds else "seeds"
     parts = [
-        f"First column: {name} of the baseline in points (100 is perfect), mean over seeds. Other columns: variant "
-        "minus baseline in points, mean over shared seeds. Blue is better than the baseline, orange is worse. In "
+        f"First column: {name} of the baseline in points (100 is perfect), mean over {over}. Other columns: variant "
+        f"minus baseline in points, mean over shared {over}. Blue is better than the baseline, orange is worse. In "
         "parentheses: ground-truth objects of the class.",
         "No cell is tested: among many cells, some are large by chance.",
     ]

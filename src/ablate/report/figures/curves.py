@@ -85,10 +85,12 @@ def training_curves(comparison: Comparison) -> Drawing | None:
         fix_layout(figure)
     several = any(len(trials) > 1 for trials in curves.values())
     rows_shown = [row for rows in shown for row in rows]
-    band = "mean over seeds up to the last epoch that all seeds reached; band: lowest to highest seed"
+    what = "trial" if comparison.units == "folds" else "seed"
+    over = f"all {what}s" if what == "trial" else "seeds"
+    band = f"mean over {over} up to the last epoch that all {what}s reached; band: lowest to highest {what}"
     band += ", not drawn for controls." if any(row.is_control for row in rows_shown) else "."
     caption = [
-        f"{metric.label} on the validation images after each epoch: {band if several else 'one seed each.'}",
+        f"{metric.label} on the validation images after each epoch: {band if several else f'one {what} each.'}",
         "" if metric is comparison.metric else f"{comparison.metric.label} is not recorded after each epoch.",
         "The baseline is the thick black line." if any(row.is_baseline for row in rows_shown) else "",
         "The first epochs are below the panel, so that later ones can be distinguished." if cut else "",

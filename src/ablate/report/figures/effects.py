@@ -74,7 +74,7 @@ def factor_effects(comparison: Comparison) -> Drawing | None:
         items.pop()
     shown = [item for item in items if item.name]
     with mpl.rc_context(SETTINGS):
-        figure = _figure(items, comparison.metric.label)
+        figure = _figure(items, comparison)
         fix_layout(figure)
     parts = []
     if analyses:
@@ -93,7 +93,7 @@ def factor_effects(comparison: Comparison) -> Drawing | None:
                 "Interaction (hollow): what two components give together beyond the sum of what each adds alone."
             )
     if any(item.interval is not None for item in shown):
-        parts.append(f"Bars: {100 * LEVEL:.0f}% CI over seeds, each for one effect.")
+        parts.append(f"Bars: {100 * LEVEL:.0f}% CI over {comparison.units}, each for one effect.")
     if any(item.supported for item in shown):
         parts.append(f"*: significant, p < {ALPHA:g} after Holm correction.")
     parts.append(f"The first {len(shown)} of {total} effects are shown." if len(shown) < total else "")
@@ -135,11 +135,12 @@ def interactions(comparison: Comparison) -> Drawing | None:
                 axes.set_xlabel(written(f"{panel.first} ({panel.where})"))
         fix_layout(figure)
     noun = "factor" if comparison.sweep.design is None else "component"
+    unit, over = comparison.units.removesuffix("s"), comparison.averaged_over
     settings = "the levels of other factors" if noun == "factor" else "the settings of other components"
     parts = [
-        f"Mean {comparison.metric.label} of each pair of levels over seeds and {settings}. Parallel lines: no "
+        f"Mean {comparison.metric.label} of each pair of levels over {over} and {settings}. Parallel lines: no "
         f"interaction as measured. Lines that converge or cross: the effect of one {noun} depends on the other, as "
-        "measured. Whether that is more than seed-to-seed variance is shown by the CIs of the interactions.",
+        f"measured. Whether that is more than {unit}-to-{unit} variance is shown by the CIs of the interactions.",
         f"The first {len(shown)} of {len(panels)} pairs of {noun}s are shown." if len(shown) < len(panels) else "",
     ]
     keys = dict.fromkeys(key for panel in shown for key in panel.keys)
@@ -232,7 +233,7 @@ def _of_components(studies: Sequence[StudyEffects]) -> list[Item]:
     return items
 
 
-def _figure(items: Sequence[Item], accuracy: str) -> Figure:
+def _figure(items: Sequence[Item], comparison: Comparison) -> Figure:
     """A line for each effect under the head of its term, with its numbers."""
     lines: list[Line] = []
     for item in items:
@@ -250,7 +251,11 @@ def _figure(items: Sequence[Item], accuracy: str) -> Figure:
             fontsize=SMALLEST, fontweight=weight,
         )  # fmt: skip
 
-    for x, text in ((estimate, "effect"), (interval, f"{100 * LEVEL:.0f}% CI (seeds)"), (p_value, "p (Holm)")):
+    for x, text in (
+        (estimate, "effect"),
+        (interval, f"{100 * LEVEL:.0f}% CI ({comparison.units})"),
+        (p_value, "p (Holm)"),
+    ):
         write(x, lines[0], text, "bold")
     axes.axvline(0, color="black", linewidth=0.9, zorder=1)
     terms = list(dict.fromkeys(item.title for item in items if item.name))
@@ -268,7 +273,7 @@ def _figure(items: Sequence[Item], accuracy: str) -> Figure:
             write(interval, line, cell("delta_ci", item.interval, signed=True))
         if item.p_holm is not None:
             write(p_value, line, f"{cell('p_holm', item.p_holm)}{'*' if item.supported else ''}")
-    axes.set_xlabel(f"effect on {accuracy}; further right is more accurate")
+    axes.set_xlabel(f"effect on {comparison.metric.label}; further right is more accurate")
     return figure
 
 

@@ -35,7 +35,6 @@ from ablate.statistics.paired import ALPHA, LEVEL
 from ablate.statistics.verdict import Verdict
 
 RIGHT = 2.3  # inches for the numbers
-_NO_INTERVAL = "There is no CI over seeds."
 MARGIN = "#dfeaf4"  # color of the band in which differences are equivalent
 BOX = 0.34  # half the height of the box that stands for the images
 
@@ -139,8 +138,7 @@ def _numbers(axes: Axes, top: float, items: Sequence[_Item]) -> None:
 
     write(estimate, top, "Δ", fontweight="bold", ha="right")
     if any(difference.over_seeds is not None for _, _, difference in items):
-        over = "folds" if all(d.fold_share for _, _, d in items if d.over_seeds) else "seeds"
-        write(interval, top, f"{100 * LEVEL:.0f}% CI ({over})", fontweight="bold")
+        write(interval, top, f"{100 * LEVEL:.0f}% CI ({_units(items)})", fontweight="bold")
     if any(difference.p_holm is not None for _, _, difference in items):
         write(p_value, top, "p (Holm)", fontweight="bold")
     for y, row, difference in items:
@@ -148,6 +146,11 @@ def _numbers(axes: Axes, top: float, items: Sequence[_Item]) -> None:
         if difference.over_seeds is not None:
             write(interval, y, cell("delta_ci", difference.over_seeds, signed=True))
         write(p_value, y, f"{cell('p_holm', difference.p_holm)}{'*' if row.supported else ''}{_equivalent(difference)}")
+
+
+def _units(items: Sequence[_Item]) -> str:
+    """What the intervals are over, seeds or folds."""
+    return f"{items[0].difference.samples.unit}s"
 
 
 def _equivalent(difference: Difference) -> str:
@@ -161,8 +164,7 @@ def _handles(items: Sequence[_Item], margin: float | None) -> tuple[list[Any], l
     if any(item.difference.over_seeds for item in items):
         line, dot = Line2D([], [], color="#444444", linewidth=2.4), Line2D([], [], marker="o", color="#444444")
         handles.append((line, dot))
-        over = "folds" if all(item.difference.fold_share for item in items if item.difference.over_seeds) else "seeds"
-        labels.append(f"mean difference, 95% CI over {over}")
+        labels.append(f"mean difference, 95% CI over {_units(items)}")
     if any(item.difference.over_images for item in items):
         handles.append(Patch(facecolor="#f1f1f1", edgecolor="#444444", linewidth=0.8))
         labels.append(f"95% CI over {drawn_again([item.row for item in items], 'images')}")
@@ -185,9 +187,12 @@ def _kind_of_interval(difference: Difference) -> str:
 
 def _caption(items: Sequence[_Item], limit: str, cut: bool, also: str) -> str:
     percent = f"{100 * LEVEL:.0f}%"
-    parts = ["Difference: variant minus baseline, mean over shared seeds. Rows are in the order of the table."]
+    units = _units(items)
+    means = "seeds" if units == "seeds" else "seeds and folds"
+    parts = [f"Difference: variant minus baseline, mean over shared {means}. Rows are in the order of the table."]
     kinds = [_kind_of_interval(item.difference) for item in items if item.difference.over_seeds]
-    parts.append(f"Thick lines: {percent} CI over {joined(dict.fromkeys(kinds))}." if kinds else _NO_INTERVAL)
+    none = f"There is no CI over {units}."
+    parts.append(f"Thick lines: {percent} CI over {joined(dict.fromkeys(kinds))}." if kinds else none)
     if any(item.difference.over_images for item in items):
         parts.append(
             f"Boxes: {percent} CI of the paired bootstrap over {drawn_again([item.row for item in items])}, for the "

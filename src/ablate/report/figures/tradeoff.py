@@ -41,7 +41,7 @@ class Point(NamedTuple):
     """A variant as a point: latency in ms, accuracy as a fraction, and the ends of its bars.
 
     Attributes:
-        vertical: Interval of the accuracy; `covers` is "seeds" or "images", empty where there is none.
+        vertical: Interval of the accuracy; `covers` is "seeds", "folds" or "images", empty where there is none.
         horizontal: Interval of the median latency.
     """
 
@@ -112,11 +112,10 @@ def point_of(row: Row) -> Point | None:
 
 def _vertical(row: Row, accuracy: float) -> tuple[Interval | None, str]:
     """The interval of the accuracy over seeds, or else over images: around what the baseline has."""
-    std, seeds = row.accuracy.std, row.replicates
-    over_folds = any(trial.fold is not None for trial in row.variant.measured)  # their trainings are not independent
-    if std is not None and seeds >= 2 and not over_folds:
-        reach = float(special.stdtrit(seeds - 1, 0.5 + LEVEL / 2) * std / np.sqrt(seeds))
-        return Interval(accuracy, accuracy - reach, accuracy + reach), "seeds"
+    std, units, share = row.accuracy.std, row.folds or row.replicates, row.variant.fold_share or 0.0
+    if std is not None and units >= 2:
+        reach = float(special.stdtrit(units - 1, 0.5 + LEVEL / 2) * std * np.sqrt(1 / units + share))
+        return Interval(accuracy, accuracy - reach, accuracy + reach), "folds" if row.folds else "seeds"
     if row.difference is not None and row.difference.over_images is not None:
         base, images = accuracy - row.difference.estimate, row.difference.over_images
         return Interval(accuracy, base + images.low, base + images.high), "images"
@@ -205,6 +204,11 @@ def _caption(points: Sequence[Point], named: int, panels: int) -> str:
         parts.append(
             f"Vertical bars: {percent} CI of the mean over seeds (Student's t). Variants share seeds, so bars may "
             "overlap although the paired difference is significant; see the figure of differences."
+        )
+    if "folds" in covers:
+        parts.append(
+            f"Vertical bars: {percent} CI of the mean over folds (corrected resampled t). Variants share folds, so "
+            "bars may overlap although the paired difference is significant; see the figure of differences."
         )
     if "images" in covers:
         parts.append(
