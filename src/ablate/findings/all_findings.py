@@ -18,6 +18,7 @@ from ablate.findings.finding import Finding, Kind, without_claims
 from ablate.findings.fold_findings import fold_findings
 from ablate.findings.images_and_seeds import image_findings
 from ablate.findings.judging import judge_remarks
+from ablate.findings.leak_findings import leak_findings
 from ablate.findings.looks_findings import looks_findings
 from ablate.findings.metric_remarks import metric_remarks
 from ablate.findings.pair_findings import best_findings, pair_findings
@@ -41,6 +42,7 @@ def findings(comparison: Comparison) -> list[Finding]:
     if not rows and not comparison.left_out:
         return [Finding("No trial of this sweep has a result yet, so there is nothing to compare.", Kind.MISSING)]
     found = without_claims(Kind.CHECK, [*broken(comparison), *without_effect(comparison)])
+    found += leak_findings(comparison)
     is_sequential = comparison.sweep.manifest.analysis.until is not None
     found += looks_findings(comparison) if is_sequential else _of_fixed_seeds(comparison)
     found += test_split_findings(comparison)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from ablate.records.json_struct import JsonStruct, written
+from ablate.records.json_struct import JsonStruct, from_json, written
+from ablate.storage.confined import read_plain
+from ablate.storage.layout import AuditFolder
 
 SCHEMA: Final = 1
+MOST_BYTES: Final = 2**28  # some hundred thousand pairs
 
 PairKind = Literal["same file", "copy", "overlap"]
 
@@ -120,6 +124,25 @@ class AuditRecord(JsonStruct, frozen=True):
     def split_recordings(self) -> tuple[Recording, ...]:
         """The recordings whose images are in several splits."""
         return tuple(recording for recording in self.recordings if len(recording.splits) > 1)
+
+
+def load_audit(folder: AuditFolder) -> AuditRecord | None:
+    """Return what the audit of a data set found; None where there was none.
+
+    Raises:
+        ValueError: The file is damaged, or of another version; the message is one line.
+    """
+    try:
+        record = from_json(json.loads(read_plain(folder.record, most=MOST_BYTES)), AuditRecord)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ValueError(f"it cannot be read ({error.strerror})") from error
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if record.schema != SCHEMA:
+        raise ValueError(f"it has schema {record.schema}; this version knows {SCHEMA}")
+    return record
 
 
 def split_of(image: str) -> str:
