@@ -20,7 +20,7 @@ from common import keep
 from coverage_clips import over_clips
 from coverage_data_sets import over_data_sets
 from coverage_factors import of_components, of_seeds_on_levels
-from coverage_folds import over_folds
+from coverage_folds import of_claims_over_folds, over_folds
 from coverage_latency import over_processes
 from coverage_seeds_and_images import over_both
 from coverage_selection import of_selection
@@ -55,6 +55,7 @@ def main() -> None:
         "data_sets": lambda: over_data_sets(asked.sweeps // 4),
         "selection": lambda: of_selection(asked.sweeps // 10),
         "folds": lambda: over_folds(asked.sweeps // 4),
+        "fold_claims": lambda: of_claims_over_folds(asked.sweeps // 4),
         "reports": lambda: of_reports(asked.sweeps // 50),
         "skew": lambda: of_skew(asked.sweeps // 50),
         "best": lambda: of_best(asked.sweeps // 4),

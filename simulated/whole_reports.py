@@ -20,13 +20,16 @@ from ablate.findings.all_findings import findings
 from ablate.findings.finding import Claim, Relation
 from ablate.records.failures import Failure
 from ablate.records.metrics import Metrics
+from ablate.records.replicate import Replicate
 from ablate.records.sweep_record import AnalysisPlan, Control, Sweep, SweepManifest
 from ablate.records.trial_record import Record, TrialRecord, decode_record
+from ablate.statistics.paired import holm, is_significant, paired_t
 from ablate.storage.layout import SweepFolder
 from simulated.known_truth import NOISE, SEED_SPREAD
 from simulated.recorded import trial_content
 
 SIZE_NOISE = {"small": 0.02, "medium": 0.01, "large": 0.008}  # of AP by object size, beyond what moves mAP
+FOLD_SPREAD = 0.03  # of folds, some of which have harder images
 LAST_NOISE = 0.006  # of the last epoch against the best one
 BASELINE = "none"
 INSERTION = "c3k2"
@@ -87,28 +90,44 @@ def uncorrected_claims(comparison: Comparison) -> list[Claim]:
     ]
 
 
+def claims_of_trainings(comparison: Comparison) -> list[Claim]:
+    """What a report would claim that takes each training of a cross-validation for a sample of its own: wrong."""
+    rows = [row for row in comparison.rows if row.difference is not None and not row.is_control]
+    p_values = holm([paired_t(row.difference.values) if row.difference else None for row in rows])
+    return [
+        Claim(row.label, Relation.DIFFERENT, row.baseline)
+        for row, p_value in zip(rows, p_values, strict=True)
+        if is_significant(p_value)
+    ]
+
+
 def false_reports(
     random: np.random.Generator,
     count: int,
     variants: int,
     seeds: int,
     *,
+    folds: int = 0,
     truth: Planted = NOTHING,
     claims: Claims = claims_of,
 ) -> float:
     """Fraction of `count` reports with at least one false claim."""
-    study = Study(variants, seeds)
+    study = Study(variants, seeds, folds=folds)
     return float(np.mean([any(not truth.is_true(c) for c in claims(study.draw(random, truth))) for _ in range(count)]))
 
 
 class Study:
-    """The records of a sweep of so many variants, seeds and controls, made once; `draw` gives them accuracies."""
+    """The records of a sweep of so many variants, seeds and controls, made once; `draw` gives them accuracies.
 
-    def __init__(self, variants: int, seeds: int, *, plan: AnalysisPlan | None = None) -> None:
+    With folds each seed is trained on all of them, and what is `seeds` long below is seeds x folds long, fold by fold.
+    """
+
+    def __init__(self, variants: int, seeds: int, *, folds: int = 0, plan: AnalysisPlan | None = None) -> None:
         modules = [f"m{index}" for index in range(variants)]
         names = [BASELINE, *modules, "identity", *(f"block_{module}" for module in modules), "scale"]
-        self.names, self.seeds = names, seeds
-        self._trials = [[_trial(name, seed) for seed in range(seeds)] for name in names]
+        self.names, self.seeds, self.folds = names, seeds, folds
+        replicates = [Replicate(seed, fold) for seed in range(seeds) for fold in (range(folds) if folds else [None])]
+        self._trials = [[_trial(name, replicate, folds) for replicate in replicates] for name in names]
         key = {name: trials[0].variant_key for name, trials in zip(names, self._trials, strict=True)}
         controls = {key["identity"]: Control(kind="identity", comparison_key=GROUP)}
         controls[key["scale"]] = Control(kind="scale", comparison_key=GROUP)
@@ -126,7 +145,20 @@ class Study:
         """Accuracies at the best epoch, shape (variants and controls, seeds), in the order of `names`."""
         shape = (len(self.names), self.seeds)
         effects = np.array([truth.effects.get(name, 0.0) for name in self.names])[:, None]
+        if self.folds:
+            return np.asarray(0.4 + effects + self._over_folds(random).reshape(len(self.names), -1))
         return 0.4 + effects + random.normal(0, SEED_SPREAD, (1, self.seeds)) + random.normal(0, NOISE, shape)
+
+    def _over_folds(self, random: np.random.Generator) -> np.ndarray:
+        """What folds and seeds add, (variants and controls, seeds, folds).
+
+        What a variant makes of the images of a fold correlates between folds as the corrected test takes it to.
+        """
+        names, shared = len(self.names), 1 / self.folds
+        of_fold = np.sqrt(shared) * random.normal(size=(names, 1, 1))
+        of_fold = of_fold + np.sqrt(1 - shared) * random.normal(size=(names, 1, self.folds))
+        difficulty = random.normal(0, FOLD_SPREAD, (1, 1, self.folds))
+        return np.asarray(difficulty + NOISE * of_fold + random.normal(0, NOISE / 3, (names, self.seeds, self.folds)))
 
     def draw(
         self,
@@ -183,15 +215,19 @@ def _with(trial: TrialRecord, top: float, last: float, sizes: Mapping[str, float
     return msgspec.structs.replace(trial, metrics=best, metrics_last=metrics_last)
 
 
-def _trial(name: str, seed: int) -> TrialRecord:
+def _trial(name: str, replicate: Replicate, folds: int) -> TrialRecord:
     """A finished trial, its accuracies to be drawn; its history has no losses, so that none equals another by it."""
     module, model = ("none", "yolo26s") if name == "scale" else (name, "yolo26n")
     insertion = "none" if module == "none" else INSERTION
-    content = trial_content("none" if module == "none" else "hmha", insertion, OPTIMIZER, seed, 1, ["object"])
+    grafted = "none" if module == "none" else "hmha"
+    content = trial_content(grafted, insertion, OPTIMIZER, replicate.seed, 1, ["object"])
     content |= {"variant_key": name, "comparison_key": "larger" if name == "scale" else GROUP, "history": []}
     content["factors"] = {**content["factors"], "module": module, "model": model}
     content["variant"] = f"{'none' if module == 'none' else f'{module}@{insertion}'} {OPTIMIZER}"
-    content |= {"signature": f"{name}-{seed}", "samples": [], "per_class": [], "per_class_last": []}
+    content |= {"signature": f"{name}-{replicate}", "samples": [], "per_class": [], "per_class_last": []}
+    if folds:
+        config = {**content["config"], "fold": {"folds": folds, "index": replicate.fold}}
+        content |= {"fold": replicate.fold, "config": config}
     record = decode_record(content)
     assert isinstance(record, TrialRecord)
     return record

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 from simulated.many_variants import bias_of_best, by_student, false_claims, false_pairs
-from simulated.whole_reports import Planted, Study, claims_of, false_reports, uncorrected_claims
+from simulated.whole_reports import (
+    Planted,
+    Study,
+    claims_of,
+    claims_of_trainings,
+    false_reports,
+    uncorrected_claims,
+)
 
 from ablate.findings.all_findings import findings
 from ablate.findings.finding import Kind, Relation
@@ -37,7 +44,7 @@ def test_a_large_effect_is_claimed_in_its_direction() -> None:
 
 def _exactly(study: Study, effects: list[float], spread: float = 0.0002) -> np.ndarray:
     """Accuracies of a study whose variants add just these effects, with hardly any noise; controls add nothing."""
-    top = 0.4 + np.random.default_rng(0).normal(0, spread, (len(study.names), study.seeds))
+    top = 0.4 + np.random.default_rng(0).normal(0, spread, (len(study.names), study.seeds * (study.folds or 1)))
     top[1 : 1 + len(effects)] += np.array(effects)[:, None]
     return top
 
@@ -144,3 +151,54 @@ def test_pairs_are_corrected_over_all_pairs() -> None:
 def test_letters_are_shared_by_those_that_are_not_told_apart() -> None:
     assert letters(3, [(0, 2)]) == ["a", "ab", "b"]
     assert letters(2, []) == ["a", "a"]
+
+
+def test_a_cross_validation_in_which_nothing_differs_claims_something_in_five_percent_at_most() -> None:
+    assert false_reports(np.random.default_rng(0), 60, 4, 2, folds=5) < FALSE
+    control = false_reports(np.random.default_rng(0), 15, 4, 2, folds=5, claims=claims_of_trainings)
+    assert control > 3 * FALSE, "each training taken as a sample of its own"
+
+
+def test_a_large_effect_over_folds_is_claimed_in_its_direction() -> None:
+    truth = Planted({"m0": 0.08, "m1": -0.08})
+    study = Study(2, 2, folds=5)
+    claims = claims_of(study.draw(np.random.default_rng(0), truth))
+    assert all(truth.is_true(claim) for claim in claims)
+    of_baseline = {(c.subject[:2], c.relation) for c in claims if c.reference.startswith("none")}
+    assert of_baseline == {("m0", Relation.HIGHER), ("m1", Relation.LOWER)}
+
+
+def test_equivalence_over_folds_is_claimed_within_the_margin_only() -> None:
+    truth = Planted({"m1": 0.05}, margin=0.03)
+    study = Study(2, 3, folds=5, plan=AnalysisPlan(delta=0.03))
+    claims = claims_of(study.draw(np.random.default_rng(0), truth))
+    assert all(truth.is_true(claim) for claim in claims)
+    assert ("m0", Relation.EQUIVALENT) in {(claim.subject[:2], claim.relation) for claim in claims}
+
+
+def test_what_is_said_over_folds_names_folds_and_no_seed_to_seed_variance() -> None:
+    study, random = Study(4, 2, folds=5), np.random.default_rng(0)
+    accuracy = study.accuracy(random)
+    accuracy[1, 3] = 0.001
+    texts = [finding.text for finding in findings(study.draw(random, accuracy=accuracy))]
+    assert not [text for text in texts if "seed-to-seed" in text or "over seeds" in text]
+    assert any("All folds have the same 2 seeds" in text for text in texts)
+    (lost,) = [text for text in texts if "lost" in text]
+    assert "1 of 10 trainings of m0" in lost
+    assert "seed 0 fold 3 collapsed" in lost
+    assert "not tested" in lost
+
+
+def test_skewed_folds_are_told_without_a_test_that_needs_independence() -> None:
+    study, random = Study(4, 1, folds=5), np.random.default_rng(0)
+    accuracy = _exactly(study, [0.0] * 4)
+    accuracy[1:5] += np.array([0.03, 0.03, 0.03, 0.03, 0.011])
+    (skewed,) = [f for f in findings(study.draw(random, accuracy=accuracy)) if "look skewed" in f.text]
+    assert skewed.text.startswith("Over folds")
+    assert "no exact test over folds" in skewed.text
+
+
+def test_many_folds_are_warned_of() -> None:
+    ten, five = ([f.text for f in findings(Study(1, 1, folds=k).draw(np.random.default_rng(0)))] for k in (10, 5))
+    assert any("With more than 5 folds" in text for text in ten)
+    assert not any("With more than 5 folds" in text for text in five)

@@ -30,8 +30,8 @@ def skewness_findings(comparison: Comparison) -> list[Finding]:
     )
     if unit == "fold":
         text += (
-            "The corrected t-test then calls too many of them real, and there is no exact test over folds, because "
-            "folds share training images: look at the differences fold by fold before you claim one."
+            "The corrected t-test assumes normal ones, and there is no exact test over folds, because folds share "
+            "training images: look at the differences fold by fold before you claim one."
         )
         return [Finding(text, Kind.ACCURACY)]
     text += (

@@ -6,6 +6,8 @@ from ablate.analysis.comparison import Comparison
 from ablate.analysis.phrases import count, span
 from ablate.findings.finding import Finding, Kind
 
+MOST_FOLDS = 5  # up to which the corrected test was near its level in simulation (docs/folds.md)
+
 
 def fold_findings(comparison: Comparison) -> list[Finding]:
     """What the intervals and tests are over, and what they do not cover; empty where nothing is tested over folds."""
@@ -21,4 +23,9 @@ def fold_findings(comparison: Comparison) -> list[Finding]:
         f"and validating on other images of the same kind. All folds have the same {same}, so they do not cover "
         "what a seed does to all folds alike."
     )
+    if any(one.fold_share is not None and one.fold_share < 1 / (MOST_FOLDS - 1) for one in tested):
+        text += (
+            f" With more than {MOST_FOLDS} folds the test may call too many differences real, where results depend on "
+            "the training images more than on those that are judged on."
+        )
     return [Finding(text, Kind.IMAGES)]
