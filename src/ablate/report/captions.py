@@ -53,8 +53,8 @@ def _tests(comparison: Comparison, differences: Sequence[Difference]) -> list[st
     if any(d.p_value is not None and d.fold_share is not None for d in differences):
         words.append(
             "CIs over folds, each for one variant, and p are of the corrected resampled t-test (Nadeau and Bengio "
-            "2003) on the mean of each fold over its seeds, because folds share training images. What needs independent "
-            "replicates (sign-flip test, effect size, number of seeds needed) is left out."
+            "2003) on the mean of each fold over its seeds, because folds share training images. What needs "
+            "independent replicates (sign-flip test, effect size, number of seeds needed) is left out."
         )
     if any(d.looks is not None for d in differences):
         together = f" and for all {plan.tests} comparisons together" if plan.tests > 1 else ""
