@@ -18,11 +18,13 @@ from ablate.records.latency_match import LatencyMatch
 from ablate.records.latency_record import LatencyReport
 from ablate.records.run_link import RunLink
 from ablate.records.sweep_record import SweepManifest
+from ablate.records.test_split import LedgerLine, TestEvaluation
 from ablate.records.trial_record import TrialRecord, TryList
 
 FOLDER = Path(__file__).parents[2] / "docs" / "schema"
 FILES = {"result": TrialRecord, "sweep": SweepManifest, "latency": LatencyReport, "tries": TryList, "mlflow": RunLink}
 FILES |= {"audit": AuditRecord, "groups": GroupsFile, "latency_match": LatencyMatch}
+FILES |= {"test": TestEvaluation, "test_ledger": LedgerLine}
 
 
 def schema_text(kind: type[msgspec.Struct]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ablate.data.stratified_folds import divide
 from ablate.evaluation.average_precision import ap_of_ranked
 
 
@@ -32,8 +33,30 @@ def second_half(names: Sequence[str], classes: Sequence[np.ndarray]) -> np.ndarr
     return second
 
 
+def second_half_of_groups(
+    names: Sequence[str], classes: Sequence[np.ndarray], groups: Sequence[str]
+) -> np.ndarray | None:
+    """Return which of I images are in the second half, (I,), bool, where images of one group are in one half.
+
+    As `second_half` it depends on names, objects and groups of the images only, in whatever order, and whatever the
+    groups are called. The halves are as alike in size and in objects of each class as whole groups can be
+    (`stratified_folds`). None where all images are of one group.
+
+    Args:
+        names: Of the images, all different.
+        classes: Of the objects of each image.
+        groups: Of each image.
+    """
+    if len(set(groups)) < 2:
+        return None
+    kinds = 1 + max((int(objects.max()) for objects in classes if len(objects)), default=0)
+    counts = np.array([np.bincount(objects.astype(int), minlength=kinds) for objects in classes], dtype=np.int64)
+    second: np.ndarray = divide(names, groups, counts, 2) == 1
+    return second
+
+
 def half_accuracies(
-    names: Sequence[str],
+    second: np.ndarray,
     hits: Sequence[np.ndarray],
     confidences: Sequence[np.ndarray],
     detected: Sequence[np.ndarray],
@@ -42,14 +65,13 @@ def half_accuracies(
     """Return mAP50-95 and mAP50 ("map50_95", "map50") on each half of I images.
 
     Args:
-        names: Of the images.
+        second: Which images are in the second half, (I,), bool.
         hits: For each image whether each of its n detections finds a true object at each threshold, (n, 10), bool.
         confidences: Of its detections, (n,).
         detected: Class of its detections, (n,).
         classes: Classes of its true objects.
     """
-    second = second_half(names, classes)
-    of_half = [[image for image in range(len(names)) if second[image] == half] for half in (False, True)]
+    of_half = [np.flatnonzero(second == half).tolist() for half in (False, True)]
     parts = []
     for images in of_half:
         confidence = _joined(confidences, images)

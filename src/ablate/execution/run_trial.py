@@ -24,6 +24,7 @@ import yaml
 
 from ablate.data.catalogue import DataError
 from ablate.data.data_use import promised_use
+from ablate.data.groups import write_groups
 from ablate.data.plain_paths import plain_path
 from ablate.errors import ConfigError
 from ablate.execution.trial_checks import (
@@ -69,6 +70,7 @@ from ablate.storage.files import atomic_write_json, atomic_write_text
 from ablate.storage.layout import BEST, LOG, TRAINING, TrialFolder
 from ablate.storage.locking import Held, Lease, lock
 from ablate.storage.plain_values import Plain
+from ablate.study.half_groups import groups_of_halves
 from ablate.study.trial import Trial
 from ablate.study.trial_inputs import InputsChanged, TrialInputs
 from ablate.training.history import best_epoch, history, seconds_per_epoch
@@ -263,6 +265,8 @@ def _train(trial: Trial, inputs: TrialInputs, last: Path | None, *, lease: Lease
     files = TrialFolder(folder)
     arguments = trainer_arguments(settings, trial.data, folder)
     device = str(arguments["device"])
+    if last is None and (groups := groups_of_halves(settings, trial.data)) is not None:
+        write_groups(files.groups, groups)
     git = git_state(files.git_diff)
     promised = promised_use(trial.data, settings.train.fraction, settings.train.split)
     trainer = _trained(trial, inputs, {**arguments, "resume": str(plain_path(last)) if last else False}, lease)

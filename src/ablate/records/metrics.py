@@ -9,6 +9,8 @@ from ablate.settings.metric import MAP50_95, METRICS, Metric
 
 # Names in an epoch's row of the accuracies on either half of the evaluated images (see `EpochRow.halves`).
 HALVES: Final = tuple(f"{each.name}/half{half}" for each in METRICS.values() if each.is_of_halves for half in (1, 2))
+# The same where the halves have whole groups of images.
+GROUP_HALVES: Final = tuple(name.replace("/half", "/group_half") for name in HALVES)
 
 
 class Metrics(JsonStruct, frozen=True, kw_only=True):
@@ -117,9 +119,15 @@ class EpochRow(OpenObject):
         """Its accuracy by this metric; None where it was not evaluated, or epochs do not record it."""
         return self.number(metric.name)
 
-    def halves(self, metric: Metric) -> tuple[float | None, float | None]:
-        """The accuracy on each half of the images (see `ablate.evaluation.image_halves`)."""
-        return self.number(f"{metric.name}/half1"), self.number(f"{metric.name}/half2")
+    def halves(self, metric: Metric, *, of_groups: bool = False) -> tuple[float | None, float | None]:
+        """The accuracy on each half of the images (see `ablate.evaluation.image_halves`).
+
+        Args:
+            metric: Which accuracy.
+            of_groups: On the halves that have whole groups of images.
+        """
+        half = f"{metric.name}/{'group_' if of_groups else ''}half"
+        return self.number(f"{half}1"), self.number(f"{half}2")
 
     @property
     def fitness(self) -> float | None:

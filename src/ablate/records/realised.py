@@ -49,6 +49,22 @@ class ImageCounts(JsonStruct, frozen=True, kw_only=True):
     instances: dict[str, int]
 
 
+class Halves(JsonStruct, frozen=True, kw_only=True):
+    """Two halves of the evaluated images, on each of which `judge=split` judges epochs chosen on the other.
+
+    Attributes:
+        digest: Hash of which image is in which half.
+        images: In each half.
+        lacking: Indices of the classes of which a half has no object and the other one has, for each half.
+        divided: Groups of several images with images in both halves; None where no groups were known.
+    """
+
+    digest: str
+    images: tuple[int, int]
+    lacking: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+    divided: int | None = None
+
+
 class Git(JsonStruct, frozen=True, kw_only=True):
     """The commit of the working folder's repository, and whether files differed from it; None outside of one."""
 
@@ -82,6 +98,8 @@ class Recipe(JsonStruct, frozen=True, kw_only=True):
         resume_exact: Whether it was continued exactly each time; None where it never was.
         losses: Those that were not the stock network's own.
         images, instances: Used, by split.
+        halves: Of the evaluated images; None in older records.
+        group_halves: The same with whole groups of images in one half; None where no groups were known.
     """
 
     signature: str | None = written(None)
@@ -113,6 +131,8 @@ class Recipe(JsonStruct, frozen=True, kw_only=True):
     losses: tuple[LossReport, ...] = ABSENT
     images: dict[str, int] = msgspec.field(default_factory=dict)
     instances: dict[str, int] = msgspec.field(default_factory=dict)
+    halves: Halves | None = None
+    group_halves: Halves | None = None
 
 
 class Realised(Recipe, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from pathlib import Path
 from ablate.errors import ConfigError, nearest
 from ablate.settings.argument_checks import shown
 from ablate.settings.fold import GROUPS, MOST, RANDOM, VALID, is_table
+from ablate.settings.judge import SPLIT
 from ablate.settings.schema import Config
 
 
@@ -19,8 +20,11 @@ def check_folds(settings: Config) -> None:
     folds, split = settings.folds, settings.split
     _check_split(split)
     if not folds:
-        if split != RANDOM:
-            raise ConfigError(f"split={split}: it says how folds divide the images: add folds=5")
+        if split != RANDOM and settings.judge != SPLIT:
+            raise ConfigError(
+                f"split={split}: it says how folds, or the halves of judge=split, divide the images: add folds=5 or "
+                "judge=split"
+            )
         return
     if folds == 1:
         raise ConfigError(f"folds=1: one fold leaves nothing to train on; valid: 0 (none) or 2 to {MOST}")

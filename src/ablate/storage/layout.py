@@ -77,6 +77,11 @@ class TrialFolder:
         return self.path / "tries.json"
 
     @property
+    def groups(self) -> Path:
+        """Which of the evaluated images belong together, as it was when the training began."""
+        return self.path / "groups.json"
+
+    @property
     def log(self) -> Path:
         """What the training printed."""
         return self.path / LOG

@@ -42,6 +42,7 @@ class DataFinder:
             self._sets[key] = resolve(settings.data, download=self.download)
         data = self._sets[key]
         if settings.fold is None:
+            _groups(settings, data)  # those of judge=split, which must be there
             return data
         if key not in self._divisions:
             self._divisions[key] = divided(data, settings.fold.folds, _groups(settings, data))

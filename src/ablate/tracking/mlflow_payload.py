@@ -21,7 +21,7 @@ from ablate.records.class_names import ClassName, recorded_classes
 from ablate.records.factor_levels import is_stock
 from ablate.records.json_struct import finite_number, to_json
 from ablate.records.machine_sample import MachineSample
-from ablate.records.metrics import HALVES, EpochRow
+from ablate.records.metrics import GROUP_HALVES, HALVES, EpochRow
 from ablate.records.trial_record import Failure, TrialHeader, TrialRecord, short
 from ablate.report.markdown_text import code_block, inline
 from ablate.safe_text import one_line
@@ -176,7 +176,7 @@ def _fields(prefix: str, struct: msgspec.Struct) -> dict[str, object]:
 
 def epoch_metrics(row: EpochRow) -> dict[str, float]:
     """Return the numbers of one epoch: losses, learning rates, mAP."""
-    left_out = ("batches", "epoch", "epochs", "time", *HALVES)
+    left_out = ("batches", "epoch", "epochs", "time", *HALVES, *GROUP_HALVES)
     names = [name for name in row.content if name not in left_out]
     return {metric_key(name): value for name in names if (value := row.number(name)) is not None}
 

@@ -27,6 +27,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from ablate.checkpoints.stored_network import StoredNetwork, read_checkpoint
 from ablate.data.cache import cache_dir
 from ablate.data.data_use import used_of
+from ablate.data.groups import ImageGroups, read_groups
 from ablate.grafting.imported import allow_code
 from ablate.grafting.module_import import imported_source
 from ablate.grafting.transfer import Coverage
@@ -40,7 +41,7 @@ from ablate.records.predictions import Predictions, save_predictions
 from ablate.records.realised import ParameterGroup, TrainingReport, Weights
 from ablate.settings.environment import cpu_threads
 from ablate.storage.files import atomic_write_json
-from ablate.storage.layout import TrainingFolder, predictions_name
+from ablate.storage.layout import TrainingFolder, TrialFolder, predictions_name
 from ablate.storage.plain_values import Plain
 from ablate.training.checkpoint import TrainingState
 from ablate.training.criterion import ReplacedLosses
@@ -52,7 +53,7 @@ from ablate.training.optimizer import describe_groups, exempt, exempt_parameters
 from ablate.training.resuming import ResumableTrainer
 from ablate.training.threads import EpochThreads
 from ablate.training.training_errors import Diverged, OutOfMemory, TrainingError
-from ablate.training.training_report import evaluation, sample_images
+from ablate.training.training_report import evaluation, halves_of, sample_images
 from ablate.training.validator import PredictionsValidator
 
 events.enabled = False  # Ultralytics' usage reports; the validator would hang them onto our trainer's callbacks
@@ -233,9 +234,16 @@ class AblateTrainer(ResumableTrainer):
     def get_validator(self) -> PredictionsValidator:
         """Return a validator that stores the detections on every image."""
         stock = super().get_validator()
-        return PredictionsValidator(
+        validator = PredictionsValidator(
             stock.dataloader, save_dir=stock.save_dir, args=stock.args, _callbacks=self.callbacks
         )
+        validator.groups = self._groups_of_images()
+        return validator
+
+    def _groups_of_images(self) -> ImageGroups | None:
+        """Return which images belong together, as it was when the trial began; None where that was not known."""
+        path = TrialFolder(Path(str(self.args.project))).groups
+        return read_groups(path) if self.signature and path.is_file() else None
 
     # -- errors in place of silent changes -----------------------------------------------------------------------------
 
@@ -383,6 +391,7 @@ class AblateTrainer(ResumableTrainer):
             parameter_groups=self._groups,
             images=used.images,
             instances=used.instances,
+            **halves_of(self._evaluations["last"][1], self._groups_of_images()),
             samples=sample_images(self.test_loader.dataset.labels),
         )
 

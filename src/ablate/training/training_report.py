@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
+import numpy as np
 
+from ablate.data.groups import ImageGroups
 from ablate.evaluation.average_precision import coco_ap, ultralytics_ap
+from ablate.evaluation.image_halves import second_half, second_half_of_groups
 from ablate.records.metrics import ClassMetrics, Metrics
 from ablate.records.predictions import Predictions
-from ablate.records.realised import Evaluation, SampleImage
+from ablate.records.realised import Evaluation, Halves, SampleImage
 
 
 def evaluation(accuracy: Metrics, predictions: Predictions | None, names: Sequence[str], file: str) -> Evaluation:
@@ -47,6 +51,55 @@ def evaluation(accuracy: Metrics, predictions: Predictions | None, names: Sequen
     )
     per_class = (measured.get(index, ClassMetrics(name=name, instances=0)) for index, name in enumerate(names))
     return Evaluation(metrics=metrics, per_class=tuple(per_class), predictions=file)
+
+
+class HalvesOf(TypedDict):
+    """The fields of a recipe on halves of the evaluated images."""
+
+    halves: Halves | None
+    group_halves: Halves | None
+
+
+def halves_of(predictions: Predictions | None, groups: ImageGroups | None) -> HalvesOf:
+    """Return how the evaluated images are halved, by single images and by whole groups.
+
+    Args:
+        predictions: On these images; None where they were not stored.
+        groups: Images that belong together; None where none are known.
+    """
+    if predictions is None or not len(predictions.names):
+        return {"halves": None, "group_halves": None}
+    names = predictions.names.tolist()
+    ends = np.cumsum(np.bincount(predictions.true_image, minlength=len(names)))
+    classes = np.split(predictions.true_cls, ends[:-1])  # objects are stored image by image
+    numbers = None if groups is None else groups.numbered(names)
+    of_groups = None if groups is None else second_half_of_groups(names, classes, [groups.group_of(n) for n in names])
+    return {
+        "halves": _halves(names, classes, second_half(names, classes), numbers),
+        "group_halves": None if of_groups is None else _halves(names, classes, of_groups, numbers),
+    }
+
+
+def _halves(
+    names: Sequence[str], classes: Sequence[np.ndarray], second: np.ndarray, groups: np.ndarray | None
+) -> Halves:
+    """Describe two halves of images; `groups` has the number of the group of each image."""
+    content = "\n".join(sorted(name for name, other in zip(names, second.tolist(), strict=True) if other))
+    seen = [
+        {
+            int(which)
+            for objects, other in zip(classes, second.tolist(), strict=True)
+            if other == half
+            for which in objects
+        }
+        for half in (False, True)
+    ]
+    return Halves(
+        digest=hashlib.sha256(content.encode(errors="surrogateescape")).hexdigest()[:16],
+        images=(int((~second).sum()), int(second.sum())),
+        lacking=(tuple(sorted(seen[1] - seen[0])), tuple(sorted(seen[0] - seen[1]))),
+        divided=None if groups is None else len(set(groups[second].tolist()) & set(groups[~second].tolist())),
+    )
 
 
 def sample_images(labels: Sequence[Mapping[str, Any]], count: int = 6) -> tuple[SampleImage, ...]:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.utils import RANK, ops
 
-from ablate.evaluation.image_halves import half_accuracies
-from ablate.records.metrics import HALVES
+from ablate.data.groups import ImageGroups
+from ablate.evaluation.image_halves import half_accuracies, second_half, second_half_of_groups
+from ablate.records.metrics import GROUP_HALVES, HALVES
 from ablate.records.predictions import Predictions, quantised, ranked
 from ablate.storage.plain_values import Plain
 
@@ -43,10 +44,14 @@ class PredictionsValidator(DetectionValidator):
             processes of a distributed one.
         halves: After a validation within a training: accuracies on two halves of the images, under the names that they
             have in an epoch's row.
+        groups: Images that belong together; None where none are known.
     """
 
     predictions: Predictions | None = None
     halves: dict[str, float]
+    groups: ImageGroups | None = None
+    _halved: list[str] | None = None
+    _of_groups: np.ndarray | None = None
     _images: list[_Image]
     _names: list[str]
 
@@ -105,9 +110,18 @@ class PredictionsValidator(DetectionValidator):
         return stats
 
     def _on_halves(self) -> dict[str, float]:
-        stats = self.metrics.stats
-        accuracies = half_accuracies(self._names, stats["tp"], stats["conf"], stats["pred_cls"], stats["target_cls"])
-        return dict(zip(HALVES, (*accuracies["map50_95"], *accuracies["map50"]), strict=True))
+        stats, names = self.metrics.stats, self._names
+        of_images = second_half(names, stats["target_cls"])
+        groups = None if self.groups is None else [self.groups.group_of(name) for name in names]
+        if groups is not None and self._halved != names:  # the same in every epoch, and slow for many images
+            self._halved, self._of_groups = names, second_half_of_groups(names, stats["target_cls"], groups)
+        of_groups = None if groups is None else self._of_groups
+        found: dict[str, float] = {}
+        for keys, second in ((HALVES, of_images), (GROUP_HALVES, of_groups)):
+            if second is not None:
+                each = half_accuracies(second, stats["tp"], stats["conf"], stats["pred_cls"], stats["target_cls"])
+                found |= dict(zip(keys, (*each["map50_95"], *each["map50"]), strict=True))
+        return found
 
     def _predictions(self) -> Predictions:
         images = self._images
