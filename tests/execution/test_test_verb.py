@@ -4,54 +4,30 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+from tests.fixtures.tested import SIZES, draw
 
 import ablate as package
 from ablate.execution import open_test_split as verb
 from ablate.execution.evaluate_on_test import TestJob, evaluate_on_test
 from ablate.launching.jobs import Observer, Outcome
 from ablate.records.loading import load_sweep
-from ablate.records.test_split import load_test, read_ledger
+from ablate.records.test_split import load_test
 from ablate.storage.layout import OutputFolder
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-SIZES = {"train": 8, "val": 8, "test": 6}
-GROUPS = "image,group\n" + "".join(f"images/val/{n}.png,clip {n // 4}\n" for n in range(8))
 SWEEP = [
-    "module=eca", "insertion=head", "train=smoke", "train.epochs=2", "train.fraction=1.0", "train.batch=4", "device=cpu",
-    "data=custom", "data.path=data.yaml", "judge=split", "split=groups.csv", "sweep=tested", "probe=false",
-    "latency.enabled=false", "notebook=false", "figures=false", "-m",
+    "module=eca", "insertion=head", "train=smoke", "train.epochs=2", "train.fraction=1.0", "train.batch=4",
+    "device=cpu", "data=custom", "data.path=data.yaml", "judge=split", "split=groups.csv", "sweep=tested",
+    "probe=false", "latency.enabled=false", "notebook=false", "figures=false", "-m",
 ]  # fmt: skip
-
-
-def draw(folder: Path, splits: Sequence[str] = tuple(SIZES)) -> None:
-    """Write a tiny data set of two classes in the current form of Ultralytics."""
-    random = np.random.default_rng(0)
-    for split in splits:
-        for kind in ("images", "labels"):
-            (folder / "set" / kind / split).mkdir(parents=True, exist_ok=True)
-        for number in range(SIZES[split]):
-            pixels = random.integers(0, 80, (64, 64, 3), dtype=np.uint8)
-            x, y = random.integers(4, 36, 2)
-            pixels[y : y + 24, x : x + 24, number % 2] = 255
-            Image.fromarray(pixels).save(folder / "set" / "images" / split / f"{number}.png")
-            label = f"{number % 2} {(x + 12) / 64:.5f} {(y + 12) / 64:.5f} 0.375 0.375\n"
-            (folder / "set" / "labels" / split / f"{number}.txt").write_text(label, encoding="utf-8")
-    lines = [f"path: {folder / 'set'}", *(f"{split}: images/{split}" for split in splits), "names: [red, green]"]
-    (folder / "data.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "groups.csv").write_text(GROUPS, encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +96,7 @@ def test_from_sweep_to_report(root: Path, here: Run) -> None:
         one = load_test(sweep.folder.trial(record.signature))
         assert one is not None
         assert (one.images, one.checkpoint, one.opening) == (SIZES["test"], "best", opened["hash"])
+        assert one.metrics.epoch == record.metrics.epoch is not None
         assert (sweep.folder.trial(record.signature).path / one.predictions).is_file()
     with (root / "sweeps/tested/comparison_test.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))

@@ -20,7 +20,6 @@ from ablate.execution.evaluate_on_test import EVALUATE, TestJob
 from ablate.latency.sweep_latency import edited_since
 from ablate.launching.jobs import Observer, Outcome
 from ablate.launching.local import run_in_worker
-from ablate.records.judged import judged_sweep
 from ablate.records.loading import load_sweep
 from ablate.records.sweep_record import Sweep
 from ablate.records.test_split import FINISHED as MEASURED
@@ -85,8 +84,9 @@ def open_test_split(directory: Path, options: TestOptions, console: Console) -> 
         ConfigError: A trial is not finished, a checkpoint is missing, the data has no test split, or that was opened
             before for other checkpoints.
     """
-    sweep = judged_sweep(load_sweep(directory))
-    checkpoint = LAST if sweep.judge == LAST else BEST
+    sweep = load_sweep(directory)
+    judge = sweep.manifest.analysis.judge
+    checkpoint = LAST if judge == LAST else BEST
     openings = _openings(sweep, checkpoint)
     root = sweep.folder.root
     try:
@@ -103,8 +103,8 @@ def open_test_split(directory: Path, options: TestOptions, console: Console) -> 
         raise ConfigError(f"test: another command measures on a test split of {root.path} now ({error})") from None
     except OSError as error:
         raise ConfigError(f"test: {root.test_ledger}: {error.strerror or error}") from error
-    if sweep.judge not in (BEST, LAST):
-        print_line(console, f"test: judge={sweep.judge} has no single checkpoint; measured: that of the best epoch")
+    if judge not in (BEST, LAST):
+        print_line(console, f"test: judge={judge} has no single checkpoint; measured: that of the best epoch")
     for opening in openings:
         number = len(ledger.openings(opening.fingerprint))
         images = count(opening.data.images["test"], "image")
@@ -125,8 +125,6 @@ def _openings(sweep: Sweep, checkpoint: str) -> list[_Opening]:
             raise ConfigError(f"test: {record.name} was trained with train.split=test: nothing is held out")
         if data is None or not data.fingerprint:
             raise ConfigError(f"test: the record of {record.name} lacks its data's fingerprint")
-        if not data.images.get("test"):
-            raise ConfigError(f"test: data {data.name} has no test split; it has {', '.join(data.images)}")
         if problem := edited_since(record):
             raise ConfigError(f"test: {record.name}: {problem}")
         by_data.setdefault(data.fingerprint, []).append(record)
@@ -138,6 +136,8 @@ def _openings(sweep: Sweep, checkpoint: str) -> list[_Opening]:
         found = resolve(DataSettings.from_plain(settings))
         if found.fingerprint != fingerprint:
             raise ConfigError(f"test: data {found.name} was changed since {trials[0].name} was trained on it")
+        if not found.images.get("test"):
+            raise ConfigError(f"test: data {found.name} has no test split; it has {', '.join(found.images)}")
         hashes = {record.signature: file_sha256(_file(sweep, record, checkpoint)) for record in trials}
         openings.append(_Opening(found, fingerprint, tuple(trials), hashes))
     return openings

@@ -56,25 +56,25 @@ def sweep_as_chosen(
     return judged_sweep(chosen, judge)
 
 
-def judged_record(record: Record, judge: str, metric: Metric, *, of_groups: bool = False) -> Record:
+def judged_record(record: Record, judge: str, metric: Metric, *, of_groups: bool | None = None) -> Record:
     """Return a record with the accuracies of a judge; without any where it lacks what that needs.
 
     Args:
         record: As on disk.
         judge: See `ablate.settings.judge`.
         metric: By which a judge that chooses epochs chooses them.
-        of_groups: Whether halves of the images are those with whole groups.
+        of_groups: Whether halves of the images are those with whole groups; None: where the record has these.
     """
     if judge == BEST or not isinstance(record, TrialRecord) or record.status != FINISHED or not record.is_ours:
         return record
     if judge == LAST:
         return msgspec.structs.replace(record, metrics=record.metrics_last, per_class=record.per_class_last)
     epochs = epochs_of_mean(judge)
-    metrics = (
-        cross_judged(record.history, metric, of_groups=of_groups)
-        if epochs is None
-        else mean_of_last(record.history, epochs)
-    )
+    if epochs is None:
+        whole = is_in_whole_groups(record) if of_groups is None else of_groups
+        metrics = cross_judged(record.history, metric, of_groups=whole)
+    else:
+        metrics = mean_of_last(record.history, epochs)
     return msgspec.structs.replace(
         record, metrics=msgspec.structs.replace(metrics, split=record.metrics.split), per_class=()
     )
