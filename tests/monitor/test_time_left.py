@@ -11,6 +11,7 @@ from ablate.monitor.trial_state import TrialState
 def test_a_variant_is_a_trial_without_its_seed() -> None:
     assert variant_of("hmha@c3k2 musgd s12") == "hmha@c3k2 musgd"
     assert variant_of("hmha s4 musgd s1") == "hmha s4 musgd"
+    assert variant_of("hmha@c3k2 musgd s12 f3") == "hmha@c3k2 musgd"
     assert variant_of("?") == "?"
 
 

@@ -70,8 +70,8 @@ class Announcer:
 
 @lru_cache(maxsize=4096)
 def variant_of(name: str) -> str:
-    """Return the variant's name from that of a trial: without the seed."""
-    return re.sub(r" s\d+$", "", name)
+    """Return the variant's name from that of a trial: without seed and fold."""
+    return re.sub(r" s\d+( f\d+)?$", "", name)
 
 
 def time_left(running: Sequence[float | None], waiting: Sequence[float | None], slots: int = 0) -> float | None:
