@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 from tests.factories import LACKING, decoded, make_record
 
 from ablate.analysis.table_summary import TableRow, TableSummary
@@ -63,6 +64,21 @@ def test_a_data_set_is_named_by_its_fingerprint_and_described_by_its_counts() ->
     assert json.loads(found.profile)["fingerprint"] == RECORD.data.fingerprint
     assert json.loads(found.profile)["images_train"] == 4
     assert json.loads(found.source) == {"uri": "ablate: data=shapes"}
+
+
+def test_each_fold_is_a_data_set_and_a_tag_of_its_own() -> None:
+    folds = [
+        msgspec.structs.replace(RECORD, fold=index, config={"fold": {"folds": 5, "assignment": "ab"}})
+        for index in range(2)
+    ]
+    one, other = (entries.dataset(record) for record in folds)
+    assert one is not None
+    assert other is not None
+    assert (one.name, other.name) == ("shapes, fold 0 of 5", "shapes, fold 1 of 5")
+    assert one.digest != other.digest
+    assert json.loads(one.profile)["fingerprint"] == RECORD.data.fingerprint  # type: ignore[union-attr]
+    assert [entries.trial_tags(record)["ablate.fold"] for record in folds] == ["0", "1"]
+    assert "ablate.fold" not in entries.trial_tags(RECORD)
 
 
 def test_weights_that_are_not_given_are_the_seeds() -> None:

@@ -6,6 +6,7 @@ Pure: nothing here talks to a store, and MLflow is not imported.
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 import logging
 import re
@@ -217,7 +218,7 @@ def read_samples(folder: Path) -> list[MachineSample]:
 
 
 def dataset(record: TrialHeader) -> DatasetFields | None:
-    """Return a trial's data set; None where it has no fingerprint."""
+    """Return a trial's data set, or the fold of it, which is one of its own; None where it has no fingerprint."""
     data = record.data
     if data is None or not data.fingerprint:
         return None
@@ -229,9 +230,13 @@ def dataset(record: TrialHeader) -> DatasetFields | None:
         "class_names": data.classes,
         "fingerprint": data.fingerprint,
     }
+    name, digest = data.name, data.fingerprint
+    if record.fold is not None:
+        name = f"{name}, fold {record.fold} of {record.setting('fold', 'folds')}"
+        digest = hashlib.sha256(f"{digest} {record.setting('fold', 'assignment')} {record.fold}".encode()).hexdigest()
     return DatasetFields(
-        name=data.name[:MAX_NAME],
-        digest=data.fingerprint[:MAX_DIGEST],
+        name=name[:MAX_NAME],
+        digest=digest[:MAX_DIGEST],
         source_type="local",
         source=json.dumps({"uri": str(source)}),
         schema=json.dumps({"mlflow_colspec": LABEL_SCHEMA}),

@@ -81,7 +81,7 @@ def of_sweep(directory: Path, table: TableSummary) -> Summary:
         table=_without_empty(table.rows),
         test_table=_without_empty(table.test_rows),
         controls=controls,
-        trained=list({record.data and record.data.fingerprint: record for record in records}.values()),
+        trained=list({(record.data and record.data.fingerprint, record.fold): record for record in records}.values()),
     )
 
 
