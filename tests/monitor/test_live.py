@@ -18,6 +18,7 @@ from ablate.monitor.attempt import Item
 from ablate.monitor.live import REFRESH, SUMMARY, Live
 from ablate.monitor.time_left import Announcer
 from ablate.records.metrics import EpochRow
+from ablate.settings.metric import METRICS
 from ablate.storage.locking import lock
 
 
@@ -50,6 +51,22 @@ def test_plain_lines_tell_start_progress_and_end_with_the_trials_name(written: T
         "    hmha@c3k2 musgd s0: epoch 10/10  mAP50-95 0.2500 (best 0.8000)",
         "    hmha@c3k2 musgd s0 done in 5 min  mAP50-95 0.8000",
     ]
+
+
+def test_plain_lines_are_of_the_metric_and_the_best_epoch_is_that_of_map50_95(written: Trials) -> None:
+    trial, (console, out) = written("a s0"), plain()
+    live = Live(console, items(trial, epochs=2), clock=Clock(), metric=METRICS["map50"])
+    live.start(0, "cpu")
+    for map50_95, map50 in ((0.3, 0.5), (0.2, 0.4)):
+        trial.epoch(map50_95, map50=map50, epochs=2)
+        live.poll(0)
+    trial.record(map50_95=0.3, map50=0.51)
+    live.end(0, None)
+    text = out.getvalue()
+    assert "mAP50 0.5000" in text
+    assert "mAP50 0.4000 (best 0.5000)" in text
+    assert "mAP50 0.5100" in text
+    assert "mAP50-95" not in text
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 4, 5, 7, 19, 20, 100, 299])

@@ -96,7 +96,7 @@ def test_the_tally_says_what_there_is() -> None:
 
 def running(number: int, name: str = "hmha@c3k2 musgd") -> TrialState:
     return TrialState(
-        f"{name} s{number}", "abc", "running", epoch=number, epochs=200, fraction=number / 200, map50_95=0.4321,
+        f"{name} s{number}", "abc", "running", epoch=number, epochs=200, fraction=number / 200, accuracy=0.4321,
         seconds_left=100.0 * number, device=f"gpu {number}",
     )  # fmt: skip
 
@@ -104,7 +104,7 @@ def running(number: int, name: str = "hmha@c3k2 musgd") -> TrialState:
 def ended(number: int) -> TrialState:
     failure = Failure(type="out_of_memory", message="no") if number % 2 else None
     state = "failed" if failure else "done"
-    return TrialState(f"{LONG} s{number}", "abc", state, map50_95=0.5, failure=failure, seconds=720.0)
+    return TrialState(f"{LONG} s{number}", "abc", state, accuracy=0.5, failure=failure, seconds=720.0)
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 200])

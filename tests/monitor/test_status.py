@@ -70,6 +70,25 @@ def every_state(written: Trials, sweep_of: SweepOf, holder: Holder) -> Path:
     return sweep_of(*trials.values())
 
 
+def test_accuracies_are_of_the_metric_that_the_sweep_declared(
+    written: Trials, sweep_of: SweepOf, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done, stopped = written("a s0"), written("b s0")
+    done.record(map50_95=0.4, map50=0.6)
+    for map50_95, map50 in ((0.3, 0.5), (0.2, 0.7)):
+        stopped.epoch(map50_95, map50=map50)
+    directory = sweep_of(done, stopped)
+    manifest = json.loads((directory / "sweep.json").read_text())
+    (directory / "sweep.json").write_text(json.dumps({**manifest, "analysis": {"metric": "map50"}}))
+    text, _ = shown(directory, width=None)
+    assert "mAP50" in text.split()
+    assert "mAP50-95" not in text
+    assert "0.6000" in line_of(text, "a s0")
+    assert "0.5000" in line_of(text, "b s0"), "of the epoch with the highest mAP50-95"
+    rows = document(directory, capsys)["trials"]
+    assert [row["map50"] for row in rows] == [0.6, 0.5]
+
+
 def test_each_trial_is_told_with_its_state(every_state: Path) -> None:
     text, code = shown(every_state)
     assert code == 1, "a trial failed"

@@ -121,13 +121,13 @@ def test_the_time_left_follows_the_epochs_and_the_batches(written: Trials) -> No
     trial = written(NAME)
     watch = TrialProgress(trial.folder, epochs=10)
     watch.update()
-    assert (watch.epoch, watch.fraction, watch.seconds_left, watch.map50_95) == (0, 0.0, None, None)
+    assert (watch.epoch, watch.fraction, watch.seconds_left, watch.accuracy) == (0, 0.0, None, None)
 
     trial.epoch(0.3, seconds=60.0)
     trial.epoch(0.2, seconds=60.0)
     watch.update()
     assert (watch.epoch, watch.fraction, watch.seconds_left) == (2, 0.2, 480.0)
-    assert watch.map50_95 == 0.3, "the best so far, not the last"
+    assert watch.accuracy == 0.3, "the best so far, not the last"
 
     trial.progress(epoch=3, batch=16, batches=32)
     watch.update()
@@ -195,7 +195,7 @@ def test_numbers_that_are_none_are_left_out(written: Trials) -> None:
     trial.epoch(0.2, seconds=-3.0)
     watch = TrialProgress(trial.folder)
     watch.update()
-    assert (watch.epoch, watch.map50_95, watch.seconds) == (2, 0.2, 0.0)
+    assert (watch.epoch, watch.accuracy, watch.seconds) == (2, 0.2, 0.0)
 
 
 # -- the state of one trial -----------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def test_a_trial_goes_through_its_states(written: Trials, holder: Holder) -> Non
     trial.epoch(0.3)
     state = trial_state(trial.folder, NAME)
     assert (state.state, state.device, state.pid, state.epoch, state.epochs) == ("running", "gpu 3", process.pid, 1, 10)
-    assert (state.seconds_left, state.minutes, state.map50_95) == (540.0, 1.0, 0.3)
+    assert (state.seconds_left, state.minutes, state.accuracy) == (540.0, 1.0, 0.3)
 
     process.kill()
     process.wait()
@@ -218,7 +218,7 @@ def test_a_trial_goes_through_its_states(written: Trials, holder: Holder) -> Non
 
     trial.record(map50_95=0.4)
     state = trial_state(trial.folder, NAME)
-    assert (state.state, state.map50_95, state.fraction, state.device) == ("done", 0.4, 1.0, "cuda:1")
+    assert (state.state, state.accuracy, state.fraction, state.device) == ("done", 0.4, 1.0, "cuda:1")
 
 
 def test_a_failed_trial_says_why_and_where_its_log_is(written: Trials) -> None:
@@ -231,7 +231,7 @@ def test_a_failed_trial_says_why_and_where_its_log_is(written: Trials) -> None:
     assert state.failure is not None
     assert (state.failure.type, state.failure.message) == ("diverged", "the loss is nan in epoch 2")
     assert state.failure.log == str(trial.folder / "train.log")
-    assert (state.epoch, state.map50_95, state.minutes) == (1, 0.25, 1.0)
+    assert (state.epoch, state.accuracy, state.minutes) == (1, 0.25, 1.0)
 
 
 def test_a_failed_trial_that_is_tried_again_is_running_and_a_finished_one_stays_done(
@@ -282,7 +282,7 @@ def test_a_record_full_of_the_wrong_things_is_damaged(written: Trials) -> None:
     }  # fmt: skip
     (trial.folder / "result.json").write_text(json.dumps(odd), encoding="utf-8")
     state = trial_state(trial.folder, NAME)
-    assert (state.state, state.name, state.map50_95) == ("damaged", NAME, None)
+    assert (state.state, state.name, state.accuracy) == ("damaged", NAME, None)
 
 
 # -- a sweep --------------------------------------------------------------------------------------------------------

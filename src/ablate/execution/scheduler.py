@@ -26,6 +26,7 @@ from ablate.monitor.live import Live
 from ablate.monitor.time_left import Announcer
 from ablate.records.loading import DamagedRecordError, load_record
 from ablate.records.trial_record import FINISHED, Failure, TrialRecord
+from ablate.settings.metric import METRICS
 from ablate.storage.files import file_state
 from ablate.study.trial import Trial
 from ablate.tracking.store import Store
@@ -73,7 +74,8 @@ def run_trials(
     device = jobs[0].trial.settings.device
     items = [_item(job, forecast) for job in jobs]
     announcer = Announcer(forecast.total, rough=forecast.rough)
-    live = Live(console, items, done, launch.slots(device), announcer=announcer, why=forecast.why)
+    metric = METRICS[jobs[0].trial.settings.command.metric]
+    live = Live(console, items, done, launch.slots(device), announcer=announcer, why=forecast.why, metric=metric)
     with live, _terminable():
         observer = _TrialObserver(jobs, live, tracker, parent, queue, forecast)
         try:

@@ -10,6 +10,7 @@ from statistics import median
 import msgspec
 
 from ablate.records.metrics import EpochRow
+from ablate.settings.metric import MAP50_95, Metric
 from ablate.storage.confined import LARGEST, open_plain, read_plain
 from ablate.storage.json_text import parse_json
 from ablate.storage.layout import TrialFolder
@@ -102,21 +103,30 @@ class TrialProgress:
         epochs: How many it will train, as far as known before its files say so.
         skip: See `Tail`.
         after: Seconds since 1970; progress written then or earlier is of an earlier attempt.
+        metric: The accuracy by which variants are compared.
 
     Attributes:
         epoch: Finished epochs.
         epochs: How many it will train, or None.
-        map50_95: The best so far, or None.
+        accuracy: Of the best epoch so far, which has the highest mAP50-95; None before one has it.
         seconds: What the finished epochs took.
         threads: Threads that it uses now and what it has on a quiet machine, where these differ; else None.
     """
 
     def __init__(
-        self, folder: Path, epochs: int | None = None, *, skip: bool = False, after: float | None = None
+        self,
+        folder: Path,
+        epochs: int | None = None,
+        *,
+        skip: bool = False,
+        after: float | None = None,
+        metric: Metric = MAP50_95,
     ) -> None:
         self.epoch = 0
         self.epochs = epochs
-        self.map50_95: float | None = None
+        self.accuracy: float | None = None
+        self._metric = metric
+        self._best = 0.0
         self.seconds = 0.0
         self.threads: tuple[int, int] | None = None
         self._folder = folder
@@ -133,8 +143,8 @@ class TrialProgress:
         for row in rows:
             self.epoch = row.epoch
             self.epochs = row.epochs or self.epochs
-            if row.map50_95 is not None:
-                self.map50_95 = max(self.map50_95 or 0.0, row.map50_95)
+            if row.map50_95 is not None and row.map50_95 >= self._best:
+                self._best, self.accuracy = row.map50_95, row.value(self._metric)
             seconds = max(row.seconds or 0.0, 0.0)
             self.seconds += seconds
             self._recent.append(seconds)

@@ -30,6 +30,7 @@ from ablate.monitor.time_left import LONG, Announcer, Pace, time_left
 from ablate.monitor.trial_state import TrialState, trial_state
 from ablate.records.metrics import EpochRow
 from ablate.records.trial_record import Failure
+from ablate.settings.metric import MAP50_95, Metric
 from ablate.storage.layout import TrialFolder
 from ablate.storage.locking import held
 
@@ -62,6 +63,7 @@ class Live:
         clock: Callable[[], float] = time.monotonic,
         announcer: Announcer | None = None,
         why: str = "",
+        metric: Metric = MAP50_95,
     ) -> None:
         self._console = console
         self._trials = list(trials)
@@ -79,6 +81,7 @@ class Live:
         self._recent: deque[TrialState] = deque(maxlen=RECENT)
         self._pace = Pace()
         self._why = why
+        self._metric = metric
         self._announcer = announcer or Announcer()
         self._drawn = -REFRESH
         self._summed = clock()
@@ -120,7 +123,13 @@ class Live:
         stale = batch_progress(item.folder)
         attempt = Attempt(
             item,
-            TrialProgress(item.folder, item.epochs, skip=resumed == 0, after=None if stale is None else stale.time),
+            TrialProgress(
+                item.folder,
+                item.epochs,
+                skip=resumed == 0,
+                after=None if stale is None else stale.time,
+                metric=self._metric,
+            ),
             device,
             resumed,
             reported=self._reported.get(index, 0),
@@ -171,7 +180,7 @@ class Live:
         self._waiting.pop(index, None)
         self._reported.pop(index, None)
         self._elsewhere.discard(index)
-        state = replace(trial_state(item.folder, item.name), name=item.name, failure=None)
+        state = replace(trial_state(item.folder, item.name, self._metric), name=item.name, failure=None)
         if attempt is not None and attempt.shown:
             took = self._clock() - attempt.started
             state = replace(state, seconds=took)
@@ -229,7 +238,7 @@ class Live:
         self._recent.append(state)
         if self._screen is None:
             took = "" if state.seconds is None else f" in {duration(state.seconds)}"
-            best = "" if state.map50_95 is None else f"  mAP50-95 {state.map50_95:.4f}"
+            best = "" if state.accuracy is None else f"  {self._metric.label} {state.accuracy:.4f}"
             self._print(f"    {state.name} done{took}{best}")
 
     def _announce(self, item: Item, attempt: Attempt) -> None:
@@ -244,11 +253,11 @@ class Live:
         first, last = rows[0].epoch, rows[-1].epoch
         if last * LINES // total == (first - 1) * LINES // total:
             return
-        accuracy, left = rows[-1].map50_95, progress.seconds_left
-        best = progress.map50_95 or 0.0
+        accuracy, left = rows[-1].value(self._metric), progress.seconds_left
+        best = progress.accuracy or 0.0
         better = f" (best {best:.4f})" if accuracy is not None and best - accuracy >= 5e-5 else ""
         words = [f"    {item.name}: epoch {last}/{total}"]
-        words += [] if accuracy is None else [f"mAP50-95 {accuracy:.4f}{better}"]
+        words += [] if accuracy is None else [f"{self._metric.label} {accuracy:.4f}{better}"]
         words += [f"{duration(left)} left"] if left else []
         self._print("  ".join(words))
 
@@ -344,9 +353,10 @@ class Live:
             epoch=progress.epoch,
             epochs=progress.epochs,
             fraction=progress.fraction,
-            map50_95=progress.map50_95,
+            accuracy=progress.accuracy,
             seconds_left=self._seconds_left(item, progress),
             device=attempt.device,
+            metric=self._metric,
         )
 
     def _print(self, line: str, style: str | None = None) -> None:

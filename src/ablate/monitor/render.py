@@ -184,8 +184,8 @@ def frame(view: View, width: int, height: int, *, ascii_only: bool = False) -> T
 
 
 def accuracy(trial: TrialState) -> str:
-    """Return a trial's mAP50-95 as it is shown; empty where there is none."""
-    return "" if trial.map50_95 is None else f"{trial.map50_95:.4f}"
+    """Return a trial's accuracy as it is shown; empty where there is none."""
+    return "" if trial.accuracy is None else f"{trial.accuracy:.4f}"
 
 
 def epochs(trial: TrialState) -> str:
@@ -219,10 +219,11 @@ def _head(view: View, width: int, ascii_only: bool) -> Text:
 
 
 def _running(view: View, trials: Sequence[TrialState], width: int, ascii_only: bool) -> list[Text]:
-    """One line a trial: name, device, bar, epoch, best mAP so far, time left; the name and the bar share the room."""
+    """One line a trial: name, device, bar, epoch, best accuracy, time left; the name and the bar share the room."""
     if view.stopped:
         trials = [replace(trial, state="interrupted") for trial in trials]
-    best = "best mAP50-95" if width >= 95 else "best mAP"
+    metric = trials[0].metric
+    best = f"best {metric.label}" if width >= 95 else "best" if metric.is_of_counts or metric.size else "best mAP"
     titles = ["stopped" if view.stopped else "running", "device", "progress", "epoch", best, "left"]
     device = max(len("device"), *(cell_len(trial.device or "") for trial in trials))
     epoch = max(len("epoch"), *(len(epochs(trial)) for trial in trials))
@@ -246,10 +247,10 @@ def _running(view: View, trials: Sequence[TrialState], width: int, ascii_only: b
 
 
 def _ended(trials: Sequence[TrialState], widest: int, width: int, ascii_only: bool) -> list[Text]:
-    """One line a trial, without titles: how it ended, its mAP or its kind of failure, what it took."""
+    """One line a trial, without titles: how it ended, its accuracy or its kind of failure, what it took."""
     rows: list[Row] = []
     for trial in reversed(trials):
-        what = f"mAP50-95 {accuracy(trial)}" if accuracy(trial) else ""
+        what = f"{trial.metric.label} {accuracy(trial)}" if accuracy(trial) else ""
         if trial.failure:
             what = trial.failure.type
         took = "" if trial.seconds is None else f"in {duration(trial.seconds)}"

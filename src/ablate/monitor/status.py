@@ -35,6 +35,7 @@ from ablate.monitor.trial_state import ENDED, SweepStates, TrialState
 from ablate.records.failures import retry_option
 from ablate.records.trial_record import short
 from ablate.safe_text import one_line
+from ablate.settings.metric import MAP50_95
 
 STATES = ("done", "failed", "damaged", "running", "interrupted", "waiting")
 EVERY = 2.0  # seconds between two reads
@@ -103,7 +104,7 @@ def _row(trial: TrialState) -> dict[str, Any]:
         "state": trial.state,
         "epoch": trial.epoch,
         "epochs": trial.epochs,
-        "map50_95": trial.map50_95,
+        trial.metric.name: trial.accuracy,
         "seconds_left": trial.seconds_left,
         "device": trial.device,
         "host": trial.host,
@@ -150,12 +151,13 @@ def _print(states: SweepStates, trials: Sequence[TrialState], console: Console, 
 
 def _trials(trials: Sequence[TrialState], width: int | None, controls: Mapping[str, str]) -> list[Text]:
     """One line a trial; on a narrow terminal the signature goes, then why, then the device."""
+    label = _label(trials)
     cells: dict[str, Row] = {
         "trial": [f"{trial.name}{_mark(trial, controls)}" for trial in trials],
         "signature": [short(trial.signature) for trial in trials],
         "state": [Text(trial.state, STYLES[trial.state]) for trial in trials],
         "epoch": [epochs(trial) for trial in trials],
-        "mAP50-95": [accuracy(trial) for trial in trials],
+        label: [accuracy(trial) for trial in trials],
         "left": [left_words(trial) for trial in trials],
         "device": [trial.device or "" for trial in trials],
         "why": [_why(trial, width is None) for trial in trials],
@@ -163,7 +165,7 @@ def _trials(trials: Sequence[TrialState], width: int | None, controls: Mapping[s
     columns = {title: column for title, column in cells.items() if title in ("trial", "state") or any(column)}
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
     drop = ("signature", "why", "device")
-    return table(list(columns), rows, width, right=("epoch", "mAP50-95", "left"), drop=drop, narrowest=28)
+    return table(list(columns), rows, width, right=("epoch", label, "left"), drop=drop, narrowest=28)
 
 
 def _mark(trial: TrialState, controls: Mapping[str, str]) -> str:
@@ -179,7 +181,8 @@ def _why(trial: TrialState, whole: bool) -> str:
 
 
 def _variants(trials: Sequence[TrialState], width: int | None, controls: Mapping[str, str]) -> list[Text]:
-    """One line a variant: how many of its trials are in which state, and the mean mAP of those that are done."""
+    """One line a variant: how many of its trials are in which state, and the mean accuracy of those that are done."""
+    label = _label(trials)
     groups: dict[str, list[TrialState]] = {}
     for trial in trials:
         groups.setdefault(f"{variant_of(trial.name)}{_mark(trial, controls)}", []).append(trial)
@@ -187,10 +190,14 @@ def _variants(trials: Sequence[TrialState], width: int | None, controls: Mapping
     rows: list[Row] = []
     for variant, members in groups.items():
         counts = _counts(members)
-        maps = [trial.map50_95 for trial in members if trial.state == "done" and trial.map50_95 is not None]
+        accuracies = [one.accuracy for one in members if one.state == "done" and one.accuracy is not None]
         numbers = [Text(str(counts[state] or ""), STYLES[state]) for state in shown]
-        rows.append([variant, *numbers, f"{fmean(maps):.4f}" if maps else ""])
-    return table(["variant", *shown, "mAP50-95"], rows, width, right=(*shown, "mAP50-95"))
+        rows.append([variant, *numbers, f"{fmean(accuracies):.4f}" if accuracies else ""])
+    return table(["variant", *shown, label], rows, width, right=(*shown, label))
+
+
+def _label(trials: Sequence[TrialState]) -> str:
+    return next((trial.metric for trial in trials), MAP50_95).label
 
 
 def _print_failures(failed: Sequence[TrialState], console: Console, every: bool) -> None:

@@ -16,6 +16,7 @@ from ablate.records.loading import DamagedRecordError, load_manifest, load_recor
 from ablate.records.sweep_record import LONGEST_NAME, SweepManifest
 from ablate.records.trial_record import FINISHED, Failure, Record, TrialRecord, damaged_trial
 from ablate.safe_text import one_line
+from ablate.settings.metric import MAP50_95, Metric
 from ablate.storage.layout import SweepFolder, TrialFolder, located
 from ablate.storage.locking import Owner, held
 
@@ -36,7 +37,8 @@ class TrialState:
         epoch: Finished epochs.
         epochs: How many it trains, or None where that is not known yet.
         fraction: How much of the training is done, 0 to 1, within the epoch too.
-        map50_95: That of the record for a trial that is done, else the best epoch so far; None before there is one.
+        accuracy: By the metric; that of the record for a trial that is done, else of the best epoch so far. None before
+            there is one.
         seconds_left: Of its training, estimated from its epochs; None where unknown.
         device: What it runs on, by its lock or its record.
         host: The machine of its process while it runs.
@@ -46,6 +48,7 @@ class TrialState:
         why: Why it is in this state; empty where there is nothing to explain.
         ended: When its record was written, in seconds since 1970.
         seconds: What it took from start to end, as far as known.
+        metric: The accuracy by which variants are compared.
     """
 
     name: str
@@ -54,7 +57,7 @@ class TrialState:
     epoch: int = 0
     epochs: int | None = None
     fraction: float = 0.0
-    map50_95: float | None = None
+    accuracy: float | None = None
     seconds_left: float | None = None
     device: str | None = None
     host: str | None = None
@@ -64,9 +67,10 @@ class TrialState:
     why: str = ""
     ended: float | None = None
     seconds: float | None = None
+    metric: Metric = MAP50_95
 
 
-def trial_state(folder: Path, name: str = "?") -> TrialState:
+def trial_state(folder: Path, name: str = "?", metric: Metric = MAP50_95) -> TrialState:
     """Return the state of the trial of this folder; whatever is on disk, nothing is raised.
 
     A trial that is done stays done, whoever holds its lock. Any other whose lock is held by a living process is
@@ -81,21 +85,23 @@ def trial_state(folder: Path, name: str = "?") -> TrialState:
     except FileNotFoundError:
         pass
     if isinstance(record, TrialRecord) and record.status == FINISHED:
-        return _recorded(folder, name, record)
+        return _recorded(folder, name, record, metric)
     owner = held(files.lock)
     if owner is not None:
-        return _running(folder, name, owner)
+        return _running(folder, name, owner, metric)
     if isinstance(record, TrialRecord):
-        return _recorded(folder, name, record)
+        return _recorded(folder, name, record, metric)
     if record is not None:
         ended = _modified(files.result)
-        return TrialState(record.name or name, folder.name, "damaged", why=record.failure.message, ended=ended)
+        why = record.failure.message
+        return TrialState(record.name or name, folder.name, "damaged", why=why, ended=ended, metric=metric)
     if files.log.exists() or files.training.history.exists():
-        progress = TrialProgress(folder)
+        progress = TrialProgress(folder, metric=metric)
         progress.update()
         why = f"stopped after epoch {progress.epoch}" if progress.epoch else "stopped in its first epoch"
-        return _unfinished(folder, name, "interrupted", progress, why=why)
-    return TrialState(name, folder.name)
+        state = _unfinished(folder, name, "interrupted", progress, why=why)
+        return replace(state, metric=metric)
+    return TrialState(name, folder.name, metric=metric)
 
 
 class SweepStates:
@@ -126,6 +132,11 @@ class SweepStates:
     def command(self) -> str:
         """The command that repeats the sweep; empty where it is not known."""
         return one_line(self._manifest.command)
+
+    @property
+    def metric(self) -> Metric:
+        """The accuracy by which its variants are compared."""
+        return self._manifest.analysis.primary
 
     @property
     def is_sequential(self) -> bool:
@@ -163,20 +174,20 @@ class SweepStates:
         try:
             stat = files.result.stat()
         except OSError:
-            return trial_state(folder, name)
+            return trial_state(folder, name, self.metric)
         stamp = (stat.st_mtime_ns, stat.st_size)
         read, state = self._ended.get(signature, (None, None))
         if state is None or read != stamp or (state.state != "done" and held(files.lock)):
-            state = trial_state(folder, name)
+            state = trial_state(folder, name, self.metric)
             if state.state in ENDED:
                 self._ended[signature] = (stamp, state)
         return state
 
 
-def _running(folder: Path, name: str, owner: Owner) -> TrialState:
-    progress = TrialProgress(folder, after=owner.since)
+def _running(folder: Path, name: str, owner: Owner, metric: Metric) -> TrialState:
+    progress = TrialProgress(folder, after=owner.since, metric=metric)
     progress.update()
-    return _unfinished(folder, name, "running", progress, owner)
+    return replace(_unfinished(folder, name, "running", progress, owner), metric=metric)
 
 
 def _unfinished(
@@ -189,7 +200,7 @@ def _unfinished(
         epoch=progress.epoch,
         epochs=progress.epochs,
         fraction=progress.fraction,
-        map50_95=progress.map50_95,
+        accuracy=progress.accuracy,
         seconds_left=progress.seconds_left,
         device=owner.device,
         host=owner.host,
@@ -200,12 +211,13 @@ def _unfinished(
     )
 
 
-def _recorded(folder: Path, name: str, record: TrialRecord) -> TrialState:
+def _recorded(folder: Path, name: str, record: TrialRecord, metric: Metric) -> TrialState:
     """Return the state of a trial that has a record."""
     trained = sum(row.seconds or 0.0 for row in record.history)
-    best = [row.map50_95 for row in record.history if row.map50_95 is not None]
+    evaluated = [row for row in record.history if row.map50_95 is not None]
+    best = max(reversed(evaluated), key=lambda row: row.map50_95 or 0.0, default=None)
     state = "done" if record.status == FINISHED else "failed"
-    accuracy = record.metrics.map50_95
+    accuracy = record.metrics.value(metric)
     failure = _failure(folder, record) if state == "failed" else None
     epochs = _planned_epochs(record)
     share = min(len(record.history) / epochs, 1.0) if epochs else 0.0
@@ -216,13 +228,14 @@ def _recorded(folder: Path, name: str, record: TrialRecord) -> TrialState:
         epoch=len(record.history),
         epochs=epochs,
         fraction=1.0 if state == "done" else share,
-        map50_95=accuracy if accuracy is not None else max(best, default=None),
+        accuracy=best.value(metric) if accuracy is None and best is not None else accuracy,
         device=record.realised.device,
         minutes=trained / 60 if record.history else None,
         failure=failure,
         why=f"{failure.type}: {failure.message}" if failure else record.form and f"{record.form}: not in the report",
         ended=_modified(TrialFolder(folder).result),
         seconds=_taken(record, trained),
+        metric=metric,
     )
 
 

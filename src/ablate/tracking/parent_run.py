@@ -11,6 +11,7 @@ from ablate.records.factor_levels import STOCK
 from ablate.records.loading import DamagedRecordError, load_manifest, load_record
 from ablate.records.sweep_record import SweepManifest
 from ablate.records.trial_record import FINISHED, TrialRecord
+from ablate.settings.metric import MAP50_95, Metric
 from ablate.statistics.paired import ALPHA
 from ablate.storage.layout import REPORT, SweepFolder
 from ablate.tracking import mlflow_payload as payload
@@ -66,13 +67,15 @@ def of_sweep(directory: Path, table: TableSummary) -> Summary:
         **{f"ablate.{factor}": ", ".join(names) for factor, names in levels.items()},
         "ablate.varies": ", ".join(name for name in varying if not name.startswith(PLACES)),
     }
+    if manifest.analysis.primary is not MAP50_95:
+        tags["ablate.metric"] = manifest.analysis.metric
     controls = {signature: control.kind for control in manifest.controls.values() for signature in control.signatures}
     metrics = {
         "sweep/trials": float(len(manifest.signatures)),
         "sweep/finished": float(sum(record.status == FINISHED for record in records)),
         "sweep/failed": float(sum(record.status != FINISHED for record in records)),
         "sweep/variants": float(len({record.variant_key for record in records})),
-        **_of_table(table),
+        **_of_table(table, manifest.analysis.primary),
     }
     return Summary(
         metrics,
@@ -90,11 +93,11 @@ def _without_empty(rows: Sequence[TableRow]) -> list[TableRow]:
     return [{name: None if value == "" else value for name, value in row.items()} for row in rows]
 
 
-def _of_table(table: TableSummary) -> dict[str, float]:
+def _of_table(table: TableSummary, metric: Metric) -> dict[str, float]:
     """Return the largest difference to a baseline, and how many differences are supported."""
     metrics = {}
     if table.largest_difference is not None:
-        metrics["sweep/largest_delta_map50_95"] = table.largest_difference
+        metrics[f"sweep/largest_delta_{metric.name}"] = table.largest_difference
     if table.supported is not None:
         metrics[f"sweep/variants_with_p_holm_below_{ALPHA:g}"] = float(table.supported)
     return metrics

@@ -31,7 +31,8 @@ its artifacts the report (`report/comparison.html`), the figures, and the table 
 realised recipe (`realised.*`).
 - **Search**: `tags."ablate.module" = "hmha" and metrics."final/map50_95" > 0.3`.
 - Metrics: `final/` of the best epoch, `last/` of the last one, `per_class_map50_95/`, `cost/`; those of each epoch \
-have no slash. The table is of the best epoch unless the sweep declared another `judge`.
+have no slash. The table is of the best epoch unless the sweep declared another `judge`, and its differences are \
+in mAP50-95 unless it declared another `metric` (tag `ablate.metric`).
 
 MLflow shows means without intervals or tests; the report has both, and the findings.
 """
