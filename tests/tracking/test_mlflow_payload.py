@@ -124,6 +124,14 @@ def test_a_sweep_is_summed_up_from_its_folder(tmp_path: Path) -> None:
     assert told.table == [{"variant": "baseline", "notes": None}, {"variant": "hmha", "delta_map50_95": 0.02}]
 
 
+def test_a_sweep_that_declared_a_metric_is_summed_up_in_it(tmp_path: Path) -> None:
+    directory = tmp_path / "sweeps" / "s"
+    atomic_write_json(directory / "sweep.json", {"name": "s", "signatures": [], "analysis": {"metric": "map50"}})
+    told = summary.of_sweep(directory, TableSummary([], 0.02, 1))
+    assert told.metrics["sweep/largest_delta_map50"] == 0.02
+    assert told.tags == {"ablate.metric": "map50"}
+
+
 def test_a_folder_without_anything_is_summed_up_as_nothing(tmp_path: Path) -> None:
     told = summary.of_sweep(tmp_path, TableSummary())
     assert told.metrics["sweep/trials"] == 0
