@@ -56,7 +56,7 @@ def main() -> None:
         "selection": lambda: of_selection(asked.sweeps // 10),
         "folds": lambda: over_folds(asked.sweeps // 4),
         "fold_claims": lambda: of_claims_over_folds(asked.sweeps // 4),
-        "reports": lambda: of_reports(asked.sweeps // 50),
+        "reports": lambda: of_reports(3 * asked.sweeps // 20),
         "skew": lambda: of_skew(asked.sweeps // 50),
         "best": lambda: of_best(asked.sweeps // 4),
         "pairs": lambda: of_pairs(asked.sweeps // 20),

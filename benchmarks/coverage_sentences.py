@@ -8,21 +8,30 @@ from typing import Any
 import numpy as np
 from simulated.known_truth import coverage_over_seeds
 from simulated.many_variants import as_reported, bias_of_best, by_student, false_claims, false_pairs
-from simulated.whole_reports import false_reports, uncorrected_claims
+from simulated.whole_reports import false_kinds, false_reports, uncorrected_claims
+
+from ablate.findings.finding import Kind
 
 Line = dict[str, Any]
 
 
 def of_reports(count: int) -> Iterator[Line]:
-    """Reports of sweeps in which nothing differs; the negative control takes each interval for a claim."""
+    """Reports of sweeps in which nothing differs, and by which kinds of findings those err that do.
+
+    The negative control takes each interval for a claim.
+    """
     for variants in (1, 4, 12):
         for seeds in (1, 3, 5):
-            reports = count if variants < 12 else count // 2
-            result = false_reports(np.random.default_rng(1), reports, variants, seeds)
+            reports = count if variants < 12 else count // 3
+            kinds = false_kinds(np.random.default_rng(1), reports, variants, seeds)
+            result = float(np.mean([bool(each) for each in kinds]))
+            by_kind = {kind: n / reports for kind in Kind if (n := sum(kind in each for each in kinds))}
+            alone = float(np.mean([bool(each) and Kind.ACCURACY not in each for each in kinds]))
             setting = f"{variants} variants, {seeds} seeds, nothing differs"
-            yield {"what": "reports with a false claim", "setting": setting, "found": result, "of": reports}
+            line = {"what": "reports with a false claim", "setting": setting, "found": result, "of": reports}
+            yield {**line, "by_kind": by_kind, "without_one_of_the_table": alone}
     for variants in (4, 12):
-        reports = count // 2 if variants < 12 else count // 4
+        reports = count // 6 if variants < 12 else count // 12
         result = false_reports(np.random.default_rng(1), reports, variants, 3, claims=uncorrected_claims)
         setting = f"{variants} variants, 3 seeds, nothing differs"
         yield {"what": "reports, each interval a claim", "setting": setting, "found": result, "of": reports}

@@ -17,7 +17,7 @@ import numpy as np
 from ablate.analysis.comparison import Comparison, compare
 from ablate.analysis.variant_row import TO_FIND
 from ablate.findings.all_findings import findings
-from ablate.findings.finding import Claim, Relation
+from ablate.findings.finding import Claim, Kind, Relation
 from ablate.records.failures import Failure
 from ablate.records.metrics import Metrics
 from ablate.records.replicate import Replicate
@@ -114,6 +114,17 @@ def false_reports(
     """Fraction of `count` reports with at least one false claim."""
     study = Study(variants, seeds, folds=folds)
     return float(np.mean([any(not truth.is_true(c) for c in claims(study.draw(random, truth))) for _ in range(count)]))
+
+
+def false_kinds(
+    random: np.random.Generator, count: int, variants: int, seeds: int, truth: Planted = NOTHING
+) -> list[frozenset[Kind]]:
+    """For each of `count` reports the kinds of findings that claim something false; empty where none does."""
+    study = Study(variants, seeds)
+    return [
+        frozenset(f.kind for f in findings(study.draw(random, truth)) if not all(map(truth.is_true, f.claims)))
+        for _ in range(count)
+    ]
 
 
 class Study:
