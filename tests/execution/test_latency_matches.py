@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from ablate.launching.jobs import Observer
 from ablate.launching.sharing import Layout
 from ablate.settings.schema import Config, option_file
 from ablate.settings.trial_settings import TrialSettings
+from ablate.storage.locking import lock
 from ablate.study.trial import Trial
 
 DATA = DataSet("mine", Path("mine.yaml"), ["a", "b"], {"train": 8, "val": 4}, {"train": 8, "val": 4}, "f" * 64)
@@ -160,7 +163,7 @@ def test_a_damaged_match_is_read_from_its_copy_and_measured_again_without_one(tm
     trials = [trial(tmp_path)]
     first = matcher()(trials)
     measured = len(clock.jobs)
-    files = sorted((tmp_path / "latency_matches").iterdir())
+    files = sorted((tmp_path / "latency_matches").glob("*.json"))
     assert len(files) == 2
     next(file for file in files if "backup" not in file.name).write_text("{", encoding="utf-8")
     assert matcher()(trials) == first
@@ -184,3 +187,29 @@ def test_a_network_that_cannot_be_built_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(latency_matches, "in_processes", lambda *_: ([], "no network can be measured: no such place"))
     with pytest.raises(ConfigError, match=r"hmha@c3k2: latency was not measured: no network .*: no such place"):
         matcher()([trial(tmp_path)])
+
+
+def test_two_commands_measure_one_after_the_other_and_take_the_same(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = trial(tmp_path)
+    first = matcher()([one])
+    files = sorted((tmp_path / "latency_matches").glob("*.json"))
+    contents = {file: file.read_bytes() for file in files}
+    for file in files:
+        file.unlink()
+    monkeypatch.setattr(latency_matches, "WAIT", 0.05)
+    measured = len(clock.jobs)
+    with ExitStack() as other:
+        other.enter_context(lock(tmp_path / "latency_matches" / ".lock"))
+
+        def other_ends() -> None:
+            for file, content in contents.items():
+                file.write_bytes(content)
+            other.close()
+
+        timer = threading.Timer(0.5, other_ends)
+        timer.start()
+        assert matcher()([one]) == first
+        timer.join()
+    assert len(clock.jobs) == measured

@@ -251,7 +251,7 @@ def test_a_graft_is_held_against_the_wider_network_of_its_latency(
     assert row["variant"] == "control: latency yolo26n-width0.3125 musgd"
     assert row["comparable"] == "yes"
     assert row["notes"] == "latency before the sweep 0.98 (95% CI 0.95 to 1.01) times that of hmha@c3k2 musgd"
-    (text,) = [text for text in said if "0.98 times the graft's before the sweep, 95% CI 0.95 to 1.01" in text]
+    (text,) = [text for text in said if "0.98 times the graft's before the sweep, 95% CI 0.95 to 1.01)" in text]
     assert text.startswith("hmha@c3k2 musgd measured +1.00 points")
     assert words in text
 

@@ -30,6 +30,7 @@ from ablate.settings.trial_settings import TrialSettings
 from ablate.statistics.process_interval import mean_over_processes, process_ratios
 from ablate.storage.content_hash import content_hash
 from ablate.storage.layout import MatchFile, OutputFolder
+from ablate.storage.locking import Held, lock
 from ablate.study.matched_latency import (
     LEAST_RATIO,
     ROUNDS,
@@ -50,6 +51,7 @@ GRAFT, STOCK = "graft", "stock"  # keys of the networks that every measurement h
 LOOK = 2  # processes of the first look at a graft and its stock network; each step of the search takes one
 LOOK_ROUNDS = 20  # of each of these processes
 REACHED = 0.95  # of a graft's latency: the largest stock network that is slower than that still counts as a match
+WAIT = 2.0  # seconds between two looks whether another command's measurement is over
 START = 14.0  # seconds that a process takes, as far as one can expect
 
 logger = logging.getLogger(__name__)
@@ -127,19 +129,31 @@ class LatencyMatcher:
             )
             return None
         check_writable(Path(trial.settings.command.root).absolute())
-        print_line(self.console, f"latency of {graft}: the stock network that is as slow is measured, once")
-        match = self._measured(trial, setting, files[0])
-        existing = load_match(files[0], [])  # another command was faster: all take the same
-        match = existing or match
-        if existing is None:
-            try:
-                save_match(files[0], match)
-            except OSError as error:
-                raise ConfigError(f"{files[0].path} cannot be written: {error.strerror}") from error
+        match = self._once(trial, setting, files[0])
         self.notes.append(_note(match))
         return match
 
+    def _once(self, trial: Trial, setting: Setting, file: MatchFile) -> LatencyMatch:
+        """Measure a match, unless another command does; two measurements at a time would disturb each other."""
+        is_waiting = False
+        while True:
+            try:
+                with lock(OutputFolder(Path(trial.settings.command.root).absolute()).matches_lock):
+                    match = load_match(file, [])
+                    if match is None:
+                        match = self._measured(trial, setting, file)
+                        save_match(file, match)
+                    return match
+            except Held as other:
+                if not is_waiting:
+                    print_line(self.console, f"another command measures latency ({other}); waiting for it", "yellow")
+                is_waiting = True
+                time.sleep(WAIT)
+            except OSError as error:
+                raise ConfigError(f"{file.path} cannot be written: {error.strerror}") from error
+
     def _measured(self, trial: Trial, setting: Setting, file: MatchFile) -> LatencyMatch:
+        print_line(self.console, f"latency of {_text(trial)}: the stock network that is as slow is measured, once")
         start = time.monotonic()
         sizes = sizes_of(trial.settings)
         measurement = _Measurement(trial, setting, sizes.by, self.launch, self.console)

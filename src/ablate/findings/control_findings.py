@@ -172,36 +172,44 @@ def _size_tests(group: Group) -> Iterator[_SizeTest]:
 
 def _resolution_tests(group: Group) -> Iterator[_SizeTest]:
     """Each graft of a group with the stock network on images so large that it computes about as much."""
+    by_key = _grafted_rows(group)
     for row, control in _larger_stocks(group):
-        for key, ratio in control.gflops_ratios.items():
-            size = configured_imgsz(row.variant.trials)
+        for key in filter(by_key.__contains__, control.gflops_ratios):
+            size, ratio = configured_imgsz(row.variant.trials), control.gflops_ratios[key]
             lead = f"the stock network at {size} px ({ratio:.2f} times the graft's GFLOPs)"
-            yield from _matched_tests(group, key, row, lead, "larger input")
+            yield from _matched_tests(group, by_key[key], row, lead, "larger input")
 
 
 def _latency_tests(group: Group) -> Iterator[_SizeTest]:
     """Each graft of a group with the stock network that is about as slow."""
+    by_key = _grafted_rows(group)
     for row, control in _larger_stocks(group):
-        for key, ratio in control.latency_ratios.items():
-            stock = larger_stock(row.variant.trials)
+        for key in filter(by_key.__contains__, control.latency_ratios):
+            stock, ratio = larger_stock(row.variant.trials), control.latency_ratios[key]
             latency = f"{ratio.ratio:.2f} times the graft's before the sweep, {ratio.interval_in_words}"
+            graft, larger = by_key[key].latency.ratio, row.latency.ratio
+            if graft and larger:
+                latency += f", and {larger / graft:.2f} times after it"
             lead = f"the stock network of about the same latency ({stock}; {latency})"
-            yield from _matched_tests(group, key, row, lead, "equally slow stock network")
+            yield from _matched_tests(group, by_key[key], row, lead, "equally slow stock network")
+
+
+def _grafted_rows(group: Group) -> dict[str, Row]:
+    """The variants of a group that may be compared, by key."""
+    return {row.key: row for row in group.rows if not row.is_control and _has_fair_difference(row)}
 
 
 def _larger_stocks(group: Group) -> Iterator[tuple[Row, Control]]:
-    """Each larger stock network of a group that may be compared, with what it is matched with."""
+    """Each control of a group that may be compared, with what it is matched with."""
     for row in filter(_has_fair_difference, group.rows):
         if row.variant.control is not None:
             yield row, row.variant.control
 
 
-def _matched_tests(group: Group, key: str, row: Row, lead: str, noun: str) -> Iterator[_SizeTest]:
-    """The graft of a key beside a larger stock network that is matched with it."""
-    for grafted in group.rows:
-        is_fair = not grafted.is_control and _has_fair_difference(grafted)
-        if grafted.variant.key == key and is_fair and group.baseline is not None:
-            yield from (replace(test, lead=lead, noun=noun) for test in _test(grafted, row, group.baseline))
+def _matched_tests(group: Group, grafted: Row, row: Row, lead: str, noun: str) -> Iterator[_SizeTest]:
+    """A graft beside a larger stock network that is matched with it."""
+    if group.baseline is not None:
+        yield from (replace(test, lead=lead, noun=noun) for test in _test(grafted, row, group.baseline))
 
 
 def _test(grafted: Row, control: Row, baseline: Variant) -> Iterator[_SizeTest]:

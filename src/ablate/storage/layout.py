@@ -371,6 +371,11 @@ class OutputFolder:
         """Return the folder of the audit of the data set with a fingerprint."""
         return AuditFolder(self.path / AUDITS / fingerprint[:16])
 
+    @property
+    def matches_lock(self) -> Path:
+        """Held by the command that measures a latency to be matched."""
+        return self.path / MATCHES / ".lock"
+
     def match(self, key: str) -> MatchFile:
         """Return the file of the stock network that is as slow as the graft with a key."""
         return MatchFile(self.path / MATCHES, key)
