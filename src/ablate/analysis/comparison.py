@@ -188,7 +188,7 @@ def _row(
     base = group.baseline
     notes = [variant.mismatch, *trial_notes(variant)]
     if rate := sweep.manifest.tuned.get(variant.key):
-        notes.append(f"{rate.in_words}, tuned")
+        notes.append(f"tuned: {rate.in_words}")
     measured = latency.variants.get(variant.key, Latency()) if latency else Latency()
     if latency is not None and variant.measured and measured.median_ms is None:
         notes.append("latency not measured")

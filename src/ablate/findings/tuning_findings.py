@@ -30,10 +30,8 @@ def tuning_findings(comparison: Comparison) -> list[str]:
             f"No short trial of {listed(unlearned, MOST_NAMED)} learned anything (an accuracy of {LEARNED:g} or more), "
             "so the given rate was used: short trials must be long enough to tell rates apart."
         )
-    ends = [f"{row.label} (the {rate.end})" for row, rate in rows if rate.end]
-    if ends:
-        sentences.append(
-            f"The chosen learning rate is the lowest or highest of those tried for {listed(ends, MOST_NAMED)}; one "
-            "beyond it may be better."
-        )
+    for end, beyond in (("lowest", "lower"), ("highest", "higher")):
+        if at_end := [row.label for row, rate in rows if rate.end == end]:
+            names = listed(at_end, MOST_NAMED)
+            sentences.append(f"The {end} learning rate tried was chosen for {names}; a {beyond} one may be better.")
     return sentences
