@@ -49,7 +49,7 @@ def test_the_rates_are_told_and_which_lie_at_an_end(tmp_path: Path) -> None:
     assert len(said) == 3
     for name, chosen in (("inner musgd", "0.01"), ("low musgd", "0.00333"), ("high musgd", "0.03")):
         assert f"{name} {chosen}" in said[0]
-    assert "chosen by 3 short trials" in said[0]
+    assert "3 short trials" in said[0]
     assert ("lowest" in said[1], "low musgd" in said[1], "high musgd" in said[1]) == (True, True, False)
     assert ("highest" in said[2], "high musgd" in said[2], "low musgd" in said[2]) == (True, True, False)
 

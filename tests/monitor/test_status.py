@@ -288,3 +288,28 @@ def test_ctrl_c_ends_watching_without_a_complaint(
     assert show_status(sweep_of(written("a s0")), terminal.console, watch=True) == 0
     assert terminal.screen[0].endswith("nothing runs now")
     assert terminal.screen[1] == "1 waiting"
+
+
+def test_a_stock_network_that_is_a_control_is_called_so_whatever_its_record_is_called(
+    written: Trials, sweep_of: SweepOf, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trials = [written(name) for name in ("baseline musgd s0", "baseline musgd s1")]  # s1 stands for another network
+    for trial in trials:
+        trial.record(map50_95=0.4)
+    directory = sweep_of(*trials)
+    manifest = json.loads((directory / "sweep.json").read_text())
+    control = trials[1].signature
+    manifest["controls"] = {"other": {"kind": "scale", "comparison_key": "same", "signatures": [control]}}
+
+    (directory / "sweep.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert "baseline musgd s1 (control: scale)" in shown(directory)[0]  # as older versions wrote the manifest
+
+    manifest["names"][control] = "control: scale yolo26s musgd s0"
+    (directory / "sweep.json").write_text(json.dumps(manifest), encoding="utf-8")
+    text, _ = shown(directory)
+    assert line_of(text, "control: scale yolo26s musgd s0")
+    assert "(control: scale)" not in text
+    assert [(one["trial"], one["control"]) for one in document(directory, capsys)["trials"]] == [
+        ("baseline musgd s0", None),
+        ("control: scale yolo26s musgd s0", "scale"),
+    ]

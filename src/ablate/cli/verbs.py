@@ -217,6 +217,10 @@ def find_sweep(root: Path, name: str | None) -> Path:
             refuse_links([folder / name])
         if name is not None and SweepFolder(Path(name)).manifest.is_file():
             return Path(name).absolute()
+    if not manifests and any(output.trial_folders()):
+        raise ConfigError(
+            f"no sweep in {folder} yet: there are trials only, such as the short ones of tune=, after which a sweep begins"
+        )
     if not manifests:
         raise ConfigError(f"no sweep in {folder} yet: run one first, for example python -m ablate module=hmha -m")
     if name is None:

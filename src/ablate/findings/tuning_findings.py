@@ -18,8 +18,8 @@ def tuning_findings(comparison: Comparison) -> list[str]:
     numbers = listed((f"{row.label} {rate.chosen:g}" for row, rate in rows), MOST_NAMED)
     tries = max(len(rate.tried) for _, rate in rows)
     sentences = [
-        f"Each variant trains with its own learning rate, chosen by {tries} short trials, all with one seed that "
-        f"no comparison uses: {numbers}. The choice is itself uncertain; the notes have the accuracies."
+        f"Each variant had {tries} short trials for a learning rate of its own, all with one seed that no comparison "
+        f"uses: {numbers}. The choice is itself uncertain; the notes have the accuracies."
     ]
     failed = [row.label for row, rate in rows if all(one.accuracy is None for one in rate.tried)]
     unlearned = [row.label for row, rate in rows if not rate.has_learned and row.label not in failed]
