@@ -219,7 +219,7 @@ def find_sweep(root: Path, name: str | None) -> Path:
             return Path(name).absolute()
     if not manifests and any(output.trial_folders()):
         raise ConfigError(
-            f"no sweep in {folder} yet: there are trials only, such as the short ones of tune=, after which a sweep begins"
+            f"no sweep in {folder} yet: there are trials only, such as the short ones of tune= before a sweep"
         )
     if not manifests:
         raise ConfigError(f"no sweep in {folder} yet: run one first, for example python -m ablate module=hmha -m")
