@@ -170,3 +170,28 @@ def test_a_real_sweep_over_folds_of_groups_survives_a_kill_and_evaluates_each_im
         ]
         assert len(images) == len(set(images)) == 12
     assert "folds" in (root / "sweeps" / the_sweep(root).name / "comparison.md").read_text()
+
+
+def test_a_seed_that_is_added_to_the_same_folds_makes_the_second_look(
+    swept: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["module=acmix", *TINY, *FOLDS, "-m"]
+    machine = Machine()
+    assert swept(machine, *command, "seed=0") == 0
+    sweeps = tmp_path / "here" / "multirun" / "sweeps"
+    (first,) = sweeps.iterdir()
+    (first / "comparison.html").touch()  # its report
+    capsys.readouterr()
+
+    assert swept(Machine(), *command, "seed=0,1") == 0
+
+    told = "".join(capsys.readouterr())
+    assert "reported before with 1 seed" in told
+    assert "until=decided" not in told
+    (second,) = [path for path in sweeps.iterdir() if path != first]
+    sweep = load_sweep(second)
+    assert sweep.manifest.looks == (1,)
+    difference = next(row.difference for row in compare(sweep).rows if row.module == "acmix")
+    assert difference is not None
+    assert difference.p_value is not None
+    assert difference.p_sequential == min(1.0, 6 * difference.p_value)

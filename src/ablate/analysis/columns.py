@@ -82,7 +82,8 @@ class Column:
     def over(self, units: str) -> Column:
         """The column of a comparison whose intervals are over these: seeds, or folds."""
         below = self.below and (self.below[0], self.below[1].replace(UNITS, units))
-        return replace(self, latex=self.latex.replace(UNITS, units), below=below)
+        texts = {name: getattr(self, name).replace(UNITS, units) for name in ("latex", "explanation")}
+        return replace(self, **texts, below=below)
 
     def format(self, value: Value, *, signed: bool = False) -> str:
         """A value of this column as text in ASCII; empty where it is not known."""
@@ -236,11 +237,12 @@ COLUMNS: tuple[Column, ...] = (
            places={"details": 3}, explanation="The effect size is Hedges' g of the paired differences."),
     Column("smallest_detectable", _difference(lambda d: d.smallest_detectable), "Detectable Δ", decimals=4,
            places={"details": 4},
-           explanation="Detectable Δ is the smallest true difference that as many seeds detect with 80 % power; "
-           "Seeds for 0.005 is how many seeds detect a true difference of half a point with 80 % power. Both take an "
-           "80 % upper bound of the standard deviation, and a single test without correction."),
+           explanation=f"Detectable Δ is the smallest true difference that as many {UNITS} detect with 80 % power, by "
+           "an 80 % upper bound of the standard deviation and a single test without correction."),
     Column("seeds_needed", _difference(lambda d: d.seeds_needed), "Seeds for 0.005", decimals=0,
-           places={"details": 5}),
+           places={"details": 5},
+           explanation="Seeds for 0.005 is how many seeds detect a true difference of half a point with 80 % power, by "
+           "the same bound and test."),
     Column("params_added_m", lambda r: r.cost.params_added_m, "Added (M)", latex="added (M)", decimals=3,
            below=("params_m", "+{} added"), places={"details": 12, "page_cost": 2, "latex_cost": 2},
            explanation="Added parameters are those beyond the stock network."),

@@ -52,11 +52,12 @@ def _seeds(names: Iterable[str]) -> int:
     return len({match[1] for name in names if (match := _SEED.search(name))})
 
 
-def warning(looks: Sequence[int]) -> str:
-    """Say what looking more than once does to p-values."""
+def warning(looks: Sequence[int], *, over_folds: bool) -> str:
+    """Say what looking more than once does to p-values; `until=decided` is no way out over folds."""
     before = " and ".join(filter(None, [", ".join(map(str, looks[:-1])), str(looks[-1])]))
-    return (
-        f"this comparison was reported before with {before} seeds: p-values of a fixed number of seeds are too small "
-        "where seeds are added after a look (20 % false alarms by ten looks); p_sequential is valid, and until=decided "
-        "needs fewer seeds"
+    seeds = "seed" if tuple(looks) == (1,) else "seeds"
+    text = (
+        f"this comparison was reported before with {before} {seeds}: p-values of a fixed number of seeds are too small "
+        "where seeds are added after a look (20 % false alarms by ten looks); p_sequential is valid"
     )
+    return text if over_folds else f"{text}, and until=decided needs fewer seeds"

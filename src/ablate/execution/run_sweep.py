@@ -90,7 +90,7 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     for note in notes:
         print_line(console, note, "yellow")
     if looks := load_manifest(folder).looks:
-        print_line(console, looks_warning(looks), "yellow")
+        print_line(console, looks_warning(looks, over_folds=bool(settings.command.folds)), "yellow")
     for warning in data_warnings(reconciled.trials):
         print_line(console, warning)
 

@@ -59,8 +59,8 @@ def _repeated(comparison: Comparison) -> list[Finding]:
     rows = [row for row in comparison.rows if row.difference is not None and row.difference.p_sequential is not None]
     values = [f"{row.label} {cell('p_sequential', row.difference.p_sequential)}" for row in rows if row.difference]
     text = (
-        f"This comparison was reported before with {_listed(looks)} seeds. The p-values of a fixed number of seeds are "
-        "too small for that; p_sequential holds however often one looks"
+        f"This comparison was reported before with {_listed(looks)} {'seed' if looks == (1,) else 'seeds'}. The "
+        "p-values of a fixed number of seeds are too small for that; p_sequential holds however often one looks"
     )
     return [Finding(f"{text}: {limited(values, MOST)}." if values else f"{text}.", Kind.CHECK)]
 
