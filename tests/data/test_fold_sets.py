@@ -181,6 +181,14 @@ def test_what_cannot_be_divided_is_refused(
         divided(data, folds, of_images)
 
 
+def test_folds_that_groups_make_uneven_are_told(make_set: MakeSet) -> None:
+    data = found(make_set(counts=(7, 3)))
+    groups = ImageGroups({f"images/train/{index}.png": "clip" for index in range(5)}, "mine.csv")
+
+    assert any("2 to 5 images" in warning for warning in divided(data, 3, groups).warnings)
+    assert not divided(data, 3, None).warnings
+
+
 def test_the_groups_of_another_data_set_are_refused(make_set: MakeSet) -> None:
     data = found(make_set(counts=(5, 3)))
     with pytest.raises(DataError, match="another data set"):

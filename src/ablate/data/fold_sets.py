@@ -32,6 +32,9 @@ from ablate.storage.files import atomic_write_text
 POOL: Final = ("train", "val")
 """The splits whose images are divided; test stays sealed."""
 
+UNEVEN: Final = 1.5
+"""How many times as large as the smallest fold the largest is where a warning says so."""
+
 
 @dataclass(frozen=True)
 class Division:
@@ -80,6 +83,19 @@ class Division:
     @property
     def warnings(self) -> list[str]:
         """What is odd in it, one sentence each."""
+        return [*self._uneven, *self._missing]
+
+    @property
+    def _uneven(self) -> list[str]:
+        low, high = min(self.sizes), max(self.sizes)
+        if high <= UNEVEN * low:
+            return []
+        return [
+            f"folds: {low} to {high} images, as groups are large; the test over folds takes folds to be equally large"
+        ]
+
+    @property
+    def _missing(self) -> list[str]:
         missing = [index for index in np.flatnonzero((self.objects == 0).any(0)) if self.objects[:, index].any()]
         if not missing:
             return []
