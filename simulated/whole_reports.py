@@ -7,14 +7,15 @@ they claim (`Finding.claims`) is held against the truth. Used by `benchmarks/cov
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
-from ablate.analysis.comparison import Comparison, compare
+from ablate.analysis.comparison import Comparison
+from ablate.analysis.split_comparison import compare_splits
 from ablate.analysis.variant_row import TO_FIND
 from ablate.findings.all_findings import findings
 from ablate.findings.finding import Claim, Kind, Relation
@@ -22,6 +23,7 @@ from ablate.records.failures import Failure
 from ablate.records.metrics import Metrics
 from ablate.records.replicate import Replicate
 from ablate.records.sweep_record import AnalysisPlan, Control, Sweep, SweepManifest
+from ablate.records.test_split import OPENED, Ledger, LedgerLine, TestedTrial, TestEvaluation, TestResults
 from ablate.records.trial_record import Record, TrialRecord, decode_record
 from ablate.statistics.paired import holm, is_significant, paired_t
 from ablate.storage.layout import SweepFolder
@@ -179,6 +181,7 @@ class Study:
         *,
         crippled: float = 0.0,
         flagged: str = "",
+        on_test: np.ndarray | None = None,
     ) -> Comparison:
         """The comparison of a sweep.
 
@@ -188,6 +191,7 @@ class Study:
             accuracy: At the best epoch, as of `accuracy()`; NaN is a trial that failed.
             crippled: What the identity control loses, fractions of mAP: a comparison that is broken.
             flagged: Module of a variant that was trained with another batch than its baseline.
+            on_test: Accuracies on the test split, as `accuracy`; None where that was not opened.
         """
         top = self.accuracy(random, truth) if accuracy is None else accuracy
         sizes = {
@@ -207,7 +211,22 @@ class Study:
                     realised = msgspec.structs.replace(one.realised, batch=1 + (one.realised.batch or 0))
                     one = msgspec.structs.replace(one, realised=realised)
                 trials.append(one)
-        return compare(Sweep(SweepFolder(Path("planted")), self._manifest, trials))
+        results = None if on_test is None else self._opened(on_test, trials)
+        return compare_splits(Sweep(SweepFolder(Path("planted")), self._manifest, trials, on_test=results))
+
+    def _opened(self, accuracy: np.ndarray, trials: Sequence[Record]) -> TestResults:
+        """What measuring the trials once on the test split leaves."""
+        line = LedgerLine(event=OPENED, time="2026-03-01", sweep="planted", data="d", checkpoints={}, previous="")
+        line = msgspec.structs.replace(line, hash=line.own_hash)
+        tested = {}
+        for trial, top in zip(trials, accuracy.ravel().tolist(), strict=True):
+            assert isinstance(trial, TrialRecord)
+            evaluation = TestEvaluation(
+                signature=trial.signature, checkpoint="best", sha256="", data="d", opening=line.hash, images=100,
+                metrics=Metrics(map50_95=top, checkpoint="best", split="test"), predictions="none.npz",
+            )  # fmt: skip
+            tested[trial.signature] = TestedTrial(evaluation, trial.metrics)
+        return TestResults(Ledger((line,)), tested)
 
     def _of(self, planted: Mapping[object, float], size: str = "") -> np.ndarray:
         keys = [(name, size) if size else name for name in self.names]

@@ -223,7 +223,7 @@ def test_other_checkpoints_are_refused_and_recorded_where_they_are_measured_all_
     assert tested.test().returncode == 0
     retrained = tested.root.trial(tested.records[3]["signature"])
     retrained.best.write_text("trained again", encoding="utf-8")
-    assert "was opened 1 time before for other checkpoints, last at" in tested.refused()
+    assert "was opened before (1 time) for other checkpoints, last at" in tested.refused()
     assert tested.test("again=true", "device=cpu").returncode == 0
     assert tested.events == ["opened", "finished"] * 2
     assert tested.measured[6:] == ["hmha@c3k2 musgd s0"]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -126,3 +129,39 @@ def test_halves_of_a_training_keep_groups_whole(trained: Path) -> None:
     assert len(digests) == 1
     report = (trained / "multirun/sweeps/tested/comparison.md").read_text(encoding="utf-8")
     assert "Images of one group are in one half of the validation images (4 and 4 images)" in report
+
+
+@pytest.mark.slow
+def test_a_command_that_is_killed_goes_on_and_counts_once(root: Path) -> None:
+    words = [sys.executable, "-m", "ablate", "test", "tested"]
+    process = subprocess.Popen(
+        words, cwd=root.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    first = load_sweep(root / "sweeps/tested").trials[0]
+    evaluated = OutputFolder(root).trial(first.signature).test
+    deadline = time.monotonic() + 300
+    while not evaluated.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert [line["event"] for line in ledger_of(root)] == ["opened"]
+    before = evaluated.read_bytes()
+    done = _ablate(root.parent, "test", "tested")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "measuring 1 checkpoint on" in done.stdout
+    assert [line["event"] for line in ledger_of(root)] == ["opened", "finished"]
+    assert evaluated.read_bytes() == before
+    assert "opened once" in (root / "sweeps/tested/comparison.md").read_text(encoding="utf-8")
+    assert "Test split" in (root / "sweeps/tested/comparison.ipynb").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_cannot_be_read_is_one_line_and_the_others_are_measured(root: Path) -> None:
+    first, broken = load_sweep(root / "sweeps/tested").trials
+    output = OutputFolder(root)
+    output.trial(broken.signature).best.write_bytes(b"no checkpoint")
+    done = _ablate(root.parent, "test", "tested")
+    assert "1 checkpoint not measured" in refused(done)
+    assert output.trial(first.signature).test.exists()
+    assert not output.trial(broken.signature).test.exists()
+    assert [line["event"] for line in ledger_of(root)] == ["opened"]

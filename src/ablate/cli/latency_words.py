@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ablate.cli.checkpoint_words import NAMES, checkpoint_words
 from ablate.errors import ConfigError, nearest
 from ablate.storage.layout import SweepFolder
 from ablate.storage.plain_values import Plain
 
 if TYPE_CHECKING:
     from ablate.settings.schema import LatencySettings
-
-TRUST = "trust_weights"
 
 
 @dataclass(frozen=True)
@@ -35,24 +34,16 @@ def latency_words(words: Sequence[str]) -> LatencyWords:
 
     from ablate.cli.messages import needed_kind
     from ablate.settings.schema import LatencySettings, schema_node
-    from ablate.settings.validation import check_device, check_latency
+    from ablate.settings.validation import check_latency
 
-    device, names, trust = "auto", [], False
+    read, names = checkpoint_words(words), []
     schema = schema_node().latency
     valid = [f"latency.{name}" for name in schema]
-    for word in words:
+    for word in read.others:
         key, sign, text = word.partition("=")
-        if key == "device" and sign:
-            check_device(text)
-            device = text
-            continue
-        if key == TRUST and text in ("true", "false"):
-            trust = text == "true"
-            continue
         if key not in valid or not sign:
-            raise ConfigError(
-                f"{key}: no such key. {nearest(key, valid)}valid: root, device, {TRUST}, {', '.join(valid)}"
-            )
+            every = ", ".join(("root", *NAMES, *valid))
+            raise ConfigError(f"{key}: no such key. {nearest(key, valid)}valid: {every}")
         name = key.removeprefix("latency.")
         try:
             value = yaml.safe_load(text)
@@ -65,7 +56,7 @@ def latency_words(words: Sequence[str]) -> LatencyWords:
     latency = OmegaConf.to_object(schema)
     assert isinstance(latency, LatencySettings)
     check_latency(latency)
-    return LatencyWords(device, {name: getattr(latency, name) for name in names}, trust)
+    return LatencyWords(read.device, {name: getattr(latency, name) for name in names}, read.trust)
 
 
 def recorded_latency(directory: Path) -> LatencySettings:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
+from ablate.cli.checkpoint_words import NAMES, checkpoint_words
 from ablate.errors import ConfigError, nearest
 from ablate.execution.open_test_split import TestOptions
-from ablate.settings.validation import check_device
 
-VALID = ("root", "again", "device", "trust_weights")
+AGAIN = "again"
+VALID = ("root", AGAIN, *NAMES)
 
 
 def test_options(words: Sequence[str]) -> TestOptions:
@@ -18,18 +18,12 @@ def test_options(words: Sequence[str]) -> TestOptions:
     Raises:
         ConfigError: There is no such word, or not this value of it.
     """
-    options = TestOptions()
-    for word in words:
+    read, again = checkpoint_words(words), False
+    for word in read.others:
         key, sign, text = word.partition("=")
-        if not sign or key not in VALID:
+        if not sign or key != AGAIN:
             raise ConfigError(f"{word}: test has no such option. {nearest(key, VALID)}valid: {', '.join(VALID)}")
-        if key == "device":
-            check_device(text)
-            options = replace(options, device=None if text == "auto" else text)
-        elif text not in ("true", "false"):
+        if text not in ("true", "false"):
             raise ConfigError(f"{word}: {key} is true or false")
-        elif key == "again":
-            options = replace(options, again=text == "true")
-        else:
-            options = replace(options, trust=text == "true")
-    return options
+        again = text == "true"
+    return TestOptions(again=again, device=None if read.device == "auto" else read.device, trust=read.trust)

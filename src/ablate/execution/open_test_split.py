@@ -108,7 +108,8 @@ def open_test_split(directory: Path, options: TestOptions, console: Console) -> 
     for opening in openings:
         number = len(ledger.openings(opening.fingerprint))
         images = count(opening.data.images["test"], "image")
-        print_line(console, f"test split of {opening.data.name}, {images}, opened {count(number, 'time')}")
+        times = "once" if number == 1 else f"{number} times"
+        print_line(console, f"test split of {opening.data.name}, {images}, opened {times}")
 
 
 def _openings(sweep: Sweep, checkpoint: str) -> list[_Opening]:
@@ -176,7 +177,7 @@ def _check_sealed(ledger: Ledger, opening: _Opening, options: TestOptions) -> No
         return
     last = before[-1]
     raise ConfigError(
-        f"test: the test split of {opening.data.name} was opened {count(len(before), 'time')} before for other "
+        f"test: the test split of {opening.data.name} was opened before ({count(len(before), 'time')}) for other "
         f"checkpoints, last at {last.time} by sweep {last.sweep}; again=true opens it again, and every table says so"
     )
 

@@ -40,8 +40,9 @@ def split_columns(split: TestSplit) -> list[TableColumn]:
         column("fall", "Fall", _fall),
         column("validation_delta", "Δ validation", before(f"delta_{metric}")),
         column("test_delta", "Δ test", on_test(f"delta_{metric}")),
-        column("delta_ci", "95 % CI over seeds", on_test("delta_ci")),
-        column("images_ci", "95 % CI over images", on_test("images_ci")),
+        column("delta_ci", "CI over seeds", on_test("delta_ci")),
+        column("images_ci", "over images", on_test("images_ci")),
+        column("both_ci", "over both", on_test("both_ci")),
         column("p_holm", "p (Holm)", on_test("p_holm")),
         column("validation_verdict", "On validation", before("verdict"), text=True),
         column("test_verdict", "On test", on_test("verdict"), text=True),
@@ -74,12 +75,12 @@ def split_caption(split: TestSplit) -> str:
         f"The same checkpoints (of the {split.checkpoint} epoch) on the validation images and on the test split, means "
         "over seeds. Fall: validation minus test. A fall that all variants share says how hard the test images are; "
         "what one variant falls by more than another is what choosing on the validation images added, and chance. "
-        "Δ: variant minus baseline, paired by seed. CI, p and verdict on the test split are computed as those of the "
-        "comparison, with a Holm correction over the variants of this table; the verdicts on the validation images "
-        "are corrected apart from them."
+        "Δ: variant minus baseline, paired by seed. CIs (95 %, of Δ test), p and verdict on the test split are those "
+        "of the comparison's tests, Holm-corrected over the variants of this table; the verdicts on the validation "
+        "images are corrected apart from them."
     ]
     if split.untested:
-        words.append(f"{count(split.untested, 'trial')} of the sweep had not finished when the test split was opened.")
+        words.append(f"{count(split.untested, 'trial')} of the sweep ended after the opening and are not in it.")
     return " ".join(words)
 
 
