@@ -25,6 +25,8 @@ from ablate.records.loading import load_sweep
 from ablate.records.test_split import load_test
 from ablate.storage.layout import OutputFolder
 
+pytestmark = pytest.mark.slow  # a real sweep is trained
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 SWEEP = [
     "module=eca", "insertion=head", "train=smoke", "train.epochs=2", "train.fraction=1.0", "train.batch=4",
@@ -86,7 +88,6 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
     return lines[0]
 
 
-@pytest.mark.slow
 def test_from_sweep_to_report(root: Path, here: Run) -> None:
     assert here("test", "tested").returncode == 0
     opened, finished = ledger_of(root)
@@ -131,7 +132,6 @@ def test_halves_of_a_training_keep_groups_whole(trained: Path) -> None:
     assert "Images of one group are in one half of the validation images (4 and 4 images)" in report
 
 
-@pytest.mark.slow
 def test_a_command_that_is_killed_goes_on_and_counts_once(root: Path) -> None:
     words = [sys.executable, "-m", "ablate", "test", "tested"]
     process = subprocess.Popen(
@@ -155,7 +155,6 @@ def test_a_command_that_is_killed_goes_on_and_counts_once(root: Path) -> None:
     assert "Test split" in (root / "sweeps/tested/comparison.ipynb").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_read_is_one_line_and_the_others_are_measured(root: Path) -> None:
     first, broken = load_sweep(root / "sweeps/tested").trials
     output = OutputFolder(root)

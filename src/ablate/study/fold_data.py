@@ -15,6 +15,7 @@ from ablate.errors import count
 from ablate.settings.fold import GROUPS, RANDOM
 from ablate.settings.schema import Config, option_file
 from ablate.settings.trial_settings import TrialSettings
+from ablate.study.half_groups import check_groups_of_halves
 
 
 @dataclass
@@ -42,7 +43,7 @@ class DataFinder:
             self._sets[key] = resolve(settings.data, download=self.download)
         data = self._sets[key]
         if settings.fold is None:
-            _groups(settings, data)  # those of judge=split, which must be there
+            check_groups_of_halves(settings, data, _groups(settings, data))
             return data
         if key not in self._divisions:
             self._divisions[key] = divided(data, settings.fold.folds, _groups(settings, data))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ablate.data.catalogue import DataSet
 from ablate.data.data_errors import DataError
+from ablate.data.datafile import read
 from ablate.data.fold_sets import POOL
 from ablate.data.groups import ImageGroups, find_groups, read_groups
 from ablate.settings.fold import GROUPS, RANDOM
@@ -42,6 +43,22 @@ def groups_of_halves(settings: TrialSettings, data: DataSet) -> ImageGroups | No
     sizes = Counter(named.values())
     several = {image: group for image, group in named.items() if sizes[group] > 1}
     return ImageGroups(several, groups.source, groups.fingerprint) if several else None
+
+
+def check_groups_of_halves(settings: TrialSettings, data: DataSet, groups: ImageGroups | None) -> None:
+    """Check that the groups that `split=` asks for are of the images that a trial is evaluated on.
+
+    Raises:
+        DataError: They name none of them.
+    """
+    if groups is None or groups.fingerprint:
+        return
+    top, split = data.yaml.parent, settings.train.split
+    names = [image.path.relative_to(top).as_posix() for image in read(str(data.yaml)).images(split)]
+    if groups.groups.keys().isdisjoint(names):
+        raise DataError(
+            f"split={settings.command.split}: it names none of the {len(names)} {split} images, such as {names[0]}"
+        )
 
 
 def _known(settings: TrialSettings, fingerprint: str) -> ImageGroups | None:
