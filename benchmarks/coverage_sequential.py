@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from simulated.sequential_sweeps import KINDS, anytime, claims, fixed_design, naive
+from simulated.seeds_and_images import joint_coverage_at_the_stop
+from simulated.sequential_sweeps import (
+    KINDS,
+    anytime,
+    claims,
+    claims_where_shares_are_released,
+    fixed_design,
+    naive,
+)
 
 from ablate.statistics.stopping import critical_values
 
@@ -36,9 +44,46 @@ def over_looks(sweeps: int) -> Iterator[Line]:
         found = [claims(random, sweeps, [effect] * 12, first, delta, kind).false for effect, delta in TRUTHS]
         setting = f"12 variants, at 3 seeds, {kind}"
         yield {"what": "false claim, until=decided", "setting": setting, "found": max(found), "of": sweeps}
-    for variants, most in ((1, 12), (4, 12), (12, 12), (1, 20), (4, 20), (12, 20)):
+    yield from _released(random, sweeps)
+    yield from _over_both(random, sweeps)
+    for variants, most in ((1, 12), (4, 12), (12, 12), (1, 20), (4, 20), (12, 20), (12, 30)):
         for name in ("until=decided", "anytime-valid"):
             yield _saved(random, sweeps, variants, most, name)
+
+
+def _released(random: np.random.Generator, sweeps: int) -> Iterator[Line]:
+    """A rule that releases the shares of decided variants, where nothing differs: why it is not in use."""
+    for variants, most in ((4, 12), (12, 12), (4, 20), (12, 20)):
+        for has_own_baselines in (False, True):
+            found = [
+                claims_where_shares_are_released(
+                    random, sweeps, [0.0] * variants, most, delta, has_own_baselines=has_own_baselines
+                ).false
+                for delta in (1.0, 1.3, 1.8)
+            ]
+            baselines = "own baselines" if has_own_baselines else "one baseline"
+            setting = f"{variants} variants, to {most} seeds, {baselines}"
+            yield {"what": "false claim, shares released", "setting": setting, "found": max(found), "of": sweeps}
+
+
+def _over_both(random: np.random.Generator, sweeps: int) -> Iterator[Line]:
+    """Intervals over seeds and images where a variant stopped, where they cover most rarely of effects and images."""
+    for kind in KINDS[:-1]:
+        for variants, most, delta in ((1, 12, None), (1, 12, 1.5), (4, 12, 1.5), (4, 20, 1.5)):
+            found = [
+                joint_coverage_at_the_stop(
+                    random, sweeps // 2, effect, images, most=most, tests=variants, delta=delta, kind=kind
+                )
+                for effect in (0.0, 0.5, 1.0, 2.0)
+                for images in (0.05, 0.2, 0.5, 1.0)
+            ]
+            margin = "no margin" if delta is None else f"margin {delta:g}"
+            setting = f"{variants} variants, to {most} seeds, {margin}, {kind}"
+            of = sweeps // 2
+            lowest = min(one.valid_at_all_looks for one in found)
+            yield {"what": "over both covers, at the stop", "setting": setting, "found": lowest, "of": of}
+            lowest = min(one.students for one in found)
+            yield {"what": "over both covers, Student's", "setting": setting, "found": lowest, "of": of}
 
 
 def _saved(random: np.random.Generator, sweeps: int, variants: int, most: int, name: str) -> Line:

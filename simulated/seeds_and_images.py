@@ -24,6 +24,9 @@ from ablate.statistics.paired import (
     upper_std,
 )
 from ablate.statistics.seeds_and_images import ImageVariance, seeds_and_images
+from ablate.statistics.sequential import Stop
+from ablate.statistics.stopping import critical_values, ends
+from simulated.sequential_sweeps import differences
 
 IMAGES = 200
 
@@ -66,6 +69,51 @@ def joint_coverage(random: np.random.Generator, count: int, seeds: int, ratio: f
         float((alone & images).mean()),
         float(alone.mean()),
     )
+
+
+class AtTheStop(NamedTuple):
+    """Fractions of studies whose interval over both holds the truth, where the results decided when to stop."""
+
+    valid_at_all_looks: float
+    students: float  # with the quantiles of a fixed number of seeds
+
+
+def joint_coverage_at_the_stop(
+    random: np.random.Generator,
+    count: int,
+    effect: float,
+    of_images: float,
+    *,
+    shared: float = 0.3,
+    most: int = 12,
+    tests: int = 1,
+    delta: float | None = None,
+    kind: str = "normal",
+) -> AtTheStop:
+    """Variants whose seeds are added until they are decided on these images.
+
+    Args:
+        random: Source of noise.
+        count: Studies.
+        effect: True difference.
+        of_images: Standard deviation that the images which all seeds share contribute to a difference.
+        shared: Part of a seed's variance that is a seed on these images (seed x image).
+        most: Seeds after which it stays undecided.
+        tests: Variants that the rule corrects for.
+        delta: Margin of equivalence, or None.
+        kind: Of the noise over seeds, as in `simulated.sequential_sweeps.differences`.
+    """
+    drawn = differences(random, count, [effect], most, kind) + random.normal(0, of_images, (count, 1, 1))
+    stops = ends(drawn, critical_values(most, tests), delta).seeds[:, 0]
+    held = []
+    for row, seeds in zip(drawn[:, 0], stops, strict=True):
+        freedom = (IMAGES - 1) * (seeds - 1)
+        seed_by_image = shared * random.chisquare(freedom) / freedom
+        of_mean = (of_images**2 + shared / seeds) * random.chisquare(IMAGES - 1) / (IMAGES - 1)
+        variance = ImageVariance(float(of_mean), float(seed_by_image), IMAGES)
+        both = [seeds_and_images(row[:seeds].tolist(), variance, rule) for rule in (Stop(most, tests), None)]
+        held.append([one is not None and one.interval.low <= effect <= one.interval.high for one in both])
+    return AtTheStop(*(float(share) for share in np.mean(held, axis=0)))
 
 
 class Planning(NamedTuple):

@@ -27,6 +27,7 @@ from ablate.records.predictions import Predictions, load_predictions, save_predi
 from ablate.report.captions import accuracy_caption
 from ablate.report.figure_list import figure_list
 from ablate.settings.metric import METRICS
+from ablate.statistics.sequential import sequential_interval
 from ablate.storage.layout import SweepFolder
 
 Grid = Callable[..., list[dict[str, Any]]]
@@ -136,6 +137,31 @@ def test_one_seed_has_an_interval_over_images_and_the_words_say_what_it_covers(
     sweep = load_sweep(directory)
     text = " ".join(sentences(compare(sweep)))
     assert "They cover the sampling of images, not seed-to-seed variance" in text
+
+
+def test_where_seeds_were_added_images_are_those_of_the_looks_and_the_interval_over_both_holds_at_all_of_them(
+    with_evidence: Callable[..., Any],
+) -> None:
+    directory, files = with_evidence((0, 1, 2, 3, 4))
+    evidence = [load_predictions(path) for path in files]
+    manifest = json.loads((directory / "sweep.json").read_text(encoding="utf-8"))
+    manifest["analysis"] = {"until": "decided", "max_seeds": 12, "delta": 0.3}
+    (directory / "sweep.json").write_text(json.dumps(manifest), encoding="utf-8")
+    row = row_of(directory)
+    comparison = compare(load_sweep(directory))
+    (difference,) = [row.difference for row in comparison.rows if row.difference]
+    assert difference.looks is not None
+    seeds = len(difference.looks.differences)
+    assert seeds < 5  # others ran beyond the decision
+    expected = paired_bootstrap([(evidence[5 + seed], evidence[seed]) for seed in range(seeds)], resamples=60)
+    assert row[BOUNDS].tolist() == pytest.approx([expected.interval.low, expected.interval.high])
+    assert difference.over_both is not None
+    both, alone = difference.over_both.interval, sequential_interval(difference.looks.differences, 12)
+    assert alone is not None
+    assert both.low < alone.low < alone.high < both.high
+    text = " ".join(sentences(comparison))
+    assert "although the results decided how many seeds there are" in text
+    assert "twice the seeds would narrow" not in text
 
 
 def test_a_second_report_computes_nothing_again(with_evidence: Callable[..., Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
-from simulated.seeds_and_images import false_equivalence, joint_coverage, planning
+from simulated.seeds_and_images import false_equivalence, joint_coverage, joint_coverage_at_the_stop, planning
 
 from ablate.statistics.equivalence import equivalence_p
 from ablate.statistics.paired import t_interval, upper_std
@@ -22,6 +22,16 @@ def test_the_interval_over_both_covers_and_the_older_rules_do_not(seeds: int, sh
     assert found.over_seeds > 0.07
     if seeds == 10:
         assert found.old_rule > 0.06
+
+
+@pytest.mark.parametrize("kind", ["normal", "skewed up"])
+def test_where_the_results_decided_when_to_stop_the_interval_over_both_still_covers(kind: str) -> None:
+    random = np.random.default_rng(3)
+    for effect in (0.0, 1.0):
+        found = joint_coverage_at_the_stop(random, 2500, effect, 0.2, delta=1.5, kind=kind)
+        assert found.valid_at_all_looks > 0.94
+        assert found.students < found.valid_at_all_looks
+    assert joint_coverage_at_the_stop(random, 4000, 1.0, 0.05, delta=1.5).students < 0.93
 
 
 def test_satterthwaite_covers_too_rarely_where_three_seeds_dominate() -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from simulated.sequential_sweeps import anytime, claims, differences, naive
+from simulated.sequential_sweeps import anytime, claims, claims_where_shares_are_released, differences, naive
 from statsmodels.stats.weightstats import DescrStatsW
 
 from ablate.statistics.interval import Interval
@@ -37,6 +37,15 @@ def test_any_claim_of_a_sweep_is_false_in_at_most_five_percent(kind, variants):
 
 def test_a_repeated_t_test_claims_something_false_in_a_fifth_of_sweeps():
     assert claims(np.random.default_rng(1), SWEEPS, [0.0], naive(12, 1)).false > 0.17
+
+
+def test_giving_the_share_of_decided_variants_to_the_others_claims_too_much():
+    found = claims_where_shares_are_released(
+        np.random.default_rng(8), SWEEPS // 4, [0.0] * 12, 20, 1.3, has_own_baselines=True
+    )
+    assert found.false > 0.06
+    fixed_share = claims(np.random.default_rng(9), 4 * SWEEPS, [0.0], critical_values(20, 12), 1.3).false
+    assert 1 - (1 - fixed_share) ** 12 < LOOSE
 
 
 @pytest.mark.parametrize("most", [3, 5, 20, MOST_LOOKED])

@@ -44,7 +44,7 @@ from ablate.statistics.paired import (
     smallest_detectable,
 )
 from ablate.statistics.seeds_and_images import seeds_and_images
-from ablate.statistics.sequential import anytime_p, spent_p
+from ablate.statistics.sequential import Stop, anytime_p, spent_p
 from ablate.statistics.sign_flip import sign_flip
 from ablate.statistics.skewness import PooledSkewness, pooled_skewness, skewed_p
 from ablate.statistics.verdict import LEARNED, NOTHING_LEARNED, has_learned
@@ -206,7 +206,9 @@ def _row(
         if latency is not None and (measured.processes > 1 or variant.marks is not None or variant.control is not None):
             measured = against(measured, latency.variants.get(base.key, Latency()))
         looks = variant_looks(variant, base, sweep.manifest)
-        difference = _difference(variant, base, stored) if looks is None else _last_look(variant, looks, stored)
+        difference = (
+            _difference(variant, base, stored) if looks is None else _last_look(variant, looks, stored, sweep.plan)
+        )
         notes += [*_thin_notes(variant, base, difference), *_identical_notes(variant, base)]
         reasons = _reasons_against(variant, base) or reasons
     is_comparable = bool(variant.measured) and not reasons and not other_data
@@ -260,11 +262,12 @@ def _difference(variant: Variant, baseline: Variant, stored: StoredInterval | No
     )
 
 
-def _last_look(variant: Variant, looks: Looks, stored: StoredInterval | None) -> Difference | None:
+def _last_look(variant: Variant, looks: Looks, stored: StoredInterval | None, plan: AnalysisPlan) -> Difference | None:
     """The difference of a sweep whose seeds are added, at the last look; None before there is a pair."""
     if not looks.differences:
         return None
     measured = sorted(variant.by_replicate)[: len(looks.differences)]
+    variance = stored.variance if stored else None
     return Difference(
         estimate=fmean(looks.differences),
         replicates=tuple(measured),
@@ -272,6 +275,7 @@ def _last_look(variant: Variant, looks: Looks, stored: StoredInterval | None) ->
         is_of_control=variant.control is not None,
         over_seeds=looks.interval,
         over_images=stored.interval if stored else None,
+        over_both=seeds_and_images(looks.differences, variance, Stop(plan.max_seeds, plan.tests)) if variance else None,
         image_groups=stored.groups if stored and stored.interval else None,
         effect_size=effect_size(looks.differences),
         values=looks.differences,

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ablate.analysis.image_groups import UnfitGroups, fit_groups, groups_for, numbered_groups
+from ablate.analysis.looks import variant_looks
 from ablate.analysis.pairing import VariantGroup, comparison_groups, trial_pairs
 from ablate.analysis.variants import Variant, accuracy_by, variants_of
 from ablate.data.data_errors import DataError
@@ -262,6 +263,8 @@ def _tasks(sweep: Sweep, groups: Sequence[VariantGroup]) -> list[_Task]:
         for variant in group.compared:
             assert group.baseline is not None
             pairs = trial_pairs(variant, group.baseline)
+            if looks := variant_looks(variant, group.baseline, sweep.manifest):
+                pairs = pairs[: len(looks.differences)]  # seeds that ran beyond the decision take no part in it
             if any(_path(sweep, record) is not None for pair in pairs for record in pair):
                 of_images, problem = _groups_of(sweep, pairs[0][0])
                 identity = _identity(sweep, pairs, of_images, problem)

@@ -51,6 +51,9 @@ def _both(compared: Sequence[tuple[Row, SeedsAndImages]]) -> str:
             "of the same kind may show none: the CI over both includes zero."
         )
     row, variance = compared[0]
+    if variance.stop is not None:
+        together = f", and for all {variance.stop.tests} comparisons together" if variance.stop.tests > 1 else ""
+        return f"{text} They hold although the results decided how many seeds there are{together}."
     units = drawn_again([row], "images")
     reach, seeds, images = variance.reach(), variance.reach(seeds=2), variance.reach(images=2)
     text += (

@@ -55,6 +55,18 @@ _SHARES = (
 )
 
 
+class Stop(NamedTuple):
+    """When looks end, and what each is corrected for.
+
+    Attributes:
+        most: Seeds after which no further look follows.
+        tests: Variants that are looked at.
+    """
+
+    most: int
+    tests: int = 1
+
+
 class Look(NamedTuple):
     """What one look at the seeds so far says.
 
