@@ -23,6 +23,7 @@ def test_a_sweeps_trials_lie_between_three_and_all_seeds_of_each_variant_and_bas
     both = expected_trials((0, 1, 2), [2.0, 2.0], [4, 4], 12, 8)
     assert 6 <= one.low <= one.likely <= one.high <= 24
     assert 30 <= both.low < both.likely < both.high <= 120
+    assert expected_trials((0, 1, 2), [2.0], [0], 12, 1, identical=1) == (6, 6, 6)
 
 
 def test_one_variants_bound_is_that_of_its_differences_and_more_variants_narrow_it():

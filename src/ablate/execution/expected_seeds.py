@@ -105,8 +105,10 @@ def expect_seeds(request: Request, slots: int) -> ExpectedSeeds:
         return ExpectedSeeds(plan, expected, done=len(done), slots=slots, spent=spent)
     uppers = [group.found.spread.upper for group in expected if group.found is not None]
     deltas = [None if plan.delta is None else plan.delta / upper for upper in uppers]
-    sizes = [len(pairs) for pairs in groups.values()]
-    total = expected_trials(MULTIPLES, deltas, sizes, plan.max_seeds, plan.tests)
+    identical = set() if plan.delta is None else {k for k, one in request.controls.items() if one.kind == "identity"}
+    sizes = [sum(pair.variant not in identical for pair in pairs) for pairs in groups.values()]
+    same = sum(len(pairs) for pairs in groups.values()) - sum(sizes)
+    total = expected_trials(MULTIPLES, deltas, sizes, plan.max_seeds, plan.tests, same)
     each = _seconds_each(list(arms), records)
     left = [max(number - len(done), 0) for number in total]
     seconds = None if each is None else (left[0] * each / slots, left[1] * each / slots, left[2] * each / slots)

@@ -100,7 +100,12 @@ def expected_seeds(effect: float, delta: float | None, most: int, tests: int) ->
 
 
 def expected_trials(
-    effects: Sequence[float], deltas: Sequence[float | None], groups: Sequence[int], most: int, tests: int
+    effects: Sequence[float],
+    deltas: Sequence[float | None],
+    groups: Sequence[int],
+    most: int,
+    tests: int,
+    identical: int = 0,
 ) -> Trials:
     """Return the trials of a sweep, baselines included, where each true difference is one of a few, equally likely.
 
@@ -113,16 +118,17 @@ def expected_trials(
         groups: Variants of each group.
         most: Seeds after which no further look follows.
         tests: Variants that are looked at.
+        identical: How many further variants compute what their baseline does, which the first look tells.
     """
     random = np.random.default_rng(0)
-    sweeps = int(np.clip(NUMBERS // (most * sum(groups)), 200, SIMULATED))
+    sweeps = int(np.clip(NUMBERS // (most * max(sum(groups), 1)), 200, SIMULATED))
     critical = critical_values(most, tests)
-    total = np.zeros(sweeps, int)
+    total = np.full(sweeps, FIRST_LOOK * identical)
     for variants, delta in zip(groups, deltas, strict=True):
         truth = random.choice(np.asarray(effects), (sweeps, variants, 1)) * (1.0 if delta is None else delta)
         baseline = random.normal(0, np.sqrt(0.5), (sweeps, 1, most))
         drawn = truth + random.normal(0, np.sqrt(0.5), (sweeps, variants, most)) - baseline
         seeds = ends(drawn, critical, delta).seeds
-        total += seeds.sum(1) + seeds.max(1)
+        total += seeds.sum(1) + seeds.max(1, initial=FIRST_LOOK)
     low, likely, high = np.quantile(total, QUANTILES, method="nearest")
     return Trials(int(low), int(likely), int(high))
