@@ -72,14 +72,14 @@ def _over_both(random: np.random.Generator, sweeps: int) -> Iterator[Line]:
         for variants, most, delta in ((1, 12, None), (1, 12, 1.5), (4, 12, 1.5), (4, 20, 1.5)):
             found = [
                 joint_coverage_at_the_stop(
-                    random, sweeps // 2, effect, images, most=most, tests=variants, delta=delta, kind=kind
+                    random, sweeps // 4, effect, images, most=most, tests=variants, delta=delta, kind=kind
                 )
                 for effect in (0.0, 0.5, 1.0, 2.0)
                 for images in (0.05, 0.2, 0.5, 1.0)
             ]
             margin = "no margin" if delta is None else f"margin {delta:g}"
             setting = f"{variants} variants, to {most} seeds, {margin}, {kind}"
-            of = sweeps // 2
+            of = sweeps // 4
             lowest = min(one.valid_at_all_looks for one in found)
             yield {"what": "over both covers, at the stop", "setting": setting, "found": lowest, "of": of}
             lowest = min(one.students for one in found)
