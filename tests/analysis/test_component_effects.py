@@ -202,7 +202,7 @@ def test_without_the_variant_that_has_none_rows_say_so(study: Study, write: Writ
     assert marks_of(table) == [".++", "+.+", "++.", "+++"]
     assert all("no baseline in this sweep" in notes for notes in table["notes"])
     assert "no baseline (none of the components)" in text_of(directory)
-    assert "removing hmha@c3k2 lowers mAP" in text_of(directory)
+    assert "removing hmha@c3k2 lowered mAP" in text_of(directory)
 
 
 def test_the_latency_ratio_refers_to_the_study_s_baseline(study: Study, write: Write) -> None:
@@ -289,7 +289,7 @@ def test_leaving_a_component_out_is_compared_with_all_together(study: Study, wri
     assert [one.seed for one in found[0].replicates] == [0, 1, 2]
     assert found[0].interval is not None
     assert found[0].interval.low < expected.mean() < found[0].interval.high
-    assert f"removing hmha@c3k2 lowers mAP50-95 by {100 * expected.mean():.2f} points (95% CI +" in text_of(directory)
+    assert f"removing hmha@c3k2 lowered mAP50-95 by {100 * expected.mean():.2f} points (95% CI +" in text_of(directory)
 
 
 def test_what_is_gained_by_leaving_out_is_said_so(study: Study, write: Write) -> None:
@@ -299,7 +299,7 @@ def test_what_is_gained_by_leaving_out_is_said_so(study: Study, write: Write) ->
             record["metrics"]["map50_95"] += 0.05
     text = text_of(write(records, design=design))
     assert re.search(
-        r"removing acmix@head raises mAP50-95 by 4\.\d\d points \(95% CI \+\d\.\d+ to \+\d\.\d+, Holm-corrected", text
+        r"removing acmix@head raised mAP50-95 by 4\.\d\d points \(95% CI \+\d\.\d+ to \+\d\.\d+, Holm-corrected", text
     )
 
 
@@ -307,7 +307,7 @@ def test_a_component_that_makes_no_difference_is_said_to_change_nothing(study: S
     records, design = study("leave_one_out", (0,))
     for record in records:
         record["metrics"]["map50_95"] = 0.25
-    assert "removing hmha@c3k2 changes nothing; removing acmix@head" in text_of(write(records, design=design))
+    assert "removing hmha@c3k2 changed nothing; removing acmix@head" in text_of(write(records, design=design))
 
 
 def test_a_main_effect_is_paired_and_averaged_over_the_other_components(study: Study, write: Write) -> None:
@@ -449,7 +449,7 @@ def test_a_large_interaction_comes_first_and_its_main_effects_are_told_with_and_
     ]  # fmt: skip
     assert text.startswith("Significant interactions")
     assert re.search(
-        r"hmha@c3k2 changes mAP50-95 by \S+ points \(.*?\) without acmix@head and by \+5\.\d\d points", text
+        r"For hmha@c3k2, mAP50-95 changed by \S+ points \(.*?\) without acmix@head and by \+5\.\d\d points", text
     )
     main = text[text.index("Main effects") :].partition(". ")[0]
     assert "musgd" in main

@@ -202,3 +202,33 @@ def test_many_folds_are_warned_of() -> None:
     ten, five = ([f.text for f in findings(Study(1, 1, folds=k).draw(np.random.default_rng(0)))] for k in (10, 5))
     assert any("With more than 5 folds" in text for text in ten)
     assert not any("With more than 5 folds" in text for text in five)
+
+
+def test_networks_that_learned_nothing_conclude_nothing() -> None:
+    study, random = Study(2, 5), np.random.default_rng(0)
+    accuracy = 0.004 + 0.0001 * study.accuracy(random)
+    accuracy[1] += 0.003
+    told = [f for f in findings(study.draw(random, accuracy=accuracy)) if f.kind is Kind.ACCURACY]
+    (blank,) = [f for f in told if "nothing can be concluded" in f.text]
+    assert "+0.3" in blank.text
+    assert "m1@" in blank.text
+    assert not [c for f in told for c in f.claims]
+    assert not [f for f in told if "skewed differences" in f.text or "no significant difference" in f.text]
+
+
+def test_a_sequential_sweep_before_its_first_look_is_not_said_to_agree_on_every_seed() -> None:
+    study = Study(1, 2, plan=AnalysisPlan(delta=0.01, until="decided", max_seeds=6))
+    (undecided,) = [f for f in findings(study.draw(np.random.default_rng(0))) if f.text.startswith("Undecided")]
+    of_variant = undecided.text.partition("m0@c3k2 sgd (")[2].partition(")")[0]
+    assert of_variant.endswith("points with 2 seeds, before a look")
+
+
+def test_two_epochs_of_one_sign_are_told_by_size_and_not_as_two_conclusions() -> None:
+    study, random = Study(1, 5), np.random.default_rng(0)
+    truth = Planted(last={"m0": -0.03})
+    comparison = study.draw(random, truth, _exactly(study, [0.08]))
+    (epochs,) = [f for f in findings(comparison) if f.kind is Kind.EPOCHS]
+    assert "The difference depends on the epoch that is evaluated" in epochs.text
+    assert "+8.0" in epochs.text
+    assert "conclusion" not in epochs.text
+    assert [c.relation for c in epochs.claims] == [Relation.HIGHER]

@@ -13,6 +13,7 @@ from ablate.analysis.variant_row import TO_FIND, Difference, Row
 from ablate.findings.finding import Claim, Finding, Kind, Relation, direction, without_claims
 from ablate.statistics.equivalence import equivalence_p
 from ablate.statistics.paired import ALPHA, seeds_needed, smallest_detectable
+from ablate.statistics.verdict import LEARNED
 
 MOST_REASONS = 6  # for which variants were left out
 MOST_NAMED = 4  # variants whose interval is said
@@ -78,7 +79,8 @@ def _tested(compared: Sequence[Compared], tests: int, accuracy: str) -> list[Fin
     """Findings on differences with an interval; each text continues 'Compared with <baseline>, ...'."""
     better = [(row, d) for row, d in compared if d.supported and d.estimate > 0]
     worse = [(row, d) for row, d in compared if d.supported and d.estimate < 0]
-    unsupported = [(row, d) for row, d in compared if not d.supported]
+    blank = [(row, d) for row, d in compared if not d.has_learned]
+    unsupported = [(row, d) for row, d in compared if d.has_learned and not d.supported]
     suggested = [(row, d) for row, d in unsupported if d.over_seeds is not None and d.over_seeds.excludes_zero]
     unclear = [(row, d) for row, d in unsupported if d.over_seeds is None or not d.over_seeds.excludes_zero]
     found = []
@@ -91,6 +93,13 @@ def _tested(compared: Sequence[Compared], tests: int, accuracy: str) -> list[Fin
     for why, these in _by_reason(suggested).items():
         names = listed((_tested_difference(row, difference) for row, difference in these), MOST_NAMED)
         text = f"the 95% CI excludes zero but the difference is not significant {why} for {names}."
+        found.append(Finding(text, Kind.ACCURACY))
+    if blank:
+        names = listed((f"{row.label} ({points_text(d.estimate)})" for row, d in blank), MOST_NAMED)
+        text = (
+            f"nothing can be concluded for {names}: neither these networks nor the baseline have learned anything "
+            f"(mean accuracies below {LEARNED:g})."
+        )
         found.append(Finding(text, Kind.ACCURACY))
     if unclear:
         text = (

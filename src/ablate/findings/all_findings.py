@@ -49,7 +49,7 @@ def findings(comparison: Comparison) -> list[Finding]:
     found += [*failure_findings(comparison), *unfair_findings(comparison), *control_findings(comparison)]
     images = [*image_findings(comparison), *fold_findings(comparison)]
     found += images
-    if not images and any(row.difference is not None and row.difference.p_value is not None for row in rows):
+    if not images and any(row.difference is not None and row.difference.over_seeds is not None for row in rows):
         text = "The CIs (95%) and p-values cover seed-to-seed variance, not the sampling of validation images."
         found.append(Finding(text, Kind.IMAGES))
     found += without_claims(Kind.COST, latency_findings(comparison) if rows else [])

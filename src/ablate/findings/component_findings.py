@@ -111,7 +111,7 @@ def _interaction(one: ComponentInteraction) -> str:
 def _given(each: GivenOther, accuracy: str) -> str:
     """What a component adds without another one and with it."""
     alone, together = (estimate_text(value.mean, value.interval) for value in (each.alone, each.together))
-    return f"{each.component} changes {accuracy} by {alone} without {each.other} and by {together} with it"
+    return f"For {each.component}, {accuracy} changed by {alone} without {each.other} and by {together} with it"
 
 
 def _removals(effects: Sequence[ComponentEffect], accuracy: str) -> list[Finding]:
@@ -131,7 +131,7 @@ def _removed(effect: ComponentEffect, accuracy: str) -> str:
     """What happens without a component; the size is positive, and the interval is that of the change as it is named."""
     gains = _mean(effect) < 0
     size = points(abs(_mean(effect)), signed=False)
-    what = "changes nothing" if float(size) == 0 else f"{'raises' if gains else 'lowers'} {accuracy} by {size} points"
+    what = "changed nothing" if float(size) == 0 else f"{'raised' if gains else 'lowered'} {accuracy} by {size} points"
     return what + _test(effect, sign=-1 if gains else 1)
 
 

@@ -97,7 +97,7 @@ def control_findings(comparison: Comparison) -> list[Finding]:
         each = f"each with {fewest}" if len(exact) > 1 else f"with {fewest}"
         text = (
             f"{listed(label for label, _ in exact)} reproduced the baseline exactly, {each}: grafting by itself "
-            "changes nothing."
+            "changed nothing."
         )
         found.append(Finding(text, Kind.CONTROLS))
     return found

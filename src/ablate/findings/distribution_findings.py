@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison
-from ablate.analysis.failure_rates import Losses, LossesCompared, losses_compared
+from ablate.analysis.failure_rates import COLLAPSED, Losses, LossesCompared, losses_compared
 from ablate.analysis.pairing import samples_of
 from ablate.analysis.phrases import count, joined, listed, named, points_text
 from ablate.findings.finding import Claim, Finding, Kind, direction
@@ -67,7 +67,8 @@ def _losses(one: LossesCompared) -> str:
     mine, base = one.of_variant, one.of_baseline
     rate = mine.rate
     what = [f"{named(mine.failed)} failed"] if mine.failed else []
-    what += [f"{named(mine.collapsed)} collapsed to an {MAP50_95.label} near zero"] if mine.collapsed else []
+    below = f"collapsed to less than {COLLAPSED:.0%} of the usual {MAP50_95.label}"
+    what += [f"{named(mine.collapsed)} {below}"] if mine.collapsed else []
     verdict = "the rates differ significantly" if one.differs else "no significant difference"
     reasons = f" ({joined(what)})" if what else ""
     text = f"{mine.count} of {count(mine.trials, 'training')} of {one.row.label} {_were(mine.count)} lost{reasons}: "

@@ -43,28 +43,49 @@ def _supported(analysis: FactorAnalysis) -> list[Finding]:
     interactions = [effect for effect in analysis.interactions if effect.supported]
     units = count(len(analysis.seeds), analysis.unit)
     text = f"effects of {joined(analysis.levels)} ({units}, relative to the overall mean): "
-    text += f"significant interactions: {_largest(interactions)}." if interactions else "no interaction is significant."
-    told = _told_apart(analysis.dependent, list(analysis.levels))
+    text += f"significant interactions: {_largest(interactions)}." if interactions else _none(analysis.interactions)
+    sure, unsure = _told_apart(analysis.dependent, list(analysis.levels))
     apart = {(each.main.term, each.main.level) for each in analysis.dependent}
     main = [e for e in analysis.effects if e.supported and (e.term, e.level) not in apart]
-    alike = "other main effects" if told else "main effects"
-    means = f"{alike}: significant for {_largest(main)}" if main else f"{alike}: none is significant"
+    alike = "other main effects" if sure or unsure else "main effects"
+    rest = [e for e in analysis.effects if (e.term, e.level) not in apart]
+    means = (
+        f"{alike}: significant for {_largest(main)}" if main else f"{alike}: none is significant{_the_largest(rest)}"
+    )
     note = f" {analysis.note[0].upper()}{analysis.note[1:]}." if analysis.note else ""
     of_pairs = tuple(Claim(e.level, direction(e.interval.estimate), "its main effects", e.term) for e in interactions)
     of_levels = tuple(Claim(e.level, direction(e.interval.estimate), "the overall mean", e.term) for e in main)
-    if not told:
+    if not (sure or unsure):
         return [Finding(f"{text} {means[0].upper()}{means[1:]}.{note}", Kind.FACTORS, (*of_pairs, *of_levels))]
     return [
         Finding(text, Kind.FACTORS, of_pairs),
-        Finding(f"effect of one factor depends on the other for {limited(told, MOST)}.", Kind.FACTORS),
+        *(
+            Finding(f"effect of one factor {verb} on the other for {limited(texts, MOST)}.", Kind.FACTORS)
+            for verb, texts in (("depends", sure), ("may depend", unsure))
+            if texts
+        ),
         Finding(f"{means}.{note}", Kind.FACTORS, of_levels),
     ]
 
 
-def _told_apart(dependent: Sequence[DependentEffect], factors: Sequence[str]) -> list[str]:
-    """Each level that depends on another factor, with its effects there; two factors are told from the first's side."""
+def _none(interactions: Sequence[FactorEffect]) -> str:
+    return f"no interaction is significant{_the_largest(interactions)}."
+
+
+def _the_largest(effects: Sequence[FactorEffect]) -> str:
+    """The largest of effects that are not significant, in brackets."""
+    largest = max(effects, key=lambda effect: abs(effect.interval.estimate), default=None)
+    return "" if largest is None else f"; the largest is {_effect(largest)}"
+
+
+def _told_apart(dependent: Sequence[DependentEffect], factors: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Each level that depends on another factor, with its effects there; two factors are told from the first's side.
+
+    First those of which an interaction is significant, then those of which it is only as large as the main effect.
+    """
     sides: dict[frozenset[str], str] = {}
-    texts = []
+    sure: list[str] = []
+    unsure: list[str] = []
     for each in sorted(dependent, key=lambda one: (factors.index(one.main.term), -abs(one.main.interval.estimate))):
         if sides.setdefault(frozenset({each.main.term, each.other}), each.main.term) == each.main.term:
             at = [
@@ -72,8 +93,9 @@ def _told_apart(dependent: Sequence[DependentEffect], factors: Sequence[str]) ->
                 for s in each.simple
             ]
             reason = "" if each.is_supported else "; the interaction is not significant but as large as the main effect"
-            texts.append(f"{each.main.level} ({each.main.term}), {listed(at, MOST)}{reason}")
-    return texts
+            text = f"{each.main.level} ({each.main.term}), {listed(at, MOST)}{reason}"
+            (sure if each.is_supported else unsure).append(text)
+    return sure, unsure
 
 
 def _largest(effects: Sequence[FactorEffect]) -> str:

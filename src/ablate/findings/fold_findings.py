@@ -25,7 +25,7 @@ def fold_findings(comparison: Comparison) -> list[Finding]:
     )
     if any(one.fold_share is not None and one.fold_share < 1 / (MOST_FOLDS - 1) for one in tested):
         text += (
-            f" With more than {MOST_FOLDS} folds the test may call too many differences real, where results depend on "
-            "the training images more than on those that are judged on."
+            f" With more than {MOST_FOLDS} folds the test may call too many differences real, where results depend "
+            "more on the training images than on the validation images."
         )
     return [Finding(text, Kind.IMAGES)]

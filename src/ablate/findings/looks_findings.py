@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.number_format import points
-from ablate.analysis.phrases import joined, limited, points_text
+from ablate.analysis.phrases import count, joined, limited, points_text
 from ablate.analysis.variant_row import Row
 from ablate.findings.finding import Claim, Finding, Kind, Relation
 from ablate.statistics.verdict import Verdict
@@ -41,7 +41,7 @@ def looks_findings(comparison: Comparison) -> list[Finding]:
             f"{together} (95 %)."
         )
         if any(_has_ended_early(row, plan.max_seeds) for row in rows):
-            text += " A difference that ended a variant early is on average larger than the true one."
+            text += " A difference that ended a variant early is, on average, further from zero than the true one."
         found.append(Finding(text, Kind.CHECK))
     return found
 
@@ -84,11 +84,13 @@ def _at_last_look(row: Row) -> str:
     assert difference is not None
     assert difference.looks is not None
     looks = difference.looks
+    seeds = count(len(looks.differences), "seed")
     if looks.interval is None:
-        words = f"{points_text(difference.estimate)} on every seed"
+        alike = len(looks.differences) > 1 and len(set(looks.differences)) == 1
+        words = f"{points_text(difference.estimate)} " + ("on every seed" if alike else f"with {seeds}, before a look")
     else:
         words = (
             f"{points_text(difference.estimate)}, {points(looks.interval.low)} to {points(looks.interval.high)} over "
-            f"{len(looks.differences)} seeds"
+            f"{seeds}"
         )
     return f"{row.label} ({words}{f'; {looks.reason}' if looks.reason else ''})"

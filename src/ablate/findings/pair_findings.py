@@ -7,6 +7,7 @@ from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.phrases import interval_text, limited, points_text
 from ablate.findings.finding import Claim, Finding, Kind, direction
+from ablate.statistics.paired import ALPHA, is_significant
 
 MOST = 4  # pairs that are said
 MOST_LETTERS = 16  # variants whose letters are said
@@ -33,7 +34,10 @@ def _pairs(group: GroupOfPairs, pairs: int) -> Finding:
     how = f"paired t-tests, Holm-corrected for {pairs} pairs" if pairs > 1 else "paired t-test"
     if not apart:
         which = "The two variants cannot" if len(group.rows) == 3 else "No two variants can"
-        return Finding(f"{which} be told apart from one another ({how}).", Kind.PAIRS)
+        why = ""
+        if any(is_significant(pair.p_holm) for pair in group.pairs):
+            why = f": where p is below {ALPHA:g}, neither of the pair differs significantly from the baseline"
+        return Finding(f"{which} be told apart from one another ({how}){why}.", Kind.PAIRS)
     claims = tuple(Claim(p.first.label, direction(p.interval.estimate), p.second.label) for p in apart)
     text = f"Variants with one another ({how}): {limited([_pair(pair) for pair in apart], MOST, 'pairs')}."
     if all(group.letters) and len(group.rows) <= MOST_LETTERS:

@@ -52,18 +52,22 @@ class _Test:
 
 
 def epoch_findings(comparison: Comparison) -> list[Finding]:
-    """Variants for which the conclusion would be another one after the last epoch; of the best epoch's judge only."""
+    """Variants whose difference is another one after the last epoch; of the best epoch's judge only."""
     if comparison.sweep.judge != BEST:
         return []
-    tests = [_epoch_test(row, baseline) for row, baseline in _comparable(comparison)]
-    found = [test for test in _corrected([test for test in tests if test is not None]) if test.is_said]
+    tests = [test for row, baseline in _comparable(comparison) if (test := _epoch_test(row, baseline)) is not None]
+    found = [test for test in _corrected(tests) if test.is_said]
     told = [(test, text) for test in found if (text := _epochs(test))]
     if not told:
         return []
     claims = [Claim(test.row.label, direction(test.mean), test.baseline.label, test.outcome) for test, _ in told[:MOST]]
     texts = limited([text for _, text in told], MOST)
-    text = f"Best and last epoch disagree: {texts}. The conclusion depends on which epoch is evaluated."
+    text = f"The difference depends on the epoch that is evaluated{_corrected_for(tests)}: {texts}."
     return [Finding(text, Kind.EPOCHS, tuple(claims))]
+
+
+def _corrected_for(tests: Sequence[_Test]) -> str:
+    return f" (Holm-corrected for {len(tests)} tests)" if len(tests) > 1 else ""
 
 
 def size_findings(comparison: Comparison) -> list[Finding]:
@@ -104,7 +108,7 @@ def _epoch_test(row: Row, baseline: Variant) -> _Test | None:
 
 
 def _epochs(test: _Test) -> str:
-    """Both differences where they lead to different conclusions; empty where they do not."""
+    """Both differences where their signs differ or they are apart; empty where they are about the same."""
     variant = test.row.variant
     replicates, differences = differences_of(variant, test.baseline, _last_by(variant.metric))
     last = samples_of(replicates, differences, variant.fold_share)

@@ -45,12 +45,13 @@ def pooled_skewness(samples: Sequence[Sequence[float]]) -> PooledSkewness | None
     The limit is that of normal samples of the same sizes which share one normal baseline, by simulation with a fixed
     seed. None where there is no such sample.
     """
-    fit = [np.asarray(sample) for sample in samples if len(sample) > 2 and standard_error(sample) is not None]
+    fit = [sample for sample in samples if len(sample) > 2 and standard_error(sample) is not None]
     if not fit:
         return None
-    mean = float(np.mean([stats.skew(sample) for sample in fit]))
-    population = float(np.mean([stats.skew(sample, bias=False) for sample in fit]))
     sizes = tuple(sorted(Counter(len(sample) for sample in fit).items()))
+    tables = [np.array([sample for sample in fit if len(sample) == size]) for size, _ in sizes]
+    mean = float(np.mean(np.concatenate([stats.skew(table, axis=1) for table in tables])))
+    population = float(np.mean(np.concatenate([stats.skew(table, axis=1, bias=False) for table in tables])))
     return PooledSkewness(mean, _limit(sizes), population, len(fit))
 
 
