@@ -131,6 +131,7 @@ def test_captions_say_folds_where_folds_are_meant(comparison: Comparison) -> Non
     text = markdown(comparison)
     assert "| 2 x 5 folds |" in text
     assert "| 1 f4 |" in text
+    assert "| Seed, fold |" in text
 
 
 def test_the_spread_of_a_variant_is_that_of_its_folds(comparison: Comparison) -> None:

@@ -31,7 +31,8 @@ def best_findings(comparison: Comparison) -> list[Finding]:
 
 def _pairs(group: GroupOfPairs, pairs: int) -> Finding:
     apart = sorted((p for p in group.pairs if p.is_apart), key=lambda pair: -abs(pair.interval.estimate))
-    how = f"paired t-tests, Holm-corrected for {pairs} pairs" if pairs > 1 else "paired t-test"
+    test = "corrected resampled t-test" if any(row.folds for row in group.rows) else "paired t-test"
+    how = f"{test}s, Holm-corrected for {pairs} pairs" if pairs > 1 else test
     if not apart:
         which = "The two variants cannot" if len(group.rows) == 3 else "No two variants can"
         why = ""

@@ -32,6 +32,8 @@ def accuracy_caption(comparison: Comparison) -> str:
     words = [
         f"Accuracies are fractions from 0 to 1, means over {replicates}" + (f" ({measured})." if measured else ".")
     ]
+    if over_folds:
+        words.append("The number of trials is that of seeds x folds.")
     if any(row.accuracy.std is not None for row in rows):
         of_each = ", each the mean over its seeds" if over_folds else ""
         words.append(f"std is the sample standard deviation over {comparison.units}{of_each}.")

@@ -189,7 +189,7 @@ def markdown(comparison: Comparison, *, figures: Sequence[str] = ()) -> str:
             TableColumn(title, title, "text", tuple(cells))
             for title, cells in (
                 ("Variant", [trial.variant for trial in trials]),
-                ("Seed", [trial.replicate for trial in trials]),
+                ("Seed" if all(t.fold is None for t in trials) else "Seed, fold", [t.replicate for t in trials]),
                 ("Status", [trial.status for trial in trials]),
                 ("Signature", [short(trial.signature) for trial in trials]),
                 ("MLflow run", [trial.mlflow_run for trial in trials]),
