@@ -111,3 +111,13 @@ def test_what_a_match_depends_on_is_the_network_and_neither_seed_nor_recipe() ->
     assert latency_key(Trial.of(settings(epochs=3, batch=2), DATA)) == one
     for other in (settings("acmix"), settings(imgsz=96), settings(model="yolo26s"), settings(weights="a.pt")):
         assert latency_key(Trial.of(other, DATA)) != one
+
+
+def test_where_most_widths_cannot_be_built_the_few_others_are_found() -> None:
+    """As in YOLO26n, whose attention has one head for 64 channels, and channels that its heads must divide."""
+    missing = [number / 128 for number in range(81, 96) if number not in (85, 90, 95)]
+    measure, _ = slow_as(1.0, 86 / 128, missing=missing)
+    found = search(WIDTHS, 0.25 / (86 / 128), measure)
+
+    assert 85 / 128 in found.nearest
+    assert 90 / 128 in found.nearest or found.tried[85 / 128] == pytest.approx(85 / 86)

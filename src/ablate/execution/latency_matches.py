@@ -222,7 +222,7 @@ class _Measurement:
             device="cpu" if slot.environment.get(DEVICE) == "cpu" else "cuda:0",
             rounds=rounds,
             warmup=command.warmup,
-            warmup_max=command.warmup_max,
+            warmup_max=command.warmup_max if rounds > LOOK_ROUNDS else command.warmup,
             threads=command.threads,
         )
         job = UntrainedJob(

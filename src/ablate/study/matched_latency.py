@@ -30,6 +30,7 @@ MOST_SIZES = 3.0  # times the stock network's width, or side of its images: of t
 WIDTH_STEP = 1 / 128  # of width multiples: 8 channels, the least step of Ultralytics, of a layer with 1024
 CLOSE = 0.01  # a size whose ratio is so near to 1 ends the search
 ROUNDS = 5  # measurements of a search at most
+MORE = 2  # further sizes that are looked at for each one that could not be built
 EXPONENTS = (0.6, 1.2, 2.0)  # of latency as a power of the size, where no larger size has been measured yet
 
 Measure = Callable[[Sequence[float]], Mapping[float, float | None]]
@@ -120,11 +121,13 @@ def search(sizes: Sizes, stock_ratio: float, measure: Measure) -> Search:
     tried: dict[float, float | None] = {}
     low, high = (sizes.stock, stock_ratio), None
     open_sizes = list(sizes.larger)
+    failures = 0  # of the last measurement: sizes that cannot be built, beside which others are tried at once
     for _ in range(ROUNDS):
         picks = _picks(open_sizes, low, high)
         if not picks:
             break
-        measured = measure(picks)
+        measured = measure(sorted({*picks, *_spread(open_sizes, MORE * failures)}))
+        failures = sum(ratio is None for ratio in measured.values())
         tried |= measured
         known = sorted((size, ratio) for size, ratio in tried.items() if ratio is not None)
         low = max([(sizes.stock, stock_ratio), *(one for one in known if one[1] < 1)])
@@ -157,6 +160,11 @@ def _picks(sizes: Sequence[float], low: tuple[float, float], high: tuple[float, 
         if len(sizes) > 8:  # the latency is known well enough to look near the expected size first
             wanted = [middle * (low[0] / high[0]) ** 0.15, middle, middle * (high[0] / low[0]) ** 0.15]
     return sorted({min(sizes, key=lambda size, near=near: abs(size - near)) for near in wanted})  # type: ignore[misc]
+
+
+def _spread(sizes: Sequence[float], count: int) -> list[float]:
+    """Return at most so many sizes, evenly spread."""
+    return [sizes[number * len(sizes) // count] for number in range(count)] if count < len(sizes) else list(sizes)
 
 
 def latency_key(trial: Trial) -> dict[str, object]:
