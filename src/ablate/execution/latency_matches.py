@@ -114,9 +114,9 @@ class LatencyMatcher:
         self.notes += [f"controls: {line}: it is measured again" for line in ignored]
         if not self.launch.local_slots(trial.settings.device):
             problem = (
-                f"controls=[latency]: {graft} has no measured match yet, and this launcher trains on other machines: "
-                "run python -m ablate plan --measure with the same words, but hydra/launcher, and the same root on "
-                "one that has the device that trains"
+                f"controls=[latency]: {graft} has no measured match yet, and this launcher trains on other machines: on "
+                "one that has the device that trains run, with the same root and words but hydra/launcher, python -m "
+                "ablate plan --measure"
             )
             if self.measuring:
                 raise ConfigError(problem)
@@ -319,8 +319,12 @@ def _note(match: LatencyMatch) -> str:
             f"controls: as slow as {match.graft} is the stock network of {match.size_in_words}: "
             f"{match.of_match.in_words} times its latency"
         )
-    load = f"; {'; '.join(match.flags)}" if match.flags else ""
-    return f"{text}; measured {match.measured[:10]} on {match.device_name} ({match.setting}){load}"
+        if match.of_match.is_uncertain:
+            text += (
+                f", an uncertain match: without latency_matches/{match.key}.* in the output folder it is measured anew"
+            )
+    load = " under the load of other processes" if match.flags else ""
+    return f"{text}; measured {match.measured[:10]} on {match.device_name}{load} ({match.setting})"
 
 
 def _minutes(settings: TrialSettings) -> int:

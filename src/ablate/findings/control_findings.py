@@ -187,6 +187,7 @@ def _latency_tests(group: Group) -> Iterator[_SizeTest]:
         for key in filter(by_key.__contains__, control.latency_ratios):
             stock, ratio = larger_stock(row.variant.trials), control.latency_ratios[key]
             latency = f"{ratio.ratio:.2f} times the graft's before the sweep, {ratio.interval_in_words}"
+            latency += ", an uncertain match" if ratio.is_uncertain else ""
             graft, larger = by_key[key].latency.ratio, row.latency.ratio
             if graft and larger:
                 latency += f", and {larger / graft:.2f} times after it"

@@ -8,6 +8,7 @@ import msgspec
 
 from ablate.records.json_struct import ABSENT, JsonStruct, OpenObject, written
 
+UNLIKE = 1.1  # a ratio of latencies from which they are not the same
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -122,6 +123,11 @@ class LatencyRatio(JsonStruct, frozen=True, kw_only=True):
     ratio: Positive
     low: Positive | None = None
     high: Positive | None = None
+
+    @property
+    def is_uncertain(self) -> bool:
+        """Whether the two latencies may differ by more than a tenth."""
+        return self.low is None or self.high is None or self.low < 1 / UNLIKE or self.high > UNLIKE
 
     @property
     def interval_in_words(self) -> str:
