@@ -114,9 +114,9 @@ class LatencyMatcher:
         self.notes += [f"controls: {line}: it is measured again" for line in ignored]
         if not self.launch.local_slots(trial.settings.device):
             problem = (
-                f"controls=[latency]: {graft} has no measured match yet, and this launcher trains on other machines: on "
-                "one that has the device that trains run, with the same root and words but hydra/launcher, python -m "
-                "ablate plan --measure"
+                f"controls=[latency]: {graft} has no measured match yet, and this launcher trains on other machines: "
+                "on one that has the device that trains run, with the same root and words but hydra/launcher, "
+                "python -m ablate plan --measure"
             )
             if self.measuring:
                 raise ConfigError(problem)
