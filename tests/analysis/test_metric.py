@@ -150,7 +150,8 @@ def test_a_metric_of_a_report_is_told_as_declared_afterwards_and_has_no_margin_o
     declare(sweep, "map50_95", delta=0.005)
     comparison = compared(sweep, metric="map50")
     texts = sentences(comparison)
-    assert any("declared afterwards" in text and "metric=map50_95" in text and "exploratory" in text for text in texts)
+    assert "declared afterwards: the command declared metric=map50_95" in texts[0], "before all that is of it"
+    assert "exploratory" in texts[0]
     assert any("margin" in text and "is not used" in text for text in texts)
     assert comparison.rows[1].difference is not None
     assert comparison.rows[1].difference.margin is None

@@ -21,7 +21,7 @@ from unittest import mock
 
 HERE = Path(__file__).parent
 EXPECTED = HERE / "expected"
-SWEEPS = ("product", "leave_one_out", "factorial", "faults")
+SWEEPS = ("product", "product_map50", "leave_one_out", "factorial", "faults")
 DRAWN = ("product", "factorial")  # the sweeps whose figures are drawn
 EXECUTED = "product"  # the one of them whose notebook is executed
 PLACE = "ROOT"  # stands for the folder that a report was made in

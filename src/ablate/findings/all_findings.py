@@ -20,7 +20,7 @@ from ablate.findings.images_and_seeds import image_findings
 from ablate.findings.judging import judge_remarks
 from ablate.findings.leak_findings import leak_findings
 from ablate.findings.looks_findings import looks_findings
-from ablate.findings.metric_remarks import metric_remarks
+from ablate.findings.metric_remarks import exploratory, metric_remarks
 from ablate.findings.pair_findings import best_findings, pair_findings
 from ablate.findings.sizes_and_epochs import epoch_findings, size_findings
 from ablate.findings.test_split_findings import test_split_findings
@@ -41,7 +41,7 @@ def findings(comparison: Comparison) -> list[Finding]:
     rows = comparison.rows
     if not rows and not comparison.left_out:
         return [Finding("No trial of this sweep has a result yet, so there is nothing to compare.", Kind.MISSING)]
-    found = without_claims(Kind.CHECK, [*broken(comparison), *without_effect(comparison)])
+    found = without_claims(Kind.CHECK, [*broken(comparison), *exploratory(comparison), *without_effect(comparison)])
     found += leak_findings(comparison)
     is_sequential = comparison.sweep.manifest.analysis.until is not None
     found += looks_findings(comparison) if is_sequential else _of_fixed_seeds(comparison)

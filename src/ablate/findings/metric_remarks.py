@@ -9,21 +9,30 @@ from ablate.settings.judge import BEST
 from ablate.settings.metric import MAP50_95
 
 
+def exploratory(comparison: Comparison) -> list[str]:
+    """That the metric was chosen after the results, said before what is of it; nothing where it was not."""
+    sweep, metric = comparison.sweep, comparison.metric
+    declared = sweep.manifest.analysis.primary
+    if metric is declared:
+        return []
+    text = (
+        f"Variants are compared by {metric.label} (metric={metric.name}), declared afterwards: the command declared "
+        f"metric={declared.name}. Differences, tests and verdicts of a metric that was chosen after the results are "
+        "exploratory."
+    )
+    return [text, *_without_margin(sweep)]
+
+
 def metric_remarks(comparison: Comparison) -> list[str]:
     """What is to be said of the metric; nothing where it is mAP50-95, as declared."""
     sweep, metric = comparison.sweep, comparison.metric
     declared = sweep.manifest.analysis.primary
-    if metric is declared is MAP50_95:
-        return []
-    lead = f"Variants are compared by {metric.label} (metric={metric.name})"
-    if metric is declared:
-        texts = [f"{lead}, as declared with the command: differences, tests and verdicts are of it."]
-    else:
-        texts = [
-            f"{lead}, declared afterwards: the command declared metric={declared.name}. Differences, tests and "
-            "verdicts of a metric that was chosen after the results are exploratory."
-        ]
-        texts += _without_margin(sweep)
+    texts = []
+    if metric is declared and metric is not MAP50_95:
+        texts.append(
+            f"Variants are compared by {metric.label} (metric={metric.name}), as declared with the command: "
+            "differences, tests and verdicts are of it."
+        )
     if sweep.judge == BEST and metric is not MAP50_95:
         texts.append(
             f"The best epoch of each training is that with the highest {MAP50_95.label}, by which Ultralytics keeps a "
