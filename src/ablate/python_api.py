@@ -202,7 +202,8 @@ class SweepResults:
             if drawing is not None:
                 counts = drawing.counts
                 frame = None if counts is None else pd.DataFrame(list(counts.rows), columns=list(counts.heads))
-                yield FigureResult(entry.name, entry.title, drawing.caption, drawing.figure, frame)
+                alt = drawing.alt or entry.title
+                yield FigureResult(entry.name, entry.title, drawing.caption, drawing.figure, frame, alt)
 
     def table_html(self) -> str:
         """The comparison as an HTML fragment with its own style."""
@@ -356,6 +357,7 @@ class FigureResult:
         caption: What is drawn, and what its bars cover.
         figure: As matplotlib has it.
         counts: A small table that belongs beneath, or None.
+        alt: What it shows in words, for who does not see it.
     """
 
     name: str
@@ -363,6 +365,7 @@ class FigureResult:
     caption: str
     figure: Figure
     counts: pd.DataFrame | None
+    alt: str = ""
 
     def png(self, dpi: int = 130) -> bytes:
         """The figure as a PNG file."""

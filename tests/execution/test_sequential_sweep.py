@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 from tests.fixtures.planted_sweeps import COMMAND, TINY, Killed, Machine, Ran
 
+import ablate
 from ablate.analysis.comparison import Comparison, compare
 from ablate.findings.all_findings import findings
 from ablate.findings.looks_findings import looks_findings
@@ -101,6 +102,7 @@ def test_the_looks_are_a_figure_that_shows_where_and_how_each_variant_was_decide
     assert not problems
     (picture,) = [picture for picture in pictures if picture.name == "looks"]
     assert picture.alt == drawing.alt
+    assert {one.name: one.alt for one in ablate.load_sweep(the_folder(tmp_path).path).figures()}["looks"] == drawing.alt
     swept(Machine(), "module=sta", "seed=range(0,3)", *TINY, "-m", folder="fixed")
     (entry,) = [entry for entry in figure_list(compared(tmp_path, "fixed")) if entry.name == "looks"]
     assert entry.draw() is None
