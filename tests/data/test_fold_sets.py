@@ -82,7 +82,8 @@ def test_groups_stay_whole_whatever_split_their_images_come_from(make_set: MakeS
 
     division = divided(data, 2, groups)
 
-    assert len(division.groups) == 4
+    assert division.groups == (3, 3, 3, 3)
+    assert "4 groups of 3 images kept whole" in division.in_words
     for fold in all_folds(division):
         held = {groups.group_of(name) for name in named(fold, "val")}
         assert not held & {groups.group_of(name) for name in named(fold, "train")}
@@ -179,6 +180,12 @@ def test_what_cannot_be_divided_is_refused(
         return
     with pytest.raises(DataError, match=said):
         divided(data, folds, of_images)
+
+
+def test_groups_of_one_image_each_are_told(make_set: MakeSet) -> None:
+    data = found(make_set(counts=(5, 3)))
+    assert "no two belong together" in divided(data, 2, ImageGroups({}, "audit", data.fingerprint)).in_words
+    assert "group" not in divided(data, 2, None).in_words
 
 
 def test_folds_that_groups_make_uneven_are_told(make_set: MakeSet) -> None:

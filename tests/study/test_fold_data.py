@@ -14,12 +14,15 @@ from ablate.data.data_settings import DataSettings
 from ablate.data.fold_sets import divided
 from ablate.data.groups import AUDIT, ImageGroups, write_groups
 from ablate.execution.make_request import Request, make_request
+from ablate.execution.run_trial import run_job
+from ablate.execution.trial_job import PlannedTrial, TrialJob, TrialOutcome
 from ablate.settings.schema import Config, option_file
 from ablate.settings.trial_settings import TrialSettings
 from ablate.storage.layout import OutputFolder
 from ablate.study.fold_data import DataFinder
 from ablate.study.rate_tuning import short_trials
 from ablate.study.trial import Trial, of_each_fold
+from ablate.study.trial_inputs import TrialInputs
 
 SHAPES = {"name": "shapes", "path": None, "train_images": 8, "val_images": 4, "imgsz": 64, "seed": 0}
 
@@ -136,6 +139,21 @@ def test_groups_of_an_audit_are_kept_whole_and_make_other_trials(tmp_path: Path)
 
 def _holds(trial: Trial, name: str) -> bool:
     return (trial.data.yaml.parent / "images" / "val" / name.removeprefix("images/")).exists()
+
+
+def test_a_trial_whose_groups_change_before_it_starts_is_not_trained(tmp_path: Path) -> None:
+    groups = groups_of(tmp_path, 4)
+    audited(tmp_path, groups)
+    trial = of_folds(settings(tmp_path, split="groups"))[1]
+    planned = PlannedTrial(trial, TrialInputs.of(trial.settings, trial.data.fingerprint))
+    audited(tmp_path, replace(groups, groups={name: f"h{name[-6:]}" for name in groups.groups}))
+
+    outcome = run_job(TrialJob(trial.settings, planned=planned), lambda *_: pytest.fail("it was trained"))
+
+    assert isinstance(outcome, TrialOutcome)
+    assert outcome.failure is not None
+    assert outcome.failure.type == "changed"
+    assert "the groups of data set shapes" in outcome.failure.message
 
 
 def test_a_table_of_groups_gives_the_same_trials_as_the_same_groups_of_an_audit(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class Division:
         images: Of train and val, by name, ascending; (I,).
         fold_of: The fold of each of them, (I,).
         objects: Of each class in each fold, (folds, C).
-        groups: How many images each group of several has, descending; empty without groups.
+        groups: How many images each group of several has, descending; None where each image is on its own.
     """
 
     data: DataSet
@@ -54,7 +54,7 @@ class Division:
     images: tuple[Image, ...]
     fold_of: npt.NDArray[np.intp]
     objects: npt.NDArray[np.int64]
-    groups: tuple[int, ...]
+    groups: tuple[int, ...] | None
 
     @property
     def sizes(self) -> list[int]:
@@ -73,9 +73,10 @@ class Division:
         low, high = min(self.sizes), max(self.sizes)
         size = count(low, "image") if low == high else f"{low} to {high} images"
         groups = ""
-        if self.groups:
-            several = "group" if len(self.groups) == 1 else "groups"
-            groups = f"; {len(self.groups)} {several} of {_range(self.groups)} images kept whole"
+        if self.groups is not None:
+            number = count(len(self.groups), "group")
+            kept = f"{number} of {_range(self.groups)} images kept whole" if self.groups else "no two belong together"
+            groups = f"; {kept}"
         return (
             f"{self.data.name}: {len(self.images)} images of train and val in {len(self.sizes)} folds of {size}{groups}"
         )
@@ -128,8 +129,8 @@ def divided(data: DataSet, folds: int, groups: ImageGroups | None) -> Division:
         if not held or not rest:
             where = "all but" if held else "the images of"
             raise DataError(f"folds={folds}: {where} fold {fold} of {data.name} have no box; take fewer folds")
-    together = tuple(sorted((size for size in sizes.values() if size > 1), reverse=True))
-    return Division(data, file, images, fold_of, objects, together)
+    several = tuple(sorted((size for size in sizes.values() if size > 1), reverse=True))
+    return Division(data, file, images, fold_of, objects, None if groups is None else several)
 
 
 def fold_set(division: Division, index: int) -> DataSet:
