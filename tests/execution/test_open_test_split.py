@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 from tests.fixtures.comparisons import failed, write_sweep
 from tests.fixtures.tested import SIZES, draw
+from tests.fixtures.trials import HOLD
 
 from ablate.data.catalogue import resolve
 from ablate.data.data_settings import DataSettings
@@ -276,6 +279,17 @@ def test_a_damaged_ledger_is_said_and_hides_no_measurement(
     assert damage in done.stdout
     assert len(tested.measured) == 6
     assert f"tampered with: {damage}" in tested.page
+
+
+def test_two_commands_at_once_do_not_open_it_twice(tested: SealedSweep) -> None:
+    tested.write()
+    words = [sys.executable, "-c", HOLD, str(tested.root.test_ledger_lock), "cpu"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        assert "another command measures on a test split" in tested.refused()
+        other.kill()
+    assert tested.events == []
 
 
 @pytest.mark.parametrize(("judge", "checkpoint"), [("last", "last"), ("mean_last_3", "best"), ("split", "best")])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -301,8 +302,9 @@ def test_a_sweep_closed_twice_has_its_table_once_and_knows_its_trials(root: Path
     store = Store(root)
     parent = store.open_sweep("s", "python -m ablate -m")
     child = store.publish(trial, parent)
+    opened = replace(TABLE, test_rows=[{"variant": "hmha", "delta_map50_95": 0.1}])  # the test split
     for _ in range(2):
-        store.close_sweep(parent, directory, [SIGNATURE], "the table", TABLE, failed=False)
+        store.close_sweep(parent, directory, [SIGNATURE], "the table", opened, failed=False)
 
     run = store._client.get_run(parent)
     assert run.info.status == "FINISHED"
@@ -319,6 +321,8 @@ def test_a_sweep_closed_twice_has_its_table_once_and_knows_its_trials(root: Path
     assert {"comparison.json", "report/comparison.html", "report/figures/forest.svg"} <= files
     table = json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/comparison.json"))
     assert table == {"columns": ["variant", "delta_map50_95"], "data": [["baseline", None], ["hmha", 0.5]]}
+    on_test = json.loads(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/comparison_test.json"))
+    assert on_test == {"columns": ["variant", "delta_map50_95"], "data": [["hmha", 0.1]]}
     tags = store._client.get_run(child).data.tags
     assert (tags["ablate.sweep"], tags["ablate.sweeps"], tags["ablate.control"]) == ("s", "s", "params")
     assert tags["mlflow.parentRunId"] == parent
