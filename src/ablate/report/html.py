@@ -18,7 +18,7 @@ from ablate.findings.all_findings import sentences
 from ablate.findings.facts import Facts, data_facts, headline, latency_facts, recipe_facts
 from ablate.report import html_tables as tables
 from ablate.report.data_set_table import data_set_caption
-from ablate.report.split_table import openings_text, split_caption
+from ablate.report.html_split import test_section
 from ablate.safe_text import visible
 
 if TYPE_CHECKING:
@@ -71,18 +71,6 @@ class PlacedPicture:
 
 
 @dataclass(frozen=True)
-class TestSection:
-    """The test split on the page: its table, what that shows, when the split was opened, and notes on rows."""
-
-    __test__ = False
-
-    table: tables.TextTable
-    caption: str
-    openings: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class UnfairRow:
     """A row that may not be compared with its baseline, or was left out for that, and why."""
 
@@ -99,9 +87,8 @@ def table_html(comparison: Comparison) -> str:
 
 def test_html(comparison: Comparison) -> str:
     """The test split beside the validation images as an HTML fragment; empty where it was never opened."""
-    if comparison.on_test is None:
-        return ""
-    return _templates().get_template("fragment.html").render(test_split=_test_split(comparison))
+    section = test_section(comparison)
+    return "" if section is None else _templates().get_template("fragment.html").render(test_split=section)
 
 
 def trials_html(comparison: Comparison) -> str:
@@ -124,7 +111,7 @@ def page_html(comparison: Comparison, pictures: list[Picture], caption: str) -> 
             data_sets=tables.data_sets(comparison),
             data_sets_caption=minus(data_set_caption(comparison.metric.label, comparison.averaged_over)),
             averaged_over=comparison.averaged_over,
-            test_split=_test_split(comparison),
+            test_split=test_section(comparison),
             pictures=[_placed(picture, comparison) for picture in pictures],
             classes=tables.classes(comparison),
             cost=tables.cost(comparison),
@@ -141,14 +128,6 @@ def page_html(comparison: Comparison, pictures: list[Picture], caption: str) -> 
             few=FEW,
         )
     )
-
-
-def _test_split(comparison: Comparison) -> TestSection | None:
-    split, table = comparison.on_test, tables.test_split(comparison)
-    if split is None or table is None:
-        return None
-    notes = tuple(f"{row.label}: {'; '.join(row.notes)}" for row in split.comparison.rows if row.notes)
-    return TestSection(table, split_caption(split), tuple(openings_text(split)), tuple(map(minus, notes)))
 
 
 def _placed(picture: Picture, comparison: Comparison) -> PlacedPicture:

@@ -27,7 +27,6 @@ from ablate.analysis.variant_row import Row
 from ablate.records.trial_record import short
 from ablate.report.data_set_table import data_set_columns
 from ablate.report.foremost_rows import foremost, limit_text
-from ablate.report.split_table import split_columns
 from ablate.report.text_table import TableColumn, best_rows, mark_columns, short_lines, text_columns
 
 CLASS_VARIANTS = 9  # columns of a table of classes
@@ -272,16 +271,6 @@ def data_sets(comparison: Comparison) -> list[TextTable]:
     return tables
 
 
-def test_split(comparison: Comparison) -> TextTable | None:
-    """The variants on the test split beside the validation images; None where that was never opened."""
-    split = comparison.on_test
-    if split is None or not split.rows:
-        return None
-    columns = split_columns(split)
-    rows = zip(*(map(minus, column.cells) for column in columns), strict=True)
-    return TextTable("", tuple(column.title for column in columns), tuple(rows))
-
-
 def latency_settings(comparison: Comparison) -> SettingsTable:
     """The settings that latency was measured in (columns) by variant (rows): median, and ratio to the baseline."""
     latency = comparison.latency
@@ -334,7 +323,7 @@ def _cell(column: TableColumn, row: Row, position: int, smaller: Sequence[tuple[
     if column.name == "params_m" and not (row.cost.params_added_m or 0) > 0:
         small = []
     sort = "" if not text or column.column is None else column.column.get(row)
-    style = "best" if best else _direction(row) if column.column and column.column.role == "difference" else ""
+    style = "best" if best else direction(row) if column.column and column.column.role == "difference" else ""
     return Cell(minus(text), tuple(small), sort, style)
 
 
@@ -350,7 +339,7 @@ def _details(columns: Sequence[Column], row: Row) -> list[tuple[str, str]]:
     return details
 
 
-def _direction(row: Row) -> str:
+def direction(row: Row) -> str:
     """'up' or 'down' for a difference that is supported."""
     if row.difference is None or not row.supported:
         return ""
