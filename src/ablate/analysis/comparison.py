@@ -7,7 +7,7 @@ None, and `notes` says why.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from ablate.analysis.comparability import differences, disagreements
+from ablate.analysis.corrections import corrected_rows, family_skewness
 from ablate.analysis.identical_results import is_identical, is_identity
 from ablate.analysis.image_intervals import StoredInterval, stored_intervals
 from ablate.analysis.latency_results import Latency, LatencyResults, against, latency_results
@@ -31,7 +32,6 @@ from ablate.analysis.pairing import (
 from ablate.analysis.phrases import listed
 from ablate.analysis.variant_row import TO_FIND, Difference, Row
 from ablate.analysis.variants import Variant, learned_by, variants_of
-from ablate.analysis.verdicts import with_verdicts
 from ablate.records.image_counts import shortfalls
 from ablate.records.judged import judged_sweep
 from ablate.records.replicate import Replicate
@@ -39,14 +39,13 @@ from ablate.records.sweep_record import AnalysisPlan, Design, Sweep
 from ablate.settings.metric import MAP50_95, Metric
 from ablate.statistics.paired import (
     effect_size,
-    holm,
     seeds_needed,
     smallest_detectable,
 )
 from ablate.statistics.seeds_and_images import seeds_and_images
-from ablate.statistics.sequential import Stop, anytime_p, spent_p
+from ablate.statistics.sequential import Stop
 from ablate.statistics.sign_flip import sign_flip
-from ablate.statistics.skewness import PooledSkewness, pooled_skewness, skewed_p
+from ablate.statistics.skewness import PooledSkewness
 from ablate.statistics.verdict import LEARNED, NOTHING_LEARNED, has_learned
 
 if TYPE_CHECKING:
@@ -131,7 +130,7 @@ class Comparison:
     @cached_property
     def skewness(self) -> PooledSkewness | None:
         """Of the differences that are corrected together; None where none has three seeds, or three folds."""
-        return _skewness(_family(self.rows))
+        return family_skewness(self.rows)
 
     @cached_property
     def is_named_by_marks(self) -> bool:
@@ -166,10 +165,11 @@ def compare(sweep: Sweep, *, strict: bool = False) -> Comparison:
     compared += [Group(tuple(unrecorded), None)] if unrecorded else []
     shown = [replace(g, rows=tuple(r for r in g.rows if r.is_comparable or not strict)) for g in compared]
     left_out = {r.label: "; ".join(r.notes) for g in compared for r in g.rows if strict and not r.is_comparable}
+    corrected = iter(corrected_rows([row for g in shown for row in g.rows], sweep.plan, len(sweep.manifest.looks)))
     return Comparison(
         sweep,
         tuple(variants),
-        tuple(_corrected([group for group in shown if group.rows], sweep.plan, len(sweep.manifest.looks))),
+        tuple(replace(group, rows=tuple(islice(corrected, len(group.rows)))) for group in shown if group.rows),
         left_out,
         tuple(sweep.design.components) if sweep.design else (),
         latency,
@@ -350,51 +350,6 @@ def _reasons_against(variant: Variant, baseline: Variant) -> list[str]:
     by_design = variant.marks is not None or (variant.control is not None and variant.control.differs_by_design)
     trials, baseline_trials = zip(*pairs, strict=True)
     return differences(trials, baseline_trials, by_design=by_design)
-
-
-def _corrected(groups: Sequence[Group], plan: AnalysisPlan, earlier_looks: int) -> list[Group]:
-    """The groups with verdicts, after Holm's correction over all differences that are comparable and no control's."""
-    family = _family(row for group in groups for row in group.rows)
-    skewness = _skewness(family)
-    p_holm = holm([difference.p_value for difference in family])
-    p_holm = [p if one.looks is None else one.looks.p_value for one, p in zip(family, p_holm, strict=True)]
-    sequential = [difference.p_sequential for difference in family]
-    if earlier_looks:
-        sequential = holm([_p_of_looks(difference, earlier_looks + 1) for difference in family])
-    p_skewed: list[float | None] = [None] * len(family)
-    if skewness is not None and skewness.is_notable:
-        p_skewed = holm([_largest_p(difference, skewness.population) for difference in family])
-    corrected = {
-        id(difference): replace(difference, p_holm=p, p_skewed=of_skewed, p_sequential=of_looks)
-        for difference, p, of_skewed, of_looks in zip(family, p_holm, p_skewed, sequential, strict=True)
-    }
-    rows = [
-        replace(r, difference=corrected.get(id(r.difference), r.difference)) for group in groups for r in group.rows
-    ]
-    of_group = iter(with_verdicts(rows, plan))
-    return [replace(group, rows=tuple(islice(of_group, len(group.rows)))) for group in groups]
-
-
-def _family(rows: Iterable[Row]) -> list[Difference]:
-    """The differences that are corrected together."""
-    return [row.difference for row in rows if row.difference and row.is_comparable and not row.is_control]
-
-
-def _skewness(family: Sequence[Difference]) -> PooledSkewness | None:
-    return pooled_skewness([difference.samples.values for difference in family])
-
-
-def _p_of_looks(difference: Difference, looks: int) -> float | None:
-    """The p-value that is valid after so many looks: seeds come one by one, folds are the same ones at each look."""
-    if difference.samples.is_of_folds:
-        return None if difference.p_value is None else spent_p(difference.p_value, looks)
-    return anytime_p(difference.values)
-
-
-def _largest_p(difference: Difference, skewness: float) -> float | None:
-    """The p-value on which three tests agree, of which two do not need the normal distribution; none over folds."""
-    p_values = (difference.p_value, difference.p_sign_flip, skewed_p(difference.values, skewness))
-    return None if None in p_values else max(p for p in p_values if p is not None)
 
 
 def _rank(row: Row, group: VariantGroup, design: Design | None) -> tuple[object, ...]:
