@@ -40,6 +40,7 @@ COMMANDS = {
     "controls": ["module=acmix", "controls=[identity,params,scale]", "train.single_cls=true"],
     "data and module of the user": ["module=scale", "data=custom", "data.path=mine/data.yaml"],
     "components": ["design=leave_one_out", "components=[hmha@c3k2,acmix@head,musgd]", "optimizer=sgd"],
+    "folds": ["module=acmix", "folds=3", "train.fraction=1.0", "-m"],
 }
 OWN_DATA = ("data and module of the user",)
 
