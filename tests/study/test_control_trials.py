@@ -400,6 +400,34 @@ def test_a_plan_counts_larger_images_whose_stock_network_costs_as_much(ablate_he
     assert graft["gflops"] > 1.03 * baseline["gflops"]
 
 
+def test_a_plan_says_that_a_latency_is_still_to_be_measured_and_measures_nothing(ablate_here: Ablate) -> None:
+    found = plan(ablate_here, "module=hmha", "insertion=c3k2", "controls=[latency]", "-m")
+
+    assert [trial["control"] for trial in found["trials"]] == [None, None]
+    (note,) = [note for note in found["notes"] if "control of latency" in note]
+    assert "hmha@c3k2" in note
+    assert "plan --measure" in note
+
+
+@pytest.mark.slow
+def test_a_latency_is_matched_by_measuring_real_networks_once(ablate_here: Ablate, tmp_path: Path) -> None:
+    words = ["module=hmha", "insertion=c3k2", "controls=[latency]", "latency.processes=2", "latency.rounds=20"]
+    words += [f"root={tmp_path / 'multirun'}", "device=cpu"]
+    measured = plan(ablate_here, "--measure", *words)
+    again = plan(ablate_here, *words)
+    _, graft, control = measured["trials"]
+    (file,) = (tmp_path / "multirun" / "latency_matches").glob("*[0-9a-f].json")
+    match = json.loads(file.read_text())
+
+    assert control["variant"].startswith("control: latency yolo26n-width")
+    assert [trial["signature"] for trial in again["trials"]] == [trial["signature"] for trial in measured["trials"]]
+    assert again["notes"] == measured["notes"]
+    assert (match["by"], match["device"], match["model"]) == ("width", "cpu", "yolo26n.yaml")
+    assert 0.6 < match["of_match"]["ratio"] < 1.6  # a loaded machine measures badly
+    assert match["of_graft"]["ratio"] > 1.02
+    assert control["params"] > graft["params"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -243,11 +243,8 @@ class _Measurement:
         return measured
 
     def _network(self, settings: TrialSettings) -> UntrainedNetwork:
-        head = settings.command.latency.head
-        if head == "validated":
-            head = "one_to_one" if settings.train.arguments.get("nms") is False else "one_to_many"
         data = self.trial.data
-        return UntrainedNetwork(settings, tuple(trained_classes(settings, data)), data.channels, head)
+        return UntrainedNetwork(settings, tuple(trained_classes(settings, data)), data.channels)
 
 
 def _search(measure: _Measurement, sizes: Sizes, latency: LatencySettings) -> _Outcome:
@@ -306,8 +303,7 @@ def _ratio(processes: Sequence[ProcessTimes], key: str, other: str) -> LatencyRa
 
 
 def _file(trial: Trial, setting: Setting, device: str) -> MatchFile:
-    latency = trial.settings.command.latency
-    key = {**latency_key(trial), "setting": str(setting), "head": latency.head, "device": device}
+    key = {**latency_key(trial), "setting": str(setting), "device": device}
     return OutputFolder(Path(trial.settings.command.root).absolute()).match(content_hash(key)[:16])
 
 
@@ -316,8 +312,8 @@ def _note(match: LatencyMatch) -> str:
         text = f"controls: {match.graft} has no control of latency: {match.reason}"
     else:
         text = (
-            f"controls: as slow as {match.graft} is the stock network of {match.size_in_words}: "
-            f"{match.of_match.in_words} times its latency"
+            f"controls: {match.graft} is {match.of_graft.in_words} times as slow as the stock network, and that of "
+            f"{match.size_in_words} {match.of_match.in_words} times as slow as the graft"
         )
         if match.of_match.is_uncertain:
             text += (

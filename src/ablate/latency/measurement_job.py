@@ -83,13 +83,11 @@ class UntrainedNetwork:
         settings: Of the trial.
         classes: Names of the classes that it is trained to tell apart.
         channels: Of the images.
-        head: "one_to_one" or "one_to_many" (see `ablate.latency.backends.deploy`).
     """
 
     settings: TrialSettings
     classes: tuple[str, ...]
     channels: int
-    head: str
 
 
 @dataclass(frozen=True)

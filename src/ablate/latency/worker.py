@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
+# The branch of untrained heads. The other one has the same layers, and picks among scores that are all alike before
+# training: by rounding, so that its output could not be checked.
+HEAD = "one_to_many"
 PICTURES = 8  # images that the pipeline takes in turn
 _Loaded: TypeAlias = "tuple[dict[str, tuple[nn.Module, int]], dict[str, str]]"  # and by key why others are not
 
@@ -126,7 +129,7 @@ def _build(untrained: Mapping[str, UntrainedNetwork]) -> _Loaded:
                 source=str(weights),
             )
             imgsz = trained_imgsz(network, settings.train.imgsz)
-            network = deploy(network, each.head)
+            network = deploy(network, HEAD)
             with torch.inference_mode():  # not every width fits the heads of an attention
                 network(torch.zeros(1, each.channels, imgsz, imgsz))
         except Exception as error:  # modules of a user may raise anything
