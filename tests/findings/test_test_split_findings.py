@@ -97,3 +97,17 @@ def test_one_seed_and_flagged_rows_claim_nothing_of_the_test_split() -> None:
     top = around(study, [0.05, 0.02], random)
     found = claims(study.draw(random, accuracy=top, on_test=top, flagged="m0"))
     assert {claim.subject[:2] for claim in found} == {"m1"}
+
+
+def test_differences_that_look_skewed_say_by_which_test_they_are_undecided() -> None:
+    random, study = np.random.default_rng(0), Study(1, 3)
+    top = around(study, [0.03], random)
+    on_test = around(study, [0.0], random)
+    on_test[1] = on_test[0] + np.array([0.0300, 0.0300, 0.0307])
+    comparison = study.draw(random, accuracy=top, on_test=on_test)
+    assert comparison.on_test is not None
+    (difference,) = [one.test.difference for one in comparison.on_test.rows if one.test.label.startswith("m0")]
+    assert difference is not None
+    assert difference.p_holm is not None
+    assert difference.p_holm < 0.05 < (difference.p_skewed or 0.0)
+    assert "by the tests that allow for skewed differences" in of_test_split(comparison)[0].text

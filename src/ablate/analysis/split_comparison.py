@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from statistics import fmean
 
 import msgspec
@@ -55,12 +56,6 @@ class SplitRow:
         """The mean fall; None where there is none."""
         return fmean(self.falls) if self.falls else None
 
-    @property
-    def lost(self) -> float | None:
-        """How much of the difference to the baseline is lost from the validation images to the test split."""
-        before, after = self.validation.estimate if self.validation else None, self.test.estimate
-        return None if before is None or after is None else before - after
-
 
 @dataclass(frozen=True)
 class TestSplit:
@@ -85,9 +80,10 @@ class TestSplit:
     untested: int
 
     @property
-    def most_openings(self) -> int:
-        """How often the test split that was opened most often was."""
-        return max((len(one.lines) for one in self.openings), default=0)
+    def groups(self) -> list[list[SplitRow]]:
+        """The rows of each comparison group."""
+        rows = iter(self.rows)
+        return [list(islice(rows, len(group.rows))) for group in self.comparison.groups]
 
 
 def compare_splits(sweep: Sweep, *, strict: bool = False) -> Comparison:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.number_format import points
 from ablate.analysis.phrases import count, interval_text, limited, listed, points_text
 from ablate.analysis.split_comparison import SplitRow, TestSplit
+from ablate.analysis.variant_row import Difference
 from ablate.findings.finding import Claim, Finding, Kind, Relation, direction
 from ablate.records.test_split import LedgerLine
-from ablate.statistics.verdict import Verdict
+from ablate.statistics.paired import ALPHA
+from ablate.statistics.verdict import NOTHING_LEARNED, Verdict
 
 MOST = 4  # variants whose numbers are said
+MOST_GROUPS = 2  # comparison groups of which is said what led
 OUTCOME = "accuracy on the test split"
 SURE = (Verdict.BETTER, Verdict.WORSE, Verdict.EQUIVALENT)
 
@@ -25,7 +29,7 @@ def test_split_findings(comparison: Comparison) -> list[Finding]:
         return []
     compared = [one for one in split.rows if one.test.difference is not None and _may_be_compared(one)]
     found = [_differences(split, compared)] if compared else []
-    return found + _falls(split, compared)
+    return found + _falls(split)
 
 
 test_split_findings.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
@@ -76,10 +80,22 @@ def _difference(one: SplitRow) -> str:
     if verdict is Verdict.EQUIVALENT and difference.p_equivalence is not None:
         parts.append(f"Holm-corrected p of equivalence {cell('p_equivalence', difference.p_equivalence)}")
     elif difference.p_holm is not None:
-        parts.append(f"Holm-corrected p {cell('p_holm', difference.p_holm)}")
+        corrected = "Holm-corrected p" if difference.looks is None else "corrected p"
+        parts.append(f"{corrected} {cell('p_holm', difference.p_holm)}{_objection(difference)}")
     if one.validation is not None and one.validation.estimate is not None:
         parts.append(f"validation {points(one.validation.estimate)}")
     return f"{one.test.label} {verdict or 'not tested'} ({', '.join(parts)})"
+
+
+def _objection(difference: Difference) -> str:
+    """Why a difference with a small p is not significant all the same; empty where it is, or its p is large."""
+    if difference.supported or difference.p_holm is None or difference.p_holm >= ALPHA:
+        return ""
+    if (difference.p_skewed or 0.0) >= ALPHA:
+        return f", {cell('p_holm', difference.p_skewed)} by the tests that allow for skewed differences"
+    if (difference.p_sequential or 0.0) >= ALPHA:
+        return f", {cell('p_holm', difference.p_sequential)} at any number of looks"
+    return "" if difference.has_learned else f", {NOTHING_LEARNED}"
 
 
 def _verdict(one: SplitRow) -> Verdict | None:
@@ -102,34 +118,48 @@ def _claims(one: SplitRow) -> list[Claim]:
     return claims
 
 
-def _falls(split: TestSplit, compared: Sequence[SplitRow]) -> list[Finding]:
-    """How much lower the same checkpoints are on the test split, and whether what led on validation leads there."""
-    falls = [(one.fall, one) for one in split.rows if one.fall is not None and not one.test.is_control]
-    if not falls:
-        return []
-    mean = sum(fall for fall, _ in falls) / len(falls)
-    way = "falls" if mean >= 0 else "rises"
+def _falls(split: TestSplit) -> list[Finding]:
+    """How much lower the same checkpoints are on the test split, of each data set; and what became of what led."""
+    by_data: dict[str, list[SplitRow]] = {}
+    for one in split.rows:
+        if one.fall is not None and not one.test.is_control:
+            by_data.setdefault(one.test.data, []).append(one)
     label = split.comparison.metric.label
-    text = f"From the validation images to the test split, {label} of the same checkpoints {way} by "
-    text += f"{points(abs(mean), signed=False)} points"
+    texts = [_fall(rows, label, data if len(by_data) > 1 else "") for data, rows in by_data.items()]
+    if not texts:
+        return []
+    led = [text for group in split.groups if (text := _leader([one for one in group if _may_be_compared(one)]))]
+    return [Finding(" ".join([*texts[:MOST], *led[:MOST_GROUPS]]), Kind.TEST_SPLIT)]
+
+
+def _fall(rows: Sequence[SplitRow], label: str, data: str) -> str:
+    """The mean fall over some variants, and which falls most and least."""
+    falls = [(one.fall or 0.0, one.test.label) for one in rows]
+    mean = fmean(fall for fall, _ in falls)
+    text = (
+        f"From the validation images to the test split{f' of {data}' if data else ''}, {label} of the same checkpoints "
+    )
+    text += f"{'falls' if mean >= 0 else 'rises'} by {points(abs(mean), signed=False)} points"
     if len(falls) > 1:
-        (most, highest), (least, lowest) = max(falls, key=lambda one: one[0]), min(falls, key=lambda one: one[0])
-        text += f" on average over {count(len(falls), 'variant')}: most for {highest.test.label} ({points(-most)}), "
-        text += f"least for {lowest.test.label} ({points(-least)})"
-    return [Finding(f"{text}.{_leader(compared)}", Kind.TEST_SPLIT)]
+        (most, highest), (least, lowest) = max(falls), min(falls)
+        text += f" on average over {count(len(falls), 'variant')}: most for {highest} ({points(-most)}), "
+        text += f"least for {lowest} ({points(-least)})"
+    return f"{text}."
 
 
 def _leader(compared: Sequence[SplitRow]) -> str:
     """What became of the variant that has the largest difference on the validation images; of several."""
-    both = [one for one in compared if one.lost is not None and one.validation is not None]
+    both = [
+        (one.validation.estimate, one.test.estimate, one.test.label)
+        for one in compared
+        if one.validation is not None and one.validation.estimate is not None and one.test.estimate is not None
+    ]
     if len(both) < 2:
         return ""
-    first = max(both, key=lambda one: (one.validation and one.validation.estimate) or 0.0)
-    rank = 1 + sum((one.test.estimate or 0.0) > (first.test.estimate or 0.0) for one in both)
-    before = first.validation.estimate if first.validation else None
+    before, after, label = max(both)
+    rank = 1 + sum(other > after for _, other, _ in both)
     place = "first too" if rank == 1 else f"number {rank}"
     return (
-        f" Of {len(both)} variants {first.test.label} is first on the validation images "
-        f"({points_text(before or 0.0)} to the baseline) and {place} on the test split "
-        f"({points_text(first.test.estimate or 0.0)})."
+        f"Of {len(both)} variants {label} is first on the validation images ({points_text(before)} to the baseline) "
+        f"and {place} on the test split ({points_text(after)})."
     )
