@@ -14,7 +14,7 @@ import pytest
 from ablate.data.catalogue import DataSet
 from ablate.settings.schema import Config, option_file
 from ablate.settings.trial_settings import TrialSettings
-from ablate.study.matched_latency import Measure, Sizes, latency_key, search, sizes_of, stock_settings
+from ablate.study.matched_latency import LatencyKey, Measure, Sizes, search, sizes_of, stock_settings
 from ablate.study.trial import Trial
 
 DATA = DataSet("mine", Path("mine.yaml"), ["a", "b"], {"train": 8, "val": 4}, {"train": 8, "val": 4}, "f" * 64)
@@ -95,6 +95,7 @@ def test_layers_are_wider_without_weights_and_images_larger_with_them() -> None:
     assert (without.by, without.stock, without.larger[0], without.larger[-1]) == ("width", 0.25, 33 / 128, 0.75)
     assert (with_weights.by, with_weights.stock, with_weights.larger[:2]) == ("imgsz", 320, (352.0, 384.0))
     assert other.larger[0] == 384
+    assert sizes_of(settings(weights="x.pt", imgsz=60)).larger[0] == 96  # trained at 64
 
 
 def test_the_stock_network_of_a_size_differs_from_the_graft_in_nothing_else() -> None:
@@ -106,11 +107,11 @@ def test_the_stock_network_of_a_size_differs_from_the_graft_in_nothing_else() ->
 
 
 def test_what_a_match_depends_on_is_the_network_and_neither_seed_nor_recipe() -> None:
-    one = latency_key(Trial.of(settings(), DATA))
+    one = LatencyKey.of(Trial.of(settings(), DATA), "a setting", "cpu")
 
-    assert latency_key(Trial.of(settings(epochs=3, batch=2), DATA)) == one
+    assert LatencyKey.of(Trial.of(settings(epochs=3, batch=2), DATA), "a setting", "cpu") == one
     for other in (settings("acmix"), settings(imgsz=96), settings(model="yolo26s"), settings(weights="a.pt")):
-        assert latency_key(Trial.of(other, DATA)) != one
+        assert LatencyKey.of(Trial.of(other, DATA), "a setting", "cpu") != one
 
 
 def test_where_most_widths_cannot_be_built_the_few_others_are_found() -> None:

@@ -22,6 +22,7 @@ from ablate.latency.measurement_job import MeasurementOptions, ProcessTimes, Unt
 from ablate.latency.processes import in_processes
 from ablate.latency.sweep_latency import worst
 from ablate.launching.devices import DEVICE
+from ablate.preflight.networks import preflight
 from ablate.records.code_version import code_hash
 from ablate.records.latency_match import LatencyMatch, TriedSize, load_match, save_match
 from ablate.records.latency_record import LatencyRatio
@@ -34,11 +35,11 @@ from ablate.storage.locking import Held, lock
 from ablate.study.matched_latency import (
     LEAST_RATIO,
     ROUNDS,
+    LatencyKey,
     Search,
     Sizes,
     SlowerStock,
     is_matched,
-    latency_key,
     search,
     sizes_of,
     stock_settings,
@@ -81,7 +82,7 @@ class LatencyMatcher:
                 the output folder, a network cannot be built, or the device is busy and is to be refused.
         """
         matches: dict[str, LatencyMatch | None] = {}
-        found = {}
+        slower = {}
         for trial in trials:
             if not is_matched(trial.settings):
                 continue
@@ -93,8 +94,8 @@ class LatencyMatcher:
             match = matches[key]
             if match is not None and match.size is not None and match.of_match is not None:
                 settings = stock_settings(trial.settings, match.by, match.size)
-                found[trial.identity.signature] = SlowerStock(settings, match.of_match)
-        return found
+                slower[trial.identity.signature] = SlowerStock(settings, match.of_match)
+        return slower
 
     def _devices(self, settings: TrialSettings) -> list[str]:
         """Return "gpu" or "cpu", on which the trial will run; both where only the node of a cluster will tell."""
@@ -153,6 +154,7 @@ class LatencyMatcher:
                 raise ConfigError(f"{file.path} cannot be written: {error.strerror}") from error
 
     def _measured(self, trial: Trial, setting: Setting, file: MatchFile) -> LatencyMatch:
+        preflight([trial])  # a module that cannot be built, or hangs, is named as in any other command
         print_line(self.console, f"latency of {_text(trial)}: the stock network that is as slow is measured, once")
         start = time.monotonic()
         sizes = sizes_of(trial.settings)
@@ -264,17 +266,17 @@ def _search(measure: _Measurement, sizes: Sizes, latency: LatencySettings) -> _O
             for size in tried
         }
 
-    found = search(sizes, 1 / first.ratio, look)
-    return _nearest(measure, found, sizes, latency)
+    searched = search(sizes, 1 / first.ratio, look)
+    return _nearest(measure, searched, sizes, latency)
 
 
-def _nearest(measure: _Measurement, found: Search, sizes: Sizes, latency: LatencySettings) -> _Outcome:
-    measured = measure(found.nearest, latency.processes, latency.rounds)
+def _nearest(measure: _Measurement, searched: Search, sizes: Sizes, latency: LatencySettings) -> _Outcome:
+    measured = measure(searched.nearest, latency.processes, latency.rounds)
     of_graft = _ratio(measured, GRAFT, STOCK)
-    ratios = {size: _ratio(measured, f"{size:.9g}", GRAFT) for size in found.nearest}
+    ratios = {size: _ratio(measured, f"{size:.9g}", GRAFT) for size in searched.nearest}
     what = "width" if sizes.by == "width" else "train.imgsz"
     if not ratios:
-        return _Outcome(of_graft, reason=f"no other {what} of the stock network can be built", tried=found.tried)
+        return _Outcome(of_graft, reason=f"no other {what} of the stock network can be built", tried=searched.tried)
     size = min(ratios, key=lambda one: abs(math.log(ratios[one].ratio)))
     nearest = ratios[size]
     if abs(math.log(of_graft.ratio)) <= abs(math.log(nearest.ratio)):
@@ -282,14 +284,14 @@ def _nearest(measure: _Measurement, found: Search, sizes: Sizes, latency: Latenc
             f"the stock network itself is nearest: it is {1 / of_graft.ratio:.2f} times as slow as the graft, that of "
             f"{what} {size:.9g} {nearest.in_words} times"
         )
-        return _Outcome(of_graft, reason=reason, tried=found.tried)
+        return _Outcome(of_graft, reason=reason, tried=searched.tried)
     if nearest.ratio < REACHED and not any(one.ratio >= 1 for one in ratios.values()):
         reason = (
             f"no {what} up to {size:.9g} is as slow: that is {nearest.in_words} times as slow as the graft; on a GPU a "
             "larger latency.batch or another latency.backend depends more on the arithmetic"
         )
-        return _Outcome(of_graft, reason=reason, tried=found.tried)
-    return _Outcome(of_graft, size, nearest, tried=found.tried)
+        return _Outcome(of_graft, reason=reason, tried=searched.tried)
+    return _Outcome(of_graft, size, nearest, tried=searched.tried)
 
 
 def _ratio(processes: Sequence[ProcessTimes], key: str, other: str) -> LatencyRatio:
@@ -303,8 +305,8 @@ def _ratio(processes: Sequence[ProcessTimes], key: str, other: str) -> LatencyRa
 
 
 def _file(trial: Trial, setting: Setting, device: str) -> MatchFile:
-    key = {**latency_key(trial), "setting": str(setting), "device": device}
-    return OutputFolder(Path(trial.settings.command.root).absolute()).match(content_hash(key)[:16])
+    key = content_hash(LatencyKey.of(trial, str(setting), device))[:16]
+    return OutputFolder(Path(trial.settings.command.root).absolute()).match(key)
 
 
 def _note(match: LatencyMatch) -> str:

@@ -21,6 +21,7 @@ from ablate.settings.network_width import WIDEST, with_width
 from ablate.settings.schema import CONTROL_MODULES
 from ablate.settings.signature import file_hash
 from ablate.settings.trial_settings import TrialSettings
+from ablate.storage.content_hash import content_hash
 from ablate.study.matched_resolution import LARGEST, stock_step
 from ablate.study.trial import Trial
 from ablate.training.trainer_arguments import trained_classes
@@ -94,7 +95,7 @@ def sizes_of(settings: TrialSettings) -> Sizes:
         first, last = math.floor(width / WIDTH_STEP) + 1, math.floor(min(MOST_SIZES * width, WIDEST) / WIDTH_STEP)
         return Sizes("width", width, tuple(number * WIDTH_STEP for number in range(first, last + 1)))
     step = stock_step(settings)
-    first, last = imgsz // step + 1, math.floor(min(MOST_SIZES * imgsz, LARGEST) / step)
+    first, last = -(-imgsz // step) + 1, math.floor(min(MOST_SIZES * imgsz, LARGEST) / step)
     return Sizes("imgsz", imgsz, tuple(float(number * step) for number in range(first, last + 1)))
 
 
@@ -129,9 +130,9 @@ def search(sizes: Sizes, stock_ratio: float, measure: Measure) -> Search:
         measured = measure(sorted({*picks, *_spread(open_sizes, MORE * failures)}))
         failures = sum(ratio is None for ratio in measured.values())
         tried |= measured
-        known = sorted((size, ratio) for size, ratio in tried.items() if ratio is not None)
-        low = max([(sizes.stock, stock_ratio), *(one for one in known if one[1] < 1)])
-        high = min((one for one in known if one[1] >= 1 and one[0] > low[0]), default=None)
+        points = sorted((size, ratio) for size, ratio in tried.items() if ratio is not None)
+        low = max([(sizes.stock, stock_ratio), *(one for one in points if one[1] < 1)])
+        high = min((one for one in points if one[1] >= 1 and one[0] > low[0]), default=None)
         end = math.inf if high is None else high[0]
         open_sizes = [size for size in sizes.larger if low[0] < size < end and size not in tried]
         if any(ratio is not None and abs(ratio - 1) <= CLOSE for ratio in measured.values()):
@@ -167,14 +168,41 @@ def _spread(sizes: Sequence[float], count: int) -> list[float]:
     return [sizes[number * len(sizes) // count] for number in range(count)] if count < len(sizes) else list(sizes)
 
 
-def latency_key(trial: Trial) -> dict[str, object]:
-    """Return what the latency of a trial's network depends on, whatever machine and version measure it."""
-    settings = trial.settings
-    return {
-        "grafts": [graft.key for graft in settings.grafts],
-        "architecture": settings.model.architecture,
-        "classes": len(trained_classes(settings, trial.data)),
-        "channels": trial.data.channels,
-        "weights": None if settings.model.weights is None else file_hash(settings.model.weights),
-        "imgsz": settings.train.imgsz,
-    }
+@dataclass(frozen=True)
+class LatencyKey:
+    """What the latency of a trial's network depends on, whatever machine and version measure it.
+
+    Attributes:
+        grafts: Each graft and the source of its classes, hashed.
+        architecture: Of the stock network.
+        classes: Number of classes.
+        channels: Of the images.
+        weights: Hash of the starting weights; None without any.
+        imgsz: Side of the images in pixels.
+        setting: In which latency is measured, in words.
+        device: "cpu" or "gpu".
+    """
+
+    grafts: tuple[str, ...]
+    architecture: str
+    classes: int
+    channels: int
+    weights: str | None
+    imgsz: int
+    setting: str
+    device: str
+
+    @classmethod
+    def of(cls, trial: Trial, setting: str, device: str) -> LatencyKey:
+        """Return the key of a trial's network."""
+        settings, weights = trial.settings, trial.settings.model.weights
+        return cls(
+            grafts=tuple(content_hash(graft.key) for graft in settings.grafts),
+            architecture=settings.model.architecture,
+            classes=len(trained_classes(settings, trial.data)),
+            channels=trial.data.channels,
+            weights=None if weights is None else file_hash(weights),
+            imgsz=settings.train.imgsz,
+            setting=setting,
+            device=device,
+        )
