@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
+from tests.fixtures.recorded_graphs import in_onnx_runtime, recorded
 from torch import Tensor, nn
 
 from ablate.modules.attention.cbam import CBAM
@@ -92,9 +91,7 @@ def test_the_code_of_its_card_runs(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_graph_recorded_at_one_size_is_right_at_others(name: str) -> None:
     module = build(name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch.jit itself
-        graph = torch.jit.trace(module, torch.randn(1, 16, 8, 8), check_trace=False)  # type: ignore[no-untyped-call]
+    graph = recorded(module, torch.randn(1, 16, 8, 8))
     for shape in SIZES:
         x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
         torch.testing.assert_close(graph(x), module(x), rtol=1e-5, atol=1e-6)
@@ -103,18 +100,11 @@ def test_a_graph_recorded_at_one_size_is_right_at_others(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_onnx_is_right_at_sizes_that_it_was_not_exported_with(name: str) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    module, file = build(name), io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter itself
-        axes = {"x": {0: "b", 2: "h", 3: "w"}}
-        example = (torch.randn(1, 16, 8, 8),)
-        torch.onnx.export(module, example, file, input_names=["x"], dynamic_axes=axes, opset_version=18, dynamo=False)
-    session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    module = build(name)
+    exported = in_onnx_runtime(module, torch.randn(1, 16, 8, 8))
     for shape in SIZES:
         x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
-        ours = torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
-        torch.testing.assert_close(ours, module(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(exported(x), module(x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

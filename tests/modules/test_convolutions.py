@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import io
 import itertools
 from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.fixtures.recorded_graphs import in_onnx_runtime, recorded
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
@@ -49,13 +49,11 @@ def test_sizes_are_those_of_a_convolution_with_padding(convolution: Callable[...
         assert module(torch.randn(2, 8, height, width)).shape == expected.shape
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.trace.*deprecated:FutureWarning", "ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("convolution", CONVOLUTIONS)
 def test_traced_convolutions_take_other_sizes_and_batches(convolution: Callable[..., nn.Module]) -> None:
     module = _scramble(convolution(8, 12, stride=2))
-    traced = torch.jit.trace(module, _image(8, 6, 8, batch=1), check_trace=False)  # type: ignore[no-untyped-call]
-    x = _image(8, 9, 7, batch=3)
-    torch.testing.assert_close(traced(x), module(x))
+    graph, x = recorded(module, _image(8, 6, 8, batch=1)), _image(8, 9, 7, batch=3)
+    torch.testing.assert_close(graph(x), module(x))
 
 
 @pytest.mark.parametrize("convolution", [c for c in CONVOLUTIONS if c is not LDConv])
@@ -233,19 +231,7 @@ def test_diverse_branches_can_start_as_the_first_of_them() -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("convolution", CONVOLUTIONS)
 def test_convolutions_export_to_onnx_for_any_size(convolution: Callable[..., nn.Module]) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
     module = _scramble(convolution(8, 12, stride=2)).float()
-    file = io.BytesIO()
-    torch.onnx.export(
-        module,
-        (_image(8, 6, 8, batch=1).float(),),
-        file,
-        dynamo=False,
-        opset_version=18,
-        input_names=["x"],
-        dynamic_axes={"x": {0: "batch", 2: "height", 3: "width"}},
-    )
-    session = onnxruntime.InferenceSession(file.getvalue())
-    for x in (_image(8, 6, 8), _image(8, 9, 7, batch=3)):
-        (y,) = session.run(None, {"x": x.float().numpy()})
-        torch.testing.assert_close(torch.from_numpy(y), module(x.float()), rtol=1e-4, atol=1e-4)
+    exported = in_onnx_runtime(module, _image(8, 6, 8, batch=1).float())
+    for x in (_image(8, 6, 8).float(), _image(8, 9, 7, batch=3).float()):
+        torch.testing.assert_close(exported(x), module(x), rtol=1e-4, atol=1e-4)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.fixtures.recorded_graphs import in_onnx_runtime, recorded
 from torch import Tensor, nn
 
 from ablate.modules.fusions.cgafusion import CGAFusion
@@ -96,9 +95,7 @@ def test_wrong_options_are_refused_in_one_sentence(name: str, options: dict[str,
 @pytest.mark.parametrize("name", NAMES)
 def test_a_graph_recorded_at_one_size_is_right_at_others(name: str) -> None:
     module = build(name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch.jit itself
-        graph = torch.jit.trace(module, image(1, 16, 8, 8), check_trace=False)  # type: ignore[no-untyped-call]
+    graph = recorded(module, image(1, 16, 8, 8))
     for shape in SIZES:
         torch.testing.assert_close(graph(image(*shape)), module(image(*shape)), rtol=1e-4, atol=1e-5)
 
@@ -106,17 +103,10 @@ def test_a_graph_recorded_at_one_size_is_right_at_others(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_onnx_is_right_at_sizes_that_it_was_not_exported_with(name: str) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
-    module, file = build(name), io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter itself
-        axes = {"x": {0: "b", 2: "h", 3: "w"}}
-        example = (image(1, 16, 8, 8),)
-        torch.onnx.export(module, example, file, input_names=["x"], dynamic_axes=axes, opset_version=18, dynamo=False)
-    session = onnxruntime.InferenceSession(file.getvalue(), providers=["CPUExecutionProvider"])
+    module = build(name)
+    exported = in_onnx_runtime(module, image(1, 16, 8, 8))
     for shape in SIZES:
-        ours = torch.from_numpy(session.run(None, {"x": image(*shape).numpy()})[0])
-        torch.testing.assert_close(ours, module(image(*shape)), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(exported(image(*shape)), module(image(*shape)), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.fixtures.recorded_graphs import in_onnx_runtime, recorded
 from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 from ultralytics.nn.modules.block import SCDown
@@ -133,26 +134,21 @@ def test_a_traced_graph_is_right_for_other_sizes(name: str, recwarn: pytest.Warn
     def call(x: Tensor) -> Tensor:
         return run(name, module, x)
 
+    graph = recorded(call, images(name, 1, 8, 8))
     with torch.no_grad():
-        traced = torch.jit.trace(call, images(name, 1, 8, 8), check_trace=False)  # type: ignore[no-untyped-call]
         for size in ((2, 8, 6), (1, 5, 7), (3, 1, 2)):
             x = images(name, *size)
-            torch.testing.assert_close(traced(x), call(x))
+            torch.testing.assert_close(graph(x), call(x))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EACH)
 def test_onnx_runtime_computes_the_same_at_any_size(name: str, recwarn: pytest.WarningsRecorder) -> None:
-    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    graph, model = _Called(name, made(name)).eval().requires_grad_(False), io.BytesIO()
-    axes = {"x": {0: "batch", 2: "height", 3: "width"}}
-    options = {"opset_version": 18, "dynamo": False, "input_names": ["x"], "dynamic_axes": axes}
-    torch.onnx.export(graph, (images(name, 1, 8, 8),), model, **options)  # type: ignore[arg-type]
-    session = runtime.InferenceSession(model.getvalue(), providers=["CPUExecutionProvider"])
+    graph = _Called(name, made(name)).eval().requires_grad_(False)
+    exported = in_onnx_runtime(graph, images(name, 1, 8, 8))
     for size in ((2, 8, 6), (3, 5, 7), (1, 1, 2)):
         x = images(name, *size)
-        (y,) = session.run(None, {"x": x.numpy()})
-        torch.testing.assert_close(torch.from_numpy(y), graph(x), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(exported(x), graph(x), rtol=1e-4, atol=1e-5)
 
 
 class _Called(nn.Module):
@@ -278,8 +274,8 @@ def test_an_adapter_traces_for_other_sizes(adapter: str, recwarn: pytest.Warning
     def levels(batch: int, size: int) -> list[Tensor]:
         return [noise(batch, c, size // k, size // k) for c, k in ((16, 1), (24, 2), (40, 4))]
 
-    traced = torch.jit.trace(call, levels(1, 8), check_trace=False)  # type: ignore[no-untyped-call]
-    for y, other in zip(traced(*levels(2, 16)), call(*levels(2, 16)), strict=True):
+    graph = recorded(call, *levels(1, 8))
+    for y, other in zip(graph(*levels(2, 16)), call(*levels(2, 16)), strict=True):
         torch.testing.assert_close(y, other)
 
 

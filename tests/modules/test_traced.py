@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.fixtures.recorded_graphs import in_onnx_runtime, recorded
 from torch import Tensor, nn
 
 from ablate import modules
@@ -49,16 +49,6 @@ def built(name: str, options: dict[str, Any]) -> nn.Module:
     return module
 
 
-@pytest.fixture(autouse=True)
-def quiet(recwarn: pytest.WarningsRecorder) -> None:
-    """Tracing warns of what Python decides by the example's channels."""
-
-
-def trace(function: Callable[..., Any], *example: Tensor) -> Any:
-    with torch.no_grad():
-        return torch.jit.trace(function, example, check_trace=False)  # type: ignore[no-untyped-call]
-
-
 WEIGHTS = noise(9)
 OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "places": lambda x: traced.places(x.shape[3], x),
@@ -75,7 +65,7 @@ OPERATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_the_traced_form_of_an_operation_is_the_ordinary_one(name: str) -> None:
     operation = OPERATIONS[name]
-    graph = trace(operation, noise(*EXAMPLE))
+    graph = recorded(operation, noise(*EXAMPLE))
 
     for shape in (EXAMPLE, *OTHERS):
         x = noise(*shape, seed=1)
@@ -83,7 +73,7 @@ def test_the_traced_form_of_an_operation_is_the_ordinary_one(name: str) -> None:
 
 
 def test_the_traced_order_keeps_equal_numbers_in_order() -> None:
-    graph = trace(traced.descending_order, noise(1, 8))
+    graph = recorded(traced.descending_order, noise(1, 8))
 
     for batch in range(1, 4):
         score = noise(batch, 8, seed=batch).mul(2).round() / 2  # many are equal
@@ -96,7 +86,7 @@ def test_the_traced_order_keeps_equal_numbers_in_order() -> None:
 def test_a_traced_module_is_right_for_other_sizes_batches_and_devices(name: str, options: dict[str, Any]) -> None:
     module = built(name, options)
     for example in (EXAMPLE, *([] if options else [(1, 16, 1, 1)])):
-        graph = trace(module, noise(*example))
+        graph = recorded(module, noise(*example))
         assert 'Device = prim::Constant[value="cpu"]' not in str(graph.inlined_graph)
         for shape in OTHERS:
             x = noise(*shape, seed=1)
@@ -105,25 +95,11 @@ def test_a_traced_module_is_right_for_other_sizes_batches_and_devices(name: str,
 
 
 @pytest.mark.parametrize(("name", "options"), MODULES[::2], ids=NAMES[::2])
-def test_a_module_is_exported_to_onnx_for_any_size(name: str, options: dict[str, Any], tmp_path: Path) -> None:
-    runtime = pytest.importorskip("onnxruntime")
-    module, file = built(name, options), tmp_path / "module.onnx"
-    axes = {0: "batch", 2: "height", 3: "width"}
-    torch.onnx.export(
-        module,
-        (noise(*EXAMPLE),),
-        file,
-        opset_version=18,
-        input_names=["x"],
-        output_names=["y"],
-        dynamic_axes={"x": axes, "y": axes},
-        dynamo=False,
-    )
-    session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-
+def test_a_module_is_exported_to_onnx_for_any_size(name: str, options: dict[str, Any]) -> None:
+    module = built(name, options)
+    exported = in_onnx_runtime(module, noise(*EXAMPLE))
     for shape in (EXAMPLE, *OTHERS):
         x = noise(*shape, seed=1)
         with torch.no_grad():
             expected = module(x)
-        output = torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
-        torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(exported(x), expected, rtol=1e-4, atol=1e-4)
