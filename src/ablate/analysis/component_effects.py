@@ -113,10 +113,10 @@ class StudyEffects:
         """
         dependent = []
         for effect in self.effects:
-            own = [one for one in self.interactions if effect.component in one.components]
+            crossed = [one for one in self.interactions if effect.component in one.components]
             deciding = [
                 one
-                for one in own
+                for one in crossed
                 if one.supported or (effect.supported and abs(one.value.mean) >= abs(effect.mean or 0.0))
             ]
             if deciding:
@@ -173,15 +173,21 @@ def sums_of(comparison: Comparison) -> list[SumOfGains]:
         none = next((variant for marks, variant in study.items() if not any(marks)), None)
         if none is None or any(_reasons_against(variant, none) for variant in study.values()):
             continue
-        found = gains({marks: variant.accuracy() for marks, variant in study.items()})
-        if found.seeds:
-            beyond = [a - b for a, b in zip(found.together, found.summed, strict=True)]
+        study_gains = gains({marks: variant.accuracy() for marks, variant in study.items()})
+        if study_gains.seeds:
+            beyond = [a - b for a, b in zip(study_gains.together, study_gains.summed, strict=True)]
             together, summed, difference = (
-                samples_of(found.seeds, values, none.fold_share) for values in (found.together, found.summed, beyond)
+                samples_of(study_gains.seeds, values, none.fold_share)
+                for values in (study_gains.together, study_gains.summed, beyond)
             )
             sums.append(
                 SumOfGains(
-                    title, tuple(found.seeds), _mean(together), _mean(summed), _mean(difference), difference.p_value
+                    title,
+                    tuple(study_gains.seeds),
+                    _mean(together),
+                    _mean(summed),
+                    _mean(difference),
+                    difference.p_value,
                 )
             )
     return sums
@@ -211,7 +217,7 @@ def _main(component: str, index: int, study: VariantsByMarks) -> ComponentEffect
 def _interactions(components: Sequence[str], study: VariantsByMarks) -> tuple[ComponentInteraction, ...]:
     """The interactions of each two components that four comparable variants tell, corrected over all of them."""
     measured = {marks: variant.accuracy() for marks, variant in study.items() if variant.measured}
-    found = []
+    effects = []
 
     @cache  # most pairs of variants are asked for by several pairs of components
     def is_fair(one: Marks, other: Marks) -> bool:
@@ -227,9 +233,9 @@ def _interactions(components: Sequence[str], study: VariantsByMarks) -> tuple[Co
             )
             simple = GivenOther(*names, first_alone, first_with), GivenOther(*names[::-1], second_alone, second_with)
             value = samples_of(two.seeds, two.interaction, _share(study))
-            found.append(ComponentInteraction(names, tuple(two.seeds), _mean(value), value.p_value, simple))
-    corrected = holm([one.p_holm for one in found])
-    return tuple(replace(one, p_holm=p) for one, p in zip(found, corrected, strict=True))
+            effects.append(ComponentInteraction(names, tuple(two.seeds), _mean(value), value.p_value, simple))
+    corrected = holm([one.p_holm for one in effects])
+    return tuple(replace(one, p_holm=p) for one, p in zip(effects, corrected, strict=True))
 
 
 def _mean(samples: Samples) -> MeanOverSeeds:

@@ -123,11 +123,11 @@ def _study(groups: dict[str, Group]) -> DataSetStudy:
         if len(variant.on) == len(groups):
             gains = zip(accuracies[baseline], variant.on, strict=True)  # paired: folds and seeds may lack a trial
             accuracies[variant.label] = [accuracy + one.estimate for accuracy, one in gains]
-    found = ranks(list(zip(*accuracies.values(), strict=True)))
-    means = dict(zip(accuracies, found.means, strict=True)) if found else {}
+    ranked = ranks(list(zip(*accuracies.values(), strict=True)))
+    means = dict(zip(accuracies, ranked.means, strict=True)) if ranked else {}
     variants = [replace(variant, mean_rank=means.get(variant.label)) for variant in variants]
     ordered = sorted(variants, key=lambda variant: -variant.pooled.mean)
-    return DataSetStudy("", tuple(groups), tuple(ordered), baseline, found, tuple(accuracies))
+    return DataSetStudy("", tuple(groups), tuple(ordered), baseline, ranked, tuple(accuracies))
 
 
 def _across(label: str, groups: dict[str, Group], rows: dict[str, Row]) -> AcrossDataSets:

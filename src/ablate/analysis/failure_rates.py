@@ -114,9 +114,9 @@ def _of_group(group: Group) -> list[LossesCompared]:
     if of_baseline is None:
         return []
     return [
-        LossesCompared(row, group.baseline, found, of_baseline)
-        for row, found in losses
-        if found is not None and found.count + of_baseline.count
+        LossesCompared(row, group.baseline, of_variant, of_baseline)
+        for row, of_variant in losses
+        if of_variant is not None and of_variant.count + of_baseline.count
     ]
 
 

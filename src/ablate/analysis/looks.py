@@ -86,20 +86,20 @@ def looks_of(
         return Looks(reason=f"not comparable: {different[0]}")
     futile = _futile_look([(learned_by(one, metric), learned_by(other, metric)) for one, other in pairs])
     pairs = pairs[:futile]
-    found = tuple(accuracy_by(one, metric) - accuracy_by(other, metric) for one, other in pairs)
+    differences_by_seed = tuple(accuracy_by(one, metric) - accuracy_by(other, metric) for one, other in pairs)
     identical = all(has_same_results(one, other) for one, other in pairs)
-    if identical and len(found) >= FIRST_LOOK and not changes_nothing(levels_of(pairs[0][0].factors)):
-        return Looks((), found, Verdict.UNDECIDED, DID_NOT_ACT)
-    made = tuple(looks_at(found, plan.max_seeds, plan.delta, plan.tests, identical=identical))
+    if identical and len(differences_by_seed) >= FIRST_LOOK and not changes_nothing(levels_of(pairs[0][0].factors)):
+        return Looks((), differences_by_seed, Verdict.UNDECIDED, DID_NOT_ACT)
+    made = tuple(looks_at(differences_by_seed, plan.max_seeds, plan.delta, plan.tests, identical=identical))
     if futile is not None and len(made) == futile - FIRST_LOOK + 1:
         made = (*made[:-1], made[-1]._replace(verdict=Verdict.UNDECIDED))
-        return Looks(made, found, Verdict.UNDECIDED, NOTHING_LEARNED)
+        return Looks(made, differences_by_seed, Verdict.UNDECIDED, NOTHING_LEARNED)
     verdict = made[-1].verdict if made else Verdict.UNDECIDED
     if verdict is not Verdict.UNDECIDED:
-        return Looks(made, found[: made[-1].seeds], verdict)
-    if len(found) == plan.max_seeds:
-        return Looks(made, found, Verdict.OUT_OF_BUDGET, f"undecided after {plan.max_seeds} seeds")
-    return Looks(made, found, verdict, reason)
+        return Looks(made, differences_by_seed[: made[-1].seeds], verdict)
+    if len(differences_by_seed) == plan.max_seeds:
+        return Looks(made, differences_by_seed, Verdict.OUT_OF_BUDGET, f"undecided after {plan.max_seeds} seeds")
+    return Looks(made, differences_by_seed, verdict, reason)
 
 
 def variant_looks(variant: Variant, baseline: Variant, manifest: SweepManifest) -> Looks | None:

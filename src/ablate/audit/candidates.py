@@ -60,8 +60,8 @@ def _by_local_features(features: Sequence[ImageFeatures], is_mirrored: bool) -> 
         pairs, again = np.unique(np.concatenate([shared, met]), return_inverse=True)
         weights = np.concatenate([times, np.ones(len(met), np.int64)])
         shared, times = pairs, np.bincount(again, weights, len(pairs)).astype(np.int64)
-    kept = times >= LEAST_SHARED
-    first, second = _foremost(shared[kept] // number, shared[kept] % number, times[kept])
+    enough = times >= LEAST_SHARED
+    first, second = _foremost(shared[enough] // number, shared[enough] % number, times[enough])
     return np.stack([first, second, np.full(len(first), int(is_mirrored))], 1)
 
 
@@ -94,10 +94,10 @@ def _meetings(keys: list[npt.NDArray[np.int64]], owners: npt.NDArray[np.int64], 
         if not len(here):
             break
         first, second = owner[here], owner[here + step]
-        kept = first != second
+        distinct = first != second
         if len(keys) > 1:
-            kept &= is_mirror[here] != is_mirror[here + step]
-        first, second = first[kept], second[kept]
+            distinct &= is_mirror[here] != is_mirror[here + step]
+        first, second = first[distinct], second[distinct]
         met.append(np.minimum(first, second) * number + np.maximum(first, second))
     return np.concatenate(met) if met else np.zeros(0, np.int64)
 
@@ -118,16 +118,16 @@ def _by_hash(features: Sequence[ImageFeatures], is_mirrored: bool) -> Pairs:
     rows = np.array([index for index, each in enumerate(features) if not each.is_flat], np.int64)
     plain = np.array([features[index].hash for index in rows], np.uint64)
     other = np.array([features[index].mirrored_hash for index in rows], np.uint64) if is_mirrored else plain
-    found = []
+    close_pairs = []
     edges = np.linspace(0, 64, HASH_BITS + 2).astype(int)
     for low, high in pairwise(edges):
         mask = np.uint64((1 << int(high - low)) - 1)
         one, two = (plain >> np.uint64(low)) & mask, (other >> np.uint64(low)) & mask
         for here, there in _equal(one, two):
-            kept = np.bitwise_count(plain[here] ^ other[there]) <= HASH_BITS
-            first, second = rows[here[kept]], rows[there[kept]]
-            found.append(np.stack([np.minimum(first, second), np.maximum(first, second)], 1)[first != second])
-    pairs = np.unique(np.concatenate(found), axis=0) if found else np.zeros((0, 2), np.int64)
+            close = np.bitwise_count(plain[here] ^ other[there]) <= HASH_BITS
+            first, second = rows[here[close]], rows[there[close]]
+            close_pairs.append(np.stack([np.minimum(first, second), np.maximum(first, second)], 1)[first != second])
+    pairs = np.unique(np.concatenate(close_pairs), axis=0) if close_pairs else np.zeros((0, 2), np.int64)
     return np.column_stack([pairs, np.full(len(pairs), int(is_mirrored))])
 
 

@@ -73,7 +73,7 @@ def find_recordings(
     if not runs:
         return ()
     least = max(LEAST_LIKE, _chance(features, runs))
-    known = {(min(pair), max(pair)) for pair in same}
+    twins = {(min(pair), max(pair)) for pair in same}
     several = len({run.images for run in runs if len(run.images) >= FEWEST}) > 1
     recordings = []
     for run in runs:
@@ -81,7 +81,7 @@ def find_recordings(
         alike = [
             may
             and (
-                (min(pair), max(pair)) in known or thumbnail_correlation(features[pair[0]], features[pair[1]]) >= least
+                (min(pair), max(pair)) in twins or thumbnail_correlation(features[pair[0]], features[pair[1]]) >= least
             )
             for may, pair in zip(run.may_link, pairs, strict=True)
         ]

@@ -39,11 +39,14 @@ def group_findings(comparison: Comparison, group: Group) -> list[Finding]:
     fair = [(row, difference) for row, difference in compared if difference.is_comparable]
     tested = [one for one in fair if one[1].is_tested]
     untested = [one for one in fair if not one[1].is_tested]
-    found = [*_tested(tested, comparison.tests, comparison.metric.label), *([_untested(untested)] if untested else [])]
-    numbers = [_baseline_number(group, baseline, comparison.metric.label), *[""] * len(found)]
+    findings = [
+        *_tested(tested, comparison.tests, comparison.metric.label),
+        *([_untested(untested)] if untested else []),
+    ]
+    numbers = [_baseline_number(group, baseline, comparison.metric.label), *[""] * len(findings)]
     return [
         replace(finding, text=f"Compared with {baseline}{number}, {finding.text}")
-        for finding, number in zip(found, numbers, strict=False)
+        for finding, number in zip(findings, numbers, strict=False)
     ]
 
 
@@ -83,31 +86,31 @@ def _tested(compared: Sequence[Compared], tests: int, accuracy: str) -> list[Fin
     unsupported = [(row, d) for row, d in compared if d.has_learned and not d.supported]
     suggested = [(row, d) for row, d in unsupported if d.over_seeds is not None and d.over_seeds.excludes_zero]
     unclear = [(row, d) for row, d in unsupported if d.over_seeds is None or not d.over_seeds.excludes_zero]
-    found = []
+    findings = []
     if better:
         text = f"{accuracy} is significantly higher for {_with_intervals(better, tests)}."
-        found.append(Finding(text, Kind.ACCURACY, _claims(better, tests)))
+        findings.append(Finding(text, Kind.ACCURACY, _claims(better, tests)))
     if worse:
         text = f"{accuracy} is significantly lower for {_with_intervals(worse, tests)}."
-        found.append(Finding(text, Kind.ACCURACY, _claims(worse, tests)))
+        findings.append(Finding(text, Kind.ACCURACY, _claims(worse, tests)))
     for why, these in _by_reason(suggested).items():
         names = listed((_tested_difference(row, difference) for row, difference in these), MOST_NAMED)
         text = f"the 95% CI excludes zero but the difference is not significant {why} for {names}."
-        found.append(Finding(text, Kind.ACCURACY))
+        findings.append(Finding(text, Kind.ACCURACY))
     if blank:
         names = listed((f"{row.label} ({points_text(d.estimate)})" for row, d in blank), MOST_NAMED)
         text = (
             f"nothing can be concluded for {names}: neither these networks nor the baseline have learned anything "
             f"(mean accuracies below {LEARNED:g})."
         )
-        found.append(Finding(text, Kind.ACCURACY))
+        findings.append(Finding(text, Kind.ACCURACY))
     if unclear:
         text = (
             f"no significant difference was detected for {listed((row.label for row, _ in unclear), 6)}"
             f"{_undetectable([difference for _, difference in unclear], tests)}"
         )
-        found.append(Finding(text, Kind.ACCURACY))
-    return found
+        findings.append(Finding(text, Kind.ACCURACY))
+    return findings
 
 
 def _by_reason(compared: Sequence[Compared]) -> dict[str, list[Compared]]:

@@ -41,32 +41,32 @@ def findings(comparison: Comparison) -> list[Finding]:
     rows = comparison.rows
     if not rows and not comparison.left_out:
         return [Finding("No trial of this sweep has a result yet, so there is nothing to compare.", Kind.MISSING)]
-    found = without_claims(Kind.CHECK, [*broken(comparison), *exploratory(comparison), *without_effect(comparison)])
-    found += leak_findings(comparison)
+    made = without_claims(Kind.CHECK, [*broken(comparison), *exploratory(comparison), *without_effect(comparison)])
+    made += leak_findings(comparison)
     is_sequential = comparison.sweep.manifest.analysis.until is not None
-    found += looks_findings(comparison) if is_sequential else _of_fixed_seeds(comparison)
-    found += test_split_findings(comparison)
-    found += [*failure_findings(comparison), *unfair_findings(comparison), *control_findings(comparison)]
+    made += looks_findings(comparison) if is_sequential else _of_fixed_seeds(comparison)
+    made += test_split_findings(comparison)
+    made += [*failure_findings(comparison), *unfair_findings(comparison), *control_findings(comparison)]
     images = [*image_findings(comparison), *fold_findings(comparison)]
-    found += images
+    made += images
     if not images and any(row.difference is not None and row.difference.over_seeds is not None for row in rows):
         text = "The CIs (95%) and p-values cover seed-to-seed variance, not the sampling of validation images."
-        found.append(Finding(text, Kind.IMAGES))
-    found += without_claims(Kind.COST, latency_findings(comparison) if rows else [])
+        made.append(Finding(text, Kind.IMAGES))
+    made += without_claims(Kind.COST, latency_findings(comparison) if rows else [])
     if not is_sequential:
-        found += [*epoch_findings(comparison), *size_findings(comparison)]
-    found += without_claims(Kind.CHECK, tuning_findings(comparison))
-    return [*found, *without_claims(Kind.COST, training_findings(comparison))]
+        made += [*epoch_findings(comparison), *size_findings(comparison)]
+    made += without_claims(Kind.CHECK, tuning_findings(comparison))
+    return [*made, *without_claims(Kind.COST, training_findings(comparison))]
 
 
 def _of_fixed_seeds(comparison: Comparison) -> list[Finding]:
     """What tests say that hold for a number of seeds fixed beforehand, and not where the results decided it."""
-    found = [*component_findings(comparison), *data_set_findings(comparison)]
+    made = [*component_findings(comparison), *data_set_findings(comparison)]
     for group in comparison.groups:
-        found += group_findings(comparison, group)
-    found += [*best_findings(comparison), *pair_findings(comparison), *skewness_findings(comparison)]
-    found += [*looks_findings(comparison), *equivalence_findings(comparison)]
-    return [*found, *sum_findings(comparison), *factor_findings(comparison)]
+        made += group_findings(comparison, group)
+    made += [*best_findings(comparison), *pair_findings(comparison), *skewness_findings(comparison)]
+    made += [*looks_findings(comparison), *equivalence_findings(comparison)]
+    return [*made, *sum_findings(comparison), *factor_findings(comparison)]
 
 
 def remarks(comparison: Comparison) -> list[Finding]:

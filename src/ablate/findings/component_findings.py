@@ -34,17 +34,17 @@ MOST = 4  # interactions that are said
 
 def component_findings(comparison: Comparison) -> list[Finding]:
     """The effects of the components, study by study; interactions before the main effects."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     accuracy = comparison.metric.label
     for study in effects_of(comparison):
-        told = _removals(study.effects, accuracy) if study.is_removal else _factorial(study, accuracy)
-        found += [replace(one, text=_of_study(study.title, one.text)) for one in told]
-    return found
+        of_study = _removals(study.effects, accuracy) if study.is_removal else _factorial(study, accuracy)
+        findings += [replace(one, text=_of_study(study.title, one.text)) for one in of_study]
+    return findings
 
 
 def sum_findings(comparison: Comparison) -> list[Finding]:
     """Whether the gains of single components add up to the gain of all, study by study."""
-    found = []
+    findings = []
     for total in sums_of(comparison):
         claims: tuple[Claim, ...] = ()
         text = (
@@ -66,8 +66,8 @@ def sum_findings(comparison: Comparison) -> list[Finding]:
                 word = "more" if total.difference.mean > 0 else "less"
                 text += f"Together they give {word} than the sum: {beyond}."
                 claims = (Claim("all components", direction(total.difference.mean), "the sum of their gains", "gain"),)
-        found.append(Finding(_of_study(total.title, text), Kind.COMPONENTS, claims))
-    return found
+        findings.append(Finding(_of_study(total.title, text), Kind.COMPONENTS, claims))
+    return findings
 
 
 def _of_study(title: str, text: str) -> str:
@@ -79,9 +79,9 @@ def _factorial(study: StudyEffects, accuracy: str) -> list[Finding]:
     dependent = study.dependent
     names = {each.component for each in dependent}
     independent = [effect for effect in study.effects if effect.component not in names]
-    found = _interactions(study.interactions)
-    found += without_claims(Kind.COMPONENTS, [f"{_given(each, accuracy)}." for each in dependent])
-    return found + (_main_effects(independent) if independent else [])
+    findings = _interactions(study.interactions)
+    findings += without_claims(Kind.COMPONENTS, [f"{_given(each, accuracy)}." for each in dependent])
+    return findings + (_main_effects(independent) if independent else [])
 
 
 def _interactions(interactions: Sequence[ComponentInteraction]) -> list[Finding]:
@@ -123,8 +123,8 @@ def _removals(effects: Sequence[ComponentEffect], accuracy: str) -> list[Finding
         Claim("all components", direction(_mean(one)), f"all but {one.component}") for one in numbers if one.supported
     ]
     text = f"{lead} {'; '.join(words)}.{_doubts(numbers)}"
-    found = [Finding(text, Kind.COMPONENTS, tuple(claims))] if numbers else []
-    return found + without_claims(Kind.COMPONENTS, _refusals(effects))
+    findings = [Finding(text, Kind.COMPONENTS, tuple(claims))] if numbers else []
+    return findings + without_claims(Kind.COMPONENTS, _refusals(effects))
 
 
 def _removed(effect: ComponentEffect, accuracy: str) -> str:
@@ -144,12 +144,12 @@ def _main_effects(effects: Sequence[ComponentEffect]) -> list[Finding]:
         Claim(one.component, direction(_mean(one)), f"without {one.component}") for one in numbers if one.supported
     ]
     text = f"{lead}: {'; '.join(words)}.{_doubts(numbers)}"
-    found = [Finding(text, Kind.COMPONENTS, tuple(claims))] if numbers else []
+    findings = [Finding(text, Kind.COMPONENTS, tuple(claims))] if numbers else []
     rest = []
     fewer = [f"{effect.component} ({effect.pairs} of {pairs})" for effect in numbers if effect.pairs < pairs]
     if fewer:
         rest.append(f"Pairs of variants are missing, so the average covers fewer of them for {joined(fewer)}.")
-    return found + without_claims(Kind.COMPONENTS, [*rest, *_refusals(effects)])
+    return findings + without_claims(Kind.COMPONENTS, [*rest, *_refusals(effects)])
 
 
 def _doubts(effects: Sequence[ComponentEffect]) -> str:

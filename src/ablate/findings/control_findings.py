@@ -82,11 +82,11 @@ def without_effect(comparison: Comparison) -> list[str]:
 
 def control_findings(comparison: Comparison) -> list[Finding]:
     """What the controls show of size and scale; and that surgery changes nothing, where that is so."""
-    found = _held_against([test for group in comparison.groups for test in _size_tests(group)])
-    found += _held_against([test for group in comparison.groups for test in _resolution_tests(group)])
-    found += _held_against([test for group in comparison.groups for test in _latency_tests(group)])
+    findings = _held_against([test for group in comparison.groups for test in _size_tests(group)])
+    findings += _held_against([test for group in comparison.groups for test in _resolution_tests(group)])
+    findings += _held_against([test for group in comparison.groups for test in _latency_tests(group)])
     scales = [text for group in comparison.groups for row in group.rows for text in _scale(row, group)]
-    found += without_claims(Kind.CONTROLS, scales)
+    findings += without_claims(Kind.CONTROLS, scales)
     exact = [
         (control.label, differences)
         for control, _, differences in _identities(comparison)
@@ -99,8 +99,8 @@ def control_findings(comparison: Comparison) -> list[Finding]:
             f"{listed(label for label, _ in exact)} reproduced the baseline exactly, {each}: grafting by itself "
             "changed nothing."
         )
-        found.append(Finding(text, Kind.CONTROLS))
-    return found
+        findings.append(Finding(text, Kind.CONTROLS))
+    return findings
 
 
 def _held_against(tests: Sequence[_SizeTest]) -> list[Finding]:

@@ -19,7 +19,7 @@ MOST = 3  # variants that are said
 
 def data_set_findings(comparison: Comparison) -> list[Finding]:
     """The mean over data sets, the next data set and the ranks, for each study over data sets."""
-    found = []
+    findings = []
     for study in data_set_studies(comparison):
         lead = f"Over {len(study.data)} data sets ({listed(study.data, MOST)})"
         lead += f" with {study.title}" if study.title else ""
@@ -31,10 +31,10 @@ def data_set_findings(comparison: Comparison) -> list[Finding]:
             for variant in study.variants
             if variant.supported
         ]
-        found.append(Finding(text, Kind.DATA_SETS, tuple(claims)))
+        findings.append(Finding(text, Kind.DATA_SETS, tuple(claims)))
         if study.ranks is not None:
-            found.append(_of_ranks(study, study.ranks))
-    return found
+            findings.append(_of_ranks(study, study.ranks))
+    return findings
 
 
 def _means(variants: Sequence[AcrossDataSets]) -> str:
@@ -78,9 +78,11 @@ def _of_ranks(study: DataSetStudy, found: Ranks) -> Finding:
     if not found.can_differ:
         text = f"{lead} {len(study.data)} data sets are too few to tell which: {distance}."
         return Finding(text, Kind.DATA_SETS, (some,))
-    own = study.rank_of[study.baseline]
-    apart = [(label, rank) for label, rank in ordered if abs(rank - own) > found.distance]
-    words = [f"{label} ranks {'above' if rank < own else 'below'} {study.baseline}" for label, rank in apart]
-    claims = [Claim(label, direction(own - rank), study.baseline, "rank over data sets") for label, rank in apart]
+    baseline_rank = study.rank_of[study.baseline]
+    apart = [(label, rank) for label, rank in ordered if abs(rank - baseline_rank) > found.distance]
+    words = [f"{label} ranks {'above' if rank < baseline_rank else 'below'} {study.baseline}" for label, rank in apart]
+    claims = [
+        Claim(label, direction(baseline_rank - rank), study.baseline, "rank over data sets") for label, rank in apart
+    ]
     which = limited(words, MOST) if words else f"no variant differs from {study.baseline} by that much"
     return Finding(f"{lead} {distance}: {which}.", Kind.DATA_SETS, (some, *claims))

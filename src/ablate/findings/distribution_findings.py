@@ -49,11 +49,11 @@ def skewness_findings(comparison: Comparison) -> list[Finding]:
 def failure_findings(comparison: Comparison) -> list[Finding]:
     """How many trainings failed or collapsed, with an interval, and whether that differs from the baseline."""
     compared = [one for one in losses_compared(comparison) if one.of_variant.count or one.differs]
-    found = [Finding(_losses(one), Kind.FAILURES, _claims(one)) for one in compared[:MOST]]
+    findings = [Finding(_losses(one), Kind.FAILURES, _claims(one)) for one in compared[:MOST]]
     if len(compared) > MOST:
         rest = listed(one.row.label for one in compared[MOST:])
-        found.append(Finding(f"Trainings of {rest} failed or collapsed as well; see the notes.", Kind.FAILURES))
-    return found
+        findings.append(Finding(f"Trainings of {rest} failed or collapsed as well; see the notes.", Kind.FAILURES))
+    return findings
 
 
 def _claims(one: LossesCompared) -> tuple[Claim, ...]:
@@ -91,9 +91,9 @@ def _without(one: LossesCompared, mine: Losses, base: Losses) -> str:
     if difference is None or not collapsed & set(difference.replicates):
         return ""
     values = dict(zip(difference.replicates, difference.values, strict=True))
-    kept = [replicate for replicate in difference.replicates if replicate not in collapsed]
+    complete = [replicate for replicate in difference.replicates if replicate not in collapsed]
     text = f" Its mean difference, {points_text(difference.estimate)}, includes collapsed trainings"
-    if not kept:
+    if not complete:
         return f"{text}."
-    without = samples_of(kept, [values[replicate] for replicate in kept], difference.fold_share)
+    without = samples_of(complete, [values[replicate] for replicate in complete], difference.fold_share)
     return f"{text}; without those {'trainings' if mine.over_folds else 'seeds'} it is {points_text(without.mean)}."

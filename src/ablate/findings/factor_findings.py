@@ -23,14 +23,14 @@ MOST = 4  # effects of one kind that are said
 def factor_findings(comparison: Comparison) -> list[Finding]:
     """The effects that the trials support, or why there are none, for each model and data set."""
     analyses = analyses_of(comparison)
-    found: list[Finding] = []
+    findings: list[Finding] = []
     for analysis in analyses:
         where = f"On {analysis.data} with {analysis.model}, the" if len(analyses) > 1 else "The"
         if analysis.refusal:
-            found.append(Finding(f"{where} {_refused(analysis)}", Kind.FACTORS))
+            findings.append(Finding(f"{where} {_refused(analysis)}", Kind.FACTORS))
         else:
-            found += [replace(one, text=f"{where} {one.text}") for one in _supported(analysis)]
-    return found
+            findings += [replace(one, text=f"{where} {one.text}") for one in _supported(analysis)]
+    return findings
 
 
 def _refused(analysis: FactorAnalysis) -> str:

@@ -98,14 +98,14 @@ def _of_classes(trials: Sequence[TrialRecord]) -> list[str]:
     halves = [(trial, one) for trial in trials if (one := _halves_of(trial)) is not None]
     texts = []
     for number, which in enumerate(("first", "second")):
-        lacking = dict.fromkeys(
+        missing = dict.fromkeys(
             class_names(trial.data.classes)[index].label
             for trial, one in halves
             for index in one.lacking[number]
             if trial.data is not None and index < len(trial.data.classes)
         )
-        if lacking:
-            texts.append(f"the {which} half has no object of {listed(lacking, MOST)}")
+        if missing:
+            texts.append(f"the {which} half has no object of {listed(missing, MOST)}")
     if not texts:
         return []
     text = joined(texts)

@@ -26,15 +26,15 @@ def looks_findings(comparison: Comparison) -> list[Finding]:
     if plan.until is None:
         return _repeated(comparison)
     rows = [row for row in comparison.rows if row.difference is not None and row.difference.looks is not None]
-    found = []
+    findings = []
     for verdict in Verdict:
         these = [row for row in rows if row.difference is not None and row.difference.verdict is verdict]
         if these:
             margin = f" within ±{points(plan.delta or 0, signed=False)} points" if verdict is Verdict.EQUIVALENT else ""
             claims = [Claim(row.label, CLAIMED[verdict], row.baseline) for row in these if verdict in CLAIMED]
             text = f"{str(verdict).capitalize()}{margin}: {limited([_at_last_look(row) for row in these], MOST)}."
-            found.append(Finding(text, Kind.ACCURACY, tuple(claims)))
-    if found:
+            findings.append(Finding(text, Kind.ACCURACY, tuple(claims)))
+    if findings:
         together = f" and for all {plan.tests} comparisons together" if plan.tests > 1 else ""
         text = (
             f"Seeds are added until a variant is decided or has {plan.max_seeds}. The intervals hold at all looks"
@@ -42,8 +42,8 @@ def looks_findings(comparison: Comparison) -> list[Finding]:
         )
         if any(_has_ended_early(row, plan.max_seeds) for row in rows):
             text += " A difference that ended a variant early is, on average, further from zero than the true one."
-        found.append(Finding(text, Kind.CHECK))
-    return found
+        findings.append(Finding(text, Kind.CHECK))
+    return findings
 
 
 def verdicts_so_far(comparison: Comparison) -> list[str]:

@@ -56,12 +56,14 @@ def epoch_findings(comparison: Comparison) -> list[Finding]:
     if comparison.sweep.judge != BEST:
         return []
     tests = [test for row, baseline in _comparable(comparison) if (test := _epoch_test(row, baseline)) is not None]
-    found = [test for test in _corrected(tests) if test.is_said]
-    told = [(test, text) for test in found if (text := _epochs(test))]
-    if not told:
+    significant = [test for test in _corrected(tests) if test.is_said]
+    changed = [(test, text) for test in significant if (text := _epochs(test))]
+    if not changed:
         return []
-    claims = [Claim(test.row.label, direction(test.mean), test.baseline.label, test.outcome) for test, _ in told[:MOST]]
-    texts = limited([text for _, text in told], MOST)
+    claims = [
+        Claim(test.row.label, direction(test.mean), test.baseline.label, test.outcome) for test, _ in changed[:MOST]
+    ]
+    texts = limited([text for _, text in changed], MOST)
     text = f"The difference depends on the epoch that is evaluated{_corrected_for(tests)}: {texts}."
     return [Finding(text, Kind.EPOCHS, tuple(claims))]
 

@@ -28,8 +28,8 @@ def test_split_findings(comparison: Comparison) -> list[Finding]:
     if split is None:
         return []
     compared = [one for one in split.rows if one.test.difference is not None and _may_be_compared(one)]
-    found = [_differences(split, compared)] if compared else []
-    return found + _falls(split)
+    findings = [_differences(split, compared)] if compared else []
+    return findings + _falls(split)
 
 
 test_split_findings.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's

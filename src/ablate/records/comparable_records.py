@@ -23,13 +23,13 @@ def comparable_records(root: Path, keys: Collection[str]) -> list[TrialRecord]:
         keys: Comparison keys of the command's trials.
     """
     wanted = [key.encode() for key in keys]
-    found: dict[str, tuple[float, TrialFolder]] = {}
+    trials: dict[str, tuple[float, TrialFolder]] = {}
     for folder in _output_folders(root):
         for trial in folder.trial_folders():
             head = _head(trial.result)
-            if trial.signature not in found and any(key in head for key in wanted):
-                found[trial.signature] = (trial.result.stat().st_mtime, trial)
-    newest = sorted(found.values(), key=lambda one: one[0], reverse=True)[:MOST]
+            if trial.signature not in trials and any(key in head for key in wanted):
+                trials[trial.signature] = (trial.result.stat().st_mtime, trial)
+    newest = sorted(trials.values(), key=lambda one: one[0], reverse=True)[:MOST]
     records = []
     for _, trial in newest:
         with contextlib.suppress(FileNotFoundError, DamagedRecordError):

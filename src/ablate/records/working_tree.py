@@ -45,23 +45,23 @@ def git_state(diff_file: Path, folder: Path | None = None) -> Git:
         diff_file: Where the difference goes; not written where there is none.
         folder: A folder in the repository's working tree; the working folder by default.
     """
-    found, program = _find((folder or Path.cwd()).resolve()), shutil.which("git")
-    commit = None if found is None else _commit(found[1])
-    if found is None or commit is None:
+    repository, program = _find((folder or Path.cwd()).resolve()), shutil.which("git")
+    commit = None if repository is None else _commit(repository[1])
+    if repository is None or commit is None:
         return Git()
     dirty = None
     with suppress(OSError, subprocess.SubprocessError), tempfile.TemporaryDirectory(prefix="ablate-git-") as scratch:
         if program is not None and os.path.isabs(program):  # noqa: PTH117 - a git of the working folder is none
-            git = _Git(program, found[0], Path(scratch))
-            git.copy(found[1], commit)
+            git = _Git(program, repository[0], Path(scratch))
+            git.copy(repository[1], commit)
             changed = git.names("diff", *PLAIN, "--name-only", "-z", "HEAD")
             dirty = bool(changed)
             ignored = (
                 set(git.names("ls-files", "-z", "--cached", "--ignored", "--exclude-standard")) if dirty else set()
             )
-            kept = [name for name in changed if name not in ignored and not _is_secret(name)][:MOST_FILES]
-            if kept:
-                difference = git.run("diff", *PLAIN, "HEAD", "--", *(f":(top,literal){name}" for name in kept))
+            shown = [name for name in changed if name not in ignored and not _is_secret(name)][:MOST_FILES]
+            if shown:
+                difference = git.run("diff", *PLAIN, "HEAD", "--", *(f":(top,literal){name}" for name in shown))
                 diff_file.write_bytes(difference)  # bytes: the user's files may be in any encoding
     return Git(commit=commit, dirty=dirty)
 
@@ -87,13 +87,13 @@ class _Git:
         outside = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         self._environment = {**outside, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0", "GIT_NO_LAZY_FETCH": "1"}
 
-    def copy(self, theirs: Path, commit: str) -> None:
+    def copy(self, original: Path, commit: str) -> None:
         """Take over a repository's commit, index and patterns of ignored files; its objects are read where they are.
 
         Raises:
             OSError: A file cannot be read or written.
         """
-        shared = _shared(theirs)
+        shared = _shared(original)
         for name in ("refs", "objects", "info"):
             (self._folder / name).mkdir()
         (self._folder / "HEAD").write_text(f"{commit}\n", encoding="ascii")
@@ -102,7 +102,7 @@ class _Git:
         object_format = ["[extensions]", "objectformat = sha256"] if len(commit) == 64 else []
         (self._folder / "config").write_text("\n".join(["[core]", *kind, *object_format, ""]), encoding="utf-8")
         (self._folder / "info" / "exclude").write_text(_text(shared / "info" / "exclude"), encoding="utf-8")
-        for index in (theirs / "index", *theirs.glob("sharedindex.*")):
+        for index in (original / "index", *original.glob("sharedindex.*")):
             if index.is_file() and not index.is_symlink():
                 shutil.copy2(index, self._folder)  # with its time, by which git knows which files to read again
         if (shared / "objects").is_symlink():

@@ -75,9 +75,10 @@ def _tests(comparison: Comparison, differences: Sequence[Difference]) -> list[st
 
 def also_required(comparison: Comparison) -> str:
     """What beside the corrected p-value decides whether a difference is significant; empty where nothing does."""
-    skewness, found = comparison.skewness, [row.difference for row in comparison.rows if row.difference is not None]
+    differences = [row.difference for row in comparison.rows if row.difference is not None]
+    skewness = comparison.skewness
     text = ", and the tests that allow for skewness agree" if skewness is not None and skewness.is_notable else ""
-    if any(d.p_sequential is not None and d.looks is None for d in found):
+    if any(d.p_sequential is not None and d.looks is None for d in differences):
         text += ", and so is p (sequential)"
     return text
 

@@ -80,7 +80,7 @@ def print_table(comparison: Comparison, *, console: Console | None = None) -> No
         _print_test_split(comparison.on_test, console, ascii_only)
     console.print()
     all_found = findings(comparison)
-    rest, texts = [[finding.text for finding in found] for found in (remarks(comparison), all_found)]
+    rest, texts = [[finding.text for finding in group] for group in (remarks(comparison), all_found)]
     on_test = [finding.text for finding in all_found if finding.kind is Kind.TEST_SPLIT]
     foremost = texts[: max(1, SENTENCES - len(rest))]
     shown = [*foremost, *(text for text in on_test if text not in foremost)]

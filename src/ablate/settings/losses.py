@@ -126,8 +126,8 @@ class LossSpec:
         Raises:
             ConfigError: The class cannot be found.
         """
-        own = {"_target_": self.target, **self.arguments}
-        key: Plain = {"loss": own, "source": module_source(self.target).sha256}
+        options = {"_target_": self.target, **self.arguments}
+        key: Plain = {"loss": options, "source": module_source(self.target).sha256}
         return key if self.of is None else {**key, "of": self.of.key}
 
     def to_plain(self) -> Plain:

@@ -103,10 +103,10 @@ def between_data_sets(differences: Sequence[float], errors: Sequence[float | Non
     Returns:
         None below two data sets and where a standard error is not known.
     """
-    known = [error for error in errors if error is not None]
-    if len(differences) < 2 or len(known) < len(differences):
+    all_errors = [error for error in errors if error is not None]
+    if len(differences) < 2 or len(all_errors) < len(differences):
         return None
     from statsmodels.stats.meta_analysis import combine_effects
 
-    found = combine_effects(np.array(differences), np.square(known), method_re="iterated")
-    return float(np.sqrt(max(found.tau2, 0.0)))
+    combined = combine_effects(np.array(differences), np.square(all_errors), method_re="iterated")
+    return float(np.sqrt(max(combined.tau2, 0.0)))

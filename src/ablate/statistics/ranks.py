@@ -70,12 +70,12 @@ def cliques(means: Sequence[float], distance: float) -> list[tuple[float, float]
         Ascending; groups of one variant are left out, and so are those inside of another.
     """
     ascending = sorted(means)
-    found: list[tuple[float, float]] = []
+    spans: list[tuple[float, float]] = []
     for low in ascending:
         high = max(mean for mean in ascending if mean - low <= distance)
-        if high > low and not any(first <= low and high <= last for first, last in found):
-            found.append((low, high))
-    return found
+        if high > low and not any(first <= low and high <= last for first, last in spans):
+            spans.append((low, high))
+    return spans
 
 
 def _friedman(ranked: np.ndarray) -> float:

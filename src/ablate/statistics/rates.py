@@ -10,8 +10,8 @@ from ablate.statistics.paired import LEVEL
 
 def rate_interval(events: int, trials: int, level: float = LEVEL) -> Interval:
     """Rate of events with Clopper and Pearson's exact interval (1934, Biometrika 26); `trials` is at least 1."""
-    found = stats.binomtest(events, trials).proportion_ci(level, method="exact")
-    return Interval(events / trials, float(found.low), float(found.high))
+    bounds = stats.binomtest(events, trials).proportion_ci(level, method="exact")
+    return Interval(events / trials, float(bounds.low), float(bounds.high))
 
 
 def rates_p(events: int, trials: int, other_events: int, other_trials: int) -> float:

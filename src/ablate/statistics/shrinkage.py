@@ -43,5 +43,5 @@ def shrunken(differences: np.ndarray, share: float = 0.0) -> Shrunken | None:
     residual = differences - means[:, None] - differences.mean(axis=0) + mean
     within = float((residual**2).sum()) / ((variants - 1) * (seeds - 1)) * (1 + seeds * share)
     between = seeds * float(((means - mean) ** 2).sum()) / (variants - 1)
-    kept = max(0.0, 1 - within / between) if between > 0 else 0.0
-    return Shrunken(tuple((mean + kept * (means - mean)).tolist()), kept)
+    weight = max(0.0, 1 - within / between) if between > 0 else 0.0
+    return Shrunken(tuple((mean + weight * (means - mean)).tolist()), weight)

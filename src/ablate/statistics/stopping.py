@@ -61,17 +61,17 @@ def critical_values(most: int, tests: int) -> np.ndarray:
     return np.asarray(-special.stdtrit(seeds - 1, levels / 2))
 
 
-def ends(found: np.ndarray, critical: np.ndarray, delta: float | None) -> Ends:
+def ends(differences: np.ndarray, critical: np.ndarray, delta: float | None) -> Ends:
     """Let variants stop at the first look whose interval decides.
 
     Args:
-        found: Differences, shape (sweeps, variants, seeds).
+        differences: Shape (sweeps, variants, seeds).
         critical: Values of |t| at 3 ... seeds, shape (seeds - 2,).
         delta: Margin of equivalence, or None.
     """
-    n = np.arange(1, found.shape[-1] + 1)
-    mean = found.cumsum(-1) / n
-    squares = (found**2).cumsum(-1) - n * mean**2
+    n = np.arange(1, differences.shape[-1] + 1)
+    mean = differences.cumsum(-1) / n
+    squares = (differences**2).cumsum(-1) - n * mean**2
     mean, error = mean[..., 2:], np.sqrt(np.maximum(squares, 0) / np.maximum(n - 1, 1) / n)[..., 2:]
     with np.errstate(invalid="ignore"):
         low, high = mean - critical * error, mean + critical * error

@@ -164,8 +164,8 @@ def _panels_of_factors(comparison: Comparison) -> list[Panel]:
                 if row.accuracy.primary is not None:
                     pair = row.variant.factors[first], row.variant.factors[second]
                     pairs.setdefault(pair, []).append(row.accuracy.primary)
-            own = [e for e in analysis.interactions if set(e.term.split(" x ")) == {first, second}]
-            rank = not any(e.supported for e in own), -max((abs(e.interval.estimate) for e in own), default=0.0)
+            crossed = [e for e in analysis.interactions if set(e.term.split(" x ")) == {first, second}]
+            rank = not any(e.supported for e in crossed), -max((abs(e.interval.estimate) for e in crossed), default=0.0)
             means = {pair: fmean(accuracies) for pair, accuracies in pairs.items()}
             where = f"{analysis.model}, {analysis.data}"
             panels.append((rank, Panel(where, first, second, levels, means, tuple(row.key for row in rows))))

@@ -132,14 +132,14 @@ def _handles(classes: Sequence[ClassName], kinds: set[int]) -> list[Line2D]:
 
 def _one_replicate(rows: Sequence[Row]) -> list[tuple[Row, TrialRecord]]:
     """Row and trial per variant, all of the first seed, and fold, that most variants have samples for."""
-    found: dict[Replicate, dict[str, TrialRecord]] = {}
+    by_replicate: dict[Replicate, dict[str, TrialRecord]] = {}
     for row in rows:
         for trial in row.variant.measured:
             if trial.samples:
-                found.setdefault(trial.replicate, {}).setdefault(row.key, trial)
-    if not found:
+                by_replicate.setdefault(trial.replicate, {}).setdefault(row.key, trial)
+    if not by_replicate:
         return []
-    best = max(found.values(), key=lambda trials: (rows[0].key in trials, len(trials)))
+    best = max(by_replicate.values(), key=lambda trials: (rows[0].key in trials, len(trials)))
     return [(row, best[row.key]) for row in rows if row.key in best]
 
 
