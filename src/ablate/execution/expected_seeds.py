@@ -21,7 +21,7 @@ from ablate.statistics.stopping import Expected, Trials, expected_seeds, expecte
 from ablate.study.trial import Trial
 
 MULTIPLES = (0.0, 1.0, 2.0)  # true differences: of the margin, else of the spread
-ENOUGH = 0.8  # of the variants, as in other plans: fewer that are decided call for more seeds
+ENOUGH = 0.95  # of the variants: where fewer are decided, a larger number of seeds at most costs little and is said
 LARGER = (16, 20, 30, 50)  # numbers of seeds that are tried then
 
 
@@ -43,12 +43,14 @@ class ExpectedGroup:
         scenarios: What a variant takes.
         suffices: Largest number of seeds with which enough variants are decided of those that do nothing (with a
             margin) and of those with the largest difference: that of the command or one of `LARGER`; None: none does.
+        seeds_then: Of a variant on average, with that number; None as there.
     """
 
     name: str
     found: SpreadOnDisk | None
     scenarios: tuple[Scenario, ...] = ()
     suffices: int | None = None
+    seeds_then: float | None = None
 
 
 @dataclass(frozen=True)
@@ -138,9 +140,11 @@ def _group(
 
     to_decide = MULTIPLES[-1:] if margin is None else (MULTIPLES[0], MULTIPLES[-1])
     larger = (plan.max_seeds, *(most for most in LARGER if most > plan.max_seeds))
-    suffices = (most for most in larger if all(expected(times, most).decided >= ENOUGH for times in to_decide))
+    enough = (most for most in larger if all(expected(times, most).decided >= ENOUGH for times in to_decide))
+    suffices = next(enough, None)
+    then = None if suffices is None else fmean(expected(times, suffices).seeds for times in MULTIPLES)
     rows = tuple(Scenario(times * unit * upper, expected(times, plan.max_seeds)) for times in MULTIPLES)
-    return ExpectedGroup(name, found, rows, next(suffices, None))
+    return ExpectedGroup(name, found, rows, suffices, then)
 
 
 def _name(baseline: Trial, baselines: Sequence[Trial]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 from rich.text import Text
@@ -35,6 +36,7 @@ def expected_json(expected: ExpectedSeeds) -> dict[str, Any]:
             "from": [] if group.found is None else list(group.found.variants),
             "scenarios": [{"difference": one.difference, **one.expected._asdict()} for one in group.scenarios],
             "suffices": group.suffices,
+            "seeds_then": group.seeds_then,
         }
         for group in expected.groups
     ]
@@ -82,8 +84,12 @@ def _group(group: ExpectedGroup, plan: AnalysisPlan, width: int | None) -> list[
     lines += [Text("  ") + line for line in table(titles, rows, None if width is None else width - 2, right=titles[1:])]
     if group.suffices != plan.max_seeds:
         which = "with twice the bound" if plan.delta is None else "without a difference and with twice the margin"
+        now = fmean(one.expected.seeds for one in group.scenarios)
+        costs = (
+            "" if group.seeds_then is None else f", for {group.seeds_then:.1f} seeds on average instead of {now:.1f}"
+        )
         most = f"max_seeds={group.suffices}" if group.suffices else "not even max_seeds=50"
-        lines.append(Text(f"  {most} decides {ENOUGH:.0%} of variants {which}"))
+        lines.append(Text(f"  {most} decides {ENOUGH:.0%} of variants {which}{costs}"))
     return lines
 
 
