@@ -129,7 +129,7 @@ def _trial_row(record: Record, labels: dict[str, str], run_ids: dict[str, str], 
         train_minutes=record.cost.train_minutes if isinstance(record, TrialRecord) else None,
         signature=signature,
         mlflow_run=run_ids.get(signature, ""),
-        fold=record.fold if isinstance(record, TrialRecord) else None,
+        fold=record.fold,
     )
 
 
