@@ -133,6 +133,17 @@ def test_a_view_that_lost_an_image_is_made_again(make_set: MakeSet) -> None:
     assert link.is_symlink()
 
 
+def test_a_jpeg_that_is_repaired_in_the_whole_view_leaves_the_folds_where_they_are(make_set: MakeSet) -> None:
+    data = found(make_set(counts=(6, 3)))
+    before = fold_set(divided(data, 3, None), 1).yaml
+    link = data.yaml.parent / "images" / "train" / "0.png"
+    content = link.read_bytes()
+    link.unlink()
+    link.write_bytes(content)
+
+    assert fold_set(divided(data, 3, None), 1).yaml == before
+
+
 def test_key_points_and_polygons_go_into_a_fold_as_they_are(make_set: MakeSet) -> None:
     poses = {f"{s}/{i}": "0 .5 .5 .2 .2 .1 .1 2 .3 .3 2\n" for s, n in (("train", 4), ("val", 2)) for i in range(n)}
     pose = found(make_set("pose", counts=(4, 2), labels=poses, kpt_shape="[2, 3]"))

@@ -138,7 +138,7 @@ def fold_set(division: Division, index: int) -> DataSet:
     data, file = division.data, division.file
     held = division.fold_of == index
     parts = {"train": np.flatnonzero(~held), "val": np.flatnonzero(held)}
-    images = {split: [_original(division.images[place]) for place in places] for split, places in parts.items()}
+    images = {split: [_below_all(division.images[place]) for place in places] for split, places in parts.items()}
     other = np.delete(division.objects, index, axis=0).sum(0)
     objects = {"train": other, "val": division.objects[index]}
     fold = FoldOf(data, index, division.assignment)
@@ -161,17 +161,13 @@ def _pool(data: DataSet, file: DataFile) -> tuple[Image, ...]:
     return tuple(sorted(images, key=lambda image: image.name))
 
 
+def _below_all(image: Image) -> Image:
+    """An image named by its place below the folder of all images; links of a fold lead to those of the whole view."""
+    return replace(image, name=image.name.removeprefix("images/"))
+
+
 def _place(path: Path, top: Path) -> str:
     return path.relative_to(top).as_posix()
-
-
-def _original(image: Image) -> Image:
-    """An image below the folder of all images, with the files that its links in the view lead to."""
-
-    def followed(path: Path) -> Path:
-        return path.readlink() if path.is_symlink() else path
-
-    return Image(image.name.removeprefix("images/"), followed(image.path), followed(image.label))
 
 
 def _groups(data: DataSet, groups: ImageGroups, names: Sequence[str]) -> list[str]:
