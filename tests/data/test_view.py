@@ -12,6 +12,7 @@ from PIL import Image
 
 from ablate.data.catalogue import resolve
 from ablate.data.data_settings import DataSettings
+from ablate.data.fold_sets import divided, fold_set
 
 MakeSet = Callable[..., Path]
 
@@ -57,6 +58,22 @@ def test_ultralytics_writes_its_caches_into_the_view_only(make_set: MakeSet) -> 
     view = found.yaml.parent
     assert {path.name for path in view.rglob("*.cache")} == {"train.cache", "val.cache"}
     assert len(list(view.rglob("*.npy"))) == 5
+
+
+def test_ultralytics_finds_in_a_fold_what_it_counts_and_writes_into_the_view_of_the_fold_only(
+    make_set: MakeSet,
+) -> None:
+    file = make_set(counts=(5, 3))
+    data = resolve(DataSettings.from_plain({"path": str(file)}))
+    before = contents(file.parent), contents(data.yaml.parent)
+
+    fold = fold_set(divided(data, 2, None), 1)
+    for split in ("train", "val"):
+        loaded = load(fold.yaml, split, cache="disk")
+        assert len(loaded) == fold.images[split] == 4
+        assert sum(len(label["cls"]) for label in loaded.labels) == fold.instances[split]
+
+    assert (contents(file.parent), contents(data.yaml.parent)) == before
 
 
 def test_a_jpeg_that_ultralytics_repairs_is_repaired_in_the_view(make_set: MakeSet) -> None:
