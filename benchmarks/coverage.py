@@ -23,7 +23,7 @@ from coverage_factors import of_components, of_seeds_on_levels
 from coverage_folds import of_claims_over_folds, over_folds
 from coverage_latency import over_processes
 from coverage_seeds_and_images import over_both
-from coverage_selection import of_selection
+from coverage_selection import of_halves, of_selection
 from coverage_sentences import of_best, of_pairs, of_reports, of_skew
 from coverage_sequential import over_looks
 from simulated.known_truth import coverage_over_seeds, factor_coverage, false_alarms, image_coverage, population
@@ -54,6 +54,7 @@ def main() -> None:
         "components": lambda: of_components(asked.sweeps // 4),
         "data_sets": lambda: over_data_sets(asked.sweeps // 4),
         "selection": lambda: of_selection(asked.sweeps // 10),
+        "halves": lambda: of_halves(asked.sweeps // 10),
         "folds": lambda: over_folds(asked.sweeps // 4),
         "fold_claims": lambda: of_claims_over_folds(asked.sweeps // 4),
         "reports": lambda: of_reports(3 * asked.sweeps // 20),

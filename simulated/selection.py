@@ -25,6 +25,8 @@ class Curves:
         quiet, noisy: Standard deviations of the noise of an epoch on all images, of baseline and variant.
         kept: Share of an epoch's noise that the next one has too.
         seeds: Standard deviation over seeds of the true accuracy.
+        common: Correlation of the two halves' noise: images of one clip in both halves have a part of it in common, so
+            that what is chosen on one half is not judged on other images. Halves of whole clips: none.
     """
 
     epochs: int = 100
@@ -32,13 +34,28 @@ class Curves:
     noisy: float = 0.45
     kept: float = 0.5
     seeds: float = 0.3
+    common: float = 0.0
+
+    @classmethod
+    def of_clips(cls, frames: int = 10, likeness: float = 0.5) -> Curves:
+        """Curves on clips of so many frames, of which each half has half.
+
+        Args:
+            frames: Of each clip.
+            likeness: Correlation of the noise of two frames of one clip.
+        """
+        own = (1 - likeness) / (frames / 2)
+        return cls(common=likeness / (likeness + own))
 
     def draw(self, random: np.random.Generator, trials: int, noise: float) -> np.ndarray:
         """Measured accuracies on two halves of the images, (trials, epochs, 2)."""
         epoch = np.arange(self.epochs)
         truth = 40 * np.minimum(epoch / (self.epochs / 2), 1)
         own = random.normal(0, self.seeds, (trials, 1, 1))
-        shocks = random.normal(0, noise * np.sqrt(2), (trials, self.epochs, 2))
+        shocks = random.normal(0, noise * np.sqrt(2 / (1 + self.common)), (trials, self.epochs, 2))
+        if self.common:
+            both = random.normal(0, noise * np.sqrt(2 / (1 + self.common)), (trials, self.epochs, 1))
+            shocks = np.sqrt(self.common) * both + np.sqrt(1 - self.common) * shocks
         shocks[:, 1:] *= np.sqrt(1 - self.kept**2)
         errors = shocks
         for now in range(1, self.epochs):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from simulated.selection import JUDGES, accuracy, bias
+from simulated.selection import JUDGES, Curves, accuracy, bias
 
 from ablate.records.judged import cross_judged, mean_of_last
 from ablate.records.metrics import EpochRow
@@ -19,6 +19,14 @@ def test_only_the_best_epoch_favours_the_noisier_curve(judge: str) -> None:
     else:
         assert abs(result.points) < 3.5 * result.error
         assert result.false_alarms < 0.09
+
+
+def test_halves_of_single_frames_of_clips_favour_the_noisier_curve_too_and_those_of_whole_clips_do_not() -> None:
+    of_frames = bias(np.random.default_rng(4), 400, 5, "split", Curves.of_clips())
+    assert of_frames.points > 0.3
+    assert of_frames.false_alarms > 0.2
+    of_clips = bias(np.random.default_rng(4), 400, 5, "split")
+    assert abs(of_clips.points) < 3.5 * of_clips.error
 
 
 def test_the_simulation_judges_as_reports_do() -> None:
