@@ -97,6 +97,7 @@ def test_old_records_stay_as_they_were(made: list[dict[str, Any]], write: Write)
         del record["realised"]["halves"]
     comparison = judged(write(made))
     assert accuracies(comparison) == {OF_IMAGES}
+    assert "belong together is not known" in remarks(comparison)
     assert "group" not in remarks(comparison)
 
 

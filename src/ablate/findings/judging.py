@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ablate.analysis.comparison import Comparison
-from ablate.analysis.image_groups import groups_for
+from ablate.analysis.image_groups import AUTO, groups_for
 from ablate.analysis.phrases import count, joined, listed
 from ablate.analysis.variants import is_measured
 from ablate.data.data_errors import DataError
@@ -76,6 +76,8 @@ def _of_groups(sweep: Sweep, trials: Sequence[TrialRecord]) -> str:
         groups = groups_for(sweep, trials[0])
     except DataError:
         return ""
+    if groups is None and sweep.groups == AUTO:
+        return "Whether some validation images belong together is not known: python -m ablate data audit finds out."
     if groups is None or len(set(groups.groups.values())) == len(groups.groups):
         return ""
     return (
