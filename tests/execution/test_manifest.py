@@ -11,7 +11,9 @@ import pytest
 from tests.execution.test_plan import trial as make_trial
 
 from ablate.execution.manifest import open_sweep, sweep_name
+from ablate.records.latency_record import LatencyRatio
 from ablate.records.loading import load_manifest
+from ablate.records.sweep_record import Control
 
 
 def trials(data: str) -> Any:
@@ -36,6 +38,25 @@ def test_a_manifest_that_is_cut_off_is_written_anew_and_named(tmp_path: Path) ->
     assert load_manifest(folder).signatures == (trial.identity.signature,)
     (reason,) = ignored
     assert "sweep.json is not complete JSON (20 bytes)" in reason
+
+
+def test_a_named_sweep_keeps_what_controls_of_earlier_commands_are_matched_with(tmp_path: Path) -> None:
+    ratio = LatencyRatio(ratio=0.98, low=0.95, high=1.01)
+    for module in ("hmha", "acmix"):
+        trial = make_trial(tmp_path, module, sweep="mine")
+        control = Control(
+            kind="latency",
+            comparison_key=trial.identity.comparison_key,
+            signatures=(f"of {module}",),
+            latency_ratios={module: ratio},
+            gflops_ratios={module: 1.5},
+        )
+        folder = open_sweep([trial], [f"module={module}"], controls={"wider": control})
+
+    (control,) = load_manifest(folder).controls.values()
+    assert control.latency_ratios == {"hmha": ratio, "acmix": ratio}
+    assert control.gflops_ratios == {"hmha": 1.5, "acmix": 1.5}
+    assert control.signatures == ("of hmha", "of acmix")
 
 
 def test_an_ordinary_name_is_as_it_was() -> None:
