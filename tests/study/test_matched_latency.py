@@ -122,3 +122,11 @@ def test_where_most_widths_cannot_be_built_the_few_others_are_found() -> None:
 
     assert 85 / 128 in found.nearest
     assert 90 / 128 in found.nearest or found.tried[85 / 128] == pytest.approx(85 / 86)
+
+
+def test_the_one_width_that_can_be_built_is_found() -> None:
+    """As in YOLO12n, whose area attention takes multiples of 32 channels."""
+    measure, _ = slow_as(1.0, 0.4, missing=[size for size in WIDTHS.larger if size != 0.5])
+    found = search(WIDTHS, 0.25 / 0.4, measure)
+
+    assert found.nearest == (0.5,)

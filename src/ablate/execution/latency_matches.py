@@ -319,7 +319,7 @@ def _note(match: LatencyMatch) -> str:
         )
         if match.of_match.is_uncertain:
             text += (
-                f", an uncertain match: without latency_matches/{match.key}.* in the output folder it is measured anew"
+                f", an uncertain match (to measure it anew, delete latency_matches/{match.key}.* in the output folder)"
             )
     load = " under the load of other processes" if match.flags else ""
     return f"{text}; measured {match.measured[:10]} on {match.device_name}{load} ({match.setting})"
