@@ -13,6 +13,7 @@ from simulated.sequential_sweeps import (
     claims,
     claims_where_shares_are_released,
     fixed_design,
+    fixed_design_by_holm,
     naive,
 )
 
@@ -99,8 +100,13 @@ def _saved(random: np.random.Generator, sweeps: int, variants: int, most: int, n
         result = claims(random, sweeps, effects, critical, 2.0)
         seeds, decided = result.seeds, result.decided
     fixed = fixed_design(random, sweeps // 2, effects, decided, 2.0, variants)
+    by_holm = {
+        f"fixed_by_holm_{alpha:g}": fixed_design_by_holm(random, sweeps // 2, effects, decided, 2.0, alpha)
+        for alpha in (0.025, 0.05)
+        if variants > 1
+    }
     setting = f"{variants} variants, to {most} seeds: {seeds:.1f} for {fixed}"
     return {
         "what": f"seeds saved, {name}", "setting": setting, "found": 1 - seeds / fixed, "seeds": seeds,
-        "fixed": fixed, "decided": decided,
+        "fixed": fixed, "decided": decided, **by_holm,
     }  # fmt: skip

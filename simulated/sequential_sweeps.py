@@ -174,3 +174,38 @@ def fixed_design(
         if end.decided.mean() >= decided:
             return seeds
     return largest
+
+
+def fixed_design_by_holm(
+    random: np.random.Generator,
+    sweeps: int,
+    effects: Sequence[float],
+    decided: float,
+    delta: float,
+    alpha: float,
+    largest: int = 40,
+) -> int:
+    """As `fixed_design`, by Holm's correction of two families: differences, and equivalence by two one-sided tests.
+
+    With alpha = 2.5 % of each family any claim is false in at most 5 % of sweeps, as with the sequential rule; with 5 %
+    of each, as in reports of fixed seeds, in at most 10 %.
+    """
+    found = differences(random, sweeps, effects, largest)
+    for seeds in range(FIRST_LOOK, largest):
+        mean, error = found[..., :seeds].mean(-1), found[..., :seeds].std(-1, ddof=1) / np.sqrt(seeds)
+        different = 2 * special.stdtr(seeds - 1, -abs(mean) / error)
+        equivalent = special.stdtr(seeds - 1, -(delta - abs(mean)) / error)
+        if (_holm_rejects(different, alpha) | _holm_rejects(equivalent, alpha)).mean() >= decided:
+            return seeds
+    return largest
+
+
+def _holm_rejects(p_values: np.ndarray, alpha: float) -> np.ndarray:
+    """Which of p-values, shape (sweeps, variants), Holm's procedure rejects in each sweep."""
+    order = np.argsort(p_values, axis=1)
+    tests = p_values.shape[1]
+    sorted_values = np.take_along_axis(p_values, order, 1)
+    rejected = np.logical_and.accumulate(sorted_values < alpha / (tests - np.arange(tests)), axis=1)
+    result = np.zeros_like(rejected)
+    np.put_along_axis(result, order, rejected, 1)
+    return result
