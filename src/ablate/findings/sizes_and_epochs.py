@@ -64,12 +64,8 @@ def epoch_findings(comparison: Comparison) -> list[Finding]:
         Claim(test.row.label, direction(test.mean), test.baseline.label, test.outcome) for test, _ in changed[:MOST]
     ]
     texts = limited([text for _, text in changed], MOST)
-    text = f"The difference depends on the epoch that is evaluated{_corrected_for(tests)}: {texts}."
+    text = f"The difference depends on the epoch that is evaluated: {texts}."
     return [Finding(text, Kind.EPOCHS, tuple(claims))]
-
-
-def _corrected_for(tests: Sequence[_Test]) -> str:
-    return f" (Holm-corrected for {len(tests)} tests)" if len(tests) > 1 else ""
 
 
 def size_findings(comparison: Comparison) -> list[Finding]:
@@ -119,7 +115,8 @@ def _epochs(test: _Test) -> str:
     if not opposite and abs(test.mean) < APART:
         return ""
     of_best, of_last = (estimate_text(samples.mean, samples.interval()) for samples in (best, last))
-    return f"{test.row.label} {of_best} at the best epoch, {of_last} at the last"
+    between = estimate_text(test.mean, test.differences.interval(), f"Holm-corrected p {cell('p_holm', test.p_holm)}")
+    return f"{test.row.label} {of_best} at the best epoch, {of_last} at the last, best minus last {between}"
 
 
 def _by(metric: Metric) -> Callable[[TrialRecord], float | None]:
