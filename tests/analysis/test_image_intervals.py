@@ -26,6 +26,8 @@ from ablate.records.loading import load_sweep
 from ablate.records.predictions import Predictions, load_predictions, save_predictions
 from ablate.report.captions import accuracy_caption
 from ablate.report.figure_list import figure_list
+from ablate.report.html import page_html
+from ablate.report.write import markdown
 from ablate.settings.metric import METRICS
 from ablate.statistics.sequential import sequential_interval
 from ablate.storage.layout import SweepFolder
@@ -381,9 +383,13 @@ def test_captions_say_what_was_drawn(with_evidence: Callable[..., Any], tmp_path
     comparison = compare(sweep)
     assert "sampling of groups of validation images" in accuracy_caption(comparison)
     assert "twice the groups of images" in " ".join(sentences(comparison))
+    assert "| 95 % CI of Δ over groups of images |" in markdown(comparison)
+    assert "95 % CI of Δ over seeds and groups of images" in markdown(comparison)
     captions = [entry.draw() for entry in figure_list(comparison) if entry.name == "differences"]
     assert any(one is not None and "groups of validation images" in one.caption for one in captions)
     compute_intervals(load_sweep(directory), resamples=60)
     of_images = compare(load_sweep(directory))
     assert "sampling of validation images" in accuracy_caption(of_images)
     assert "twice the images" in " ".join(sentences(of_images))
+    assert "| 95 % CI of Δ over images |" in markdown(of_images)
+    assert "<images>" not in page_html(of_images, [], "")

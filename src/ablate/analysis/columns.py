@@ -23,6 +23,7 @@ from ablate.statistics.seeds_and_images import SeedsAndImages
 
 Value = str | int | float | Interval | None
 UNITS = "<units>"  # in heads and words: what intervals are over, seeds or folds
+IMAGES = "<images>"  # in heads: what intervals over images are over, images or groups of them
 Place = Literal[
     "table",  # the main table of Markdown, terminal and notebook
     "details",  # the second table, and what folds out of a row of the page
@@ -79,10 +80,11 @@ class Column:
     explanation: str = ""
     words: Callable[[Row], str] | None = None
 
-    def over(self, units: str) -> Column:
-        """The column of a comparison whose intervals are over these: seeds, or folds."""
+    def over(self, units: str, images: str) -> Column:
+        """The column of a comparison whose intervals are over these: seeds or folds; images or groups of images."""
         below = self.below and (self.below[0], self.below[1].replace(UNITS, units))
-        texts = {name: getattr(self, name).replace(UNITS, units) for name in ("latex", "explanation")}
+        names = ("title", "latex", "explanation")
+        texts = {name: getattr(self, name).replace(UNITS, units).replace(IMAGES, images) for name in names}
         return replace(self, **texts, below=below)
 
     def format(self, value: Value, *, signed: bool = False) -> str:
@@ -228,7 +230,7 @@ COLUMNS: tuple[Column, ...] = (
            explanation="The last epoch is evaluated on the same images as the best one."),
     Column("delta_last", _difference(lambda d: d.last_epoch), "Δ, last epoch", decimals=4, is_signed=True,
            places={"details": 7}),
-    Column("images_ci", _over_images, "95 % CI of Δ over images", latex=r"95\,\% CI, images", decimals=4,
+    Column("images_ci", _over_images, f"95 % CI of Δ over {IMAGES}", latex=rf"95\,\% CI, {IMAGES}", decimals=4,
            is_signed=True, in_files=False, below=("delta_map50_95", "images {}"),
            places={"details": 2, "latex_differences": 6}),
     Column("images_ci_low", _end(_over_images, "low"), decimals=4),
@@ -270,7 +272,7 @@ COLUMNS: tuple[Column, ...] = (
            explanation="p (equivalence) is of two one-sided t-tests against the margin, Holm-corrected over the "
            "variants; that of an identity control is not corrected."),
     Column("margin", _difference(lambda d: d.margin), "Margin", decimals=4, places={"details": 2}),
-    Column("both_ci", _over_both, "95 % CI of Δ over seeds and images", latex=r"95\,\% CI, both", decimals=4,
+    Column("both_ci", _over_both, f"95 % CI of Δ over seeds and {IMAGES}", latex=r"95\,\% CI, both", decimals=4,
            is_signed=True, in_files=False, below=("delta_map50_95", "both {}"),
            places={"details": 2, "latex_differences": 6}),
     Column("both_ci_low", _end(_over_both, "low"), decimals=4),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from ablate.analysis.comparability import differences, disagreements
 from ablate.analysis.corrections import corrected_rows, family_skewness
 from ablate.analysis.identical_results import is_identical, is_identity
+from ablate.analysis.image_groups import drawn_again
 from ablate.analysis.image_intervals import StoredInterval, stored_intervals
 from ablate.analysis.latency_results import Latency, LatencyResults, against, latency_results
 from ablate.analysis.looks import Looks, variant_looks
@@ -121,6 +122,11 @@ class Comparison:
         """What its intervals and tests are over: seeds, or folds."""
         measured = [row.variant for row in self.rows if row.variant.measured]
         return "folds" if measured and all(variant.folds is not None for variant in measured) else "seeds"
+
+    @cached_property
+    def images(self) -> str:
+        """What its intervals over images are over: images, or groups of them."""
+        return drawn_again(self.rows, "images")
 
     @property
     def averaged_over(self) -> str:

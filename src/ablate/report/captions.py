@@ -101,7 +101,11 @@ def _intervals(rows: Sequence[Row], differences: Sequence[Difference]) -> list[s
 
 def details_caption(comparison: Comparison) -> str:
     """What the columns of the table of details mean, as far as they hold anything."""
-    columns = [one.over(comparison.units) for one in columns_in("details", comparison.metric) if one.explanation]
+    columns = [
+        column.over(comparison.units, comparison.images)
+        for column in columns_in("details", comparison.metric)
+        if column.explanation
+    ]
     known = [column for column in columns if any(column.get(row) is not None for row in comparison.rows)]
     return " ".join(dict.fromkeys(column.explanation for column in known))
 

@@ -167,13 +167,13 @@ def comparison_table(comparison: Comparison) -> PageTable:
     """The comparison: heads, and rows of cells, each row with what folds out of it."""
     columns = text_columns(comparison, "page", components=False)
     smaller: dict[str, list[tuple[Column, str]]] = {column.name: [] for column in columns}
-    for column in [column.over(comparison.units) for column in columns_of(comparison.metric)]:
+    for column in [column.over(comparison.units, comparison.images) for column in columns_of(comparison.metric)]:
         if column.below is not None and column.below[0] in smaller:
             smaller[column.below[0]].append((column, column.below[1]))
     beneath = {column.name for pairs in smaller.values() for column, _ in pairs}
     shown = {*beneath, *smaller, "variant", "comparable", "notes"}
     folded = [
-        c
+        c.over(comparison.units, comparison.images)
         for c in (*columns_in("table", comparison.metric), *columns_in("details", comparison.metric))
         if c.name not in shown
     ]

@@ -49,7 +49,7 @@ def text_columns(
 
 def text_column(comparison: Comparison, column: Column) -> TableColumn:
     """One column as text."""
-    column = column.over(comparison.units)
+    column = column.over(comparison.units, comparison.images)
     cells = tuple(column.text(row) for row in comparison.rows)
     return TableColumn(column.name, column.title, "text" if column.is_text else "number", cells, column)
 
