@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,19 @@ def test_a_data_file_of_the_users_own_is_named(trials: list[dict[str, Any]], wri
         one["config"]["data"] = {"name": "custom", "path": "my data.yaml"}
     audited(multirun)
     assert "python -m ablate data audit 'my data.yaml'" in told(write(trials))[0]
+
+
+@pytest.mark.security("Trial or sweep folder", "A command that a report suggests has each of its words quoted.")
+def test_a_strangers_command_is_quoted(trials: list[dict[str, Any]], write: Write, multirun: Path) -> None:
+    directory = write(trials)
+    manifest = json.loads((directory / "sweep.json").read_text())
+    for command, words in {
+        "python -m ablate data.x=$(true) 'root=a b' module=eca -m": "'data.x=$(true)' 'root=a b'",
+        "python 'without an end": "",
+    }.items():
+        (directory / "sweep.json").write_text(json.dumps(manifest | {"command": command}))
+        audited(multirun)
+        assert f"python -m ablate data audit data=bccd {words}".rstrip() + " lists" in told(directory)[0]
 
 
 def predictions(names: list[str]) -> Predictions:

@@ -107,11 +107,15 @@ def _judged_images(sweep: Sweep, records: Sequence[TrialRecord]) -> list[str]:
 
 
 def _command(sweep: Sweep, record: TrialRecord) -> str:
-    """The command that audits the data set of a trial, with the words of the sweep's command that it needs."""
+    """The command that audits the data set of a trial, with the words of the sweep's command that it needs.
+
+    All words are quoted: a stranger may have written the records, and a reader pastes the command into a shell.
+    """
     path = record.setting("data", "path")
-    given = [word for word in sweep.command.split() if word.startswith("root=")]
-    if isinstance(path, str) and path:
-        return " ".join(["python -m ablate data audit", shlex.quote(path), *given])
-    name = record.setting("data", "name") or record.factors.get("data", "")
-    options = [word for word in sweep.command.split() if word.startswith("data.")]
-    return " ".join([f"python -m ablate data audit data={name}", *options, *given])
+    try:
+        words = shlex.split(sweep.command)
+    except ValueError:  # a quote without an end
+        words = []
+    own = [path] if isinstance(path, str) and path else [f"data={record.setting('data', 'name') or ''}"]
+    kept = ("root=",) if own == [path] else ("data.", "root=")
+    return shlex.join(["python", "-m", "ablate", "data", "audit", *own, *(w for w in words if w.startswith(kept))])
