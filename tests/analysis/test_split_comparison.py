@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,13 @@ import pytest
 from tests.fixtures.tested import open_by_hand
 
 from ablate.analysis.comparison import Comparison
-from ablate.analysis.split_comparison import compare_splits
+from ablate.analysis.image_intervals import compute_intervals
+from ablate.analysis.split_comparison import compare_splits, on_test_split
 from ablate.findings.all_findings import findings
 from ablate.findings.finding import Kind, Relation
 from ablate.records.judged import judged_sweep
 from ablate.records.loading import load_sweep
+from ablate.records.predictions import predictions_path
 from ablate.report.html import page_html
 from ablate.report.latex import latex
 from ablate.report.write import as_json, csv_text, markdown, write_report
@@ -178,3 +181,51 @@ def test_damaged_results_are_those_of_no_trial(opened: Path, made: list[dict[str
     assert split is not None
     assert split.untested == 5
     assert csv_text(split.comparison)
+
+
+@pytest.mark.security("Text", "Texts of the ledger of the test split are shown, and are no markup or escape codes.")
+def test_texts_of_strangers_are_shown_and_never_obeyed(
+    made: list[dict[str, Any]], write: Write, multirun: Path
+) -> None:
+    sweep = write(made, latency=False)
+    open_by_hand(multirun, made, accuracies(made), command="<script>alert(1)</script> | `x` \x1b[31m $y$ \u202e")
+    comparison = compared(sweep)
+    page, text, source = page_html(comparison, [], ""), markdown(comparison), latex(comparison, "", "")
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+    assert "<script>" not in text
+    assert "\x1b" not in page + text + source
+    assert "\u202e" not in page
+    assert r"\$y\$" in source
+
+
+@pytest.mark.security("Report", "What a `test.json` says of a file outside of its trial's folder is not read.")
+def test_predictions_outside_of_the_trial_are_not_read(
+    opened: Path, made: list[dict[str, Any]], multirun: Path, tmp_path: Path
+) -> None:
+    outside = tmp_path / "secret.npz"
+    outside.write_bytes(b"secret")
+    for record in made:
+        path = multirun / "trials" / record["signature"] / "test.json"
+        content = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps({**content, "predictions": "../../../secret.npz"}), encoding="utf-8")
+    view = on_test_split(load_sweep(opened))
+    assert view is not None
+    compute_intervals(view, resamples=10)
+    stored = json.loads(view.intervals_file.read_text(encoding="utf-8")) if view.intervals_file.exists() else {}
+    assert "secret" not in json.dumps(stored)
+    assert all(predictions_path(record, multirun / "trials" / record.signature) is None for record in view.trials)
+
+
+@pytest.mark.parametrize("accuracy", ["7", "-1", "1e400", "null", "NaN"])
+def test_numbers_that_are_no_accuracy_are_no_measurement(
+    opened: Path, made: list[dict[str, Any]], multirun: Path, accuracy: str
+) -> None:
+    path = multirun / "trials" / made[0]["signature"] / "test.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["metrics"]["map50_95"] = "NUMBER"
+    path.write_text(json.dumps(content).replace('"NUMBER"', accuracy), encoding="utf-8")
+    comparison = compared(opened)
+    assert comparison.on_test is not None
+    assert comparison.on_test.rows[0].test.replicates == 2
+    assert markdown(comparison)

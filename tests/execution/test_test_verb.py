@@ -18,10 +18,13 @@ import pytest
 from tests.fixtures.tested import SIZES, draw
 
 import ablate as package
+from ablate.data.catalogue import resolve
+from ablate.data.data_settings import DataSettings
 from ablate.execution import open_test_split as verb
-from ablate.execution.evaluate_on_test import TestJob, evaluate_on_test
+from ablate.execution.evaluate_on_test import TestJob, evaluate, evaluate_on_test
 from ablate.launching.jobs import Observer, Outcome
 from ablate.records.loading import load_sweep
+from ablate.records.predictions import load_predictions
 from ablate.records.test_split import load_test
 from ablate.storage.layout import OutputFolder
 
@@ -114,6 +117,20 @@ def test_from_sweep_to_report(root: Path, here: Run) -> None:
     assert again.returncode == 0
     assert "measuring" not in again.stdout
     assert len(ledger_of(root)) == 2
+
+
+def test_a_checkpoint_is_evaluated_as_its_training_evaluated_it(trained: Path) -> None:
+    sweep = load_sweep(trained / "multirun/sweeps/tested")
+    for record in sweep.trials:
+        data = resolve(DataSettings.from_plain(record.config["data"]))
+        folder = sweep.folder.trial(record.signature)
+        job = TestJob(folder.path, record, "best", folder.best, "", "", data.yaml, data.fingerprint)
+        found, predictions = evaluate(job, "val", "none.npz")
+        assert found.metrics.map50_95 == pytest.approx(record.metrics.map50_95, abs=1e-6)
+        stored = load_predictions(folder.path / record.artifacts.predictions["best"])
+        assert predictions.names.tolist() == stored.names.tolist()
+        assert (predictions.cls == stored.cls).all()
+        assert (predictions.box == stored.box).all()
 
 
 def test_halves_of_a_training_keep_groups_whole(trained: Path) -> None:
