@@ -208,19 +208,22 @@ class _Watch:
         except BaseException as error:
             if is_of_user(error) or not (entered or isinstance(error, Exception)):
                 raise
-            problem = self._problem(error, entered)
-            own = isinstance(error, ContractError)
-            if autocast and isinstance(error, Exception):
-                self.mixed = problem
-            elif problem is not None and not real and not own and isinstance(error, Exception):
-                self.notes.append(problem)
-            elif problem is not None:
-                raise ContractError(problem) from (None if own else error)
+            self._take_down(error, entered, autocast=autocast, real=real)
         finally:
             for _ in entered:
                 stop_clock()
             for handle in handles:
                 handle.remove()
+
+    def _take_down(self, error: BaseException, entered: Sequence[_Entered], *, autocast: bool, real: bool) -> None:
+        """Note what went wrong in a run; raise it where it breaks the contract."""
+        problem, is_ours = self._problem(error, entered), isinstance(error, ContractError)
+        if autocast and isinstance(error, Exception):
+            self.mixed = problem
+        elif problem is not None and not real and not is_ours and isinstance(error, Exception):
+            self.notes.append(problem)
+        elif problem is not None:
+            raise ContractError(problem) from (None if is_ours else error)
 
     def _problem(self, error: BaseException, entered: Sequence[_Entered]) -> str | None:
         """Return what a module did wrong; None where none is to blame, but the network does not take this image."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import matplotlib as mpl
@@ -12,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ablate.analysis.comparison import Comparison
+from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import Variant
 from ablate.records.trial_record import TrialRecord
 from ablate.report.figures.lettering import in_legend, wrapped
@@ -74,34 +76,44 @@ def training_curves(comparison: Comparison) -> Drawing | None:
                 loc="upper center", bbox_to_anchor=(0.5, -0.19), ncols=across, handlelength=3.8,
                 fontsize=SMALLEST,
             )  # fmt: skip
-        limits = [_limits(axes) for axes in figure.axes]
-        if same:  # panels that share an axis have the limits of the one that was set last
-            limits = [(min(low for low, _ in limits), max(high for _, high in limits))] * len(limits)
-        for axes, (low, high) in zip(figure.axes, limits, strict=True):
-            axes.set_ylim(low, high)
-        cut = any(
-            _lowest(line) < low for axes, (low, _) in zip(figure.axes, limits, strict=True) for line in axes.lines
-        )
+        is_cut = _set_limits(figure, is_shared=same)
         fix_layout(figure)
-    several = any(len(trials) > 1 for trials in curves.values())
     rows_shown = [row for rows in shown for row in rows]
-    what = "trial" if comparison.units == "folds" else "seed"
-    over = f"all {what}s" if what == "trial" else "seeds"
-    band = f"mean over {over} up to the last epoch that all {what}s reached; band: lowest to highest {what}"
-    band += ", not drawn for controls." if any(row.is_control for row in rows_shown) else "."
-    caption = [
-        f"{metric.label} on the validation images after each epoch: {band if several else f'one {what} each.'}",
-        "" if metric is comparison.metric else f"{comparison.metric.label} is not recorded after each epoch.",
-        "The baseline is the thick black line." if any(row.is_baseline for row in rows_shown) else "",
-        "The first epochs are below the panel, so that later ones can be distinguished." if cut else "",
-        dagger_caption(rows_shown),
+    several = any(len(trials) > 1 for trials in curves.values())
+    limits = [
         *(
             limit_text(len(rows), len(group.rows), f"variants of {group.title}")
             for group, rows in zip(groups, shown, strict=False)
         ),
         limit_text(len(shown), len(groups), "comparison groups", "in the table's order"),
     ]
-    return Drawing(figure, paragraph(caption), tuple(row.key for row in rows_shown))
+    words = _caption(comparison, metric, rows_shown, several=several, is_cut=is_cut)
+    return Drawing(figure, paragraph([*words, *limits]), tuple(row.key for row in rows_shown))
+
+
+def _set_limits(figure: Figure, *, is_shared: bool) -> bool:
+    """Set the ends of the accuracy axes; returns whether a line begins below its panel."""
+    limits = [_limits(axes) for axes in figure.axes]
+    if is_shared:  # panels that share an axis have the limits of the one that was set last
+        limits = [(min(low for low, _ in limits), max(high for _, high in limits))] * len(limits)
+    for axes, (low, high) in zip(figure.axes, limits, strict=True):
+        axes.set_ylim(low, high)
+    return any(_lowest(line) < low for axes, (low, _) in zip(figure.axes, limits, strict=True) for line in axes.lines)
+
+
+def _caption(comparison: Comparison, metric: Metric, rows: Sequence[Row], *, several: bool, is_cut: bool) -> list[str]:
+    """What lines and bands are, but for what is left out; `several` is whether a variant has more than one trial."""
+    what = "trial" if comparison.units == "folds" else "seed"
+    over = f"all {what}s" if what == "trial" else "seeds"
+    band = f"mean over {over} up to the last epoch that all {what}s reached; band: lowest to highest {what}"
+    band += ", not drawn for controls." if any(row.is_control for row in rows) else "."
+    return [
+        f"{metric.label} on the validation images after each epoch: {band if several else f'one {what} each.'}",
+        "" if metric is comparison.metric else f"{comparison.metric.label} is not recorded after each epoch.",
+        "The baseline is the thick black line." if any(row.is_baseline for row in rows) else "",
+        "The first epochs are below the panel, so that later ones can be distinguished." if is_cut else "",
+        dagger_caption(rows),
+    ]
 
 
 def _wrap_labels(labels: list[str], panels: int) -> tuple[list[str], int, int]:
