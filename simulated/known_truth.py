@@ -16,6 +16,7 @@ from scipy import special
 
 from ablate.evaluation.image_bootstrap import image_interval, resampled_accuracy
 from ablate.records.predictions import Predictions
+from ablate.settings.metric import MAP50_95, Metric
 from ablate.statistics.factorial_model import FactorAnalysis, factor_analysis
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import ALPHA, LEVEL, holm, paired_differences, paired_t, t_interval
@@ -117,13 +118,15 @@ class Population:
         images: How many.
         true: Image and class of each true object, (T,) each; by image.
         found: For baseline and variant: image, class, confidence and hits of each detection; by image.
-        difference: mAP50-95 of the variant less that of the baseline, on all images: the truth.
+        difference: Accuracy of the variant less that of the baseline, on all images: the truth.
+        metric: Which accuracy; none by the size of objects, as there are no boxes.
     """
 
     images: int
     true: tuple[np.ndarray, np.ndarray]
     found: list[tuple[np.ndarray, ...]]
     difference: float
+    metric: Metric = MAP50_95
 
     def sample(self, random: np.random.Generator, images: int) -> list[Predictions]:
         """Predictions of baseline and variant on images drawn from the population."""
@@ -142,14 +145,20 @@ class Population:
 
     @classmethod
     def measured(
-        cls, images: int, true: tuple[np.ndarray, np.ndarray], found: Sequence[tuple[np.ndarray, ...]]
+        cls,
+        images: int,
+        true: tuple[np.ndarray, np.ndarray],
+        found: Sequence[tuple[np.ndarray, ...]],
+        metric: Metric = MAP50_95,
     ) -> Population:
         """The population of these images, objects and detections (see `Population`), with its difference."""
-        baseline, variant = (resampled_accuracy(_evidence(images, true, one), resamples=0)[0] for one in found)
-        return cls(images, true, list(found), float(variant - baseline))
+        baseline, variant = (
+            resampled_accuracy(_evidence(images, true, one), metric=metric, resamples=0)[0] for one in found
+        )
+        return cls(images, true, list(found), float(variant - baseline), metric)
 
 
-def population(images: int, rates: Sequence[float], seed: int) -> Population:
+def population(images: int, rates: Sequence[float], seed: int, metric: Metric = MAP50_95) -> Population:
     """Simulate two detectors, the variant a little better.
 
     An image may be crowded and hard, an object hard; both are so for both detectors. Quality decides whether an object
@@ -159,6 +168,7 @@ def population(images: int, rates: Sequence[float], seed: int) -> Population:
         images: How many.
         rates: True objects of each class in an image, on average.
         seed: Of the generator.
+        metric: Which accuracy is of interest.
     """
     random = np.random.default_rng(seed)
     share = np.array(rates) / np.sum(rates)
@@ -182,7 +192,7 @@ def population(images: int, rates: Sequence[float], seed: int) -> Population:
         hit = np.concatenate([overlap[seen][:, None] >= THRESHOLDS, np.zeros((len(false_image), 10), dtype=bool)])
         order = np.argsort(image, kind="stable")
         found.append((image[order], cls[order], conf[order], hit[order]))
-    return Population.measured(images, (true_image, true_cls), found)
+    return Population.measured(images, (true_image, true_cls), found, metric)
 
 
 def image_coverage(
@@ -214,8 +224,10 @@ def image_coverage(
     student = special.stdtrit(images - 1, 0.975) * np.sqrt(images / (images - 1))
     for index in range(count):
         baseline, variant = whole.sample(random, images)
-        better = resampled_accuracy(variant, resamples=resamples, seed=index)
-        plain = resampled_accuracy(baseline, resamples=resamples, seed=index + count * apart)
+        better, plain = (
+            resampled_accuracy(one, metric=whole.metric, resamples=resamples, seed=seed)
+            for one, seed in ((variant, index), (baseline, index + count * apart))
+        )
         found = image_interval([(better, plain)], LEVEL, baseline).interval
         held["below"] += truth < found.low
         held["above"] += truth > found.high

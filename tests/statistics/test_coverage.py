@@ -15,6 +15,7 @@ import pytest
 from scipy import special, stats
 from simulated import known_truth as simulation
 
+from ablate.settings.metric import METRICS
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import paired_differences
 
@@ -113,6 +114,13 @@ def test_the_interval_over_images_covers(whole: object, images: int) -> None:
     found = simulation.image_coverage(np.random.default_rng(images), whole, images, 150 if images == 70 else 75, 200)
     assert 0.89 <= found["coverage"] <= 0.99
     assert 0.85 < found["relative width"] < 1.2
+
+
+def test_the_interval_over_images_of_map50_covers() -> None:
+    whole = simulation.population(20_000, (4.0, 1.0, 1.0), seed=1, metric=METRICS["map50"])
+    found = simulation.image_coverage(np.random.default_rng(2), whole, 100, 75, 150)
+    assert 0.87 <= found["coverage"] <= 0.99
+    assert 0.8 < found["relative width"] < 1.25
 
 
 def test_resampling_variant_and_baseline_apart_would_be_noticed(whole: object) -> None:
