@@ -8,7 +8,6 @@ from ablate.analysis.latency_results import Latency
 from ablate.analysis.looks import Looks
 from ablate.analysis.measurements import Accuracy, Cost
 from ablate.analysis.pairing import samples_of
-from ablate.analysis.phrases import number_of
 from ablate.analysis.variants import Variant
 from ablate.records.replicate import Replicate
 from ablate.statistics.interval import Interval
@@ -106,11 +105,6 @@ class Difference:
     def samples(self) -> Samples:
         """What the tests are made of: the differences of the seeds, or with folds the mean of each fold."""
         return samples_of(self.replicates, self.values, self.fold_share)
-
-    @property
-    def number(self) -> str:
-        """How many seeds it rests on, in words, and with folds how many of these: '3 seeds', '3 seeds x 5 folds'."""
-        return number_of(self.replicates)
 
     @property
     def is_tested(self) -> bool:
