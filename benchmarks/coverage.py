@@ -20,7 +20,7 @@ from common import keep
 from coverage_clips import over_clips
 from coverage_data_sets import over_data_sets
 from coverage_factors import of_components, of_seeds_on_levels
-from coverage_folds import of_claims_over_folds, over_folds
+from coverage_folds import of_claims_over_folds, of_reports_over_folds, over_folds
 from coverage_latency import over_processes
 from coverage_seeds_and_images import over_both
 from coverage_selection import of_halves, of_selection
@@ -57,6 +57,7 @@ def main() -> None:
         "halves": lambda: of_halves(asked.sweeps // 10),
         "folds": lambda: over_folds(asked.sweeps // 4),
         "fold_claims": lambda: of_claims_over_folds(asked.sweeps // 4),
+        "fold_reports": lambda: of_reports_over_folds(asked.sweeps // 100),
         "reports": lambda: of_reports(3 * asked.sweeps // 20),
         "skew": lambda: of_skew(asked.sweeps // 50),
         "best": lambda: of_best(asked.sweeps // 4),

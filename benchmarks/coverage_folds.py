@@ -16,6 +16,7 @@ from simulated.fold_claims import (
     repeated_looks,
 )
 from simulated.folds import false_alarms, fold_differences
+from simulated.whole_reports import claims_of_trainings, false_reports
 
 
 def over_folds(studies: int) -> Iterator[dict[str, Any]]:
@@ -72,3 +73,16 @@ def of_claims_over_folds(studies: int) -> Iterator[dict[str, Any]]:
             setting = f"best of 12 over {folds} folds, images {of_images:g} SD"
             for what, bias in (("measured", measured), ("shrunken", shrunk), ("shrunken as if over seeds", as_seeds)):
                 yield {"what": f"bias in standard deviations, {what}", "setting": setting, "found": bias}
+
+
+def of_reports_over_folds(reports: int) -> Iterator[dict[str, Any]]:
+    """Whole reports over five folds in which nothing differs."""
+    random = np.random.default_rng(3)
+    for variants in (1, 4):
+        for seeds in (1, 3):
+            setting = f"{variants} variants, 5 folds, {seeds} seed{'s' * (seeds > 1)}, nothing differs"
+            found = false_reports(random, reports, variants, seeds, folds=5)
+            yield {"what": "reports over folds with a false claim", "setting": setting, "found": found, "of": reports}
+        count = reports // 4
+        found = false_reports(random, count, variants, 3, folds=5, claims=claims_of_trainings)
+        yield {"what": "reports, each training a sample", "setting": setting, "found": found, "of": count}
