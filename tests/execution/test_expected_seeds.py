@@ -122,6 +122,7 @@ def test_identical_variants_and_records_of_other_settings_are_no_spread(swept: R
     found = spread_on_disk(records)
     assert found is not None
     assert found.spread.variants == 1
+    assert found.variants == ("sta@head musgd",)
     changed = [
         record
         if record.factors["module"] == "none"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -11,7 +11,7 @@ from ablate.analysis.variants import Variant
 from ablate.records.factor_levels import is_stock
 from ablate.records.trial_record import TrialRecord
 from ablate.settings.metric import MAP50_95, Metric
-from ablate.statistics.paired import paired_differences
+from ablate.statistics.paired import paired_differences, standard_error
 from ablate.statistics.pooled_spread import PooledSpread, pooled_spread
 
 
@@ -46,12 +46,17 @@ def spread_on_disk(records: Sequence[TrialRecord], metric: Metric = MAP50_95) ->
     paired = {one.label: _differences(one, stock[0]) for one in variants if stock and one is not stock[0]}
     spread = pooled_spread(list(paired.values()))
     if spread is not None:
-        return SpreadOnDisk(spread, tuple(name for name, values in paired.items() if len(values) > 1), True)
+        return SpreadOnDisk(spread, _with_spread(paired), True)
     single = {one.label: list(one.accuracy().values()) for one in variants}
     spread = pooled_spread(list(single.values()), scale=sqrt(2))
     if spread is not None:
-        return SpreadOnDisk(spread, tuple(name for name, values in single.items() if len(values) > 1), False)
+        return SpreadOnDisk(spread, _with_spread(single), False)
     return None
+
+
+def _with_spread(samples: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
+    """Names of the samples that a spread is from."""
+    return tuple(name for name, values in samples.items() if standard_error(values) is not None)
 
 
 def _variants(records: Sequence[TrialRecord], metric: Metric) -> list[Variant]:

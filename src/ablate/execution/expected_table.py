@@ -108,7 +108,7 @@ def _totals(expected: ExpectedSeeds) -> list[str]:
         f"about {count(trials.likely, 'trial')} in all ({trials.low} to {trials.high} in 80% of sweeps whose true "
         f"differences are those, equally often){done}"
     )
-    if expected.seconds is None:
+    if expected.seconds is None or not expected.seconds[2]:
         return [line]
     return [line, _time(expected.seconds, expected)]
 

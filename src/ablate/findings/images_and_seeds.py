@@ -44,6 +44,10 @@ def _both(compared: Sequence[tuple[Row, SeedsAndImages]]) -> str:
         f"95% CIs over seeds and {drawn} together, in points: "
         f"{_listed([(row, variance.interval) for row, variance in compared])}."
     )
+    stop = compared[0][1].stop
+    if stop is not None:
+        together = f" and for all {stop.tests} comparisons together" if stop.tests > 1 else ""
+        text += f" They hold although the results decided how many seeds there are{together}."
     for_these = [row.label for row, variance in compared if row.supported and not variance.interval.excludes_zero]
     if for_these:
         text += (
@@ -51,9 +55,8 @@ def _both(compared: Sequence[tuple[Row, SeedsAndImages]]) -> str:
             "of the same kind may show none: the CI over both includes zero."
         )
     row, variance = compared[0]
-    if variance.stop is not None:
-        together = f", and for all {variance.stop.tests} comparisons together" if variance.stop.tests > 1 else ""
-        return f"{text} They hold although the results decided how many seeds there are{together}."
+    if stop is not None:
+        return text
     units = drawn_again([row], "images")
     reach, seeds, images = variance.reach(), variance.reach(seeds=2), variance.reach(images=2)
     text += (
