@@ -1,8 +1,8 @@
 """A sweep on its sealed test split, beside the same checkpoints on the validation images.
 
 The checkpoints, the variants and often the sweep itself were chosen on the validation images, the test images chose
-nothing: what a variant falls by from the one to the other is how hard the test images are, which all variants share,
-and what choosing added, which differs between them.
+nothing: what a variant falls by from the one to the other comes of other images and of what choosing added. The first
+is shared by all variants, the second in part.
 """
 
 from __future__ import annotations

@@ -73,8 +73,8 @@ def split_caption(split: TestSplit) -> str:
     """What the columns mean, and which numbers they are of."""
     words = [
         f"The same checkpoints (of the {split.checkpoint} epoch) on the validation images and on the test split, means "
-        "over seeds. Fall: validation minus test. A fall that all variants share says how hard the test images are; "
-        "what one variant falls by more than another is what choosing on the validation images added, and chance. "
+        "over seeds. Fall: validation minus test. A fall that all variants share has causes that are not told apart: "
+        "other images, and the choice of the epoch on the validation images. Falls also differ by chance. "
         "Δ: variant minus baseline, paired by seed. CIs (95 %, of Δ test), p and verdict on the test split are those "
         "of the comparison's tests, Holm-corrected over the variants of this table; the verdicts on the validation "
         "images are corrected apart from them."
