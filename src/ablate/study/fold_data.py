@@ -40,10 +40,12 @@ class DataFinder:
         """
         key = repr(settings.data)
         if key not in self._sets:
-            self._sets[key] = resolve(settings.data, download=self.download)
+            data = resolve(settings.data, download=self.download)
+            if settings.fold is None:
+                check_groups_of_halves(settings, data, _groups(settings, data))
+            self._sets[key] = data
         data = self._sets[key]
         if settings.fold is None:
-            check_groups_of_halves(settings, data, _groups(settings, data))
             return data
         if key not in self._divisions:
             self._divisions[key] = divided(data, settings.fold.folds, _groups(settings, data))
