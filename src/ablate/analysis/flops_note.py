@@ -44,6 +44,6 @@ def _reasons(record: TrialRecord) -> list[str]:
         reasons.append(f"it does not see {share} GFLOPs of products that are no layer, which the module declares")
     if record.graft.places:
         reasons.append(
-            "it extrapolates from a small image, where what attends within windows or among tokens has another share"
+            "it extrapolates from a small image, which is wrong for operations that do not grow with the image's area"
         )
     return reasons or ["it extrapolates from a small image"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from ablate.analysis.all_pairs_compared import GroupOfPairs, PairCompared, best_of_many, groups_of_pairs
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison, Group
-from ablate.analysis.phrases import interval_text, limited, points_text
+from ablate.analysis.phrases import estimate_text, interval_text, limited, points_text
 from ablate.findings.finding import Claim, Finding, Kind, direction
+from ablate.statistics.interval import Interval
 from ablate.statistics.paired import ALPHA, is_significant
 
 MOST = 4  # pairs that are said
@@ -38,7 +39,9 @@ def _pairs(group: GroupOfPairs, pairs: int) -> Finding:
         why = ""
         if any(is_significant(pair.p_holm) for pair in group.pairs):
             why = f": where p is below {ALPHA:g}, neither of the pair differs significantly from the baseline"
-        return Finding(f"{which} be told apart from one another ({how}){why}.", Kind.PAIRS)
+        largest = max(group.pairs, key=lambda pair: abs(pair.interval.estimate))
+        text = f"{which} be told apart from one another ({how}){why}. {_measured(largest, len(group.pairs))}."
+        return Finding(text, Kind.PAIRS)
     claims = tuple(Claim(p.first.label, direction(p.interval.estimate), p.second.label) for p in apart)
     text = f"Variants with one another ({how}): {limited([_pair(pair) for pair in apart], MOST, 'pairs')}."
     if all(group.letters) and len(group.rows) <= MOST_LETTERS:
@@ -48,14 +51,26 @@ def _pairs(group: GroupOfPairs, pairs: int) -> Finding:
     return Finding(text, Kind.PAIRS, claims)
 
 
+def _measured(pair: PairCompared, pairs: int) -> str:
+    """The difference of a pair that is not told apart, as it was measured."""
+    which = "Measured" if pairs == 1 else "The largest measured difference:"
+    first, second, interval = _better_first(pair)
+    p_value = f"p {cell('p_holm', pair.p_holm)}"
+    return f"{which} {first} minus {second} {estimate_text(interval.estimate, interval, p_value)}"
+
+
 def _pair(pair: PairCompared) -> str:
     """A pair with the better one first."""
+    first, second, interval = _better_first(pair)
+    test = f"{interval_text(interval.low, interval.high)}, p {cell('p_holm', pair.p_holm)}"
+    return f"{first} is {points_text(interval.estimate).lstrip('+')} higher than {second} ({test})"
+
+
+def _better_first(pair: PairCompared) -> tuple[str, str, Interval]:
     interval, first, second = pair.interval, pair.first.label, pair.second.label
-    low, high, size = interval.low, interval.high, interval.estimate
-    if size < 0:
-        low, high, size, first, second = -high, -low, -size, second, first
-    test = f"{interval_text(low, high)}, p {cell('p_holm', pair.p_holm)}"
-    return f"{first} is {points_text(size).lstrip('+')} higher than {second} ({test})"
+    if interval.estimate >= 0:
+        return first, second, interval
+    return second, first, Interval(-interval.estimate, -interval.high, -interval.low)
 
 
 def _best(group: Group) -> list[Finding]:
