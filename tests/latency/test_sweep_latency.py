@@ -21,6 +21,7 @@ from tests.factories import decoded
 from ablate.cli import verbs
 from ablate.cli.latency_words import latency_words
 from ablate.errors import ConfigError
+from ablate.latency import processes
 from ablate.latency import sweep_latency as latency
 from ablate.latency.latency_settings import latency_request
 from ablate.latency.measurement_job import Checkpoint
@@ -386,12 +387,12 @@ def test_progress_of_a_worker_is_shown_from_its_file(tmp_path: Path) -> None:
     said = io.StringIO()
     console = Console(file=said, force_terminal=True, width=100)
     path = tmp_path / "progress.json"
-    with latency._Bar(console, processes=2) as bar:
-        bar.show(0, path)  # not there yet
+    with processes._Bar(console, processes=2) as bar:
+        bar.shower(0, path)(0)  # not there yet
         path.write_text('["network, batch 1, fp32, eager", 30,', encoding="utf-8")
-        bar.show(0, path)  # half written
+        bar.shower(0, path)(0)  # half written
         path.write_text('["network, batch 1, fp32, eager", 30, 60]', encoding="utf-8")
-        bar.show(1, path)
+        bar.shower(1, path)(0)
         assert bar._progress.tasks[0].completed == 1.5
         bar._progress.refresh()
 
@@ -399,10 +400,10 @@ def test_progress_of_a_worker_is_shown_from_its_file(tmp_path: Path) -> None:
 
 
 def test_flags_that_differ_in_numbers_only_are_said_once() -> None:
-    from ablate.latency.sweep_latency import _worst
+    from ablate.latency.sweep_latency import worst
 
     busy = "other processes took {}% of the processor's time during the measurement; up to 10% is accepted"
-    assert _worst([busy.format(23), "alone", busy.format(68), busy.format(9)]) == [
+    assert worst([busy.format(23), "alone", busy.format(68), busy.format(9)]) == [
         f"{busy.format(68)} (the worst of 3 processes)",
         "alone",
     ]

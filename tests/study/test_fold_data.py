@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ablate.console import Terminal
 from ablate.data.catalogue import resolve
 from ablate.data.data_errors import DataError
 from ablate.data.data_settings import DataSettings
 from ablate.data.fold_sets import divided
 from ablate.data.groups import AUDIT, ImageGroups, write_groups
+from ablate.execution.latency_matches import LatencyMatcher
 from ablate.execution.make_request import Request, make_request
 from ablate.execution.run_trial import run_job
 from ablate.execution.trial_job import PlannedTrial, TrialJob, TrialOutcome
@@ -50,7 +53,8 @@ def requested(tmp_path: Path, axes: dict[str, list[str]], **changes: Any) -> Req
             trials.append(Trial.of(one, finder.find(one)))
         return trials
 
-    return make_request(axes, {**asdict(Config()), "folds": 3, **changes}, make, str, finder)
+    matcher = LatencyMatcher(SimpleNamespace(), measuring=False, console=Terminal())
+    return make_request(axes, {**asdict(Config()), "folds": 3, **changes}, make, str, finder, matcher)
 
 
 AXES = {"module": ["module=none", "module=eca"], "seed": ["seed=0", "seed=1"]}

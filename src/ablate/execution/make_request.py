@@ -60,8 +60,8 @@ def make_request(
     settings: Plain,
     make_trials: Callable[[Sequence[Cell]], list[Trial]],
     find_weights: Callable[[str], str],
+    finder: DataFinder,
     match_latency: LatencyMatcher,
-    finder: DataFinder | None = None,
 ) -> Request:
     """Return the trials that a command means.
 
@@ -70,8 +70,8 @@ def make_request(
         settings: The configuration with the command's fixed overrides.
         make_trials: Composes and checks cells; one trial each.
         find_weights: Finds a checkpoint by the name under which it was published.
-        match_latency: Finds stock networks that are as slow as a graft.
         finder: Finds the data of folds.
+        match_latency: Finds stock networks that are as slow as a graft.
 
     Raises:
         ConfigError: The command is invalid, no trial is left, or a latency that is to be matched cannot be measured.
@@ -84,7 +84,7 @@ def make_request(
             f"controls: design={command.design} compares all its variants with one baseline, whatever their "
             "optimizer or model, so no control would match it; they go with design=product and design=one_at_a_time"
         )
-    layout, finder = lay_out(axes, settings), finder or DataFinder()
+    layout = lay_out(axes, settings)
     trials = [each for trial in make_trials(layout.cells) for each in of_each_fold(trial, finder)]
     layout = layout.over_folds(command.folds)
     signatures = [trial.identity.signature for trial in trials]

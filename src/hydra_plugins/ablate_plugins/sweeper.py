@@ -66,8 +66,8 @@ class AblateSweeper(Sweeper):  # type: ignore[misc]
             plain(self.config, download=not self.command.plan),
             partial(self.command.make_trials, load, finder),
             self.command.weights_file,
-            LatencyMatcher(self.launcher, self.command.measures, Terminal(stderr=self.command.as_json)),
             finder,
+            LatencyMatcher(self.launcher, self.command.measures, Terminal(stderr=self.command.as_json)),
         )
         raise SystemExit(self.command.finish(request, self.launcher))
 
