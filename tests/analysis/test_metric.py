@@ -8,10 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.fixtures.comparisons import make_record
+from tests.fixtures.tested import open_by_hand
 
 import ablate
 from ablate.analysis.columns import COLUMNS, columns_of, in_files
 from ablate.analysis.comparison import Comparison, compare
+from ablate.analysis.data_sets import data_set_studies
+from ablate.analysis.split_comparison import compare_splits
 from ablate.analysis.table import comparison_frame, trial_frame
 from ablate.cli.report_command import report_options
 from ablate.errors import ConfigError
@@ -25,6 +29,7 @@ from ablate.report.figures.effects import factor_effects, interactions
 from ablate.report.figures.forest import forest
 from ablate.report.figures.tradeoff import accuracy_against_latency
 from ablate.report.html import page_html
+from ablate.report.split_table import columns_beside, values_beside
 from ablate.report.write import as_json, csv_text, markdown
 from ablate.settings.metric import MAP50_95, METRICS, check_metric
 from ablate.statistics.verdict import Verdict
@@ -257,3 +262,41 @@ def test_the_epoch_of_split_is_chosen_by_the_metric(sweep: Path) -> None:
     ]
     assert cross_judged(rows).map50 == pytest.approx(0.5)
     assert cross_judged(rows, METRICS["map50"]).map50 == pytest.approx(0.7)
+
+
+def test_effects_of_components_are_told_in_the_metric(study: Callable[..., Any], write: Write) -> None:
+    made, design = study("leave_one_out")
+    usual = compared(write(made, design=design))
+    comparison = compared(declare(usual.sweep.folder.path, "map50"))
+    (by_map50,) = [text for text in sentences(comparison) if text.startswith("Compared with all components")]
+    (by_map50_95,) = [text for text in sentences(usual) if text.startswith("Compared with all components")]
+    assert " mAP50 by " in by_map50
+    assert "mAP50-95" not in by_map50
+    assert " mAP50-95 by " in by_map50_95
+
+
+def test_several_data_sets_are_pooled_in_the_metric(write: Write) -> None:
+    made = planted([r for data in ("a", "b", "c") for m in ("none", "hmha") for r in records_on(data, m)])
+    comparison = compared(declare(write(made, latency=False), "map50"))
+    assert "Differences to the baseline in mAP50, on each data set" in markdown(comparison)
+    (study,) = data_set_studies(comparison)
+    assert study.variants[0].pooled.mean == pytest.approx(PLANTED["map50"], abs=0.001)
+
+
+def records_on(data: str, module: str) -> Records:
+    return [make_record(module, "musgd", seed, data=data) for seed in (0, 1, 2)]
+
+
+def test_the_test_split_is_beside_the_validation_images_in_the_metric(
+    records: Callable[..., Records], write: Write, multirun: Path
+) -> None:
+    made = planted(records(("none", "hmha"), ("musgd",), (0, 1, 2)))
+    sweep = declare(write(made, latency=False), "map50")
+    open_by_hand(multirun, made, {record["signature"]: 0.3 + record["seed"] / 1000 for record in made})
+    split = compare_splits(sweep_as_chosen(load_sweep(sweep))).on_test
+    assert split is not None
+    names = [column.name for column in columns_beside(split)]
+    assert names == ["validation_map50", "validation_delta_map50", "validation_verdict", "fall"]
+    assert split.rows[0].test.accuracy.primary == pytest.approx(0.4515, abs=1e-6), "1.5 times mAP50-95"
+    assert split.rows[0].fall == pytest.approx(PLAIN["map50"] - 0.4515, abs=0.001)
+    assert values_beside(split.rows[1])["validation_delta_map50"] == pytest.approx(PLANTED["map50"], abs=0.001)
