@@ -24,8 +24,8 @@ from ablate.checkpoints.stored_network import StoredNetwork, read_checkpoint, re
 from ablate.errors import ConfigError
 from ablate.grafting.insertion import GraftError
 from ablate.training.grafted_model import GraftedModel, saved_form
+from ablate.training.integrations import without_integrations
 from ablate.training.network import build_network, restore
-from ablate.training.trainer import _without_integrations
 
 NAMES = {0: "a", 1: "b", 2: "c"}
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
@@ -137,7 +137,7 @@ def test_a_training_by_plain_ultralytics_stops_before_it_loses_the_graft_and_say
     model = YOLO(path)
     before = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
     still = {"lr0": 1e-12, "optimizer": "SGD", "warmup_epochs": 0, "momentum": 0.0}
-    with _without_integrations():
+    with without_integrations():
         model.train(**options, **still, trainer=ablate.GraftedTrainer)
 
     (best,) = (tmp_path / "runs").rglob("best.pt")

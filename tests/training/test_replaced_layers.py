@@ -17,7 +17,8 @@ from ultralytics.nn.modules.head import Detect
 import ablate
 from ablate.grafting.replaced_layer import replaced_names, stock_name
 from ablate.settings.graft import GraftSpec, InsertionSpec, ModuleSpec, write_grafts
-from ablate.training.trainer import AblateTrainer, _without_integrations
+from ablate.training.integrations import without_integrations
+from ablate.training.trainer import AblateTrainer
 
 Train = Callable[..., Any]
 ULTRALYTICS = "ultralytics.nn.modules"
@@ -172,7 +173,7 @@ def test_ultralytics_trains_it_on_for_other_classes_with_what_was_learnt(
     before = {name: tensor.clone() for name, tensor in model.model.state_dict().items()}
     still = {"lr0": 1e-12, "optimizer": "SGD", "warmup_epochs": 0, "momentum": 0.0, "weight_decay": 0.0}
     options = {"epochs": 1, "imgsz": 64, "batch": 4, "device": "cpu", "plots": False, "workers": 0, "val": False}
-    with _without_integrations():
+    with without_integrations():
         model.train(
             data=str(tiny_data), trainer=ablate.GraftedTrainer, project=str(tmp_path), verbose=False, **still, **options
         )

@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from torch import nn, optim
 from ultralytics import utils
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ultralytics.optim import muon
-from ultralytics.utils import LOGGER, RANK, SETTINGS
+from ultralytics.utils import LOGGER, RANK
 from ultralytics.utils.events import events
 from ultralytics.utils.torch_utils import unwrap_model
 
@@ -47,6 +45,7 @@ from ablate.training.checkpoint import TrainingState
 from ablate.training.criterion import ReplacedLosses
 from ablate.training.freezing import Frozen, freeze_exactly, trainable
 from ablate.training.history import accuracy
+from ablate.training.integrations import is_integration, without_integrations
 from ablate.training.musgd import BF16, MuSGD, fast_arithmetic
 from ablate.training.network import NetworkSettings, build_network
 from ablate.training.optimizer import describe_groups, exempt, exempt_parameters
@@ -57,20 +56,6 @@ from ablate.training.training_report import evaluation, halves_of, sample_images
 from ablate.training.validator import PredictionsValidator
 
 events.enabled = False  # Ultralytics' usage reports; the validator would hang them onto our trainer's callbacks
-
-# Ultralytics' integrations that a setting turns on. Two of them are on by default, and import MLflow and Ray.
-INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
-
-
-@contextmanager
-def _without_integrations() -> Iterator[None]:
-    """Disable Ultralytics' integrations in this process while the block runs; the user's settings file is unchanged."""
-    before = {name: SETTINGS[name] for name in INTEGRATIONS if name in SETTINGS}
-    dict.update(SETTINGS, dict.fromkeys(before, False))  # SETTINGS.update would write the file
-    try:
-        yield
-    finally:
-        dict.update(SETTINGS, before)
 
 
 class AblateTrainer(ResumableTrainer):
@@ -100,14 +85,14 @@ class AblateTrainer(ResumableTrainer):
         self._energy: float | None = 0.0  # kWh, of the parts before this one; None where it is not known
         self._evaluations: dict[str, tuple[Metrics, Predictions | None]] = {}
         self._threads = EpochThreads.of_this_process()
-        with _without_integrations():
+        with without_integrations():
             super().__init__(*args, **kwargs)
 
     def run_callbacks(self, event: str) -> None:
         """Run the callbacks of an event; before the first one, take Ultralytics' integrations off this trainer."""
         if event == "on_pretrain_routine_start":
             for name, functions in self.callbacks.items():
-                self.callbacks[name] = [f for f in functions if not _is_integration(f)]
+                self.callbacks[name] = [f for f in functions if not is_integration(f)]
             self._memory = PeakMemory(cuda=self.device.type == "cuda")
             self._meter = EnergyMeter(gpu_uuids(self.device, self.world_size))
             self._meter.start()
@@ -402,8 +387,3 @@ class AblateTrainer(ResumableTrainer):
         if self.args.time:
             return "patience" if self.stopper.best_epoch and worse >= self.stopper.patience else "time"
         return "patience" if done < self.epochs else "epochs"
-
-
-def _is_integration(function: Any) -> bool:
-    home = getattr(function, "__module__", "")
-    return home.startswith("ultralytics.utils.") and home != "ultralytics.utils.callbacks.base"
