@@ -53,7 +53,7 @@ def _pairs(group: GroupOfPairs, pairs: int) -> Finding:
 
 def _measured(pair: PairCompared, pairs: int) -> str:
     """The difference of a pair that is not told apart, as it was measured."""
-    which = "Measured" if pairs == 1 else "The largest measured difference:"
+    which = "Measured:" if pairs == 1 else "The largest measured difference:"
     first, second, interval = _better_first(pair)
     p_value = f"p {cell('p_holm', pair.p_holm)}"
     return f"{which} {first} minus {second} {estimate_text(interval.estimate, interval, p_value)}"
