@@ -89,6 +89,20 @@ def test_groups_stay_whole_whatever_split_their_images_come_from(make_set: MakeS
         assert not held & {groups.group_of(name) for name in named(fold, "train")}
 
 
+def test_an_image_in_a_folder_called_images_has_the_name_in_a_fold_that_an_audit_gives_it(make_set: MakeSet) -> None:
+    file = make_set(counts=(4, 2))
+    for folder in ("images", "images_"):
+        (below := file.parent / "images" / "train" / "site" / folder).mkdir(parents=True)
+        (below / "frame.png").write_bytes(image_bytes(len(folder)))
+    data = found(file)
+    whole = {path.relative_to(data.yaml.parent).as_posix() for path in data.yaml.parent.rglob("frame.png")}
+
+    folds = all_folds(divided(data, 2, None))
+
+    assert whole == {"images/train/site/images_/frame.png", "images/train/site/images__/frame.png"}
+    assert {name for fold in folds for name in named(fold, "val") if "frame" in name} == whole
+
+
 def test_the_same_images_elsewhere_and_in_another_order_are_divided_alike(make_set: MakeSet) -> None:
     one, other = found(make_set("one", counts=(9, 3))), found(make_set("other", counts=(9, 3)))
 

@@ -162,8 +162,12 @@ def _pool(data: DataSet, file: DataFile) -> tuple[Image, ...]:
 
 
 def _below_all(image: Image) -> Image:
-    """An image named by its place below the folder of all images; links of a fold lead to those of the whole view."""
-    return replace(image, name=image.name.removeprefix("images/"))
+    """An image named by its place below the folder of all images; links of a fold lead to those of the whole view.
+
+    Folders that the whole view has renamed (see `view.ensure_view`) are called what they were, to be renamed once.
+    """
+    parts = image.name.removeprefix("images/").split("/")
+    return replace(image, name="/".join(part[:-1] if part.rstrip("_") == "images" else part for part in parts))
 
 
 def _place(path: Path, top: Path) -> str:
