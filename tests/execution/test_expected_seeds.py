@@ -105,6 +105,8 @@ def test_output_folders_beside_the_commands_are_searched(swept: Ran, planned: Pl
     swept(Machine(), "module=sta", "seed=range(0,3)", *TINY[:-1], "root=other", "-m")
     found = planned("delta=0.02")
     assert found["groups"][0]["from"] == ["sta@head musgd"]
+    assert found["done"] == 0  # they are trained again in the command's own folder
+    assert found["seconds"][1] == pytest.approx(found["trials"]["likely"] * 300)
 
 
 def test_without_a_margin_differences_are_multiples_of_the_spread(swept: Ran, planned: Planned) -> None:

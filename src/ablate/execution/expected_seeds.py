@@ -18,6 +18,7 @@ from ablate.records.loading import load_manifest
 from ablate.records.sweep_record import AnalysisPlan
 from ablate.records.trial_record import TrialRecord
 from ablate.statistics.stopping import Expected, Trials, expected_seeds, expected_trials
+from ablate.storage.layout import OutputFolder
 from ablate.study.trial import Trial
 
 MULTIPLES = (0.0, 1.0, 2.0)  # true differences: of the margin, else of the spread
@@ -100,7 +101,9 @@ def expect_seeds(request: Request, slots: int) -> ExpectedSeeds:
     records = [record for record in judged if isinstance(record, TrialRecord)]
     expected = tuple(_group(key, trials, groups, records, plan) for key in groups)
     last = plan.first_seed + plan.max_seeds
-    done = [r for r in records if r.variant_key in arms and plan.first_seed <= r.seed < last]
+    output = OutputFolder(root)  # what finished in folders beside it is trained again in this one
+    here = [r for r in records if r.variant_key in arms and output.trial(r.signature).result.is_file()]
+    done = [record for record in here if plan.first_seed <= record.seed < last]
     folder = sweep_folder(request.trials, request.controls, plan)
     spent = load_manifest(folder).spent_seconds if folder.manifest.is_file() else 0.0
     if any(group.found is None for group in expected):
