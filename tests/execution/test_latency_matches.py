@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +192,25 @@ def test_a_network_that_cannot_be_built_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(latency_matches, "in_processes", lambda *_: ([], "no network can be measured: no such place"))
     with pytest.raises(ConfigError, match=r"hmha@c3k2: latency was not measured: no network .*: no such place"):
         matcher()([trial(tmp_path)])
+
+
+def test_a_size_that_one_process_could_not_measure_is_not_taken(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*job: Any) -> tuple[list[ProcessTimes], str]:
+        measured, failure = clock(*job)
+        (one,) = measured[-1].settings
+        if len(measured) == 6:  # the last measurement
+            failed = {"0.3125": NetworkTimes(reason="out of memory")}
+            measured[-1] = replace(measured[-1], settings=(replace(one, networks={**one.networks, **failed}),))
+        return measured, failure
+
+    monkeypatch.setattr(latency_matches, "in_processes", measure)
+
+    (match,) = matcher()([trial(tmp_path)]).values()
+
+    assert match.settings.model.name != "yolo26n-width0.3125"  # as slow as the graft, where it was measured
+    assert match.ratio.ratio == pytest.approx(1, abs=0.05)
 
 
 def test_two_commands_measure_one_after_the_other_and_take_the_same(

@@ -235,9 +235,7 @@ class _Measurement:
         )
         visible = {name: value for name, value in slot.environment.items() if name == "CUDA_VISIBLE_DEVICES"}
         measured, failure = in_processes(MEASURE, job, processes, self.console, visible)
-        failure = failure or next(
-            (reason for key in (GRAFT, STOCK) if (reason := measured[0].settings[0].networks[key].reason)), ""
-        )
+        failure = failure or _failure(measured, GRAFT) or _failure(measured, STOCK)
         if failure:
             raise ConfigError(f"controls=[latency]: {_text(self.trial)}: latency was not measured: {failure}")
         self.facts = measured[0].facts
@@ -260,11 +258,8 @@ def _search(measure: _Measurement, sizes: Sizes, latency: LatencySettings) -> _O
 
     def look(tried: Sequence[float]) -> dict[float, float | None]:
         measured = measure(tried, 1, LOOK_ROUNDS)
-        times = measured[0].settings[0].networks
-        return {
-            size: None if times[f"{size:.9g}"].reason else _ratio(measured, f"{size:.9g}", GRAFT).ratio
-            for size in tried
-        }
+        ratios = _ratios(measured, tried)
+        return {size: ratios[size].ratio if size in ratios else None for size in tried}
 
     searched = search(sizes, 1 / first.ratio, look)
     return _nearest(measure, searched, sizes, latency)
@@ -273,7 +268,7 @@ def _search(measure: _Measurement, sizes: Sizes, latency: LatencySettings) -> _O
 def _nearest(measure: _Measurement, searched: Search, sizes: Sizes, latency: LatencySettings) -> _Outcome:
     measured = measure(searched.nearest, latency.processes, latency.rounds)
     of_graft = _ratio(measured, GRAFT, STOCK)
-    ratios = {size: _ratio(measured, f"{size:.9g}", GRAFT) for size in searched.nearest}
+    ratios = _ratios(measured, searched.nearest)
     what = "width" if sizes.by == "width" else "train.imgsz"
     if not ratios:
         return _Outcome(of_graft, reason=f"no other {what} of the stock network can be built", tried=searched.tried)
@@ -292,6 +287,17 @@ def _nearest(measure: _Measurement, searched: Search, sizes: Sizes, latency: Lat
         )
         return _Outcome(of_graft, reason=reason, tried=searched.tried)
     return _Outcome(of_graft, size, nearest, tried=searched.tried)
+
+
+def _ratios(processes: Sequence[ProcessTimes], sizes: Sequence[float]) -> dict[float, LatencyRatio]:
+    """Return the latency of stock networks as a multiple of the graft's, of the sizes that every process measured."""
+    keys = {size: f"{size:.9g}" for size in sizes}
+    return {size: _ratio(processes, key, GRAFT) for size, key in keys.items() if not _failure(processes, key)}
+
+
+def _failure(processes: Sequence[ProcessTimes], key: str) -> str:
+    """Return why a process has no times of a network; empty where all have them."""
+    return next((reason for each in processes if (reason := each.settings[0].networks[key].reason)), "")
 
 
 def _ratio(processes: Sequence[ProcessTimes], key: str, other: str) -> LatencyRatio:
