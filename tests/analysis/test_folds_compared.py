@@ -161,6 +161,13 @@ def test_a_fold_without_a_result_is_left_out_of_both_sides(trials: Trials, write
     assert lost is None, "the variant lost none"
 
 
+def test_one_fold_has_no_interval_and_no_note_of_one(trials: Trials, write: Write) -> None:
+    row = row_of(compare(load_sweep(write([one for one in trials if (one["seed"], one["fold"]) == (0, 2)]))))
+    assert row.difference is not None
+    assert row.difference.over_seeds is None
+    assert "over 1 of 5 folds" in row.notes
+
+
 def test_lost_trainings_are_counted_by_seed_and_fold_and_not_tested(
     trials: Trials, write: Write, as_failed: Make
 ) -> None:

@@ -197,6 +197,23 @@ def test_seeds_that_are_added_are_looked_at_in_the_metric(sweep: Path) -> None:
     assert worse.verdict is Verdict.WORSE
 
 
+def test_seeds_that_are_added_are_looked_at_by_the_metric_and_the_margin_of_a_report(
+    records: Callable[..., Records], write: Write
+) -> None:
+    made = planted(records(("none", "hmha"), ("musgd",), (0, 1, 2, 3, 4)))
+    for record in made:
+        noise = 0.001 * (1, -1, 1, -1, 0)[record["seed"]] * (record["factors"]["module"] != "none")
+        record["metrics"]["map75"] = PLAIN["map75"] + noise
+    sweep = declare(write(made), "map50_95", until="decided", max_seeds=5, delta=0.002)
+    alike = compared(sweep, metric="map75", delta=0.02)
+    assert alike.rows[1].difference is not None
+    assert alike.rows[1].difference.verdict is Verdict.EQUIVALENT
+    assert any(text.startswith("Equivalent within ±2.00 points (declared after") for text in sentences(alike))
+    open_yet = compared(sweep, metric="map75").rows[1].difference
+    assert open_yet is not None
+    assert open_yet.verdict is not Verdict.EQUIVALENT, "the declared margin is of another metric"
+
+
 def test_a_trial_without_the_metric_is_told(records: Callable[..., Records], write: Write) -> None:
     comparison = compared(declare(write(records(("none", "hmha"), ("musgd",), (0, 1))), "map75"))
     assert all(row.accuracy.primary is None for row in comparison.rows)

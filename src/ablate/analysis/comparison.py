@@ -211,7 +211,7 @@ def _row(
         baseline = base.label
         if latency is not None and (measured.processes > 1 or variant.marks is not None or variant.control is not None):
             measured = against(measured, latency.variants.get(base.key, Latency()))
-        looks = variant_looks(variant, base, sweep.manifest)
+        looks = variant_looks(variant, base, sweep)
         difference = (
             _difference(variant, base, stored) if looks is None else _last_look(variant, looks, stored, sweep.plan)
         )
@@ -321,8 +321,8 @@ def _thin_notes(variant: Variant, baseline: Variant, difference: Difference | No
         notes.append(f"{NOTHING_LEARNED}: {' or '.join(labels)} of both below {LEARNED:g}")
     samples = difference.samples
     if samples.is_of_folds:
-        folds = f"{len(samples.values)} of {variant.folds} folds"
-        notes.append(f"over {folds}: interval and p by the corrected resampled t-test")
+        how = ": interval and p by the corrected resampled t-test" if difference.over_seeds else ""
+        notes.append(f"over {len(samples.values)} of {variant.folds} folds{how}")
     if difference.over_seeds is None and len(samples.values) > 1:
         notes.append(f"the same difference on every {samples.unit}: no variance to test against")
     if len(shared) < max(len(variant.by_replicate), len(baseline.by_replicate)):

@@ -263,7 +263,7 @@ def _tasks(sweep: Sweep, groups: Sequence[VariantGroup]) -> list[_Task]:
         for variant in group.compared:
             assert group.baseline is not None
             pairs = trial_pairs(variant, group.baseline)
-            if looks := variant_looks(variant, group.baseline, sweep.manifest):
+            if looks := variant_looks(variant, group.baseline, sweep):
                 pairs = pairs[: len(looks.differences)]  # seeds that ran beyond the decision take no part in it
             if any(_path(sweep, record) is not None for pair in pairs for record in pair):
                 of_images, problem = _groups_of(sweep, pairs[0][0])

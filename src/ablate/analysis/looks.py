@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import msgspec
-
 from ablate.analysis.comparability import differences
 from ablate.analysis.identical_results import changes_nothing, has_same_results
 from ablate.analysis.variants import Variant, accuracy_by, is_measured, learned_by
 from ablate.records.factor_levels import levels_of
-from ablate.records.sweep_record import AnalysisPlan, SweepManifest
+from ablate.records.sweep_record import AnalysisPlan, Sweep
 from ablate.records.trial_record import FAILED, Record, TrialRecord
 from ablate.settings.metric import Metric
 from ablate.statistics.interval import Interval
@@ -102,16 +100,17 @@ def looks_of(
     return Looks(made, differences_by_seed, verdict, reason)
 
 
-def variant_looks(variant: Variant, baseline: Variant, manifest: SweepManifest) -> Looks | None:
-    """Return the looks at a variant of a sweep whose seeds are added until it is decided; None for another sweep."""
-    plan = manifest.analysis
+def variant_looks(variant: Variant, baseline: Variant, sweep: Sweep) -> Looks | None:
+    """Return the looks at a variant of a sweep whose seeds are added until it is decided; None for another sweep.
+
+    By the metric and the margin that its report was given, where these are others than those that were declared.
+    """
+    plan = sweep.plan
     if plan.until is None:
         return None
-    if variant.metric is not plan.primary:  # chosen after the results; the margin is of the declared one
-        plan = msgspec.structs.replace(plan, metric=variant.metric.name, delta=None)
     by_design = variant.marks is not None or (variant.control is not None and variant.control.differs_by_design)
     looks = looks_of(_by_seed(variant), _by_seed(baseline), plan, by_design=by_design)
-    if not looks.has_ended and plan.budget is not None and manifest.spent_seconds >= plan.budget:
+    if not looks.has_ended and plan.budget is not None and sweep.manifest.spent_seconds >= plan.budget:
         reason = f"the budget is used up after {len(looks.differences)} seeds"
         return replace(looks, verdict=Verdict.OUT_OF_BUDGET, reason=reason)
     return looks

@@ -74,7 +74,8 @@ def remarks(comparison: Comparison) -> list[Finding]:
     sweep, texts = comparison.sweep, [*metric_remarks(comparison), *judge_remarks(comparison)]
     lost = sum(not is_measured(record, sweep.metric) for record in sweep.trials)
     if lost:
-        texts.append(f"{count(lost, 'trial')} of {len(sweep.signatures)} have no result; see the notes.")
+        have = "has" if lost == 1 else "have"
+        texts.append(f"{count(lost, 'trial')} of {len(sweep.signatures)} {have} no result; see the notes.")
     if sweep.missing:
         missing = listed(short(signature) for signature in sweep.missing)
         trials = count(len(sweep.missing), "trial")

@@ -228,8 +228,11 @@ def _test(grafted: Row, control: Row, baseline: Variant) -> Iterator[_SizeTest]:
 def _size(test: _SizeTest, tests: int) -> Finding:
     """What a graft gains beyond a control of its size or cost."""
     graft = test.grafted.label
-    lead = f"{graft} measured {_of(test.gained)} relative to the baseline, {test.lead} {_of(test.of_block)}."
     beyond, difference = test.beyond.mean, test.grafted.difference
+    gained, of_block = _of(test.gained), _of(test.of_block)
+    if difference is not None and difference.looks is not None:  # whose interval is that of its last look
+        gained, of_block = points_text(test.gained.mean), points_text(test.of_block.mean)
+    lead = f"{graft} measured {gained} relative to the baseline, {test.lead} {of_block}."
     if test.p_holm is None:
         text = f"The difference between the two, {points_text(beyond)}, cannot be tested."
         return Finding(f"{lead} {text}", Kind.CONTROLS)

@@ -22,7 +22,8 @@ CLAIMED = {
 
 def looks_findings(comparison: Comparison) -> list[Finding]:
     """The verdicts of a sweep whose seeds were added; or a warning where a comparison was reported before."""
-    plan = comparison.sweep.manifest.analysis
+    plan = comparison.sweep.plan
+    chosen = " (declared after the results)" if comparison.sweep.margin_chosen_after else ""
     if plan.until is None:
         return _repeated(comparison)
     rows = [row for row in comparison.rows if row.difference is not None and row.difference.looks is not None]
@@ -30,7 +31,11 @@ def looks_findings(comparison: Comparison) -> list[Finding]:
     for verdict in Verdict:
         these = [row for row in rows if row.difference is not None and row.difference.verdict is verdict]
         if these:
-            margin = f" within ±{points(plan.delta or 0, signed=False)} points" if verdict is Verdict.EQUIVALENT else ""
+            margin = (
+                f" within ±{points(plan.delta or 0, signed=False)} points{chosen}"
+                if verdict is Verdict.EQUIVALENT
+                else ""
+            )
             claims = [Claim(row.label, CLAIMED[verdict], row.baseline) for row in these if verdict in CLAIMED]
             text = f"{str(verdict).capitalize()}{margin}: {limited([_at_last_look(row) for row in these], MOST)}."
             findings.append(Finding(text, Kind.ACCURACY, tuple(claims)))

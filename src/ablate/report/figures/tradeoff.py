@@ -216,7 +216,8 @@ def _caption(points: Sequence[Point], named: int, panels: int) -> str:
             f"{drawn_again(rows)}, drawn around the point."
         )
     if not covers - {""}:
-        parts.append("There are no vertical bars: there is no CI over seeds or images.")
+        units = "folds" if any(row.folds for row in rows) else "seeds"
+        parts.append(f"There are no vertical bars: there is no CI over {units} or images.")
     if any(point.horizontal for point in points):
         over = "processes" if all(row.latency.over_processes for row in rows if row.latency.interval) else "rounds"
         parts.append(f"Horizontal bars: {percent} CI of the latency over {over}.")
