@@ -104,6 +104,14 @@ def test_a_damaged_audit_is_said_and_stops_no_report(
     assert "python -m ablate data audit data=bccd" in text
 
 
+def test_an_audit_whose_images_have_no_split_is_said(
+    trials: list[dict[str, Any]], write: Write, multirun: Path
+) -> None:
+    audited(multirun, (*PAIRS, ImagePair("a.jpg", "images/val/1.jpg", "copy")))
+    (text,) = told(write(trials))
+    assert "says nothing (audit.json: it names 'a.jpg'" in text
+
+
 def test_a_data_file_of_the_users_own_is_named(trials: list[dict[str, Any]], write: Write, multirun: Path) -> None:
     for one in trials:
         one["config"]["data"] = {"name": "custom", "path": "my data.yaml"}

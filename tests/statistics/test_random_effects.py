@@ -64,6 +64,7 @@ def test_what_varies_between_data_sets_is_paule_and_mandels_value() -> None:
     mean = weights @ differences / weights.sum()
     assert weights @ (np.array(differences) - mean) ** 2 == pytest.approx(3, rel=1e-4)
     assert between_data_sets([0.01, 0.0101], [0.01, 0.01]) == 0.0
+    assert between_data_sets([0.01, 0.01], [0.01, 0.02]) == 0.0  # without a warning of statsmodels
     assert between_data_sets([0.01, 0.02], [0.01, None]) is None
 
 

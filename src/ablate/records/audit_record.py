@@ -142,6 +142,10 @@ def load_audit(folder: AuditFolder) -> AuditRecord | None:
         raise ValueError("it is nested too deeply") from error
     if record.schema != SCHEMA:
         raise ValueError(f"it has schema {record.schema}; this version knows {SCHEMA}")
+    named = [name for pair in record.pairs for name in (pair.first, pair.second)]
+    named += [name for recording in record.recordings for name in recording.images]
+    if odd := next((name for name in named if name.count("/") < 2), None):
+        raise ValueError(f"it names {odd!r}, which is no images/<split>/<name>")
     return record
 
 

@@ -106,6 +106,8 @@ def between_data_sets(differences: Sequence[float], errors: Sequence[float | Non
     all_errors = [error for error in errors if error is not None]
     if len(differences) < 2 or len(all_errors) < len(differences):
         return None
+    if standard_error(differences) is None:  # all are equal, of which statsmodels takes the inverse
+        return 0.0
     from statsmodels.stats.meta_analysis import combine_effects
 
     combined = combine_effects(np.array(differences), np.square(all_errors), method_re="iterated")
