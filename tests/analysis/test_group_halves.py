@@ -116,6 +116,23 @@ def test_groups_that_were_found_after_the_training_are_said(
     assert "the groups of images were not known when the trials were trained" in remarks(comparison)
 
 
+@pytest.mark.parametrize("lacks", [False, True])
+def test_all_folds_of_a_variant_are_judged_alike(made: list[dict[str, Any]], write: Write, lacks: bool) -> None:
+    for record in made:  # each seed as a fold
+        fold = record["seed"]
+        record |= {"seed": 0, "fold": fold}
+        record["config"] |= {"fold": {"folds": 3, "index": fold}}
+        record["realised"]["group_halves"]["digest"] = f"of fold {fold}"
+    if lacks:  # such as a fold whose images are all of one group
+        for record in made:
+            if record["fold"] == 1:
+                del record["realised"]["group_halves"]
+                record["history"] = epochs(grouped=False)
+    comparison = judged(write(made))
+    assert all(row.is_comparable for row in comparison.rows), [row.notes for row in comparison.rows]
+    assert accuracies(comparison) == {OF_IMAGES if lacks else OF_GROUPS}
+
+
 def test_a_half_that_lacks_a_class_is_said(made: list[dict[str, Any]], write: Write) -> None:
     for record in made:
         record["realised"]["group_halves"]["lacking"] = [[2], [0, 3]]

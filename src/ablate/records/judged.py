@@ -128,20 +128,25 @@ def is_in_whole_groups(record: Record) -> bool:
 def _in_whole_groups(records: Sequence[Record]) -> frozenset[str]:
     """Signatures of the trials whose halves have whole groups of images.
 
-    Those of one data set (and fold) must have the same halves to be compared: where one of them was not evaluated on
-    these, as the groups were not known then, all are judged on halves of single images.
+    Those of one data set must have the same halves to be compared, in each fold where there are some: where one of them
+    was not evaluated on these, as the groups were not known then, all are judged on halves of single images. A variant
+    is judged alike in all its folds.
     """
-    by_data: dict[tuple[str | None, int | None], list[TrialRecord]] = {}
+    by_data: dict[str | None, list[TrialRecord]] = {}
     for record in records:
         if isinstance(record, TrialRecord) and record.status == FINISHED and record.is_ours:
-            by_data.setdefault((record.realised.data_fingerprint, record.fold), []).append(record)
+            by_data.setdefault(record.realised.data_fingerprint, []).append(record)
     return frozenset(
         record.signature
         for trials in by_data.values()
-        if all(map(is_in_whole_groups, trials))
-        and len({t.realised.group_halves.digest for t in trials if t.realised.group_halves}) == 1
+        if all(map(is_in_whole_groups, trials)) and _have_same_halves(trials)
         for record in trials
     )
+
+
+def _have_same_halves(trials: Sequence[TrialRecord]) -> bool:
+    halves = {(t.fold, t.realised.group_halves.digest) for t in trials if t.realised.group_halves}
+    return len(halves) == len({fold for fold, _ in halves})
 
 
 def _best_on(rows: Sequence[EpochRow], half: int, metric: Metric, of_groups: bool) -> EpochRow | None:
