@@ -41,7 +41,7 @@ def split_columns(split: TestSplit) -> list[TableColumn]:
         column("validation_delta", "Δ validation", before(f"delta_{metric}")),
         column("test_delta", "Δ test", on_test(f"delta_{metric}")),
         column("delta_ci", "CI over seeds", on_test("delta_ci")),
-        column("images_ci", "over images", on_test("images_ci")),
+        column("images_ci", f"over {split.comparison.images}", on_test("images_ci")),
         column("both_ci", "over both", on_test("both_ci")),
         column("p_holm", "p (Holm)", on_test("p_holm")),
         column("validation_verdict", "On validation", before("verdict"), text=True),

@@ -71,7 +71,7 @@ class SeedsAndImages:
 
         Where the results decided when to stop, the seeds' part is that of the interval that holds at all looks
         (`ablate.statistics.sequential`), corrected for the variants as that is: with Student's, the sum covers 91 % at
-        the stop, with this 95 to 99 % of one variant.
+        the stop, with this 94 to 99 %.
         """
         alone = self.of_seeds - self.of_both
         of_seeds = of_images = 1 - LEVEL
