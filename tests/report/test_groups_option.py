@@ -83,6 +83,18 @@ def test_a_table_is_read_whatever_its_file_is_called(tmp_path: Path, text: str) 
     assert [report_options([f"groups={word}"]).groups for word in ("auto", "none")] == ["auto", "none"]
 
 
+def test_a_file_of_this_folder_and_a_link_to_one_elsewhere_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("clips.csv").write_text(TABLE)
+    (tmp_path / "patients.csv").write_text(TABLE)
+    Path("link.csv").symlink_to(tmp_path / "patients.csv")
+    for name in ("clips.csv", "./clips.csv", "../patients.csv", "link.csv"):
+        assert report_options([f"groups={name}"]).groups == name
+
+
 @pytest.mark.parametrize("groups", ["auto", "none", "file"])
 def test_the_notebook_gets_the_groups_of_the_report(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, groups: str

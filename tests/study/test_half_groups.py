@@ -93,6 +93,16 @@ def test_groups_that_were_asked_for_and_are_not_there_are_an_error(
         DataFinder().find(asked)
 
 
+@pytest.mark.parametrize("changes", [{"judge": "split"}, {"folds": 2}])
+def test_the_groups_of_another_data_set_are_refused(
+    tmp_path: Path, images: dict[str, list[str]], changes: dict[str, Any]
+) -> None:
+    file = tmp_path / "groups.json"
+    write_groups(file, ImageGroups(dict.fromkeys(images["val"], "all"), AUDIT, "ab" * 32))
+    with pytest.raises(DataError, match="made for another data set than shapes"):
+        DataFinder().find(settings(tmp_path, split=str(file), **changes))
+
+
 def test_the_images_of_a_fold_have_the_groups_of_the_whole_data_set(
     tmp_path: Path, data: DataSet, images: dict[str, list[str]]
 ) -> None:

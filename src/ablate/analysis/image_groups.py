@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from ablate.analysis.variant_row import Row
 from ablate.data.data_errors import DataError
-from ablate.data.groups import AUDIT, ImageGroups, find_groups, read_groups
+from ablate.data.groups import AUDIT, ImageGroups, find_groups, groups_named
 from ablate.errors import AblateError, ConfigError, count
 from ablate.records.predictions import Predictions
 from ablate.records.sweep_record import Sweep
@@ -32,7 +31,7 @@ def check_groups(text: str) -> None:
     if text in (AUTO, NONE):
         return
     try:
-        read_groups(Path(text))
+        groups_named(text)
     except DataError as error:
         raise ConfigError(f"groups={error}. valid: {AUTO}, {NONE}, or a file of groups") from error
 
@@ -46,7 +45,7 @@ def groups_for(sweep: Sweep, record: TrialRecord) -> ImageGroups | None:
     if sweep.groups == AUTO:
         fingerprint = record.data.fingerprint if record.data else None
         return find_groups(sweep.folder.root.path, fingerprint) if fingerprint else None
-    return None if sweep.groups == NONE else read_groups(Path(sweep.groups))
+    return None if sweep.groups == NONE else groups_named(sweep.groups)
 
 
 def numbered_groups(groups: ImageGroups | None, predictions: Predictions) -> np.ndarray | None:

@@ -154,6 +154,16 @@ def fold_set(division: Division, index: int) -> DataSet:
     )
 
 
+def check_data_of_groups(groups: ImageGroups, data: DataSet) -> None:
+    """Check that groups that `split=` asks for were not made for another data set.
+
+    Raises:
+        DataError: They were.
+    """
+    if groups.fingerprint not in ("", data.fingerprint):
+        raise DataError(f"split: these groups were made for another data set than {data.name}")
+
+
 def _pool(data: DataSet, file: DataFile) -> tuple[Image, ...]:
     """The images of train and val, named by their place in the data set's view, by name."""
     top = data.yaml.parent
@@ -175,8 +185,7 @@ def _place(path: Path, top: Path) -> str:
 
 
 def _groups(data: DataSet, groups: ImageGroups, names: Sequence[str]) -> list[str]:
-    if groups.fingerprint not in ("", data.fingerprint):
-        raise DataError(f"split: the groups of {groups.source} are of another data set than {data.name}")
+    check_data_of_groups(groups, data)
     if groups.fingerprint == "" and not any(name in groups.groups for name in names):
         raise DataError(f"split: {groups.source} names none of the images of {data.name}, such as {names[0]}")
     return [groups.group_of(name) for name in names]

@@ -90,16 +90,26 @@ def find_groups(root: Path, fingerprint: str) -> ImageGroups | None:
     return groups
 
 
-def read_groups(path: Path) -> ImageGroups:
+def groups_named(name: str) -> ImageGroups:
+    """Read the groups of a file that the user names; see `read_groups`. It may be a link, to wherever."""
+    path = Path(name).absolute()
+    return read_groups(path, Path(path.anchor))
+
+
+def read_groups(path: Path, folder: Path | None = None) -> ImageGroups:
     """Read the groups of a file: JSON as an audit writes it, or a CSV table with the columns `image` and `group`.
 
     A file is a table unless it is called `.json` or begins as JSON does.
+
+    Args:
+        path: The file.
+        folder: Which it may not lead out of; the one that it is in by default.
 
     Raises:
         DataError: The file is missing, damaged, empty, or of another version.
     """
     try:
-        text = read_plain(path, most=MOST_BYTES).decode("utf-8-sig")
+        text = read_plain(path, folder, most=MOST_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise DataError(f"{path}: the groups cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:

@@ -36,10 +36,10 @@ def leads_out(path: Path, folder: Path) -> bool:
     try:
         home = os.path.realpath(folder)
         place = os.path.realpath(path)
-        named = os.path.normpath(path)
+        named = os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links
     except (ValueError, OSError):  # a NUL in the name
         return True
-    return not (_is_below(place, home) and _is_below(named, os.path.normpath(folder)))
+    return not (_is_below(place, home) and _is_below(named, os.path.abspath(folder)))  # noqa: PTH100
 
 
 def _is_below(place: str, home: str) -> bool:

@@ -10,7 +10,7 @@ from ablate.data.catalogue import DataSet, resolve
 from ablate.data.data_errors import DataError
 from ablate.data.data_settings import DataSettings
 from ablate.data.fold_sets import Division, divided, fold_set
-from ablate.data.groups import ImageGroups, find_groups, read_groups
+from ablate.data.groups import ImageGroups, find_groups, groups_named
 from ablate.errors import count
 from ablate.settings.fold import GROUPS, RANDOM
 from ablate.settings.schema import Config, option_file
@@ -73,7 +73,7 @@ def _groups(settings: TrialSettings, data: DataSet) -> ImageGroups | None:
     if command.split == RANDOM:
         return None
     if command.split != GROUPS:
-        return read_groups(Path(command.split))
+        return groups_named(command.split)
     found = find_groups(Path(command.root).absolute(), data.fingerprint)
     if found is None:
         root = "" if command.root == Config().root else f" root={shlex.quote(command.root)}"

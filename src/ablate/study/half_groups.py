@@ -9,8 +9,8 @@ from pathlib import Path
 from ablate.data.catalogue import DataSet
 from ablate.data.data_errors import DataError
 from ablate.data.datafile import read
-from ablate.data.fold_sets import POOL
-from ablate.data.groups import ImageGroups, find_groups, read_groups
+from ablate.data.fold_sets import POOL, check_data_of_groups
+from ablate.data.groups import ImageGroups, find_groups, groups_named
 from ablate.settings.fold import GROUPS, RANDOM
 from ablate.settings.trial_settings import TrialSettings
 
@@ -49,9 +49,12 @@ def check_groups_of_halves(settings: TrialSettings, data: DataSet, groups: Image
     """Check that the groups that `split=` asks for are of the images that a trial is evaluated on.
 
     Raises:
-        DataError: They name none of them.
+        DataError: They name none of them, or are of another data set.
     """
-    if groups is None or groups.fingerprint:
+    if groups is None:
+        return
+    check_data_of_groups(groups, data)
+    if groups.fingerprint:
         return
     top, split = data.yaml.parent, settings.train.split
     names = [image.path.relative_to(top).as_posix() for image in read(str(data.yaml)).images(split)]
@@ -64,7 +67,7 @@ def check_groups_of_halves(settings: TrialSettings, data: DataSet, groups: Image
 def _known(settings: TrialSettings, fingerprint: str) -> ImageGroups | None:
     split = settings.command.split
     if split not in (RANDOM, GROUPS):
-        return read_groups(Path(split))
+        return groups_named(split)
     try:
         return find_groups(Path(settings.command.root).absolute(), fingerprint)
     except DataError as error:
