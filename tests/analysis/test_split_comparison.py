@@ -22,6 +22,7 @@ from ablate.records.loading import load_sweep
 from ablate.records.predictions import predictions_path
 from ablate.report.html import page_html
 from ablate.report.latex import latex
+from ablate.report.split_table import split_caption
 from ablate.report.write import as_json, csv_text, markdown, write_report
 from ablate.statistics.verdict import Verdict
 
@@ -229,3 +230,15 @@ def test_numbers_that_are_no_accuracy_are_no_measurement(
     assert comparison.on_test is not None
     assert comparison.on_test.rows[0].test.replicates == 2
     assert markdown(comparison)
+
+
+def test_the_caption_says_by_what_the_tests_of_added_seeds_are_corrected(opened: Path) -> None:
+    fixed = compared(opened).on_test
+    manifest = json.loads((opened / "sweep.json").read_text())
+    plan = {"until": "decided", "max_seeds": 5, "tests": 3}
+    (opened / "sweep.json").write_text(json.dumps(manifest | {"analysis": plan}))
+    added = compared(opened).on_test
+    assert fixed is not None
+    assert added is not None
+    assert "Holm-corrected" in split_caption(fixed)
+    assert "valid at all looks" in split_caption(added)

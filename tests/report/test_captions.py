@@ -73,6 +73,8 @@ def test_a_sequential_sweep_has_intervals_that_hold_at_all_looks(variants: int) 
     assert ("together" in words) == (variants > 1)
     for text in (words, figure):
         assert "Student" not in text
+    assert "Controls stand below" in figure
+    assert "leaves them out" not in figure, "controls are among the variants that looks are corrected for"
 
 
 def test_a_margin_is_told_only_where_one_is_declared() -> None:

@@ -71,13 +71,15 @@ def values_beside(one: SplitRow) -> TableRow:
 
 def split_caption(split: TestSplit) -> str:
     """What the columns mean, and which numbers they are of."""
+    corrected = "Holm-corrected over the variants of this table"
+    if any(one.test.difference and one.test.difference.looks for one in split.rows):
+        corrected = "valid at all looks at a growing number of seeds"
     words = [
         f"The same checkpoints (of the {split.checkpoint} epoch) on the validation images and on the test split, means "
         "over seeds. Fall: validation minus test. A fall that all variants share has causes that are not told apart: "
         "other images, and the choice of the epoch on the validation images. Falls also differ by chance. "
         "Δ: variant minus baseline, paired by seed. CIs (95 %, of Δ test), p and verdict on the test split are those "
-        "of the comparison's tests, Holm-corrected over the variants of this table; the verdicts on the validation "
-        "images are corrected apart from them."
+        f"of the comparison's tests, {corrected}; the verdicts on the validation images are corrected apart from them."
     ]
     if split.untested:
         words.append(f"{count(split.untested, 'trial')} of the sweep ended after the opening and are not in it.")

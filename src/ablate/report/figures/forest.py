@@ -205,7 +205,8 @@ def _caption(items: Sequence[_Item], limit: str, cut: bool, also: str) -> str:
     if not all(item.row.is_comparable for item in items):
         parts.append("†: not trained as the baseline was.")
     if any(item.row.is_control for item in items):
-        parts.append("Controls stand below the rule, hollow and dashed; the Holm correction leaves them out.")
+        among = "" if any(item.difference.looks for item in items) else "; the Holm correction leaves them out"
+        parts.append(f"Controls stand below the rule, hollow and dashed{among}.")
     if cut:
         parts.append("An arrowhead marks an interval that extends beyond the panel.")
     return paragraph([*parts, limit])
