@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Mapping, Sequence
@@ -179,6 +180,19 @@ def test_a_damaged_match_is_read_from_its_copy_and_measured_again_without_one(tm
     assert again(trials) == first
     assert len(clock.jobs) > measured
     assert "it is measured again" in again.notes[0]
+
+
+@pytest.mark.parametrize(("by", "size"), [("width", 1e9), ("width", 0.01), ("imgsz", 0.5), ("imgsz", 1e9)])
+def test_a_match_of_an_impossible_size_is_measured_again(tmp_path: Path, clock: Clock, by: str, size: float) -> None:
+    trials = [trial(tmp_path)]
+    first = matcher()(trials)
+    for file in (tmp_path / "latency_matches").glob("*.json"):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "by": by, "size": size}), encoding="utf-8")
+
+    plan = matcher(measuring=False)
+    assert plan(trials) == {}
+    assert "has no size of the stock network" in plan.notes[0]
+    assert matcher()(trials) == first
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path: Path, clock: Clock) -> None:

@@ -108,7 +108,7 @@ class LatencyMatcher:
         """Return the match of a trial's graft; None where it is not measured yet, and is not to be now."""
         graft, ignored = _text(trial), list[str]()
         for file in files:
-            match = load_match(file, ignored)
+            match = _known(file, trial, ignored)
             if match is not None:
                 self.notes.append(_note(match))
                 return match
@@ -140,7 +140,7 @@ class LatencyMatcher:
         while True:
             try:
                 with lock(OutputFolder(Path(trial.settings.command.root).absolute()).matches_lock):
-                    match = load_match(file, [])
+                    match = _known(file, trial, [])
                     if match is None:
                         match = self._measured(trial, setting, file)
                         save_match(file, match)
@@ -308,6 +308,22 @@ def _ratio(processes: Sequence[ProcessTimes], key: str, other: str) -> LatencyRa
     )
     low, high = (None, None) if mean.interval is None else (mean.interval.low, mean.interval.high)
     return LatencyRatio(ratio=round(mean.estimate, 4), low=low and round(low, 4), high=high and round(high, 4))
+
+
+def _known(file: MatchFile, trial: Trial, ignored: list[str]) -> LatencyMatch | None:
+    """Return what was measured; None where nothing was, or not a size that this trial's stock network can have.
+
+    Args:
+        file: Of the graft.
+        trial: That has the graft.
+        ignored: Gets in words what was not taken.
+    """
+    match = load_match(file, ignored)
+    sizes = sizes_of(trial.settings)
+    if match is None or match.size is None or (match.by == sizes.by and match.size in sizes.larger):
+        return match
+    ignored.append(f"{file.path.parent.name}/{file.path.name} has no size of the stock network ({match.size_in_words})")
+    return None
 
 
 def _file(trial: Trial, setting: Setting, device: str) -> MatchFile:
