@@ -140,6 +140,18 @@ def test_a_half_that_lacks_a_class_is_said(made: list[dict[str, Any]], write: Wr
     assert "The first half has no object of triangle and the second half has no object of circle, star" in text
 
 
+def test_a_half_that_lacks_a_class_in_one_fold_is_not_said_of_all_folds(
+    made: list[dict[str, Any]], write: Write
+) -> None:
+    for record in made:
+        fold = record["seed"]
+        record |= {"seed": 0, "fold": fold}
+        record["config"] |= {"fold": {"folds": 3, "index": fold}}
+        record["realised"]["group_halves"] |= {"digest": f"of fold {fold}", "lacking": [[[0], []], [[], [0]]][fold > 0]}
+    text = remarks(judged(write(made)))
+    assert "In one fold or several the first half has no object of circle and the second half has no object" in text
+
+
 def predictions(classes: list[list[int]]) -> Predictions:
     """Images with objects of these classes, and no detections."""
     objects = sum(map(len, classes))

@@ -111,4 +111,6 @@ def _of_classes(trials: Sequence[TrialRecord]) -> list[str]:
     if not texts:
         return []
     text = joined(texts)
+    if any(trial.fold is not None for trial, _ in halves):  # each fold has halves of its own
+        text = f"in one fold or several {text}"
     return [f"{text[0].upper()}{text[1:]}, so that accuracies of the halves are means over different classes."]
