@@ -167,6 +167,28 @@ def test_a_trial_that_was_trained_anew_since_is_left_out(
     assert "2 trials" in markdown(compared(sweep))
 
 
+def test_an_opening_that_was_interrupted_is_said(opened: Path, made: list[dict[str, Any]], multirun: Path) -> None:
+    ledger = multirun / "test_ledger.jsonl"
+    ledger.write_text(ledger.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
+    (multirun / "trials" / made[0]["signature"] / "test.json").unlink()
+    split = compared(opened).on_test
+    assert split is not None
+    assert (split.unfinished, split.untested) == (1, 0)
+    assert "1 checkpoint of the sweep is not measured yet" in markdown(compared(opened))
+
+
+def test_the_page_has_the_verdict_where_nothing_could_be_tested(
+    made: list[dict[str, Any]], write: Write, multirun: Path
+) -> None:
+    for record in made:  # nothing learned, and the same difference on every seed: no variance to test against
+        record["metrics"]["map50_95"] = 0.004
+    sweep = write(made, latency=False)
+    open_by_hand(multirun, made, {record["signature"]: 0.003 for record in made})
+    section = page_html(compared(sweep), [], "").partition('<section id="test-split"')[2].partition("</section>")[0]
+    assert "p (Holm)" not in section.partition("<p")[0]
+    assert section.count("<small>undecided</small>") == 2 * (len(FALL) - 1)  # of both splits
+
+
 @pytest.mark.parametrize("judge", ["last", "mean_last_5"])
 def test_the_validation_numbers_are_of_the_tested_checkpoint_whatever_the_judge(opened: Path, judge: str) -> None:
     best, other = compared(opened).on_test, compared(opened, judge).on_test

@@ -18,7 +18,7 @@ from ablate.analysis.comparison import Comparison, compare
 from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import Variant, accuracy_by, is_measured
 from ablate.records.sweep_record import Sweep
-from ablate.records.test_split import LedgerLine, TestedTrial, TestEvaluation, TestResults, openings_note
+from ablate.records.test_split import OPENED, LedgerLine, TestedTrial, TestEvaluation, TestResults, openings_note
 from ablate.records.trial_record import NO_METRICS, Record, TrialRecord
 
 
@@ -67,7 +67,8 @@ class TestSplit:
         openings: By data set.
         damage: What is wrong with the ledger, in words; empty where it is whole.
         checkpoint: "best" or "last": what was measured; "best and last" where trials differ in that.
-        untested: How many measured trials of the sweep were not measured on the test split.
+        untested: How many measured trials of the sweep were not measured on the test split, as they ended later.
+        unfinished: How many were to be measured by an opening that was interrupted.
     """
 
     __test__ = False
@@ -78,6 +79,7 @@ class TestSplit:
     damage: str
     checkpoint: str
     untested: int
+    unfinished: int = 0
 
     @property
     def groups(self) -> list[list[SplitRow]]:
@@ -97,14 +99,16 @@ def compare_splits(sweep: Sweep, *, strict: bool = False) -> Comparison:
     if not _is_of_same_checkpoints(comparison.sweep, results):
         validation = compare(_on_validation(comparison.sweep, results), strict=strict)
     tested = _noted(_in_order_of(validation, compare(view, strict=strict)), results)
-    measured = sum(is_measured(record, sweep.metric) for record in comparison.sweep.trials)
+    measured = {record.signature for record in comparison.sweep.trials if is_measured(record, sweep.metric)}
+    unfinished = len(measured & _still_to_measure(results))
     split = TestSplit(
         tested,
         tuple(_split_row(row, validation) for row in tested.rows),
         _openings(view, results),
         _damage(results, [one.evaluation for one in results.trials.values()]),
         " and ".join(sorted({one.evaluation.checkpoint for one in results.trials.values()})),
-        max(0, measured - len(view.trials)),
+        max(0, len(measured) - len(view.trials) - unfinished),
+        unfinished,
     )
     return replace(comparison, on_test=split)
 
@@ -139,6 +143,12 @@ def on_test_split(sweep: Sweep) -> Sweep | None:
         )
     judge = sweep.judge or sweep.manifest.analysis.judge
     return replace(sweep, trials=trials, is_test=True, judge=judge, latency=None) if trials else None
+
+
+def _still_to_measure(results: TestResults) -> set[str]:
+    """The signatures of trials that an opening names and has not measured: it was interrupted, or goes on now."""
+    openings = [line for line in results.ledger.lines if line.event == OPENED and not results.ledger.is_finished(line)]
+    return {signature for line in openings for signature in line.checkpoints} - set(results.trials)
 
 
 def _is_of_same_checkpoints(sweep: Sweep, results: TestResults) -> bool:

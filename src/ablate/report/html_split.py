@@ -54,14 +54,16 @@ def test_section(comparison: Comparison) -> TestSection | None:
     _, *columns = split_columns(split)  # the first has the names
     shown = [column for column in columns if column.name not in BELOW]
     links = anchors(comparison)
+    has_p = any(column.name == "p_holm" for column in columns)
+    below_of = BELOW if has_p else {**BELOW, "test_verdict": ("test_delta", "{}")}
 
     def cells(position: int, one: SplitRow) -> tuple[Cell, ...]:
         made = []
         for column in shown:
             small = [
-                BELOW[below.name][1].format(minus(below.cells[position]))
+                below_of[below.name][1].format(minus(below.cells[position]))
                 for below in columns
-                if below.name in BELOW and BELOW[below.name][0] == column.name and below.cells[position]
+                if below.name in BELOW and below_of[below.name][0] == column.name and below.cells[position]
             ]
             row = {"test_delta": one.test, "validation_delta": one.validation}.get(column.name)
             style = "" if row is None else direction(row)

@@ -97,6 +97,11 @@ def openings_text(split: TestSplit) -> list[str]:
         times = "once" if len(one.lines) == 1 else f"{len(one.lines)} times"
         openings = [_opening(line.time, line.sweep, line.command, line.version) for line in one.lines]
         lines.append(f"{images}, opened {times}: {listed(openings, 5)}.")
+    if split.unfinished:
+        lines.append(
+            f"{count(split.unfinished, 'checkpoint')} of the sweep {'is' if split.unfinished == 1 else 'are'} not "
+            "measured yet: the opening was interrupted, or goes on now. The same command measures the rest."
+        )
     if split.damage:
         lines.append(f"The ledger of openings was tampered with: {split.damage}.")
     return lines
