@@ -47,6 +47,7 @@ FLAGS = (
     Flag("--help", "-h"),
     Flag("--version"),
 )
+OF_PLAN = ("--json", "--measure")
 _COMPLETION = ("install=", "uninstall=", "query=")
 _NAMES = {name: flag for flag in FLAGS for name in (flag.name, flag.short) if name}
 
@@ -102,8 +103,10 @@ def _flag(name: str, word: str) -> Flag:
         )
     if name not in _NAMES:
         valid = [*(flag.name for flag in FLAGS if flag.name != "--run"), "--verbose"]
-        guess = nearest(name, valid)
-        raise ConfigError(f"no such flag: {name}. {guess}valid: {', '.join(valid)}; and for plan --json, --measure")
+        if name in OF_PLAN:
+            raise ConfigError(f"{word}: {name} takes no value, and only plan has it: python -m ablate plan {name}")
+        guess = nearest(name, [*valid, *OF_PLAN])
+        raise ConfigError(f"no such flag: {name}. {guess}valid: {', '.join(valid)}; and for plan {', '.join(OF_PLAN)}")
     return _NAMES[name]
 
 

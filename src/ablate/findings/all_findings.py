@@ -78,8 +78,8 @@ def remarks(comparison: Comparison) -> list[Finding]:
         texts.append(f"{count(lost, 'trial')} of {len(sweep.signatures)} {have} no result; see the notes.")
     if sweep.missing:
         missing = listed(short(signature) for signature in sweep.missing)
-        trials = count(len(sweep.missing), "trial")
-        texts.append(f"{trials} of {len(sweep.signatures)} have no result yet: {missing}.")
+        trials, have = count(len(sweep.missing), "trial"), "has" if len(sweep.missing) == 1 else "have"
+        texts.append(f"{trials} of {len(sweep.signatures)} {have} no result yet: {missing}.")
     if sweep.ignored:
         texts.append(f"Unreadable and ignored: {listed(sweep.ignored, 4)}.")
     data = levels(row.data for row in comparison.rows)

@@ -142,8 +142,9 @@ def _fall(rows: Sequence[SplitRow], label: str, data: str) -> str:
     text += f"{'falls' if mean >= 0 else 'rises'} by {points(abs(mean), signed=False)} points"
     if len(falls) > 1:
         (most, highest), (least, lowest) = max(falls), min(falls)
-        text += f" on average over {count(len(falls), 'variant')}: most for {highest} ({points(-most)}), "
-        text += f"least for {lowest} ({points(-least)})"
+        text += f" on average over {count(len(falls), 'variant')}"
+        if points(most) != points(least):
+            text += f": most for {highest} ({points(-most)}), least for {lowest} ({points(-least)})"
     return f"{text}."
 
 

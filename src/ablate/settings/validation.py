@@ -10,7 +10,7 @@ from dataclasses import Field, asdict, fields
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from ablate.errors import ConfigError, nearest
+from ablate.errors import ConfigError, count, nearest
 from ablate.settings.architecture import check_architecture_file
 from ablate.settings.argument_checks import check_kind, check_precision, check_train, satisfies, shown
 from ablate.settings.budget import seconds_of
@@ -107,7 +107,7 @@ def _check_judging(settings: Config) -> None:
     check_metric(settings.metric, settings.judge)
     epochs = settings.train.get("epochs")
     if isinstance(epochs, int) and (epochs_of_mean(settings.judge) or 0) > epochs:
-        raise ConfigError(f"judge={settings.judge}: a training has {epochs} epochs (train.epochs)")
+        raise ConfigError(f"judge={settings.judge}: a training has {count(epochs, 'epoch')} (train.epochs)")
     if settings.budget is not None:
         seconds_of(settings.budget)
         if settings.until is None:
