@@ -12,6 +12,7 @@ from ablate.data.catalogue import DataSet, resolve
 from ablate.data.data_errors import DataError
 from ablate.data.data_settings import DataSettings
 from ablate.data.groups import AUDIT, ImageGroups, write_groups
+from ablate.errors import ConfigError
 from ablate.settings.schema import Config, option_file
 from ablate.settings.trial_settings import TrialSettings
 from ablate.storage.layout import OutputFolder
@@ -103,6 +104,23 @@ def test_the_groups_of_another_data_set_are_refused(
         DataFinder().find(settings(tmp_path, split=str(file), **changes))
 
 
+def test_a_split_that_is_not_there_is_what_is_refused(tmp_path: Path, images: dict[str, list[str]]) -> None:
+    table = tmp_path / "clips.csv"
+    table.write_text(f"image,group\n{images['train'][0]},clip\n", encoding="utf-8")
+    asked = settings(tmp_path, judge="split", split=str(table), train={"split": "test"})
+    with pytest.raises(ConfigError, match=r"train\.split=test: shapes has no such split"):
+        Trial.of(asked, DataFinder().find(asked))
+
+
+def test_images_that_are_all_one_group_have_no_halves_of_whole_groups(
+    tmp_path: Path, data: DataSet, images: dict[str, list[str]]
+) -> None:
+    audit(tmp_path, data, dict.fromkeys(images["val"], "all"))
+    with pytest.raises(DataError, match="split=groups: all 4 val images are one group"):
+        DataFinder().find(settings(tmp_path, judge="split", split="groups"))
+    assert DataFinder().find(settings(tmp_path, judge="split")).fingerprint == data.fingerprint
+
+
 def test_the_images_of_a_fold_have_the_groups_of_the_whole_data_set(
     tmp_path: Path, data: DataSet, images: dict[str, list[str]]
 ) -> None:
@@ -118,6 +136,6 @@ def test_the_images_of_a_fold_have_the_groups_of_the_whole_data_set(
 
 def test_groups_of_halves_change_no_signature(tmp_path: Path, data: DataSet, images: dict[str, list[str]]) -> None:
     before = Trial.of(settings(tmp_path, judge="split")).identity
-    audit(tmp_path, data, dict.fromkeys(images["val"], "all"))
+    audit(tmp_path, data, dict.fromkeys(images["val"][1:], "most"))
     assert Trial.of(settings(tmp_path, judge="split")).identity == before
     assert Trial.of(settings(tmp_path, judge="split", split="groups")).identity == before

@@ -81,8 +81,8 @@ def _of_groups(sweep: Sweep, trials: Sequence[TrialRecord]) -> str:
     if groups is None or len(set(groups.groups.values())) == len(groups.groups):
         return ""
     return (
-        "Halves are of single images, because the groups of images were not known when the trials were trained; images "
-        "of one group may be in both."
+        "Halves are of single images, because the groups of images were not known when the trials were trained, or all "
+        "images are one group; images of one group may be in both."
     )
 
 

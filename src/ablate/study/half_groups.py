@@ -46,22 +46,25 @@ def groups_of_halves(settings: TrialSettings, data: DataSet) -> ImageGroups | No
 
 
 def check_groups_of_halves(settings: TrialSettings, data: DataSet, groups: ImageGroups | None) -> None:
-    """Check that the groups that `split=` asks for are of the images that a trial is evaluated on.
+    """Check that the groups that `split=` asks for are of the images that a trial is evaluated on, and two or more.
 
     Raises:
-        DataError: They name none of them, or are of another data set.
+        DataError: They name none of them, all of them are one group, or they are of another data set.
     """
     if groups is None:
         return
     check_data_of_groups(groups, data)
-    if groups.fingerprint:
-        return
     top, split = data.yaml.parent, settings.train.split
     names = [image.path.relative_to(top).as_posix() for image in read(str(data.yaml)).images(split)]
-    if groups.groups.keys().isdisjoint(names):
-        raise DataError(
-            f"split={settings.command.split}: it names none of the {len(names)} {split} images, such as {names[0]}"
-        )
+    if not names:
+        return  # a split that is not there is refused by `Trial.of`
+    problem = ""
+    if not groups.fingerprint and groups.groups.keys().isdisjoint(names):
+        problem = f"it names none of the {len(names)} {split} images, such as {names[0]}"
+    elif len({groups.group_of(name) for name in names}) < 2:
+        problem = f"all {len(names)} {split} images are one group, which has no halves; split=random has"
+    if problem:
+        raise DataError(f"split={settings.command.split}: {problem}")
 
 
 def _known(settings: TrialSettings, fingerprint: str) -> ImageGroups | None:
