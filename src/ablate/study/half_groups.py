@@ -55,9 +55,9 @@ def check_groups_of_halves(settings: TrialSettings, data: DataSet, groups: Image
         return
     check_data_of_groups(groups, data)
     top, split = data.yaml.parent, settings.train.split
-    names = [image.path.relative_to(top).as_posix() for image in read(str(data.yaml)).images(split)]
-    if not names:
+    if not data.images.get(split):
         return  # a split that is not there is refused by `Trial.of`
+    names = [image.path.relative_to(top).as_posix() for image in read(str(data.yaml)).images(split)]
     problem = ""
     if not groups.fingerprint and groups.groups.keys().isdisjoint(names):
         problem = f"it names none of the {len(names)} {split} images, such as {names[0]}"
