@@ -183,6 +183,7 @@ def test_a_budget_ends_the_sweep_and_is_counted_across_commands(swept: Ran, tmp_
         (["module=hmha", "until=bored", "-m"], "decided"),
         (["module=hmha", "until=decided", "max_seeds=2", "-m"], "max_seeds"),
         (["module=hmha", "until=decided", "budget=8", "-m"], "8h"),
+        (["module=hmha", "max_seeds=20", "-m"], "add until=decided"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(

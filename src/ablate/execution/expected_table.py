@@ -59,7 +59,7 @@ def _group(group: ExpectedGroup, plan: AnalysisPlan, width: int | None) -> list[
         return [
             Text(
                 f"{what}: how many seeds it takes is not known: no finished trials on disk have the same data, model, "
-                "optimizer and training, and enough seeds; module=none seed=range(0,3) would tell"
+                "optimizer and training, and enough seeds; module=none 'seed=range(0,3)' would tell"
             )
         ]
     spread = found.spread

@@ -112,6 +112,8 @@ def _check_judging(settings: Config) -> None:
         seconds_of(settings.budget)
         if settings.until is None:
             raise ConfigError(f"budget={settings.budget}: it ends a sweep whose seeds are added: add until=decided")
+    if settings.until is None and settings.max_seeds != Config().max_seeds:
+        raise ConfigError(f"max_seeds={settings.max_seeds}: it limits seeds that are added: add until=decided")
     if settings.tune == 1:
         raise ConfigError("tune=1: one learning rate leaves nothing to choose; valid: 0 (none) or 2 to 9")
     tuning = Tuning.of_command(settings.tune, 1)
