@@ -88,7 +88,7 @@ def test_seeds_of_the_baseline_alone_are_taken_as_if_seeds_were_not_paired(swept
 
 
 def test_without_a_record_that_fits_it_says_what_would_tell(swept: Ran, planned: Planned) -> None:
-    swept(Machine(), "module=none", "'seed=range(0,3)'", "train.epochs=7", *TINY, "-m")
+    swept(Machine(), "module=none", "seed=range(0,3)", "train.epochs=7", *TINY, "-m")
     found = planned("delta=0.02")
     assert found["trials"] is None
     assert found["groups"][0]["spread"] is None
