@@ -15,6 +15,7 @@ from rich.live import Live as Screen
 from rich.text import Text
 
 from ablate.console import is_animated, print_line, short_path
+from ablate.errors import count
 from ablate.monitor.attempt import Attempt, Item
 from ablate.monitor.epoch_rows import TrialProgress, batch_progress
 from ablate.monitor.render import (
@@ -245,7 +246,7 @@ class Live:
         if self._screen is None:
             where = f" on {attempt.device}" if attempt.device else ""
             how = f"goes on after epoch {attempt.resumed}," if attempt.resumed else "starts,"
-            self._print(f"[{self._number}/{self._total}] {item.name}: {how} {item.epochs} epochs{where}")
+            self._print(f"[{self._number}/{self._total}] {item.name}: {how} {count(item.epochs, 'epoch')}{where}")
 
     def _print_epoch(self, item: Item, progress: TrialProgress, rows: Sequence[EpochRow]) -> None:
         """Print a line when another fifth of a trial is done, not for every epoch."""
