@@ -158,8 +158,11 @@ def test_the_reason_is_given_in_words(name: str, content: bytes, what: str) -> N
         assert what in image_problem(content, Path(name))
 
 
-def test_decoders_are_as_loud_as_before_and_print_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+def test_decoders_are_as_loud_as_before_and_print_nothing(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     import cv2
+    import ultralytics.utils  # which opens images for Pillow from now on
 
     before = cv2.utils.logging.getLogLevel()
     with quiet_decoders():
@@ -167,3 +170,5 @@ def test_decoders_are_as_loud_as_before_and_print_nothing(capfd: pytest.CaptureF
             image_problem(content, Path(name))
     assert cv2.utils.logging.getLogLevel() == before
     assert "".join(capfd.readouterr()) == ""
+    assert not caplog.records
+    assert not ultralytics.utils.LOGGER.disabled

@@ -8,6 +8,7 @@ means, Pillow and OpenCV, so that the answers agree; neither torch nor ultralyti
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 import threading
@@ -111,8 +112,11 @@ def decoders() -> str:
 def quiet_decoders() -> Iterator[None]:
     """Keep off the terminal what Pillow and OpenCV print about odd files, which `image_problem` says.
 
-    The libraries below OpenCV write to the terminal themselves, so nothing reaches stderr meanwhile.
+    The libraries below OpenCV write to the terminal themselves, so nothing reaches stderr meanwhile. Ultralytics, once
+    imported, opens images for Pillow, and its log has two lines for each that is none.
     """
+    log = logging.getLogger("ultralytics")
+    was_disabled, log.disabled = log.disabled, True
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sys.stderr.flush()
@@ -125,6 +129,7 @@ def quiet_decoders() -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(terminal, 2)
             os.close(terminal)
+            log.disabled = was_disabled
             with _lock:
                 while _loud:
                     sys.modules["cv2"].utils.logging.setLogLevel(_loud.pop())
