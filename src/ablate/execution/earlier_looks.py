@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from ablate.monitor.time_left import variant_of
 from ablate.records.loading import load_manifest
 from ablate.records.sweep_record import SweepManifest
 from ablate.storage.layout import SweepFolder
 
-_FOLD = re.compile(r" s\d+ f\d+$")
-_SEED = re.compile(r" s(\d+)(?: f\d+)?$")  # at the end of a trial's name, with its fold where there are some
+_REPLICATE = re.compile(
+    r" s(\d+)( f\d+)?$"
+)  # at the end of a trial's name: its seed, and its fold where there are some
 
 
 def earlier_looks(folder: SweepFolder, names: Mapping[str, str]) -> tuple[int, ...]:
@@ -32,7 +34,8 @@ def earlier_looks(folder: SweepFolder, names: Mapping[str, str]) -> tuple[int, .
             looks |= set(manifest.looks)
         if _is_part(manifest, names):
             looks.add(_seeds(manifest.names[signature] for signature in manifest.signatures))
-    fewest = 1 if any(_FOLD.search(name) for name in names.values()) else 2  # one seed has folds to test
+    over_folds = any((match := _REPLICATE.search(name)) and match[2] for name in names.values())
+    fewest = 1 if over_folds else 2  # one seed has folds to test
     return tuple(sorted(look for look in looks if fewest <= look < now))
 
 
@@ -40,16 +43,13 @@ def _is_part(manifest: SweepManifest, names: Mapping[str, str]) -> bool:
     """Whether a sweep has the same variants and no trial that is not among these."""
     if not set(manifest.signatures) <= names.keys() or not set(manifest.signatures) <= manifest.names.keys():
         return False
-    return _variants([manifest.names[s] for s in manifest.signatures]) == _variants(list(names.values()))
-
-
-def _variants(names: Sequence[str]) -> set[str]:
-    return {_SEED.sub("", name) for name in names}
+    variants = {variant_of(manifest.names[signature]) for signature in manifest.signatures}
+    return variants == set(map(variant_of, names.values()))
 
 
 def _seeds(names: Iterable[str]) -> int:
     """Return how many seeds the trials of these names have."""
-    return len({match[1] for name in names if (match := _SEED.search(name))})
+    return len({match[1] for name in names if (match := _REPLICATE.search(name))})
 
 
 def warning(looks: Sequence[int], *, over_folds: bool) -> str:
