@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 import torch
@@ -57,7 +58,7 @@ def blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixt
     """The file of a user's modules, of a name of its own; the networks are built in this process."""
     monkeypatch.setenv("ABLATE_CACHE", str(tmp_path / "cache"))
     monkeypatch.syspath_prepend(tmp_path)
-    number = abs(hash(request.node.name))
+    number = crc32(request.node.name.encode())
     return tmp_path / f"blocks_{number}.py"
 
 
