@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from rich.console import Console
 from tests.factories import make_record
 
 import ablate
@@ -28,6 +30,10 @@ from ablate.records.loading import load_sweep
 from ablate.records.trial_record import TrialRecord, decode_record
 from ablate.report.captions import accuracy_caption, cost_caption
 from ablate.report.figure_list import figure_list
+from ablate.report.html import table_html
+from ablate.report.latex import latex
+from ablate.report.terminal_table import print_table
+from ablate.report.text_table import best_rows
 from ablate.report.write import markdown
 from ablate.statistics.equivalence import equivalence_p
 from ablate.statistics.paired import paired_t, smallest_detectable, t_interval, upper_std
@@ -156,9 +162,51 @@ def test_a_fold_without_a_result_is_left_out_of_both_sides(trials: Trials, write
     assert difference is not None
     means = [gain + (0.0 if fold == 3 else 0.001) for fold, gain in enumerate(GAINS)]
     assert difference.samples.values == pytest.approx(means)
-    assert any("9 shared trials; one side lacks 1 f3" in note for note in row.notes)
+    assert any("9 shared trials" in note and "the baseline lacks seed 1 fold 3" in note for note in row.notes)
     (lost,) = [one for one in findings(comparison) if one.kind is Kind.FAILURES] or [None]
     assert lost is None, "the variant lost none"
+
+
+def test_accuracies_over_other_folds_than_the_baselines_are_marked_in_every_table(
+    record: Make, write: Write, as_failed: Make
+) -> None:
+    trials = variants(record, {"none": [0.0] * 5, "hmha": GAINS, "acmix": GAINS[::-1]}, seeds=1)
+    trials[5 + 4] = as_failed(trials[5 + 4], "diverged") | {"fold": 4}  # of hmha, whose last fold is the easiest
+    comparison = compare(load_sweep(write(trials)))
+    row, whole = row_of(comparison), row_of(comparison, "acmix")
+    means = [0.3 + 0.05 * fold + gain for fold, gain in enumerate(GAINS[:4])]
+    frame = comparison_frame(comparison).set_index("module").loc["hmha"]
+    assert frame["shared_map50_95"] == pytest.approx(np.mean(means))
+    assert frame["baseline_map50_95"] == pytest.approx(0.375)
+    assert frame["shared_map50_95"] - frame["baseline_map50_95"] == pytest.approx(frame["delta_map50_95"])
+    number = f"{np.mean(means):.4f}‡"
+    assert BY_NAME["map50_95"].text(row) == number
+    assert "‡" not in BY_NAME["map50_95"].text(whole)
+    assert any("baseline 0.3750 (this variant lacks seed 0 fold 4)" in note for note in row.notes)
+    assert "over other seeds and folds than the baseline's" in accuracy_caption(comparison)
+    assert number in markdown(comparison)
+    assert number in table_html(comparison)
+    assert number.replace("‡", r"$^{\ddagger}$") in latex(comparison, accuracy_caption(comparison), "")
+    for encoding, mark in {"utf-8": "‡", "ascii": "*"}.items():
+        out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
+        print_table(comparison, console=Console(file=out, width=200))
+        printed = out.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+        assert number.replace("‡", mark) in printed
+        assert f"{mark}   over other seeds and folds" in printed
+
+
+def test_the_best_accuracy_is_among_rows_over_the_same_folds(record: Make, write: Write, as_failed: Make) -> None:
+    trials = variants(record, {"none": [0.0] * 5, "hmha": GAINS, "acmix": [0.02] * 5}, seeds=1)
+    trials[10] = as_failed(trials[10], "diverged") | {"fold": 0}  # without the hardest fold acmix looks best of all
+    comparison = compare(load_sweep(write(trials)))
+    best = best_rows(comparison)["map50_95"]
+    assert [comparison.rows[position].module for position in best] == ["hmha"]
+
+
+def test_a_mean_over_folds_is_that_of_the_means_of_folds(trials: Trials, write: Write, as_failed: Make) -> None:
+    trials[5 + 4] = as_failed(trials[5 + 4], "diverged") | {"fold": 4}  # the baseline's seed 1; its seed 0 is there
+    comparison = compare(load_sweep(write(trials)))
+    assert row_of(comparison, "none").accuracy.primary == pytest.approx(0.4)
 
 
 def test_one_fold_has_no_interval_and_no_note_of_one(trials: Trials, write: Write) -> None:

@@ -99,6 +99,9 @@ def test_differences_use_shared_seeds_only_and_say_which(record: Make, write: Wr
     assert row["delta_map50_95"] == pytest.approx(np.mean(pairs))
     assert row["shared_seeds"] == "1 2"
     assert "difference over shared seeds 1, 2 only" in row["notes"]
+    assert "(this variant lacks seed 0 and the baseline lacks seed 3)" in row["notes"]
+    assert row["shared_map50_95"] == pytest.approx(np.mean([m["metrics"]["map50_95"] for m in made[3:5]]))
+    assert row["baseline_map50_95"] == pytest.approx(np.mean([m["metrics"]["map50_95"] for m in made[1:3]]))
 
 
 def test_no_shared_seed_means_no_difference(record: Make, write: Write) -> None:

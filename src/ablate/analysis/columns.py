@@ -14,7 +14,7 @@ from math import sqrt
 from typing import Literal
 
 from ablate.analysis.phrases import number_of
-from ablate.analysis.variant_row import Difference, Row
+from ablate.analysis.variant_row import Difference, OnShared, Row
 from ablate.records.factor_levels import STOCK
 from ablate.records.trial_record import short
 from ablate.settings.metric import MAP50_95, Metric
@@ -23,6 +23,7 @@ from ablate.statistics.seeds_and_images import SeedsAndImages
 
 Value = str | int | float | Interval | None
 UNITS = "<units>"  # in heads and words: what intervals are over, seeds or folds
+OTHERS = "‡"  # beside an accuracy that is over other seeds, or folds, than that of the baseline
 IMAGES = "<images>"  # in heads: what intervals over images are over, images or groups of them
 Place = Literal[
     "table",  # the main table of Markdown, terminal and notebook
@@ -146,6 +147,17 @@ def _replicates(row: Row) -> str:
     return re.sub(" seeds? ", " ", number_of(row.variant.by_replicate))
 
 
+def _marked(row: Row) -> str:
+    """The accuracy, with a mark where it is over other seeds, or folds, than that of the baseline."""
+    text = accuracy_text(row.accuracy.primary)
+    return f"{text}{OTHERS}" if text and row.is_over_others else text
+
+
+def _on_shared(get: Callable[[OnShared], float]) -> Callable[[Row], Value]:
+    """Read an accuracy over the replicates that a row shares with its baseline; None where there is no difference."""
+    return _difference(lambda d: None if d.on_shared is None else get(d.on_shared))
+
+
 def _signatures(row: Row) -> str:
     return " ".join(short(trial.signature) for trial in row.variant.trials)
 
@@ -163,7 +175,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("replicates", lambda r: r.replicates, "Seeds", short="n", latex="$n$", always=True, words=_replicates,
            places={"table": 2, "terminal": 11, "description": 2, "page": 2, "latex_differences": 1}),
     Column("map50_95", lambda r: r.accuracy.primary, "mAP50-95", latex=r"mAP$_{50\text{-}95}$", decimals=4,
-           best="highest", always=True, role="accuracy",
+           best="highest", always=True, role="accuracy", words=_marked,
            places={"table": 3, "terminal": 1, "description": 3, "page": 3, "latex_differences": 2}),
     Column("map50_95_std", lambda r: r.accuracy.std, "± std", short="±", latex="std", decimals=4,
            below=("map50_95", "± {}"), places={"table": 4, "terminal": 12, "latex_differences": 3}),
@@ -286,9 +298,13 @@ COLUMNS: tuple[Column, ...] = (
     Column("folds", lambda r: r.folds or None, decimals=0),
     Column("image_groups", _difference(lambda d: d.image_groups), "Groups of images", decimals=0,
            places={"details": 2}, explanation="Where images belong to groups, intervals over images draw these whole."),
+    Column("shared_map50_95", _on_shared(lambda means: means.variant), decimals=4),
+    Column("baseline_map50_95", _on_shared(lambda means: means.baseline), decimals=4),
 )  # fmt: skip
 BY_NAME = {column.name: column for column in COLUMNS}
-_NAMED_BY_METRIC = ("map50_95", "map50_95_std", "delta_map50_95", "map50_95_last")
+_NAMED_BY_METRIC = (
+    "map50_95", "map50_95_std", "delta_map50_95", "map50_95_last", "shared_map50_95", "baseline_map50_95",
+)  # fmt: skip
 
 
 @cache
@@ -303,7 +319,13 @@ def _by_metric(column: Column, metric: Metric) -> Column:
     if column.name == metric.name:
         usual = BY_NAME[MAP50_95.name]
         return replace(
-            usual, get=lambda r: r.accuracy.map50_95, places=BY_NAME["map50"].places, always=False, role="", below=below
+            usual,
+            get=lambda r: r.accuracy.map50_95,
+            words=None,
+            places=BY_NAME["map50"].places,
+            always=False,
+            role="",
+            below=below,
         )
     if column.name not in _NAMED_BY_METRIC:
         return replace(column, below=below)

@@ -7,16 +7,16 @@ None, and `notes` says why.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from ablate.analysis.comparability import differences, disagreements
+from ablate.analysis.comparability import disagreements
 from ablate.analysis.corrections import corrected_rows, family_skewness
-from ablate.analysis.identical_results import is_identical, is_identity
+from ablate.analysis.difference_notes import identical_notes, reasons_against, thin_notes
 from ablate.analysis.image_groups import drawn_again
 from ablate.analysis.image_intervals import StoredInterval, stored_intervals
 from ablate.analysis.latency_results import Latency, LatencyResults, against, latency_results
@@ -30,14 +30,13 @@ from ablate.analysis.pairing import (
     shared_replicates,
     trial_pairs,
 )
-from ablate.analysis.phrases import listed
-from ablate.analysis.variant_row import TO_FIND, Difference, Row
+from ablate.analysis.variant_row import TO_FIND, Difference, OnShared, Row
 from ablate.analysis.variants import Variant, learned_by, variants_of
 from ablate.records.image_counts import shortfalls
 from ablate.records.judged import judged_sweep
 from ablate.records.replicate import Replicate
 from ablate.records.sweep_record import AnalysisPlan, Design, Sweep
-from ablate.settings.metric import MAP50_95, Metric
+from ablate.settings.metric import Metric
 from ablate.statistics.paired import (
     effect_size,
     seeds_needed,
@@ -47,7 +46,7 @@ from ablate.statistics.seeds_and_images import seeds_and_images
 from ablate.statistics.sequential import Stop
 from ablate.statistics.sign_flip import sign_flip
 from ablate.statistics.skewness import PooledSkewness
-from ablate.statistics.verdict import LEARNED, NOTHING_LEARNED, has_learned
+from ablate.statistics.verdict import NOTHING_LEARNED, has_learned
 
 if TYPE_CHECKING:
     from ablate.analysis.split_comparison import TestSplit
@@ -213,10 +212,12 @@ def _row(
             measured = against(measured, latency.variants.get(base.key, Latency()))
         looks = variant_looks(variant, base, sweep)
         difference = (
-            _difference(variant, base, stored) if looks is None else _last_look(variant, looks, stored, sweep.plan)
+            _difference(variant, base, stored)
+            if looks is None
+            else _last_look(variant, base, looks, stored, sweep.plan)
         )
-        notes += [*_thin_notes(variant, base, difference), *_identical_notes(variant, base)]
-        reasons = _reasons_against(variant, base) or reasons
+        notes += [*thin_notes(variant, base, difference), *identical_notes(variant, base)]
+        reasons = reasons_against(variant, base) or reasons
     is_comparable = bool(variant.measured) and not reasons and not other_data
     notes += [*reasons, *other_data]
     if stored is not None and stored.reason:
@@ -265,10 +266,13 @@ def _difference(variant: Variant, baseline: Variant, stored: StoredInterval | No
         smallest_detectable=smallest_detectable(spread, len(samples.values)),
         seeds_needed=None if samples.is_of_folds else seeds_needed(spread, TO_FIND),
         last_epoch=samples_of(measured, last, share).mean if measured == shared else None,
+        on_shared=_on_shared(variant, baseline, shared),
     )
 
 
-def _last_look(variant: Variant, looks: Looks, stored: StoredInterval | None, plan: AnalysisPlan) -> Difference | None:
+def _last_look(
+    variant: Variant, baseline: Variant, looks: Looks, stored: StoredInterval | None, plan: AnalysisPlan
+) -> Difference | None:
     """The difference of a sweep whose seeds are added, at the last look; None before there is a pair."""
     if not looks.differences:
         return None
@@ -288,7 +292,17 @@ def _last_look(variant: Variant, looks: Looks, stored: StoredInterval | None, pl
         p_sequential=looks.p_value,
         looks=looks,
         has_learned=looks.reason != NOTHING_LEARNED,
+        on_shared=_on_shared(variant, baseline, measured),
     )
+
+
+def _on_shared(variant: Variant, baseline: Variant, shared: Sequence[Replicate]) -> OnShared:
+    """The mean accuracies of both over the replicates that a difference is of."""
+    ours, theirs = variant.accuracy(), baseline.accuracy()
+    mean, of_baseline = (
+        samples_of(shared, [side[one] for one in shared], variant.fold_share).mean for side in (ours, theirs)
+    )
+    return OnShared(mean, of_baseline, set(shared) == ours.keys() == theirs.keys())
 
 
 def _paired(variant: Variant, baseline: Variant) -> tuple[list[Replicate], list[float]]:
@@ -307,55 +321,6 @@ def _learned(variant: Variant, baseline: Variant) -> tuple[list[float], list[flo
     """What tells whether the trials of the shared replicates have learned anything: the variant's, the baseline's."""
     ours, theirs = zip(*trial_pairs(variant, baseline), strict=True)
     return [learned_by(one, variant.metric) for one in ours], [learned_by(one, variant.metric) for one in theirs]
-
-
-def _thin_notes(variant: Variant, baseline: Variant, difference: Difference | None) -> list[str]:
-    """What makes a difference rest on less than it could."""
-    if difference is None:
-        return []
-    notes, shared = [], difference.replicates
-    if difference.looks is not None:
-        return [difference.looks.reason]
-    if not difference.has_learned:
-        labels = dict.fromkeys([variant.metric.label, MAP50_95.label])
-        notes.append(f"{NOTHING_LEARNED}: {' or '.join(labels)} of both below {LEARNED:g}")
-    samples = difference.samples
-    if samples.is_of_folds:
-        how = ": interval and p by the corrected resampled t-test" if difference.over_seeds else ""
-        notes.append(f"over {len(samples.values)} of {variant.folds} folds{how}")
-    if difference.over_seeds is None and len(samples.values) > 1:
-        notes.append(f"the same difference on every {samples.unit}: no variance to test against")
-    if len(shared) < max(len(variant.by_replicate), len(baseline.by_replicate)):
-        plural = "s" if len(shared) > 1 else ""
-        if samples.is_of_folds:
-            lost = sorted((variant.by_replicate.keys() | baseline.by_replicate.keys()) - set(shared))
-            notes.append(f"difference over {len(shared)} shared trial{plural}; one side lacks {listed(lost)}")
-        else:
-            notes.append(f"difference over shared seed{plural} {', '.join(map(str, shared))} only")
-    return notes
-
-
-def _identical_notes(variant: Variant, baseline: Variant) -> list[str]:
-    """What is to be said of results that are the baseline's; of a control that joined, the findings say it."""
-    if variant.control is not None or not is_identical(variant, baseline):
-        return []
-    if is_identity(variant):
-        return ["identical to the baseline in every digit, as an identity should be"]
-    return ["identical to the baseline in every digit: what it changes did not act"]
-
-
-def _reasons_against(variant: Variant, baseline: Variant) -> list[str]:
-    """Why a variant may not be compared with its baseline."""
-    pairs = trial_pairs(variant, baseline)
-    if not pairs:
-        seeds = [" ".join(map(str, sorted(v.by_replicate))) or "none" for v in (variant, baseline)]
-        what = "seed" if variant.folds is None else "seed and fold"
-        return [f"no {what} in common with the baseline ({what}s {seeds[0]} against {seeds[1]})"]
-    # A control of scale or of latency is another network than the baseline, and so has other starting weights; one of
-    # resolution has larger images.
-    by_design = variant.marks is not None or (variant.control is not None and variant.control.differs_by_design)
-    trials, baseline_trials = zip(*pairs, strict=True)
-    return differences(trials, baseline_trials, by_design=by_design)
 
 
 def _rank(row: Row, group: VariantGroup, design: Design | None) -> tuple[object, ...]:

@@ -9,21 +9,24 @@ from statistics import fmean
 
 from ablate.analysis.comparability import stops
 from ablate.analysis.pairing import samples_of
-from ablate.analysis.variants import Variant, fraction, is_measured
+from ablate.analysis.variants import Variant, is_measured
 from ablate.records.trial_record import FAILED, FINISHED, SCHEMA, DamagedTrial, Record, TrialRecord
 from ablate.settings.metric import Metric
 from ablate.statistics.paired import sample_std
+from ablate.statistics.resampled import Samples
 
 LIMIT = 1e15  # no cost is as large; a sum of such numbers would be no number
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Means over a variant's measured trials, fractions from 0 to 1; None where no trial has it.
+    """Means over a variant's seeds, fractions from 0 to 1; with folds over these, each the mean over its seeds.
+
+    None where no trial has it.
 
     Attributes:
         primary: By the metric that variants are compared by; one of the others.
-        std: Its sample standard deviation over the trials; with folds over these, each the mean over its seeds.
+        std: Its sample standard deviation over the seeds, or the folds.
         last: The same after the last epoch; the others are of the checkpoint that was evaluated.
         evaluated: Split and checkpoint, such as "val, best".
     """
@@ -66,28 +69,25 @@ class Cost:
 
 def accuracy_of(variant: Variant) -> Accuracy:
     """The accuracies of a variant's measured trials."""
-    trials = variant.measured
     return Accuracy(
-        primary=_accuracy(trials, variant.value),
+        primary=_accuracy(variant, variant.value),
         std=_std(variant),
-        last=_accuracy(trials, lambda t: t.metrics_last.value(variant.metric)),
-        map50_95=_accuracy(trials, lambda t: t.metrics.map50_95),
-        map50=_accuracy(trials, lambda t: t.metrics.map50),
-        precision=_accuracy(trials, lambda t: t.metrics.precision),
-        recall=_accuracy(trials, lambda t: t.metrics.recall),
-        map75=_accuracy(trials, lambda t: t.metrics.map75),
-        map50_95_small=_accuracy(trials, lambda t: t.metrics.map50_95_small),
-        map50_95_medium=_accuracy(trials, lambda t: t.metrics.map50_95_medium),
-        map50_95_large=_accuracy(trials, lambda t: t.metrics.map50_95_large),
-        evaluated=evaluated(trials),
+        last=_accuracy(variant, lambda t: t.metrics_last.value(variant.metric)),
+        map50_95=_accuracy(variant, lambda t: t.metrics.map50_95),
+        map50=_accuracy(variant, lambda t: t.metrics.map50),
+        precision=_accuracy(variant, lambda t: t.metrics.precision),
+        recall=_accuracy(variant, lambda t: t.metrics.recall),
+        map75=_accuracy(variant, lambda t: t.metrics.map75),
+        map50_95_small=_accuracy(variant, lambda t: t.metrics.map50_95_small),
+        map50_95_medium=_accuracy(variant, lambda t: t.metrics.map50_95_medium),
+        map50_95_large=_accuracy(variant, lambda t: t.metrics.map50_95_large),
+        evaluated=evaluated(variant.measured),
     )
 
 
 def _std(variant: Variant) -> float | None:
-    if variant.folds is None:
-        return sample_std([variant.value(trial) for trial in variant.measured])
-    accuracies = variant.accuracy()
-    return sample_std(samples_of(list(accuracies), list(accuracies.values()), variant.fold_share).values)
+    samples = _samples(variant, variant.value)
+    return sample_std(samples.values) if samples else None
 
 
 def cost_of(variant: Variant) -> Cost:
@@ -161,6 +161,12 @@ def _mean(trials: Sequence[TrialRecord], read: Read) -> float | None:
     return fmean(numbers) if numbers else None
 
 
-def _accuracy(trials: Sequence[TrialRecord], read: Read) -> float | None:
-    accuracies = [one for trial in trials if (one := fraction(read(trial))) is not None]
-    return fmean(accuracies) if accuracies else None
+def _accuracy(variant: Variant, read: Read) -> float | None:
+    samples = _samples(variant, read)
+    return samples.mean if samples else None
+
+
+def _samples(variant: Variant, read: Read) -> Samples | None:
+    """The accuracies of the seeds, or with folds the mean of each; None where no trial has any."""
+    accuracies = variant.accuracy(read)
+    return samples_of(list(accuracies), list(accuracies.values()), variant.fold_share) if accuracies else None

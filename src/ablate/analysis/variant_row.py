@@ -20,6 +20,18 @@ TO_FIND = 0.005  # half a point: the difference for which `seeds_needed` says ho
 
 
 @dataclass(frozen=True)
+class OnShared:
+    """Mean accuracies of a variant and of its baseline over the replicates that a difference is of; fractions.
+
+    `is_all`: whether neither has other replicates than these, so that the table's accuracies are the same.
+    """
+
+    variant: float
+    baseline: float
+    is_all: bool
+
+
+@dataclass(frozen=True)
 class Difference:
     """Variant minus baseline in the metric of the sweep, the mean over the replicates that both have; fractions.
 
@@ -58,6 +70,7 @@ class Difference:
         verdict: What is known of it; None where it could not be tested or may not be compared.
         is_comparable: Whether both were trained alike.
         is_of_control: Whether the variant is a control.
+        on_shared: The mean accuracies of both over the same replicates, whose difference is the estimate.
     """
 
     estimate: float
@@ -84,6 +97,7 @@ class Difference:
     p_sequential: float | None = None
     has_learned: bool = True
     verdict: Verdict | None = None
+    on_shared: OnShared | None = None
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -222,6 +236,12 @@ class Row:
     def estimate(self) -> float | None:
         """The mean difference to the baseline; None where it cannot be given."""
         return None if self.difference is None else self.difference.estimate
+
+    @property
+    def is_over_others(self) -> bool:
+        """Whether its mean accuracies are over other replicates than those of its baseline."""
+        shared = self.difference.on_shared if self.difference else None
+        return shared is not None and not shared.is_all
 
     @property
     def supported(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ablate.analysis.columns import columns_in
+from ablate.analysis.columns import OTHERS, columns_in
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.image_groups import drawn_again
 from ablate.analysis.phrases import count
@@ -29,22 +29,29 @@ def accuracy_caption(comparison: Comparison) -> str:
     differences = [row.difference for row in rows if row.difference is not None]
     measured = " | ".join(dict.fromkeys(row.accuracy.evaluated for row in rows if row.accuracy.evaluated))
     over_folds, replicates = comparison.units == "folds", comparison.averaged_over
-    words = [
-        f"Accuracies are fractions from 0 to 1, means over {replicates}" + (f" ({measured})." if measured else ".")
-    ]
+    means = "folds, each the mean over its seeds" if over_folds else replicates
+    words = [f"Accuracies are fractions from 0 to 1, means over {means}" + (f" ({measured})." if measured else ".")]
     if over_folds:
         words.append("The number of trials is that of seeds x folds.")
     if any(row.accuracy.std is not None for row in rows):
-        of_each = ", each the mean over its seeds" if over_folds else ""
-        words.append(f"std is the sample standard deviation over {comparison.units}{of_each}.")
+        words.append(f"std is the sample standard deviation over {comparison.units}.")
     if comparison.components:
         words.append("A check mark is a component that the variant has; the baseline has none.")
     of = "" if comparison.metric is MAP50_95 else f", in {comparison.metric.label}"
     words.append(f"Δ is the mean over shared {replicates} of variant minus baseline{of}.")
+    words += [others_legend(comparison)] if any(row.is_over_others for row in rows) else []
     words += [*_tests(comparison, differences), *_intervals(rows, differences)]
     if any(best_rows(comparison).values()):
         words.append("Bold is the best measured value of the comparable rows on the same data, controls apart.")
     return " ".join(words)
+
+
+def others_legend(comparison: Comparison) -> str:
+    """What the mark beside an accuracy means."""
+    return (
+        f"{OTHERS}: over other {comparison.averaged_over} than the baseline's accuracy, so that the two may differ for "
+        "that alone; the note has both over the same."
+    )
 
 
 def _tests(comparison: Comparison, differences: Sequence[Difference]) -> list[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from ablate.analysis.variant_row import Row
+from ablate.records.replicate import Replicate
 
 
 def foremost(rows: Sequence[Row], most: int) -> list[Row]:
@@ -25,3 +27,9 @@ def _size(row: Row) -> float:
     if row.is_baseline:
         return math.inf
     return -1.0 if row.difference is None else abs(row.difference.estimate)
+
+
+def usual_replicates(rows: Sequence[Row]) -> frozenset[Replicate]:
+    """The seeds, or seeds and folds, that most measured rows are over; the accuracies of only these compare."""
+    measured = Counter(frozenset(row.variant.by_replicate) for row in rows if row.variant.by_replicate)
+    return measured.most_common(1)[0][0] if measured else frozenset()

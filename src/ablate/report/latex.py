@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ablate.analysis.columns import BY_NAME, Place, columns_in
+from ablate.analysis.columns import BY_NAME, OTHERS, Place, columns_in
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.split_comparison import TestSplit
 from ablate.analysis.variant_row import Row
@@ -47,6 +47,7 @@ SPECIAL = {
     "*": "{*}",
     "\n": " ",
     CHECK: r"\checkmark{}",
+    OTHERS: r"$^{\ddagger}$",
 }
 FURTHER_CAPTION = r"Further accuracies and tests of the variants of Table~\ref{tab:accuracy}."
 COST_CAPTION = "Cost of the variants: training time and energy are means over <over>, memory is the highest peak."
@@ -158,6 +159,7 @@ class _Tables:
         if "e" in text:
             mantissa, _, exponent = text.partition("e")
             return rf"${mantissa}\times10^{{{int(exponent)}}}$"
+        text = text.replace(OTHERS, SPECIAL[OTHERS])
         return rf"\textbf{{{text}}}" if position in self.best.get(column.name, ()) else text
 
 

@@ -8,6 +8,7 @@ from ablate.analysis.columns import Column, accuracy_text, by_name
 from ablate.analysis.phrases import count, listed
 from ablate.analysis.split_comparison import SplitRow, TestSplit
 from ablate.analysis.table_summary import TableRow
+from ablate.report.captions import others_legend
 from ablate.report.text_table import TableColumn
 from ablate.settings.metric import Metric
 
@@ -81,6 +82,8 @@ def split_caption(split: TestSplit) -> str:
         "Δ: variant minus baseline, paired by seed. CIs (95 %, of Δ test), p and verdict on the test split are those "
         f"of the comparison's tests, {corrected}; the verdicts on the validation images are corrected apart from them."
     ]
+    if any(one.test.is_over_others or (one.validation and one.validation.is_over_others) for one in split.rows):
+        words.append(others_legend(split.comparison))
     if split.untested:
         words.append(f"{count(split.untested, 'trial')} of the sweep ended after the opening and are not in it.")
     return " ".join(words)

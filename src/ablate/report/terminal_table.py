@@ -12,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from ablate.analysis.columns import OTHERS
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.data_sets import data_set_studies
 from ablate.analysis.image_intervals import compute_intervals
@@ -25,12 +26,13 @@ from ablate.findings.control_findings import ALARM
 from ablate.findings.facts import headline
 from ablate.findings.finding import Kind
 from ablate.records.sweep_record import Sweep
+from ablate.report.captions import others_legend
 from ablate.report.data_set_table import data_set_columns
 from ablate.report.split_table import openings_text, split_columns
 from ablate.report.text_table import CHECK, TableColumn, best_rows, mark_columns, short_lines, text_columns
 from ablate.safe_text import one_line
 
-ASCII = {"Δ": "delta", "×": "x", "±": "+-"}  # noqa: RUF001
+ASCII = {"Δ": "delta", "×": "x", "±": "+-", OTHERS: "*"}  # noqa: RUF001
 NARROWEST_LABEL = 14
 GAP = 2  # blanks between columns
 UNFAIR = "!"  # in the notes column: not comparable with the baseline
@@ -70,6 +72,9 @@ def print_table(comparison: Comparison, *, console: Console | None = None) -> No
     if not all(row.is_comparable for row in comparison.rows):
         meaning = "not comparable with its baseline, or has none (strict=true leaves these rows out)"
         _print_sentence(console, f"{UNFAIR}   ", meaning, ascii_only, style="yellow")
+    if any(row.is_over_others for row in comparison.rows):
+        mark, meaning = others_legend(comparison).split(": ", 1)
+        _print_sentence(console, f"{_letters(mark, ascii_only)}   ", meaning, ascii_only, style="yellow")
     for study in data_set_studies(comparison):
         console.print()
         head = f"{len(study.data)} data sets{f', {study.title}' if study.title else ''}, against {study.baseline}"
@@ -104,8 +109,7 @@ def _print_test_split(split: TestSplit, console: Console, ascii_only: bool) -> N
 def _fitting(all_columns: Sequence[TableColumn], ranks: dict[str, int], width: int, ascii_only: bool) -> Table:
     """A table of names, and the columns that fit, by their rank; those without one come last."""
     names, *columns = all_columns
-    titles = {c.name: "".join(ASCII.get(letter, letter) for letter in c.title) if ascii_only else c.title
-              for c in columns}  # fmt: skip
+    titles = {column.name: _letters(column.title, ascii_only) for column in columns}
     label = min(max(len("Variant"), *map(len, names.cells)), max(NARROWEST_LABEL, width * 2 // 5))
     room, fitting = width - label, set()
     for column in sorted(columns, key=lambda one: ranks.get(one.name, len(ranks))):
@@ -121,7 +125,7 @@ def _fitting(all_columns: Sequence[TableColumn], ranks: dict[str, int], width: i
     for column in shown:
         grid.add_column(titles[column.name], justify="left" if column.kind == "text" else "right", no_wrap=True)
     for index, name in enumerate(names.cells):
-        grid.add_row(Text(one_line(name)), *(Text(column.cells[index]) for column in shown))
+        grid.add_row(Text(one_line(name)), *(Text(_letters(column.cells[index], ascii_only)) for column in shown))
     return grid
 
 
@@ -158,19 +162,19 @@ def image_progress(console: Console) -> Iterator[Callable[[str, float], None] | 
 
 
 class _Notes:
-    """Numbered notes, each said once."""
+    """Notes, each said once, numbered in the order in which a reader of the rows meets them."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
 
     def numbers(self, notes: Sequence[str]) -> str:
-        """References like '1,3' for the notes of a row."""
-        numbers = []
+        """References like '1,3' for the notes of a row, ascending."""
+        numbers: list[int] = []
         for note in notes:
             if note not in self.seen:
                 self.seen.append(note)
-            numbers.append(str(self.seen.index(note) + 1))
-        return ",".join(numbers)
+            numbers.append(self.seen.index(note) + 1)
+        return ",".join(map(str, sorted(numbers)))
 
 
 def _component_heads(components: Sequence[str], width: int) -> dict[str, str]:
@@ -215,7 +219,10 @@ def _grid(
             marks = row.variant.marks
             cells = [_mark(None if marks is None else marks[i], ascii_only) for i in range(len(heads))]
             cells += [Text(one_line(row.label), style="" if row.replicates else "dim")] if label else []
-            cells += [Text(one.cells[position], style=_style(one, position, row, best)) for one in columns]
+            cells += [
+                Text(_letters(_aligned(one, position), ascii_only), style=_style(one, position, row, best))
+                for one in columns
+            ]
             cells += [Text(references[position])] if noted else []
             grid.add_row(*cells, end_section=row is group.rows[-1])
             position += 1
@@ -223,8 +230,12 @@ def _grid(
 
 
 def _title(column: TableColumn, ascii_only: bool) -> str:
-    title = (column.column.short if column.column else "") or column.title
-    return "".join(ASCII.get(letter, letter) for letter in title) if ascii_only else title
+    return _letters((column.column.short if column.column else "") or column.title, ascii_only)
+
+
+def _letters(text: str, ascii_only: bool) -> str:
+    """Text without the letters that an ASCII console lacks."""
+    return "".join(ASCII.get(letter, letter) for letter in text) if ascii_only else text
 
 
 def _what_fits(
@@ -259,6 +270,13 @@ def _rank(column: TableColumn) -> int:
 
 def _size(column: TableColumn, titles: dict[str, str]) -> int:
     return max(len(titles[column.name]), *map(len, column.cells))
+
+
+def _aligned(column: TableColumn, position: int) -> str:
+    """A number, with a blank in place of the mark that others of its column have behind them."""
+    text = column.cells[position]
+    has_marks = any(cell.endswith(OTHERS) for cell in column.cells)
+    return f"{text} " if has_marks and not text.endswith(OTHERS) else text
 
 
 def _mark(mark: bool | None, ascii_only: bool) -> Text:

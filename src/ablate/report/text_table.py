@@ -10,6 +10,7 @@ from typing import Literal
 from ablate.analysis.columns import Column, Place, columns_in, columns_of, factor_columns
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.table import component_columns
+from ablate.report.foremost_rows import usual_replicates
 from ablate.report.markdown_text import table_cell
 
 CHECK = "✓"
@@ -66,14 +67,18 @@ def mark_columns(comparison: Comparison) -> list[TableColumn]:
 def best_rows(comparison: Comparison) -> dict[str, set[int]]:
     """Positions of the best value of each column that has one, in each data set that has a choice of rows.
 
-    Only rows that may be compared take part, and no controls; ties (as shown) are all best.
+    Only rows that may be compared take part, and no controls, and of these the ones over the same seeds, or folds, as
+    most are; ties (as shown) are all best.
     """
     ranked = [column for column in columns_of(comparison.metric) if column.best]
     best: dict[str, set[int]] = {column.name: set() for column in ranked}
     fair = [(i, row) for i, row in enumerate(comparison.rows) if row.is_comparable and not row.is_control]
     for data in {row.data for _, row in fair}:
+        of_data = [(i, row) for i, row in fair if row.data == data]
+        usual = usual_replicates([row for _, row in of_data])
+        alike = [(i, row) for i, row in of_data if row.variant.by_replicate.keys() == usual]
         for column in ranked:
-            texts = {i: text for i, row in fair if row.data == data and (text := column.format(column.get(row)))}
+            texts = {i: text for i, row in alike if (text := column.format(column.get(row)))}
             if len(texts) > 1:
                 extreme = (max if column.best == "highest" else min)(map(float, texts.values()))
                 best[column.name] |= {i for i, text in texts.items() if float(text) == extreme}

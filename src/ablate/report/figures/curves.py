@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from ablate.analysis.comparison import Comparison
+from ablate.analysis.phrases import listed
 from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import Variant
 from ablate.records.trial_record import TrialRecord
@@ -36,6 +37,7 @@ from ablate.settings.metric import MAP50_95, Metric
 STEEP = 0.1  # share of the epochs in which all rise alike, and that would flatten the rest
 LINES = 10  # of one panel
 PANELS = 6
+MOST = 4  # lines over other seeds that are named in the caption
 LETTER = 0.06  # inches, of a legend
 HANDLE = 9  # letters that the line of an entry takes
 LONGEST = 100_000  # epochs; more can only be damage
@@ -106,12 +108,14 @@ def _caption(comparison: Comparison, metric: Metric, rows: Sequence[Row], *, sev
     what = "trial" if comparison.units == "folds" else "seed"
     over = f"all {what}s" if what == "trial" else "seeds"
     band = f"mean over {over} up to the last epoch that all {what}s reached; band: lowest to highest {what}"
+    others = [row.label for row in rows if row.is_over_others]
     band += ", not drawn for controls." if any(row.is_control for row in rows) else "."
     return [
         f"{metric.label} on the validation images after each epoch: {band if several else f'one {what} each.'}",
         "" if metric is comparison.metric else f"{comparison.metric.label} is not recorded after each epoch.",
         "The baseline is the thick black line." if any(row.is_baseline for row in rows) else "",
         "The first epochs are below the panel, so that later ones can be distinguished." if is_cut else "",
+        f"Over other {what}s than the baseline, which may move a line: {listed(others, MOST)}." if others else "",
         dagger_caption(rows),
     ]
 

@@ -187,7 +187,9 @@ def _panels_of_components(comparison: Comparison) -> list[Panel]:
             pairs: dict[tuple[str, str], list[float]] = {}
             for variant in measured:
                 first, second = (PRESENT[(variant.marks or ())[place]] for place in places)
-                pairs.setdefault((first, second), []).append(fmean(variant.accuracy().values()))
+                shared = [accuracy for each, accuracy in variant.accuracy().items() if each in one.replicates]
+                if shared:
+                    pairs.setdefault((first, second), []).append(fmean(shared))
             means = {pair: fmean(accuracies) for pair, accuracies in pairs.items()}
             panel = Panel(title, *one.components, (PRESENT, PRESENT), means, tuple(v.key for v in measured))
             panels.append(((not one.supported, -abs(one.value.mean)), panel))

@@ -15,6 +15,7 @@ from scipy import special
 
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.image_groups import drawn_again
+from ablate.analysis.phrases import listed
 from ablate.analysis.variant_row import Row
 from ablate.report.figures.lettering import in_legend, make_drawable
 from ablate.report.figures.style import (
@@ -28,11 +29,13 @@ from ablate.report.figures.style import (
     styles,
     written_name,
 )
+from ablate.report.foremost_rows import usual_replicates
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import LEVEL
 
 ALL_NAMED = 24  # points of a panel that all get their name
 NAMED = 10  # of more than these
+MOST_OTHERS = 4  # points over other seeds that are named in the caption
 PANELS = 4
 FILLS: tuple[Any, ...] = ("full", "none", "left", "bottom", "right", "top")  # of a marker, one for each optimizer
 
@@ -88,7 +91,8 @@ def accuracy_against_latency(comparison: Comparison) -> Drawing | None:
 def pareto(points: Sequence[Point]) -> list[Point]:
     """Points that no other one beats in both latency and accuracy, by rising latency.
 
-    Controls take no part, and nothing that may not be compared with its baseline.
+    Controls take no part, nothing that may not be compared with its baseline, and nothing over other seeds or folds
+    than most points are.
     """
     front: list[Point] = []
     for point in sorted(_candidates(points), key=lambda point: (point.latency, -point.accuracy)):
@@ -98,7 +102,9 @@ def pareto(points: Sequence[Point]) -> list[Point]:
 
 
 def _candidates(points: Sequence[Point]) -> list[Point]:
-    return [point for point in points if point.row.is_comparable and not point.row.is_control]
+    fair = [point for point in points if point.row.is_comparable and not point.row.is_control]
+    usual = usual_replicates([point.row for point in fair])
+    return [point for point in fair if point.row.variant.by_replicate.keys() == usual]
 
 
 def point_of(row: Row) -> Point | None:
@@ -200,6 +206,12 @@ def _caption(points: Sequence[Point], named: int, panels: int) -> str:
         parts.append(f"The Pareto front is {front[0].row.label} alone.")
     if not all(row.is_comparable for row in rows):
         parts.append(f"{dagger_caption(rows)} Such variants are not part of the front.")
+    if others := _over_others(rows):
+        units = "folds" if any(row.folds for row in rows) else "seeds"
+        parts.append(
+            f"Over other {units} than the rest, so that their height may differ for that alone: "
+            f"{listed(others, MOST_OTHERS)}. They are not part of the front."
+        )
     if "seeds" in covers:
         parts.append(
             f"Vertical bars: {percent} CI of the mean over seeds (Student's t). Variants share seeds, so bars may "
@@ -231,6 +243,16 @@ def _caption(points: Sequence[Point], named: int, panels: int) -> str:
     if panels > PANELS:
         parts.append(f"The first {PANELS} of {panels} data sets are shown.")
     return paragraph(parts)
+
+
+def _over_others(rows: Sequence[Row]) -> list[str]:
+    """Labels of the variants that are not part of a front because most of their panel are over other seeds or folds."""
+    others: list[str] = []
+    for data in dict.fromkeys(row.data for row in rows):
+        fair = [row for row in rows if row.data == data and row.is_comparable and not row.is_control]
+        usual = usual_replicates(fair)
+        others += [row.label for row in fair if row.variant.by_replicate.keys() != usual]
+    return others
 
 
 def _worth_a_name(points: Sequence[Point]) -> set[str]:
