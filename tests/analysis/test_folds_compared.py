@@ -209,6 +209,23 @@ def test_a_mean_over_folds_is_that_of_the_means_of_folds(trials: Trials, write: 
     assert row_of(comparison, "none").accuracy.primary == pytest.approx(0.4)
 
 
+def test_trials_without_a_result_are_named_by_variant_seed_and_fold(
+    trials: Trials, write: Write, as_failed: Make
+) -> None:
+    trials[10 + 7] = as_failed(trials[10 + 7], "diverged") | {"fold": 2}
+    directory = write(trials)
+    manifest = json.loads((directory / "sweep.json").read_text())
+    manifest["signatures"] += [letter * 64 for letter in "cdef"]
+    manifest["names"] = {"c" * 64: "sta@head s1 f4", "d" * 64: "sta@head s1 f3", "e" * 64: "none s2"}
+    (directory / "sweep.json").write_text(json.dumps(manifest))
+    comparison = compare(load_sweep(directory))
+    assert (
+        "4 trials of 24 have no result yet: sta@head (seed 1 fold 3, seed 1 fold 4); none (seed 2); ffff"
+        in " ".join(sentences(comparison))
+    )
+    assert "1 of 10 trials failed: diverged (seed 1 fold 2)" in row_of(comparison).notes
+
+
 def test_one_fold_has_no_interval_and_no_note_of_one(trials: Trials, write: Write) -> None:
     row = row_of(compare(load_sweep(write([one for one in trials if (one["seed"], one["fold"]) == (0, 2)]))))
     assert row.difference is not None

@@ -109,8 +109,9 @@ def test_the_metric_leads_and_every_other_accuracy_stays_in_the_table(name: str)
     names = [column.name for column in in_files(metric)]
     usual = [column.name for column in in_files(MAP50_95)]
     assert len(set(names)) == len(usual)
-    assert set(usual) - set(names) == {"map50_95_std", "delta_map50_95", "map50_95_last"}
-    assert set(names) - set(usual) == {f"{name}_std", f"delta_{name}", f"{name}_last"}
+    of_metric = ("{}_std", "delta_{}", "{}_last", "shared_{}", "baseline_{}")
+    assert set(usual) - set(names) == {words.format("map50_95") for words in of_metric}
+    assert set(names) - set(usual) == {words.format(name) for words in of_metric}
     assert names.index(name) == usual.index("map50_95")
     assert [c.name for c in columns_of(metric) if c.role] == [name, f"delta_{name}"]
     assert {c.below[0] for c in columns_of(metric) if c.below} >= {name, f"delta_{name}"}

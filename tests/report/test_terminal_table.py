@@ -18,6 +18,7 @@ from ablate.report.terminal_table import print_table
 
 Grid = Callable[..., list[dict[str, Any]]]
 Write = Callable[..., Path]
+Make = Callable[..., dict[str, Any]]
 
 
 def printed(directory: Path, width: int, *, encoding: str = "utf-8", terminal: bool = False) -> str:
@@ -82,6 +83,15 @@ def test_colour_is_for_terminals_only(records: Grid, write: Write) -> None:
 def test_notes_stand_beneath_and_are_said_once(records: Grid, write: Write) -> None:
     text = printed(write(records(seeds=(0,))), 100)
     assert len(re.findall(r"^\[\d+\] one seed: no interval *$", text, re.MULTILINE)) == 1
+
+
+def test_notes_are_numbered_as_a_reader_meets_them(records: Grid, write: Write, as_failed: Make) -> None:
+    made = [*records(("none",), ("sgd",), (0,)), *records(("hmha",), ("sgd",), (0, 1))]
+    made[2] = as_failed(made[2], "diverged")  # said of a row before the note that it shares with the row above
+    text = printed(write(made), 140)
+    assert re.search(r"^none sgd .* 1\s*$", text, re.MULTILINE)
+    assert re.search(r"^hmha@c3k2 sgd .* 1,2\s*$", text, re.MULTILINE)
+    assert "[2] 1 of 2 trials failed: diverged (seed 1)" in text
 
 
 def test_a_row_that_may_not_be_compared_is_marked(records: Grid, write: Write) -> None:

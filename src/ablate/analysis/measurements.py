@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from ablate.analysis.comparability import stops
 from ablate.analysis.pairing import samples_of
+from ablate.analysis.phrases import named
 from ablate.analysis.variants import Variant, is_measured
+from ablate.records.replicate import Replicate
 from ablate.records.trial_record import FAILED, FINISHED, SCHEMA, DamagedTrial, Record, TrialRecord
 from ablate.settings.metric import Metric
 from ablate.statistics.paired import sample_std
@@ -110,9 +111,12 @@ def trial_notes(variant: Variant) -> list[str]:
     """What went wrong in a variant's own trials, how few they are, and which weights they lack, in words."""
     total, notes = len(variant.trials), []
     lost = [trial for trial in variant.trials if not is_measured(trial, variant.metric)]
-    troubles = Counter(status(trial, variant.metric) for trial in lost)
-    for trouble, count in troubles.items():
-        notes.append(f"{count} of {total} trials {trouble}" if total > 1 else f"trial {trouble}")
+    troubles: dict[str, list[Record]] = {}
+    for trial in lost:
+        troubles.setdefault(status(trial, variant.metric), []).append(trial)
+    for trouble, those in troubles.items():
+        which = f" ({_named(those)})" if len(those) < total and _named(those) else ""
+        notes.append(f"{len(those)} of {total} trials {trouble}{which}" if total > 1 else f"trial {trouble}")
     again = len(variant.measured) - len(variant.by_replicate)
     if again:
         of = "a seed" if variant.folds is None else "a seed and fold"
@@ -127,6 +131,12 @@ def trial_notes(variant: Variant) -> list[str]:
     if first is not None and first.realised.weights.source and (kept := first.graft.kept) and kept.kept < kept.tensors:
         notes.append(f"{kept} tensors of the replaced layers keep their starting weights")
     return notes
+
+
+def _named(trials: Sequence[Record]) -> str:
+    """Which repetitions some trials are, as far as that can be read."""
+    replicates = sorted(Replicate(trial.seed, trial.fold) for trial in trials if trial.seed is not None)
+    return named(replicates) if replicates else ""
 
 
 def status(record: Record, metric: Metric) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ablate.analysis.comparison import Comparison
-from ablate.analysis.phrases import count, listed
+from ablate.analysis.phrases import count, limited, listed, named
 from ablate.analysis.variants import is_measured
 from ablate.findings.accuracy import group_findings, unfair_findings
 from ablate.findings.component_findings import component_findings, sum_findings
@@ -25,7 +25,11 @@ from ablate.findings.pair_findings import best_findings, pair_findings
 from ablate.findings.sizes_and_epochs import epoch_findings, size_findings
 from ablate.findings.test_split_findings import test_split_findings
 from ablate.findings.tuning_findings import tuning_findings
+from ablate.records.replicate import Replicate, split_name
+from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import short
+
+MOST_MISSING = 12  # variants whose missing trials are named
 
 
 def sentences(comparison: Comparison) -> list[str]:
@@ -69,6 +73,19 @@ def _of_fixed_seeds(comparison: Comparison) -> list[Finding]:
     return [*made, *sum_findings(comparison), *factor_findings(comparison)]
 
 
+def _missing(sweep: Sweep) -> list[str]:
+    """The trials without a record, by variant: 'eca@head musgd (seed 0 fold 2)'; by signature where it has no name."""
+    by_variant: dict[str, list[Replicate]] = {}
+    nameless = []
+    for signature in sweep.missing:
+        variant, replicate = split_name(sweep.manifest.names.get(signature, ""))
+        if replicate is None:
+            nameless.append(short(signature))
+        else:
+            by_variant.setdefault(variant, []).append(replicate)
+    return [*(f"{variant} ({named(sorted(those))})" for variant, those in by_variant.items()), *nameless]
+
+
 def remarks(comparison: Comparison) -> list[Finding]:
     """Whose accuracies they are, and what is missing from the numbers: failures, damage, trials without a result."""
     sweep, texts = comparison.sweep, [*metric_remarks(comparison), *judge_remarks(comparison)]
@@ -77,7 +94,7 @@ def remarks(comparison: Comparison) -> list[Finding]:
         have = "has" if lost == 1 else "have"
         texts.append(f"{count(lost, 'trial')} of {len(sweep.signatures)} {have} no result; see the notes.")
     if sweep.missing:
-        missing = listed(short(signature) for signature in sweep.missing)
+        missing = limited(_missing(sweep), MOST_MISSING, "variants")
         trials, have = count(len(sweep.missing), "trial"), "has" if len(sweep.missing) == 1 else "have"
         texts.append(f"{trials} of {len(sweep.signatures)} {have} no result yet: {missing}.")
     if sweep.ignored:

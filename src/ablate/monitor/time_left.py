@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import heapq
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from statistics import median
 
 from ablate.monitor.trial_state import TrialState
+from ablate.records.replicate import split_name
 
 SOON, REFINED = 15.0, 60.0  # seconds after an estimate, a rough one and a measured one, before another is printed
 CHANGED = 0.25  # part by which it must then differ
@@ -71,7 +71,7 @@ class Announcer:
 @lru_cache(maxsize=4096)
 def variant_of(name: str) -> str:
     """Return the variant's name from that of a trial: without seed and fold."""
-    return re.sub(r" s\d+( f\d+)?$", "", name)
+    return split_name(name)[0]
 
 
 def time_left(running: Sequence[float | None], waiting: Sequence[float | None], slots: int = 0) -> float | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+_OF_A_NAME = re.compile(r" s(\d+)(?: f(\d+))?$")
 
 
 @dataclass(frozen=True)
@@ -31,3 +34,15 @@ class Replicate:
     @property
     def _place(self) -> tuple[int, int]:
         return self.seed, -1 if self.fold is None else self.fold
+
+
+def split_name(name: str) -> tuple[str, Replicate | None]:
+    """The variant of a trial's name, such as "eca@head musgd s0 f2", and which of its repetitions that is.
+
+    The repetition is None where a name does not say it.
+    """
+    found = _OF_A_NAME.search(name)
+    if found is None:
+        return name, None
+    seed, fold = found.groups()
+    return name[: found.start()], Replicate(int(seed), None if fold is None else int(fold))
