@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.fixtures.tested import open_by_hand
+from rich.console import Console
+from tests.fixtures.tested import line, open_by_hand
 
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.image_intervals import compute_intervals
@@ -20,11 +22,14 @@ from ablate.findings.finding import Kind, Relation
 from ablate.records.judged import judged_sweep
 from ablate.records.loading import load_sweep
 from ablate.records.predictions import predictions_path
+from ablate.records.test_split import OPENED, append_line
 from ablate.report.html import page_html
 from ablate.report.latex import latex
 from ablate.report.split_table import split_caption
+from ablate.report.terminal_table import print_table
 from ablate.report.write import as_json, csv_text, markdown, write_report
 from ablate.statistics.verdict import Verdict
+from ablate.storage.layout import OutputFolder
 
 Records = Callable[..., list[dict[str, Any]]]
 Write = Callable[..., Path]
@@ -175,6 +180,47 @@ def test_an_opening_that_was_interrupted_is_said(opened: Path, made: list[dict[s
     assert split is not None
     assert (split.unfinished, split.untested) == (1, 0)
     assert "1 checkpoint of the sweep is not measured yet" in markdown(compared(opened))
+
+
+def test_an_opening_without_any_result_is_said(
+    made: list[dict[str, Any]], write: Write, multirun: Path, tmp_path: Path
+) -> None:
+    sweep = write(made, latency=False)
+    checkpoints = {record["signature"]: "a hash" for record in made}
+    data = made[0]["realised"]["data_fingerprint"]
+    append_line(OutputFolder(multirun).test_ledger, line(OPENED, checkpoints, data))
+    comparison = compared(sweep)
+    (finding,) = [finding for finding in findings(comparison) if finding.kind is Kind.TEST_SPLIT]
+    assert "The test split of shapes was opened once, on 2026-03-02" in finding.text
+    assert "no result of it stands yet" in finding.text
+    assert not finding.claims
+    for text in (markdown(comparison), page_html(comparison, [], ""), str(as_json(comparison))):
+        assert "no result of it stands yet" in text
+    console = Console(file=io.StringIO(), width=200)
+    print_table(comparison, console=console)
+    assert "no result of it stands yet" in console.file.getvalue()  # type: ignore[attr-defined]
+    write_report(comparison.sweep, tmp_path, figures=(), notebook=False)
+
+
+def test_an_opening_whose_networks_were_all_trained_anew_is_said(
+    made: list[dict[str, Any]], write: Write, multirun: Path
+) -> None:
+    for record in made:
+        record["finished"] = "2026-03-04T10:00:00+00:00"
+    sweep = write(made, latency=False)
+    open_by_hand(multirun, made, accuracies(made))
+    (finding,) = [finding for finding in findings(compared(sweep)) if finding.kind is Kind.TEST_SPLIT]
+    assert "opened once, on 2026-03-02" in finding.text
+    assert "trained anew since" in finding.text
+
+
+def test_the_opening_of_another_sweeps_networks_is_not_of_this_one(
+    made: list[dict[str, Any]], write: Write, multirun: Path
+) -> None:
+    sweep = write(made, latency=False)
+    data = made[0]["realised"]["data_fingerprint"]
+    append_line(OutputFolder(multirun).test_ledger, line(OPENED, {"e" * 64: "a hash"}, data))
+    assert load_sweep(sweep).on_test is None
 
 
 def test_the_page_has_the_verdict_where_nothing_could_be_tested(

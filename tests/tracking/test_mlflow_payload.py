@@ -146,5 +146,8 @@ def test_views_and_description_that_somebody_changed_are_left_alone() -> None:
     }
     assert len(views) == 4
     assert all(isinstance(json.loads(view["state"])["selectedColumns"], list) for view in views.values())
+    for name in ("ablate-trials", "ablate-failed"):  # lists of single trials say which repetition each is
+        columns = json.loads(views[f"mlflow.sharedViewState.{name}"]["state"])["selectedColumns"]
+        assert {"tags.`ablate.seed`", "tags.`ablate.fold`"} <= set(columns)
     assert set(experiment_tags(0, {"mlflow.note.content": "mine"})) == set(all_of_them) - {"mlflow.note.content"}
     assert experiment_tags(0, all_of_them) == {}

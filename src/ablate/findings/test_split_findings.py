@@ -11,7 +11,8 @@ from ablate.analysis.number_format import points
 from ablate.analysis.phrases import count, interval_text, limited, listed, points_text
 from ablate.analysis.split_comparison import SplitRow, TestSplit
 from ablate.analysis.variant_row import Difference
-from ablate.findings.finding import Claim, Finding, Kind, Relation, direction
+from ablate.findings.finding import Claim, Finding, Kind, Relation, direction, without_claims
+from ablate.records.sweep_record import Sweep
 from ablate.records.test_split import LedgerLine
 from ablate.statistics.paired import ALPHA
 from ablate.statistics.verdict import NOTHING_LEARNED, Verdict
@@ -26,13 +27,33 @@ def test_split_findings(comparison: Comparison) -> list[Finding]:
     """What holds on the test split, and what falls from the validation images to it; nothing where it is sealed."""
     split = comparison.on_test
     if split is None:
-        return []
+        return _without_result(comparison.sweep)
     compared = [one for one in split.rows if one.test.difference is not None and _may_be_compared(one)]
     findings = [_differences(split, compared)] if compared else []
     return findings + _falls(split)
 
 
 test_split_findings.__test__ = False  # type: ignore[attr-defined]  # no test of pytest's
+
+
+def _without_result(sweep: Sweep) -> list[Finding]:
+    """That the test split was opened, where no result of it stands."""
+    results = sweep.on_test
+    if results is None or sweep.is_test:
+        return []
+    by_data: dict[str, list[LedgerLine]] = {}
+    for line in results.openings_for(record.signature for record in sweep.trials):
+        by_data.setdefault(line.data, []).append(line)
+    why = "The opening was interrupted, or goes on now; the same command measures the checkpoints."
+    if results.outdated:
+        why = "The networks that were measured there have been trained anew since."
+    texts = []
+    for data, lines in by_data.items():
+        by = f" ({lines[-1].command})" if lines[-1].command else ""
+        times = _times(results.ledger.openings(data))
+        name = lines[-1].data_name or "the data"
+        texts.append(f"The test split of {name} was opened {times}{by}, and no result of it stands yet. {why}")
+    return without_claims(Kind.TEST_SPLIT, texts)
 
 
 def _may_be_compared(one: SplitRow) -> bool:
@@ -63,10 +84,13 @@ def _opened(split: TestSplit) -> str:
 
 
 def _when(openings: Sequence[LedgerLine]) -> str:
-    if not openings:
-        return ""
+    return f", opened {_times(openings)}" if openings else ""
+
+
+def _times(openings: Sequence[LedgerLine]) -> str:
+    """How often a test split was opened, at least once, and the day of the first time."""
     day = openings[0].time[:10]
-    return f", opened once, on {day}" if len(openings) == 1 else f", opened {len(openings)} times, first on {day}"
+    return f"once, on {day}" if len(openings) == 1 else f"{len(openings)} times, first on {day}"
 
 
 def _difference(one: SplitRow) -> str:

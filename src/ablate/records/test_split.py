@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -186,11 +186,12 @@ class TestedTrial:
 
 @dataclass(frozen=True)
 class TestResults:
-    """What is on disk of a sweep's test split.
+    """What is on disk of a sweep's test split, which was opened.
 
     Attributes:
         ledger: Of the output folder.
-        trials: By signature; a trial that was not measured, or was trained anew since, has none.
+        trials: By signature; a trial that was not measured, or was trained anew since, has none. There are none where
+            an opening was interrupted before it had measured a checkpoint.
         outdated: Signatures of those that were trained anew since.
     """
 
@@ -199,6 +200,11 @@ class TestResults:
     ledger: Ledger
     trials: Mapping[str, TestedTrial]
     outdated: tuple[str, ...] = ()
+
+    def openings_for(self, signatures: Iterable[str]) -> list[LedgerLine]:
+        """The openings that named the checkpoints of any of these trials."""
+        wanted = set(signatures)
+        return [line for line in self.ledger.lines if line.event == OPENED and wanted & line.checkpoints.keys()]
 
 
 def load_test_results(root: OutputFolder, records: Sequence[Record]) -> TestResults | None:
@@ -219,13 +225,12 @@ def load_test_results(root: OutputFolder, records: Sequence[Record]) -> TestResu
         else:
             validation = record.metrics_last if one.checkpoint == LAST else record.metrics
             trials[record.signature] = TestedTrial(one, validation)
-    if not trials:
-        return None
     try:
         ledger = read_ledger(root.test_ledger)
     except OSError as error:
         ledger = Ledger(damage=f"it cannot be read ({error.strerror})")
-    return TestResults(ledger, trials, tuple(outdated))
+    results = TestResults(ledger, trials, tuple(outdated))
+    return results if trials or results.openings_for(record.signature for record in records) else None
 
 
 def openings_note(number: int, damage: str) -> str:

@@ -34,7 +34,8 @@ realised recipe (`realised.*`).
 have no slash. The table is of the best epoch unless the sweep declared another `judge`, and its differences are \
 in mAP50-95 unless it declared another `metric` (tag `ablate.metric`).
 
-MLflow shows means without intervals or tests; the report has both, and the findings.
+MLflow shows means over whatever trials a variant has, without intervals or tests; the report has both, and the \
+findings.
 """
 
 _LIST = {"orderByKey": "attributes.start_time", "orderByAsc": False, "startTime": "ALL", "lifecycleFilter": "Active"}
@@ -50,10 +51,11 @@ def experiment_tags(now: int, existing: Mapping[str, str] | None = None) -> dict
     trials = "tags.`ablate.kind` = 'trial'"
     accuracy = ["final/map50_95", "final/map50", "last/map50_95"]
     cost = ["cost/params", "cost/gflops", "cost/train_minutes"]
+    replicate = ["ablate.seed", "ablate.fold"]
     factors = ["ablate.module", "ablate.insertion", "ablate.optimizer", "ablate.model", "ablate.data"]
     states = {
         BY_VARIANT: ("Variants: mean over trials", trials, _columns([], [*accuracy, *cost]), "ablate.variant"),
-        "ablate-trials": ("Trials", trials, _columns(["ablate.seed", *factors], [*accuracy, *cost]), None),
+        "ablate-trials": ("Trials", trials, _columns([*replicate, *factors], [*accuracy, *cost]), None),
         "ablate-sweeps": (
             "Sweeps",
             "tags.`ablate.kind` = 'sweep'",
@@ -63,7 +65,7 @@ def experiment_tags(now: int, existing: Mapping[str, str] | None = None) -> dict
         "ablate-failed": (
             "Failed trials",
             f"{trials} and attributes.status = 'FAILED'",
-            _columns(["ablate.failure", "ablate.failure.message", "ablate.variant", "ablate.seed"], []),
+            _columns(["ablate.failure", "ablate.failure.message", "ablate.variant", *replicate], []),
             None,
         ),
     }
