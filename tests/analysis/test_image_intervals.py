@@ -118,6 +118,13 @@ def test_the_interval_is_of_the_metric_of_the_sweep(with_evidence: Callable[...,
     variant = ablate.load_sweep(directory, metric=name)["hmha@c3k2"].resample_images(60)
     assert variant is not None
     assert variant.interval == expected
+    assert row_of(directory)[BOUNDS].tolist() == usual[BOUNDS].tolist()
+    assert compute_intervals(load_sweep(directory), resamples=60) == 0, "a report by another metric took none away"
+    os.utime(files[0], ns=(1, 1))
+    assert compute_intervals(load_sweep(directory), resamples=60) == 1
+    kept = json.loads((directory / "image_intervals.json").read_text())["intervals"].values()
+    choices = sorted(interval["choice"] for interval in kept)
+    assert choices == sorted([f"metric={name} judge=best groups=auto", "metric=map50_95 judge=best groups=auto"])
 
 
 def test_predictions_that_do_not_give_the_recorded_metric_are_told(
@@ -202,7 +209,7 @@ def test_groups_of_images_are_drawn_whole_where_they_are_known(
     assert row.difference.over_images is not None
     assert row.difference.over_images.low != of_images["images_ci_low"]
     assert "groups of validation images" in " ".join(sentences(compare(sweep)))
-    assert compute_intervals(load_sweep(directory), resamples=60) == 1, "single images again"
+    assert compute_intervals(load_sweep(directory), resamples=60) == 0, "those of single images are still there"
 
 
 def test_an_interval_over_few_groups_is_refused_with_the_number_that_it_needs(

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from ablate.analysis.image_groups import UnfitGroups, fit_groups, groups_for, numbered_groups
@@ -50,7 +51,8 @@ class StoredInterval(JsonStruct, frozen=True, kw_only=True):
 
     Accuracies are fractions; variances are of the mean difference, and of one seed's beyond what all seeds share.
     `resamples` had a true object, of those `asked` for. Where `groups` is a number, so many groups of images were drawn
-    whole. `reason` is empty where there is an interval.
+    whole. `reason` is empty where there is an interval. `choice`: metric, judge and groups of the report that it was
+    computed for.
     """
 
     estimate: float | None = written(None)
@@ -64,6 +66,7 @@ class StoredInterval(JsonStruct, frozen=True, kw_only=True):
     variance_seed_by_image: float | None = written(None)
     asked: int = written(0)
     reason: str = written("")
+    choice: str = ""
 
     @property
     def interval(self) -> Interval | None:
@@ -120,7 +123,8 @@ def compute_intervals(
 ) -> int:
     """Compute the intervals over images that are not known yet, and keep them in the sweep's folder.
 
-    What is done is kept after every variant, so that an interrupted report goes on where it was. Damaged, missing or
+    What is done is kept after every variant, so that an interrupted report goes on where it was. Those of reports by
+    another metric, judge or groups stay; those of trials or files that are others by now go. Damaged, missing or
     foreign predictions are kept as a reason. In a folder that cannot be written nothing is kept, and known.
 
     Args:
@@ -140,10 +144,16 @@ def compute_intervals(
     missing = [t for t in tasks if t.identity not in stored or _is_coarser(stored[t.identity], resamples)]
     trials = {(task.variant.comparison_key, one.signature) for task in missing for pair in task.pairs for one in pair}
     evaluations = _Evaluations(sweep, resamples, len(trials), on_progress)
+    choice = f"metric={sweep.metric.name} judge={sweep.judge} groups={Path(sweep.groups).name}"
     for task in missing:
         stored[task.identity] = _computed(task, evaluations)
+        stored = {
+            identity: msgspec.structs.replace(interval, choice=choice) if identity in current else interval
+            for identity, interval in stored.items()
+            if identity in current or interval.choice not in ("", choice)
+        }
         with contextlib.suppress(OSError):
-            _save(sweep, {identity: interval for identity, interval in stored.items() if identity in current})
+            _save(sweep, stored)
     return len(missing)
 
 
