@@ -27,7 +27,7 @@ from ablate.report.figure_list import figure_list, write_figures
 from ablate.report.figures.classes import SLANT, class_heat_map
 from ablate.report.figures.curves import training_curves
 from ablate.report.figures.detections import found_and_missed
-from ablate.report.figures.distribution import latency_distribution, samples_of
+from ablate.report.figures.distribution import latency_distribution, measured_times
 from ablate.report.figures.effects import factor_effects, interactions
 from ablate.report.figures.forest import forest
 from ablate.report.figures.missed import GroupDetections, compare_detections, found_objects
@@ -428,7 +428,7 @@ def test_latencies_that_are_no_times_are_left_out(records: Grid, write: Write) -
     del latency["variants"][1]["samples_ms"]
     (directory / "latency.json").write_text(json.dumps(latency))
     comparison = read(directory)
-    assert [times.tolist() for times in samples_of(comparison).values()] == [[7.0, 7.2]]
+    assert [times.tolist() for times in measured_times(comparison).values()] == [[7.0, 7.2]]
     drawing = latency_distribution(comparison)
     assert drawing is not None
     assert len(drawing.rows) == 1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison, Group
@@ -21,6 +22,7 @@ from ablate.settings.metric import MAP50_95
 from ablate.statistics.paired import ALPHA, holm
 from ablate.statistics.resampled import Samples
 
+Ratio = TypeVar("Ratio")
 ALARM = "THE COMPARISON ITSELF IS BROKEN"
 EXACT = 1e-9  # two trainings that compute the same agree to the last digit
 
@@ -172,39 +174,30 @@ def _size_tests(group: Group) -> Iterator[_SizeTest]:
 
 def _resolution_tests(group: Group) -> Iterator[_SizeTest]:
     """Each graft of a group with the stock network on images so large that it computes about as much."""
-    by_key = _grafted_rows(group)
-    for row, control in _larger_stocks(group):
-        for key in filter(by_key.__contains__, control.gflops_ratios):
-            size, ratio = configured_imgsz(row.variant.trials), control.gflops_ratios[key]
-            lead = f"the stock network at {size} px ({ratio:.2f} times the graft's GFLOPs)"
-            yield from _matched_tests(group, by_key[key], row, lead, "larger input")
+    for graft, row, ratio in _matched(group, lambda control: control.gflops_ratios):
+        size = configured_imgsz(row.variant.trials)
+        lead = f"the stock network at {size} px ({ratio:.2f} times the graft's GFLOPs)"
+        yield from _matched_tests(group, graft, row, lead, "larger input")
 
 
 def _latency_tests(group: Group) -> Iterator[_SizeTest]:
     """Each graft of a group with the stock network that is about as slow."""
-    by_key = _grafted_rows(group)
-    for row, control in _larger_stocks(group):
-        for key in filter(by_key.__contains__, control.latency_ratios):
-            stock, ratio = larger_stock(row.variant.trials), control.latency_ratios[key]
-            latency = f"{ratio.ratio:.2f} times the graft's before the sweep, {ratio.interval_in_words}"
-            latency += ", an uncertain match" if ratio.is_uncertain else ""
-            graft, larger = by_key[key].latency.ratio, row.latency.ratio
-            if graft and larger:
-                latency += f", and {larger / graft:.2f} times after it"
-            lead = f"the stock network of about the same latency ({stock}; {latency})"
-            yield from _matched_tests(group, by_key[key], row, lead, "equally slow stock network")
+    for graft, row, ratio in _matched(group, lambda control: control.latency_ratios):
+        latency = f"{ratio.ratio:.2f} times the graft's before the sweep, {ratio.interval_in_words}"
+        latency += ", an uncertain match" if ratio.is_uncertain else ""
+        if graft.latency.ratio and row.latency.ratio:
+            latency += f", and {row.latency.ratio / graft.latency.ratio:.2f} times after it"
+        lead = f"the stock network of about the same latency ({larger_stock(row.variant.trials)}; {latency})"
+        yield from _matched_tests(group, graft, row, lead, "equally slow stock network")
 
 
-def _grafted_rows(group: Group) -> dict[str, Row]:
-    """The variants of a group that may be compared, by key."""
-    return {row.key: row for row in group.rows if not row.is_control and _has_fair_difference(row)}
-
-
-def _larger_stocks(group: Group) -> Iterator[tuple[Row, Control]]:
-    """Each control of a group that may be compared, with what it is matched with."""
+def _matched(group: Group, ratios: Callable[[Control], Mapping[str, Ratio]]) -> Iterator[tuple[Row, Row, Ratio]]:
+    """Each graft of a group with each larger stock network that is matched with it, and how they compare."""
+    grafts = {row.key: row for row in group.rows if not row.is_control and _has_fair_difference(row)}
     for row in filter(_has_fair_difference, group.rows):
         if row.variant.control is not None:
-            yield row, row.variant.control
+            of_grafts = ratios(row.variant.control)
+            yield from ((grafts[key], row, ratio) for key, ratio in of_grafts.items() if key in grafts)
 
 
 def _matched_tests(group: Group, grafted: Row, row: Row, lead: str, noun: str) -> Iterator[_SizeTest]:

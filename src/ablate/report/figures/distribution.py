@@ -33,7 +33,7 @@ HATCHES = ("", "////", "....", "\\\\\\\\", "xxxx", "||||")
 
 def latency_distribution(comparison: Comparison) -> Drawing | None:
     """One line per variant: density, quartiles, median and 95th percentile of the measured latencies."""
-    samples = samples_of(comparison)
+    samples = measured_times(comparison)
     layout = line_up(comparison, lambda row: row.key in samples, lambda group: group.title)
     placed = layout.placed
     if not placed:
@@ -80,7 +80,7 @@ def latency_distribution(comparison: Comparison) -> Drawing | None:
     return Drawing(figure, paragraph(parts), tuple(row.key for row in rows))
 
 
-def samples_of(comparison: Comparison) -> dict[str, np.ndarray]:
+def measured_times(comparison: Comparison) -> dict[str, np.ndarray]:
     """Variant key -> measured latencies in ms, shape (rounds,), for the first setting."""
     variants = comparison.latency.variants if comparison.latency else {}
     arrays = {key: np.asarray(latency.samples_ms, dtype=np.float64) for key, latency in variants.items()}
