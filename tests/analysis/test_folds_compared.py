@@ -151,7 +151,7 @@ def test_equivalence_is_tested_over_folds(trials: Trials, write: Write) -> None:
     assert difference is not None
     assert difference.p_equivalence == pytest.approx(equivalence_p([g + 0.001 for g in GAINS], 0.03, SHARE))
     (finding,) = [one for one in findings(comparison) if one.kind is Kind.EQUIVALENCE]
-    assert "over folds:" in finding.text
+    assert "over folds (" in finding.text
 
 
 def test_a_fold_without_a_result_is_left_out_of_both_sides(trials: Trials, write: Write, as_failed: Make) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from simulated.many_variants import bias_of_best, by_student, false_claims, false_pairs
 from simulated.whole_reports import (
     Planted,
@@ -15,6 +18,7 @@ from simulated.whole_reports import (
 
 from ablate.findings.all_findings import findings
 from ablate.findings.finding import Kind, Relation
+from ablate.findings.normality import normality_doubt, sign_flip_text
 from ablate.records.sweep_record import AnalysisPlan
 from ablate.statistics.all_pairs import letters
 from ablate.statistics.sign_flip import least_p, sign_flip
@@ -115,6 +119,35 @@ def test_skewed_differences_are_told_with_what_a_claim_takes_and_how_many_seeds(
     assert "mean skewness -" in skewed.text
     assert "0.0625" in skewed.text
     assert not [c for f in findings(comparison) for c in f.claims if c.reference.startswith("none")]
+
+
+@pytest.mark.parametrize(("seeds", "lowest"), [(3, "0.25"), (5, "0.0625")])
+def test_with_few_seeds_a_verdict_says_that_no_test_without_normal_differences_could_agree(
+    seeds: int, lowest: str
+) -> None:
+    study = Study(1, seeds)
+    told = findings(study.draw(np.random.default_rng(0), accuracy=_exactly(study, [0.05])))
+    (higher,) = [f.text for f in told if "significantly higher" in f.text]
+    assert f"sign-flip p {float(lowest):.4f}" in higher.split(")")[1]
+    assert f"no difference could be significant (its p is at least {lowest})" in higher
+
+
+def test_with_more_seeds_a_verdict_says_whether_the_exact_test_agrees() -> None:
+    study = Study(1, 10)
+    accuracy = _exactly(study, [0.05])
+    (higher,) = [
+        f.text
+        for f in findings(study.draw(np.random.default_rng(0), accuracy=accuracy))
+        if "significantly higher" in f.text
+    ]
+    assert "sign-flip p 0.0020" in higher
+    assert "normal differences" not in higher
+    row = study.draw(np.random.default_rng(0), accuracy=accuracy).groups[0].compared[0]
+    assert row.difference is not None
+    against = replace(row.difference, p_sign_flip=0.06)
+    assert "does not confirm m0@" in normality_doubt([(row, against)], 1)
+    of_folds = replace(row.difference, p_sign_flip=None)
+    assert (sign_flip_text(of_folds), normality_doubt([(row, of_folds)], 1)) == ("", "")
 
 
 def test_collapsed_trainings_are_an_outcome_of_their_own() -> None:

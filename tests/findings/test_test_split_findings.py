@@ -57,6 +57,9 @@ def test_planted_effects_are_claimed_in_their_direction() -> None:
         ("m1", Relation.LOWER),
     }
     assert all(claim.outcome == "accuracy on the test split" and truth.is_true(claim) for claim in found)
+    first, *_ = of_test_split(study.draw(random, truth, top, on_test=top - 0.05))
+    assert "sign-flip p 0.0625" in first.text
+    assert "its p is at least 0.0625 before correction for 2 tests" in first.text
 
 
 def test_a_gain_that_choosing_made_is_lost_on_the_test_split_and_not_claimed_there() -> None:

@@ -11,6 +11,7 @@ from ablate.analysis.number_format import points
 from ablate.analysis.phrases import count, interval_text, limited, listed, number_of, points_text, span
 from ablate.analysis.variant_row import TO_FIND, Difference, Row
 from ablate.findings.finding import Claim, Finding, Kind, Relation, direction, without_claims
+from ablate.findings.normality import normality_doubt, sign_flip_text
 from ablate.statistics.equivalence import equivalence_p
 from ablate.statistics.paired import ALPHA, seeds_needed, smallest_detectable
 from ablate.statistics.verdict import LEARNED
@@ -88,10 +89,12 @@ def _tested(compared: Sequence[Compared], tests: int, accuracy: str) -> list[Fin
     unclear = [(row, d) for row, d in unsupported if d.over_seeds is None or not d.over_seeds.excludes_zero]
     findings = []
     if better:
-        text = f"{accuracy} is significantly higher for {_with_intervals(better, tests)}."
+        text = (
+            f"{accuracy} is significantly higher for {_with_intervals(better, tests)}.{normality_doubt(better, tests)}"
+        )
         findings.append(Finding(text, Kind.ACCURACY, _claims(better, tests)))
     if worse:
-        text = f"{accuracy} is significantly lower for {_with_intervals(worse, tests)}."
+        text = f"{accuracy} is significantly lower for {_with_intervals(worse, tests)}.{normality_doubt(worse, tests)}"
         findings.append(Finding(text, Kind.ACCURACY, _claims(worse, tests)))
     for why, these in _by_reason(suggested).items():
         names = listed((_tested_difference(row, difference) for row, difference in these), MOST_NAMED)
@@ -228,7 +231,8 @@ def _tested_difference(row: Row, difference: Difference, remark: str = "") -> st
     interval = difference.over_seeds
     bounds = interval_text(interval.low, interval.high) if interval else "no CI"
     p_value = cell("p_holm", difference.p_holm)
-    return f"{row.label} ({points_text(difference.estimate)}, {bounds}, Holm-corrected p {p_value}{remark})"
+    p_values = f"Holm-corrected p {p_value}{sign_flip_text(difference)}"
+    return f"{row.label} ({points_text(difference.estimate)}, {bounds}, {p_values}{remark})"
 
 
 def _reasons(left_out: dict[str, str]) -> str:

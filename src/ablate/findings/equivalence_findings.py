@@ -49,7 +49,7 @@ def equivalence_findings(comparison: Comparison) -> list[Finding]:
     )
     units = {row.difference.samples.unit for row in rows if row.difference is not None}
     over = " and ".join(f"{unit}s" for unit in sorted(units, reverse=True))
-    return [Finding(f"{lead}, over {over}: {' '.join(texts)}", Kind.EQUIVALENCE, tuple(claims))]
+    return [Finding(f"{lead}, over {over} (two one-sided t-tests): {' '.join(texts)}", Kind.EQUIVALENCE, tuple(claims))]
 
 
 def _verdict(row: Row) -> Verdict | None:

@@ -12,6 +12,7 @@ from ablate.analysis.phrases import count, interval_text, limited, listed, point
 from ablate.analysis.split_comparison import SplitRow, TestSplit
 from ablate.analysis.variant_row import Difference
 from ablate.findings.finding import Claim, Finding, Kind, Relation, direction, without_claims
+from ablate.findings.normality import normality_doubt, sign_flip_text
 from ablate.records.sweep_record import Sweep
 from ablate.records.test_split import LedgerLine
 from ablate.statistics.paired import ALPHA
@@ -69,6 +70,8 @@ def _differences(split: TestSplit, compared: Sequence[SplitRow]) -> Finding:
     if lost:
         those = "These differences are" if len(lost) > 1 else "This difference is"
         text += f" {those} significant on the validation images and not on the test split: {listed(lost, MOST)}."
+    sure = [(one.test, one.test.difference) for one in ranked if one.test.difference and one.test.supported]
+    text += normality_doubt(sure, split.comparison.tests)
     claims = [claim for one in ranked for claim in _claims(one)]
     return Finding(text, Kind.TEST_SPLIT, tuple(claims))
 
@@ -106,6 +109,7 @@ def _difference(one: SplitRow) -> str:
     elif difference.p_holm is not None:
         corrected = "Holm-corrected p" if difference.looks is None else "corrected p"
         parts.append(f"{corrected} {cell('p_holm', difference.p_holm)}{_objection(difference)}")
+        parts[-1] += sign_flip_text(difference)
     if one.validation is not None and one.validation.estimate is not None:
         parts.append(f"validation {points(one.validation.estimate)}")
     return f"{one.test.label} {verdict or 'not tested'} ({', '.join(parts)})"

@@ -58,7 +58,10 @@ def _tests(comparison: Comparison, differences: Sequence[Difference]) -> list[st
     """How the intervals and p-values over seeds, or over folds, are computed, and what a verdict means."""
     words, plan = [], comparison.sweep.plan
     if any(d.p_value is not None and d.fold_share is None for d in differences):
-        words.append("CIs over seeds are Student's t intervals, each for one variant; p is of the paired t-test.")
+        words.append(
+            "CIs over seeds are Student's t intervals, each for one variant; p is of the paired t-test. Both assume "
+            "normal differences."
+        )
     if any(d.p_value is not None and d.fold_share is not None for d in differences):
         words.append(
             "CIs over folds, each for one variant, and p are of the corrected resampled t-test (Nadeau and Bengio "
