@@ -25,7 +25,7 @@ from coverage_latency import over_processes
 from coverage_seeds_and_images import over_both
 from coverage_selection import of_halves, of_selection
 from coverage_sentences import of_best, of_pairs, of_reports, of_skew
-from coverage_sequential import over_looks
+from coverage_sequential import declared_late, over_looks
 from simulated.known_truth import coverage_over_seeds, factor_coverage, false_alarms, image_coverage, population
 
 COMMON = (4.0, 1.0, 1.0)
@@ -50,6 +50,7 @@ def main() -> None:
         "seeds_and_images": lambda: over_both(asked.sweeps),
         "latency": lambda: over_processes(asked.sweeps // 2),
         "looks": lambda: over_looks(asked.sweeps // 2),
+        "late": lambda: declared_late(asked.sweeps // 2),
         "seeds_on_levels": lambda: of_seeds_on_levels(asked.sweeps // 10),
         "components": lambda: of_components(asked.sweeps // 4),
         "data_sets": lambda: over_data_sets(asked.sweeps // 4),

@@ -9,9 +9,11 @@ import numpy as np
 from simulated.seeds_and_images import joint_coverage_at_the_stop
 from simulated.sequential_sweeps import (
     KINDS,
+    after_a_test,
     anytime,
     claims,
     claims_where_shares_are_released,
+    extended,
     fixed_design,
     fixed_design_by_holm,
     naive,
@@ -50,6 +52,30 @@ def over_looks(sweeps: int) -> Iterator[Line]:
     for variants, most in ((1, 12), (4, 12), (12, 12), (1, 20), (4, 20), (12, 20), (12, 30)):
         for name in ("until=decided", "anytime-valid"):
             yield _saved(random, sweeps, variants, most, name)
+
+
+def declared_late(sweeps: int) -> Iterator[Line]:
+    """Any false claim where the rule was declared, or declared anew, after results that left a sweep undecided."""
+    random = np.random.default_rng(2)
+    rules = {
+        "to 12 seeds, as declared": lambda variants: critical_values(12, variants),
+        "to 12, then to 20": lambda variants: extended((12, 20), variants),
+        "to 12, 20, then 30": lambda variants: extended((12, 20, 30), variants),
+        "a t-test of 3 seeds, then to 12": lambda variants: after_a_test(3, 12, variants),
+        "a t-test of 5 seeds, then to 12": lambda variants: after_a_test(5, 12, variants),
+    }
+    for name, rule in rules.items():
+        for variants in (1, 4, 12):
+            found = [
+                claims(random, sweeps, [effect] * variants, rule(variants), delta).false for effect, delta in TRUTHS
+            ]
+            setting = f"{variants} variants, {name}"
+            yield {
+                "what": "false claim, declared late",
+                "setting": setting,
+                "found": max(found),
+                "of": sweeps,
+            }
 
 
 def _released(random: np.random.Generator, sweeps: int) -> Iterator[Line]:

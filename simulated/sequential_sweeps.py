@@ -76,6 +76,27 @@ def naive(most: int, tests: int) -> np.ndarray:
     return np.asarray(-special.stdtrit(seeds - 1, ALPHA / tests / 2))
 
 
+def extended(stages: Sequence[int], tests: int) -> np.ndarray:
+    """Critical values of a sweep that got another largest number of seeds, as long as it was undecided: not valid.
+
+    Args:
+        stages: Largest numbers of seeds, in the order in which they were declared, ascending.
+        tests: Variants that are looked at.
+    """
+    values = critical_values(stages[-1], tests)
+    for most in reversed(stages[:-1]):
+        values[: most - FIRST_LOOK + 1] = critical_values(most, tests)
+    return values
+
+
+def after_a_test(seeds: int, most: int, tests: int) -> np.ndarray:
+    """Critical values where until=decided goes on with the seeds of a t-test that was not significant: not valid."""
+    values = critical_values(most, tests)
+    look = seeds - FIRST_LOOK
+    values[look] = min(values[look], naive(most, tests)[look])
+    return values
+
+
 def claims(
     random: np.random.Generator,
     sweeps: int,

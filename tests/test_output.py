@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -36,6 +37,21 @@ def test_a_full_disk_under_the_output_is_one_line(
         assert main(["--help"]) == 2
 
     assert capfd.readouterr().err.splitlines() == ["ablate: standard output: No space left on device"]
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [("/data/x.json", "/data/x.json: No space left on device"), (None, "No space left on device")],
+)
+def test_a_full_disk_under_a_file_is_not_told_of_the_output(
+    file: str | None, told: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full() -> str:
+        raise OSError(errno.ENOSPC, "No space left on device", file)
+
+    monkeypatch.setattr("ablate.cli.help.help_text", full)
+    assert main(["--help"]) == 2
+    assert capfd.readouterr().err.splitlines() == [f"ablate: {told}"]
 
 
 def test_no_standard_output_at_all(monkeypatch: pytest.MonkeyPatch) -> None:

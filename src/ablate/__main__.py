@@ -51,10 +51,11 @@ def _answered(words: Sequence[str]) -> int:
     except OSError as error:
         if error.errno not in REFUSED:
             raise
-        _drop_output()
+        is_of_output = _drop_output()
+        place = error.filename or ("standard output" if is_of_output else "")
         from ablate.cli.messages import fail
 
-        return fail(f"{error.filename or 'standard output'}: {error.strerror}")
+        return fail(f"{place}: {error.strerror}" if place else str(error.strerror))
     return code
 
 
@@ -116,18 +117,23 @@ def _is_unread() -> bool:
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
-def _drop_output() -> None:
-    """Send what is left of standard output nowhere where it cannot be written, so that Python ends quietly."""
+def _drop_output() -> bool:
+    """Send what is left of standard output nowhere where it cannot be written, so that Python ends quietly.
+
+    Returns:
+        Whether that was so.
+    """
     try:
         _flush()
     except OSError:
         pass
     else:
         if not _is_unread():
-            return
+            return False
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
+    return True
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from ablate.analysis.spread_on_disk import spread_on_disk
 from ablate.cli.hydra_bridge import run
 from ablate.execution import plan as planning
 from ablate.preflight.networks import Preflight, preflight
+from ablate.records import comparable_records as comparable
 from ablate.records.comparable_records import comparable_records
 from ablate.records.loading import load_record
 from ablate.storage.layout import OutputFolder
@@ -67,15 +68,30 @@ def test_pairs_on_disk_say_how_many_seeds_differences_of_zero_and_of_the_margin_
     assert 3 <= twice < min(nothing, margin) <= max(nothing, margin) <= 12
     trials = found["trials"]
     assert 3 * 3 <= trials["low"] <= trials["likely"] <= trials["high"] <= 3 * 12
-    assert found["done"] == 8
+    assert found["done"] == 7  # three seeds decide sta: its fourth is none of this sweep
     low, likely, high = found["seconds"]
-    assert likely == pytest.approx((trials["likely"] - 8) * 300)  # each recorded trial took five minutes
+    assert likely == pytest.approx((trials["likely"] - 7) * 300)  # each recorded trial took five minutes
     assert low < likely < high
 
     words = planned("delta=0.02", "budget=8h", as_json=False)
     assert "the margin" in words
     assert "the budget of 8 h 0 min is enough" in words
     assert "is probably too short" in planned("delta=0.02", "budget=30m", as_json=False)
+
+
+def test_the_trials_that_are_done_are_all_counted_however_few_records_are_read(
+    swept: Ran, planned: Planned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparable, "MOST", 2)
+    swept(Machine(), "module=sta,acmix", "seed=range(0,4)", *TINY, "-m")
+    assert planned()["done"] == 4 + 3 + 4  # of the baseline, sta, acmix
+
+
+def test_the_declaration_is_a_line_of_the_plan(swept: Ran, planned: Planned) -> None:
+    words = planned("delta=0.02", "metric=map50", "max_seeds=20", "budget=8h", as_json=False)
+    assert (
+        "analysis: metric=map50, judge=best, delta=0.02, until=decided max_seeds=20 seed=0, budget 8 h 0 min" in words
+    )
 
 
 def test_seeds_of_the_baseline_alone_are_taken_as_if_seeds_were_not_paired(swept: Ran, planned: Planned) -> None:

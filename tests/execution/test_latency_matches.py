@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ablate.__main__ import main
 from ablate.console import Terminal
 from ablate.data.catalogue import DataSet
 from ablate.errors import ConfigError
@@ -202,6 +204,28 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(
     assert clock.jobs == []
 
 
+def test_what_the_system_refuses_of_a_measurement_is_not_told_as_a_file_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_process(*_: Any) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr(latency_matches, "in_processes", no_process)
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        matcher()([trial(tmp_path)])
+
+
+def test_a_match_that_cannot_be_written_is_told_by_its_file(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(latency_matches, "save_match", full)
+    with pytest.raises(ConfigError, match=r"latency_matches/\w+\.json cannot be written: No space left on device"):
+        matcher()([trial(tmp_path)])
+
+
 def test_a_network_that_cannot_be_built_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency_matches, "in_processes", lambda *_: ([], "no network can be measured: no such place"))
     with pytest.raises(ConfigError, match=r"hmha@c3k2: latency was not measured: no network .*: no such place"):
@@ -251,3 +275,14 @@ def test_two_commands_measure_one_after_the_other_and_take_the_same(
         assert matcher()([one]) == first
         timer.join()
     assert len(clock.jobs) == measured
+
+
+def test_a_plan_that_is_to_measure_and_has_nothing_to_measure_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["module=hmha", "train=smoke", "data.train_images=8", "data.val_images=4", "data.imgsz=64"]
+    for more in ([], ["controls=[identity]"]):
+        assert main(["plan", "--measure", *words, *more]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert "controls=[latency]" in line

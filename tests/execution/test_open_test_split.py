@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -301,3 +302,15 @@ def test_the_judge_says_which_checkpoint_is_measured(tested: SealedSweep, judge:
     assert {row["evaluated"] for row in rows} == {f"test, {checkpoint}"}
     assert ("has no single checkpoint" in done.stderr) == (judge not in ("best", "last"))
     assert all(row["fall"] == pytest.approx(0.02) for row in rows)
+
+
+def test_what_the_system_refuses_of_a_measurement_is_not_told_of_the_ledger(
+    tested: SealedSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_process(*_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error", "best.pt")
+
+    tested.write()
+    monkeypatch.setattr(verb, "run_in_worker", no_process)
+    assert tested.refused() == "ablate: best.pt: Input/output error"
+    assert tested.events == ["opened"]

@@ -200,7 +200,10 @@ def test_a_name_is_not_given_to_two_declarations(swept: Ran, capsys: pytest.Capt
     assert swept(Machine(), *words) == 0
     assert swept(Machine(), *words) == 0
     assert swept(Machine(), *words[:2], "delta=0.03", *words[3:]) == 2
-    assert "sweep=mine" in capsys.readouterr().err
+    assert "sweep mine was declared with delta=0.02" in capsys.readouterr().err
+    capsys.readouterr()
+    assert swept(Machine(), "module=acmix", *words[1:]) == 2
+    assert "other variants" in capsys.readouterr().err
 
 
 def test_a_growing_number_of_seeds_is_noticed_and_gets_a_valid_p_value(

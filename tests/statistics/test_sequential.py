@@ -6,7 +6,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from simulated.sequential_sweeps import anytime, claims, claims_where_shares_are_released, differences, naive
+from simulated.sequential_sweeps import (
+    after_a_test,
+    anytime,
+    claims,
+    claims_where_shares_are_released,
+    differences,
+    extended,
+    naive,
+)
 from statsmodels.stats.weightstats import DescrStatsW
 
 from ablate.statistics.interval import Interval
@@ -46,6 +54,16 @@ def test_giving_the_share_of_decided_variants_to_the_others_claims_too_much():
     assert found.false > 0.06
     fixed_share = claims(np.random.default_rng(9), 4 * SWEEPS, [0.0], critical_values(20, 12), 1.3).false
     assert 1 - (1 - fixed_share) ** 12 < LOOSE
+
+
+def test_a_larger_number_of_seeds_after_undecided_looks_costs_a_little_more_than_five_percent():
+    found = {
+        stages: claims(np.random.default_rng(10), 4 * SWEEPS, [0.0], extended(stages, 1)).false
+        for stages in ((12,), (12, 20), (12, 20, 30))
+    }
+    assert found[12,] < LOOSE - 0.004
+    assert 0.05 < found[12, 20] < found[12, 20, 30] < 0.08
+    assert claims(np.random.default_rng(11), 4 * SWEEPS, [0.0], after_a_test(3, 12, 1)).false > 0.07
 
 
 @pytest.mark.parametrize("most", [3, 5, 20, MOST_LOOKED])

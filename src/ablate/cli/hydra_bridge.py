@@ -108,6 +108,7 @@ class Command:
     ) -> None:
         self.words = list(words)
         self.measures = measure or not plan
+        self._only_measures = measure
         self.plan = plan
         self.as_json = as_json
         self._single: _Single | None = None
@@ -190,6 +191,8 @@ class Command:
 
     def finish(self, request: Request, launch: Launch) -> int:
         """Plan or run the trials of the command; return the exit code."""
+        if self._only_measures and "latency" not in request.trials[0].settings.command.controls:
+            raise ConfigError("--measure: nothing is to be measured without controls of latency: 'controls=[latency]'")
         if self.plan:
             from ablate.execution.plan_table import show_plan
 

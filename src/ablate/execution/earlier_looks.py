@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ablate.monitor.time_left import variant_of
 from ablate.records.loading import load_manifest
 from ablate.records.sweep_record import SweepManifest
+from ablate.statistics.sequential import FIRST_LOOK
 from ablate.storage.layout import SweepFolder
 
 _REPLICATE = re.compile(
@@ -18,7 +19,8 @@ _REPLICATE = re.compile(
 def earlier_looks(folder: SweepFolder, names: Mapping[str, str]) -> tuple[int, ...]:
     """Return with how many seeds a comparison was reported before, fewest first; empty where this is the first time.
 
-    A look is a sweep of this output folder with the same variants, all of whose trials are among these, and a report.
+    A look is a sweep of this output folder with the same variants, all of whose trials are among these, and a report;
+    a sweep whose seeds were added until its variants were decided has looked after each of them.
 
     Args:
         folder: Of the sweep.
@@ -28,12 +30,13 @@ def earlier_looks(folder: SweepFolder, names: Mapping[str, str]) -> tuple[int, .
     looks: set[int] = set()
     for other in folder.root.sweep_folders():
         manifest = load_manifest(other)
-        if manifest.analysis.until is not None or not other.report("html").is_file():
+        if manifest.analysis.until is None and not other.report("html").is_file():
             continue
         if other.path.name == folder.path.name:
             looks |= set(manifest.looks)
         if _is_part(manifest, names):
-            looks.add(_seeds(manifest.names[signature] for signature in manifest.signatures))
+            seeds = _seeds(manifest.names[signature] for signature in manifest.signatures)
+            looks |= {seeds} if manifest.analysis.until is None else set(range(FIRST_LOOK, seeds + 1))
     over_folds = any((match := _REPLICATE.search(name)) and match[2] for name in names.values())
     fewest = 1 if over_folds else 2  # one seed has folds to test
     return tuple(sorted(look for look in looks if fewest <= look < now))

@@ -11,14 +11,13 @@ from statistics import fmean, median
 from ablate.analysis.spread_on_disk import SpreadOnDisk, spread_on_disk
 from ablate.execution.make_request import Request
 from ablate.execution.manifest import sweep_folder
-from ablate.execution.sequential_sweep import Paired, analysis_plan, comparisons
+from ablate.execution.sequential_sweep import Paired, comparisons
 from ablate.records.comparable_records import comparable_records
 from ablate.records.judged import judged_record
 from ablate.records.loading import load_manifest
 from ablate.records.sweep_record import AnalysisPlan
 from ablate.records.trial_record import TrialRecord
 from ablate.statistics.stopping import Expected, Trials, expected_seeds, expected_trials
-from ablate.storage.layout import OutputFolder
 from ablate.study.trial import Trial
 
 MULTIPLES = (0.0, 1.0, 2.0)  # true differences: of the margin, else of the spread
@@ -79,17 +78,15 @@ class ExpectedSeeds:
     spent: float = 0.0
 
 
-def expect_seeds(request: Request, slots: int) -> ExpectedSeeds:
+def expect_seeds(request: Request, plan: AnalysisPlan, done: int, slots: int) -> ExpectedSeeds:
     """Return what a command with `until=decided` will take.
 
     Args:
         request: Its trials, with the first seed.
+        plan: What it declares.
+        done: Trials of the sweep that have finished.
         slots: How many run at a time.
-
-    Raises:
-        ConfigError: No variant has a baseline.
     """
-    plan = analysis_plan(request.trials, request.design, request.controls)
     trials = {trial.identity.variant_key: trial for trial in request.trials}
     groups: dict[str, list[Paired]] = {}  # by key of the baseline
     for pair in comparisons(trials, request.design, request.controls):
@@ -100,14 +97,10 @@ def expect_seeds(request: Request, slots: int) -> ExpectedSeeds:
     judged = [judged_record(record, plan.judge, plan.primary) for record in read]
     records = [record for record in judged if isinstance(record, TrialRecord)]
     expected = tuple(_group(key, trials, groups, records, plan) for key in groups)
-    last = plan.first_seed + plan.max_seeds
-    output = OutputFolder(root)  # what finished in folders beside it is trained again in this one
-    here = [r for r in records if r.variant_key in arms and output.trial(r.signature).result.is_file()]
-    done = [record for record in here if plan.first_seed <= record.seed < last]
     folder = sweep_folder(request.trials, request.controls, plan)
     spent = load_manifest(folder).spent_seconds if folder.manifest.is_file() else 0.0
     if any(group.found is None for group in expected):
-        return ExpectedSeeds(plan, expected, done=len(done), slots=slots, spent=spent)
+        return ExpectedSeeds(plan, expected, done=done, slots=slots, spent=spent)
     uppers = [group.found.spread.upper for group in expected if group.found is not None]
     deltas = [None if plan.delta is None else plan.delta / upper for upper in uppers]
     identical = set() if plan.delta is None else {k for k, one in request.controls.items() if one.kind == "identity"}
@@ -115,10 +108,10 @@ def expect_seeds(request: Request, slots: int) -> ExpectedSeeds:
     same = sum(len(pairs) for pairs in groups.values()) - sum(sizes)
     total = expected_trials(MULTIPLES, deltas, sizes, plan.max_seeds, plan.tests, same)
     each = _seconds_each(list(arms), records)
-    left = [max(number - len(done), 0) for number in total]
+    left = [max(number - done, 0) for number in total]
     seconds = None if each is None else (left[0] * each / slots, left[1] * each / slots, left[2] * each / slots)
     devices = sorted({record.realised.device_name for record in records if record.realised.device_name})
-    return ExpectedSeeds(plan, expected, total, len(done), seconds, tuple(devices), slots, spent)
+    return ExpectedSeeds(plan, expected, total, done, seconds, tuple(devices), slots, spent)
 
 
 def _group(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -136,22 +137,34 @@ class LatencyMatcher:
 
     def _once(self, trial: Trial, setting: Setting, file: MatchFile) -> LatencyMatch:
         """Measure a match, unless another command does; two measurements at a time would disturb each other."""
+        with self._locked(OutputFolder(Path(trial.settings.command.root).absolute()).matches_lock):
+            match = _known(file, trial, [])
+            if match is None:
+                match = self._measured(trial, setting, file)
+                try:
+                    save_match(file, match)
+                except OSError as error:
+                    raise ConfigError(f"{file.path} cannot be written: {error.strerror}") from error
+            return match
+
+    @contextmanager
+    def _locked(self, path: Path) -> Iterator[None]:
+        """Hold a lock; wait for whoever has it."""
         is_waiting = False
-        while True:
-            try:
-                with lock(OutputFolder(Path(trial.settings.command.root).absolute()).matches_lock):
-                    match = _known(file, trial, [])
-                    if match is None:
-                        match = self._measured(trial, setting, file)
-                        save_match(file, match)
-                    return match
-            except Held as other:
-                if not is_waiting:
-                    print_line(self.console, f"another command measures latency ({other}); waiting for it", "yellow")
-                is_waiting = True
-                time.sleep(WAIT)
-            except OSError as error:
-                raise ConfigError(f"{file.path} cannot be written: {error.strerror}") from error
+        with ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(lock(path))
+                    break
+                except Held as other:
+                    if not is_waiting:
+                        words = f"another command measures latency ({other}); waiting for it"
+                        print_line(self.console, words, "yellow")
+                    is_waiting = True
+                    time.sleep(WAIT)
+                except OSError as error:
+                    raise ConfigError(f"{path} cannot be written: {error.strerror}") from error
+            yield
 
     def _measured(self, trial: Trial, setting: Setting, file: MatchFile) -> LatencyMatch:
         preflight([trial])  # a module that cannot be built, or hangs, is named as in any other command

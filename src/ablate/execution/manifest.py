@@ -12,12 +12,12 @@ from pathlib import Path
 
 import msgspec
 
-from ablate.errors import ConfigError
+from ablate.execution.declarations import check_declaration, late_declarations
 from ablate.execution.earlier_looks import earlier_looks
 from ablate.records.factor_levels import STOCK
 from ablate.records.loading import load_manifest, save_manifest
 from ablate.records.store_address import without_account
-from ablate.records.sweep_record import AnalysisPlan, Control, Design, SweepManifest, TunedRate
+from ablate.records.sweep_record import AnalysisPlan, Control, Design, LateDeclaration, SweepManifest, TunedRate
 from ablate.redaction import without_secrets
 from ablate.settings.metric import MAP50_95
 from ablate.storage.confined import refuse_links
@@ -71,6 +71,7 @@ def open_sweep(
     ignored: list[str] | None = None,
     plan: AnalysisPlan | None = None,
     tuned: Mapping[str, TunedRate] | None = None,
+    finished: Sequence[Trial] = (),
 ) -> SweepFolder:
     """Write the manifest of a sweep; return the sweep's folder.
 
@@ -83,10 +84,10 @@ def open_sweep(
         ignored: Takes in words what of an earlier manifest could not be read.
         plan: What was declared of its analysis.
         tuned: By variant key, the learning rates that short trials have chosen.
+        finished: Trials that have a result.
 
     Raises:
-        ConfigError: The folder, or its log, is a link; or the sweep's name is that of one whose seeds are added and
-            that is another.
+        ConfigError: The folder, or its log, is a link; or the sweep has results and was declared otherwise.
     """
     settings = trials[0].settings.command
     tracking = settings.tracking
@@ -97,9 +98,11 @@ def open_sweep(
     refuse_links([folder.path, folder.driver_log])
     is_new = not folder.manifest.is_file()
     earlier = SweepManifest(signatures=()) if is_new else load_manifest(folder, ignored)
-    if settings.sweep and not is_new:
-        _check_same_plan(earlier, plan, trials)
-    _check_same_metric(folder, earlier, plan)
+    check_declaration(folder, earlier, plan, trials)
+    is_same = plan.words == earlier.analysis.words
+    if not is_same and (plan.until or earlier.analysis.until):  # it has no results
+        earlier = SweepManifest(signatures=(), mlflow_run_id=earlier.mlflow_run_id)
+    now = _now()
     before = earlier.signatures if settings.sweep or plan.until else ()  # a named sweep grows with each command
     signatures = tuple(dict.fromkeys([*before, *(trial.identity.signature for trial in trials)]))
     names = {**earlier.names, **{t.identity.signature: t.identity.name for t in trials}}
@@ -114,7 +117,7 @@ def open_sweep(
         command=f"python -m ablate {shlex.join(words)}",
         signatures=signatures,
         names=names,
-        created=earlier.created or datetime.now(UTC).isoformat(timespec="seconds"),
+        created=(is_same and earlier.created) or now,  # the date of what is declared
         tracking=asdict(replace(tracking, uri=tracking.uri and without_account(tracking.uri))),
         latency=asdict(settings.latency),
         strict=settings.strict,
@@ -125,35 +128,28 @@ def open_sweep(
         spent_seconds=earlier.spent_seconds,
         looks=looks,
         tuned={**(earlier.tuned if settings.sweep else {}), **(tuned or {})},
+        late=late_declarations(folder, earlier, plan, finished, design, now),
     )
     save_manifest(folder, manifest)
     return folder
 
 
-def _check_same_plan(earlier: SweepManifest, plan: AnalysisPlan, trials: Sequence[Trial]) -> None:
-    """Refuse to mix a sweep whose seeds are added until every variant is decided with any other."""
-    one, other = (msgspec.structs.replace(each, budget=None) for each in (earlier.analysis, plan))
-    if one.until is None and other.until is None:
-        return
-    is_other = not {trial.identity.signature for trial in trials} & set(earlier.signatures)
-    if one != other or (earlier.signatures and is_other):
-        raise ConfigError(
-            f"sweep={trials[0].settings.command.sweep}: this sweep was declared with other variants, seeds or margin, "
-            "and until=decided must be declared before the results: take another name"
-        )
+def declare(
+    trials: Sequence[Trial],
+    controls: Mapping[str, Control],
+    design: Design | None,
+    plan: AnalysisPlan,
+    finished: Sequence[Trial],
+) -> tuple[LateDeclaration, ...]:
+    """Return what a command declares when results are there already, as `open_sweep` records it of these arguments.
 
-
-def _check_same_metric(folder: SweepFolder, earlier: SweepManifest, plan: AnalysisPlan) -> None:
-    """Refuse to declare another metric for a sweep that has results."""
-    declared = earlier.analysis.metric
-    if plan.metric == declared or not any(folder.trial(s).result.is_file() for s in earlier.signatures):
-        return
-    name = folder.path.name
-    raise ConfigError(
-        f"metric={plan.metric}: sweep {name} was declared with metric={declared} and has results. "
-        f"python -m ablate report {name} metric={plan.metric} shows them, as chosen after the results; another "
-        "sweep=<name> begins a new one"
-    )
+    Raises:
+        ConfigError: The sweep has results and was declared otherwise.
+    """
+    folder = sweep_folder(trials, controls, plan)
+    earlier = load_manifest(folder) if folder.manifest.is_file() else SweepManifest(signatures=())
+    check_declaration(folder, earlier, plan, trials)
+    return late_declarations(folder, earlier, plan, finished, design, _now())
 
 
 def keep_trials(folder: SweepFolder, trials: Sequence[Trial], spent: float) -> None:
@@ -191,6 +187,10 @@ def _merged(before: Mapping[str, Control], controls: Mapping[str, Control]) -> d
             control, signatures=signatures, gflops_ratios=ratios, latency_ratios=latencies
         )
     return merged
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def digest(words: Iterable[str]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,6 +37,7 @@ from ablate.records.trial_record import FINISHED, TrialRecord, short
 from ablate.settings.judge import BEST, LAST
 from ablate.storage.confined import inside
 from ablate.storage.files import file_sha256
+from ablate.storage.layout import OutputFolder
 from ablate.storage.locking import Held, lock
 
 MOST = 3  # trials that a message names
@@ -88,21 +90,15 @@ def open_test_split(directory: Path, options: TestOptions, console: Console) -> 
     judge = sweep.manifest.analysis.judge
     checkpoint = LAST if judge == LAST else BEST
     openings = _openings(sweep, checkpoint)
-    root = sweep.folder.root
-    try:
-        with lock(root.test_ledger_lock):
-            ledger = read_ledger(root.test_ledger)
-            for opening in openings:
-                _check_sealed(ledger, opening, options)
-            if ledger.damage:
-                print_line(console, f"test: {root.test_ledger.name} was tampered with: {ledger.damage}", "yellow")
-            for opening in openings:
-                _measure(sweep, opening, checkpoint, options, console)
-            ledger = read_ledger(root.test_ledger)
-    except Held as error:
-        raise ConfigError(f"test: another command measures on a test split of {root.path} now ({error})") from None
-    except OSError as error:
-        raise ConfigError(f"test: {root.test_ledger}: {error.strerror or error}") from error
+    with ExitStack() as stack:
+        ledger = _locked(sweep.folder.root, stack)
+        for opening in openings:
+            _check_sealed(ledger, opening, options)
+        if ledger.damage:
+            name = sweep.folder.root.test_ledger.name
+            print_line(console, f"test: {name} was tampered with: {ledger.damage}", "yellow")
+        for opening in openings:
+            ledger = _measure(sweep, opening, checkpoint, options, console)
     if judge not in (BEST, LAST):
         print_line(console, f"test: judge={judge} has no single checkpoint; measured: that of the best epoch")
     for opening in openings:
@@ -110,6 +106,29 @@ def open_test_split(directory: Path, options: TestOptions, console: Console) -> 
         images = count(opening.data.images["test"], "image")
         times = "once" if number == 1 else f"{number} times"
         print_line(console, f"test split of {opening.data.name}, {images}, opened {times}")
+
+
+def _locked(root: OutputFolder, stack: ExitStack) -> Ledger:
+    """Return the ledger, which is this command's own until the stack is left.
+
+    Raises:
+        ConfigError: Another command has it, or it cannot be read or written.
+    """
+    try:
+        with _telling(root.test_ledger):
+            stack.enter_context(lock(root.test_ledger_lock))
+            return read_ledger(root.test_ledger)
+    except Held as error:
+        raise ConfigError(f"test: another command measures on a test split of {root.path} now ({error})") from None
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Tell what the system refuses of the ledger, and of nothing else."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"test: {path}: {error.strerror or error}") from error
 
 
 def _openings(sweep: Sweep, checkpoint: str) -> list[_Opening]:
@@ -182,13 +201,14 @@ def _check_sealed(ledger: Ledger, opening: _Opening, options: TestOptions) -> No
     )
 
 
-def _measure(sweep: Sweep, opening: _Opening, checkpoint: str, options: TestOptions, console: Console) -> None:
-    """Measure what was not measured yet; the ledger has a line before and after."""
+def _measure(sweep: Sweep, opening: _Opening, checkpoint: str, options: TestOptions, console: Console) -> Ledger:
+    """Measure what was not measured yet; the ledger has a line before and after. Return it as it is then."""
     path = sweep.folder.root.test_ledger
-    ledger = read_ledger(path)
-    line = ledger.opening_of(opening.fingerprint, opening.checkpoints)
-    if line is None:
-        line = append_line(path, _line(OPENED, sweep, opening, options))
+    with _telling(path):
+        ledger = read_ledger(path)
+        line = ledger.opening_of(opening.fingerprint, opening.checkpoints)
+        if line is None:
+            line = append_line(path, _line(OPENED, sweep, opening, options))
     jobs = []
     for record in opening.trials:
         folder = sweep.folder.trial(record.signature)
@@ -213,8 +233,10 @@ def _measure(sweep: Sweep, opening: _Opening, checkpoint: str, options: TestOpti
         if failed := [o for o in outcomes if o.failure]:
             more = "; the same command, given again, goes on: the split counts as opened once"
             raise ConfigError(f"test: {count(len(failed), 'checkpoint')} not measured: {failed[0].message}{more}")
-    if not ledger.is_finished(line) and dict(opening.checkpoints) == line.checkpoints:
-        append_line(path, _line(MEASURED, sweep, opening, options))
+    with _telling(path):
+        if not ledger.is_finished(line) and dict(opening.checkpoints) == line.checkpoints:
+            append_line(path, _line(MEASURED, sweep, opening, options))
+        return read_ledger(path)
 
 
 def _line(event: str, sweep: Sweep, opening: _Opening, options: TestOptions) -> LedgerLine:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from ablate.execution.declarations import late_note
 from ablate.execution.expected_seeds import ExpectedSeeds, expect_seeds
 from ablate.execution.launch import Launch
 from ablate.execution.make_request import LeftOut, Request
+from ablate.execution.manifest import declare
 from ablate.execution.output_root import check_makeable
-from ablate.execution.reconcile import Job, reconcile
+from ablate.execution.reconcile import Job, Reconciled, reconcile
+from ablate.execution.sequential_sweep import SequentialSweep, analysis_plan
 from ablate.execution.tune import ended, rates_in_words, tuning_note, with_chosen_rates
 from ablate.launching.devices import Slot
 from ablate.launching.sharing import Sharing
@@ -24,6 +27,7 @@ from ablate.preflight.network_answer import NetworkAnswer, NetworkCost
 from ablate.preflight.networks import contract_notes, preflight
 from ablate.preflight.throughput import share_cores
 from ablate.records.graft_report import KeptTensors
+from ablate.records.sweep_record import AnalysisPlan, LateDeclaration
 from ablate.statistics.sequential import FIRST_LOOK
 from ablate.study.rate_tuning import short_trials
 from ablate.study.trial import Trial, data_warnings
@@ -110,6 +114,8 @@ class Plan:
         left_out: Trials that were left out.
         notes: What the user should know.
         expected: How many seeds it will take; None where they are named.
+        analysis: What the command declares of its analysis.
+        late: What it declares when results are there already.
     """
 
     trials: list[PlanRow]
@@ -122,6 +128,8 @@ class Plan:
     left_out: Sequence[LeftOut] = ()
     notes: Sequence[str] = ()
     expected: ExpectedSeeds | None = None
+    analysis: AnalysisPlan = field(default_factory=AnalysisPlan)
+    late: Sequence[LateDeclaration] = ()
 
     @property
     def counts(self) -> Counter[str]:
@@ -137,7 +145,8 @@ def make_plan(request: Request, launch: Launch) -> Plan:
         launch: Where they will run.
 
     Raises:
-        ConfigError: A network of the plan cannot be built, or results cannot be written to the output folder.
+        ConfigError: A network of the plan cannot be built, results cannot be written to the output folder, or the sweep
+            has results and was declared otherwise.
     """
     settings = request.trials[0].settings
     check_makeable(Path(settings.command.root).absolute())
@@ -145,6 +154,9 @@ def make_plan(request: Request, launch: Launch) -> Plan:
     tuned = ended(short)
     request = with_chosen_rates(request, tuned)
     reconciled = reconcile([*(trial for it in short for _, trial in it.trials), *request.trials])
+    analysis = analysis_plan(request.trials, request.design, request.controls)
+    done = _done(request, reconciled, analysis)
+    late = declare(request.trials, request.controls, request.design, analysis, done)
     networks = preflight(reconciled.trials, with_cost=True)
     running = [job.trial for job in reconciled.jobs]
     probing = settings.command.probe
@@ -175,11 +187,23 @@ def make_plan(request: Request, launch: Launch) -> Plan:
             *([tuning_note(short)] if short else []),
             *rates_in_words(tuned, request.tuned),
             *([_seeds_note(request)] if settings.command.until else []),
+            *([late_note(late)] if late else []),
             *contract_notes(reconciled.trials, networks.answers),
             *data_warnings(request.trials),
         ],
-        expected=expect_seeds(request, slots) if settings.command.until else None,
+        expected=expect_seeds(request, analysis, len(done), slots) if analysis.until else None,
+        analysis=analysis,
+        late=late,
     )
+
+
+def _done(request: Request, reconciled: Reconciled, analysis: AnalysisPlan) -> list[Trial]:
+    """Return the trials that have finished: where seeds are added, those of all seeds that the sweep has so far."""
+    if analysis.until is None:
+        own = {trial.identity.signature for trial in request.trials}
+        return [trial for trial in reconciled.done if trial.identity.signature in own]
+    sequential = SequentialSweep(request.trials, analysis, request.design, request.controls)
+    return reconcile(sequential.trials).done
 
 
 def _seeds_note(request: Request) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import msgspec
+
 from ablate.console import Terminal, print_line
 from ablate.errors import count
 from ablate.execution.expected_table import expected_json, expected_lines
@@ -15,6 +17,7 @@ from ablate.execution.launch import Launch
 from ablate.execution.make_request import Request
 from ablate.execution.plan import Plan, PlanRow, make_plan
 from ablate.monitor.render import Row, clock, duration, table
+from ablate.records.sweep_record import AnalysisPlan
 
 STATES = ("run", "resume", "reuse", "failed")
 NAMED = 5  # trials that are named where many were left out for one reason
@@ -57,6 +60,8 @@ def plan_json(plan: Plan) -> str:
         "sharing": None if plan.sharing is None else asdict(plan.sharing) | {"words": str(plan.sharing)},
         "left_out": [entry._asdict() for entry in plan.left_out],
         "notes": list(plan.notes),
+        "analysis": msgspec.structs.asdict(plan.analysis),
+        "late": [msgspec.structs.asdict(each) for each in plan.late],
         **({} if plan.expected is None else {"expected_seeds": expected_json(plan.expected)}),
     }
     return json.dumps(content)
@@ -69,12 +74,18 @@ def print_plan(plan: Plan) -> None:
     for line in _variants(plan.trials, width):
         print_line(console, line)
     print_line(console, "")
-    for line in _totals(plan):
+    for line in [*_totals(plan), _analysis(plan.analysis)]:
         print_line(console, line)
     for line in expected_lines(plan.expected, width) if plan.expected else ():
         print_line(console, line)
     for line in _warnings(plan):
         print_line(console, line, "yellow")
+
+
+def _analysis(declared: AnalysisPlan) -> str:
+    """What the command declares of its analysis, as its words."""
+    budget = [] if declared.budget is None else [f"budget {duration(declared.budget)}"]
+    return f"analysis: {', '.join([*declared.words, *budget])}"
 
 
 def _variants(trials: Sequence[PlanRow], width: int | None) -> list[Any]:

@@ -18,6 +18,7 @@ from ablate import __version__
 from ablate.console import Terminal, print_line, short_path
 from ablate.errors import ConfigError, count
 from ablate.execution.conclude import Conclusion, conclude
+from ablate.execution.declarations import late_note
 from ablate.execution.earlier_looks import warning as looks_warning
 from ablate.execution.forecast import UNKNOWN, announce_forecast
 from ablate.execution.launch import Launch
@@ -89,8 +90,11 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
         print_line(console, f"ignored: {line}", "yellow")
     for note in notes:
         print_line(console, note, "yellow")
-    if looks := load_manifest(folder).looks:
-        print_line(console, looks_warning(looks, over_folds=bool(settings.command.folds)), "yellow")
+    manifest = load_manifest(folder)
+    if manifest.looks:
+        print_line(console, looks_warning(manifest.looks, over_folds=bool(settings.command.folds)), "yellow")
+    if manifest.late:
+        print_line(console, late_note(manifest.late), "yellow")
     for warning in data_warnings(reconciled.trials):
         print_line(console, warning)
 
@@ -140,7 +144,7 @@ def _open_folder(request: Request, reconciled: Reconciled, command: Sequence[str
     try:
         trials = request.trials if plan.until else reconciled.trials
         controls, ignored = request.controls, reconciled.ignored
-        folder = open_sweep(trials, command, request.design, controls, ignored, plan, request.tuned)
+        folder = open_sweep(trials, command, request.design, controls, ignored, plan, request.tuned, reconciled.done)
         open_driver_log(folder.driver_log)
     except OSError as error:
         raise ConfigError(f"{error.filename2 or error.filename} cannot be written: {error.strerror}") from error

@@ -18,9 +18,9 @@ from rich.console import Console
 from ablate.analysis.looks import Looks, looks_of
 from ablate.console import print_line
 from ablate.errors import ConfigError, count
+from ablate.execution.declarations import is_baseline
 from ablate.execution.manifest import keep_trials
 from ablate.execution.reconcile import Job, reconcile
-from ablate.records.factor_levels import is_stock
 from ablate.records.failures import retried
 from ablate.records.judged import judged_record
 from ablate.records.sweep_record import AnalysisPlan, Control, Design
@@ -126,7 +126,7 @@ def comparisons(trials: Mapping[str, Trial], design: Design | None, controls: Ma
     found: list[Paired] = []
     baselines: dict[str, str] = {}
     for group, members in groups.items():
-        stock = [key for key in members if _is_baseline(trials[key], marks.get(key))]
+        stock = [key for key in members if is_baseline(trials[key], design)]
         if stock:
             baselines |= {trials[key].identity.comparison_key: stock[0] for key in members} | {group: stock[0]}
             found += [Paired(key, stock[0], key in marks) for key in members if key != stock[0]]
@@ -135,10 +135,6 @@ def comparisons(trials: Mapping[str, Trial], design: Design | None, controls: Ma
         if key in trials and baseline is not None and baseline != key:
             found.append(Paired(key, baseline, control.differs_by_design))
     return found
-
-
-def _is_baseline(trial: Trial, marks: Sequence[bool] | None) -> bool:
-    return is_stock(trial.identity.factors) if marks is None else not any(marks)
 
 
 class SequentialSweep:

@@ -18,6 +18,7 @@ from ablate.findings.finding import Finding, Kind, without_claims
 from ablate.findings.fold_findings import fold_findings
 from ablate.findings.images_and_seeds import image_findings
 from ablate.findings.judging import judge_remarks
+from ablate.findings.late_declarations import late_declarations
 from ablate.findings.leak_findings import leak_findings
 from ablate.findings.looks_findings import looks_findings
 from ablate.findings.metric_remarks import exploratory, metric_remarks
@@ -45,7 +46,8 @@ def findings(comparison: Comparison) -> list[Finding]:
     rows = comparison.rows
     if not rows and not comparison.left_out:
         return [Finding("No trial of this sweep has a result yet, so there is nothing to compare.", Kind.MISSING)]
-    made = without_claims(Kind.CHECK, [*broken(comparison), *exploratory(comparison), *without_effect(comparison)])
+    late = [*exploratory(comparison), *late_declarations(comparison.sweep)]
+    made = without_claims(Kind.CHECK, [*broken(comparison), *late, *without_effect(comparison)])
     made += leak_findings(comparison)
     is_sequential = comparison.sweep.manifest.analysis.until is not None
     made += looks_findings(comparison) if is_sequential else _of_fixed_seeds(comparison)

@@ -8,6 +8,7 @@ from ablate.analysis.number_format import points
 from ablate.analysis.phrases import interval_text, limited, listed, points_text
 from ablate.analysis.variant_row import Row
 from ablate.findings.finding import Claim, Finding, Kind, Relation
+from ablate.findings.late_declarations import is_margin_late
 from ablate.statistics.verdict import Verdict
 
 MOST = 4  # variants whose interval is said
@@ -44,9 +45,7 @@ def equivalence_findings(comparison: Comparison) -> list[Finding]:
         )
     if not texts:
         return []
-    lead = (
-        f"Equivalence within ±{size}{' (declared after the results)' if comparison.sweep.margin_chosen_after else ''}"
-    )
+    lead = f"Equivalence within ±{size}{' (declared after the results)' if is_margin_late(comparison.sweep) else ''}"
     units = {row.difference.samples.unit for row in rows if row.difference is not None}
     over = " and ".join(f"{unit}s" for unit in sorted(units, reverse=True))
     return [Finding(f"{lead}, over {over} (two one-sided t-tests): {' '.join(texts)}", Kind.EQUIVALENCE, tuple(claims))]

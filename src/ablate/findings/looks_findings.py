@@ -10,6 +10,7 @@ from ablate.analysis.number_format import points
 from ablate.analysis.phrases import count, joined, limited, points_text
 from ablate.analysis.variant_row import Row
 from ablate.findings.finding import Claim, Finding, Kind, Relation
+from ablate.findings.late_declarations import is_margin_late
 from ablate.statistics.verdict import Verdict
 
 MOST = 6  # variants that are named
@@ -23,7 +24,7 @@ CLAIMED = {
 def looks_findings(comparison: Comparison) -> list[Finding]:
     """The verdicts of a sweep whose seeds were added; or a warning where a comparison was reported before."""
     plan = comparison.sweep.plan
-    chosen = " (declared after the results)" if comparison.sweep.margin_chosen_after else ""
+    chosen = " (declared after the results)" if is_margin_late(comparison.sweep) else ""
     if plan.until is None:
         return _repeated(comparison)
     rows = [row for row in comparison.rows if row.difference is not None and row.difference.looks is not None]

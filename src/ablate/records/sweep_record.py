@@ -20,6 +20,7 @@ from ablate.storage.plain_values import Plain
 if TYPE_CHECKING:
     from ablate.records.test_split import TestResults
 
+NO_MARGIN, NO_STOP = "no delta", "no until"  # where a command declares none
 LONGEST_NAME = 255  # characters of a sweep's name, which is that of its folder
 
 ControlKind: TypeAlias = Annotated[str, msgspec.Meta(pattern="^(identity|params|reset|scale|resolution|latency)$")]
@@ -102,6 +103,32 @@ class AnalysisPlan(JsonStruct, frozen=True, kw_only=True):
         """The accuracy by which variants are compared."""
         return METRICS[self.metric]
 
+    @property
+    def words(self) -> tuple[str, str, str, str]:
+        """What it decides that results could tempt one to change, as a command has it: metric, judge, margin, stop."""
+        stop = f"until={self.until} max_seeds={self.max_seeds} seed={self.first_seed}"
+        return (
+            f"metric={self.metric}",
+            f"judge={self.judge}",
+            NO_MARGIN if self.delta is None else f"delta={self.delta:g}",
+            stop if self.until else NO_STOP,
+        )
+
+
+class LateDeclaration(JsonStruct, frozen=True, kw_only=True):
+    """What a command declared of its analysis when results were there that it is about.
+
+    Attributes:
+        words: Of the command.
+        date: ISO time.
+        trials: How many trials had results then that no earlier command with these words had asked for before they
+            ended; those of baselines are not counted.
+    """
+
+    words: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    date: str
+    trials: Annotated[int, msgspec.Meta(ge=1)]
+
 
 class TriedRate(JsonStruct, frozen=True, kw_only=True):
     """A short trial with one learning rate.
@@ -171,6 +198,7 @@ class SweepManifest(JsonStruct, frozen=True, kw_only=True):
         spent_seconds: Wall-clock time of its commands, where seeds are added until every variant is decided.
         looks: With how many seeds the same comparison was reported before, where seeds were added to it since.
         tuned: Variant key -> its learning rate, where each variant has one of its own.
+        late: What was declared of its analysis when results were there.
     """
 
     name: str = ""
@@ -188,6 +216,12 @@ class SweepManifest(JsonStruct, frozen=True, kw_only=True):
     spent_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     looks: tuple[int, ...] = ()
     tuned: dict[str, TunedRate] = msgspec.field(default_factory=dict)
+    late: tuple[LateDeclaration, ...] = ()
+
+    @property
+    def late_words(self) -> frozenset[str]:
+        """All words that were declared when results were there."""
+        return frozenset(word for declaration in self.late for word in declaration.words)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from ablate.analysis.image_groups import drawn_again
 from ablate.analysis.phrases import count
 from ablate.analysis.variant_row import Difference, Row
 from ablate.findings.facts import latency_facts
+from ablate.findings.late_declarations import beneath_tables
 from ablate.report.text_table import best_rows
 from ablate.settings.metric import MAP50_95
 from ablate.statistics.paired import ALPHA
@@ -43,7 +44,7 @@ def accuracy_caption(comparison: Comparison) -> str:
     words += [*_tests(comparison, differences), *_intervals(rows, differences)]
     if any(best_rows(comparison).values()):
         words.append("Bold is the best measured value of the comparable rows on the same data, controls apart.")
-    return " ".join(words)
+    return " ".join([*words, *beneath_tables(comparison.sweep)])
 
 
 def others_legend(comparison: Comparison) -> str:

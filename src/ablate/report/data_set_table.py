@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ablate.analysis.columns import accuracy_text, cell
+from ablate.analysis.comparison import Comparison
 from ablate.analysis.data_sets import AcrossDataSets, DataSetStudy
+from ablate.findings.late_declarations import beneath_tables
 from ablate.report.text_table import TableColumn
 
 MOST = 8  # data sets that get a column of their own
 
 
-def data_set_caption(metric: str, averaged_over: str) -> str:
-    """What the columns mean, by the metric's label; `Comparison.averaged_over` says what the means are over."""
+def data_set_caption(comparison: Comparison) -> str:
+    """What the columns mean."""
+    metric, averaged_over = comparison.metric.label, comparison.averaged_over
     unit = "seed" if averaged_over == "seeds" else "fold"
-    return (
+    columns = (
         f"Differences to the baseline in {metric}, on each data set the mean over its {averaged_over}. Mean: over the "
         "data sets, unweighted, with Student's 95 % interval over data sets; p (Holm) is corrected over the variants. "
         f"SD between: standard deviation of the true differences between data sets, {unit}-to-{unit} variance removed. "
@@ -22,6 +25,7 @@ def data_set_caption(metric: str, averaged_over: str) -> str:
         f"as many {averaged_over}, and the probability that it is above zero; from three data sets on. Rank: mean rank "
         "over the data sets, 1 is the most accurate."
     )
+    return " ".join([columns, *beneath_tables(comparison.sweep)])
 
 
 def data_set_columns(study: DataSetStudy) -> list[TableColumn]:

@@ -109,7 +109,7 @@ def page_html(comparison: Comparison, pictures: list[Picture], caption: str) -> 
             table=tables.comparison_table(comparison) if comparison.rows else None,
             caption=caption,
             data_sets=tables.data_sets(comparison),
-            data_sets_caption=minus(data_set_caption(comparison.metric.label, comparison.averaged_over)),
+            data_sets_caption=minus(data_set_caption(comparison)),
             averaged_over=comparison.averaged_over,
             test_split=test_section(comparison),
             pictures=[_placed(picture, comparison) for picture in pictures],

@@ -8,6 +8,7 @@ from ablate.analysis.columns import Column, accuracy_text, by_name
 from ablate.analysis.phrases import count, listed
 from ablate.analysis.split_comparison import SplitRow, TestSplit
 from ablate.analysis.table_summary import TableRow
+from ablate.findings.late_declarations import beneath_tables
 from ablate.report.captions import others_legend
 from ablate.report.text_table import TableColumn
 from ablate.settings.metric import Metric
@@ -86,7 +87,7 @@ def split_caption(split: TestSplit) -> str:
         words.append(others_legend(split.comparison))
     if split.untested:
         words.append(f"{count(split.untested, 'trial')} of the sweep ended after the opening and are not in it.")
-    return " ".join(words)
+    return " ".join([*words, *beneath_tables(split.comparison.sweep)])
 
 
 def openings_text(split: TestSplit) -> list[str]:

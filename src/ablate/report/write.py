@@ -206,7 +206,7 @@ def _data_sets(comparison: Comparison) -> list[str]:
     for study in studies:
         parts += [f"{literal(study.title)}:\n"] if study.title else []
         parts.append(markdown_table(data_set_columns(study)))
-    caption = literal(data_set_caption(comparison.metric.label, comparison.averaged_over))
+    caption = literal(data_set_caption(comparison))
     return [*parts, f"{caption}\n"] if studies else []
 
 

@@ -56,7 +56,7 @@ def _sha256(path: Path, state: FileState | None) -> str:
 def atomic_write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that a reader, also after a crash, sees the old content or the new, never a part.
 
-    The folder is created when it is missing. Raises OSError when the disk refuses.
+    The folder is created when it is missing. Raises OSError when the disk refuses; its `filename` is set.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
@@ -66,8 +66,10 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # the system names no file that is open already
+            error.filename = str(path)
         raise
     with contextlib.suppress(OSError):  # some file systems cannot sync a folder; the rename holds all the same
         descriptor = os.open(path.parent, os.O_RDONLY)
