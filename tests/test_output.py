@@ -106,3 +106,8 @@ def test_a_cache_that_cannot_be_made_is_one_line(
     assert main(["plan", "probe=false"]) == 2
     (line,) = capfd.readouterr().err.splitlines()
     assert "ABLATE_CACHE" in line
+
+
+def test_a_comment_that_zsh_passes_on_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", "mysweep", "#", "the", "table"]) == 2
+    assert "setopt interactivecomments" in capfd.readouterr().err

@@ -78,3 +78,13 @@ def test_pictures_and_pages_that_a_page_points_to_exist(page: Path) -> None:
         file = page.parent / name if name else page
         assert file.exists(), target
         assert not section or section in sections(file), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_are_the_same_in_bash_and_zsh(page: Path) -> None:
+    """A pattern that matches no file is an error in zsh, where bash passes it on."""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        code = line.strip().removeprefix("$ ").split(" #")[0]
+        is_usage = re.search(r"\[sweep\]|<\w+>", code)
+        if code.startswith("python -m ablate ") and not is_usage:
+            assert not re.search(r"[][*?()]", re.sub(r"'[^']*'|\"[^\"]*\"", "", code)), line

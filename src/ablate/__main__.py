@@ -85,6 +85,8 @@ def _run(words: Sequence[str]) -> int:
     odd = next((word for word in words if not _is_text(word)), None)
     if odd is not None:
         return fail(f"{odd.encode(errors='surrogateescape').decode(errors='replace')}: this is no UTF-8")
+    if "#" in words:
+        return fail("'#': the shell passed a comment on; zsh takes one where it is told to: setopt interactivecomments")
     first = words[0] if words else ""
     if first in VERBS:
         return VERBS[first](words[1:])

@@ -6,7 +6,7 @@ evaluated on that one. The test split takes no part.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from ablate.storage.plain_values import Plain
 
@@ -36,15 +36,6 @@ class Fold:
     def of_command(cls, folds: int, split: str) -> Fold | None:
         """Return the first fold that `folds=` and `split=` mean; None where there are none."""
         return cls(folds, by_groups=split != RANDOM) if folds else None
-
-    @classmethod
-    def from_plain(cls, content: Plain) -> Fold:
-        """Return what `to_plain` has written."""
-        return cls(**content)
-
-    def to_plain(self) -> Plain:
-        """Return plain values."""
-        return asdict(self)
 
     @property
     def key(self) -> Plain:

@@ -184,22 +184,22 @@ class TrialSettings:
             **command,
             "loss": self.losses.to_plain(),
             "head": None,  # it is one of the grafts
-            **({} if self.tuning is None else {"tuning": self.tuning.to_plain()}),
-            **({} if self.fold is None else {"fold": self.fold.to_plain()}),
+            **({} if self.tuning is None else {"tuning": asdict(self.tuning)}),
+            **({} if self.fold is None else {"fold": asdict(self.fold)}),
         }
 
 
 def _tuning(config: Plain) -> Tuning | None:
     """Return how the learning rate was chosen, as recorded, or is to be chosen, as the command says."""
     if recorded := config.get("tuning"):
-        return Tuning.from_plain(recorded)
+        return Tuning(**recorded)
     return Tuning.of_command(config.get("tune", 0), TrainSettings.from_plain(config.get("train", {})).epochs)
 
 
 def _fold(config: Plain) -> Fold | None:
     """Return the fold, as recorded, or the first one that the command means."""
     if recorded := config.get("fold"):
-        return Fold.from_plain(recorded)
+        return Fold(**recorded)
     return Fold.of_command(config.get("folds", 0), config.get("split", RANDOM))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from ablate.storage.plain_values import Plain
 
@@ -29,15 +29,6 @@ class Tuning:
     def of_command(cls, trials: int, epochs: int) -> Tuning | None:
         """Return what `tune=<trials>` means for trainings of so many epochs; None where nothing is tuned."""
         return cls(trials, max(1, math.ceil(epochs / SHARE))) if trials else None
-
-    @classmethod
-    def from_plain(cls, content: Plain) -> Tuning:
-        """Return what `to_plain` has written."""
-        return cls(**content)
-
-    def to_plain(self) -> Plain:
-        """Return plain values."""
-        return asdict(self)
 
     @property
     def key(self) -> Plain:
