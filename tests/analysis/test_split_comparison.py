@@ -109,7 +109,7 @@ def test_what_the_test_split_does_not_show_is_said_and_not_claimed(
         ("hat@neck_p3 musgd", Relation.LOWER, "accuracy on the test split"),
         ("acmix@head musgd", Relation.HIGHER, "accuracy on the test split"),
     }
-    assert "first on the validation images" in second.text
+    assert "highest on the validation images" in second.text
     assert not second.claims
 
 

@@ -69,7 +69,7 @@ def test_a_gain_that_choosing_made_is_lost_on_the_test_split_and_not_claimed_the
     first, second = of_test_split(study.draw(random, accuracy=top, on_test=on_test))
     assert not first.claims
     assert "significant on the validation images and not on the test split: m0@c3k2 sgd" in first.text
-    assert "m0@c3k2 sgd is first on the validation images (+3.00 points" in second.text
+    assert "m0@c3k2 sgd measured highest on the validation images (+3.00 points" in second.text
     assert "most for m0@c3k2 sgd (-" in second.text
 
 
@@ -79,7 +79,7 @@ def test_a_fall_that_all_share_is_measured_with_its_sign(shift: float, word: str
     top = around(study, [0.0], random)
     text = of_test_split(study.draw(random, accuracy=top, on_test=top - shift))[-1].text
     assert word in text
-    assert "first on the validation" not in text  # of one variant none is first
+    assert "highest on the validation" not in text  # of one variant none is highest
 
 
 def test_equivalence_on_the_test_split_is_a_claim_of_its_own() -> None:

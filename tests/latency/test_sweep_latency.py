@@ -402,8 +402,8 @@ def test_progress_of_a_worker_is_shown_from_its_file(tmp_path: Path) -> None:
 def test_flags_that_differ_in_numbers_only_are_said_once() -> None:
     from ablate.latency.sweep_latency import worst
 
-    busy = "other processes took {}% of the processor's time during the measurement; up to 10% is accepted"
+    busy = "other processes took {}% of the processor's time during the measurement (up to 10% is accepted)"
     assert worst([busy.format(23), "alone", busy.format(68), busy.format(9)]) == [
-        f"{busy.format(68)} (the worst of 3 processes)",
+        f"{busy.format(68)}, the worst of 3 processes",
         "alone",
     ]

@@ -169,6 +169,8 @@ def _undetectable(differences: Sequence[Difference], tests: int) -> str:
     seeds = [n for _, n in with_spread]
     spreads = [_spread(size, n) for size, n in with_spread]
     sizes = [smallest_detectable(std, n, level) for std, n in zip(spreads, seeds, strict=True)]
+    if all(len(d.samples.values) == 2 for d in differences):
+        return f". From two {units}s no detectable difference can be given."
     if not sizes or None in sizes:
         return "."
     least = span(points(size, signed=False) for size in sorted(size for size in sizes if size is not None))

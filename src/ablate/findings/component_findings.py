@@ -27,6 +27,7 @@ from ablate.analysis.phrases import (
     units_of,
 )
 from ablate.findings.finding import Claim, Finding, Kind, direction, without_claims
+from ablate.findings.normality import few_seeds_doubt
 from ablate.statistics.paired import ALPHA
 
 MOST = 4  # interactions that are said
@@ -48,8 +49,8 @@ def sum_findings(comparison: Comparison) -> list[Finding]:
     for total in sums_of(comparison):
         claims: tuple[Claim, ...] = ()
         text = (
-            f"Alone, the components add {points(total.summed.mean)} points in sum; all together add "
-            f"{points(total.together.mean)} points. "
+            f"Each alone, the components measured {points_text(total.summed.mean)} in sum, all together "
+            f"{points_text(total.together.mean)}. "
         )
         beyond = points_text(total.difference.mean)
         if total.difference.interval is None or total.p_value is None:
@@ -64,7 +65,7 @@ def sum_findings(comparison: Comparison) -> list[Finding]:
                 text += f"The difference, {beyond}, is not significant: the gains may add up."
             else:
                 word = "more" if total.difference.mean > 0 else "less"
-                text += f"Together they give {word} than the sum: {beyond}."
+                text += f"Together they give {word} than the sum: {beyond}.{few_seeds_doubt([total.replicates])}"
                 claims = (Claim("all components", direction(total.difference.mean), "the sum of their gains", "gain"),)
         findings.append(Finding(_of_study(total.title, text), Kind.COMPONENTS, claims))
     return findings
@@ -98,7 +99,8 @@ def _interactions(interactions: Sequence[ComponentInteraction]) -> list[Finding]
             Claim(" with ".join(one.components), direction(one.value.mean), "the sum of both alone", "gain")
             for one in supported
         ]
-        return [Finding(f"{text}{limited(texts, MOST)}.", Kind.COMPONENTS, tuple(claims))]
+        text += f"{limited(texts, MOST)}.{few_seeds_doubt(one.replicates for one in supported)}"
+        return [Finding(text, Kind.COMPONENTS, tuple(claims))]
     largest = f"{'the largest is ' if len(ranked) > 1 else ''}{_interaction(ranked[0])}"
     return [Finding(f"No interaction of two components is significant: {largest}.", Kind.COMPONENTS)]
 
@@ -117,22 +119,14 @@ def _given(each: GivenOther, accuracy: str) -> str:
 def _removals(effects: Sequence[ComponentEffect], accuracy: str) -> list[Finding]:
     numbers = [effect for effect in effects if effect.mean is not None]
     most = max((effect.replicates for effect in numbers), key=len, default=())
-    words = [f"removing {effect.component} {_removed(effect, accuracy)}" for effect in numbers]
-    lead = f"Compared with all components together ({number_of(most)}),"
+    words = [f"without {effect.component} {points_text(-_mean(effect))}{_test(effect, sign=-1)}" for effect in numbers]
+    lead = f"Compared with all components together ({number_of(most)}), differences in {accuracy}:"
     claims = [
         Claim("all components", direction(_mean(one)), f"all but {one.component}") for one in numbers if one.supported
     ]
-    text = f"{lead} {'; '.join(words)}.{_doubts(numbers)}"
+    text = f"{lead} {'; '.join(words)}.{_of_few_seeds(numbers)}{_doubts(numbers)}"
     findings = [Finding(text, Kind.COMPONENTS, tuple(claims))] if numbers else []
     return findings + without_claims(Kind.COMPONENTS, _refusals(effects))
-
-
-def _removed(effect: ComponentEffect, accuracy: str) -> str:
-    """What happens without a component; the size is positive, and the interval is that of the change as it is named."""
-    gains = _mean(effect) < 0
-    size = points(abs(_mean(effect)), signed=False)
-    what = "changed nothing" if float(size) == 0 else f"{'raised' if gains else 'lowered'} {accuracy} by {size} points"
-    return what + _test(effect, sign=-1 if gains else 1)
 
 
 def _main_effects(effects: Sequence[ComponentEffect]) -> list[Finding]:
@@ -143,7 +137,7 @@ def _main_effects(effects: Sequence[ComponentEffect]) -> list[Finding]:
     claims = [
         Claim(one.component, direction(_mean(one)), f"without {one.component}") for one in numbers if one.supported
     ]
-    text = f"{lead}: {'; '.join(words)}.{_doubts(numbers)}"
+    text = f"{lead}: {'; '.join(words)}.{_of_few_seeds(numbers)}{_doubts(numbers)}"
     findings = [Finding(text, Kind.COMPONENTS, tuple(claims))] if numbers else []
     rest = []
     fewer = [f"{effect.component} ({effect.pairs} of {pairs})" for effect in numbers if effect.pairs < pairs]
@@ -166,6 +160,10 @@ def _doubts(effects: Sequence[ComponentEffect]) -> str:
         few = f"There is one {unit}" if units_of(most) == 1 else f"There are too few {unit}s, or they do not differ"
         text += f" {few}, so there is no CI, and an effect cannot be separated from {unit}-to-{unit} variance."
     return text
+
+
+def _of_few_seeds(effects: Sequence[ComponentEffect]) -> str:
+    return few_seeds_doubt(effect.replicates for effect in effects if effect.supported)
 
 
 def _refusals(effects: Sequence[ComponentEffect]) -> list[str]:

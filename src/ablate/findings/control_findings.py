@@ -15,6 +15,7 @@ from ablate.analysis.phrases import estimate_text, listed, number_of, points_tex
 from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import Variant, configured_imgsz, larger_stock
 from ablate.findings.finding import Claim, Finding, Kind, direction, without_claims
+from ablate.findings.normality import few_units_doubt
 from ablate.records.replicate import Replicate
 from ablate.records.sweep_record import Control
 from ablate.records.trial_record import TrialRecord
@@ -241,7 +242,8 @@ def _size(test: _SizeTest, tests: int) -> Finding:
         return Finding(f"{lead} The graft cannot be distinguished from the {test.noun}: {numbers}.", Kind.CONTROLS)
     what = "outperforms" if beyond > 0 else "underperforms"
     claim = Claim(graft, direction(beyond), test.block.label)
-    return Finding(f"{lead} The graft {what} the {test.noun}: {numbers}.", Kind.CONTROLS, (claim,))
+    doubt = "" if test.beyond.is_of_folds else few_units_doubt([len(test.beyond.values)])
+    return Finding(f"{lead} The graft {what} the {test.noun}: {numbers}.{doubt}", Kind.CONTROLS, (claim,))
 
 
 def _of(differences: Samples, *more: str) -> str:

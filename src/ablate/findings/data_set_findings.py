@@ -10,6 +10,7 @@ from ablate.analysis.data_sets import AcrossDataSets, DataSetStudy, data_set_stu
 from ablate.analysis.number_format import points
 from ablate.analysis.phrases import interval_text, limited, listed
 from ablate.findings.finding import Claim, Finding, Kind, Relation, direction
+from ablate.findings.normality import few_units_doubt
 from ablate.statistics.paired import ALPHA
 from ablate.statistics.random_effects import FEWEST
 from ablate.statistics.ranks import Ranks
@@ -31,6 +32,7 @@ def data_set_findings(comparison: Comparison) -> list[Finding]:
             for variant in study.variants
             if variant.supported
         ]
+        text += few_units_doubt((len(one.on) for one in study.variants if one.supported), "data set")
         findings.append(Finding(text, Kind.DATA_SETS, tuple(claims)))
         if study.ranks is not None:
             findings.append(_of_ranks(study, study.ranks))

@@ -15,6 +15,7 @@ from ablate.analysis.factor_effects import analyses_of
 from ablate.analysis.number_format import points
 from ablate.analysis.phrases import count, estimate_text, interval_text, joined, limited, listed
 from ablate.findings.finding import Claim, Finding, Kind, direction
+from ablate.findings.normality import few_units_doubt
 from ablate.statistics.factorial_model import DependentEffect, FactorAnalysis, FactorEffect
 
 MOST = 4  # effects of one kind that are said
@@ -52,11 +53,13 @@ def _supported(analysis: FactorAnalysis) -> list[Finding]:
     means = (
         f"{alike}: significant for {_largest(main)}" if main else f"{alike}: none is significant{_the_largest(rest)}"
     )
+    claimed = len(analysis.seeds) if analysis.unit == "seed" else 0
+    doubt = few_units_doubt([claimed] if claimed and (interactions or main) else [])
     note = f" {analysis.note[0].upper()}{analysis.note[1:]}." if analysis.note else ""
     of_pairs = tuple(Claim(e.level, direction(e.interval.estimate), "its main effects", e.term) for e in interactions)
     of_levels = tuple(Claim(e.level, direction(e.interval.estimate), "the overall mean", e.term) for e in main)
     if not (sure or unsure):
-        return [Finding(f"{text} {means[0].upper()}{means[1:]}.{note}", Kind.FACTORS, (*of_pairs, *of_levels))]
+        return [Finding(f"{text} {means[0].upper()}{means[1:]}.{doubt}{note}", Kind.FACTORS, (*of_pairs, *of_levels))]
     return [
         Finding(text, Kind.FACTORS, of_pairs),
         *(
@@ -64,7 +67,7 @@ def _supported(analysis: FactorAnalysis) -> list[Finding]:
             for verb, texts in (("depends", sure), ("may depend", unsure))
             if texts
         ),
-        Finding(f"{means}.{note}", Kind.FACTORS, of_levels),
+        Finding(f"{means}.{doubt}{note}", Kind.FACTORS, of_levels),
     ]
 
 

@@ -16,14 +16,13 @@ def leak_findings(comparison: Comparison) -> list[Finding]:
 def _leaks(leaks: Leaks) -> str:
     if leaks.problem:
         return f"The audit of {leaks.data} says nothing ({leaks.problem}); {leaks.command} makes it again."
-    pairs = count(leaks.pairs, "pair")
+    pairs, shows = count(leaks.pairs, "pair"), "shows" if leaks.leaking == 1 else "show"
     if not leaks.split:
         return (
-            f"{leaks.leaking} of {count(leaks.images, 'image')} of {leaks.data} show what an image of another fold "
+            f"{leaks.leaking} of {count(leaks.images, 'image')} of {leaks.data} {shows} what an image of another fold "
             f"shows ({pairs}), so networks were trained on what they are judged on there; {leaks.command} lists them, "
             "and split=groups keeps such images in one fold."
         )
-    shows = "shows" if leaks.leaking == 1 else "show"
     return (
         f"{leaks.leaking} of {count(leaks.images, f'{leaks.split} image')} of {leaks.data} {shows} what a train image "
         f"shows ({pairs}), so networks are judged there on what they were trained on; {leaks.command} lists them."

@@ -1,12 +1,18 @@
-"""What a significant difference rests on beyond its t-test, in words: whether the exact test could agree, and does."""
+"""What a significant difference rests on beyond its t-test, in words: whether the exact test could agree, and does.
+
+Student's test of few skewed differences is wrong more often than it says (docs/statistics.md, skew and collapse), and
+few seeds do not show skew. The sentence that makes a claim therefore has the answer of the test that needs no normal
+distribution.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from ablate.analysis.columns import cell
-from ablate.analysis.phrases import listed, span
+from ablate.analysis.phrases import listed, span, unit_of
 from ablate.analysis.variant_row import Difference, Row
+from ablate.records.replicate import Replicate
 from ablate.statistics.paired import ALPHA
 from ablate.statistics.sign_flip import least_p
 
@@ -19,33 +25,45 @@ def sign_flip_text(difference: Difference) -> str:
 
 
 def normality_doubt(compared: Sequence[tuple[Row, Difference]], tests: int) -> str:
-    """What the exact test, which needs no normal distribution, says of differences that are called significant.
-
-    Student's test of few skewed differences is wrong more often than it says (docs/statistics.md, skew and collapse),
-    and few seeds do not show skew. Empty where the exact test agrees, and over folds, which have none.
+    """What the exact test says of differences that are called significant; empty where it agrees, and over folds.
 
     Args:
-        compared: Rows whose difference is called significant.
+        compared: Rows with their differences to the baseline.
         tests: That p-values are corrected for.
     """
-    exact = [(row, difference) for row, difference in compared if difference.p_sign_flip is not None]
-    few = sorted({len(d.values) for _, d in exact if least_p(len(d.values)) * max(1, tests) >= ALPHA})
-    text = ""
-    if few:
-        lowest = span(f"{least_p(n):g}" for n in reversed(few))
-        text += (
-            f" With {span(map(str, few))} seeds that assumes normal differences: by the exact sign-flip test, which "
-            f"does not, no difference could be significant (its p is at least {lowest}"
-            f"{f' before correction for {tests} tests' if tests > 1 else ''})."
-        )
-    against = [
-        row.label
-        for row, d in exact
-        if len(d.values) not in few and d.p_sign_flip is not None and d.p_sign_flip >= ALPHA
-    ]
+    exact = [(row, d, d.p_sign_flip, len(d.values)) for row, d in compared if d.p_sign_flip is not None]
+    few = {number for *_, number in exact if least_p(number) * max(1, tests) >= ALPHA}
+    against = [row.label for row, _, p_value, number in exact if number not in few and p_value >= ALPHA]
+    text = _too_few(few, tests)
     if against:
         text += (
-            f" The exact sign-flip test, which does not assume normal differences, does not confirm "
+            " The exact sign-flip test, which does not assume normal differences, does not confirm "
             f"{listed(against, MOST)}."
         )
     return text
+
+
+def few_seeds_doubt(claimed: Iterable[Collection[Replicate]]) -> str:
+    """The same of other contrasts that are called significant, where seeds are so few that it can never agree.
+
+    Args:
+        claimed: The seeds that each rests on; folds, which have no exact test, are left out.
+    """
+    return few_units_doubt(len(seeds) for seeds in claimed if unit_of(seeds) == "seed")
+
+
+def few_units_doubt(numbers: Iterable[int], unit: str = "seed") -> str:
+    """The same of contrasts over so many seeds, or other units, each."""
+    return _too_few({number for number in numbers if least_p(number) >= ALPHA}, 1, unit)
+
+
+def _too_few(numbers: Collection[int], tests: int, unit: str = "seed") -> str:
+    if not numbers:
+        return ""
+    few = sorted(numbers)
+    lowest = span(f"{least_p(number):g}" for number in reversed(few))
+    before = f" before correction for {tests} tests" if tests > 1 else ""
+    return (
+        f" With {span(map(str, few))} {unit}s that assumes normal differences: by the exact sign-flip test, which does "
+        f"not, nothing could be significant (its p is at least {lowest}{before})."
+    )

@@ -5,8 +5,11 @@ from __future__ import annotations
 from ablate.analysis.all_pairs_compared import GroupOfPairs, PairCompared, best_of_many, groups_of_pairs
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison, Group
+from ablate.analysis.pairing import shared_replicates
 from ablate.analysis.phrases import estimate_text, interval_text, limited, points_text
 from ablate.findings.finding import Claim, Finding, Kind, direction
+from ablate.findings.normality import few_seeds_doubt
+from ablate.records.replicate import Replicate
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import ALPHA, is_significant
 
@@ -48,7 +51,13 @@ def _pairs(group: GroupOfPairs, pairs: int) -> Finding:
         lettered = zip(group.rows, group.letters, strict=True)
         shown = ", ".join(f"{row.label} ({letters})" for row, letters in lettered)
         text += f" Those that share a letter cannot be told apart: {shown}."
+    text += few_seeds_doubt(_shared(pair) for pair in apart)
     return Finding(text, Kind.PAIRS, claims)
+
+
+def _shared(pair: PairCompared) -> list[Replicate]:
+    """The seeds, and folds where there are some, that both of a pair were measured with."""
+    return shared_replicates(pair.first.variant, pair.second.variant)
 
 
 def _measured(pair: PairCompared, pairs: int) -> str:

@@ -187,8 +187,8 @@ def _leader(compared: Sequence[SplitRow]) -> str:
         return ""
     before, after, label = max(both)
     rank = 1 + sum(other > after for _, other, _ in both)
-    place = "first too" if rank == 1 else f"number {rank}"
+    place = "highest too" if rank == 1 else f"number {rank}"
     return (
-        f"Of {len(both)} variants {label} is first on the validation images ({points_text(before)} to the baseline) "
-        f"and {place} on the test split ({points_text(after)})."
+        f"Of {len(both)} variants {label} measured highest on the validation images ({points_text(before)} relative to "
+        f"the baseline) and {place} on the test split ({points_text(after)})."
     )

@@ -182,7 +182,7 @@ def worst(flags: Sequence[str]) -> list[str]:
         alike.setdefault(re.sub(r"\d+", "#", flag), []).append(flag)
     worst = []
     for group in alike.values():
-        count = f" (the worst of {len(group)} processes)" if len(group) > 1 else ""
+        count = f", the worst of {len(group)} processes" if len(group) > 1 else ""
         worst.append(max(group, key=lambda flag: [int(number) for number in re.findall(r"\d+", flag)]) + count)
     return worst
 

@@ -158,7 +158,7 @@ def busy_during(share: float, newcomers: int = 0) -> list[str]:
 
 
 def _of_processor(share: float, when: str) -> str:
-    return f"other processes took {share:.0%} of the processor's time {when}; up to {BUSY:.0%} is accepted"
+    return f"other processes took {share:.0%} of the processor's time {when} (up to {BUSY:.0%} is accepted)"
 
 
 def _watts(gpu: Gpu) -> float | None:

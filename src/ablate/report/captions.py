@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from ablate.analysis.columns import OTHERS, columns_in
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.image_groups import drawn_again
-from ablate.analysis.phrases import count
 from ablate.analysis.variant_row import Difference, Row
 from ablate.findings.facts import latency_facts
 from ablate.findings.late_declarations import beneath_tables
@@ -72,9 +71,11 @@ def _tests(comparison: Comparison, differences: Sequence[Difference]) -> list[st
     if any(d.looks is not None for d in differences):
         together = f" and for all {plan.tests} comparisons together" if plan.tests > 1 else ""
         words.append(f"Seeds were added until a verdict: CIs over seeds and p (Holm) hold at all looks{together}.")
+    elif comparison.tests == 1:
+        words.append("p (Holm) is p, because there is one test; controls are not tested.")
     elif comparison.tests:
         words.append(
-            f"p (Holm) is p corrected for {count(comparison.tests, 'test')}, one for each comparable variant; controls "
+            f"p (Holm) is p corrected for {comparison.tests} tests, one for each comparable variant; controls "
             "are not among them."
         )
     if any(d.verdict is not None for d in differences):

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison
+from ablate.analysis.phrases import count
 from ablate.report.figures.rows import LEFT, PlacedRow, canvas, line_up
 from ablate.report.figures.style import (
     SETTINGS,
@@ -73,7 +74,7 @@ def latency_distribution(comparison: Comparison) -> Drawing | None:
         "Numbers at the right: geometric mean over processes of each one's median; 95th percentile."
         if any(row.latency.over_processes for row in rows)
         else "",
-        f"{beyond} measurements lie beyond the right edge." if beyond else "",
+        f"{count(beyond, 'measurement lies', 'measurements lie')} beyond the right edge." if beyond else "",
         dagger_caption(rows),
         layout.limit,
     ]
