@@ -211,3 +211,12 @@ def test_a_declaration_may_change_as_long_as_there_is_no_result(swept: Ran, tmp_
     manifest = load_manifest(the_sweep(tmp_path, "mine"))
     assert manifest.analysis.delta == 0.03
     assert manifest.late == ()
+
+
+def test_a_damaged_manifest_does_not_stop_the_command_that_was_declared(swept: Ran, tmp_path: Path) -> None:
+    swept(Clocked(), "sweep=mine", "delta=0.02", *STA)
+    manifest = the_sweep(tmp_path, "mine").manifest
+    text = manifest.read_text(encoding="utf-8")
+    manifest.write_text(text[: text.index('"analysis"')], encoding="utf-8")
+    assert swept(Clocked(), "sweep=mine", "delta=0.02", *STA) == 0
+    assert load_manifest(the_sweep(tmp_path, "mine")).analysis.delta == 0.02

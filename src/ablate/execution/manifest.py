@@ -96,28 +96,17 @@ def open_sweep(
     folder = sweep_folder(trials, controls, plan)
     name = folder.path.name
     refuse_links([folder.path, folder.driver_log])
-    is_new = not folder.manifest.is_file()
-    earlier = SweepManifest(signatures=()) if is_new else load_manifest(folder, ignored)
-    check_declaration(folder, earlier, plan, trials)
-    is_same = plan.words == earlier.analysis.words
-    if not is_same and (plan.until or earlier.analysis.until):  # it has no results
-        earlier = SweepManifest(signatures=(), mlflow_run_id=earlier.mlflow_run_id)
-    now = _now()
+    earlier, now = _earlier(folder, plan, trials, ignored), _now()
     before = earlier.signatures if settings.sweep or plan.until else ()  # a named sweep grows with each command
     signatures = tuple(dict.fromkeys([*before, *(trial.identity.signature for trial in trials)]))
     names = {**earlier.names, **{t.identity.signature: t.identity.name for t in trials}}
-    words = [
-        without_account(word) if word.lstrip("+").startswith("tracking") else without_secrets(word)
-        for word in command
-        if not word.startswith("retry=")
-    ]
     looks = () if plan.until else earlier_looks(folder, {s: n for s, n in names.items() if s in signatures})
     manifest = SweepManifest(
         name=name,
-        command=f"python -m ablate {shlex.join(words)}",
+        command=f"python -m ablate {shlex.join(_words_to_repeat(command))}",
         signatures=signatures,
         names=names,
-        created=(is_same and earlier.created) or now,  # the date of what is declared
+        created=(plan.words == earlier.analysis.words and earlier.created) or now,  # the date of what is declared
         tracking=asdict(replace(tracking, uri=tracking.uri and without_account(tracking.uri))),
         latency=asdict(settings.latency),
         strict=settings.strict,
@@ -147,9 +136,37 @@ def declare(
         ConfigError: The sweep has results and was declared otherwise.
     """
     folder = sweep_folder(trials, controls, plan)
-    earlier = load_manifest(folder) if folder.manifest.is_file() else SweepManifest(signatures=())
-    check_declaration(folder, earlier, plan, trials)
-    return late_declarations(folder, earlier, plan, finished, design, _now())
+    return late_declarations(folder, _earlier(folder, plan, trials), plan, finished, design, _now())
+
+
+def _earlier(
+    folder: SweepFolder, plan: AnalysisPlan, trials: Sequence[Trial], ignored: list[str] | None = None
+) -> SweepManifest:
+    """Return the manifest of earlier commands, which has no trials where the sweep begins; arguments as `open_sweep`.
+
+    Raises:
+        ConfigError: The sweep has results and was declared otherwise.
+    """
+    if not folder.manifest.is_file():
+        return SweepManifest(signatures=())
+    damage: list[str] = []
+    earlier = load_manifest(folder, damage)
+    if ignored is not None:
+        ignored += damage
+    if not damage:  # else its declaration may be what is lost
+        check_declaration(folder, earlier, plan, trials)
+    if plan.words != earlier.analysis.words and (plan.until or earlier.analysis.until):  # seeds of another rule
+        return SweepManifest(signatures=(), mlflow_run_id=earlier.mlflow_run_id)
+    return earlier
+
+
+def _words_to_repeat(command: Sequence[str]) -> list[str]:
+    """Return the words of a command as its manifest has them."""
+    return [
+        without_account(word) if word.lstrip("+").startswith("tracking") else without_secrets(word)
+        for word in command
+        if not word.startswith("retry=")
+    ]
 
 
 def keep_trials(folder: SweepFolder, trials: Sequence[Trial], spent: float) -> None:

@@ -83,21 +83,7 @@ def run_sweep(request: Request, launch: Launch, command: Sequence[str]) -> int:
     logger.info("ablate %s: %s", __version__, shlex.join(command))
     logger.info("sweep %s: %s", directory.name, _counts(reconciled))
     _log_states(reconciled)
-    print_line(console, f"sweep {directory.name}: {_counts(reconciled)}")
-    for name, reason in request.left_out:
-        print_line(console, f"left out: {name}: {reason}", "yellow")
-    for line in reconciled.ignored:
-        print_line(console, f"ignored: {line}", "yellow")
-    for note in notes:
-        print_line(console, note, "yellow")
-    manifest = load_manifest(folder)
-    if manifest.looks:
-        print_line(console, looks_warning(manifest.looks, over_folds=bool(settings.command.folds)), "yellow")
-    if manifest.late:
-        print_line(console, late_note(manifest.late), "yellow")
-    for warning in data_warnings(reconciled.trials):
-        print_line(console, warning)
-
+    _announce(console, folder, reconciled, request, notes)
     if sequential is not None:
         sequential.open(folder, console)
     forecast = announce_forecast(console, reconciled.jobs, launch, networks.costs) if reconciled.jobs else UNKNOWN
@@ -149,6 +135,26 @@ def _open_folder(request: Request, reconciled: Reconciled, command: Sequence[str
     except OSError as error:
         raise ConfigError(f"{error.filename2 or error.filename} cannot be written: {error.strerror}") from error
     return folder
+
+
+def _announce(
+    console: Console, folder: SweepFolder, reconciled: Reconciled, request: Request, notes: Sequence[str]
+) -> None:
+    """Print what runs, and what the user should know before it does."""
+    print_line(console, f"sweep {folder.path.name}: {_counts(reconciled)}")
+    for name, reason in request.left_out:
+        print_line(console, f"left out: {name}: {reason}", "yellow")
+    for line in reconciled.ignored:
+        print_line(console, f"ignored: {line}", "yellow")
+    for note in notes:
+        print_line(console, note, "yellow")
+    manifest, command = load_manifest(folder), request.trials[0].settings.command
+    if manifest.looks:
+        print_line(console, looks_warning(manifest.looks, over_folds=bool(command.folds)), "yellow")
+    if manifest.late:
+        print_line(console, late_note(manifest.late), "yellow")
+    for warning in data_warnings(reconciled.trials):
+        print_line(console, warning)
 
 
 def _log_states(reconciled: Reconciled) -> None:
