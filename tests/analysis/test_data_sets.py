@@ -15,6 +15,7 @@ from tests.factories import make_record
 
 from ablate.analysis.comparison import Comparison, compare
 from ablate.analysis.data_sets import data_set_studies
+from ablate.analysis.phrases import probability_text
 from ablate.findings.all_findings import sentences
 from ablate.records.loading import load_sweep
 from ablate.report.data_set_table import data_set_columns
@@ -187,3 +188,8 @@ def test_pictures_have_all_variants_and_say_what_bars_are(tmp_path: Path) -> Non
     words = [text.get_text() for text in ranks.figure.axes[0].texts]
     assert any(word.startswith("hmha@c3k2 sgd") for word in words)
     assert any(word.startswith("CD ") for word in words)
+
+
+def test_a_probability_is_never_said_to_be_certain() -> None:
+    said = [probability_text(value) for value in (0.0001, 0.01, 0.5, 0.994, 0.9999)]
+    assert said == ["< 0.01", "0.01", "0.50", "0.99", "> 0.99"]

@@ -129,7 +129,7 @@ def test_with_few_seeds_a_verdict_says_that_no_test_without_normal_differences_c
     told = findings(study.draw(np.random.default_rng(0), accuracy=_exactly(study, [0.05])))
     (higher,) = [f.text for f in told if "significantly higher" in f.text]
     assert f"sign-flip p {float(lowest):.4f}" in higher.split(")")[1]
-    assert f"nothing could be significant (its p is at least {lowest})" in higher
+    assert f"cannot confirm this (its p is at least {lowest})" in higher
 
 
 def test_with_more_seeds_a_verdict_says_whether_the_exact_test_agrees() -> None:
@@ -158,6 +158,15 @@ def test_collapsed_trainings_are_an_outcome_of_their_own() -> None:
     assert "1 of 5 trainings of m0" in lost.text
     assert "seed 3 collapsed" in lost.text
     assert not lost.claims
+
+
+def test_where_nothing_was_learned_none_has_collapsed_and_no_interval_is_said() -> None:
+    study, random = Study(2, 5), np.random.default_rng(0)
+    accuracy = study.accuracy(random)
+    accuracy[:] = 0.004 + random.normal(0, 0.0002, accuracy.shape)
+    accuracy[1] = 0.0002
+    told = findings(study.draw(random, accuracy=accuracy))
+    assert not [f.text for f in told if f.kind is Kind.FAILURES or "points: m" in f.text]
 
 
 def test_the_sign_flip_test_is_exact_and_five_seeds_cannot_go_below_a_sixteenth() -> None:

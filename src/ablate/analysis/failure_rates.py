@@ -22,6 +22,7 @@ from ablate.settings.metric import MAP50_95
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import holm, is_significant
 from ablate.statistics.rates import rate_interval, rates_p
+from ablate.statistics.verdict import LEARNED
 
 COLLAPSED = 0.25  # of the median mAP of the baseline's group: a training below it has learned next to nothing
 OF_TRAINING = ("diverged", "out_of_memory")  # types of failure that the variant may have caused
@@ -81,7 +82,10 @@ def losses_compared(comparison: Comparison) -> list[LossesCompared]:
 
 
 def losses_of(trials: Sequence[Record], usual: float) -> Losses | None:
-    """The losses among trials; `usual` is the mAP of a training that came through. None where none ended."""
+    """The losses among trials; `usual` is the mAP of a training that came through. None where none ended.
+
+    Where the usual training has learned nothing, none has collapsed.
+    """
     ended = [trial for trial in trials if isinstance(trial, TrialRecord) and trial.is_ours]
     failed = [trial.replicate for trial in ended if _is_lost(trial)]
     accuracies = {
@@ -89,7 +93,8 @@ def losses_of(trials: Sequence[Record], usual: float) -> Losses | None:
         for trial in ended
         if trial.status != FAILED and (accuracy := _usual(trial)) is not None
     }
-    collapsed = [one for one, accuracy in accuracies.items() if accuracy < COLLAPSED * usual]
+    floor = COLLAPSED * usual if usual >= LEARNED else 0.0
+    collapsed = [one for one, accuracy in accuracies.items() if accuracy < floor]
     over_folds = any(one.fold is not None for one in (*failed, *accuracies))
     count = len(failed) + len(accuracies)
     return Losses(tuple(failed), tuple(collapsed), count, over_folds) if count else None

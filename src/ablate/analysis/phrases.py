@@ -70,6 +70,13 @@ def span(texts: Iterable[str]) -> str:
     return ascending[0] if ascending[0] == ascending[-1] else f"{ascending[0]} to {ascending[-1]}"
 
 
+def probability_text(probability: float) -> str:
+    """A probability, such as '0.73'; never 0 or 1, which no sample shows."""
+    if probability > 0.995:
+        return "> 0.99"
+    return "< 0.01" if probability < 0.005 else f"{probability:.2f}"
+
+
 def points_text(difference: float) -> str:
     """A difference, such as '+1.80 points'."""
     return f"{points(difference)} points"

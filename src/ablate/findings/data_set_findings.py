@@ -8,7 +8,7 @@ from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.data_sets import AcrossDataSets, DataSetStudy, data_set_studies
 from ablate.analysis.number_format import points
-from ablate.analysis.phrases import interval_text, limited, listed
+from ablate.analysis.phrases import interval_text, limited, listed, probability_text
 from ablate.findings.finding import Claim, Finding, Kind, Relation, direction
 from ablate.findings.normality import few_units_doubt
 from ablate.statistics.paired import ALPHA
@@ -53,7 +53,9 @@ def _mean(variant: AcrossDataSets) -> str:
         text += f" ({test}{'' if variant.supported else ', not significant'})"
     text += f", higher on {variant.higher} of {len(variant.on)}"
     foreseen = variant.pooled.prediction
-    return text if foreseen is None else f"{text} and on the next one with probability {foreseen.higher:.2f}"
+    return (
+        text if foreseen is None else f"{text} and on the next one with probability {probability_text(foreseen.higher)}"
+    )
 
 
 def _next(study: DataSetStudy, averaged_over: str) -> str:

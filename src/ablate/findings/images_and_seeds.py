@@ -19,7 +19,7 @@ Told = tuple[Row, Interval]
 
 def image_findings(comparison: Comparison) -> list[Finding]:
     """The intervals over seeds and images of the largest differences, or those over images where there is one seed."""
-    fair = [row for row in comparison.rows if row.is_comparable and row.difference is not None]
+    fair = [row for row in comparison.rows if row.is_comparable and row.difference and row.difference.has_learned]
     comparable = [row for row in fair if not row.is_control] or fair
     comparable.sort(key=lambda row: -abs(row.estimate or 0.0))
     both = [(row, row.difference.over_both) for row in comparable if row.difference and row.difference.over_both]

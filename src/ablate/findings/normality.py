@@ -64,6 +64,6 @@ def _too_few(numbers: Collection[int], tests: int, unit: str = "seed") -> str:
     lowest = span(f"{least_p(number):g}" for number in reversed(few))
     before = f" before correction for {tests} tests" if tests > 1 else ""
     return (
-        f" With {span(map(str, few))} {unit}s that assumes normal differences: by the exact sign-flip test, which does "
-        f"not, nothing could be significant (its p is at least {lowest}{before})."
+        f" With {span(map(str, few))} {unit}s the exact sign-flip test, which does not assume normal differences as "
+        f"t-tests do, cannot confirm this (its p is at least {lowest}{before})."
     )

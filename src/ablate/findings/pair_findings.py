@@ -21,7 +21,8 @@ def pair_findings(comparison: Comparison) -> list[Finding]:
     """Which variants are told apart from one another, group by group."""
     groups = groups_of_pairs(comparison)
     pairs = sum(len(group.pairs) for group in groups)
-    return [_pairs(group, pairs) for group in groups]
+    is_skewed = comparison.skewness is not None and comparison.skewness.is_notable
+    return [_pairs(group, pairs, is_skewed) for group in groups]
 
 
 def best_findings(comparison: Comparison) -> list[Finding]:
@@ -33,10 +34,13 @@ def best_findings(comparison: Comparison) -> list[Finding]:
     return [finding for group in groups for finding in _best(group)]
 
 
-def _pairs(group: GroupOfPairs, pairs: int) -> Finding:
+def _pairs(group: GroupOfPairs, pairs: int, is_skewed: bool) -> Finding:
     apart = sorted((p for p in group.pairs if p.is_apart), key=lambda pair: -abs(pair.interval.estimate))
-    test = "corrected resampled t-test" if any(row.folds for row in group.rows) else "paired t-test"
-    how = f"{test}s, Holm-corrected for {pairs} pairs" if pairs > 1 else test
+    if any(row.folds for row in group.rows):
+        test = "corrected resampled t-test"
+    else:  # the differences look skewed: the larger p-value is taken
+        test = "paired t-test and sign-flip test" if is_skewed else "paired t-test"
+    how = f"{test}, Holm-corrected for {pairs} pairs" if pairs > 1 else test
     if not apart:
         which = "The two variants cannot" if len(group.rows) == 3 else "No two variants can"
         why = ""

@@ -48,9 +48,10 @@ def accuracy_caption(comparison: Comparison) -> str:
 
 def others_legend(comparison: Comparison) -> str:
     """What the mark beside an accuracy means."""
+    over = comparison.averaged_over
     return (
-        f"{OTHERS}: over other {comparison.averaged_over} than the baseline's accuracy, so that the two may differ for "
-        "that alone; the note has both over the same."
+        f"{OTHERS}: accuracy over other {over} than that of the baseline, so the two may differ for that; the note has "
+        f"both over the same {over}."
     )
 
 
@@ -89,7 +90,8 @@ def also_required(comparison: Comparison) -> str:
     """What beside the corrected p-value decides whether a difference is significant; empty where nothing does."""
     differences = [row.difference for row in comparison.rows if row.difference is not None]
     skewness = comparison.skewness
-    text = ", and the tests that allow for skewness agree" if skewness is not None and skewness.is_notable else ""
+    is_asked = skewness is not None and skewness.is_notable and any(d.p_skewed is not None for d in differences)
+    text = ", and the tests that allow for skewness agree" if is_asked else ""
     if any(d.p_sequential is not None and d.looks is None for d in differences):
         text += ", and so is p (sequential)"
     return text

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ablate.analysis.columns import accuracy_text, cell
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.data_sets import AcrossDataSets, DataSetStudy
+from ablate.analysis.phrases import probability_text
 from ablate.findings.late_declarations import beneath_tables
 from ablate.report.text_table import TableColumn
 
@@ -65,4 +66,4 @@ def _next(variant: AcrossDataSets) -> str:
 
 def _probability(variant: AcrossDataSets) -> str:
     foreseen = variant.pooled.prediction
-    return "" if foreseen is None else f"{foreseen.higher:.2f}"
+    return "" if foreseen is None else probability_text(foreseen.higher)

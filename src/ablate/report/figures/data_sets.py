@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from ablate.analysis.columns import accuracy_text, cell
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.data_sets import AcrossDataSets, DataSetStudy, data_set_studies
-from ablate.analysis.phrases import minus
+from ablate.analysis.phrases import minus, probability_text
 from ablate.report.figures.lettering import in_legend, written
 from ablate.report.figures.rows import LEFT, Line, canvas, distance, shortened
 from ablate.report.figures.style import (
@@ -164,7 +164,7 @@ def _numbers(axes: Axes, head: Line, lines: Sequence[Line], variants: Sequence[A
             (
                 accuracy_text(variant.pooled.mean, signed=True),
                 cell("delta_ci", variant.pooled.interval, signed=True),
-                "" if foreseen is None else f"{foreseen.higher:.2f}",
+                "" if foreseen is None else probability_text(foreseen.higher),
             ),
         )
 
