@@ -18,7 +18,7 @@ from ablate.findings.finding import Finding, Kind, without_claims
 from ablate.findings.fold_findings import fold_findings
 from ablate.findings.images_and_seeds import image_findings
 from ablate.findings.judging import judge_remarks
-from ablate.findings.late_declarations import late_declarations
+from ablate.findings.late_declarations import late_declarations, margin_remarks
 from ablate.findings.leak_findings import leak_findings
 from ablate.findings.looks_findings import looks_findings
 from ablate.findings.metric_remarks import exploratory, metric_remarks
@@ -91,6 +91,7 @@ def _missing(sweep: Sweep) -> list[str]:
 def remarks(comparison: Comparison) -> list[Finding]:
     """Whose accuracies they are, and what is missing from the numbers: failures, damage, trials without a result."""
     sweep, texts = comparison.sweep, [*metric_remarks(comparison), *judge_remarks(comparison)]
+    texts += margin_remarks(sweep)
     lost = sum(not is_measured(record, sweep.metric) for record in sweep.trials)
     if lost:
         have = "has" if lost == 1 else "have"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ablate.analysis.phrases import count, joined
 from ablate.records.sweep_record import NO_MARGIN, LateDeclaration, Sweep
 
@@ -29,6 +31,11 @@ def chosen_for_report(sweep: Sweep) -> str:
     return f"{joined(new)} {_were(new)} chosen for this report, after the results; the command declared {before}."
 
 
+def margin_remarks(sweep: Sweep) -> list[str]:
+    """That a report was given its margin; nothing where it was not. Metric and judge have remarks of their own."""
+    return [chosen_for_report(replace(sweep, judge="", metric_chosen_after=None))] if sweep.margin_chosen_after else []
+
+
 def beneath_tables(sweep: Sweep) -> list[str]:
     """Both in words: what a table says of choices that were made after its results."""
     return [*late_declarations(sweep), *filter(None, [chosen_for_report(sweep)])]
@@ -46,10 +53,9 @@ def _declared(declaration: LateDeclaration, sweep: Sweep) -> str:
         words = [word for word in words if not word.startswith("judge=")]
     if not words:
         return ""
-    are = "is" if len(words) == 1 else "are"
     text = (
         f"{joined(words)} {_were(words)} declared on {declaration.date[:10]}, after the results of "
-        f"{count(declaration.trials, 'trial')} of variants: what depends on {'it' if are == 'is' else 'them'} {are} "
+        f"{count(declaration.trials, 'trial')} of variants: what depends on {'it' if len(words) == 1 else 'them'} is "
         "exploratory"
     )
     if any(word.startswith("until=") for word in words):
