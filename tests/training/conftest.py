@@ -11,7 +11,21 @@ from typing import Any
 import pytest
 import yaml
 
-NARROW = 1 / 16  # the width of the networks: a quarter of yolo26n's, so that steps and checkpoints are cheap
+# A sixth of YOLO26's layers, a quarter of yolo26n's width: building, copying and storing a network takes most of a tiny
+# training, and the time of it goes by the number of layers. It has a place for every insertion point but `psa`.
+SMALL = {
+    "backbone": [
+        [-1, 1, "Conv", [64, 3, 2]],
+        [-1, 1, "Conv", [128, 3, 2]],
+        [-1, 1, "Conv", [256, 3, 2]],
+        [-1, 1, "C3k2", [256, False, 0.25]],  # 3, stride 8
+        [-1, 1, "Conv", [512, 3, 2]],  # 4, stride 16
+        [-1, 1, "Conv", [1024, 3, 2]],
+        [-1, 1, "SPPF", [1024, 5, 3, True]],  # 6, stride 32
+    ],
+    "head": [[[3, 4, 6], 1, "Detect", ["nc"]]],
+}
+NARROW = 1 / 16
 
 MODULES = '''
 import torch
@@ -72,6 +86,15 @@ def user_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
     sys.modules.pop("my_blocks", None)
 
 
+def small_network() -> dict[str, Any]:
+    """Return what the YAML of the small network says."""
+    from ultralytics.nn.tasks import yaml_model_load
+
+    content: dict[str, Any] = yaml_model_load("yolo26n.yaml") | SMALL
+    content["scales"]["n"][1] = NARROW
+    return content
+
+
 def make_trainer(
     parent: Path, data: Path, target: str | None = None, insertion: str = "neck_p5", on_oom: str = "fail", **given: Any
 ) -> Any:
@@ -81,8 +104,10 @@ def make_trainer(
     from ablate.settings.losses import LossSettings
     from ablate.training.trainer import AblateTrainer
 
-    content = yaml_model_load("yolo26n.yaml")
-    content["scales"]["n"][1] = given.pop("width", NARROW)
+    content = small_network()
+    if "width" in given:  # YOLO26 itself
+        content = yaml_model_load("yolo26n.yaml")
+        content["scales"]["n"][1] = given.pop("width")
     content["ablate_on_oom"] = on_oom
     if given.pop("freeze_grafts", False):
         content["ablate_freeze_grafts"] = True

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.training.conftest import NARROW, make_trainer
 from torch import Tensor, nn
 from ultralytics import YOLO
 from ultralytics.nn.modules.block import ADown, C2f
@@ -90,9 +91,7 @@ def written(**kinds: str) -> Any:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path) -> Any:
     """A trainer that has trained a network with one replacement of each kind for two epochs."""
-    from tests.training.conftest import make_trainer
-
-    trainer = make_trainer(tmp_path_factory.mktemp("kinds"), tiny_data, grafts=written(**KINDS), epochs=2)
+    trainer = make_trainer(tmp_path_factory.mktemp("kinds"), tiny_data, grafts=written(**KINDS), epochs=2, width=NARROW)
     trainer.train()
     return trainer
 
@@ -116,8 +115,8 @@ EVERY = [
 )
 def test_a_layer_in_its_own_place_trains_exactly_as_the_baseline(train: Train, grafts: list[str]) -> None:
     content = write_grafts([GraftSpec.from_text(graft) for graft in grafts])
-    baseline = train(epochs=2)
-    same = train(epochs=2, grafts=content)
+    baseline = train(epochs=2, width=NARROW)
+    same = train(epochs=2, grafts=content, width=NARROW)
 
     ours, theirs = weights(same), weights(baseline)
     assert ours.keys() == theirs.keys()
@@ -147,7 +146,7 @@ def test_an_interrupted_training_ends_as_one_that_was_not(trained: Any, build: T
         if trainer.epoch == 1:
             raise Interrupted
 
-    cut = build(grafts=written(**KINDS), epochs=2, callbacks={"on_train_batch_end": interrupt})
+    cut = build(grafts=written(**KINDS), epochs=2, width=NARROW, callbacks={"on_train_batch_end": interrupt})
     with pytest.raises(Interrupted):
         cut.train()
     resumed = AblateTrainer(overrides={"resume": str(Path(cut.save_dir) / "weights" / "last.pt")})
@@ -184,7 +183,9 @@ def test_ultralytics_trains_it_on_for_other_classes_with_what_was_learnt(
 
 
 def test_freezing_keeps_what_the_layer_had_and_trains_what_is_new(build: Train) -> None:
-    trainer = build(grafts=written(c3k2_block=KINDS["c3k2_block"], detect=KINDS["detect"]), epochs=1, freeze=[4, 23])
+    trainer = build(
+        grafts=written(c3k2_block=KINDS["c3k2_block"], detect=KINDS["detect"]), epochs=1, freeze=[4, 23], width=NARROW
+    )
     trainer.train()
     names = replaced_names(trainer.model)
     frozen = {name for name, parameter in trainer.model.named_parameters() if not parameter.requires_grad}
@@ -205,7 +206,7 @@ def test_it_is_exported_by_plain_ultralytics_with_the_same_outputs(
     pytest.importorskip("onnxruntime")
     monkeypatch.setattr(checks, "AUTOINSTALL", False)
     if head != KINDS["detect"]:
-        trained = build(grafts=written(**{**KINDS, "detect": head}), epochs=1)
+        trained = build(grafts=written(**{**KINDS, "detect": head}), epochs=1, width=NARROW)
         trained.train()
     dynamic = next(each for each in FORMS if each.format == form and each.dynamic)
     assert largest_difference(Path(trained.best), dynamic) < LIMIT

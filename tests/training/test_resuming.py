@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from tests.training.conftest import small_network
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 
@@ -185,10 +186,10 @@ def test_a_resumed_training_leaves_the_same_state_to_the_last_bit(build: Train) 
 def test_a_graft_on_weights_of_other_classes_interrupted_in_every_epoch_ends_as_an_uninterrupted_one(
     build: Train, uninterrupted: Whole, tmp_path: Path
 ) -> None:
-    stock = DetectionModel("yolo26n.yaml", nc=80, verbose=False)
+    stock = DetectionModel(small_network(), nc=80, verbose=False)
     torch.save({"model": stock, "train_args": {}}, tmp_path / "coco.pt")
     words = ("ablate.modules.hmha.HMHA", "neck_p5")
-    arguments = {"epochs": 3, "pretrained": str(tmp_path / "coco.pt"), "width": 1 / 4}
+    arguments = {"epochs": 3, "pretrained": str(tmp_path / "coco.pt")}
     whole = uninterrupted(*words, **arguments)
     folder = interrupted(build, *words, callbacks={"on_train_batch_end": interrupt_in(2)}, **arguments)
     with pytest.raises(Interrupted):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.training.conftest import make_trainer
 
 from ablate.measuring.load_of_others import Neighbours, Times
 from ablate.settings.environment import CPU_THREADS, SHARING
@@ -105,10 +107,30 @@ def test_a_training_records_its_threads_epoch_by_epoch_and_tells_of_the_change(
     assert details == [{}, {}, *[{"threads": 1, "threads_usual": 2}] * 2]
 
 
+@pytest.fixture(scope="module")
+def interrupted(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training whose first of two epochs was trained with two threads."""
+
+    def stop(trainer: Any) -> None:
+        if trainer.epoch == 1:
+            raise Interrupted
+
+    before = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threads, "visible_cores", lambda: 2)
+        chosen_by_a_launcher(patch, 0.0, 0.0)
+        folder = tmp_path_factory.mktemp("interrupted")
+        trainer = make_trainer(folder, tiny_data, epochs=2, callbacks={"on_train_batch_end": stop})
+        with pytest.raises(Interrupted):
+            trainer.train()
+    torch.set_num_threads(before)
+    return Path(trainer.save_dir)
+
+
 def test_a_resumed_training_goes_on_with_the_threads_of_its_checkpoint_and_is_exact(
-    build: Build, monkeypatch: pytest.MonkeyPatch
+    interrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    last = interrupted(build, monkeypatch)
+    last = shutil.copytree(interrupted, tmp_path / "train") / "weights" / "last.pt"
     chosen_by_a_launcher(monkeypatch, 0.0, 0.0, number=1)  # another sweep, with another choice
     trainer = AblateTrainer(overrides={"resume": str(last)})
     trainer.train()
@@ -117,9 +139,9 @@ def test_a_resumed_training_goes_on_with_the_threads_of_its_checkpoint_and_is_ex
 
 
 def test_a_training_that_is_resumed_on_a_busy_machine_has_fewer_threads_and_is_not_exact(
-    build: Build, monkeypatch: pytest.MonkeyPatch
+    interrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    last = interrupted(build, monkeypatch)
+    last = shutil.copytree(interrupted, tmp_path / "train") / "weights" / "last.pt"
     chosen_by_a_launcher(monkeypatch, 1.0)
     trainer = AblateTrainer(overrides={"resume": str(last)})
     trainer.train()
@@ -127,25 +149,13 @@ def test_a_training_that_is_resumed_on_a_busy_machine_has_fewer_threads_and_is_n
     assert (realised(trainer)["threads_by_epoch"], trainer.resumed_exactly) == ([[1, 2], [2, 1]], False)
 
 
-def test_the_users_number_counts_in_a_resumed_training_too(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    last = interrupted(build, monkeypatch)
-    monkeypatch.delenv(SHARING)
+def test_the_users_number_counts_in_a_resumed_training_too(
+    interrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = shutil.copytree(interrupted, tmp_path / "train") / "weights" / "last.pt"
+    monkeypatch.delenv(SHARING, raising=False)
     monkeypatch.setenv(CPU_THREADS, "1")
     trainer = AblateTrainer(overrides={"resume": str(last)})
     trainer.train()
 
     assert (realised(trainer)["threads_by_epoch"], trainer.resumed_exactly) == ([[1, 2], [2, 1]], False)
-
-
-def interrupted(build: Build, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Train the first of two epochs with two threads; return the checkpoint."""
-
-    def stop(trainer: Any) -> None:
-        if trainer.epoch == 1:
-            raise Interrupted
-
-    chosen_by_a_launcher(monkeypatch, 0.0, 0.0)
-    trainer = build(epochs=2, callbacks={"on_train_batch_end": stop})
-    with pytest.raises(Interrupted):
-        trainer.train()
-    return Path(trainer.save_dir) / "weights" / "last.pt"

@@ -100,7 +100,7 @@ def test_an_identity_graft_reproduces_the_baseline_exactly(train: Train) -> None
 
 @pytest.mark.filterwarnings("ignore:`get_trial_id`:UserWarning")  # Ultralytics asks Ray wherever it is installed
 def test_the_baseline_is_what_ultralytics_own_trainer_gives(train: Train, tiny_data: Path, tmp_path: Path) -> None:
-    ours = train(epochs=3, orthogonalise="bf16", width=YOLO26N)
+    ours = train(epochs=2, orthogonalise="bf16", width=YOLO26N)
     (tmp_path / "bare").mkdir()
     bare = DetectionTrainer(
         overrides={
@@ -108,7 +108,7 @@ def test_the_baseline_is_what_ultralytics_own_trainer_gives(train: Train, tiny_d
             "data": str(tiny_data),
             "pretrained": False,
             "device": "cpu",
-            "epochs": 3,
+            "epochs": 2,
             "batch": 4,
             "nbs": 4,
             "imgsz": 64,
