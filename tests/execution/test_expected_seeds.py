@@ -94,6 +94,14 @@ def test_the_declaration_is_a_line_of_the_plan(swept: Ran, planned: Planned) -> 
     )
 
 
+def test_a_plan_says_that_looks_were_made_before(swept: Ran, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["module=sta", *TINY]
+    swept(Machine(), *words, "until=decided", "-m")
+    capsys.readouterr()
+    assert run(["probe=false", *words, "seed=range(0,12)", "-m"], plan=True) == 0
+    assert "20 % false alarms" in capsys.readouterr().out
+
+
 def test_seeds_of_the_baseline_alone_are_taken_as_if_seeds_were_not_paired(swept: Ran, planned: Planned) -> None:
     swept(Machine(), "module=none", "seed=range(0,3)", *TINY, "-m")
     (group,) = planned("delta=0.02")["groups"]

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -97,10 +98,8 @@ def open_sweep(
     name = folder.path.name
     refuse_links([folder.path, folder.driver_log])
     earlier, now = _earlier(folder, plan, trials, ignored), _now()
-    before = earlier.signatures if settings.sweep or plan.until else ()  # a named sweep grows with each command
-    signatures = tuple(dict.fromkeys([*before, *(trial.identity.signature for trial in trials)]))
     names = {**earlier.names, **{t.identity.signature: t.identity.name for t in trials}}
-    looks = () if plan.until else earlier_looks(folder, {s: n for s, n in names.items() if s in signatures})
+    signatures = _signatures(earlier, plan, trials)
     manifest = SweepManifest(
         name=name,
         command=f"python -m ablate {shlex.join(_words_to_repeat(command))}",
@@ -115,7 +114,7 @@ def open_sweep(
         design=design,
         analysis=plan,
         spent_seconds=earlier.spent_seconds,
-        looks=looks,
+        looks=_looks(folder, earlier, plan, trials),
         tuned={**(earlier.tuned if settings.sweep else {}), **(tuned or {})},
         late=late_declarations(folder, earlier, plan, finished, design, now),
     )
@@ -123,20 +122,43 @@ def open_sweep(
     return folder
 
 
-def declare(
+class Declared(NamedTuple):
+    """What is to be said of a command's declaration; attributes as those of `SweepManifest`."""
+
+    late: tuple[LateDeclaration, ...]
+    looks: tuple[int, ...]
+
+
+def declared(
     trials: Sequence[Trial],
     controls: Mapping[str, Control],
     design: Design | None,
     plan: AnalysisPlan,
     finished: Sequence[Trial],
-) -> tuple[LateDeclaration, ...]:
-    """Return what a command declares when results are there already, as `open_sweep` records it of these arguments.
+) -> Declared:
+    """Return what `open_sweep` would record of the declaration; it has the same arguments.
 
     Raises:
         ConfigError: The sweep has results and was declared otherwise.
     """
     folder = sweep_folder(trials, controls, plan)
-    return late_declarations(folder, _earlier(folder, plan, trials), plan, finished, design, _now())
+    earlier = _earlier(folder, plan, trials)
+    late = late_declarations(folder, earlier, plan, finished, design, _now())
+    return Declared(late, _looks(folder, earlier, plan, trials))
+
+
+def _signatures(earlier: SweepManifest, plan: AnalysisPlan, trials: Sequence[Trial]) -> tuple[str, ...]:
+    """Return the trials of a sweep: a named one, and one whose seeds are added, grows with each command."""
+    before = earlier.signatures if trials[0].settings.command.sweep or plan.until else ()
+    return tuple(dict.fromkeys([*before, *(trial.identity.signature for trial in trials)]))
+
+
+def _looks(folder: SweepFolder, earlier: SweepManifest, plan: AnalysisPlan, trials: Sequence[Trial]) -> tuple[int, ...]:
+    """Return with how many seeds the comparison was reported before; none where looks are part of the rule."""
+    if plan.until:
+        return ()
+    names = {**earlier.names, **{trial.identity.signature: trial.identity.name for trial in trials}}
+    return earlier_looks(folder, {s: names[s] for s in _signatures(earlier, plan, trials) if s in names})
 
 
 def _earlier(

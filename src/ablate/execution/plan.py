@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ablate.execution.declarations import late_note
+from ablate.execution.earlier_looks import warning as looks_warning
 from ablate.execution.expected_seeds import ExpectedSeeds, expect_seeds
 from ablate.execution.launch import Launch
 from ablate.execution.make_request import LeftOut, Request
-from ablate.execution.manifest import declare
+from ablate.execution.manifest import declared
 from ablate.execution.output_root import check_makeable
 from ablate.execution.reconcile import Job, Reconciled, reconcile
 from ablate.execution.sequential_sweep import SequentialSweep, analysis_plan
@@ -156,7 +157,7 @@ def make_plan(request: Request, launch: Launch) -> Plan:
     reconciled = reconcile([*(trial for it in short for _, trial in it.trials), *request.trials])
     analysis = analysis_plan(request.trials, request.design, request.controls)
     done = _done(request, reconciled, analysis)
-    late = declare(request.trials, request.controls, request.design, analysis, done)
+    late, looks = declared(request.trials, request.controls, request.design, analysis, done)
     networks = preflight(reconciled.trials, with_cost=True)
     running = [job.trial for job in reconciled.jobs]
     probing = settings.command.probe
@@ -188,6 +189,7 @@ def make_plan(request: Request, launch: Launch) -> Plan:
             *rates_in_words(tuned, request.tuned),
             *([_seeds_note(request)] if settings.command.until else []),
             *([late_note(late)] if late else []),
+            *([looks_warning(looks, over_folds=bool(settings.command.folds))] if looks else []),
             *contract_notes(reconciled.trials, networks.answers),
             *data_warnings(request.trials),
         ],
