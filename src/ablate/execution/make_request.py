@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ablate.errors import ConfigError
 from ablate.execution.latency_matches import LatencyMatcher
 from ablate.preflight.estimate import relative_cost
+from ablate.preflight.network_answer import NetworkCost
 from ablate.preflight.networks import preflight
 from ablate.records.sweep_record import Control, Design, TunedRate
 from ablate.settings.argument_checks import shown
@@ -90,23 +91,13 @@ def make_request(
     signatures = [trial.identity.signature for trial in trials]
     requested = {signature for signature, joined in zip(signatures, layout.joined, strict=True) if not joined}
     joined = set(signatures) - requested
-    exclusion = exclude(trials, command.exclude)
-    reasons = dict.fromkeys(exclusion.signatures, EXCLUDED)  # by signature, of the trials that are left out
-    reasons |= dict.fromkeys(lonely_baselines(trials, joined, reasons), LONELY)
-    preflown = command.skip_invalid or command.order in ("longest_first", "cheapest_first")
-    costs = {}
-    if preflown:
-        networks = preflight(_without(trials, reasons), with_cost=True, skip_invalid=command.skip_invalid)
-        costs = networks.costs
-        for trial in trials:
-            if trial.identity.variant_key in networks.invalid:
-                reasons[trial.identity.signature] = networks.invalid[trial.identity.variant_key]
-        reasons |= dict.fromkeys(lonely_baselines(trials, joined, reasons), LONELY)
+    selection = _select(trials, joined, command)
+    reasons, costs = selection.reasons, selection.costs
     staying = _without(trials, reasons)
     if not staying:
         raise ConfigError("nothing is left to do: every trial is excluded or cannot be built")
     controls = join_controls(staying, command.controls, find_weights, _count_gflops, match_latency)
-    if preflown and controls.trials:
+    if selection.preflown and controls.trials:
         costs |= preflight(controls.trials, with_cost=True).costs
     names = {trial.identity.signature: trial.identity.name for trial in trials}
     return Request(
@@ -115,13 +106,52 @@ def make_request(
         left_out=[LeftOut(name, reasons[signature]) for signature, name in names.items() if signature in reasons],
         notes=[
             *finder.notes,
-            *(f"exclude: no trial matches {shown(rule)}" for rule in exclusion.unmatched),
+            *(f"exclude: no trial matches {shown(rule)}" for rule in selection.unmatched),
             *controls.notes,
             *match_latency.notes,
         ],
-        preflown=preflown,
+        preflown=selection.preflown,
         controls=controls.controls,
     )
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """Which trials are left out.
+
+    Attributes:
+        reasons: By signature, of the trials that are left out.
+        unmatched: Rules of `exclude` that no trial matches.
+        costs: By variant key, of the networks that were built.
+        preflown: Whether all networks have been built.
+    """
+
+    reasons: dict[str, str]
+    unmatched: Sequence[Plain]
+    costs: dict[str, NetworkCost]
+    preflown: bool
+
+
+def _select(trials: Sequence[Trial], joined: Collection[str], command: CommandSettings) -> _Selection:
+    """Leave out what is excluded, what cannot be built, and baselines that are compared with nothing then.
+
+    Args:
+        trials: All of the command.
+        joined: Signatures of those that joined as baselines.
+        command: What it says of them.
+    """
+    exclusion = exclude(trials, command.exclude)
+    reasons = dict.fromkeys(exclusion.signatures, EXCLUDED)
+    reasons |= dict.fromkeys(lonely_baselines(trials, joined, reasons), LONELY)
+    preflown = command.skip_invalid or command.order in ("longest_first", "cheapest_first")
+    if not preflown:
+        return _Selection(reasons, exclusion.unmatched, {}, preflown)
+    networks = preflight(_without(trials, reasons), with_cost=True, skip_invalid=command.skip_invalid)
+    for trial in trials:
+        if trial.identity.variant_key in networks.invalid:
+            reasons[trial.identity.signature] = networks.invalid[trial.identity.variant_key]
+    reasons |= dict.fromkeys(lonely_baselines(trials, joined, reasons), LONELY)
+    return _Selection(reasons, exclusion.unmatched, dict(networks.costs), preflown)
 
 
 def _count_gflops(trials: Sequence[Trial]) -> dict[str, float]:
