@@ -34,7 +34,7 @@ from ablate.report.html import table_html
 from ablate.report.latex import latex
 from ablate.report.terminal_table import print_table
 from ablate.report.text_table import best_rows
-from ablate.report.write import markdown
+from ablate.report.write import description, markdown
 from ablate.statistics.equivalence import equivalence_p
 from ablate.statistics.paired import paired_t, smallest_detectable, t_interval, upper_std
 from ablate.statistics.sequential import spent_p
@@ -185,6 +185,7 @@ def test_accuracies_over_other_folds_than_the_baselines_are_marked_in_every_tabl
     assert any("baseline 0.3750 (this variant lacks seed 0 fold 4)" in note for note in row.notes)
     assert "over other seeds and folds than that of the baseline" in accuracy_caption(comparison)
     assert number in markdown(comparison)
+    assert "‡: accuracy over other seeds and folds" in description(comparison)
     assert number in table_html(comparison)
     assert number.replace("‡", r"$^{\ddagger}$") in latex(comparison, accuracy_caption(comparison), "")
     for encoding, mark in {"utf-8": "‡", "ascii": "*"}.items():

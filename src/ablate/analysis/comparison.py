@@ -276,7 +276,8 @@ def _last_look(
     """The difference of a sweep whose seeds are added, at the last look; None before there is a pair."""
     if not looks.differences:
         return None
-    measured = sorted(variant.by_replicate)[: len(looks.differences)]
+    shared = [one for one in shared_replicates(variant, baseline) if one.seed >= plan.first_seed]
+    measured = shared[: len(looks.differences)]
     variance = stored.variance if stored else None
     return Difference(
         estimate=fmean(looks.differences),

@@ -23,7 +23,7 @@ from ablate.findings.all_findings import sentences
 from ablate.findings.facts import headline
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import short
-from ablate.report.captions import accuracy_caption, caption, cost_caption, details_caption
+from ablate.report.captions import accuracy_caption, caption, cost_caption, details_caption, others_legend
 from ablate.report.data_set_table import data_set_caption, data_set_columns
 from ablate.report.figures import KINDS
 from ablate.report.markdown_text import literal
@@ -230,6 +230,7 @@ def description(comparison: Comparison, limit: int = DESCRIPTION_LIMIT) -> str:
     for rows in (total, 40, 20, 10, 5):
         part = markdown_table(columns, bold=best, limit=rows)
         rest = f"\n{total - rows} more rows are in comparison.html.\n" if rows < total else ""
+        rest += f"\n{others_legend(comparison)}\n" if any(row.is_over_others for row in comparison.rows[:rows]) else ""
         text = f"{part}{rest}\n{findings}"
         if len(text) <= limit:
             return text
