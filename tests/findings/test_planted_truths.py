@@ -121,6 +121,15 @@ def test_skewed_differences_are_told_with_what_a_claim_takes_and_how_many_seeds(
     assert not [c for f in findings(comparison) for c in f.claims if c.reference.startswith("none")]
 
 
+def test_what_is_claimed_by_t_tests_alone_says_that_differences_look_skewed() -> None:
+    study, random = Study(4, 5, plan=AnalysisPlan(delta=0.2)), np.random.default_rng(0)
+    accuracy = _exactly(study, [0.0] * 4)
+    accuracy[1:5] += np.array([0.03, 0.03, 0.03, 0.03, 0.011])
+    (alike,) = [f for f in findings(study.draw(random, accuracy=accuracy)) if f.kind is Kind.EQUIVALENCE]
+    assert alike.claims
+    assert "look skewed, which the t-tests behind this do not allow for" in alike.text
+
+
 @pytest.mark.parametrize(("seeds", "lowest"), [(3, "0.25"), (5, "0.0625")])
 def test_with_few_seeds_a_verdict_says_that_no_test_without_normal_differences_could_agree(
     seeds: int, lowest: str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.phrases import count, limited, listed, named
 from ablate.analysis.variants import is_measured
@@ -30,6 +32,7 @@ from ablate.records.replicate import Replicate, split_name
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import short
 
+BY_T_TEST = (Kind.COMPONENTS, Kind.EQUIVALENCE, Kind.FACTORS)  # which are claimed without the tests that allow for skew
 MOST_MISSING = 12  # variants whose missing trials are named
 
 
@@ -72,7 +75,16 @@ def _of_fixed_seeds(comparison: Comparison) -> list[Finding]:
         made += group_findings(comparison, group)
     made += [*best_findings(comparison), *pair_findings(comparison), *skewness_findings(comparison)]
     made += [*looks_findings(comparison), *equivalence_findings(comparison)]
-    return [*made, *sum_findings(comparison), *factor_findings(comparison)]
+    made += [*sum_findings(comparison), *factor_findings(comparison)]
+    if comparison.skewness is None or not comparison.skewness.is_notable:
+        return made
+    return [_doubted(finding) if finding.claims and finding.kind in BY_T_TEST else finding for finding in made]
+
+
+def _doubted(finding: Finding) -> Finding:
+    """A finding whose claims rest on t-tests alone, in a report whose differences look skewed."""
+    doubt = "The differences to the baseline look skewed, which the t-tests behind this do not allow for."
+    return replace(finding, text=f"{finding.text} {doubt}")
 
 
 def _missing(sweep: Sweep) -> list[str]:
