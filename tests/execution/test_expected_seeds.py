@@ -94,6 +94,20 @@ def test_the_declaration_is_a_line_of_the_plan(swept: Ran, planned: Planned) -> 
     )
 
 
+def test_the_declaration_is_in_the_plan_as_json(
+    swept: Ran, planned: Planned, capsys: pytest.CaptureFixture[str]
+) -> None:
+    swept(Machine(), "module=sta", "judge=last", *TINY, "-m")
+    planned()
+    capsys.readouterr()
+    assert run(["module=sta", "sweep=other", "delta=0.02", "probe=false", *TINY, "-m"], plan=True, as_json=True) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["analysis"] == {"metric": "map50_95", "judge": "best", "delta": 0.02, "until": None}
+    (late,) = plan["late"]
+    assert late["words"] == ["judge=best", "delta=0.02"]
+    assert late["trials"] == 1
+
+
 def test_a_plan_says_that_looks_were_made_before(swept: Ran, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["module=sta", *TINY]
     swept(Machine(), *words, "until=decided", "-m")

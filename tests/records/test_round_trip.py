@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,19 @@ def test_what_a_later_version_adds_is_no_damage() -> None:
     content = make_record(novelty={"a": 1})
     content["cost"]["co2_kg"] = 0.1
     assert decode_record(content) == decode_record(make_record())
+
+
+@pytest.mark.parametrize(
+    ("late", "words"),
+    [
+        ("x", "late: expected a list, not a text"),
+        ([{"words": [], "date": "", "trials": 1}], "late[0].words: expected a list of length >= 1"),
+        ([{"words": ["delta=0.1"], "date": "", "trials": 0}], "late[0].trials: expected a whole number >= 1"),
+    ],
+)
+def test_what_a_manifest_may_not_hold_is_told_in_plain_words(late: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        from_json({"signatures": [], "late": late}, SweepManifest)
 
 
 def test_a_failed_record_has_no_empty_parts() -> None:

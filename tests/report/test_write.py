@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -412,6 +413,18 @@ def test_a_notebook_that_fails_is_a_problem_in_one_line(records: Grid, write: Wr
         execute(directory, tmp_path / "out.ipynb", source=broken)
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_a_kernel_that_cannot_be_started_costs_the_notebook_alone(
+    records: Grid, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_process(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    monkeypatch.setattr("ablate.report.notebook.execute", no_process)
+    report = write_report(load_sweep(write(records())), figures=())
+    assert report.problems == ["the notebook: its kernel: Cannot allocate memory"]
+    assert "comparison.md" in report.files
 
 
 def test_the_source_notebook_has_parameters_and_no_outputs() -> None:

@@ -60,7 +60,7 @@ def plan_json(plan: Plan) -> str:
         "sharing": None if plan.sharing is None else asdict(plan.sharing) | {"words": str(plan.sharing)},
         "left_out": [entry._asdict() for entry in plan.left_out],
         "notes": list(plan.notes),
-        "analysis": msgspec.structs.asdict(plan.analysis),
+        "analysis": _analysis_json(plan.analysis),
         "late": [msgspec.structs.asdict(each) for each in plan.late],
         **({} if plan.expected is None else {"expected_seeds": expected_json(plan.expected)}),
     }
@@ -86,6 +86,13 @@ def _analysis(declared: AnalysisPlan) -> str:
     """What the command declares of its analysis, as its words."""
     budget = [] if declared.budget is None else [f"budget {duration(declared.budget)}"]
     return f"analysis: {', '.join([*declared.words, *budget])}"
+
+
+def _analysis_json(declared: AnalysisPlan) -> dict[str, Any]:
+    """The same as plain values; what only matters where seeds are added is left out elsewhere."""
+    content = msgspec.structs.asdict(declared)
+    names = content if declared.until else ("metric", "judge", "delta", "until")
+    return {name: content[name] for name in names}
 
 
 def _variants(trials: Sequence[PlanRow], width: int | None) -> list[Any]:

@@ -150,8 +150,9 @@ def _in_words(message: str) -> str:
     words = text
     if text.startswith("Expected `"):
         expected, _, got = text.removeprefix("Expected `").partition("`, got `")
-        wanted = " or ".join(_WORDS.get(kind, kind) for kind in expected.rstrip("`").split(" | "))
-        words = f"expected {wanted}" + (f", not {_WORDS.get(got.rstrip('`'), got.rstrip('`'))}" if got else "")
+        kinds, _, limit = expected.partition("`")
+        wanted = " or ".join(_WORDS.get(kind, kind) for kind in kinds.split(" | "))
+        words = f"expected {wanted}{limit}" + (f", not {_WORDS.get(got.rstrip('`'), got.rstrip('`'))}" if got else "")
     elif text.startswith("Object missing required field `"):
         words = f"has no field {text.removeprefix('Object missing required field `').rstrip('`')}"
     return f"{where}: {words}" if where else words

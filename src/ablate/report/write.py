@@ -257,6 +257,8 @@ def _execute(sweep: Sweep, out: Path, strict: bool) -> Path | str:
         )
     except NotebookError as error:
         return str(error)
+    except OSError as error:  # no process for its kernel, say; where the folder cannot be written, the report says so
+        return f"the notebook: {error.filename or 'its kernel'}: {error.strerror or error}"
 
 
 def _latex(comparison: Comparison) -> str:
