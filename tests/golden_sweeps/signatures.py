@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -26,7 +27,6 @@ GRAFTS = (
     "[hmha[rerank=none]@c3k2,acmix@head[rezero]]",
     "[convblock[like=hmha]@c3k2]",
 )
-# Few commands, as each builds its networks in a process of its own, which takes seconds to come up.
 COMMANDS = {
     "grafts": ["module=none", f"grafts={','.join(GRAFTS)}"],
     "optimizers and seeds": ["module=hmha,acmix", "optimizer=musgd,sgd,adamw", "seed=0,7", "train.epochs=3"],
@@ -42,21 +42,22 @@ COMMANDS = {
     "components": ["design=leave_one_out", "components=[hmha@c3k2,acmix@head,musgd]", "optimizer=sgd"],
     "folds": ["module=acmix", "folds=3", "train.fraction=1.0", "-m"],
 }
+Run = Callable[..., "subprocess.CompletedProcess[str]"]  # of words in a folder
 OWN_DATA = ("data and module of the user",)
 
 
-def planned(name: str, folder: Path) -> dict[str, list[list[str]]]:
+def in_a_process(work: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "ablate", *words]
+    return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, check=False)
+
+
+def planned(name: str, folder: Path, run: Run = in_a_process) -> dict[str, list[list[str]]]:
     """Plan a command in a copy of the working folder; return by name the signature and variant key of each trial."""
     work = Path(shutil.copytree(HERE / "work", folder / "work"))
     small = [word for word in SMALL if name not in OWN_DATA or not word.startswith("data.")]
-    done = subprocess.run(
-        [sys.executable, "-m", "ablate", "plan", *small, *COMMANDS[name], "--json"],
-        cwd=work,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(work, "plan", *small, *COMMANDS[name], "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, list[list[str]]] = {}
     for trial in json.loads(done.stdout)["trials"]:

@@ -29,23 +29,17 @@ def root(tmp_path: Path, new_root: Callable[[Path], Path]) -> Path:
     return new_root(tmp_path / "multirun")
 
 
-def test_what_is_asked_of_the_store_is_answered(tmp_path: Path) -> None:
-    with Tracker(tmp_path, LOCAL) as tracker:
-        run_id = tracker.ask(Store.open_sweep, "a sweep", "the command")
-
-    assert tracker.problem is None
-    with sqlite3.connect(tmp_path / "mlflow.db") as database:
-        assert database.execute("select run_uuid, name from runs").fetchall() == [(run_id, "a sweep")]
-
-
-def test_calls_are_made_in_order(root: Path) -> None:
+def test_calls_are_made_in_order_and_what_is_asked_is_answered(root: Path) -> None:
     with Tracker(root, LOCAL) as tracker:
         for number in range(5):
             tracker.submit(Store.open_sweep, f"sweep {number}", "the command")
+        run_id = tracker.ask(Store.open_sweep, "sweep 5", "the command")
 
+    assert tracker.problem is None
     with sqlite3.connect(root / "mlflow.db") as database:
-        rows = database.execute("select name from runs order by start_time").fetchall()
-    assert rows == [(f"sweep {number}",) for number in range(5)]
+        rows = database.execute("select run_uuid, name from runs order by start_time").fetchall()
+    assert [name for _, name in rows] == [f"sweep {number}" for number in range(6)]
+    assert rows[-1][0] == run_id
 
 
 def test_a_store_that_does_not_answer_is_dropped_and_asked_again(tmp_path: Path) -> None:
@@ -107,13 +101,11 @@ def test_what_the_store_refuses_of_one_record_is_told_once_and_others_arrive(roo
 
 
 def test_a_store_of_an_older_mlflow_is_told_as_that_again_and_again(root: Path) -> None:
-    with Tracker(root, LOCAL) as tracker:
-        tracker.ask(Store.open_sweep, "first", "the command")
     with sqlite3.connect(root / "mlflow.db") as database:
         database.execute("update alembic_version set version_num = '0584bdc529eb'")
     with Tracker(root, LOCAL) as tracker:
+        tracker.submit(Store.open_sweep, "first", "the command")
         tracker.submit(Store.open_sweep, "second", "the command")
-        tracker.submit(Store.open_sweep, "third", "the command")
 
     assert tracker.problem is not None
     assert tracker.problem.kind is ProblemKind.OLD_SCHEMA
