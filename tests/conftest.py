@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import multiprocessing.util
 import os
 import pkgutil
 import shutil
@@ -20,6 +21,7 @@ from tests.fixtures.comparisons import as_failed, multirun, record, records, stu
 from tests.fixtures.fake_slurm import slurm  # noqa: F401
 from tests.fixtures.planted_sweeps import swept  # noqa: F401
 from tests.fixtures.trials import holder, sweep_of, terminal_of, written  # noqa: F401
+from tests.fixtures.warm_python import WarmPython, spawning_from
 from xdist.scheduler import LoadScopeScheduling
 
 REPOSITORY = Path(__file__).parents[1]
@@ -106,6 +108,20 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def warm_python() -> Iterator[WarmPython]:
+    """Where commands begin with every library imported."""
+    warm = WarmPython()
+    yield warm
+    warm.close()
+
+
+@pytest.fixture
+def warm_workers(warm_python: WarmPython, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers that this process starts begin with every library imported."""
+    monkeypatch.setattr(multiprocessing.util, "spawnv_passfds", spawning_from(warm_python.source))
 
 
 @pytest.fixture

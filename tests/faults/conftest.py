@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fixtures.warm_python import Driver, WarmPython
 
 TINY = [
     "train=smoke",
@@ -111,6 +112,7 @@ run_sweep.preflight = lambda trials, with_cost: Preflight({}, {})
 from ablate.__main__ import main
 sys.exit(main())
 """
+ABLATE = "import sys\nfrom ablate.__main__ import main\nsys.exit(main())\n"
 
 
 class Shop:
@@ -119,18 +121,23 @@ class Shop:
     Args:
         folder: The folder; `multirun` in it is made by the first command, or
         started: a copy of another shop's.
+        warm: What its commands are copies of; without it they and their processes are new interpreters.
         quick: Whether its commands train nothing: see `quick_training`.
 
     Attributes:
         quick: The same; may be changed between commands.
+        through: The words of a program that runs the commands, which then are new interpreters.
     """
 
-    def __init__(self, folder: Path, started: Path | None = None, *, quick: bool = False) -> None:
+    def __init__(
+        self, folder: Path, started: Path | None = None, warm: WarmPython | None = None, *, quick: bool = False
+    ) -> None:
         self.folder = folder
-        self._started: list[subprocess.Popen[str]] = []
+        self._warm = warm
+        self._started: list[subprocess.Popen[str] | Driver] = []
         self._trials: dict[str, Path] = {}
         self.quick = quick
-        self.through: list[str] = []  # the words of a program that runs the commands
+        self.through: list[str] = []
         if started is not None:
             shutil.copytree(started / "multirun", folder / "multirun", symlinks=True)
             self.said = (started / "said").read_text(encoding="utf-8")  # by the last command there
@@ -148,33 +155,30 @@ class Shop:
 
     def run(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        return subprocess.run(
-            self._command(words),
-            cwd=self.folder,
-            env={**self._environment, **environment},
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
+        driver = self.start(*words, **environment)
+        out, err = driver.communicate(timeout=600)
+        return subprocess.CompletedProcess(words, driver.returncode or 0, out, err)
 
-    def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, **environment: str) -> subprocess.Popen[str] | Driver:
         """Start a command in a session of its own, as a terminal does."""
-        driver = subprocess.Popen(
-            self._command(words),
-            cwd=self.folder,
-            env={**self._environment, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        all_words, variables = [*TINY, *words], {**self._environment, **environment}
+        driver: subprocess.Popen[str] | Driver
+        if self._warm is not None and not self.through:
+            program = QUICK if self.quick else ABLATE
+            driver = self._warm.start(program, ["ablate", *all_words], self.folder, variables)
+        else:
+            python = [sys.executable, *(["-c", QUICK] if self.quick else ["-m", "ablate"])]
+            driver = subprocess.Popen(
+                [*self.through, *python, *all_words],
+                cwd=self.folder,
+                env=variables,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
         self._started.append(driver)
         return driver
-
-    def _command(self, words: tuple[str, ...]) -> list[str]:
-        python = [sys.executable, *(["-c", QUICK] if self.quick else ["-m", "ablate"])]
-        return [*self.through, *python, *TINY, *words]
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -193,7 +197,7 @@ class Shop:
         """Let them behave again."""
         (self.folder / "flags" / flag).unlink(missing_ok=True)
 
-    def start_held(self, *words: str, **environment: str) -> subprocess.Popen[str]:
+    def start_held(self, *words: str, **environment: str) -> subprocess.Popen[str] | Driver:
         """Start a command and return when its trial of a module has finished two epochs and waits within its third."""
         if self.quick:
             self.set("slow")
@@ -303,38 +307,38 @@ class Shop:
 
 @dataclass(frozen=True)
 class Roots:
-    """Working folders in which something has really been trained, each made once; most tests begin with a copy of one.
+    """Working folders in which something has run, each made once; most tests begin with a copy of one.
 
     Attributes:
         made_once: Makes a folder once for all workers of pytest-xdist.
+        warm: What commands are copies of.
     """
 
     made_once: Callable[[str, Callable[[Path], object]], Path]
+    warm: WarmPython
 
     @property
     def baseline(self) -> Path:
-        """The baseline is trained and recorded."""
-        return self.made_once("baseline", lambda folder: _run_well(Shop(folder), "module=none"))
-
-    @property
-    def quick(self) -> Path:
         """The baseline is recorded, by a command that trained nothing."""
-        return self.made_once("quick", lambda folder: _run_well(Shop(folder, quick=True), "module=none"))
+        return self.made_once("baseline", lambda folder: _run_well(self._shop(folder, quick=True), "module=none"))
 
     @property
     def interrupted(self) -> Path:
-        """Then a sweep's driver was killed in mid-epoch of its second trial; its worker ended with it."""
+        """Then a sweep's driver was killed in mid-epoch of a real training; its worker ended with it."""
         return self.made_once("interrupted", lambda folder: _interrupt(Shop(folder, self.baseline)))
 
     @property
     def straight(self) -> Path:
         """The same sweep without an interruption."""
-        return self.made_once("straight", lambda folder: _run_well(Shop(folder, self.baseline), *SWEEP))
+        return self.made_once("straight", lambda folder: _run_well(self._shop(folder, self.baseline), *SWEEP))
 
     @property
     def continued(self) -> Path:
         """The interrupted sweep, after the same command was given again; what it said lies in `said`."""
-        return self.made_once("continued", lambda folder: _run_well(Shop(folder, self.interrupted), *SWEEP))
+        return self.made_once("continued", lambda folder: _run_well(self._shop(folder, self.interrupted), *SWEEP))
+
+    def _shop(self, folder: Path, started: Path | None = None, *, quick: bool = False) -> Shop:
+        return Shop(folder, started, self.warm, quick=quick)
 
 
 def _run_well(shop: Shop, *words: str) -> None:
@@ -352,8 +356,8 @@ def _interrupt(shop: Shop) -> None:
 
 
 @pytest.fixture(scope="session")
-def roots(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Roots:
-    return Roots(made_once)
+def roots(made_once: Callable[[str, Callable[[Path], object]], Path], warm_python: WarmPython) -> Roots:
+    return Roots(made_once, warm_python)
 
 
 Make = Callable[..., Shop]
@@ -374,9 +378,10 @@ def module_shop_from(tmp_path_factory: pytest.TempPathFactory, roots: Roots) -> 
 def _shops(folder: Path, roots: Roots) -> Iterator[Make]:
     shops: list[Shop] = []
 
-    def make(root: str | None, *, quick: bool = False) -> Shop:
+    def make(root: str | None, *, quick: bool = False, cold: bool = False) -> Shop:
         (folder / str(len(shops))).mkdir()
-        shops.append(Shop(folder / str(len(shops)), getattr(roots, root) if root else None, quick=quick))
+        started = getattr(roots, root) if root else None
+        shops.append(Shop(folder / str(len(shops)), started, None if cold else roots.warm, quick=quick))
         return shops[-1]
 
     yield make
@@ -388,7 +393,7 @@ def _shops(folder: Path, roots: Roots) -> Iterator[Make]:
 @pytest.fixture
 def quick_shop(shop_from: Make) -> Shop:
     """A shop with the baseline, whose commands train nothing."""
-    return shop_from("quick", quick=True)
+    return shop_from("baseline", quick=True)
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ What happens when a process, file, disk, server or module fails during a sweep.
 
 After any of these faults, repeating the command finishes the sweep (with `retry=` for failed trials). Each row is a
 test with real processes and files. The training is real and small where it fails or resumes from a checkpoint, and a
-stand-in without computation elsewhere. In every test no finished trial is lost, trained twice or recorded twice in
-MLflow, and other trials are not affected.
+stand-in without computation elsewhere. Most processes begin as copies of one that has imported the libraries; those of
+`test_killed_driver` and `test_interrupted_once` begin as new interpreters. In every test no finished trial is lost,
+trained twice or recorded twice in MLflow, and other trials are not affected.
 
 | Fault | Effect | Test |
 |---|---|---|

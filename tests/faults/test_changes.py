@@ -176,7 +176,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     "trials of the old files fail as `changed` before training; the same command trains the new ones; "
     "a checkpoint of another trial is set aside and the trial starts over",
 )
-def test_a_sweep_whose_files_change(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sweep_whose_files_change(bench: Bench, warm_workers: None, monkeypatch: pytest.MonkeyPatch) -> None:
     swapped = [bench.trial(block=False, seed=seed, epochs=2) for seed in (5, 6)]
     for trial in swapped:
         interrupt(trial, monkeypatch)

@@ -73,6 +73,7 @@ def test_root_read_only(quick_shop: Any, mounts: None) -> None:
     assert err == ""
     assert "Read-only file system" in out
     assert quick_shop.records() == before
+    quick_shop.through = []
     finish(quick_shop)
 
 

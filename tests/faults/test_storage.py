@@ -147,7 +147,7 @@ def test_locked_store(quick_shop: Any) -> None:
     "an MLflow server that is down for the whole sweep and returns later",
     "training continues; the next command sends everything, each trial once",
 )
-def test_server_comes_back(shop_from: Any, wait_for: WaitFor) -> None:
+def test_server_comes_back(shop_from: Any, new_root: Any, wait_for: WaitFor) -> None:
     shop = shop_from(None, quick=True)
     import socket
     import urllib.request
@@ -158,7 +158,7 @@ def test_server_comes_back(shop_from: Any, wait_for: WaitFor) -> None:
     words = [*SWEEP, "tracking=server", f"tracking.uri=http://127.0.0.1:{port}", "tracking.artifacts=false"]
 
     down = shop.run(*words)
-    (shop.folder / "multirun").mkdir(exist_ok=True)
+    new_root(shop.folder / "multirun")
     store = f"sqlite:///{shop.folder}/multirun/mlflow.db"
     server = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--port", str(port), "--workers", "1"],

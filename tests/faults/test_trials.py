@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-LIMITS = ["hydra.launcher.memory_gb=3", "hydra.launcher.timeout=30"]
+LIMITS = ["hydra.launcher.memory_gb=3", "hydra.launcher.timeout=20"]
 SWEEP = ["module=raises,diverges,dies,leaks,hangs,steady", *LIMITS, "-m"]
 UNHARMED = ["baseline musgd s0", "steady@neck_p5 musgd s0"]
 FAILED = [f"{name}@neck_p5 musgd s0" for name in ("raises", "diverges", "dies", "leaks", "hangs")]
@@ -96,7 +96,7 @@ def test_leak(story: Story) -> None:
 
 @pytest.mark.fault("a trial that hangs", "the trial fails as `timeout`")
 def test_hang(story: Story) -> None:
-    story.assert_alone(HANGS, "timeout", "its limit of 30 seconds")
+    story.assert_alone(HANGS, "timeout", "its limit of 20 seconds")
 
 
 @pytest.mark.fault(
