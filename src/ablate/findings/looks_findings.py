@@ -11,6 +11,7 @@ from ablate.analysis.phrases import count, joined, limited, points_text
 from ablate.analysis.variant_row import Row
 from ablate.findings.finding import Claim, Finding, Kind, Relation
 from ablate.findings.late_declarations import is_margin_late
+from ablate.findings.normality import few_units_doubt
 from ablate.statistics.verdict import Verdict
 
 MOST = 6  # variants that are named
@@ -39,6 +40,8 @@ def looks_findings(comparison: Comparison) -> list[Finding]:
             )
             claims = [Claim(row.label, CLAIMED[verdict], row.baseline) for row in these if verdict in CLAIMED]
             text = f"{str(verdict).capitalize()}{margin}: {limited([_at_last_look(row) for row in these], MOST)}."
+            if verdict in (Verdict.BETTER, Verdict.WORSE):
+                text += few_units_doubt(len(row.difference.values) for row in these if row.difference is not None)
             findings.append(Finding(text, Kind.ACCURACY, tuple(claims)))
     if findings:
         together = f" and for all {plan.tests} comparisons together" if plan.tests > 1 else ""

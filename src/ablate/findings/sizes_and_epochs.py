@@ -17,6 +17,7 @@ from ablate.analysis.phrases import estimate_text, limited
 from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import Variant
 from ablate.findings.finding import Claim, Finding, Kind, direction
+from ablate.findings.normality import few_units_doubt
 from ablate.records.replicate import Replicate
 from ablate.records.trial_record import TrialRecord
 from ablate.settings.judge import BEST
@@ -64,7 +65,7 @@ def epoch_findings(comparison: Comparison) -> list[Finding]:
         Claim(test.row.label, direction(test.mean), test.baseline.label, test.outcome) for test, _ in changed[:MOST]
     ]
     texts = limited([text for _, text in changed], MOST)
-    text = f"The difference depends on the epoch that is evaluated: {texts}."
+    text = f"The difference depends on the epoch that is evaluated: {texts}.{_doubt([test for test, _ in changed])}"
     return [Finding(text, Kind.EPOCHS, tuple(claims))]
 
 
@@ -86,7 +87,7 @@ def size_findings(comparison: Comparison) -> list[Finding]:
     claims = tuple(
         Claim(test.row.label, direction(test.mean), test.baseline.label, test.outcome) for test in large[:MOST]
     )
-    text = f"By object size (COCO areas, corrected for {len(tests)} tests): {limited(texts, MOST)}."
+    text = f"By object size (COCO areas, corrected for {len(tests)} tests): {limited(texts, MOST)}.{_doubt(large)}"
     return [Finding(text, Kind.SIZES, claims)]
 
 
@@ -94,6 +95,10 @@ def _on_size(test: _Test) -> str:
     p_value = f"Holm-corrected p {cell('p_holm', test.p_holm)}"
     size = test.outcome.removeprefix("AP ")
     return f"{test.row.label} on {size} objects {estimate_text(test.mean, test.differences.interval(), p_value)}"
+
+
+def _doubt(tests: Sequence[_Test]) -> str:
+    return few_units_doubt(len(test.differences.values) for test in tests if not test.differences.is_of_folds)
 
 
 def _epoch_test(row: Row, baseline: Variant) -> _Test | None:
