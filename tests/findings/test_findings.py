@@ -398,3 +398,17 @@ def test_code_that_is_known_to_give_the_same_results_is_no_other_code(
         record["realised"] |= {"code": 64 * (baseline if record["factors"]["module"] == "none" else "a")}
     table, _ = told(write(made))
     assert table["comparable"][1] == comparable
+
+
+def test_times_of_an_epoch_are_compared_within_one_data_set(record: Make, write: Write) -> None:
+    made = []
+    for data, seconds in {"shapes": 2.0, "bccd": 40.0}.items():
+        for module, more in {"none": 0.0, "hmha": 1.0}.items():
+            trial = record(module, data=data)
+            trial["cost"]["seconds_per_epoch"] = seconds + more
+            made.append(trial)
+    _, texts = told(write(made))
+    first, second = [text for text in texts if text.startswith("An epoch of training")]
+    assert "on shapes took 2.00 s for none" in first
+    assert "3.00 s for hmha" in first
+    assert "on bccd took 40.00 s for none" in second

@@ -9,6 +9,8 @@ from ablate.analysis.comparison import Comparison
 from ablate.analysis.phrases import limited
 from ablate.analysis.variant_row import Row
 
+MOST_DATA = 3  # data sets whose costs are said
+
 
 def latency_findings(comparison: Comparison) -> list[str]:
     """How much slower or faster than the baseline, with the interval of the ratio; and the benchmark's own flags."""
@@ -31,24 +33,40 @@ def latency_findings(comparison: Comparison) -> list[str]:
 
 
 def training_findings(comparison: Comparison) -> list[str]:
-    """What an epoch takes and what energy a trial took, of the least and of the most expensive variant."""
-    rows = [row for row in comparison.rows if not row.is_control]
+    """What an epoch takes and what energy a trial took, of the least and of the most expensive variant of each data."""
+    by_data: dict[str, list[Row]] = {}
+    for row in comparison.rows:
+        if not row.is_control:
+            by_data.setdefault(row.data, []).append(row)
     sentences = []
-    times = _ends([(row.cost.seconds_per_epoch, row) for row in rows])
-    if len(times) > 1:
-        (least, fastest), (most, slowest) = times
-        sentences.append(
-            f"An epoch of training took {cell('seconds_per_epoch', least)} s for {fastest.label} (fastest) and "
-            f"{cell('seconds_per_epoch', most)} s for {slowest.label} (slowest). Other load on the machine may "
-            "have contributed."
-        )
-    energies = _ends([(row.cost.energy_kwh, row) for row in rows])
-    if energies:
-        text = f"The GPU used {cell('energy_kwh', energies[0][0])} kWh per trial for {energies[0][1].label}"
-        if len(energies) > 1:
-            text += f" (lowest) and {cell('energy_kwh', energies[1][0])} kWh for {energies[1][1].label} (highest)"
-        sentences.append(text + ". This is the whole board, including other processes.")
+    for data, rows in list(by_data.items())[:MOST_DATA]:
+        on = f" on {data}" if len(by_data) > 1 and data else ""
+        sentences += [text for text in (_epochs(rows, on), _energy(rows, on)) if text]
     return sentences
+
+
+def _epochs(rows: Sequence[Row], on: str) -> str:
+    times = _ends([(row.cost.seconds_per_epoch, row) for row in rows])
+    if len(times) < 2:
+        return ""
+    (least, fastest), (most, slowest) = times
+    low, high = (cell("seconds_per_epoch", seconds) for seconds in (least, most))
+    took = (
+        f"{low} s for each variant"
+        if low == high
+        else (f"{low} s for {fastest.label} (fastest) and {high} s for {slowest.label} (slowest)")
+    )
+    return f"An epoch of training{on} took {took}. Other load on the machine may have contributed."
+
+
+def _energy(rows: Sequence[Row], on: str) -> str:
+    energies = _ends([(row.cost.energy_kwh, row) for row in rows])
+    if not energies:
+        return ""
+    text = f"The GPU used {cell('energy_kwh', energies[0][0])} kWh per trial{on} for {energies[0][1].label}"
+    if len(energies) > 1:
+        text += f" (lowest) and {cell('energy_kwh', energies[1][0])} kWh for {energies[1][1].label} (highest)"
+    return f"{text}. This is the whole board, including other processes."
 
 
 def _ends(costs: Sequence[tuple[float | None, Row]]) -> list[tuple[float, Row]]:
