@@ -279,7 +279,16 @@ def test_pairs_and_the_best_of_many_are_of_the_means_of_folds(record: Make, writ
     best = best_of_many(comparison.groups[0])
     assert best is not None
     assert best.row.module == "hmha"
+    assert len(best.replicates) == 10
     assert 0 < best.shrunken < best.measured
+
+
+def test_the_best_of_many_says_where_it_is_over_fewer_trials_than_its_row(
+    record: Make, write: Write, as_failed: Make
+) -> None:
+    made = variants(record, {"none": [0.0] * 5, "hmha": GAINS, "acmix": GAINS[::-1], "sta": [0.0, -0.01] * 2}, seeds=1)
+    text = " ".join(sentences(compare(load_sweep(write(made)))))
+    assert "over the 1 seed x 4 folds that all of them have" in text
 
 
 def test_effects_of_factors_are_computed_fold_by_fold(record: Make, write: Write, as_failed: Make) -> None:

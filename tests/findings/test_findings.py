@@ -412,3 +412,12 @@ def test_times_of_an_epoch_are_compared_within_one_data_set(record: Make, write:
     assert "on shapes took 2.00 s for none" in first
     assert "3.00 s for hmha" in first
     assert "on bccd took 40.00 s for none" in second
+
+
+def test_a_control_that_lacks_a_seed_is_held_against_its_graft_over_what_both_have(record: Make, write: Write) -> None:
+    made = [*trials(record, "none", BASE), *trials(record, "hmha", gained(0.03, 0.001))]
+    block = trials(record, "acmix", gained(0.01, 0.002))[:2]
+    _, texts = told(with_controls(write, [*made, *block], {"acmix": ("params", "hmha@c3k2")}))
+    (text,) = [text for text in texts if "a plain block of the same size" in text]
+    assert "hmha@c3k2 musgd measured +2.95 points" in text
+    assert "relative to the baseline over the 2 seeds that all three have, a plain block" in text

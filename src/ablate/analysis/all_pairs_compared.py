@@ -9,6 +9,7 @@ import numpy as np
 from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.pairing import samples_of
 from ablate.analysis.variant_row import Row
+from ablate.records.replicate import Replicate
 from ablate.statistics.all_pairs import Pair, all_pairs, letters
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import ALPHA, holm
@@ -51,12 +52,16 @@ class GroupOfPairs:
 
 @dataclass(frozen=True)
 class BestOfMany:
-    """The variant with the largest difference among several, and that difference shrunken; fractions."""
+    """The variant with the largest difference among several, and that difference shrunken; fractions.
+
+    Both are over `replicates`, which all of the variants share with the baseline.
+    """
 
     row: Row
     of: int
     measured: float
     shrunken: float
+    replicates: tuple[Replicate, ...]
 
 
 def groups_of_pairs(comparison: Comparison) -> list[GroupOfPairs]:
@@ -93,7 +98,7 @@ def best_of_many(group: Group) -> BestOfMany | None:
         return None
     means = table.mean(axis=1)
     best = int(np.argmax(means))
-    return BestOfMany(compared[best][0], len(compared), float(means[best]), estimate.differences[best])
+    return BestOfMany(compared[best][0], len(compared), float(means[best]), estimate.differences[best], tuple(shared))
 
 
 def _pairs(group: Group, is_skewed: bool) -> list[Pair]:

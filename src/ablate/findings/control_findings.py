@@ -147,7 +147,8 @@ class _SizeTest:
     """A graft held against a control of its size or cost, over the seeds that both and their baseline have.
 
     `beyond` is what the graft gains less what the control gains, seed by seed; `p_holm` is corrected over all controls
-    of that kind. `lead` says what the control is, `noun` names it: a block, a network.
+    of that kind. `lead` says what the control is, `noun` names it: a block, a network. `over` names the seeds where a
+    row of the table is over others.
     """
 
     grafted: Row
@@ -157,6 +158,7 @@ class _SizeTest:
     beyond: Samples
     lead: str = "a plain block of the same size"
     noun: str = "block"
+    over: str = ""
     p_holm: float | None = None
 
 
@@ -216,7 +218,13 @@ def _test(grafted: Row, control: Row, baseline: Variant) -> Iterator[_SizeTest]:
     if shared:
         share = grafted.variant.fold_share
         tested, of_this, of_that = (samples_of(shared, values, share) for values in (beyond, gained, of_block))
-        yield _SizeTest(grafted, control, of_this, of_that, tested)
+        rows = [set(row.difference.replicates) for row in (grafted, control) if row.difference is not None]
+        over = (
+            ""
+            if all(of_row == set(shared) for of_row in rows)
+            else f" over the {number_of(shared)} that all three have"
+        )
+        yield _SizeTest(grafted, control, of_this, of_that, tested, over=over)
 
 
 def _size(test: _SizeTest, tests: int) -> Finding:
@@ -226,7 +234,7 @@ def _size(test: _SizeTest, tests: int) -> Finding:
     gained, of_block = _of(test.gained), _of(test.of_block)
     if difference is not None and difference.looks is not None:  # whose interval is that of its last look
         gained, of_block = points_text(test.gained.mean), points_text(test.of_block.mean)
-    lead = f"{graft} measured {gained} relative to the baseline, {test.lead} {of_block}."
+    lead = f"{graft} measured {gained} relative to the baseline{test.over}, {test.lead} {of_block}."
     if test.p_holm is None:
         text = f"The difference between the two, {points_text(beyond)}, cannot be tested."
         return Finding(f"{lead} {text}", Kind.CONTROLS)

@@ -6,7 +6,7 @@ from ablate.analysis.all_pairs_compared import GroupOfPairs, PairCompared, best_
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.pairing import shared_replicates
-from ablate.analysis.phrases import estimate_text, interval_text, limited, points_text
+from ablate.analysis.phrases import estimate_text, interval_text, limited, number_of, points_text
 from ablate.findings.finding import Claim, Finding, Kind, direction
 from ablate.findings.normality import few_seeds_doubt
 from ablate.records.replicate import Replicate
@@ -90,9 +90,13 @@ def _best(group: Group) -> list[Finding]:
     best = best_of_many(group)
     if best is None:
         return []
+    difference = best.row.difference
+    over = ""
+    if difference is not None and best.replicates != difference.replicates:
+        over = f" over the {number_of(best.replicates)} that all of them have"
     text = (
-        f"The best of {best.of} variants, {best.row.label}, measured {points_text(best.measured)}. The best of many is "
-        f"partly luck: allowing for that, {points_text(best.shrunken)} is expected of it in other trainings (empirical "
-        "Bayes, shrunken towards the mean of the variants)."
+        f"The best of {best.of} variants, {best.row.label}, measured {points_text(best.measured)}{over}. The best of "
+        f"many is partly luck: allowing for that, {points_text(best.shrunken)} is expected of it in other trainings "
+        "(empirical Bayes, shrunken towards the mean of the variants)."
     )
     return [Finding(text, Kind.ACCURACY)]
