@@ -83,9 +83,11 @@ def print_plan(plan: Plan) -> None:
 
 
 def _analysis(declared: AnalysisPlan) -> str:
-    """What the command declares of its analysis, as its words."""
+    """What the command declares of its analysis, as its words; a margin in points too, as it is easily mistaken."""
+    words = [f"{word} ({100 * (declared.delta or 0):g} points)" if word.startswith("delta=") else word
+             for word in declared.words]  # fmt: skip
     budget = [] if declared.budget is None else [f"budget {duration(declared.budget)}"]
-    return f"analysis: {', '.join([*declared.words, *budget])}"
+    return f"analysis: {', '.join([*words, *budget])}"
 
 
 def _analysis_json(declared: AnalysisPlan) -> dict[str, Any]:
