@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from ablate.records.loading import load_manifest, load_record, load_sweep, save_
 from ablate.records.sweep_record import AnalysisPlan
 from ablate.report.captions import accuracy_caption
 from ablate.report.terminal_table import print_table
-from ablate.report.write import as_json, markdown
+from ablate.report.write import as_json, csv_text, markdown
 from ablate.storage.layout import SweepFolder
 from ablate.study.trial import Trial
 
@@ -100,10 +101,13 @@ def test_a_sweep_whose_seeds_are_added_has_its_old_name_and_another_one_by_anoth
     ],
 )
 def test_a_sweep_with_results_takes_no_other_declaration_and_says_what_goes(
-    words: list[str], old: str, shown: str, swept: Ran, capsys: pytest.CaptureFixture[str]
+    words: list[str], old: str, shown: str, swept: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert swept(Clocked(), "sweep=mine", *STA) == 0
     before = capsys.readouterr()
+    comparison = compare(load_sweep(the_sweep(tmp_path, "mine").path))
+    assert "declared_late" not in csv_text(comparison)
+    assert "declared_late" not in as_json(comparison)
     for plan in (False, True):
         assert swept(Clocked(), "sweep=mine", *words, *STA, plan=plan) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()
@@ -139,7 +143,14 @@ def test_another_sweep_of_the_same_trials_says_in_every_output_that_its_margin_c
     told = f"judge=last and delta=0.05 were declared on {late.date[:10]}, after the results of 3 trials"
     print_table(comparison)
     terminal = " ".join(capsys.readouterr().out.split())
-    for output in (accuracy_caption(comparison), markdown(comparison), json.dumps(as_json(comparison)), terminal):
+    (rows, baseline) = csv.DictReader(csv_text(comparison).splitlines())
+    outputs = (
+        accuracy_caption(comparison),
+        markdown(comparison),
+        json.dumps(as_json(comparison)["findings"]),
+        terminal,
+    )
+    for output in (*outputs, rows["declared_late"], baseline["declared_late"], *as_json(comparison)["declared_late"]):
         assert told in output
     chosen = compare(sweep_as_chosen(load_sweep(the_sweep(tmp_path, "second").path), delta=0.01))
     assert "judge=last was declared on" in accuracy_caption(chosen)  # and no word of the margin that is not used

@@ -21,6 +21,7 @@ from ablate.analysis.table_summary import TableRow
 from ablate.evaluation.image_bootstrap import RESAMPLES
 from ablate.findings.all_findings import sentences
 from ablate.findings.facts import headline
+from ablate.findings.late_declarations import beneath_tables
 from ablate.records.sweep_record import Sweep
 from ablate.records.trial_record import short
 from ablate.report.captions import accuracy_caption, caption, cost_caption, details_caption, others_legend
@@ -48,17 +49,22 @@ class JsonTestSplit(TypedDict):
     variants: list[TableRow]
 
 
+DECLARED_LATE = "declared_late"  # column of comparison.csv, where anything was
+
+
 class JsonReport(TypedDict):
     """The comparison as plain values for other programs.
 
     "variants" has the rows with all columns, unrounded; null is what is not known. "left_out" says why, by variant.
-    "test_split" is there where the test split was opened.
+    "declared_late" says what was declared or chosen after the results, where anything was. "test_split" is there where
+    the test split was opened.
     """
 
     sweep: str
     variants: list[TableRow]
     findings: list[str]
     left_out: dict[str, str]
+    declared_late: NotRequired[list[str]]
     test_split: NotRequired[JsonTestSplit]
 
 
@@ -133,13 +139,14 @@ def csv_text(comparison: Comparison, beside: Sequence[TableColumn] = ()) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     components, columns = component_columns(comparison), file_columns(comparison.rows, comparison.metric)
+    late = [" ".join(texts)] if (texts := beneath_tables(comparison.sweep)) else []
     writer.writerow([*(column.name for column in columns), *(_csv_cell(name) for name in components),
-                     *(column.name for column in beside)])  # fmt: skip
+                     *(column.name for column in beside), *(DECLARED_LATE for _ in late)])  # fmt: skip
     for position, row in enumerate(comparison.rows):
         values = values_of(comparison, row)
         texts = [_csv_cell(column.format(values[column.name]), column.is_text) for column in columns]
         more = (column.cells[position] for column in beside)
-        writer.writerow([*texts, *(str(values[name]) for name in components), *more])
+        writer.writerow([*texts, *(str(values[name]) for name in components), *more, *map(_csv_cell, late)])
     return stream.getvalue()
 
 
@@ -157,6 +164,8 @@ def as_json(comparison: Comparison) -> JsonReport:
         "findings": sentences(comparison),
         "left_out": comparison.left_out,
     }
+    if late := beneath_tables(comparison.sweep):
+        answer["declared_late"] = late
     split = comparison.on_test
     if split is not None:
         rows = zip(plain_rows(split.comparison), split.rows, strict=True)
