@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,19 @@ def test_a_trial_that_was_trained_anew_since_is_left_out(
     assert split.untested == 2
     assert split.rows[0].test.replicates == 1
     assert "2 trials" in markdown(compared(sweep))
+
+
+def test_accuracies_over_other_seeds_are_marked_on_the_test_split_too(
+    made: list[dict[str, Any]], write: Write, multirun: Path
+) -> None:
+    kept = [r for r in made if (r["factors"]["module"], r["seed"]) != ("hmha", 1)]
+    sweep = write(kept, latency=False)
+    open_by_hand(multirun, kept, accuracies(kept))
+    console = Console(file=io.StringIO(), width=200)
+    print_table(compared(sweep), console=console)
+    table = console.file.getvalue().partition("Test split, ")[2]  # type: ignore[attr-defined]
+    assert re.search(r"hmha@c3k2 musgd +2 +0\.\d{4}‡ +0\.\d{4}‡", table)
+    assert "‡   accuracy over other seeds" in table
 
 
 def test_an_opening_that_was_interrupted_is_said(opened: Path, made: list[dict[str, Any]], multirun: Path) -> None:

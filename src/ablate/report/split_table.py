@@ -83,11 +83,16 @@ def split_caption(split: TestSplit) -> str:
         "Δ: variant minus baseline, paired by seed. CIs (95 %, of Δ test), p and verdict on the test split are those "
         f"of the comparison's tests, {corrected}; the verdicts on the validation images are corrected apart from them."
     ]
-    if any(one.test.is_over_others or (one.validation and one.validation.is_over_others) for one in split.rows):
+    if has_marks(split):
         words.append(others_legend(split.comparison))
     if split.untested:
         words.append(f"{count(split.untested, 'trial')} of the sweep ended after the opening and are not in it.")
     return " ".join([*words, *beneath_tables(split.comparison.sweep)])
+
+
+def has_marks(split: TestSplit) -> bool:
+    """Whether an accuracy of the table is marked as over other seeds, or folds, than that of its baseline."""
+    return any(one.test.is_over_others or (one.validation and one.validation.is_over_others) for one in split.rows)
 
 
 def openings_text(split: TestSplit) -> list[str]:

@@ -28,7 +28,7 @@ from ablate.findings.finding import Kind
 from ablate.records.sweep_record import Sweep
 from ablate.report.captions import others_legend
 from ablate.report.data_set_table import data_set_columns
-from ablate.report.split_table import openings_text, split_columns
+from ablate.report.split_table import has_marks, openings_text, split_columns
 from ablate.report.text_table import CHECK, TableColumn, best_rows, mark_columns, short_lines, text_columns
 from ablate.safe_text import one_line
 
@@ -73,8 +73,7 @@ def print_table(comparison: Comparison, *, console: Console | None = None) -> No
         meaning = "not comparable with its baseline, or has none (strict=true leaves these rows out)"
         _print_sentence(console, f"{UNFAIR}   ", meaning, ascii_only, style="yellow")
     if any(row.is_over_others for row in comparison.rows):
-        mark, meaning = others_legend(comparison).split(": ", 1)
-        _print_sentence(console, f"{_letters(mark, ascii_only)}   ", meaning, ascii_only, style="yellow")
+        _print_legend(comparison, console, ascii_only)
     for study in data_set_studies(comparison):
         console.print()
         head = f"{len(study.data)} data sets{f', {study.title}' if study.title else ''}, against {study.baseline}"
@@ -97,11 +96,19 @@ def print_table(comparison: Comparison, *, console: Console | None = None) -> No
         )
 
 
+def _print_legend(comparison: Comparison, console: Console, ascii_only: bool) -> None:
+    """What the mark beside an accuracy means."""
+    mark, meaning = others_legend(comparison).split(": ", 1)
+    _print_sentence(console, f"{_letters(mark, ascii_only)}   ", meaning, ascii_only, style="yellow")
+
+
 def _print_test_split(split: TestSplit, console: Console, ascii_only: bool) -> None:
     """The variants on the test split, when that was opened, and what it says."""
     console.print(Text(one_line(f"Test split, {count(len(split.rows), 'variant')}"), style="bold"))
     if split.rows:
         console.print(_fitting(split_columns(split), ON_TEST, console.width, ascii_only))
+    if has_marks(split):
+        _print_legend(split.comparison, console, ascii_only)
     for line in openings_text(split):
         _print_sentence(console, "", line, ascii_only, style="yellow" if split.damage else "")
 
