@@ -21,7 +21,7 @@ from tests.fixtures.comparisons import as_failed, multirun, record, records, stu
 from tests.fixtures.fake_slurm import slurm  # noqa: F401
 from tests.fixtures.planted_sweeps import swept  # noqa: F401
 from tests.fixtures.trials import holder, sweep_of, terminal_of, written  # noqa: F401
-from tests.fixtures.warm_python import WarmPython, spawning_from
+from tests.fixtures.warm_python import ABLATE, WarmPython, spawning_from
 from xdist.scheduler import LoadScopeScheduling
 
 REPOSITORY = Path(__file__).parents[1]
@@ -140,6 +140,18 @@ def ablate(tmp_path: Path) -> Ablate:
             timeout=timeout,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture
+def ablate_warm(tmp_path: Path, warm_python: WarmPython) -> Ablate:
+    """Do as `ablate` in a process that has every library imported: how it begins is not the subject."""
+
+    def run(*words: str, cwd: Path = tmp_path, **environment: str) -> subprocess.CompletedProcess[str]:
+        driver = warm_python.start(ABLATE, ["ablate", *words], cwd, {**os.environ, **environment})
+        out, err = driver.communicate()
+        return subprocess.CompletedProcess(words, driver.wait(), out, err)
 
     return run
 

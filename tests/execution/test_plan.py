@@ -44,7 +44,7 @@ class Broken(nn.Identity):
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(tmp_path: Path, warm_workers: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(probing, "Cache", lambda name, kind: _Cache(tmp_path, name, kind))
     return tmp_path / "multirun"
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tests.fixtures.planted_sweeps import COMMAND, TINY, Killed, Machine, Ran
+from tests.fixtures.planted_sweeps import COMMAND, TINY, Killed, Machine, Ran, sweeps_in
 
 import ablate
 from ablate.analysis.comparison import Comparison, compare
@@ -19,6 +23,29 @@ from ablate.report.figure_list import figure_list, write_figures
 from ablate.settings.budget import seconds_of
 from ablate.statistics.verdict import Verdict
 from ablate.storage.layout import SweepFolder
+
+
+@dataclass(frozen=True)
+class Story:
+    """The sweep of `COMMAND`, which several tests look at.
+
+    Attributes:
+        folder: The folder whose `here` holds it.
+        started: Names of its trials, in order.
+        shown: What it printed.
+    """
+
+    folder: Path
+    started: list[str]
+    shown: str
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    folder, machine, shown = tmp_path_factory.mktemp("story"), Machine(), StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(shown):
+        assert sweeps_in(folder, patch)(machine) == 0
+    return Story(folder, machine.started, shown.getvalue())
 
 
 def the_folder(tmp_path: Path, folder: str = "here") -> SweepFolder:
@@ -39,39 +66,37 @@ def verdicts(comparison: Comparison) -> dict[str, tuple[str, int]]:
     }
 
 
-def test_variants_stop_when_they_are_decided(swept: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    machine = Machine()
-    assert swept(machine) == 0
-
-    found = verdicts(compared(tmp_path))
+def test_variants_stop_when_they_are_decided(story: Story, capsys: pytest.CaptureFixture[str]) -> None:
+    comparison = compared(story.folder)
+    found = verdicts(comparison)
     assert {module: verdict for module, (verdict, _) in found.items()} == {
         "acmix": "equivalent", "sta": "worse", "identity": "equivalent",
     }  # fmt: skip
     assert all(3 <= seeds < 12 for _, seeds in found.values())
     assert found["identity"][1] == 3
-    assert len(machine.started) == len(set(machine.started)) < 4 * 12
-    texts = " ".join(finding.text for finding in looks_findings(compared(tmp_path)))
-    said = findings(compared(tmp_path))  # by the looks alone: other tests are for a number of seeds fixed beforehand
-    assert [one for one in said if one.claims] == [one for one in looks_findings(compared(tmp_path)) if one.claims]
+    assert len(story.started) == len(set(story.started)) < 4 * 12
+    texts = " ".join(finding.text for finding in looks_findings(comparison))
+    said = findings(comparison)  # by the looks alone: other tests are for a number of seeds fixed beforehand
+    assert [one for one in said if one.claims] == [one for one in looks_findings(comparison) if one.claims]
     assert "Worse: sta@head" in texts
     assert "Equivalent within" in texts
-    manifest = load_manifest(the_folder(tmp_path))
-    assert sorted(manifest.names.values()) == sorted(machine.started)
+    manifest = load_manifest(the_folder(story.folder))
+    assert sorted(manifest.names.values()) == sorted(story.started)
     assert manifest.analysis.tests == 3
-    shown = capsys.readouterr().out
-    assert "after seed 2: " in shown
-    assert "sta@head musgd worse (-" in shown
-    assert "identity@head musgd equivalent" in shown
+    assert "after seed 2: " in story.shown
+    assert "sta@head musgd worse (-" in story.shown
+    assert "identity@head musgd equivalent" in story.shown
 
-    show_status(the_folder(tmp_path).path, Console(width=200))
+    show_status(the_folder(story.folder).path, Console(width=200))
     shown = capsys.readouterr().out
     assert "worse: sta@head musgd (-" in shown
     assert "equivalent: acmix@" in shown
 
 
-def test_the_looks_are_a_figure_that_shows_where_and_how_each_variant_was_decided(swept: Ran, tmp_path: Path) -> None:
-    swept(Machine())
-    comparison = compared(tmp_path)
+def test_the_looks_are_a_figure_that_shows_where_and_how_each_variant_was_decided(
+    story: Story, swept: Ran, tmp_path: Path
+) -> None:
+    comparison = compared(story.folder)
     (entry,) = [entry for entry in figure_list(comparison) if entry.name == "looks"]
     drawing = entry.draw()
     assert drawing is not None
@@ -102,26 +127,26 @@ def test_the_looks_are_a_figure_that_shows_where_and_how_each_variant_was_decide
     assert not problems
     (picture,) = [picture for picture in pictures if picture.name == "looks"]
     assert picture.alt == drawing.alt
-    assert {one.name: one.alt for one in ablate.load_sweep(the_folder(tmp_path).path).figures()}["looks"] == drawing.alt
+    assert {one.name: one.alt for one in ablate.load_sweep(the_folder(story.folder).path).figures()}[
+        "looks"
+    ] == drawing.alt
     swept(Machine(), "module=sta", "seed=range(0,3)", *TINY, "-m", folder="fixed")
     (entry,) = [entry for entry in figure_list(compared(tmp_path, "fixed")) if entry.name == "looks"]
     assert entry.draw() is None
 
 
-def test_what_is_decided_does_not_depend_on_the_order_in_which_trials_end(swept: Ran, tmp_path: Path) -> None:
-    found = []
-    for order, slots in ((1, 1), (2, 7)):
-        folder = f"order{order}"
-        assert swept(Machine(slots, order), folder=folder) == 0
-        found.append(verdicts(compared(tmp_path, folder)))
-    assert found[0] == found[1]
+def test_what_is_decided_does_not_depend_on_the_order_in_which_trials_end(
+    story: Story, swept: Ran, tmp_path: Path
+) -> None:
+    assert swept(other := Machine(slots=7, order=2)) == 0
+    assert other.started != story.started
+    assert verdicts(compared(tmp_path)) == verdicts(compared(story.folder))
 
 
-def test_a_killed_command_goes_on_to_the_same_decisions(swept: Ran, tmp_path: Path) -> None:
-    swept(Machine(2, 1), folder="whole")
+def test_a_killed_command_goes_on_to_the_same_decisions(story: Story, swept: Ran, tmp_path: Path) -> None:
     begun: list[str] = []
     for kills in range(10):
-        machine = Machine(2, kills, kill_after=7)
+        machine = Machine(2, kills, kill_after=10)
         try:
             swept(machine)
         except Killed:
@@ -131,12 +156,12 @@ def test_a_killed_command_goes_on_to_the_same_decisions(swept: Ran, tmp_path: Pa
         break
     assert kills > 1
     assert len(begun) == len(set(begun))  # no trial twice
-    assert verdicts(compared(tmp_path)) == verdicts(compared(tmp_path, "whole"))
-    assert the_folder(tmp_path).path.name == the_folder(tmp_path, "whole").path.name
+    assert verdicts(compared(tmp_path)) == verdicts(compared(story.folder))
+    assert the_folder(tmp_path).path.name == the_folder(story.folder).path.name
 
 
-def test_a_repeated_command_runs_nothing(swept: Ran, tmp_path: Path) -> None:
-    swept(Machine())
+def test_a_repeated_command_runs_nothing(story: Story, swept: Ran, tmp_path: Path) -> None:
+    shutil.copytree(story.folder / "here", tmp_path / "here")
     again = Machine()
     assert swept(again) == 0
     assert again.started == []

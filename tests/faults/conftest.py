@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fixtures.warm_python import Driver, WarmPython
+from tests.fixtures.warm_python import ABLATE, Driver, WarmPython
 
 TINY = [
     "train=smoke",
@@ -112,7 +112,6 @@ run_sweep.preflight = lambda trials, with_cost: Preflight({}, {})
 from ablate.__main__ import main
 sys.exit(main())
 """
-ABLATE = "import sys\nfrom ablate.__main__ import main\nsys.exit(main())\n"
 
 
 class Shop:
