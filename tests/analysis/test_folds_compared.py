@@ -183,9 +183,9 @@ def test_accuracies_over_other_folds_than_the_baselines_are_marked_in_every_tabl
     assert BY_NAME["map50_95"].text(row) == number
     assert "‡" not in BY_NAME["map50_95"].text(whole)
     assert any("baseline 0.3750 (this variant lacks seed 0 fold 4)" in note for note in row.notes)
-    assert "over other seeds and folds than that of the baseline" in accuracy_caption(comparison)
+    assert "over other seeds and folds than the baseline's" in accuracy_caption(comparison)
     assert number in markdown(comparison)
-    assert "‡: accuracy over other seeds and folds" in description(comparison)
+    assert "‡: the row's accuracies are over other seeds and folds" in description(comparison)
     assert number in table_html(comparison)
     assert number.replace("‡", r"$^{\ddagger}$") in latex(comparison, accuracy_caption(comparison), "")
     for encoding, mark in {"utf-8": "‡", "ascii": "*"}.items():
@@ -193,7 +193,7 @@ def test_accuracies_over_other_folds_than_the_baselines_are_marked_in_every_tabl
         print_table(comparison, console=Console(file=out, width=200))
         printed = out.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
         assert number.replace("‡", mark) in printed
-        assert f"{mark}   accuracy over other seeds and folds" in printed
+        assert f"{mark}   the row's accuracies are over other seeds and folds" in printed
 
 
 def test_the_best_accuracy_is_among_rows_over_the_same_folds(record: Make, write: Write, as_failed: Make) -> None:

@@ -50,8 +50,8 @@ def others_legend(comparison: Comparison) -> str:
     """What the mark beside an accuracy means."""
     over = comparison.averaged_over
     return (
-        f"{OTHERS}: accuracy over other {over} than that of the baseline, so the two may differ for that; the note has "
-        f"both over the same {over}."
+        f"{OTHERS}: the row's accuracies are over other {over} than the baseline's, so they may differ for that; the "
+        f"note has {comparison.metric.label} of both over the same {over}."
     )
 
 
