@@ -26,6 +26,7 @@ from ablate.report.captions import accuracy_caption
 from ablate.report.terminal_table import print_table
 from ablate.report.write import as_json, csv_text, markdown
 from ablate.storage.layout import SweepFolder
+from ablate.storage.locking import lock
 from ablate.study.trial import Trial
 
 replace_record = msgspec.structs.replace
@@ -231,3 +232,18 @@ def test_a_damaged_manifest_does_not_stop_the_command_that_was_declared(swept: R
     manifest.write_text(text[: text.index('"analysis"')], encoding="utf-8")
     assert swept(Clocked(), "sweep=mine", "delta=0.02", *STA) == 0
     assert load_manifest(the_sweep(tmp_path, "mine")).analysis.delta == 0.02
+
+
+def test_a_sweep_that_another_command_runs_is_not_declared_anew(
+    swept: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Dead(Machine):
+        def run(self, *_: Any) -> None: ...
+
+    swept(Dead(), "sweep=mine", "delta=0.02", *STA)
+    sweep = the_sweep(tmp_path, "mine")
+    with lock(sweep.trial(load_manifest(sweep).signatures[0]).lock):
+        capsys.readouterr()
+        assert swept(Dead(), "sweep=mine", "delta=0.03", *STA) == 2
+        assert "declared with delta=0.02 and runs now" in capsys.readouterr().err
+    assert swept(Dead(), "sweep=mine", "delta=0.03", *STA) == 0

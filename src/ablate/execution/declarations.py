@@ -8,25 +8,25 @@ manifest says which results were there (`LateDeclaration`), and so does every re
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import cache, partial
+from pathlib import Path
 
 from ablate.errors import ConfigError, count
 from ablate.monitor.time_left import variant_of
 from ablate.records.factor_levels import is_stock
-from ablate.records.loading import load_manifest
+from ablate.records.loading import DamagedRecordError, load_manifest, load_record
 from ablate.records.sweep_record import NO_MARGIN, NO_STOP, AnalysisPlan, Design, LateDeclaration, SweepManifest
 from ablate.storage.layout import SweepFolder
+from ablate.storage.locking import held
 from ablate.study.trial import Trial
 
-
-def has_results(folder: SweepFolder, manifest: SweepManifest) -> bool:
-    """Tell whether any trial of a sweep has a result."""
-    return any(folder.trial(signature).result.is_file() for signature in manifest.signatures)
+HAS_RESULTS = "has results"
 
 
 def check_declaration(folder: SweepFolder, earlier: SweepManifest, plan: AnalysisPlan, trials: Sequence[Trial]) -> None:
-    """Refuse to declare a sweep anew that has results.
+    """Refuse to declare a sweep anew that has results, or that another command runs.
 
     Args:
         folder: The sweep's.
@@ -37,27 +37,26 @@ def check_declaration(folder: SweepFolder, earlier: SweepManifest, plan: Analysi
     Raises:
         ConfigError: It is another declaration; or seeds are added to a sweep of other variants.
     """
-    before = earlier.analysis
-    if not has_results(folder, earlier):
-        return
-    name = folder.path.name
+    before, name = earlier.analysis, folder.path.name
     changed = [(word, old) for word, old in zip(plan.words, before.words, strict=True) if word != old]
-    if not changed and plan.until is not None:
-        variants = {variant_of(trial.identity.name) for trial in trials}
-        if plan.tests != before.tests or not variants.issuperset(map(variant_of, earlier.names.values())):
-            raise ConfigError(
-                f"sweep={name}: seeds are added to it until its variants are decided, and this command has other "
-                "variants: they need another sweep=<name>"
-            )
-    if not changed:
+    variants = {variant_of(trial.identity.name) for trial in trials}
+    is_other = plan.until is not None and (
+        plan.tests != before.tests or not variants.issuperset(map(variant_of, earlier.names.values()))
+    )
+    if not (changed or is_other) or not (state := _state(folder, earlier)):
         return
+    if not changed:
+        raise ConfigError(
+            f"sweep={name}: seeds are added to it until its variants are decided, and this command has other variants: "
+            "they need another sweep=<name>"
+        )
     root = trials[0].settings.command.root
     place = "" if root == "multirun" else f" {shlex.quote(f'root={root}')}"
     shown = [word for word, _ in changed if word != NO_MARGIN and not _is_of_stop(word)]
     report = f"python -m ablate report {name} {' '.join(shown)}{place} shows them, as chosen after the results; "
     raise ConfigError(
         f"{', '.join(word for word, _ in changed)}: sweep {name} was declared with "
-        f"{', '.join(old for _, old in changed)} and has results. {report if shown else ''}the words of before go on "
+        f"{', '.join(old for _, old in changed)} and {state}. {report if shown and state == HAS_RESULTS else ''}the words of before go on "
         "with it; another sweep=<name> begins a new one, which says what results were there"
     )
 
@@ -92,11 +91,14 @@ def late_declarations(
         return earlier.late
     sweeps = _sweeps_by_trial(folder, [trial.identity.signature for trial in joining])
     sweeps = {s: [*of_trial, *([earlier] if earlier.signatures else [])] for s, of_trial in sweeps.items()}
+    ended = cache(_ended)
     words: dict[int, list[str]] = {}
     for word, default in zip(plan.words, AnalysisPlan().words, strict=True):
         if word in (NO_MARGIN, NO_STOP):  # without a margin no claim is made of it; for seeds see `earlier_looks`
             continue
-        late = sum(_is_late(word, default, sweeps[trial.identity.signature], trial) for trial in joining)
+        late = sum(
+            _is_late(word, default, sweeps[trial.identity.signature], partial(ended, trial.folder)) for trial in joining
+        )
         if late:
             words.setdefault(late, []).append(word)
     new = [LateDeclaration(words=tuple(each), date=now, trials=trials) for trials, each in words.items()]
@@ -115,6 +117,14 @@ def is_baseline(trial: Trial, design: Design | None) -> bool:
     return is_stock(trial.identity.factors) if marks is None else not any(marks)
 
 
+def _state(folder: SweepFolder, manifest: SweepManifest) -> str:
+    """Return why a sweep cannot be declared anew; empty where it can."""
+    trials = [folder.trial(signature) for signature in manifest.signatures]
+    if any(trial.result.is_file() for trial in trials):
+        return HAS_RESULTS
+    return "runs now" if any(held(trial.lock) for trial in trials) else ""
+
+
 def _sweeps_by_trial(folder: SweepFolder, signatures: Sequence[str]) -> dict[str, list[SweepManifest]]:
     """The other sweeps of the output folder that each trial is part of."""
     by_trial: dict[str, list[SweepManifest]] = {signature: [] for signature in signatures}
@@ -126,16 +136,30 @@ def _sweeps_by_trial(folder: SweepFolder, signatures: Sequence[str]) -> dict[str
     return by_trial
 
 
-def _is_late(word: str, default: str, sweeps: Sequence[SweepManifest], trial: Trial) -> bool:
+def _is_late(word: str, default: str, sweeps: Sequence[SweepManifest], ended: Callable[[], datetime | None]) -> bool:
     """Tell whether a word was declared of a trial only after it had ended.
 
     What is true without a word counts as declared, unless a sweep of the trial declared something else.
+
+    Args:
+        word: As the command declares it.
+        default: The same without any word.
+        sweeps: That the trial is part of.
+        ended: Returns when the trial had ended.
     """
     if word == default and all(word in sweep.analysis.words for sweep in sweeps):
         return False
     same = [sweep for sweep in sweeps if word in sweep.analysis.words and word not in sweep.late_words]
-    ended = _time(record.finished) if same and (record := trial.record()) is not None else None
-    return not any(ended and (created := _time(sweep.created)) and created <= ended for sweep in same)
+    time = ended() if same else None
+    return not any(time and (created := _time(sweep.created)) and created <= time for sweep in same)
+
+
+def _ended(trial: Path) -> datetime | None:
+    """When a trial ended, by its record; None where that is not known."""
+    try:
+        return _time(load_record(trial).finished)
+    except (FileNotFoundError, DamagedRecordError):
+        return None
 
 
 def _time(text: str | None) -> datetime | None:
