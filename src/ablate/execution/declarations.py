@@ -53,12 +53,16 @@ def check_declaration(folder: SweepFolder, earlier: SweepManifest, plan: Analysi
     root = trials[0].settings.command.root
     place = "" if root == "multirun" else f" {shlex.quote(f'root={root}')}"
     shown = [word for word, _ in changed if word != NO_MARGIN and not _is_of_stop(word)]
-    report = f"python -m ablate report {name} {' '.join(shown)}{place} shows them, as chosen after the results; "
-    raise ConfigError(
-        f"{', '.join(word for word, _ in changed)}: sweep {name} was declared with "
-        f"{', '.join(old for _, old in changed)} and {state}. {report if shown and state == HAS_RESULTS else ''}the words of before go on "
-        "with it; another sweep=<name> begins a new one, which says what results were there"
-    )
+    ways = [
+        "the words of before go on with it",
+        "another sweep=<name> begins a new one, which says what results were there",
+    ]
+    if shown and state == HAS_RESULTS:
+        ways.insert(
+            0, f"python -m ablate report {name} {' '.join(shown)}{place} shows them, as chosen after the results"
+        )
+    new, old = (", ".join(words) for words in zip(*changed, strict=True))
+    raise ConfigError(f"{new}: sweep {name} was declared with {old} and {state}. {'; '.join(ways)}")
 
 
 def late_declarations(
