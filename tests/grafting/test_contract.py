@@ -73,7 +73,7 @@ def checked(
     module: type[nn.Module], place: str = "neck_p5", wiring: str = "plain", imgsz: int = 128, model: str = "yolo26n"
 ) -> Findings:
     """Graft a class where no dotted path leads, and check the network."""
-    network = DetectionModel(f"{model}.yaml", nc=3, verbose=False)
+    network = deepcopy(built(model))
     stand_in = ModuleSpec("ablate.modules.identity.Identity")
     done = operate(network, [GraftSpec(stand_in, InsertionSpec(place, wiring=wiring))])
     grafts = [graft for graft in network.modules() if isinstance(graft, Graft)]
@@ -230,8 +230,8 @@ class Wider(Detect):
 
 
 @cache
-def built() -> DetectionModel:
-    return DetectionModel("yolo26n.yaml", nc=3, verbose=False)
+def built(model: str = "yolo26n") -> DetectionModel:
+    return DetectionModel(f"{model}.yaml", nc=3, verbose=False)
 
 
 def checked_in_place(target: str, point: str, **options: Any) -> Findings:

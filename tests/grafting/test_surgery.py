@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,14 @@ def spec(module: str = "hmha", insertion: str = "c3k2", wiring: str = "plain", *
     return [GraftSpec(ModuleSpec.from_plain({**MODULES[module], **options}), InsertionSpec(insertion, wiring=wiring))]
 
 
-def network(name: str = "yolo26n.yaml") -> DetectionModel:
+@cache
+def built(name: str) -> DetectionModel:
     torch.manual_seed(0)
     return DetectionModel(name, verbose=False)
+
+
+def network(name: str = "yolo26n.yaml") -> DetectionModel:
+    return copy.deepcopy(built(name))
 
 
 def image(size: int = 64, batch: int = 1) -> Tensor:

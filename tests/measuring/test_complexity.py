@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from ultralytics.nn.tasks import yaml_model_load
 
 from ablate.grafting.construction import load_class
 from ablate.measuring import complexity as measuring
-from ablate.measuring.complexity import complexity
+from ablate.measuring.complexity import Complexity, complexity
 from ablate.modules.kernels.switch import composed
 from ablate.training.network import build_network
 
@@ -28,6 +28,12 @@ def network(target: str | None = None, insertion: str = "neck_p5", **options: An
             "insertion": {"name": insertion, "at": None, "wiring": "plain"},
         }
     return build_network(content, classes=80)[0]
+
+
+@cache
+def counted(target: str | None = None, insertion: str = "neck_p5", *, imgsz: int) -> Complexity:
+    """What is counted of a network, once."""
+    return complexity(network(target, insertion), imgsz)
 
 
 def multiply_adds_of(target: str, channels: int, size: int) -> float:
@@ -49,7 +55,7 @@ def multiply_adds_of(target: str, channels: int, size: int) -> float:
 
 
 def test_yolo26n_is_as_large_as_its_makers_say() -> None:
-    found = complexity(network(), 640)
+    found = counted(imgsz=640)
 
     assert found.params_train == 2_572_280  # Ultralytics' yolo26.yaml
     assert found.gflops == pytest.approx(5.4, rel=0.05)  # the published table, deployed network at 640 px
@@ -57,13 +63,13 @@ def test_yolo26n_is_as_large_as_its_makers_say() -> None:
 
 
 def test_flops_grow_with_the_image() -> None:
-    assert complexity(network(), 320).gflops == pytest.approx(complexity(network(), 160).gflops * 4, rel=0.02)
+    assert counted(imgsz=640).gflops == pytest.approx(counted(imgsz=320).gflops * 4, rel=0.02)
 
 
 def test_a_graft_s_arithmetic_is_added_in_full() -> None:
     target = "ablate.modules.hmha.HMHA"
     module = load_class(target)(256)
-    added = complexity(network(target), 320).gflops - complexity(network(), 320).gflops
+    added = counted(target, imgsz=320).gflops - counted(imgsz=320).gflops
 
     convolutions = multiply_adds_of(target, 256, 10)
     heads = sum(2 * 2 * size * size * 100 for size in module.sizes)  # q k^T and its product with v
@@ -71,7 +77,7 @@ def test_a_graft_s_arithmetic_is_added_in_full() -> None:
 
 
 def test_what_the_dispatcher_cannot_see_is_declared_and_shown_apart() -> None:
-    found = complexity(network("ablate.modules.acmix.ACmix"), 320)
+    found = counted("ablate.modules.acmix.ACmix", imgsz=320)
     declared = load_class("ablate.modules.acmix.ACmix")(256).uncounted_flops(10, 10)
 
     assert declared > 0
@@ -81,7 +87,7 @@ def test_what_the_dispatcher_cannot_see_is_declared_and_shown_apart() -> None:
 def test_window_attention_is_counted_where_ultralytics_proxy_hides_it() -> None:
     target = "ablate.modules.hat.RHAG"
     size = 256
-    found, stock = complexity(network(target), size), complexity(network(), size)
+    found, stock = counted(target, imgsz=size), counted(imgsz=size)
 
     module = load_class(target)(256)
     tokens, windows = 8 * 8, 1  # one 8x8 window at stride 32
@@ -95,7 +101,7 @@ def test_window_attention_is_counted_where_ultralytics_proxy_hides_it() -> None:
 @pytest.mark.parametrize("insertion", ["head", "c3k2"])
 @pytest.mark.parametrize("target", ["ablate.modules.hmha.HMHA", "ablate.modules.hat.RHAG"])
 def test_what_grafts_added_is_the_difference_to_the_deployed_stock_network(target: str, insertion: str) -> None:
-    found, stock = complexity(network(target, insertion), 64), complexity(network(), 64)
+    found, stock = counted(target, insertion, imgsz=64), counted(imgsz=64)
 
     assert found.params_added == found.params - stock.params > 0
     assert stock.params_added == 0
@@ -107,7 +113,7 @@ def test_what_grafts_added_is_the_difference_to_the_deployed_stock_network(targe
 )
 def test_ultralytics_number_hides_what_its_rules_and_its_small_image_do_not_see(target: str, size: int) -> None:
     """ACmix: its window loop is no layer. STA after P5: the proxy's map is smaller than what the tokens look at."""
-    found, stock = complexity(network(target), size), complexity(network(), size)
+    found, stock = counted(target, imgsz=size), counted(imgsz=size)
     assert found.gflops_ultralytics is not None
     assert stock.gflops_ultralytics is not None
 
@@ -130,10 +136,9 @@ MODULES = {
 
 @pytest.mark.parametrize("module", MODULES)
 def test_the_count_is_that_of_torch_s_own_counter(module: str) -> None:
-    model = network(MODULES[module], "head")
-    found = complexity(model, 96)
+    found = counted(MODULES[module], "head", imgsz=96)
 
-    deployed = deepcopy(model).eval().fuse(verbose=False)
+    deployed = network(MODULES[module], "head").eval().fuse(verbose=False)
     with FlopCounterMode(display=False) as counter, torch.no_grad(), composed():
         deployed(torch.zeros(1, 3, 96, 96))
     assert (found.gflops - found.gflops_uncounted) * 1e9 == pytest.approx(counter.get_total_flops(), abs=0.5)
@@ -141,7 +146,7 @@ def test_the_count_is_that_of_torch_s_own_counter(module: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_shapes_alone_give_the_same_count_as_running_the_network(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    ran = complexity(network(MODULES[module], "head"), 96)
+    ran = counted(MODULES[module], "head", imgsz=96)
 
     monkeypatch.setattr(measuring, "QUICK_GFLOPS", 0.0)
     monkeypatch.setattr(torch, "zeros", _only_without_values(torch.zeros, 96))
@@ -167,7 +172,7 @@ def test_a_module_that_must_see_values_is_counted_by_running_it(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(measuring, "QUICK_GFLOPS", 0.0)
     try:
-        added = complexity(network("looking.Looks"), 64).gflops - complexity(network(), 64).gflops
+        added = complexity(network("looking.Looks"), 64).gflops - counted(imgsz=64).gflops
     finally:
         sys.modules.pop("looking", None)
 

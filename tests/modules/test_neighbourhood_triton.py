@@ -24,7 +24,7 @@ from ablate.modules.kernels.neighbourhood_triton import available, neighbourhood
 
 # B, m, d, H, W, kernel, dilation, stride
 SHAPES = [
-    (1, 1, 16, 4, 5, 7, 1, 1),
+    (1, 1, 16, 2, 3, 7, 1, 1),
     (1, 3, 5, 3, 7, 3, 1, 1),
     (1, 1, 24, 1, 1, 4, 2, 1),
     (1, 1, 1, 3, 50, 5, 1, 2),

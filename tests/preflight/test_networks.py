@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -40,10 +43,17 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A user's own module, in a file that a test writes."""
     monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path / "my_block.py"
+    yield tmp_path / "my_block.py"
+    forget()
+
+
+def forget() -> None:
+    """Let the next import of the user's module read its file, as a new process does."""
+    sys.modules.pop("my_block", None)
+    importlib.invalidate_caches()
 
 
 def own(target: str = "my_block.Mine", **changes: Any) -> Trial:
@@ -269,6 +279,7 @@ def test_builders_that_nobody_needs_are_gone_in_the_end() -> None:
     assert not [process for process in left if "spawn_main" in " ".join(process.cmdline())]
 
 
+@pytest.mark.usefixtures("builds_here")
 def test_a_module_that_breaks_its_contract_is_named_and_checked_anew_once_it_is_mended(mine: Path) -> None:
     mine.write_text(block("super().__init__(channels, channels, 3, 2, 1)"), encoding="utf-8")
     shrinking, good = own(), trial("sta")
@@ -278,6 +289,7 @@ def test_a_module_that_breaks_its_contract_is_named_and_checked_anew_once_it_is_
         preflight([shrinking])
     left = preflight([shrinking, good], skip_invalid=True)
     mine.write_text(block("super().__init__(channels, channels, 3, 1, 1)"), encoding="utf-8")
+    forget()
 
     assert str(refused.value) == f"mine@neck_p5 musgd: {expected}"
     assert left.invalid == {shrinking.identity.variant_key: expected}
@@ -285,6 +297,7 @@ def test_a_module_that_breaks_its_contract_is_named_and_checked_anew_once_it_is_
     assert preflight([own()]).answers
 
 
+@pytest.mark.usefixtures("builds_here")
 @pytest.mark.parametrize(("batch", "refused"), [(4, False), (7, True), (1, True)])
 def test_a_module_that_needs_two_images_is_refused_where_a_batch_has_one(mine: Path, batch: int, refused: bool) -> None:
     mine.write_text(
@@ -302,6 +315,7 @@ def test_a_module_that_needs_two_images_is_refused_where_a_batch_has_one(mine: P
         assert "for one image in train mode" in next(iter(found.invalid.values()))
 
 
+@pytest.mark.usefixtures("builds_here")
 def test_of_two_variants_with_one_network_the_one_with_a_batch_of_one_is_refused(mine: Path) -> None:
     mine.write_text(
         "from torch import nn\nclass Mine(nn.Module):\n    def __init__(self, channels):\n        super().__init__()\n"
@@ -317,6 +331,7 @@ def test_of_two_variants_with_one_network_the_one_with_a_batch_of_one_is_refused
     assert set(networks.answers) == {four.identity.variant_key}
 
 
+@pytest.mark.usefixtures("builds_here")
 def test_what_is_odd_about_a_module_is_noted(mine: Path) -> None:
     mine.write_text(
         "from torch import nn\nclass Mine(nn.Module):\n    def __init__(self, channels):\n        super().__init__()\n"

@@ -114,15 +114,6 @@ def test_every_row_leads_to_signatures_and_runs_in_every_format(records: Grid, w
         assert all(run in text for run in sweep.run_ids.values()), kind
 
 
-def test_figures_are_written_as_png_svg_and_pdf(records: Grid, write: Write) -> None:
-    made = records(("none", "hmha"), ("sgd", "musgd"), (0,))
-    report = write_report(load_sweep(write(made, samples=True)), notebook=False)
-    for name in ("accuracy_latency", "training_curves", "samples_1", "samples_2"):
-        assert report.files[f"{name}.pdf"].read_bytes().startswith(b"%PDF")
-        assert report.files[f"{name}.png"].read_bytes().startswith(b"\x89PNG")
-        assert b"<svg" in report.files[f"{name}.svg"].read_bytes()[:1000]
-
-
 def test_the_page_and_markdown_say_why_ultralytics_counts_other_flops(records: Grid, write: Write) -> None:
     made = records(("none", "hmha"), ("sgd",), (0,))
     for found in made:
@@ -372,7 +363,7 @@ def test_a_sweep_of_failures_is_reported(records: Grid, as_failed: Make, write: 
     assert report.problems == []
 
 
-def test_the_notebook_runs_in_this_interpreter_whatever_kernels_are_installed(
+def test_figures_are_files_of_each_kind_and_the_notebook_runs_in_this_interpreter_whatever_kernels_there_are(
     records: Grid, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stray = tmp_path / "jupyter" / "kernels" / "python3"
@@ -389,6 +380,10 @@ def test_the_notebook_runs_in_this_interpreter_whatever_kernels_are_installed(
     sweep = load_sweep(write(records(("none", "hmha"), ("sgd",), (0, 1)), samples=True))
     report = write_report(sweep)
     assert report.problems == []
+    for name in ("accuracy_latency", "training_curves", "samples"):
+        assert report.files[f"{name}.pdf"].read_bytes().startswith(b"%PDF")
+        assert report.files[f"{name}.png"].read_bytes().startswith(b"\x89PNG")
+        assert b"<svg" in report.files[f"{name}.svg"].read_bytes()[:1000]
     notebook = json.loads(report.files["comparison.ipynb"].read_text())
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", [])]
     assert not [output for output in outputs if output["output_type"] in ("error", "stream")]
