@@ -135,3 +135,16 @@ def test_the_address_in_the_config_is_one_fixed_archive() -> None:
     data = yaml.safe_load(CONF.read_text())
     assert data["url"].startswith("https://github.com/Shenggan/BCCD_Dataset/archive/")
     assert len(Path(data["url"]).stem) == 40  # a commit
+
+
+def test_a_full_disk_is_not_told_as_a_download_that_failed(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = archive(tmp_path / "bccd.zip")
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("Linux only")
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *words: opened(full if path.name == "source.zip" else path, *words))
+    with pytest.raises(OSError, match="No space left on device"):
+        bccd.fetch(source.as_uri(), cache / "bccd")

@@ -24,6 +24,7 @@ from ablate.records.loading import (
     load_sweep,
     save_record,
 )
+from ablate.records.predictions import load_predictions
 from ablate.records.trial_record import DamagedTrial, decode_record, encode_record
 from ablate.storage.files import atomic_write_json
 
@@ -213,3 +214,9 @@ def test_reading_records_imports_nothing_heavy() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_predictions_that_the_system_does_not_give_are_not_called_incomplete(tmp_path: Path) -> None:
+    (tmp_path / "best.npz").mkdir()
+    with pytest.raises(DamagedRecordError, match="cannot be read"):
+        load_predictions(tmp_path / "best.npz")

@@ -11,6 +11,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 from xml.etree import ElementTree
@@ -22,6 +23,7 @@ CLASSES: Final = ("WBC", "RBC", "Platelets")
 SPLITS: Final = ("train", "val", "test")
 DATA_FILE: Final = "bccd.yaml"
 
+_PART = 1 << 20  # bytes that are read at a time
 _LARGEST = 1 << 28  # bytes that we are willing to unpack; the source has 8 MB
 
 
@@ -40,20 +42,32 @@ def fetch(url: str, folder: Path, timeout: float = 60.0) -> None:
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         archive = work / "source.zip"
-        try:
-            with urllib.request.urlopen(url, timeout=timeout) as answer, archive.open("wb") as file:
-                shutil.copyfileobj(answer, file)
-        except (OSError, ValueError) as error:
-            reason = str(error) if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
-            raise DataError(
-                f"{url}: the download failed ({reason}); data.path=<data file> takes a copy of yours"
-            ) from error
+        with archive.open("wb") as file:
+            for part in _downloaded(url, timeout):
+                file.write(part)
         fresh = work / "set"
         fresh.mkdir()
         convert(archive, fresh, url)
         put_folder_in_place(fresh, folder, lambda place: (place / DATA_FILE).is_file())
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _downloaded(url: str, timeout: float) -> Iterator[bytes]:
+    """Yield what is at an address, part by part.
+
+    Raises:
+        DataError: It cannot be read; what its parts are written to is no part of that.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as answer:
+            while part := answer.read(_PART):
+                yield part
+    except (OSError, ValueError) as error:
+        reason = str(error) if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
+        raise DataError(
+            f"{url}: the download failed ({reason}); data.path=<data file> takes a copy of yours"
+        ) from error
 
 
 def convert(archive: Path, folder: Path, origin: str | None = None) -> None:

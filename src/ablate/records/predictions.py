@@ -118,7 +118,9 @@ def load_predictions(path: Path) -> Predictions:
             fields: dict[str, np.ndarray] = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise FileNotFoundError(f"no such file: {path}") from None
-    except (OSError, ValueError, KeyError, EOFError, MemoryError, TypeError, *BROKEN_ZIP) as error:
+    except OSError as error:
+        raise DamagedRecordError(path, f"cannot be read ({error.strerror or error})") from None
+    except (ValueError, KeyError, EOFError, MemoryError, TypeError, *BROKEN_ZIP) as error:
         raise DamagedRecordError(path, f"is not complete ({type(error).__name__})") from None
     schema, signature = fields.pop("schema", None), str(fields.pop("signature", ""))
     folder = next(filter(None, map(folder_signature, path.absolute().parents)), signature)  # the trial's
