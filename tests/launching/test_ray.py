@@ -36,7 +36,6 @@ def job(word):
         while not os.path.exists(path):
             time.sleep(0.1)
     if word == "gpu":
-        time.sleep(2)
         return os.environ["CUDA_VISIBLE_DEVICES"], os.environ["ABLATE_DEVICE"]
     return os.environ["OMP_NUM_THREADS"]
 """
@@ -51,6 +50,18 @@ def jobs_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def nodes() -> Iterator[Any]:
     """A cluster that runs already, to which nodes can be added: a head without cores, all on this machine."""
+    yield from _cluster()
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[str]:
+    """The address of one with a node of four cores and two GPUs; Ray counts these, whether they are there or not."""
+    for cluster in _cluster():
+        add(cluster, num_cpus=4, num_gpus=2)
+        yield cluster.address
+
+
+def _cluster() -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 100_000_000})
@@ -129,6 +140,7 @@ def test_the_environments_address_is_tried_as_briefly(monkeypatch: pytest.Monkey
         pass
 
 
+@pytest.mark.slow
 def test_a_lost_node_costs_its_jobs_one_try_and_a_new_one_adds_slots(nodes: Any, tmp_path: Path) -> None:
     doomed = add(nodes, num_cpus=1)
     told: list[str] = []
@@ -151,11 +163,9 @@ def test_a_lost_node_costs_its_jobs_one_try_and_a_new_one_adds_slots(nodes: Any,
     assert sum(word.startswith("the worker process died (its node") for word in told) == 1
 
 
-def test_each_trial_has_gpus_of_its_own_or_a_part_of_one(nodes: Any) -> None:
-    add(nodes, num_cpus=4, num_gpus=2)  # Ray counts them, whether they are there or not
-
+def test_each_trial_has_gpus_of_its_own_or_a_part_of_one(running: str) -> None:
     def devices(num_gpus: float, count: int) -> list[tuple[str, str]]:
-        backend = RayBackend(nodes.address, num_gpus=num_gpus)
+        backend = RayBackend(running, num_gpus=num_gpus)
         return sorted(outcome.result for outcome in run_jobs(backend, "the_jobs:job", ["gpu"] * count))
 
     assert devices(1, 2) == [("0", "0"), ("1", "0")]
@@ -164,41 +174,40 @@ def test_each_trial_has_gpus_of_its_own_or_a_part_of_one(nodes: Any) -> None:
 
 
 def test_a_node_that_does_not_see_the_results_folder_is_named(
-    nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    running: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add(nodes, num_cpus=1)
     shared = tmp_path / "multirun"
-    with RayBackend(nodes.address, num_cpus=1, shared=shared) as backend:
+    with RayBackend(running, num_cpus=4, shared=shared) as backend:
         assert len(backend.slots()) == 1
     assert list(shared.iterdir()) == []
 
     monkeypatch.setattr(backend_module, "_exists", lambda path: False)  # as on a machine with another disk
     with (
         pytest.raises(NoCluster, match=r"multirun: not seen from the Ray nodes .*root="),
-        RayBackend(nodes.address, num_cpus=1, shared=shared),
+        RayBackend(running, num_cpus=4, shared=shared),
     ):
         pass
 
 
-def test_ray_keeps_our_way_to_end_and_leaves_a_cluster_that_was_there(nodes: Any) -> None:
+def test_ray_keeps_our_way_to_end_and_leaves_a_cluster_that_was_there(running: str) -> None:
     import ray
 
-    add(nodes, num_cpus=1)
     before = signal.getsignal(signal.SIGTERM)
-    ray.init(address=nodes.address, logging_level="error", log_to_driver=False)
+    ray.init(address=running, logging_level="error", log_to_driver=False)
     try:
-        with RayBackend(nodes.address, num_cpus=1) as backend:
+        with RayBackend(running, num_cpus=4) as backend:
             assert len(backend.slots()) == 1
         assert ray.is_initialized()
     finally:
         ray.shutdown()
         signal.signal(signal.SIGTERM, before)
 
-    with RayBackend(nodes.address, num_cpus=1):
+    with RayBackend(running, num_cpus=4):
         assert signal.getsignal(signal.SIGTERM) == before
     assert not ray.is_initialized()
 
 
+@pytest.mark.slow
 def test_a_cluster_of_ones_own_leaves_nothing_in_the_home_folder(tmp_path: Path) -> None:
     code = "from ablate.launching.ray import RayBackend\nwith RayBackend(cores=1) as b:\n    print(len(b.slots()))"
     home = tmp_path / "home"
@@ -241,9 +250,9 @@ def test_workers_do_not_look_for_modules_in_the_working_folder(tmp_path: Path) -
     ],
 )
 def test_what_ray_cannot_do_is_said_in_one_line_before_anything_starts(
-    words: list[str], expected: str, ablate: Any, tmp_path: Path
+    words: list[str], expected: str, ablate_here: Any, tmp_path: Path
 ) -> None:
-    done = ablate("module=none", "train=smoke", "hydra/launcher=ray", *words, "-m")
+    done = ablate_here("module=none", "train=smoke", "hydra/launcher=ray", *words, "-m")
 
     assert done.returncode == 2
     assert done.stderr.startswith("ablate: ")

@@ -12,11 +12,13 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
+from ablate.launching import jobs
 from ablate.launching.jobs import Limits, Observer, Outcome, run_jobs
 from ablate.launching.remote import NoCluster
 from ablate.launching.submitit import SubmititBackend
@@ -131,7 +133,7 @@ def test_a_job_that_slurm_is_about_to_kill_stands_still_until_then(queue: Queue,
             assert psutil.pid_exists(int(mark.read_text(encoding="utf-8").split()[0]))
             os.kill(int(mark.read_text(encoding="utf-8").split()[0]), signal.SIGUSR2)  # which it hears all the same
 
-    (outcome,) = run(queue("slurm"), f"long {mark}", observer=Observer(poll=poll))
+    (outcome,) = run(queue("slurm"), f"long {mark}", observer=Observer(poll=poll, interval=0.2))
 
     assert outcome == Outcome(result="went on")
 
@@ -226,7 +228,7 @@ def test_a_later_one_waits_until_the_queue_takes_it(queue: Queue, slurm: Path, m
         busy.append(index)
         monkeypatch.setenv("FAKE_LIMIT", "99")
 
-    outcomes = run(queue("slurm", array_parallelism=2), "a", "b", observer=Observer(busy=refused))
+    outcomes = run(queue("slurm", array_parallelism=2), "a", "b", observer=Observer(busy=refused, interval=0.1))
 
     assert busy == [1]
     assert [outcome.failure for outcome in outcomes] == [None, None]
@@ -253,20 +255,29 @@ def test_a_stopped_driver_leaves_slurms_jobs_and_says_which(queue: Queue, slurm:
         subprocess.run(["scancel", job], timeout=30, check=False)
 
 
-def test_a_job_at_its_drivers_limit_is_cancelled(queue: Queue, slurm: Path) -> None:
-    (outcome,) = run_jobs(queue("slurm"), "the_jobs:job", ["sleep"], limits=Limits(timeout=4, max_retries=0))
+def test_a_job_at_its_drivers_limit_is_cancelled(queue: Queue, slurm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    passed = 0.0  # hours that nobody waits for
+
+    def poll(index: int) -> None:
+        nonlocal passed
+        passed = 7200.0 if (slurm / "1.state").is_file() else 0.0
+
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + passed, sleep=time.sleep)
+    monkeypatch.setattr(jobs, "time", clock)
+    limits = Limits(timeout=3600, max_retries=0)
+    (outcome,) = run_jobs(queue("slurm"), "the_jobs:job", ["sleep"], Observer(poll=poll), limits)
 
     assert outcome.failure == "timeout"
     assert (slurm / "1.state").read_text(encoding="utf-8") == "CANCELLED by 0"
 
 
 @pytest.mark.parametrize("name", ["slurm", "slurm_local", "mine"])
-def test_the_options_hold_only_fields_that_the_plugin_knows(name: str, ablate: Any, tmp_path: Path) -> None:
+def test_the_options_hold_only_fields_that_the_plugin_knows(name: str, ablate_here: Any, tmp_path: Path) -> None:
     own = tmp_path / "conf" / "hydra" / "launcher"
     own.mkdir(parents=True)
     (own / "mine.yaml").write_text("defaults: [slurm, _self_]\npartition: gpu\n", encoding="utf-8")
 
-    done = ablate("--cfg", "hydra", "--package", "hydra.launcher", f"hydra/launcher={name}")
+    done = ablate_here("--cfg", "hydra", "--package", "hydra.launcher", f"hydra/launcher={name}")
 
     assert done.returncode == 0, done.stderr
     assert "submitit_folder: .submitit/%j" in done.stdout
@@ -278,9 +289,10 @@ def test_the_options_hold_only_fields_that_the_plugin_knows(name: str, ablate: A
     [("seed=0,1", "no srun here; say this on a login node"), ("device=0", "Slurm chooses the GPUs")],
 )
 def test_what_slurm_cannot_do_is_said_in_one_line_before_anything_starts(
-    word: str, expected: str, ablate: Any, tmp_path: Path
+    word: str, expected: str, ablate_here: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = ablate("module=none", "train=smoke", "hydra/launcher=slurm", word, "-m", PATH="/nowhere")
+    monkeypatch.setenv("PATH", "/nowhere")
+    done = ablate_here("module=none", "train=smoke", "hydra/launcher=slurm", word, "-m")
 
     assert done.returncode == 2
     assert expected in done.stderr
