@@ -51,14 +51,14 @@ def test_the_accuracy_of_a_half_is_that_of_its_images_alone() -> None:
         hit = np.concatenate([hits[i] for i in chosen])[order]
         cls = np.concatenate([detected[i] for i in chosen])[order]
         ap = ap_of_ranked(hit, cls, np.concatenate([classes[i] for i in chosen]))
-        assert found["map50_95"][half] == pytest.approx(ap.mean())
-        assert found["map50"][half] == pytest.approx(ap[:, 0].mean())
+        assert found.map50_95[half] == pytest.approx(ap.mean())
+        assert found.map50[half] == pytest.approx(ap[:, 0].mean())
 
 
 def test_images_without_detections_or_objects_have_an_accuracy_of_zero() -> None:
     nothing = [np.zeros((0, 10), dtype=bool)] * 2, [np.empty(0)] * 2, [np.empty(0)] * 2, [np.empty(0)] * 2
-    assert half_accuracies(np.array([False, True]), *nothing) == {"map50_95": (0.0, 0.0), "map50": (0.0, 0.0)}
-    assert half_accuracies(np.zeros(0, dtype=bool), [], [], [], []) == {"map50_95": (0.0, 0.0), "map50": (0.0, 0.0)}
+    assert half_accuracies(np.array([False, True]), *nothing) == ((0.0, 0.0), (0.0, 0.0))
+    assert half_accuracies(np.zeros(0, dtype=bool), [], [], [], []) == ((0.0, 0.0), (0.0, 0.0))
 
 
 def clips(count: int, images_of_each: int = 5) -> tuple[list[str], list[np.ndarray], list[str]]:

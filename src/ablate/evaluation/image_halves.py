@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -55,14 +56,21 @@ def second_half_of_groups(
     return second
 
 
+class HalfAccuracies(NamedTuple):
+    """Accuracies on the first and on the second half."""
+
+    map50_95: tuple[float, float]
+    map50: tuple[float, float]
+
+
 def half_accuracies(
     second: np.ndarray,
     hits: Sequence[np.ndarray],
     confidences: Sequence[np.ndarray],
     detected: Sequence[np.ndarray],
     classes: Sequence[np.ndarray],
-) -> dict[str, tuple[float, float]]:
-    """Return mAP50-95 and mAP50 ("map50_95", "map50") on each half of I images.
+) -> HalfAccuracies:
+    """Return mAP50-95 and mAP50 on each half of I images.
 
     Args:
         second: Which images are in the second half, (I,), bool.
@@ -79,7 +87,7 @@ def half_accuracies(
         hit, cls = _joined(hits, images)[order], _joined(detected, images)[order]
         parts.append(ap_of_ranked(hit, cls, _joined(classes, images)))
     first, other = ((part.mean(), part[:, 0].mean()) if part.size else (0.0, 0.0) for part in parts)
-    return {"map50_95": (float(first[0]), float(other[0])), "map50": (float(first[1]), float(other[1]))}
+    return HalfAccuracies((float(first[0]), float(other[0])), (float(first[1]), float(other[1])))
 
 
 def _joined(parts: Sequence[np.ndarray], images: Sequence[int]) -> np.ndarray:

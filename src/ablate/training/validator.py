@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch.distributed as dist
@@ -31,6 +31,32 @@ class _Image:
     box: np.ndarray
     true_cls: np.ndarray
     true_box: np.ndarray
+
+
+class _Truth(NamedTuple):
+    """One image as Ultralytics prepares it, under its names: boxes in pixels of the size that the network saw."""
+
+    cls: Tensor
+    bboxes: Tensor
+    ori_shape: tuple[int, int]
+    imgsz: tuple[int, int]
+    ratio_pad: Any
+    im_file: str
+
+
+class _Counted(NamedTuple):
+    """What Ultralytics has counted, under its names; an array for each image.
+
+    Attributes:
+        tp: Whether each of n detections finds a true object at each threshold, (n, 10).
+        conf, pred_cls: Of its detections, (n,).
+        target_cls: Classes of its true objects.
+    """
+
+    tp: list[np.ndarray]
+    conf: list[np.ndarray]
+    pred_cls: list[np.ndarray]
+    target_cls: list[np.ndarray]
 
 
 class PredictionsValidator(DetectionValidator):
@@ -73,21 +99,21 @@ class PredictionsValidator(DetectionValidator):
             self._images += [self._image(index, detections, batch) for index, detections in enumerate(preds)]
 
     def _image(self, index: int, detections: dict[str, Tensor], batch: Plain) -> _Image:
-        truth = self._prepare_batch(index, batch)
-        shape, classes, boxes = truth["ori_shape"], truth["cls"], truth["bboxes"]
-        height, width = shape[:2]
+        prepared = self._prepare_batch(index, batch)
+        truth = _Truth(*(prepared[name] for name in _Truth._fields))
+        height, width = truth.ori_shape[:2]
 
         def original(scaled: Tensor) -> np.ndarray:
-            unscaled = ops.scale_boxes(truth["imgsz"], scaled.clone(), shape, ratio_pad=truth["ratio_pad"])
+            unscaled = ops.scale_boxes(truth.imgsz, scaled.clone(), truth.ori_shape, ratio_pad=truth.ratio_pad)
             return quantised(unscaled.cpu().numpy(), width, height)
 
         return _Image(
-            name=self._name(truth["im_file"]),
+            name=self._name(truth.im_file),
             size=(int(width), int(height)),
             cls=detections["cls"].cpu().numpy().astype(np.int32),
             box=original(detections["bboxes"].float()),
-            true_cls=classes.cpu().numpy().astype(np.int32),
-            true_box=original(boxes.float()) if len(classes) else np.empty((0, 4), dtype=np.uint16),
+            true_cls=truth.cls.cpu().numpy().astype(np.int32),
+            true_box=original(truth.bboxes.float()) if len(truth.cls) else np.empty((0, 4), dtype=np.uint16),
         )
 
     def _name(self, file: str) -> str:
@@ -109,23 +135,27 @@ class PredictionsValidator(DetectionValidator):
         stats: dict[str, float] = super().get_stats()
         return stats
 
+    @property
+    def _counted(self) -> _Counted:
+        return _Counted(*(self.metrics.stats[name] for name in _Counted._fields))
+
     def _on_halves(self) -> dict[str, float]:
-        stats, names = self.metrics.stats, self._names
-        of_images = second_half(names, stats["target_cls"])
+        counted, names = self._counted, self._names
+        of_images = second_half(names, counted.target_cls)
         groups = None if self.groups is None else [self.groups.group_of(name) for name in names]
         if groups is not None and self._halved != names:  # the same in every epoch, and slow for many images
-            self._halved, self._of_groups = names, second_half_of_groups(names, stats["target_cls"], groups)
+            self._halved, self._of_groups = names, second_half_of_groups(names, counted.target_cls, groups)
         of_groups = None if groups is None else self._of_groups
         found: dict[str, float] = {}
         for keys, second in ((HALVES, of_images), (GROUP_HALVES, of_groups)):
             if second is not None:
-                each = half_accuracies(second, stats["tp"], stats["conf"], stats["pred_cls"], stats["target_cls"])
-                found |= dict(zip(keys, (*each["map50_95"], *each["map50"]), strict=True))
+                each = half_accuracies(second, *counted)
+                found |= dict(zip(keys, (*each.map50_95, *each.map50), strict=True))
         return found
 
     def _predictions(self) -> Predictions:
         images = self._images
-        hits, confidences = (np.concatenate(self.metrics.stats[name], 0) for name in ("tp", "conf"))
+        hits, confidences = np.concatenate(self._counted.tp, 0), np.concatenate(self._counted.conf, 0)
         return Predictions(
             names=np.array([image.name for image in images], dtype=str),
             sizes=np.array([image.size for image in images], dtype=np.int32).reshape(-1, 2),
