@@ -155,6 +155,9 @@ def test_with_more_seeds_a_verdict_says_whether_the_exact_test_agrees() -> None:
     assert row.difference is not None
     against = replace(row.difference, p_sign_flip=0.06)
     assert "does not confirm m0@" in normality_doubt([(row, against)], 1)
+    close = replace(row.difference, p_sign_flip=0.02)
+    assert normality_doubt([(row, close)], 2) == ""
+    assert "does not confirm m0@" in normality_doubt([(row, close)], 3), "0.02 is 0.06 of three tests"
     of_folds = replace(row.difference, p_sign_flip=None)
     assert (sign_flip_text(of_folds), normality_doubt([(row, of_folds)], 1)) == ("", "")
 

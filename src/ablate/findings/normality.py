@@ -13,15 +13,16 @@ from ablate.analysis.columns import cell
 from ablate.analysis.phrases import listed, span, unit_of
 from ablate.analysis.variant_row import Difference, Row
 from ablate.records.replicate import Replicate
-from ablate.statistics.paired import ALPHA
+from ablate.statistics.paired import ALPHA, holm
 from ablate.statistics.sign_flip import least_p
 
 MOST = 4  # variants that are named
 
 
 def sign_flip_text(difference: Difference) -> str:
-    """The exact test's p-value behind another one; empty where there is none, as over folds."""
-    return "" if difference.p_sign_flip is None else f", sign-flip p {cell('p_sign_flip', difference.p_sign_flip)}"
+    """The exact test's p-value behind a corrected one; empty where there is none, as over folds."""
+    p_value = difference.p_sign_flip
+    return "" if p_value is None else f", uncorrected sign-flip p {cell('p_sign_flip', p_value)}"
 
 
 def normality_doubt(compared: Sequence[tuple[Row, Difference]], tests: int) -> str:
@@ -31,9 +32,15 @@ def normality_doubt(compared: Sequence[tuple[Row, Difference]], tests: int) -> s
         compared: Rows with their differences to the baseline.
         tests: That p-values are corrected for.
     """
-    exact = [(row, d, d.p_sign_flip, len(d.values)) for row, d in compared if d.p_sign_flip is not None]
+    exact = [(row.label, d.p_sign_flip, len(d.values)) for row, d in compared if d.p_sign_flip is not None]
     few = {number for *_, number in exact if least_p(number) * max(1, tests) >= ALPHA}
-    against = [row.label for row, _, p_value, number in exact if number not in few and p_value >= ALPHA]
+    others = [1.0] * (tests - len(exact))  # not significant by t: their exact p-values are taken to be the larger ones
+    corrected = holm([*(p_value for _, p_value, _ in exact), *others])
+    against = [
+        label
+        for (label, _, number), p_value in zip(exact, corrected, strict=False)
+        if number not in few and p_value is not None and p_value >= ALPHA
+    ]
     text = _too_few(few, tests)
     if against:
         text += (
