@@ -109,7 +109,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert not list(user.glob("multirun/*")), "something was written"
 
 
-@pytest.mark.parametrize("words", [["module=hmah"], ["module=hat", "root=/proc/ablate", "-m"], ["ui"]])
+@pytest.mark.parametrize("words", [["module=hmah"], ["ui"]])
 def test_a_process_of_its_own_ends_the_same(words: list[str], ablate: Ablate, tmp_path: Path) -> None:
     done = ablate(*words)
 
@@ -131,13 +131,18 @@ def test_ambiguous_sweep_without_m_says_to_add_it(user: Path, capfd: pytest.Capt
     assert "--multirun" in capfd.readouterr().err
 
 
-def test_errors_and_help_come_without_importing_torch(ablate: Ablate) -> None:
-    heavy = "{'torch', 'ultralytics', 'mlflow', 'pandas', 'matplotlib'} & set(sys.modules)"
-    for words in (["module=hmah"], ["module=hmha", "module.rerank=x"], ["--help"], ["train.epochs=0"]):
-        code = f"import sys; from ablate.__main__ import main; code = main({words!r}); print({heavy}); sys.exit(code)"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
-        assert done.stdout.strip().endswith("set()")
-        assert done.returncode == (0 if "--help" in words else 2)
+def test_errors_and_help_come_without_importing_torch() -> None:
+    commands = [["module=hmah"], ["module=hmha", "module.rerank=x"], ["--help"], ["train.epochs=0"]]
+    code = (
+        "import sys; from ablate.__main__ import main\n"
+        f"for words in {commands!r}:\n"
+        "    code = main(words)\n"
+        "    heavy = {'torch', 'ultralytics', 'mlflow', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+        "    print('code', code, heavy)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    ends = [line for line in done.stdout.splitlines() if line.startswith("code ")]
+    assert ends == [f"code {0 if '--help' in words else 2} set()" for words in commands], done.stderr
 
 
 def test_help_is_one_screen_and_names_every_group(ablate: Ablate) -> None:

@@ -20,18 +20,20 @@ COMMANDS = [
     for line in README.splitlines()
     if line.startswith("python -m ablate ") and not re.search(r"data\.path|--help|ablate status", line)
 ]
+SMALL = ["data.train_images=8", "data.val_images=4", "data.imgsz=64", "train.imgsz=64"]
 Ablate = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_each_command_plans(words: list[str], ablate_here: Ablate) -> None:
-    done = ablate_here("plan", *[word for word in words if word not in ("plan", "-m")], "--json", "probe=false")
+    command = [word for word in words if word not in ("plan", "-m")]
+    done = ablate_here("plan", *command, *SMALL, "--json", "probe=false")
 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["total"] > 1
 
 
-def test_the_example_of_an_own_module_is_enough(ablate: Ablate, tmp_path: Path) -> None:
+def test_the_example_of_an_own_module_is_enough(ablate_warm: Ablate, tmp_path: Path) -> None:
     (example,) = re.findall(r"```yaml\n# (conf/module/mine\.yaml).*?\n(.*?)```", README, flags=re.DOTALL)
     (tmp_path / "conf" / "module").mkdir(parents=True)
     (tmp_path / example[0]).write_text(example[1], encoding="utf-8")
@@ -41,7 +43,7 @@ def test_the_example_of_an_own_module_is_enough(ablate: Ablate, tmp_path: Path) 
     source += "    def forward(self, x):\n        return x + self.mix(x)\n"
     (tmp_path / "my_blocks.py").write_text(source, encoding="utf-8")
 
-    done = ablate("plan", "module=mine,hmha", "--json", "probe=false")
+    done = ablate_warm("plan", "module=mine,hmha", *SMALL, "--json", "probe=false")
 
     assert done.returncode == 0, done.stderr
     assert {trial["factors"]["module"] for trial in json.loads(done.stdout)["trials"]} == {"none", "mine", "hmha"}

@@ -31,7 +31,7 @@ _built: dict[str, Preflight] = {}
 
 
 @pytest.fixture
-def planned(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Planned:
+def planned(builds_here: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Planned:
     """Plan a command where `swept` ran; return what it says of seeds, as JSON or in words."""
 
     def once(trials: list[Trial], **options: Any) -> Preflight:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 Ablate = Callable[..., "subprocess.CompletedProcess[str]"]
-SMOKE = ["train=smoke", "probe=false", "--json"]
+SMOKE = ["train=smoke", "data.train_images=8", "data.val_images=4", "data.imgsz=64", "probe=false", "--json"]
 
 
 def plan(ablate: Ablate, *words: str) -> dict[str, Any]:
@@ -25,10 +25,10 @@ def names(content: dict[str, Any]) -> list[str]:
 
 def test_what_is_excluded_is_left_out_and_so_is_its_lonely_baseline(ablate_here: Ablate) -> None:
     found = plan(
-        ablate_here, "module=sta,hat", "model=yolo26n,yolo26s", "exclude=[{module: [sta, hat], model: yolo26s}]"
+        ablate_here, "module=sta,eca", "model=yolo26n,yolo26s", "exclude=[{module: [sta, eca], model: yolo26s}]"
     )
 
-    assert names(found) == ["baseline musgd s0", "sta@head musgd s0", "hat@head musgd s0"]
+    assert names(found) == ["baseline musgd s0", "sta@head musgd s0", "eca@head musgd s0"]
     assert len(found["left_out"]) == 3
 
 
@@ -51,28 +51,28 @@ def test_every_variant_gets_its_first_seed_before_any_gets_its_second(ablate_her
 
 
 def test_orders_by_cost(ablate_here: Ablate) -> None:
-    cheap = plan(ablate_here, "module=hat,sta", "order=cheapest_first")
-    dear = plan(ablate_here, "module=hat,sta", "order=longest_first")
+    cheap = plan(ablate_here, "module=sta,eca", "order=cheapest_first")
+    dear = plan(ablate_here, "module=sta,eca", "order=longest_first")
 
-    assert names(cheap) == ["baseline musgd s0", "sta@head musgd s0", "hat@head musgd s0"]
+    assert names(cheap) == ["baseline musgd s0", "eca@head musgd s0", "sta@head musgd s0"]
     assert names(dear) == names(cheap)[::-1]
 
 
 def test_a_study_of_components_is_planned_as_it_will_run(ablate_here: Ablate) -> None:
-    found = plan(ablate_here, "components=[hmha@c3k2,acmix@head,musgd]", "design=leave_one_out")
+    found = plan(ablate_here, "components=[eca@c3k2,cbam@head,musgd]", "design=leave_one_out")
 
     assert names(found) == [
         "baseline sgd s0",
-        "hmha@c3k2+acmix@head musgd s0",
-        "acmix@head musgd s0",
-        "hmha@c3k2 musgd s0",
-        "hmha@c3k2+acmix@head sgd s0",
+        "eca@c3k2+cbam@head musgd s0",
+        "cbam@head musgd s0",
+        "eca@c3k2 musgd s0",
+        "eca@c3k2+cbam@head sgd s0",
     ]
     assert len(found["trials"][1]["places"]) == len(found["trials"][2]["places"]) + len(found["trials"][3]["places"])
 
 
 def test_a_rule_that_matches_nothing_is_told(ablate_here: Ablate) -> None:
-    done = ablate_here("plan", "module=sta", "exclude=[{module: hat}]", "train=smoke", "probe=false")
+    done = ablate_here("plan", "module=sta", "exclude=[{module: hat}]", *SMOKE[:-1])
 
     assert done.returncode == 0
     assert "no trial matches" in done.stdout
