@@ -183,9 +183,10 @@ def test_accuracies_over_other_folds_than_the_baselines_are_marked_in_every_tabl
     assert BY_NAME["map50_95"].text(row) == number
     assert "‡" not in BY_NAME["map50_95"].text(whole)
     assert any("baseline 0.3750 (this variant lacks seed 0 fold 4)" in note for note in row.notes)
-    assert "over other seeds and folds than the baseline's" in accuracy_caption(comparison)
+    assert "‡: Δ is over fewer seeds and folds" in accuracy_caption(comparison)
+    assert "on the same data and over the same seeds and folds, controls apart" in accuracy_caption(comparison)
     assert number in markdown(comparison)
-    assert "‡: the row's accuracies are over other seeds and folds" in description(comparison)
+    assert "‡: Δ is over fewer seeds and folds" in description(comparison)
     assert number in table_html(comparison)
     assert number.replace("‡", r"$^{\ddagger}$") in latex(comparison, accuracy_caption(comparison), "")
     for encoding, mark in {"utf-8": "‡", "ascii": "*"}.items():
@@ -193,7 +194,7 @@ def test_accuracies_over_other_folds_than_the_baselines_are_marked_in_every_tabl
         print_table(comparison, console=Console(file=out, width=200))
         printed = out.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
         assert number.replace("‡", mark) in printed
-        assert f"{mark}   the row's accuracies are over other seeds and folds" in printed
+        assert f"{mark}   {'Δ' if encoding == 'utf-8' else 'delta'} is over fewer seeds and folds" in printed
 
 
 def test_the_best_accuracy_is_among_rows_over_the_same_folds(record: Make, write: Write, as_failed: Make) -> None:
@@ -288,7 +289,7 @@ def test_the_best_of_many_says_where_it_is_over_fewer_trials_than_its_row(
 ) -> None:
     made = variants(record, {"none": [0.0] * 5, "hmha": GAINS, "acmix": GAINS[::-1], "sta": [0.0, -0.01] * 2}, seeds=1)
     text = " ".join(sentences(compare(load_sweep(write(made)))))
-    assert "over the 1 seed x 4 folds that all of them have" in text
+    assert "over the 4 trials that all of them have" in text
 
 
 def test_effects_of_factors_are_computed_fold_by_fold(record: Make, write: Write, as_failed: Make) -> None:

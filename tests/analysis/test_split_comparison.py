@@ -183,7 +183,7 @@ def test_accuracies_over_other_seeds_are_marked_on_the_test_split_too(
     print_table(compared(sweep), console=console)
     table = console.file.getvalue().partition("Test split, ")[2]  # type: ignore[attr-defined]
     assert re.search(r"hmha@c3k2 musgd +2 +0\.\d{4}‡ +0\.\d{4}‡", table)
-    assert "‡   the row's accuracies are over other seeds" in table
+    assert "‡   Δ is over fewer seeds" in table
 
 
 def test_an_opening_that_was_interrupted_is_said(opened: Path, made: list[dict[str, Any]], multirun: Path) -> None:

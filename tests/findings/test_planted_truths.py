@@ -154,12 +154,35 @@ def test_with_more_seeds_a_verdict_says_whether_the_exact_test_agrees() -> None:
     row = study.draw(np.random.default_rng(0), accuracy=accuracy).groups[0].compared[0]
     assert row.difference is not None
     against = replace(row.difference, p_sign_flip=0.06)
-    assert "does not confirm m0@" in normality_doubt([(row, against)], 1)
+    assert "does not confirm m0@" in normality_doubt([(row, against)], [against])
     close = replace(row.difference, p_sign_flip=0.02)
-    assert normality_doubt([(row, close)], 2) == ""
-    assert "does not confirm m0@" in normality_doubt([(row, close)], 3), "0.02 is 0.06 of three tests"
+    assert normality_doubt([(row, close)], [close, against]) == ""
+    assert "does not confirm m0@" in normality_doubt([(row, close)], [close, against, against]), (
+        "0.02 is 0.06 of three tests"
+    )
     of_folds = replace(row.difference, p_sign_flip=None)
-    assert (sign_flip_text(of_folds), normality_doubt([(row, of_folds)], 1)) == ("", "")
+    assert (sign_flip_text(of_folds), normality_doubt([(row, of_folds)], [of_folds])) == ("", "")
+
+
+def test_the_exact_test_is_corrected_over_higher_and_lower_differences_together() -> None:
+    study = Study(2, 7)
+    accuracy = _exactly(study, [0.0, 0.0], 0.00001)
+    accuracy[1] += np.array([0.045, 0.025, 0.030, 0.05, 0.012, 0.02, -0.004])  # p 0.03125, that of one of two tests
+    accuracy[2] -= np.array([0.03, 0.04, 0.02, 0.05, 0.032, 0.028, 0.01])  # p 0.015625
+    told = [
+        f.text for f in findings(study.draw(np.random.default_rng(0), accuracy=accuracy)) if "significantly" in f.text
+    ]
+    assert len(told) == 2
+    assert "sign-flip p 0.0312" in told[0]
+    assert not any("does not confirm" in text or "cannot confirm" in text for text in told)
+
+
+def test_only_the_first_sentence_says_why_the_exact_test_is_named() -> None:
+    study = Study(2, 3)
+    told = findings(study.draw(np.random.default_rng(0), accuracy=_exactly(study, [0.05, 0.03], 0.002)))
+    named = [f.text for f in told if "cannot confirm this" in f.text]
+    assert len(named) > 1
+    assert ["normal differences" in text for text in named] == [True, *[False] * (len(named) - 1)]
 
 
 def test_collapsed_trainings_are_an_outcome_of_their_own() -> None:

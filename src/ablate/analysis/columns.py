@@ -23,7 +23,7 @@ from ablate.statistics.seeds_and_images import SeedsAndImages
 
 Value = str | int | float | Interval | None
 UNITS = "<units>"  # in heads and words: what intervals are over, seeds or folds
-OTHERS = "‡"  # beside an accuracy that is over other seeds, or folds, than that of the baseline
+OTHERS = "‡"  # beside an accuracy where the difference is over fewer seeds, or folds, than it or the baseline's is
 IMAGES = "<images>"  # in heads: what intervals over images are over, images or groups of them
 Place = Literal[
     "table",  # the main table of Markdown, terminal and notebook
@@ -148,7 +148,7 @@ def _replicates(row: Row) -> str:
 
 
 def _marked(row: Row) -> str:
-    """The accuracy, with a mark where it is over other seeds, or folds, than that of the baseline."""
+    """The accuracy, with a mark where the difference is not that between it and the baseline's."""
     text = accuracy_text(row.accuracy.primary)
     return f"{text}{OTHERS}" if text and row.is_over_others else text
 

@@ -112,9 +112,14 @@ class Comparison:
         return tuple(row for group in self.groups for row in group.rows)
 
     @cached_property
+    def tested(self) -> tuple[Difference, ...]:
+        """The differences that are tested: the family that `p_holm` is corrected over."""
+        return tuple(row.difference for row in self.rows if row.difference is not None and row.difference.is_tested)
+
+    @property
     def tests(self) -> int:
         """How many tests there are: what `p_holm` is corrected for."""
-        return sum(row.difference is not None and row.difference.is_tested for row in self.rows)
+        return len(self.tested)
 
     @cached_property
     def units(self) -> str:

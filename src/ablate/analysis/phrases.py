@@ -41,6 +41,11 @@ def number_of(replicates: Collection[Replicate]) -> str:
     return text if len(replicates) == pairs else f"{text}, {len(replicates)} of {pairs}"
 
 
+def trials_of(replicates: Collection[Replicate]) -> str:
+    """How many seeds there are, or trials where there are folds: '3 seeds', '8 trials'."""
+    return count(len(replicates), "seed" if unit_of(replicates) == "seed" else "trial")
+
+
 def unit_of(replicates: Collection[Replicate]) -> str:
     """What tests take these replicates to be several of, in a word: seeds, or folds where there are some."""
     return "seed" if all(replicate.fold is None for replicate in replicates) else "fold"

@@ -239,7 +239,7 @@ class Row:
 
     @property
     def is_over_others(self) -> bool:
-        """Whether its mean accuracies are over other replicates than those of its baseline."""
+        """Whether its mean accuracies, or those of its baseline, are over other replicates than its difference."""
         shared = self.difference.on_shared if self.difference else None
         return shared is not None and not shared.is_all
 

@@ -41,7 +41,7 @@ def group_findings(comparison: Comparison, group: Group) -> list[Finding]:
     tested = [one for one in fair if one[1].is_tested]
     untested = [one for one in fair if not one[1].is_tested]
     findings = [
-        *_tested(tested, comparison.tests, comparison.metric.label),
+        *_tested(tested, comparison),
         *([_untested(untested)] if untested else []),
     ]
     numbers = [_baseline_number(group, baseline, comparison.metric.label), *[""] * len(findings)]
@@ -79,8 +79,9 @@ def _baseline_number(group: Group, label: str, accuracy: str) -> str:
     return f" ({accuracy} {accuracy_text(row.accuracy.primary)}, {number_of(row.variant.by_replicate)})"
 
 
-def _tested(compared: Sequence[Compared], tests: int, accuracy: str) -> list[Finding]:
+def _tested(compared: Sequence[Compared], comparison: Comparison) -> list[Finding]:
     """Findings on differences with an interval; each text continues 'Compared with <baseline>, ...'."""
+    tests, accuracy = comparison.tests, comparison.metric.label
     better = [(row, d) for row, d in compared if d.supported and d.estimate > 0]
     worse = [(row, d) for row, d in compared if d.supported and d.estimate < 0]
     blank = [(row, d) for row, d in compared if not d.has_learned]
@@ -88,14 +89,11 @@ def _tested(compared: Sequence[Compared], tests: int, accuracy: str) -> list[Fin
     suggested = [(row, d) for row, d in unsupported if d.over_seeds is not None and d.over_seeds.excludes_zero]
     unclear = [(row, d) for row, d in unsupported if d.over_seeds is None or not d.over_seeds.excludes_zero]
     findings = []
-    if better:
-        text = (
-            f"{accuracy} is significantly higher for {_with_intervals(better, tests)}.{normality_doubt(better, tests)}"
-        )
-        findings.append(Finding(text, Kind.ACCURACY, _claims(better, tests)))
-    if worse:
-        text = f"{accuracy} is significantly lower for {_with_intervals(worse, tests)}.{normality_doubt(worse, tests)}"
-        findings.append(Finding(text, Kind.ACCURACY, _claims(worse, tests)))
+    for word, these in (("higher", better), ("lower", worse)):
+        if these:
+            doubt = normality_doubt(these, comparison.tested)
+            text = f"{accuracy} is significantly {word} for {_with_intervals(these, tests)}.{doubt}"
+            findings.append(Finding(text, Kind.ACCURACY, _claims(these, tests)))
     for why, these in _by_reason(suggested).items():
         names = listed((_tested_difference(row, difference) for row, difference in these), MOST_NAMED)
         text = f"the 95% CI excludes zero but the difference is not significant {why} for {names}."

@@ -24,6 +24,7 @@ from ablate.findings.late_declarations import late_declarations, margin_remarks
 from ablate.findings.leak_findings import leak_findings
 from ablate.findings.looks_findings import looks_findings
 from ablate.findings.metric_remarks import exploratory, metric_remarks
+from ablate.findings.normality import explained_once
 from ablate.findings.pair_findings import best_findings, pair_findings
 from ablate.findings.sizes_and_epochs import epoch_findings, size_findings
 from ablate.findings.test_split_findings import test_split_findings
@@ -65,7 +66,7 @@ def findings(comparison: Comparison) -> list[Finding]:
     if not is_sequential:
         made += [*epoch_findings(comparison), *size_findings(comparison)]
     made += without_claims(Kind.CHECK, tuning_findings(comparison))
-    return [*made, *without_claims(Kind.COST, training_findings(comparison))]
+    return explained_once([*made, *without_claims(Kind.COST, training_findings(comparison))])
 
 
 def _of_fixed_seeds(comparison: Comparison) -> list[Finding]:

@@ -11,7 +11,7 @@ from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.identical_results import is_identical, is_identity, twins
 from ablate.analysis.number_format import points
 from ablate.analysis.pairing import differences_of, samples_of
-from ablate.analysis.phrases import estimate_text, listed, number_of, points_text
+from ablate.analysis.phrases import estimate_text, listed, number_of, points_text, trials_of
 from ablate.analysis.variant_row import Row
 from ablate.analysis.variants import Variant, configured_imgsz, larger_stock
 from ablate.findings.finding import Claim, Finding, Kind, direction, without_claims
@@ -219,11 +219,8 @@ def _test(grafted: Row, control: Row, baseline: Variant) -> Iterator[_SizeTest]:
         share = grafted.variant.fold_share
         tested, of_this, of_that = (samples_of(shared, values, share) for values in (beyond, gained, of_block))
         rows = [set(row.difference.replicates) for row in (grafted, control) if row.difference is not None]
-        over = (
-            ""
-            if all(of_row == set(shared) for of_row in rows)
-            else f" over the {number_of(shared)} that all three have"
-        )
+        alike = all(of_row == set(shared) for of_row in rows)
+        over = "" if alike else f" over the {trials_of(shared)} that all three have"
         yield _SizeTest(grafted, control, of_this, of_that, tested, over=over)
 
 

@@ -8,15 +8,18 @@ distribution.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 from ablate.analysis.columns import cell
 from ablate.analysis.phrases import listed, span, unit_of
 from ablate.analysis.variant_row import Difference, Row
+from ablate.findings.finding import Finding
 from ablate.records.replicate import Replicate
-from ablate.statistics.paired import ALPHA, holm
+from ablate.statistics.paired import ALPHA, holm, is_significant
 from ablate.statistics.sign_flip import least_p
 
 MOST = 4  # variants that are named
+WHY = ", which does not assume normal differences as t-tests do,"
 
 
 def sign_flip_text(difference: Difference) -> str:
@@ -25,29 +28,24 @@ def sign_flip_text(difference: Difference) -> str:
     return "" if p_value is None else f", uncorrected sign-flip p {cell('p_sign_flip', p_value)}"
 
 
-def normality_doubt(compared: Sequence[tuple[Row, Difference]], tests: int) -> str:
+def normality_doubt(compared: Sequence[tuple[Row, Difference]], tested: Sequence[Difference]) -> str:
     """What the exact test says of differences that are called significant; empty where it agrees, and over folds.
 
     Args:
         compared: Rows with their differences to the baseline.
-        tests: That p-values are corrected for.
+        tested: `Comparison.tested`, these differences among them: Holm's correction is over all of them.
     """
-    exact = [(row.label, d.p_sign_flip, len(d.values)) for row, d in compared if d.p_sign_flip is not None]
-    few = {number for *_, number in exact if least_p(number) * max(1, tests) >= ALPHA}
-    others = [1.0] * (tests - len(exact))  # not significant by t: their exact p-values are taken to be the larger ones
-    corrected = holm([*(p_value for _, p_value, _ in exact), *others])
-    against = [
-        label
-        for (label, _, number), p_value in zip(exact, corrected, strict=False)
-        if number not in few and p_value is not None and p_value >= ALPHA
+    p_values = [1.0 if one.p_sign_flip is None else one.p_sign_flip for one in tested]
+    confirmed = [one for one, p in zip(tested, holm(p_values), strict=True) if is_significant(p)]
+    doubted = [
+        (row.label, len(one.values))
+        for row, one in compared
+        if one.p_sign_flip is not None and not any(one is other for other in confirmed)
     ]
-    text = _too_few(few, tests)
-    if against:
-        text += (
-            " The exact sign-flip test, which does not assume normal differences, does not confirm "
-            f"{listed(against, MOST)}."
-        )
-    return text
+    few = {number for _, number in doubted if least_p(number) * len(tested) >= ALPHA}
+    text = _too_few(few, len(tested))
+    against = [label for label, number in doubted if number not in few]
+    return f"{text} The exact sign-flip test{WHY} does not confirm {listed(against, MOST)}." if against else text
 
 
 def few_seeds_doubt(claimed: Iterable[Collection[Replicate]]) -> str:
@@ -71,6 +69,15 @@ def _too_few(numbers: Collection[int], tests: int, unit: str = "seed") -> str:
     lowest = span(f"{least_p(number):g}" for number in reversed(few))
     before = f" before correction for {tests} tests" if tests > 1 else ""
     return (
-        f" With {span(map(str, few))} {unit}s the exact sign-flip test, which does not assume normal differences as "
-        f"t-tests do, cannot confirm this (its p is at least {lowest}{before})."
+        f" With {span(map(str, few))} {unit}s the exact sign-flip test{WHY} cannot confirm this (its p is at least "
+        f"{lowest}{before})."
     )
+
+
+def explained_once(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings of which only the first that names the exact test says why it is named."""
+    shown, is_explained = [], False
+    for finding in findings:
+        shown.append(replace(finding, text=finding.text.replace(WHY, "")) if is_explained else finding)
+        is_explained = is_explained or WHY in finding.text
+    return shown

@@ -6,7 +6,7 @@ from ablate.analysis.all_pairs_compared import GroupOfPairs, PairCompared, best_
 from ablate.analysis.columns import cell
 from ablate.analysis.comparison import Comparison, Group
 from ablate.analysis.pairing import shared_replicates
-from ablate.analysis.phrases import estimate_text, interval_text, limited, number_of, points_text
+from ablate.analysis.phrases import estimate_text, interval_text, limited, points_text, trials_of
 from ablate.findings.finding import Claim, Finding, Kind, direction
 from ablate.findings.normality import few_seeds_doubt
 from ablate.records.replicate import Replicate
@@ -93,7 +93,7 @@ def _best(group: Group) -> list[Finding]:
     difference = best.row.difference
     over = ""
     if difference is not None and best.replicates != difference.replicates:
-        over = f" over the {number_of(best.replicates)} that all of them have"
+        over = f" over the {trials_of(best.replicates)} that all of them have"
     text = (
         f"The best of {best.of} variants, {best.row.label}, measured {points_text(best.measured)}{over}. The best of "
         f"many is partly luck: allowing for that, {points_text(best.shrunken)} is expected of it in other trainings "

@@ -71,7 +71,7 @@ def _differences(split: TestSplit, compared: Sequence[SplitRow]) -> Finding:
         those = "These differences are" if len(lost) > 1 else "This difference is"
         text += f" {those} significant on the validation images and not on the test split: {listed(lost, MOST)}."
     sure = [(one.test, one.test.difference) for one in ranked if one.test.difference and one.test.supported]
-    text += normality_doubt(sure, split.comparison.tests)
+    text += normality_doubt(sure, split.comparison.tested)
     claims = [claim for one in ranked for claim in _claims(one)]
     return Finding(text, Kind.TEST_SPLIT, tuple(claims))
 
@@ -109,7 +109,7 @@ def _difference(one: SplitRow) -> str:
     elif difference.p_holm is not None:
         corrected = "Holm-corrected p" if difference.looks is None else "corrected p"
         parts.append(f"{corrected} {cell('p_holm', difference.p_holm)}{_objection(difference)}")
-        parts[-1] += sign_flip_text(difference)
+        parts[-1] += sign_flip_text(difference) if one.test.supported else ""
     if one.validation is not None and one.validation.estimate is not None:
         parts.append(f"validation {points(one.validation.estimate)}")
     return f"{one.test.label} {verdict or 'not tested'} ({', '.join(parts)})"

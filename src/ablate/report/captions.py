@@ -42,7 +42,8 @@ def accuracy_caption(comparison: Comparison) -> str:
     words += [others_legend(comparison)] if any(row.is_over_others for row in rows) else []
     words += [*_tests(comparison, differences), *_intervals(rows, differences)]
     if any(best_rows(comparison).values()):
-        words.append("Bold is the best measured value of the comparable rows on the same data, controls apart.")
+        alike = f" and over the same {replicates}" if any(row.is_over_others for row in rows) else ""
+        words.append(f"Bold is the best measured value of the comparable rows on the same data{alike}, controls apart.")
     return " ".join([*words, *beneath_tables(comparison.sweep)])
 
 
@@ -50,8 +51,8 @@ def others_legend(comparison: Comparison) -> str:
     """What the mark beside an accuracy means."""
     over = comparison.averaged_over
     return (
-        f"{OTHERS}: the row's accuracies are over other {over} than the baseline's, so they may differ for that; the "
-        f"note has {comparison.metric.label} of both over the same {over}."
+        f"{OTHERS}: Δ is over fewer {over} than this accuracy or the baseline's, so it is not the difference of the "
+        "two."
     )
 
 
@@ -73,7 +74,7 @@ def _tests(comparison: Comparison, differences: Sequence[Difference]) -> list[st
         together = f" and for all {plan.tests} comparisons together" if plan.tests > 1 else ""
         words.append(f"Seeds were added until a verdict: CIs over seeds and p (Holm) hold at all looks{together}.")
     elif comparison.tests == 1:
-        words.append("p (Holm) is p, because there is one test; controls are not tested.")
+        words.append("p (Holm) is p, because one variant is tested; controls are not among them.")
     elif comparison.tests:
         words.append(
             f"p (Holm) is p corrected for {comparison.tests} tests, one for each comparable variant; controls "

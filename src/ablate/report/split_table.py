@@ -91,7 +91,7 @@ def split_caption(split: TestSplit) -> str:
 
 
 def has_marks(split: TestSplit) -> bool:
-    """Whether an accuracy of the table is marked as over other seeds, or folds, than that of its baseline."""
+    """Whether an accuracy of the table is marked, because the difference is over fewer seeds, or folds."""
     return any(one.test.is_over_others or (one.validation and one.validation.is_over_others) for one in split.rows)
 
 

@@ -307,7 +307,7 @@ def _print_sentence(console: Console, lead: str, text: str, ascii_only: bool, st
     grid.add_column(no_wrap=True)
     grid.add_column()
     text = one_line(text)
-    shown = text.encode("ascii", "replace").decode() if ascii_only else text
+    shown = _letters(text, ascii_only).encode("ascii", "replace").decode() if ascii_only else text
     grid.add_row(Text(lead, style=style), Text(shown))
     console.print(grid)
 
@@ -315,7 +315,7 @@ def _print_sentence(console: Console, lead: str, text: str, ascii_only: bool, st
 def _can_encode(encoding: str | None) -> bool:
     """Whether the letters and lines of the table exist in an encoding."""
     try:
-        "Δ×±─✓·".encode(encoding or "ascii")  # noqa: RUF001
+        f"Δ×±{OTHERS}─✓·".encode(encoding or "ascii")  # noqa: RUF001
     except (UnicodeEncodeError, LookupError):
         return False
     return True

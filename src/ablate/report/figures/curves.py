@@ -108,7 +108,12 @@ def _caption(comparison: Comparison, metric: Metric, rows: Sequence[Row], *, sev
     what = "trial" if comparison.units == "folds" else "seed"
     over = f"all {what}s" if what == "trial" else "seeds"
     band = f"mean over {over} up to the last epoch that all {what}s reached; band: lowest to highest {what}"
-    others = [row.label for row in rows if row.is_over_others]
+    others = [
+        row.label
+        for group in comparison.groups
+        for row in group.rows
+        if group.baseline and row in rows and row.variant.by_replicate.keys() != group.baseline.by_replicate.keys()
+    ]
     band += ", not drawn for controls." if any(row.is_control for row in rows) else "."
     return [
         f"{metric.label} on the validation images after each epoch: {band if several else f'one {what} each.'}",

@@ -201,7 +201,7 @@ def _caption(points: Sequence[Point], named: int, panels: int) -> str:
     parts = ["One point per variant; up and to the left is better."]
     front = pareto(points)
     if len(front) > 1:
-        parts.append("Dashed: the Pareto front; no variant was measured both faster and more accurate than one on it.")
+        parts.append("Dashed: the Pareto front; no variant that takes part was measured both faster and more accurate.")
     elif front and panels == 1:
         parts.append(f"The Pareto front is {front[0].row.label} alone.")
     if not all(row.is_comparable for row in rows):
