@@ -163,6 +163,7 @@ def test_server_comes_back(shop_from: Any, new_root: Any, wait_for: WaitFor) -> 
     server = subprocess.Popen(
         [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store, "--port", str(port), "--workers", "1"],
         cwd=shop.folder,
+        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # which takes processes of its own
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
