@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import pkgutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from ablate.latency import sweep_latency as latency
 from ablate.latency.latency_settings import latency_request
 from ablate.latency.measurement_job import Checkpoint
 from ablate.latency.worker import _load
+from ablate.launching.jobs import Outcome
 from ablate.records.checkpoint_origin import SIGNATURE
 from ablate.records.json_struct import to_json
 from ablate.records.latency_record import LatencyReport
@@ -87,6 +90,17 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_sweep(tmp_path_factory.mktemp("latency"))
 
 
+@pytest.fixture
+def measures_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let networks be measured in this process; one of their own takes seconds to import torch."""
+
+    def run(backend: object, function: str, jobs: Sequence[Any], *_: object) -> list[Outcome]:
+        measure = pkgutil.resolve_name(function)
+        return [Outcome(result=measure(job)) for job in jobs]
+
+    monkeypatch.setattr(processes, "run_jobs", run)
+
+
 def run(folder: Path, again: bool = False, device: str = "auto", **words: Any) -> tuple[LatencyReport | None, str]:
     said = io.StringIO()
     console = Console(file=said, width=200)
@@ -144,6 +158,7 @@ def changed(folder: Path, signature: str, **fields: Any) -> None:
     atomic_write_json(path, {**json.loads(path.read_text(encoding="utf-8")), **fields})
 
 
+@pytest.mark.usefixtures("measures_here")
 def test_a_control_is_compared_with_the_baseline_of_what_it_controls_and_told_from_it(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path, ("none", "sta"))
     # The second becomes what the stock network of the next bigger scale is: a baseline by its own factors.
@@ -161,6 +176,7 @@ def test_a_control_is_compared_with_the_baseline_of_what_it_controls_and_told_fr
     assert bigger.latency_ratio not in (None, 1.0)
 
 
+@pytest.mark.usefixtures("measures_here")
 def test_variants_of_a_design_are_compared_with_the_one_that_has_no_component(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path, ("none", "sta"))
     changed(folder, "2" * 64, comparison_key="other")  # an optimizer that is a component makes it another group
@@ -247,6 +263,7 @@ def test_an_old_measurement_without_settings_is_no_error_and_is_made_anew(tmp_pa
     )
 
 
+@pytest.mark.usefixtures("measures_here")
 def test_a_damaged_checkpoint_costs_its_own_row_only(tmp_path: Path) -> None:
     folder = write_sweep(tmp_path)
     checkpoint = load_sweep(folder).folder.trial("2" * 64).path / "best.pt"
