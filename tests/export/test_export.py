@@ -21,7 +21,7 @@ def nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "AUTOINSTALL", False)
 
 
-@pytest.mark.slow  # a trained network is exported in training/test_replaced_layers.py, each module in modules/test_traced.py
+@pytest.mark.slow  # training/test_replaced_layers.py exports a network, modules/test_traced.py each module
 def test_a_trained_network_with_every_module_is_exported_for_any_size_and_batch(tmp_path: Path) -> None:
     checkpoint = train(tmp_path, "hmha@neck_p4", "acmix@backbone_p4", "sta@neck_p3", "hat@neck_p5", width=1 / 16)
 

@@ -121,7 +121,8 @@ def test_the_global_random_state_stays_and_new_weights_follow_from_the_seed(
 
     assert torch.equal(torch.rand(3), expected)
     operate(tmp_path, other, insert(stock(), 11, [-1, 1, "EMA", []]), code)
-    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())
+    state = other.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in one.state_dict().items())
 
 
 def test_every_kind_of_layer_of_a_fork_is_built_by_its_convention(

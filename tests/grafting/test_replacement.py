@@ -79,8 +79,9 @@ def test_what_is_shared_by_name_and_shape_keeps_its_weights(case: str) -> None:
     assert [(row.content["kept"], row.content["tensors"]) for row in surgery.report().places] == kept
     assert surgery.report().kept == tuple(map(sum, zip(*kept, strict=True)))
     names = replaced_names(model)
-    shared = {stock: name for name in model.state_dict() if (stock := stock_name(name, names)) is not None}
-    assert all(torch.equal(model.state_dict()[name], before[stock]) for stock, name in shared.items())
+    after = model.state_dict()
+    shared = {stock: name for name in after if (stock := stock_name(name, names)) is not None}
+    assert all(torch.equal(after[name], before[stock]) for stock, name in shared.items())
     assert output(model).shape == output(network()).shape
 
 

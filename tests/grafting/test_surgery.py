@@ -251,7 +251,8 @@ def test_weights_of_a_graft_do_not_depend_on_what_is_grafted_elsewhere() -> None
 
     new = {name: tensor for name, tensor in alone.state_dict().items() if stock_name(name) is None}
     assert new
-    assert all(torch.equal(tensor, together.state_dict()[name]) for name, tensor in new.items())
+    state = together.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in new.items())
 
 
 def test_the_same_module_twice_at_one_place_has_two_sets_of_weights() -> None:

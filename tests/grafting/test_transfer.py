@@ -93,7 +93,8 @@ def test_a_network_is_rebuilt_from_its_own_checkpoint() -> None:
 
     again, _, _ = build_network(trained.yaml, classes=3, weights=StoredNetwork.of(trained), seed=2, resume=True)
 
-    assert all(torch.equal(t, trained.state_dict()[n]) for n, t in again.state_dict().items())
+    state = trained.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in again.state_dict().items())
 
 
 def test_with_two_grafts_every_stock_tensor_arrives_and_the_checkpoint_is_rebuilt(checkpoint: Path) -> None:
@@ -105,6 +106,7 @@ def test_with_two_grafts_every_stock_tensor_arrives_and_the_checkpoint_is_rebuil
     assert covered.expected == covered.transferred == len(weights.state)
     assert len(report.places) == 6
     assert again.state_dict().keys() == trained.state_dict().keys()
-    assert all(torch.equal(tensor, trained.state_dict()[name]) for name, tensor in again.state_dict().items())
+    state = trained.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in again.state_dict().items())
     with pytest.raises(GraftError, match=r"HMHA and ablate\.modules\.acmix\.ACmix; model\.weights takes a stock"):
         build_network(yaml(None), classes=3, weights=StoredNetwork.of(trained), source="best.pt")

@@ -98,7 +98,8 @@ def test_its_own_checkpoint_builds_it_again_with_a_graft_on_top(
 
     assert report.places[-1].place == "model.20"
     assert list(again.state_dict()) == list(built.state_dict())
-    assert all(torch.equal(it, again.state_dict()[name]) for name, it in built.state_dict().items())
+    state = again.state_dict()
+    assert all(torch.equal(it, state[name]) for name, it in built.state_dict().items())
     with torch.no_grad():
         image = torch.rand(1, 3, 64, 64)
         assert torch.equal(again(image)[0], built.eval()(image)[0])

@@ -51,7 +51,7 @@ def import_module_of(target: str) -> ModuleType:
     is_known = after.sha256 == before.sha256 and all(_contents[path] != UNKNOWN for path in _files(after))
     _sources[target] = after.sha256 if is_known else UNKNOWN
     _modules[target] = module
-    imported = _imported_files()
+    imported = _imported_among(_files(after))
     _late[target] = tuple(path for path in _files(after) if path not in imported)
     return module
 
@@ -66,7 +66,7 @@ def note(target: str) -> bool:
         files = _files(module_source(target))
     except ConfigError:
         return False
-    imported = _imported_files()
+    imported = _imported_among(files)
     for path in files:
         if path in _contents and path in imported:
             continue
@@ -122,10 +122,11 @@ def _sha256(path: Path) -> str:
         return "missing"
 
 
-def _imported_files() -> set[Path]:
-    """Return the source files of all modules that this process has imported."""
-    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-    return {Path(file).absolute() for file in files if isinstance(file, str)}
+def _imported_among(files: Iterable[Path]) -> set[Path]:
+    """Return the source files of modules that this process has imported, of those with a name of these files."""
+    names = {path.name for path in files}  # first: there are thousands of modules, and a path takes long to make
+    imported = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    return {Path(file).absolute() for file in imported if isinstance(file, str) and os.path.basename(file) in names}  # noqa: PTH119
 
 
 def _is_younger_than_this_process(path: Path) -> bool:
