@@ -124,7 +124,7 @@ class Shop:
         quick: Whether its commands train nothing: see `quick_training`.
 
     Attributes:
-        quick: The same; may be changed between commands.
+        warm, quick: The same; may be changed between commands.
         through: The words of a program that runs the commands, which then are new interpreters.
     """
 
@@ -132,7 +132,7 @@ class Shop:
         self, folder: Path, started: Path | None = None, warm: WarmPython | None = None, *, quick: bool = False
     ) -> None:
         self.folder = folder
-        self._warm = warm
+        self.warm = warm
         self._started: list[subprocess.Popen[str] | Driver] = []
         self._trials: dict[str, Path] = {}
         self.quick = quick
@@ -162,9 +162,9 @@ class Shop:
         """Start a command in a session of its own, as a terminal does."""
         all_words, variables = [*TINY, *words], {**self._environment, **environment}
         driver: subprocess.Popen[str] | Driver
-        if self._warm is not None and not self.through:
+        if self.warm is not None and not self.through:
             program = QUICK if self.quick else ABLATE
-            driver = self._warm.start(program, ["ablate", *all_words], self.folder, variables)
+            driver = self.warm.start(program, ["ablate", *all_words], self.folder, variables)
         else:
             python = [sys.executable, *(["-c", QUICK] if self.quick else ["-m", "ablate"])]
             driver = subprocess.Popen(
@@ -377,10 +377,10 @@ def module_shop_from(tmp_path_factory: pytest.TempPathFactory, roots: Roots) -> 
 def _shops(folder: Path, roots: Roots) -> Iterator[Make]:
     shops: list[Shop] = []
 
-    def make(root: str | None, *, quick: bool = False, cold: bool = False) -> Shop:
+    def make(root: str | None, *, quick: bool = False) -> Shop:
         (folder / str(len(shops))).mkdir()
         started = getattr(roots, root) if root else None
-        shops.append(Shop(folder / str(len(shops)), started, None if cold else roots.warm, quick=quick))
+        shops.append(Shop(folder / str(len(shops)), started, roots.warm, quick=quick))
         return shops[-1]
 
     yield make

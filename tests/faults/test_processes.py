@@ -69,9 +69,10 @@ def test_killed_driver_and_worker(quick_shop: Any) -> None:
 
 
 @pytest.mark.fault("Ctrl-C", "everything stops within seconds, exit code 130; the same command resumes")
-def test_interrupted_once(shop_from: Any, wait_for: WaitFor) -> None:
-    quick_shop = shop_from("baseline", quick=True, cold=True)
+def test_interrupted_once(quick_shop: Any, wait_for: WaitFor) -> None:
+    warm, quick_shop.warm = quick_shop.warm, None
     driver = quick_shop.start_held(*SWEEP)
+    quick_shop.warm = warm
     wait_for(lambda: (STEADY, "RUNNING") in [run[1:] for run in quick_shop.runs()])
     os.killpg(driver.pid, signal.SIGINT)
     _, err = driver.communicate(timeout=60)
