@@ -196,12 +196,13 @@ def test_collapsed_trainings_are_an_outcome_of_their_own() -> None:
 
 
 def test_where_nothing_was_learned_none_has_collapsed_and_no_interval_is_said() -> None:
-    study, random = Study(2, 5), np.random.default_rng(0)
+    study, random = Study(3, 5), np.random.default_rng(0)
     accuracy = study.accuracy(random)
     accuracy[:] = 0.004 + random.normal(0, 0.0002, accuracy.shape)
     accuracy[1] = 0.0002
     told = findings(study.draw(random, accuracy=accuracy))
-    assert not [f.text for f in told if f.kind is Kind.FAILURES or "points: m" in f.text]
+    assert not [f.text for f in told if "best of" in f.text]
+    assert not [f.text for f in told if f.kind in (Kind.FAILURES, Kind.PAIRS) or "points: m" in f.text]
 
 
 def test_the_sign_flip_test_is_exact_and_five_seeds_cannot_go_below_a_sixteenth() -> None:
@@ -309,3 +310,15 @@ def test_two_epochs_of_one_sign_are_told_by_size_and_not_as_two_conclusions() ->
     assert "+8.0" in epochs.text
     assert "conclusion" not in epochs.text
     assert [c.relation for c in epochs.claims] == [Relation.HIGHER]
+
+
+def test_claims_in_a_family_that_the_exact_test_cannot_confirm_after_correction_say_so() -> None:
+    study = Study(4, 6)
+    told = findings(study.draw(np.random.default_rng(0), accuracy=_exactly(study, [0.03, 0.026, 0.0, -0.03], 0.003)))
+    (pairs,) = [f.text for f in told if f.kind is Kind.PAIRS]
+    before, doubt = pairs.split(" With 6 seeds")
+    assert "and 1 more pair." in before or "more pairs." in before
+    assert "at least 0.03125 before correction for 6 tests" in doubt.partition("Those that share a letter")[0]
+    blocks = [f.text for f in told if f.kind is Kind.CONTROLS and f.claims]
+    assert blocks
+    assert all("before correction for 4 tests" in text for text in blocks)

@@ -67,7 +67,8 @@ class BestOfMany:
 def groups_of_pairs(comparison: Comparison) -> list[GroupOfPairs]:
     """The comparison groups with two variants or more beside the baseline; Holm's correction is over all pairs."""
     is_skewed = comparison.skewness is not None and comparison.skewness.is_notable
-    groups = [g for g in comparison.groups if g.baseline is not None and 2 <= len(g.compared) <= MOST_VARIANTS]
+    learned = [group for group in comparison.groups if group.baseline is not None and group.has_learned]
+    groups = [group for group in learned if 2 <= len(group.compared) <= MOST_VARIANTS]
     tested = [_pairs(group, is_skewed) for group in groups]
     corrected = iter(holm([pair.p_value for pairs in tested for pair in pairs]))
     compared = []
@@ -85,7 +86,7 @@ def groups_of_pairs(comparison: Comparison) -> list[GroupOfPairs]:
 def best_of_many(group: Group) -> BestOfMany | None:
     """The best of a group's variants with its shrunken difference; None below three variants or two shared seeds.
 
-    Over folds it is of the means of two folds or more.
+    None too where nothing was learned. Over folds it is of the means of two folds or more.
     """
     compared = [(row, row.difference) for row in group.compared if row.difference is not None]
     by_replicate = [dict(zip(d.replicates, d.values, strict=True)) for _, d in compared]
@@ -93,7 +94,7 @@ def best_of_many(group: Group) -> BestOfMany | None:
     share = compared[0][1].fold_share if compared else None
     samples = [samples_of(shared, [values[one] for one in shared], share).values for values in by_replicate]
     table = np.array(samples)
-    estimate = shrunken(table, share or 0.0) if table.ndim == 2 else None
+    estimate = shrunken(table, share or 0.0) if table.ndim == 2 and group.has_learned else None
     if estimate is None:
         return None
     means = table.mean(axis=1)

@@ -68,6 +68,11 @@ class Group:
         return [row for row in self.rows if row.difference and row.is_comparable and not row.is_control]
 
     @property
+    def has_learned(self) -> bool:
+        """Whether the baseline or any variant has learned anything: where none has, no difference shows anything."""
+        return any(row.difference and row.difference.has_learned for row in self.compared)
+
+    @property
     def title(self) -> str:
         """What its rows share: optimizer, model and data, less those that differ.
 

@@ -26,8 +26,9 @@ def joined(names: Iterable[str]) -> str:
 
 
 def limited(texts: Sequence[str], most: int, noun: str = "") -> str:
-    """The first few of texts between semicolons, and how many more there are, of what."""
-    more = f"; and {len(texts) - most} more{noun and ' ' + noun}" if len(texts) > most else ""
+    """The first few of texts between semicolons, and how many more there are, of what (in the singular)."""
+    rest = len(texts) - most
+    more = f"; and {count(rest, f'more {noun}') if noun else f'{rest} more'}" if rest > 0 else ""
     return "; ".join(texts[:most]) + more
 
 

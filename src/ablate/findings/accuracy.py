@@ -241,4 +241,4 @@ def _reasons(left_out: dict[str, str]) -> str:
     for variant, reason in left_out.items():
         by_reason.setdefault(reason or "reason unknown", []).append(variant)
     texts = [f"{listed(variants, 4)} ({reason})" for reason, variants in by_reason.items()]
-    return limited(texts, MOST_REASONS, "reasons")
+    return limited(texts, MOST_REASONS, "reason")

@@ -110,7 +110,7 @@ def remarks(comparison: Comparison) -> list[Finding]:
         have = "has" if lost == 1 else "have"
         texts.append(f"{count(lost, 'trial')} of {len(sweep.signatures)} {have} no result; see the notes.")
     if sweep.missing:
-        missing = limited(_missing(sweep), MOST_MISSING, "variants")
+        missing = limited(_missing(sweep), MOST_MISSING, "variant")
         trials, have = count(len(sweep.missing), "trial"), "has" if len(sweep.missing) == 1 else "have"
         texts.append(f"{trials} of {len(sweep.signatures)} {have} no result yet: {missing}.")
     if sweep.ignored:

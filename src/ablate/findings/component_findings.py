@@ -82,7 +82,7 @@ def _factorial(study: StudyEffects, accuracy: str) -> list[Finding]:
     independent = [effect for effect in study.effects if effect.component not in names]
     findings = _interactions(study.interactions)
     findings += without_claims(Kind.COMPONENTS, [f"{_given(each, accuracy)}." for each in dependent])
-    return findings + (_main_effects(independent) if independent else [])
+    return findings + (_main_effects(independent, study.effects) if independent else [])
 
 
 def _interactions(interactions: Sequence[ComponentInteraction]) -> list[Finding]:
@@ -99,7 +99,7 @@ def _interactions(interactions: Sequence[ComponentInteraction]) -> list[Finding]
             Claim(" with ".join(one.components), direction(one.value.mean), "the sum of both alone", "gain")
             for one in supported
         ]
-        text += f"{limited(texts, MOST)}.{few_seeds_doubt(one.replicates for one in supported)}"
+        text += f"{limited(texts, MOST)}.{few_seeds_doubt((one.replicates for one in supported), len(tested))}"
         return [Finding(text, Kind.COMPONENTS, tuple(claims))]
     largest = f"{'the largest is ' if len(ranked) > 1 else ''}{_interaction(ranked[0])}"
     return [Finding(f"No interaction of two components is significant: {largest}.", Kind.COMPONENTS)]
@@ -124,12 +124,12 @@ def _removals(effects: Sequence[ComponentEffect], accuracy: str) -> list[Finding
     claims = [
         Claim("all components", direction(_mean(one)), f"all but {one.component}") for one in numbers if one.supported
     ]
-    text = f"{lead} {'; '.join(words)}.{_of_few_seeds(numbers)}{_doubts(numbers)}"
+    text = f"{lead} {'; '.join(words)}.{_of_few_seeds(numbers, effects)}{_doubts(numbers)}"
     findings = [Finding(text, Kind.COMPONENTS, tuple(claims))] if numbers else []
     return findings + without_claims(Kind.COMPONENTS, _refusals(effects))
 
 
-def _main_effects(effects: Sequence[ComponentEffect]) -> list[Finding]:
+def _main_effects(effects: Sequence[ComponentEffect], family: Sequence[ComponentEffect]) -> list[Finding]:
     numbers = [effect for effect in effects if effect.mean is not None]
     pairs = max((effect.pairs for effect in numbers), default=0)
     lead = "Main effects, averaged over the settings of the other components" if pairs > 1 else "Effects of adding each"
@@ -137,7 +137,7 @@ def _main_effects(effects: Sequence[ComponentEffect]) -> list[Finding]:
     claims = [
         Claim(one.component, direction(_mean(one)), f"without {one.component}") for one in numbers if one.supported
     ]
-    text = f"{lead}: {'; '.join(words)}.{_of_few_seeds(numbers)}{_doubts(numbers)}"
+    text = f"{lead}: {'; '.join(words)}.{_of_few_seeds(numbers, family)}{_doubts(numbers)}"
     findings = [Finding(text, Kind.COMPONENTS, tuple(claims))] if numbers else []
     rest = []
     fewer = [f"{effect.component} ({effect.pairs} of {pairs})" for effect in numbers if effect.pairs < pairs]
@@ -162,8 +162,9 @@ def _doubts(effects: Sequence[ComponentEffect]) -> str:
     return text
 
 
-def _of_few_seeds(effects: Sequence[ComponentEffect]) -> str:
-    return few_seeds_doubt(effect.replicates for effect in effects if effect.supported)
+def _of_few_seeds(effects: Sequence[ComponentEffect], family: Sequence[ComponentEffect]) -> str:
+    tests = sum(effect.p_holm is not None for effect in family)
+    return few_seeds_doubt((effect.replicates for effect in effects if effect.supported), tests)
 
 
 def _refusals(effects: Sequence[ComponentEffect]) -> list[str]:

@@ -247,7 +247,7 @@ def _size(test: _SizeTest, tests: int) -> Finding:
         return Finding(f"{lead} The graft cannot be distinguished from the {test.noun}: {numbers}.", Kind.CONTROLS)
     what = "outperforms" if beyond > 0 else "underperforms"
     claim = Claim(graft, direction(beyond), test.block.label)
-    doubt = "" if test.beyond.is_of_folds else few_units_doubt([len(test.beyond.values)])
+    doubt = "" if test.beyond.is_of_folds else few_units_doubt([len(test.beyond.values)], tests)
     return Finding(f"{lead} The graft {what} the {test.noun}: {numbers}.{doubt}", Kind.CONTROLS, (claim,))
 
 

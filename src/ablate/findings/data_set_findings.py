@@ -20,8 +20,9 @@ MOST = 3  # variants that are said
 
 def data_set_findings(comparison: Comparison) -> list[Finding]:
     """The mean over data sets, the next data set and the ranks, for each study over data sets."""
-    findings = []
-    for study in data_set_studies(comparison):
+    findings, studies = [], data_set_studies(comparison)
+    tests = sum(variant.p_holm is not None for study in studies for variant in study.variants)
+    for study in studies:
         lead = f"Over {len(study.data)} data sets ({listed(study.data, MOST)})"
         lead += f" with {study.title}" if study.title else ""
         text = (
@@ -32,7 +33,8 @@ def data_set_findings(comparison: Comparison) -> list[Finding]:
             for variant in study.variants
             if variant.supported
         ]
-        text += few_units_doubt((len(one.on) for one in study.variants if one.supported), "data set")
+        numbers = [len(one.on) for one in study.variants if one.supported]
+        text += few_units_doubt(numbers, tests, "data set")
         findings.append(Finding(text, Kind.DATA_SETS, tuple(claims)))
         if study.ranks is not None:
             findings.append(_of_ranks(study, study.ranks))
@@ -42,7 +44,7 @@ def data_set_findings(comparison: Comparison) -> list[Finding]:
 def _means(variants: Sequence[AcrossDataSets]) -> str:
     """Mean differences, the supported ones first, then the largest."""
     ranked = sorted(variants, key=lambda variant: (not variant.supported, -abs(variant.pooled.mean)))
-    return limited([_mean(variant) for variant in ranked], MOST, "variants")
+    return limited([_mean(variant) for variant in ranked], MOST, "variant")
 
 
 def _mean(variant: AcrossDataSets) -> str:

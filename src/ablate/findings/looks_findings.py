@@ -41,7 +41,7 @@ def looks_findings(comparison: Comparison) -> list[Finding]:
             claims = [Claim(row.label, CLAIMED[verdict], row.baseline) for row in these if verdict in CLAIMED]
             text = f"{str(verdict).capitalize()}{margin}: {limited([_at_last_look(row) for row in these], MOST)}."
             if verdict in (Verdict.BETTER, Verdict.WORSE):
-                text += few_units_doubt(len(row.difference.values) for row in these if row.difference is not None)
+                text += few_units_doubt((len(row.difference.values) for row in these if row.difference), plan.tests)
             findings.append(Finding(text, Kind.ACCURACY, tuple(claims)))
     if findings:
         together = f" and for all {plan.tests} comparisons together" if plan.tests > 1 else ""

@@ -48,18 +48,19 @@ def normality_doubt(compared: Sequence[tuple[Row, Difference]], tested: Sequence
     return f"{text} The exact sign-flip test{WHY} does not confirm {listed(against, MOST)}." if against else text
 
 
-def few_seeds_doubt(claimed: Iterable[Collection[Replicate]]) -> str:
+def few_seeds_doubt(claimed: Iterable[Collection[Replicate]], tests: int = 1) -> str:
     """The same of other contrasts that are called significant, where seeds are so few that it can never agree.
 
     Args:
         claimed: The seeds that each rests on; folds, which have no exact test, are left out.
+        tests: That p-values are corrected for.
     """
-    return few_units_doubt(len(seeds) for seeds in claimed if unit_of(seeds) == "seed")
+    return few_units_doubt((len(seeds) for seeds in claimed if unit_of(seeds) == "seed"), tests)
 
 
-def few_units_doubt(numbers: Iterable[int], unit: str = "seed") -> str:
+def few_units_doubt(numbers: Iterable[int], tests: int = 1, unit: str = "seed") -> str:
     """The same of contrasts over so many seeds, or other units, each."""
-    return _too_few({number for number in numbers if least_p(number) >= ALPHA}, 1, unit)
+    return _too_few({number for number in numbers if least_p(number) * tests >= ALPHA}, tests, unit)
 
 
 def _too_few(numbers: Collection[int], tests: int, unit: str = "seed") -> str:

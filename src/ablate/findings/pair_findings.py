@@ -50,12 +50,12 @@ def _pairs(group: GroupOfPairs, pairs: int, is_skewed: bool) -> Finding:
         text = f"{which} be told apart from one another ({how}){why}. {_measured(largest, len(group.pairs))}."
         return Finding(text, Kind.PAIRS)
     claims = tuple(Claim(p.first.label, direction(p.interval.estimate), p.second.label) for p in apart)
-    text = f"Variants with one another ({how}): {limited([_pair(pair) for pair in apart], MOST, 'pairs')}."
+    text = f"Variants with one another ({how}): {limited([_pair(pair) for pair in apart], MOST, 'pair')}."
+    text += few_seeds_doubt((_shared(pair) for pair in apart), pairs)
     if all(group.letters) and len(group.rows) <= MOST_LETTERS:
         lettered = zip(group.rows, group.letters, strict=True)
         shown = ", ".join(f"{row.label} ({letters})" for row, letters in lettered)
         text += f" Those that share a letter cannot be told apart: {shown}."
-    text += few_seeds_doubt(_shared(pair) for pair in apart)
     return Finding(text, Kind.PAIRS, claims)
 
 

@@ -65,7 +65,8 @@ def epoch_findings(comparison: Comparison) -> list[Finding]:
         Claim(test.row.label, direction(test.mean), test.baseline.label, test.outcome) for test, _ in changed[:MOST]
     ]
     texts = limited([text for _, text in changed], MOST)
-    text = f"The difference depends on the epoch that is evaluated: {texts}.{_doubt([test for test, _ in changed])}"
+    doubt = _doubt([test for test, _ in changed], len(tests))
+    text = f"The difference depends on the epoch that is evaluated: {texts}.{doubt}"
     return [Finding(text, Kind.EPOCHS, tuple(claims))]
 
 
@@ -87,7 +88,8 @@ def size_findings(comparison: Comparison) -> list[Finding]:
     claims = tuple(
         Claim(test.row.label, direction(test.mean), test.baseline.label, test.outcome) for test in large[:MOST]
     )
-    text = f"By object size (COCO areas, corrected for {len(tests)} tests): {limited(texts, MOST)}.{_doubt(large)}"
+    doubt = _doubt(large, len(tests))
+    text = f"By object size (COCO areas, corrected for {len(tests)} tests): {limited(texts, MOST)}.{doubt}"
     return [Finding(text, Kind.SIZES, claims)]
 
 
@@ -97,8 +99,8 @@ def _on_size(test: _Test) -> str:
     return f"{test.row.label} on {size} objects {estimate_text(test.mean, test.differences.interval(), p_value)}"
 
 
-def _doubt(tests: Sequence[_Test]) -> str:
-    return few_units_doubt(len(test.differences.values) for test in tests if not test.differences.is_of_folds)
+def _doubt(claimed: Sequence[_Test], tests: int) -> str:
+    return few_units_doubt((len(one.differences.values) for one in claimed if not one.differences.is_of_folds), tests)
 
 
 def _epoch_test(row: Row, baseline: Variant) -> _Test | None:

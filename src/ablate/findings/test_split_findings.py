@@ -65,7 +65,7 @@ def _differences(split: TestSplit, compared: Sequence[SplitRow]) -> Finding:
     """The differences on the test split with their verdicts, and where they disagree with the validation images."""
     ranked = sorted(compared, key=lambda one: (_verdict(one) not in SURE, -abs(one.test.estimate or 0.0)))
     text = f"On the test split ({_opened(split)}), compared with the baseline: "
-    text += f"{limited([_difference(one) for one in ranked], MOST, 'variants')}."
+    text += f"{limited([_difference(one) for one in ranked], MOST, 'variant')}."
     lost = [one.test.label for one in ranked if _is_lost(one)]
     if lost:
         those = "These differences are" if len(lost) > 1 else "This difference is"
@@ -83,7 +83,7 @@ def _opened(split: TestSplit) -> str:
         data = f" of {one.data}" if len(split.openings) > 1 else ""
         texts.append(f"{count(one.images, 'image')}{data}{_when(one.lines)}")
     damage = f"; the ledger was tampered with: {split.damage}" if split.damage else ""
-    return limited(texts, 2, "data sets") + damage
+    return limited(texts, 2, "data set") + damage
 
 
 def _when(openings: Sequence[LedgerLine]) -> str:
