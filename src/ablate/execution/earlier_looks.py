@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from ablate.monitor.time_left import variant_of
 from ablate.records.loading import load_manifest
+from ablate.records.replicate import Replicate, split_name
 from ablate.records.sweep_record import SweepManifest
 from ablate.statistics.sequential import FIRST_LOOK
 from ablate.storage.layout import SweepFolder
-
-_REPLICATE = re.compile(
-    r" s(\d+)( f\d+)?$"
-)  # at the end of a trial's name: its seed, and its fold where there are some
 
 
 def earlier_looks(folder: SweepFolder, names: Mapping[str, str]) -> tuple[int, ...]:
@@ -37,7 +33,7 @@ def earlier_looks(folder: SweepFolder, names: Mapping[str, str]) -> tuple[int, .
         if _is_part(manifest, names):
             seeds = _seeds(manifest.names[signature] for signature in manifest.signatures)
             looks |= {seeds} if manifest.analysis.until is None else set(range(FIRST_LOOK, seeds + 1))
-    over_folds = any((match := _REPLICATE.search(name)) and match[2] for name in names.values())
+    over_folds = any(replicate.fold is not None for replicate in _replicates(names.values()))
     fewest = 1 if over_folds else 2  # one seed has folds to test
     return tuple(sorted(look for look in looks if fewest <= look < now))
 
@@ -52,7 +48,11 @@ def _is_part(manifest: SweepManifest, names: Mapping[str, str]) -> bool:
 
 def _seeds(names: Iterable[str]) -> int:
     """Return how many seeds the trials of these names have."""
-    return len({match[1] for name in names if (match := _REPLICATE.search(name))})
+    return len({replicate.seed for replicate in _replicates(names)})
+
+
+def _replicates(names: Iterable[str]) -> list[Replicate]:
+    return [replicate for _, replicate in map(split_name, names) if replicate]
 
 
 def warning(looks: Sequence[int], *, over_folds: bool) -> str:
