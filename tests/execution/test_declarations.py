@@ -247,3 +247,30 @@ def test_a_sweep_that_another_command_runs_is_not_declared_anew(
         assert swept(Dead(), "sweep=mine", "delta=0.03", *STA) == 2
         assert "declared with delta=0.02 and runs now" in capsys.readouterr().err
     assert swept(Dead(), "sweep=mine", "delta=0.03", *STA) == 0
+
+
+def test_results_of_baselines_and_failed_trials_do_not_keep_a_sweep_from_another_declaration(
+    swept: Ran, tmp_path: Path
+) -> None:
+    class Failing(Clocked):
+        def _train(self, job: Any) -> Any:
+            name = job.planned.trial.identity.name
+            self._failing = "" if name.startswith("baseline") else name
+            return super()._train(job)
+
+    swept(Failing(), "sweep=mine", *STA)
+    assert swept(Clocked(), "sweep=mine", "delta=0.02", "retry=failed", *STA) == 0
+    manifest = load_manifest(the_sweep(tmp_path, "mine"))
+    assert manifest.analysis.delta == 0.02
+    assert manifest.late == ()
+
+
+def test_seeds_with_results_that_join_while_a_sweep_runs_are_told_as_late(swept: Ran, tmp_path: Path) -> None:
+    swept(Machine(), "module=acmix", "seed=3,4", *TINY, "-m")  # long ago: a clock has seconds
+    words = ["sweep=mine", "module=acmix", "until=decided", "max_seeds=5", *TINY, "-m"]
+    for _ in range(2):
+        assert swept(Clocked(), *words) == 0
+        manifest = load_manifest(the_sweep(tmp_path, "mine"))
+        assert len(manifest.signatures) == 10  # nothing was decided
+        assert {word for each in manifest.late for word in each.words} == {"until=decided max_seeds=5 seed=0"}
+        assert sum(each.trials for each in manifest.late) == 2

@@ -18,6 +18,8 @@ from ablate.monitor.time_left import variant_of
 from ablate.records.factor_levels import is_stock
 from ablate.records.loading import DamagedRecordError, load_manifest, load_record
 from ablate.records.sweep_record import NO_MARGIN, NO_STOP, AnalysisPlan, Design, LateDeclaration, SweepManifest
+from ablate.records.trial_record import FINISHED, TrialRecord
+from ablate.settings.signature import Identity
 from ablate.storage.layout import SweepFolder
 from ablate.storage.locking import held
 from ablate.study.trial import Trial
@@ -89,7 +91,7 @@ def late_declarations(
     joining = [
         trial
         for trial in finished
-        if trial.identity.signature not in earlier.signatures and not is_baseline(trial, design)
+        if trial.identity.signature not in earlier.signatures and not is_baseline(trial.identity, design)
     ]
     if not joining:
         return earlier.late
@@ -115,18 +117,29 @@ def late_note(late: Sequence[LateDeclaration]) -> str:
     return f"declared {'; '.join(each)}: every table and report says so"
 
 
-def is_baseline(trial: Trial, design: Design | None) -> bool:
+def is_baseline(trial: Identity | TrialRecord, design: Design | None) -> bool:
     """Tell whether variants are compared with this trial: it has no component, or changes nothing of the network."""
-    marks = None if design is None else design.marks.get(trial.identity.variant_key)
-    return is_stock(trial.identity.factors) if marks is None else not any(marks)
+    marks = None if design is None else design.marks.get(trial.variant_key)
+    return is_stock(trial.factors) if marks is None else not any(marks)
 
 
 def _state(folder: SweepFolder, manifest: SweepManifest) -> str:
     """Return why a sweep cannot be declared anew; empty where it can."""
     trials = [folder.trial(signature) for signature in manifest.signatures]
-    if any(trial.result.is_file() for trial in trials):
+    if any(_shows_difference(trial.path, manifest.design) for trial in trials):
         return HAS_RESULTS
     return "runs now" if any(held(trial.lock) for trial in trials) else ""
+
+
+def _shows_difference(trial: Path, design: Design | None) -> bool:
+    """Tell whether a trial has a result that says something of a difference; one that cannot be read may have."""
+    try:
+        record = load_record(trial)
+    except FileNotFoundError:
+        return False
+    except DamagedRecordError:
+        return True
+    return record.status == FINISHED and not is_baseline(record, design)
 
 
 def _sweeps_by_trial(folder: SweepFolder, signatures: Sequence[str]) -> dict[str, list[SweepManifest]]:

@@ -19,6 +19,7 @@ from ablate.records.factor_levels import STOCK
 from ablate.records.loading import load_manifest, save_manifest
 from ablate.records.store_address import without_account
 from ablate.records.sweep_record import AnalysisPlan, Control, Design, LateDeclaration, SweepManifest, TunedRate
+from ablate.records.trial_record import FINISHED
 from ablate.redaction import without_secrets
 from ablate.settings.metric import MAP50_95
 from ablate.storage.confined import refuse_links
@@ -85,7 +86,7 @@ def open_sweep(
         ignored: Takes in words what of an earlier manifest could not be read.
         plan: What was declared of its analysis.
         tuned: By variant key, the learning rates that short trials have chosen.
-        finished: Trials that have a result.
+        finished: Trials of the sweep that have a result.
 
     Raises:
         ConfigError: The folder, or its log, is a link; or the sweep has results and was declared otherwise.
@@ -98,8 +99,9 @@ def open_sweep(
     name = folder.path.name
     refuse_links([folder.path, folder.driver_log])
     earlier, now = _earlier(folder, plan, trials, ignored), _now()
-    names = {**earlier.names, **{t.identity.signature: t.identity.name for t in trials}}
-    signatures = _signatures(earlier, plan, trials)
+    members = [*trials, *finished]  # where seeds are added, `trials` are of the first one
+    names = {**earlier.names, **{t.identity.signature: t.identity.name for t in members}}
+    signatures = _signatures(earlier, plan, members)
     manifest = SweepManifest(
         name=name,
         command=f"python -m ablate {shlex.join(_words_to_repeat(command))}",
@@ -200,6 +202,9 @@ def keep_trials(folder: SweepFolder, trials: Sequence[Trial], spent: float) -> N
         spent: Wall-clock time of its commands.
     """
     manifest = load_manifest(folder)
+    joining = [trial for trial in trials if trial.identity.signature not in manifest.signatures]
+    finished = [trial for trial in joining if (record := trial.record()) and record.status == FINISHED]
+    late = late_declarations(folder, manifest, manifest.analysis, finished, manifest.design, _now())
     by_key: dict[str, list[str]] = {}
     for trial in trials:
         by_key.setdefault(trial.identity.variant_key, []).append(trial.identity.signature)
@@ -209,7 +214,7 @@ def keep_trials(folder: SweepFolder, trials: Sequence[Trial], spent: float) -> N
     }
     names = {trial.identity.signature: trial.identity.name for trial in trials}
     kept = msgspec.structs.replace(
-        manifest, signatures=tuple(names), names=names, controls=controls, spent_seconds=round(spent, 1)
+        manifest, signatures=tuple(names), names=names, controls=controls, spent_seconds=round(spent, 1), late=late
     )
     save_manifest(folder, kept)
 

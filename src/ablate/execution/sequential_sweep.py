@@ -126,7 +126,7 @@ def comparisons(trials: Mapping[str, Trial], design: Design | None, controls: Ma
     found: list[Paired] = []
     baselines: dict[str, str] = {}
     for group, members in groups.items():
-        stock = [key for key in members if is_baseline(trials[key], design)]
+        stock = [key for key in members if is_baseline(trials[key].identity, design)]
         if stock:
             baselines |= {trials[key].identity.comparison_key: stock[0] for key in members} | {group: stock[0]}
             found += [Paired(key, stock[0], key in marks) for key in members if key != stock[0]]
