@@ -26,14 +26,15 @@ QUICK = MeasurementOptions(rounds=8, warmup=1, warmup_max=1)
 
 
 def detector(module: str = "none", head: str = "one_to_many", names: int = 3) -> nn.Module:
-    """An untrained YOLO26n, with a module at its customary place, fused."""
+    """A small untrained network with YOLO26's head, with a module at its customary place, fused."""
+    from tests.training.conftest import small_network
     from ultralytics.nn.tasks import DetectionModel
 
     from ablate.grafting.surgery import operate
     from ablate.settings.graft import GraftSpec
 
     torch.manual_seed(0)
-    network = DetectionModel("yolo26n.yaml", nc=names, verbose=False)
+    network = DetectionModel(small_network(1 / 8), nc=names, verbose=False)
     if module != "none":
         operate(network, [GraftSpec.from_text(module)])
     # Untrained scores are all alike, which would leave the order of an end-to-end head's rows to rounding.

@@ -48,6 +48,7 @@ ROW = {
 
 def write_sweep(root: Path, modules: tuple[str, ...] = ("none", "sta")) -> Path:
     """A sweep whose trials are finished, with real checkpoints of untrained networks."""
+    from tests.training.conftest import small_network
     from ultralytics.nn.tasks import DetectionModel
 
     from ablate.grafting.surgery import operate
@@ -56,7 +57,7 @@ def write_sweep(root: Path, modules: tuple[str, ...] = ("none", "sta")) -> Path:
     signatures = []
     for number, module in enumerate(modules):
         torch.manual_seed(0)
-        network = DetectionModel("yolo26n.yaml", nc=3, verbose=False)
+        network = DetectionModel(small_network(), nc=3, verbose=False)
         if module != "none":
             operate(network, [GraftSpec.from_text(module)])
         signature = f"{number + 1}" * 64

@@ -96,12 +96,12 @@ def user_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[st
     sys.modules.pop("my_blocks", None)
 
 
-def small_network() -> dict[str, Any]:
+def small_network(width: float = NARROW) -> dict[str, Any]:
     """Return what the YAML of the small network says."""
     from ultralytics.nn.tasks import yaml_model_load
 
     content: dict[str, Any] = yaml_model_load("yolo26n.yaml") | SMALL
-    content["scales"]["n"][1] = NARROW
+    content["scales"]["n"][1] = width
     return content
 
 
