@@ -18,7 +18,7 @@ from simulated.whole_reports import (
 
 from ablate.findings.all_findings import findings
 from ablate.findings.finding import Kind, Relation
-from ablate.findings.normality import normality_doubt, sign_flip_text
+from ablate.findings.normality import few_units_doubt, normality_doubt, sign_flip_text
 from ablate.records.sweep_record import AnalysisPlan
 from ablate.statistics.all_pairs import letters
 from ablate.statistics.sign_flip import least_p, sign_flip
@@ -175,6 +175,13 @@ def test_the_exact_test_is_corrected_over_higher_and_lower_differences_together(
     assert len(told) == 2
     assert "sign-flip p 0.0312" in told[0]
     assert not any("does not confirm" in text or "cannot confirm" in text for text in told)
+
+
+def test_numbers_of_seeds_that_are_too_few_have_one_bound() -> None:
+    assert "With 3 to 5 seeds" in few_units_doubt([5, 3])
+    assert "(its p is at least 0.0625)" in few_units_doubt([5, 3])
+    assert few_units_doubt([6]) == ""
+    assert "at least 0.03125 before correction for 2 tests" in few_units_doubt([6], 2)
 
 
 def test_only_the_first_sentence_says_why_the_exact_test_is_named() -> None:

@@ -115,7 +115,8 @@ def trial_notes(variant: Variant) -> list[str]:
     for trial in lost:
         troubles.setdefault(status(trial, variant.metric), []).append(trial)
     for trouble, those in troubles.items():
-        which = f" ({_named(those)})" if len(those) < total and _named(those) else ""
+        names = _named(those) if len(those) < total else ""
+        which = f" ({names})" if names else ""
         notes.append(f"{len(those)} of {total} trials {trouble}{which}" if total > 1 else f"trial {trouble}")
     again = len(variant.measured) - len(variant.by_replicate)
     if again:

@@ -67,11 +67,10 @@ def _too_few(numbers: Collection[int], tests: int, unit: str = "seed") -> str:
     if not numbers:
         return ""
     few = sorted(numbers)
-    lowest = span(f"{least_p(number):g}" for number in reversed(few))
     before = f" before correction for {tests} tests" if tests > 1 else ""
     return (
         f" With {span(map(str, few))} {unit}s the exact sign-flip test{WHY} cannot confirm this (its p is at least "
-        f"{lowest}{before})."
+        f"{least_p(few[-1]):g}{before})."
     )
 
 
