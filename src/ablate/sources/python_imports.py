@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
@@ -73,8 +74,9 @@ class Imports:
     computed: bool
 
 
+@lru_cache(maxsize=16)  # classes of one package stand on the same few files; a tree takes much memory
 def parse(path: Path, content: bytes) -> ast.Module:
-    """Return a file's syntax tree.
+    """Return a file's syntax tree, which nobody changes.
 
     Raises:
         ConfigError: It is no Python.
