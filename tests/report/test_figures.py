@@ -69,6 +69,19 @@ def test_what_may_not_be_compared_is_flagged_and_no_part_of_the_front(records: G
     assert "†: not comparable with its baseline; the notes say why." in drawing.caption
 
 
+def test_a_variant_over_other_seeds_is_no_part_of_the_front_and_named(records: Grid, write: Write) -> None:
+    made = records(("none", "hmha", "acmix"), ("sgd",))
+    for found in made[3:6]:
+        found["metrics"]["map50_95"] = 0.9
+    comparison = read(write([*made[:5], *made[6:]]))
+    assert "hmha" not in {point.row.module for point in pareto(points(comparison))}
+    drawing, curves = accuracy_against_latency(comparison), training_curves(comparison)
+    assert drawing is not None
+    assert curves is not None
+    assert "for that alone: hmha@c3k2 sgd. They are not part of the front." in drawing.caption
+    assert "Over other seeds than the baseline's" in curves.caption
+
+
 def test_every_figure_of_variants_flags_what_may_not_be_compared(records: Grid, write: Write) -> None:
     made = records(("none", "hmha", "acmix"), ("sgd",))
     for found in made[3:6]:

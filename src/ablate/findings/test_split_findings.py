@@ -53,7 +53,7 @@ def _without_result(sweep: Sweep) -> list[Finding]:
         by = f" ({lines[-1].command})" if lines[-1].command else ""
         times = _times(results.ledger.openings(data))
         name = lines[-1].data_name or "the data"
-        texts.append(f"The test split of {name} was opened {times}{by}, and no result of it stands yet. {why}")
+        texts.append(f"The test split of {name} was opened {times}{by}, and no result of it stands. {why}")
     return without_claims(Kind.TEST_SPLIT, texts)
 
 

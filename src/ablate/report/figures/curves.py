@@ -120,7 +120,9 @@ def _caption(comparison: Comparison, metric: Metric, rows: Sequence[Row], *, sev
         "" if metric is comparison.metric else f"{comparison.metric.label} is not recorded after each epoch.",
         "The baseline is the thick black line." if any(row.is_baseline for row in rows) else "",
         "The first epochs are below the panel, so that later ones can be distinguished." if is_cut else "",
-        f"Over other {what}s than the baseline, which may move a line: {listed(others, MOST)}." if others else "",
+        f"Over other {what}s than the baseline's, which alone may raise or lower a line: {listed(others, MOST)}."
+        if others
+        else "",
         dagger_caption(rows),
     ]
 

@@ -102,9 +102,13 @@ def pareto(points: Sequence[Point]) -> list[Point]:
 
 
 def _candidates(points: Sequence[Point]) -> list[Point]:
-    fair = [point for point in points if point.row.is_comparable and not point.row.is_control]
+    fair = [point for point in points if _is_fair(point.row)]
     usual = usual_replicates([point.row for point in fair])
     return [point for point in fair if point.row.variant.by_replicate.keys() == usual]
+
+
+def _is_fair(row: Row) -> bool:
+    return row.is_comparable and not row.is_control
 
 
 def point_of(row: Row) -> Point | None:
@@ -199,14 +203,18 @@ def _caption(points: Sequence[Point], named: int, panels: int) -> str:
     percent = f"{100 * LEVEL:.0f}%"
     rows, covers = [point.row for point in points], {point.covers for point in points}
     parts = ["One point per variant; up and to the left is better."]
-    front = pareto(points)
-    if len(front) > 1:
-        parts.append("Dashed: the Pareto front; no variant that takes part was measured both faster and more accurate.")
-    elif front and panels == 1:
-        parts.append(f"The Pareto front is {front[0].row.label} alone.")
+    by_data = {row.data: [point for point in points if point.row.data == row.data] for row in rows}
+    fronts = [pareto(panel) for panel in by_data.values()]
+    if any(len(front) > 1 for front in fronts):
+        parts.append(
+            "Dashed: the Pareto front; no variant that takes part was measured both faster and more accurate than one "
+            "on it."
+        )
+    elif panels == 1 and fronts[0]:
+        parts.append(f"The Pareto front is {fronts[0][0].row.label} alone.")
     if not all(row.is_comparable for row in rows):
         parts.append(f"{dagger_caption(rows)} Such variants are not part of the front.")
-    if others := _over_others(rows):
+    if others := [label for panel in by_data.values() for label in _over_others(panel)]:
         units = "folds" if any(row.folds for row in rows) else "seeds"
         parts.append(
             f"Over other {units} than the rest, so that their height may differ for that alone: "
@@ -245,14 +253,10 @@ def _caption(points: Sequence[Point], named: int, panels: int) -> str:
     return paragraph(parts)
 
 
-def _over_others(rows: Sequence[Row]) -> list[str]:
+def _over_others(panel: Sequence[Point]) -> list[str]:
     """Labels of the variants that are not part of a front because most of their panel are over other seeds or folds."""
-    others: list[str] = []
-    for data in dict.fromkeys(row.data for row in rows):
-        fair = [row for row in rows if row.data == data and row.is_comparable and not row.is_control]
-        usual = usual_replicates(fair)
-        others += [row.label for row in fair if row.variant.by_replicate.keys() != usual]
-    return others
+    candidates = _candidates(panel)
+    return [point.row.label for point in panel if _is_fair(point.row) and point not in candidates]
 
 
 def _worth_a_name(points: Sequence[Point]) -> set[str]:
