@@ -274,3 +274,14 @@ def test_seeds_with_results_that_join_while_a_sweep_runs_are_told_as_late(swept:
         assert len(manifest.signatures) == 10  # nothing was decided
         assert {word for each in manifest.late for word in each.words} == {"until=decided max_seeds=5 seed=0"}
         assert sum(each.trials for each in manifest.late) == 2
+
+
+def test_a_comparison_that_was_reported_stays_what_it_is_when_fewer_seeds_are_looked_at_later(
+    swept: Ran, tmp_path: Path
+) -> None:
+    for name, seeds in (("all", 4), ("fewer", 3), ("all", 4)):
+        assert swept(Clocked(), f"sweep={name}", "module=sta", f"seed=range(0,{seeds})", *TINY, "-m") == 0
+        the_sweep(tmp_path, name).report("html").touch()
+    assert load_manifest(the_sweep(tmp_path, "all")).looks == ()
+    swept(Clocked(), "sweep=more", "module=sta", "seed=range(0,5)", *TINY, "-m")
+    assert load_manifest(the_sweep(tmp_path, "more")).looks == (3, 4)

@@ -89,7 +89,7 @@ def test_the_trials_that_are_done_are_all_counted_however_few_records_are_read(
 
 def test_the_declaration_is_a_line_of_the_plan(swept: Ran, planned: Planned) -> None:
     words = planned("delta=0.02", "metric=map50", "max_seeds=20", "budget=8h", as_json=False)
-    declared = "metric=map50, judge=best, delta=0.02 (2 points), until=decided max_seeds=20 seed=0, budget 8 h 0 min"
+    declared = "metric=map50, judge=best, delta=0.02 (2.00 points), until=decided max_seeds=20 seed=0, budget 8 h 0 min"
     assert f"analysis: {declared}" in words
 
 

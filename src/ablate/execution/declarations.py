@@ -56,7 +56,7 @@ def check_declaration(folder: SweepFolder, earlier: SweepManifest, plan: Analysi
     place = "" if root == "multirun" else f" {shlex.quote(f'root={root}')}"
     shown = [word for word, _ in changed if word != NO_MARGIN and not _is_of_stop(word)]
     ways = [
-        "the words of before go on with it",
+        "the command as it was declared goes on with it",
         "another sweep=<name> begins a new one, which says what results were there",
     ]
     if shown and state == HAS_RESULTS:

@@ -159,8 +159,11 @@ def _looks(folder: SweepFolder, earlier: SweepManifest, plan: AnalysisPlan, tria
     """Return with how many seeds the comparison was reported before; none where looks are part of the rule."""
     if plan.until:
         return ()
+    signatures = _signatures(earlier, plan, trials)
+    if set(signatures) == set(earlier.signatures) and folder.report("html").is_file():
+        return earlier.looks  # what others looked at after its report changes nothing of it
     names = {**earlier.names, **{trial.identity.signature: trial.identity.name for trial in trials}}
-    return earlier_looks(folder, {s: names[s] for s in _signatures(earlier, plan, trials) if s in names})
+    return earlier_looks(folder, {s: names[s] for s in signatures if s in names})
 
 
 def _earlier(

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ablate.analysis.number_format import points
 from ablate.console import Terminal, print_line
 from ablate.errors import count
 from ablate.execution.expected_table import expected_json, expected_lines
@@ -84,10 +85,11 @@ def print_plan(plan: Plan) -> None:
 
 def _analysis(declared: AnalysisPlan) -> str:
     """What the command declares of its analysis, as its words; a margin in points too, as it is easily mistaken."""
-    words = [f"{word} ({100 * (declared.delta or 0):g} points)" if word.startswith("delta=") else word
-             for word in declared.words]  # fmt: skip
+    metric, judge, margin, stop = declared.words
+    if declared.delta is not None:
+        margin += f" ({points(declared.delta, signed=False)} points)"
     budget = [] if declared.budget is None else [f"budget {duration(declared.budget)}"]
-    return f"analysis: {', '.join([*words, *budget])}"
+    return f"analysis: {', '.join([metric, judge, margin, stop, *budget])}"
 
 
 def _analysis_json(declared: AnalysisPlan) -> dict[str, Any]:
