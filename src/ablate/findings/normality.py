@@ -69,8 +69,8 @@ def _too_few(numbers: Collection[int], tests: int, unit: str = "seed") -> str:
     few = sorted(numbers)
     before = f" before correction for {tests} tests" if tests > 1 else ""
     return (
-        f" With {span(map(str, few))} {unit}s the exact sign-flip test{WHY} cannot confirm this (its p is at least "
-        f"{least_p(few[-1]):g}{before})."
+        f" With {span(map(str, few))} {unit}s the exact sign-flip test{WHY} cannot be significant: its p is at least "
+        f"{least_p(few[-1]):g}{before}."
     )
 
 
