@@ -160,11 +160,13 @@ def test_a_killed_command_goes_on_to_the_same_decisions(story: Story, swept: Ran
     assert the_folder(tmp_path).path.name == the_folder(story.folder).path.name
 
 
-def test_a_repeated_command_runs_nothing(story: Story, swept: Ran, tmp_path: Path) -> None:
+def test_a_repeated_command_runs_nothing_and_keeps_its_trials(story: Story, swept: Ran, tmp_path: Path) -> None:
     shutil.copytree(story.folder / "here", tmp_path / "here")
+    before = load_manifest(the_folder(tmp_path)).signatures
     again = Machine()
     assert swept(again) == 0
     assert again.started == []
+    assert set(load_manifest(the_folder(tmp_path)).signatures) == set(before)
 
 
 def test_a_failed_seed_ends_a_variant_undecided_and_says_why(swept: Ran, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from ablate.log import open_driver_log
 from ablate.preflight.networks import Preflight, contract_notes, preflight
 from ablate.records.failures import retry_option
 from ablate.records.loading import load_manifest, save_manifest
-from ablate.records.sweep_record import AnalysisPlan
+from ablate.records.sweep_record import AnalysisPlan, SweepManifest
 from ablate.storage.confined import refuse_links
 from ablate.storage.layout import SweepFolder
 from ablate.study.trial import Trial, data_warnings
@@ -115,9 +115,9 @@ def _begin(request: Request, plan: AnalysisPlan, launch: Launch) -> SequentialSw
     device = request.trials[0].settings.device
     if sequential.has_open_variants:
         launch.check(device)
-    earlier = sweep_folder(request.trials, request.controls, plan)
-    spent = load_manifest(earlier).spent_seconds if earlier.manifest.is_file() else 0.0
-    sequential.begin(spent, lambda: launch.slots(device))
+    folder = sweep_folder(request.trials, request.controls, plan)
+    earlier = load_manifest(folder) if folder.manifest.is_file() else SweepManifest(signatures=())
+    sequential.begin(earlier.spent_seconds, lambda: launch.slots(device), earlier.signatures)
     return sequential
 
 

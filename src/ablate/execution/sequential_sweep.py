@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -60,6 +60,19 @@ class Arm:
         self.trials[seed] = trial
         self.read(seed)
         return trial
+
+    def add_again(self, members: Collection[str], end: int) -> None:
+        """Add the trials that an earlier command ran ahead of a decision, so that its report keeps them.
+
+        Args:
+            members: Signatures of the sweep's trials so far.
+            end: The first seed that is not the sweep's.
+        """
+        for seed in range(max(self.trials) + 1, end):
+            if self.add(seed).identity.signature not in members or seed not in self.records:
+                del self.trials[seed]
+                self.records.pop(seed, None)
+                return
 
     def read(self, seed: int) -> None:
         """Read the record of its trial with this seed, if it is there and stays."""
@@ -194,14 +207,17 @@ class SequentialSweep:
         """Whether any variant needs a further seed."""
         return bool(self._undecided())
 
-    def begin(self, spent: float, slots: Callable[[], int]) -> list[Trial]:
+    def begin(self, spent: float, slots: Callable[[], int], members: Collection[str] = ()) -> list[Trial]:
         """Return the trials of the sweep: those that have ended, and those that run first.
 
         Args:
             spent: Seconds of earlier commands.
             slots: Returns how many trials run at a time.
+            members: Signatures of the sweep's trials so far.
         """
         self._spent, self._slots = spent, slots
+        for arm in self._arms.values():
+            arm.add_again(members, self._end)
         self._remove([trial for trial in self.trials if not self._has_ended(trial) and not self.is_due(trial)])
         self._waiting = {trial.identity.signature for trial in self.trials if not self._has_ended(trial)}
         self._next()
