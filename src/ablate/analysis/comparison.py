@@ -309,11 +309,12 @@ def _last_look(
 
 def _on_shared(variant: Variant, baseline: Variant, shared: Sequence[Replicate]) -> OnShared:
     """The mean accuracies of both over the replicates that a difference is of."""
-    ours, theirs = variant.accuracy(), baseline.accuracy()
+    accuracy, baseline_accuracy = variant.accuracy(), baseline.accuracy()
     mean, of_baseline = (
-        samples_of(shared, [side[one] for one in shared], variant.fold_share).mean for side in (ours, theirs)
+        samples_of(shared, [side[one] for one in shared], variant.fold_share).mean
+        for side in (accuracy, baseline_accuracy)
     )
-    return OnShared(mean, of_baseline, set(shared) == ours.keys() == theirs.keys())
+    return OnShared(mean, of_baseline, set(shared) == accuracy.keys() == baseline_accuracy.keys())
 
 
 def _paired(variant: Variant, baseline: Variant) -> tuple[list[Replicate], list[float]]:
@@ -330,8 +331,8 @@ def _accuracies(variant: Variant, baseline: Variant) -> tuple[list[float], list[
 
 def _learned(variant: Variant, baseline: Variant) -> tuple[list[float], list[float]]:
     """What tells whether the trials of the shared replicates have learned anything: the variant's, the baseline's."""
-    ours, theirs = zip(*trial_pairs(variant, baseline), strict=True)
-    return [learned_by(one, variant.metric) for one in ours], [learned_by(one, variant.metric) for one in theirs]
+    pairs, metric = trial_pairs(variant, baseline), variant.metric
+    return [learned_by(one, metric) for one, _ in pairs], [learned_by(other, metric) for _, other in pairs]
 
 
 def _rank(row: Row, group: VariantGroup, design: Design | None) -> tuple[object, ...]:

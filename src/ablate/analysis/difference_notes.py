@@ -44,8 +44,8 @@ def _unshared_notes(variant: Variant, baseline: Variant, difference: Difference)
     )
     if difference.looks is not None:  # trials beyond a decision are none that a side lacks
         return [text]
-    ours, theirs = variant.by_replicate.keys(), baseline.by_replicate.keys()
-    missing = {"this variant": sorted(theirs - ours), "the baseline": sorted(ours - theirs)}
+    of_variant, of_baseline = variant.by_replicate.keys(), baseline.by_replicate.keys()
+    missing = {"this variant": sorted(of_baseline - of_variant), "the baseline": sorted(of_variant - of_baseline)}
     return [f"{text} ({joined(f'{side} lacks {named(lost)}' for side, lost in missing.items() if lost)})"]
 
 

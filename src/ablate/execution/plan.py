@@ -202,8 +202,8 @@ def make_plan(request: Request, launch: Launch) -> Plan:
 def _done(request: Request, reconciled: Reconciled, analysis: AnalysisPlan) -> list[Trial]:
     """Return the trials that have finished: where seeds are added, those of all seeds that the sweep has so far."""
     if analysis.until is None:
-        own = {trial.identity.signature for trial in request.trials}
-        return [trial for trial in reconciled.done if trial.identity.signature in own]
+        signatures = {trial.identity.signature for trial in request.trials}
+        return [trial for trial in reconciled.done if trial.identity.signature in signatures]
     sequential = SequentialSweep(request.trials, analysis, request.design, request.controls)
     return reconcile(sequential.trials).done
 
