@@ -65,7 +65,7 @@ class Group:
     @property
     def compared(self) -> list[Row]:
         """The rows with a difference that may be compared, without controls."""
-        return [row for row in self.rows if row.difference and row.is_comparable and not row.is_control]
+        return [row for row in self.rows if row.difference and row.takes_part]
 
     @property
     def has_learned(self) -> bool:

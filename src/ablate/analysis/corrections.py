@@ -45,7 +45,7 @@ def family_skewness(rows: Iterable[Row]) -> PooledSkewness | None:
 
 def _family(rows: Iterable[Row]) -> list[Difference]:
     """The differences that are corrected together."""
-    return [row.difference for row in rows if row.difference and row.is_comparable and not row.is_control]
+    return [row.difference for row in rows if row.difference and row.takes_part]
 
 
 def _p_of_looks(difference: Difference, looks: int) -> float | None:

@@ -49,5 +49,5 @@ def _by_fold(accuracies: Mapping[Replicate, float], everywhere: Set[Replicate]) 
 def analysed_rows(comparison: Comparison) -> list[Row]:
     """The rows whose trials take part: those that may be compared, in the order of the sweep; no controls."""
     order = {(v.key, v.comparison_key): index for index, v in enumerate(comparison.variants)}
-    rows = [row for row in comparison.rows if row.is_comparable and not row.is_control]
+    rows = [row for row in comparison.rows if row.takes_part]
     return sorted(rows, key=lambda row: order[row.key, row.variant.comparison_key])

@@ -223,6 +223,11 @@ class Row:
         return self.variant.is_baseline
 
     @property
+    def takes_part(self) -> bool:
+        """Whether it is tested, ranked and called the best: it may be compared with its baseline, and is no control."""
+        return self.is_comparable and not self.is_control
+
+    @property
     def is_control(self) -> bool:
         """Whether it is a control."""
         return self.variant.control is not None

@@ -22,7 +22,7 @@ def with_verdicts(rows: Sequence[Row], plan: AnalysisPlan) -> list[Row]:
     identity control answers another question, whether the comparison is sound, and is tested alone.
     """
     raw = [_equivalence_p(row, plan) for row in rows]
-    in_family = [row.is_comparable and not row.is_control for row in rows]
+    in_family = [row.takes_part for row in rows]
     corrected = holm([p if member else None for p, member in zip(raw, in_family, strict=True)])
     answers = []
     for row, alone, holms, member in zip(rows, raw, corrected, in_family, strict=True):

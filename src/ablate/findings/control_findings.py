@@ -265,11 +265,7 @@ def _scale(row: Row, group: Group) -> Iterator[str]:
     lead = (
         f"The next larger stock network, {row.model or None}, measured {change} relative to the baseline{_at_cost(row)}"
     )
-    others = [
-        (other.difference, other)
-        for other in group.rows
-        if other.difference is not None and other.is_comparable and not other.is_control
-    ]
+    others = [(other.difference, other) for other in group.rows if other.difference is not None and other.takes_part]
     if not others:
         yield f"{lead}."
         return

@@ -58,7 +58,7 @@ def _without_result(sweep: Sweep) -> list[Finding]:
 
 
 def _may_be_compared(one: SplitRow) -> bool:
-    return one.test.is_comparable and not one.test.is_control
+    return one.test.takes_part
 
 
 def _differences(split: TestSplit, compared: Sequence[SplitRow]) -> Finding:

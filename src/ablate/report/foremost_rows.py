@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ablate.analysis.variant_row import Row
-from ablate.records.replicate import Replicate
 
 
 def foremost(rows: Sequence[Row], most: int) -> list[Row]:
@@ -29,7 +28,12 @@ def _size(row: Row) -> float:
     return -1.0 if row.difference is None else abs(row.difference.estimate)
 
 
-def usual_replicates(rows: Sequence[Row]) -> frozenset[Replicate]:
-    """The seeds, or seeds and folds, that most measured rows are over; the accuracies of only these compare."""
-    measured = Counter(frozenset(row.variant.by_replicate) for row in rows if row.variant.by_replicate)
-    return measured.most_common(1)[0][0] if measured else frozenset()
+def alike(rows: Sequence[Row]) -> list[Row]:
+    """The rows that take part, of these the ones over the seeds, or seeds and folds, that most of them are over.
+
+    The accuracies of only these compare.
+    """
+    fair = [row for row in rows if row.takes_part]
+    measured = Counter(frozenset(row.variant.by_replicate) for row in fair if row.variant.by_replicate)
+    usual = measured.most_common(1)[0][0] if measured else frozenset()
+    return [row for row in fair if row.variant.by_replicate.keys() == usual]

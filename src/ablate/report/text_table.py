@@ -10,7 +10,7 @@ from typing import Literal
 from ablate.analysis.columns import Column, Place, columns_in, columns_of, factor_columns
 from ablate.analysis.comparison import Comparison
 from ablate.analysis.table import component_columns
-from ablate.report.foremost_rows import usual_replicates
+from ablate.report.foremost_rows import alike
 from ablate.report.markdown_text import table_cell
 
 CHECK = "✓"
@@ -72,13 +72,11 @@ def best_rows(comparison: Comparison) -> dict[str, set[int]]:
     """
     ranked = [column for column in columns_of(comparison.metric) if column.best]
     best: dict[str, set[int]] = {column.name: set() for column in ranked}
-    fair = [(i, row) for i, row in enumerate(comparison.rows) if row.is_comparable and not row.is_control]
-    for data in {row.data for _, row in fair}:
-        of_data = [(i, row) for i, row in fair if row.data == data]
-        usual = usual_replicates([row for _, row in of_data])
-        alike = [(i, row) for i, row in of_data if row.variant.by_replicate.keys() == usual]
+    positions = {id(row): position for position, row in enumerate(comparison.rows)}
+    for data in {row.data for row in comparison.rows}:
+        rows = alike([row for row in comparison.rows if row.data == data])
         for column in ranked:
-            texts = {i: text for i, row in alike if (text := column.format(column.get(row)))}
+            texts = {positions[id(row)]: text for row in rows if (text := column.format(column.get(row)))}
             if len(texts) > 1:
                 extreme = (max if column.best == "highest" else min)(map(float, texts.values()))
                 best[column.name] |= {i for i, text in texts.items() if float(text) == extreme}

@@ -177,7 +177,7 @@ def _panels_of_components(comparison: Comparison) -> list[Panel]:
     design = comparison.sweep.design
     if design is None or design.name != "factorial":
         return []
-    fair = {row.key for row in comparison.rows if row.is_comparable and not row.is_control}
+    fair = {row.key for row in comparison.rows if row.takes_part}
     panels: list[tuple[tuple[bool, float], Panel]] = []
     members = studies_of(comparison.variants, design)
     for study, (variants, title) in zip(effects_of(comparison), members, strict=True):
@@ -282,9 +282,7 @@ def _figure(items: Sequence[Item], comparison: Comparison) -> Figure:
 def _rows_of(comparison: Comparison, analysis: FactorAnalysis) -> list[Row]:
     """The rows of the table that an analysis rests on, in its order; see `statistics.factorial_model`."""
     rows = [
-        row
-        for row in comparison.rows
-        if (row.model, row.data) == (analysis.model, analysis.data) and row.is_comparable and not row.is_control
+        row for row in comparison.rows if (row.model, row.data) == (analysis.model, analysis.data) and row.takes_part
     ]
     grafted = [row for row in rows if row.module != BASELINE_MODULE]
     return rows if not grafted or BASELINE_MODULE in analysis.levels.get("module", []) else grafted

@@ -29,7 +29,7 @@ from ablate.report.figures.style import (
     styles,
     written_name,
 )
-from ablate.report.foremost_rows import usual_replicates
+from ablate.report.foremost_rows import alike
 from ablate.statistics.interval import Interval
 from ablate.statistics.paired import LEVEL
 
@@ -102,13 +102,8 @@ def pareto(points: Sequence[Point]) -> list[Point]:
 
 
 def _candidates(points: Sequence[Point]) -> list[Point]:
-    fair = [point for point in points if _is_fair(point.row)]
-    usual = usual_replicates([point.row for point in fair])
-    return [point for point in fair if point.row.variant.by_replicate.keys() == usual]
-
-
-def _is_fair(row: Row) -> bool:
-    return row.is_comparable and not row.is_control
+    candidates = {id(row) for row in alike([point.row for point in points])}
+    return [point for point in points if id(point.row) in candidates]
 
 
 def point_of(row: Row) -> Point | None:
@@ -256,7 +251,7 @@ def _caption(points: Sequence[Point], named: int, panels: int) -> str:
 def _over_others(panel: Sequence[Point]) -> list[str]:
     """Labels of the variants that are not part of a front because most of their panel are over other seeds or folds."""
     candidates = _candidates(panel)
-    return [point.row.label for point in panel if _is_fair(point.row) and point not in candidates]
+    return [point.row.label for point in panel if point.row.takes_part and point not in candidates]
 
 
 def _worth_a_name(points: Sequence[Point]) -> set[str]:
