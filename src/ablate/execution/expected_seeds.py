@@ -14,7 +14,7 @@ from ablate.execution.manifest import sweep_folder
 from ablate.execution.sequential_sweep import Paired, comparisons
 from ablate.records.comparable_records import comparable_records
 from ablate.records.judged import judged_record
-from ablate.records.loading import load_manifest
+from ablate.records.loading import manifest_so_far
 from ablate.records.sweep_record import AnalysisPlan
 from ablate.records.trial_record import TrialRecord
 from ablate.statistics.stopping import Expected, Trials, expected_seeds, expected_trials
@@ -97,8 +97,7 @@ def expect_seeds(request: Request, plan: AnalysisPlan, done: int, slots: int) ->
     judged = [judged_record(record, plan.judge, plan.primary) for record in read]
     records = [record for record in judged if isinstance(record, TrialRecord)]
     expected = tuple(_group(key, trials, groups, records, plan) for key in groups)
-    folder = sweep_folder(request.trials, request.controls, plan)
-    spent = load_manifest(folder).spent_seconds if folder.manifest.is_file() else 0.0
+    spent = manifest_so_far(sweep_folder(request.trials, request.controls, plan)).spent_seconds
     if any(group.found is None for group in expected):
         return ExpectedSeeds(plan, expected, done=done, slots=slots, spent=spent)
     uppers = [group.found.spread.upper for group in expected if group.found is not None]

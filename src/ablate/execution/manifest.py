@@ -16,7 +16,7 @@ import msgspec
 from ablate.execution.declarations import check_declaration, late_declarations
 from ablate.execution.earlier_looks import earlier_looks
 from ablate.records.factor_levels import STOCK
-from ablate.records.loading import load_manifest, save_manifest
+from ablate.records.loading import load_manifest, manifest_so_far, save_manifest
 from ablate.records.store_address import without_account
 from ablate.records.sweep_record import AnalysisPlan, Control, Design, LateDeclaration, SweepManifest, TunedRate
 from ablate.records.trial_record import FINISHED
@@ -174,10 +174,8 @@ def _earlier(
     Raises:
         ConfigError: The sweep has results and was declared otherwise.
     """
-    if not folder.manifest.is_file():
-        return SweepManifest(signatures=())
     damage: list[str] = []
-    earlier = load_manifest(folder, damage)
+    earlier = manifest_so_far(folder, damage)
     if ignored is not None:
         ignored += damage
     if not damage:  # else its declaration may be what is lost

@@ -32,8 +32,8 @@ from ablate.execution.tune import tune
 from ablate.log import open_driver_log
 from ablate.preflight.networks import Preflight, contract_notes, preflight
 from ablate.records.failures import retry_option
-from ablate.records.loading import load_manifest, save_manifest
-from ablate.records.sweep_record import AnalysisPlan, SweepManifest
+from ablate.records.loading import load_manifest, manifest_so_far, save_manifest
+from ablate.records.sweep_record import AnalysisPlan
 from ablate.storage.confined import refuse_links
 from ablate.storage.layout import SweepFolder
 from ablate.study.trial import Trial, data_warnings
@@ -115,8 +115,7 @@ def _begin(request: Request, plan: AnalysisPlan, launch: Launch) -> SequentialSw
     device = request.trials[0].settings.device
     if sequential.has_open_variants:
         launch.check(device)
-    folder = sweep_folder(request.trials, request.controls, plan)
-    earlier = load_manifest(folder) if folder.manifest.is_file() else SweepManifest(signatures=())
+    earlier = manifest_so_far(sweep_folder(request.trials, request.controls, plan))
     sequential.begin(earlier.spent_seconds, lambda: launch.slots(device), earlier.signatures)
     return sequential
 

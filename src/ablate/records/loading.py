@@ -160,6 +160,11 @@ def save_manifest(folder: SweepFolder, manifest: SweepManifest) -> None:
     atomic_write_json(folder.manifest, {**to_json(manifest), **unknown})
 
 
+def manifest_so_far(folder: SweepFolder, ignored: list[str] | None = None) -> SweepManifest:
+    """Read what earlier commands wrote of a sweep (see `load_manifest`); it has no trials where there were none."""
+    return load_manifest(folder, ignored) if folder.manifest.is_file() else SweepManifest(signatures=())
+
+
 def load_manifest(folder: SweepFolder, ignored: list[str] | None = None) -> SweepManifest:
     """Read what a sweep consists of; of a damaged file, what can still be recognised in it.
 

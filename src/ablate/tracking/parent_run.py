@@ -8,8 +8,7 @@ from pathlib import Path
 
 from ablate.analysis.table_summary import TableRow, TableSummary
 from ablate.records.factor_levels import STOCK
-from ablate.records.loading import DamagedRecordError, load_manifest, load_record
-from ablate.records.sweep_record import SweepManifest
+from ablate.records.loading import DamagedRecordError, load_record, manifest_so_far
 from ablate.records.trial_record import FINISHED, TrialRecord
 from ablate.settings.metric import MAP50_95, Metric
 from ablate.statistics.paired import ALPHA
@@ -47,7 +46,7 @@ class Summary:
 def of_sweep(directory: Path, table: TableSummary) -> Summary:
     """Read a sweep's folder; what is missing or damaged there is left out."""
     files = SweepFolder(directory)
-    manifest = load_manifest(files) if files.manifest.is_file() else SweepManifest(signatures=())
+    manifest = manifest_so_far(files)
     records = []
     for signature in manifest.signatures:
         try:
